@@ -1,0 +1,50 @@
+# `make` lists what there is. Everything sets itself up: it needs python3 (3.11 or newer), make and a package index.
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint format types lock clean
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY)  ## Create .venv and install everything that training and tests need
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"ldbench needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}. Give another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV): about 6 GB of packages, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
+	@touch $(READY)
+
+train: $(READY)  ## Train VMAE on real digits and measure it (ARGS="tokenizer.seed=1 ..." adds overrides)
+	@$(BIN)/python -m ldbench.train tokenizer=vmae $(ARGS)
+
+test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it)
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY)  ## Run every test, the slow ones too
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## Check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY)  ## Put the code in order
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+types: $(READY)  ## Check the types of core/
+	@$(BIN)/mypy
+
+lock: $(READY)  ## Resolve requirements.lock anew
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
+		--extra dev --extra notebooks --extra fidelity pyproject.toml -o requirements.lock
+
+clean:  ## Remove .venv and caches; artifacts, records and runs stay
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,62 @@
+"""ldbench: which image tokenizer makes latent diffusion better, and why. Importing it loads nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from ldbench.core.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+__all__ = ["compose", "list_official", "list_tokenizers", "load", "load_official"]
+
+
+def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
+    """The config that `python -m ldbench.<config_name> <overrides>` would run. Raises ValueError for an override that does not fit."""
+    from ldbench import config
+
+    return config.compose(config_name, overrides, searchpath=searchpath)
+
+
+def list_tokenizers() -> list[str]:
+    """The names that `tokenizer=` takes."""
+    from ldbench import config
+
+    return sorted(config.options("tokenizer"))
+
+
+def list_official() -> dict[str, Any]:
+    """The names that `load_official` takes, each with source, licence and citation."""
+    from ldbench import official
+
+    return official.catalogue()
+
+
+def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
+    """The model in an artifact folder, in eval mode on the CPU. Raises ValueError for a folder that is incomplete or altered.
+
+    `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
+    """
+    from ldbench import artifacts
+
+    return artifacts.load(path, searchpath=searchpath)
+
+
+def load_official(name: str, source: str | Path | Mapping[str, Tensor] | None = None) -> Tokenizer:
+    """An officially released model, in eval mode on the CPU; `source` is a state dict, a file, a folder or a hub id.
+
+    Raises ValueError for an unknown name, and for tensors that are missing or of another shape.
+    """
+    from ldbench import artifacts, official
+
+    entry = official.entry(name)
+    if source is None:
+        raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
+    found = official.convert(name, artifacts.read_weights(source))
+    return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)

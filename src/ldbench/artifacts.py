@@ -1,0 +1,203 @@
+"""Artifacts: weights and the names and numbers that made them, one folder each, complete or absent. The door for weights from outside.
+
+A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, written last, `manifest.json` with the checksums of both.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ldbench import config
+from ldbench.core.tokenizer import Tokenizer
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", WEIGHTS, "pytorch_model.bin", "model.pt", "model.pth")
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a model is made of, in names and numbers: enough to build it, and nothing that could run foreign code."""
+
+    group: str  # a config group, such as "tokenizer"
+    component: str  # an option of that group
+    keywords: Mapping[str, Any]  # the constructor's
+
+
+def digest(content: Any) -> str:
+    """The sha256 of plain data, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """The sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> Tokenizer:
+    """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
+    model = config.component(blueprint.group, blueprint.component, searchpath)(**blueprint.keywords)
+    check_state(model, state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raises ValueError naming the first tensors that are missing, not known, or of another shape."""
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    faults = [
+        ("missing", sorted(expected.keys() - given.keys())),
+        ("not known", sorted(given.keys() - expected.keys())),
+        (
+            "of another shape",
+            [f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape],
+        ),
+    ]
+    told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
+    if told:
+        raise ValueError(f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together.")
+
+
+def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mapping[str, Any], digest: str, provenance: Mapping[str, Any]) -> None:
+    """Writes an artifact folder, which is there whole or not at all.
+
+    `recipe` is what the digest covers, `provenance` what else is worth knowing (environment, times).
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    try:
+        save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, building / WEIGHTS)
+        made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
+        write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
+        files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
+        write_json(building / MANIFEST, {"schema": SCHEMA, "digest": digest, "files": files, **provenance})
+        if folder.exists():  # left over from a version that could not be completed
+            shutil.rmtree(folder)
+        building.chmod(0o755)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
+    """The model of an artifact folder, in eval mode on the CPU.
+
+    Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        if not (folder / name).is_file() or file_digest(folder / name) != expected:
+            raise ValueError(f"{folder / name} is not what its manifest says: it was altered or cut short. Train it again, or copy it again.")
+    described = json.loads((folder / CONFIG).read_text())
+    blueprint = Blueprint(described["group"], described["component"], described["keywords"])
+    return build(blueprint, load_file(folder / WEIGHTS), searchpath=searchpath)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact. Raises ValueError for a folder without a readable one."""
+    if not is_complete(folder):
+        known = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
+        there = f" Artifacts there: {', '.join(known)}." if known else ""
+        raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
+    return json.loads((folder / MANIFEST).read_text())
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether an artifact is there: its manifest is written last."""
+    return (folder / MANIFEST).is_file()
+
+
+@contextmanager
+def building_lock(folder: Path, *, notify: Any = None) -> Iterator[None]:
+    """Holds the right to build an artifact; waits for whoever holds it, after calling `notify` once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        if notify:
+            notify()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON in one move: the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    scratch.replace(path)
+
+
+def read_weights(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a weights file, by name: a state dict, `.pt`/`.pth`/`.bin`/`.safetensors`, a folder in Hugging Face layout, or a hub id.
+
+    A training checkpoint is opened at its `model` or `state_dict`. Pickles go through torch's restricted loader.
+    Raises ValueError or FileNotFoundError with what was found and what was expected.
+    """
+    content = dict(source) if isinstance(source, Mapping) else read_file(locate(source))
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = dict(content[key])
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        found = ", ".join(map(str, list(content)[:5])) or "nothing"
+        raise ValueError(f"No tensors in these weights; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
+    return tensors
+
+
+def locate(source: str | Path) -> Path:
+    """The weights file that a path or a hub id (`owner/name`, `hf://owner/name`) stands for. Raises FileNotFoundError where there is none."""
+    name = str(source)
+    path = Path(name.removeprefix("hf://")).expanduser()
+    is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
+    if not path.exists() or name.startswith("hf://"):
+        if not is_hub_id:
+            raise FileNotFoundError(f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
+        from huggingface_hub import snapshot_download
+
+        path = Path(snapshot_download(name.removeprefix("hf://")))
+    if path.is_dir():
+        inside = [path / known for known in WEIGHT_NAMES if (path / known).is_file()]
+        if not inside:
+            raise FileNotFoundError(f"The folder {path} holds no weights. Expected one of {', '.join(WEIGHT_NAMES)}.")
+        return inside[0]
+    return path
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a safetensors file or of a pickle read by torch's restricted loader. Raises ValueError for anything else."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # official checkpoints carry their command line
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is no weights file that is safe to read ({first}). Expected tensors in .safetensors, .pt or .pth.") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`.")
+    return dict(content)

@@ -1,0 +1,159 @@
+"""Where the config tree is, how it is composed, and how names become components. The door to Hydra."""
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+COMPONENT_GROUPS = ("tokenizer", "loss", "data", "optimizer", "metric", "callbacks", "logger")
+
+
+def conf_dir() -> Path:
+    """The folder of the config tree: inside the installed package, or beside `src` in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
+    """The composed config, without running anything. Raises ValueError with a sentence for overrides that do not fit."""
+    GlobalHydra.instance().clear()
+    extra = [f"hydra.searchpath=[{','.join(as_source(folder) for folder in searchpath)}]"] if searchpath else []
+    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name):
+        try:
+            return hydra.compose(config_name, overrides=[*overrides, *extra])
+        except HydraException as error:
+            raise ValueError(sentence(error)) from error
+
+
+def as_source(folder: str) -> str:
+    """A Hydra search path entry of a folder or of an entry."""
+    return folder if "://" in folder else f"file://{Path(folder).absolute()}"
+
+
+def instantiate(node: Any, **facts: Any) -> Any:
+    """The object that a node with `_target_` describes; `facts` are what is known only at run time.
+
+    Raises ValueError with a sentence: what the component itself refused, or which keyword it does not know.
+    """
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **facts)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | OSError):
+            raise error.__cause__ from error
+        raise ValueError(sentence(error)) from error
+
+
+def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The raw yaml of every option in a config group, by name, without its defaults resolved; later folders of `searchpath` add to ours."""
+    found = {}
+    for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
+        for path in sorted((folder / group).glob("*.yaml")):
+            raw = OmegaConf.to_container(OmegaConf.load(path))
+            found[path.stem] = raw if isinstance(raw, dict) else {}
+    return found
+
+
+def targets(group: str, searchpath: Sequence[str] = ()) -> dict[str, str]:
+    """The components of a group: option name -> dotted path of what it builds. Variants of another option are not listed."""
+    found = {}
+    for name, raw in options(group, searchpath).items():
+        node = raw.get("model", raw)
+        if isinstance(node, dict) and "_target_" in node:
+            found[name] = node["_target_"]
+    return found
+
+
+def component(group: str, name: str, searchpath: Sequence[str] = ()) -> Any:
+    """The class that a component name stands for. Raises ValueError for a name outside the config groups: no other code is ever imported."""
+    known = targets(group, searchpath)
+    if name not in known:
+        raise ValueError(
+            f"There is no {group} named {name!r} here. Known: {', '.join(sorted(known))}. "
+            "If it comes from another package, hand over that package's config folder as `searchpath`."
+        )
+    return find(known[name])
+
+
+def find(target: str) -> Any:
+    """What a dotted path of our own config names."""
+    module, _, attribute = target.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:
+    """The name under which a group knows a dotted path. Raises ValueError when it is in no yaml of the group."""
+    for name, known in targets(group, searchpath).items():
+        if known == target:
+            return name
+    raise ValueError(f"{target} stands in no yaml of the config group {group!r}. A component is one file and one yaml: add {group}/<name>.yaml.")
+
+
+def named(node: Any, searchpath: Sequence[str] = ()) -> Any:
+    """A plain copy of a config node in which components are named: `component: <name>` in place of `_target_`."""
+    by_target = {target: name for group in COMPONENT_GROUPS for name, target in targets(group, searchpath).items()}
+
+    def rename(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            plain = {str(key): rename(entry) for key, entry in value.items() if key not in ("_target_", "_partial_", "_convert_")}
+            return {"component": by_target.get(value["_target_"], value["_target_"]), **plain} if "_target_" in value else plain
+        return [rename(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+    return rename(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+
+
+def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
+    """Runs an entry point: Hydra composes `config_name` from the command line and hands it to `task` with the user's search path.
+
+    What is wrong in a config is told in one screen; HYDRA_FULL_ERROR=1 shows the traceback.
+    """
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ and "LDBENCH_SHORT_ERRORS" not in os.environ
+    if not wants_traceback:
+        os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
+
+    def run(cfg: DictConfig) -> None:
+        sources = HydraConfig.get().runtime.config_sources
+        task(cfg, [source.path for source in sources if source.provider.startswith("hydra.searchpath in")])
+
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, FileNotFoundError) as error:
+        if wants_traceback:
+            raise
+        print(f"\n{sentence(error)}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        sys.exit(2)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says to a user, with the nearest known name where one was mistyped."""
+    if isinstance(error, MissingConfigException):
+        group, _, given = (error.missing_cfg_file or "").rpartition("/")
+        known = list(error.options or [])
+        return f"There is no {group}={given}.{nearest(given, known)}\nAvailable: {', '.join(sorted(known))}"
+    if isinstance(error, ConfigCompositionException | OverrideParseException | InstantiationException):
+        text = str(error)
+        mistyped = re.search(r"Could not override '([^']+)'", text)
+        if mistyped:
+            key = mistyped.group(1)
+            return f"There is no config key {key}. `python -m ldbench.train --cfg job` prints every key (add `-p {key.split('.')[0]}` for a part)."
+        return text
+    return str(error)
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+    """' Did you mean X?' for the closest known name, or nothing."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,28 @@
+"""Which device `trainer.accelerator` stands for, and what it can train in."""
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def find_device(accelerator: str) -> torch.device:
+    """The device of an accelerator's name; `auto` is the best that is here. Raises ValueError for one that is not."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return torch.device(next(name for name, available in here.items() if available))
+    if not here.get(accelerator, False):
+        there = ", ".join(name for name, available in here.items() if available)
+        raise ValueError(f"There is no accelerator {accelerator!r} on this machine. Choose trainer.accelerator=auto or one of: {there}.")
+    return torch.device(accelerator)
+
+
+def check_precision(precision: str, accelerator: str) -> None:
+    """Raises ValueError for a precision that is unknown, or that this accelerator cannot train in."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"Unknown trainer.precision {precision!r}. Choose {', '.join(PRECISIONS)}.")
+    kind = find_device(accelerator).type
+    if precision == "fp16" and kind != "cuda":
+        raise ValueError(f"trainer.precision=fp16 trains on CUDA only, and this run is on {kind}. Choose bf16 or fp32.")

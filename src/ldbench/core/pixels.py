@@ -1,0 +1,51 @@
+"""Pixels: images are float32 in [-1, 1] inside the house and uint8 where they are stored or measured."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn.functional import pad
+
+PixelRule = Literal["round", "truncate"]
+
+
+def from_uint8(
+    images: Tensor,  # (..., H, W) uint8
+) -> Tensor:
+    """The same images as float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(
+    images: Tensor,  # (..., H, W) float in [-1, 1]; what lies outside is clamped
+    rule: PixelRule = "round",
+) -> Tensor:
+    """The same images as uint8: `round` to the nearest level, or `truncate(127.5 x + 128)` as ADM, DiT and LDMAE do.
+
+    Raises ValueError for any other rule, and for pixels that are not finite (a cast would turn them into colours).
+    """
+    if not torch.isfinite(images).all():
+        raise ValueError("The images hold pixels that are not finite (NaN or infinity). Look at what made them before measuring them.")
+    pixels = images.double()
+    if rule == "round":
+        return (127.5 * (pixels + 1)).clamp(0, 255).round().to(torch.uint8)
+    if rule == "truncate":
+        return (127.5 * pixels + 128).clamp(0, 255).to(torch.uint8)
+    raise ValueError(f"Unknown pixel rule {rule!r}. Choose round or truncate.")
+
+
+def sheet(
+    rows: Sequence[Tensor],  # each (K, 3, H, W) in [-1, 1]
+    *,
+    cell: int = 96,  # px: smaller images are enlarged by a whole factor to about this
+    gap: int = 2,  # px
+) -> Tensor:  # (3, H', W') uint8
+    """One picture: the images of each row side by side, the rows one below the other."""
+    factor = max(1, cell // rows[0].shape[-1])
+    lines = []
+    for row in rows:
+        enlarged = to_uint8(row).repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+        lines.append(rearrange(pad(enlarged, (0, gap, 0, gap), value=255), "k c h w -> c h (k w)"))
+    return torch.cat(lines, dim=1)

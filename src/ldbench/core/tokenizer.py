@@ -1,0 +1,84 @@
+"""Tokenizer: image <-> latent. The base class of every plug-in in `tokenizers/`."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One training pass of a tokenizer: what came out, and what was hidden on the way."""
+
+    images: Tensor  # (B, 3, H, W)
+    z: Tensor  # (B, N_kept, C)
+    posterior: Posterior  # of the kept tokens
+    mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None when nothing was
+    patch_grid: tuple[int, int] | None = None  # the (rows, columns) that P runs over, row-major; given whenever `mask` is
+    kept: Tensor | None = None  # (B, N_kept) indices into the latent's N tokens; None when nothing was dropped
+
+
+class Tokenizer(nn.Module, ABC):
+    """An image tokenizer. Images are (B, 3, H, W) in [-1, 1], latents (B, N, C).
+
+    A plug-in has the submodules `encoder` and `decoder`, so that a stage can freeze either, and raises `revision`
+    when a change of its code changes its numbers.
+    """
+
+    revision: ClassVar[int] = 1
+    encoder: nn.Module
+    decoder: nn.Module
+    image_size: int
+
+    @property
+    @abstractmethod
+    def latent(self) -> LatentSpec:
+        """The latent of an image of `image_size`."""
+
+    @abstractmethod
+    def encode(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Posterior:
+        """The posterior over the latent of each image. Raises ValueError for images of a size that it does not take."""
+
+    @abstractmethod
+    def decode(
+        self,
+        z: Tensor,  # (B, N, C)
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:  # (B, 3, H, W), not clamped
+        """Images of latents; `grid` for a latent of another size, where the tokenizer takes any size."""
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        *,
+        mask_ratio: float | Tensor = 0.0,  # a number or (B,)
+        mask_noise: Tensor | None = None,  # (B, P) in [0, 1): patches with the smallest noise stay visible
+        eps: Tensor | None = None,  # (B, N_kept, C), or anything that broadcasts to it
+    ) -> Reconstruction:
+        """The training pass. A tokenizer without masking refuses a ratio above zero."""
+
+    @abstractmethod
+    def anchors(self) -> dict[str, nn.Parameter]:
+        """Where gradient-balanced weights look: the last shared parameter of `encoder` and of `decoder`."""
+
+    def resize(self, image_size: int) -> None:
+        """Makes this tokenizer take images of another size, in place. Raises ValueError where it cannot."""
+        if image_size != self.image_size:
+            raise ValueError(
+                f"{type(self).__name__} is built for {self.image_size} px images and cannot be resized to {image_size} px. "
+                f"Give every stage image_size={self.image_size}."
+            )
+
+    def check_images(self, images: Tensor) -> None:
+        """Raises ValueError unless images are (B, 3, image_size, image_size)."""
+        expected = (3, self.image_size, self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(images.shape)}.")

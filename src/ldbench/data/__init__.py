@@ -1,0 +1,1 @@
+"""Data sets of images: scikit-learn's digits, procedural scenes, folders. Each meets `ldbench.core.protocols.ImageData`."""

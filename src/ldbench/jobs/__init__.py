@@ -1,0 +1,1 @@
+"""Measurements: each starts from artifacts and returns named estimates."""

@@ -1,0 +1,106 @@
+"""Job `reconstruct`: how well a tokenizer gives back the images of a split."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
+from ldbench.core.protocols import Estimate, ImageSet
+from ldbench.core.tokenizer import Tokenizer
+
+REVISION = 1
+
+Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
+
+
+class Reconstruct:
+    """Encodes and decodes a whole split and averages each metric over its images; draws a sheet of worst, median and best.
+
+    Pixels are measured as uint8 under `pixel_rule`. Sampled latents draw their noise by image, so that no batch size shows.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        images: ImageSet,
+        metrics: Mapping[str, Metric],
+        pixel_rule: PixelRule,
+        latent: str,
+        seed: int,
+        batch_size: int,
+        workers: int,
+        device: torch.device,
+    ):
+        self.tokenizer = tokenizer
+        self.images = images
+        self.metrics = metrics
+        self.pixel_rule = pixel_rule
+        self.latent = latent
+        self.seed = seed
+        self.batch_size = batch_size
+        self.workers = workers
+        self.device = device
+
+    def run(self, out: Path) -> dict[str, Estimate]:
+        """The mean of each metric over the images, with its 95 % interval; the sheet goes to `out/reconstructions.png`."""
+        tokenizer = self.tokenizer.to(self.device).eval()
+        values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
+        errors = []
+        done = 0
+        loader = DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers)
+        for images, _ in track(loader, "reconstructing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
+            recon = self.reconstruct(tokenizer, images, first=done)
+            stored = to_uint8(images, self.pixel_rule)
+            for name, metric in self.metrics.items():
+                values[name].append(metric(stored, recon))
+            errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
+            done += len(images)
+        self.draw(tokenizer, torch.cat(errors), out)
+        return {name: mean_estimate(torch.cat(parts)) for name, parts in values.items()}
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        tokenizer: Tokenizer,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        *,
+        first: int,  # the place of images[0] in the split
+    ) -> Tensor:  # (B, 3, H, W) uint8
+        posterior = tokenizer.encode(images.to(self.device))
+        z = posterior.mean
+        if self.latent == "sample":
+            noise = [torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(self.seed + first + i)) for i in range(len(z))]
+            z = posterior.sample(eps=torch.stack(noise).to(z))
+        return to_uint8(tokenizer.decode(z).float().cpu(), self.pixel_rule)
+
+    def draw(self, tokenizer: Tokenizer, errors: Tensor, out: Path) -> None:
+        """Originals above reconstructions: four of the worst, of the median and of the best images."""
+        order = errors.argsort(descending=True).tolist()
+        middle = max(0, len(order) // 2 - 2)
+        shown = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
+        images = torch.stack([self.images[place][0] for place in shown])
+        recon = torch.cat([self.reconstruct(tokenizer, images[i : i + 1], first=place) for i, place in enumerate(shown)])
+        out.mkdir(parents=True, exist_ok=True)
+        picture = rearrange(sheet([images, from_uint8(recon)]), "c h w -> h w c")
+        Image.fromarray(picture.numpy()).save(out / "reconstructions.png")
+
+
+def mean_estimate(
+    values: Tensor,  # (n,) float64
+) -> Estimate:
+    """The mean, with the normal 95 % interval of a mean over images; no interval for one image or infinite values."""
+    mean = values.mean().item()
+    if len(values) < 2 or not math.isfinite(mean):
+        return Estimate(mean)
+    half = 1.96 * values.std().item() / math.sqrt(len(values))
+    return Estimate(mean, mean - half, mean + half)

@@ -1,0 +1,83 @@
+"""The LPIPS network: VGG16 features under learned channel weights.
+
+[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
+"""
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+from torchvision.models import vgg16
+
+SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1], as in taming-transformers
+SCALE = (0.458, 0.448, 0.450)
+CHANNELS = (64, 128, 256, 512, 512)
+STARTS = (0, 4, 9, 16, 23)  # the five stages in torchvision's `features`; they end in relu1_2, 2_2, 3_3, 4_3, 5_3
+ENDS = (4, 9, 16, 23, 30)
+CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+
+
+class LPIPSNetwork(nn.Module):
+    """The distance of two images: at five stages of VGG16, unit-length features, squared differences, learned weights, spatial mean, sum.
+
+    `dropout` is the probability of dropping a channel difference before the learned weights; the official losses keep 0.5 in training.
+    """
+
+    def __init__(self, *, dropout: float):
+        super().__init__()
+        features = vgg16(weights=None).features
+        self.stages = nn.ModuleList(features[start:end] for start, end in zip(STARTS, ENDS, strict=True))
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1, bias=False) for channels in CHANNELS)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+
+    def features(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> list[Tensor]:  # five of (B, C_i, H_i, W_i)
+        """The feature maps, before their normalisation."""
+        x = (images - self.shift) / self.scale
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward(
+        self,
+        a: Tensor,  # (B, 3, H, W) in [-1, 1]
+        b: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B,)
+        total = a.new_zeros(len(a))
+        for head, x, y in zip(self.heads, self.features(a), self.features(b), strict=True):
+            difference = (unit(x) - unit(y)).square()
+            total = total + reduce(head(self.dropout(difference)), "b 1 h w -> b", "mean")
+        return total
+
+
+def unit(
+    x: Tensor,  # (B, C, H, W)
+) -> Tensor:
+    """Each position's channels divided by (their length + 1e-10)."""
+    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+
+
+def from_taming(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of `LPIPSNetwork` from the layout of taming-transformers (`net.slice1.0.weight`, `lin0.model.1.weight`, ...).
+
+    Keys may stand under `perceptual_loss.`, as in VMAE's training checkpoints. Raises ValueError naming the missing keys.
+    """
+    prefix = "perceptual_loss." if any(key.startswith("perceptual_loss.") for key in state) else ""
+    wanted = {"shift": "scaling_layer.shift", "scale": "scaling_layer.scale"}
+    for stage, (start, layers) in enumerate(zip(STARTS, CONVOLUTIONS, strict=True)):
+        wanted[f"heads.{stage}.weight"] = f"lin{stage}.model.1.weight"
+        for layer in layers:
+            for kind in ("weight", "bias"):
+                wanted[f"stages.{stage}.{layer - start}.{kind}"] = f"net.slice{stage + 1}.{layer}.{kind}"
+    missing = sorted(prefix + theirs for theirs in wanted.values() if prefix + theirs not in state)
+    if missing:
+        raise ValueError(
+            f"These LPIPS weights lack {len(missing)} of {len(wanted)} tensors, first {missing[0]}. Expected taming-transformers' layout "
+            "(VGG16 features and linear heads in one file)."
+        )
+    return {ours: state[prefix + theirs] for ours, theirs in wanted.items()}

@@ -1,0 +1,38 @@
+"""Hiding patches: which tokens stay, and how they find their places again.
+
+[0] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377
+"""
+
+import torch
+from torch import Tensor
+
+
+def keep_lowest(
+    noise: Tensor,  # (B, P)
+    num_kept: int,
+) -> tuple[Tensor, Tensor]:  # (B, num_kept) indices in order of their noise, (B, P) bool mask with True = hidden
+    """Keeps the `num_kept` tokens with the smallest noise. Raises ValueError unless 1 <= num_kept <= P."""
+    if not 1 <= num_kept <= noise.shape[1]:
+        raise ValueError(f"Cannot keep {num_kept} of {noise.shape[1]} tokens. Lower the mask ratio, or give the stage a larger image.")
+    kept = noise.argsort(dim=1, stable=True)[:, :num_kept]
+    mask = torch.ones_like(noise, dtype=torch.bool).scatter(1, kept, False)
+    return kept, mask
+
+
+def take(
+    x: Tensor,  # (B, P, D)
+    kept: Tensor,  # (B, K) indices
+) -> Tensor:  # (B, K, D)
+    """The tokens at the kept positions."""
+    return x.gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def put_back(
+    x: Tensor,  # (B, K, D)
+    kept: Tensor,  # (B, K) indices
+    filler: Tensor,  # (1, 1, D)
+    num_tokens: int,
+) -> Tensor:  # (B, num_tokens, D)
+    """The kept tokens in their places, and `filler` in all others."""
+    full = filler.to(x.dtype).expand(x.shape[0], num_tokens, -1)
+    return full.scatter(1, kept.unsqueeze(-1).expand_as(x), x)

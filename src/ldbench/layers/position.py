@@ -1,0 +1,44 @@
+"""Position tables: fixed two-dimensional sinusoids, and their change of resolution.
+
+[0] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377 (the MAE layout)
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sincos_2d(
+    grid: tuple[int, int],
+    *,
+    width: int,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:  # (1, H*W, D) float32
+    """The MAE table: the first half encodes the column, the second the row; each is [sin, cos] of position * 10000^(-2k/half).
+
+    `dtype` is the precision in which the frequencies are computed: MAE and VMAE use float32; DiT, SiT and LightningDiT float64.
+    Raises ValueError unless 4 divides `width`.
+    """
+    if width % 4:
+        raise ValueError(f"A two-dimensional sinusoid needs a width divisible by 4, got {width}.")
+    rows, columns = torch.meshgrid(torch.arange(grid[0], dtype=dtype), torch.arange(grid[1], dtype=dtype), indexing="ij")
+    quarter = width // 4
+    omega = 1.0 / 10000 ** (torch.arange(quarter, dtype=dtype) / quarter)
+    angles = [torch.outer(positions.flatten(), omega) for positions in (columns, rows)]  # (H*W, D/4) each
+    table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
+    return table.float().unsqueeze(0)
+
+
+def resize_table(
+    table: Tensor,  # (1, N, D), row-major over `old`
+    old: tuple[int, int],
+    new: tuple[int, int],
+) -> Tensor:  # (1, N', D)
+    """A position table on another grid, bilinear, half-pixel centres, without antialiasing. Raises ValueError if it does not lie on `old`."""
+    if table.shape[1] != old[0] * old[1]:
+        raise ValueError(f"A table of {table.shape[1]} positions does not lie on a {old[0]}x{old[1]} grid.")
+    if old == new:
+        return table
+    as_map = rearrange(table, "1 (h w) d -> 1 d h w", h=old[0])
+    return rearrange(F.interpolate(as_map, size=new, mode="bilinear", align_corners=False), "1 d h w -> 1 (h w) d")

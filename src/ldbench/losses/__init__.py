@@ -1,0 +1,1 @@
+"""Loss terms: one named scalar each, outside the tokenizers, so that they vanish at export."""

@@ -1,0 +1,38 @@
+"""LPIPS as a loss term, on weights that the user hands over.
+
+[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.layers.lpips import LPIPSNetwork, from_taming
+
+
+class LPIPS(nn.Module):
+    """The mean LPIPS distance between images and their reconstruction, frozen.
+
+    `weights`: tensors in the layout of taming-transformers. `dropout`: 0.5 is what the official VMAE trains with (its train mode re-enables
+    the dropout before the linear heads); 0 is LPIPS as it is measured. Raises ValueError when a tensor is missing.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(self, *, weight: float, start: int, dropout: float, weights: Mapping[str, Tensor]):
+        super().__init__()
+        self.weight = weight
+        self.start = start
+        self.network = LPIPSNetwork(dropout=dropout)
+        self.network.load_state_dict(from_taming(dict(weights)))
+        self.network.requires_grad_(False)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        return self.network(images, recon.images).mean()

@@ -1,0 +1,91 @@
+"""Pixel and divergence terms.
+
+[0] Lee et al., Latent Diffusion Models with Masked AutoEncoders (LDMAE), 2025, https://arxiv.org/abs/2507.09984
+[1] Kingma and Welling, Auto-Encoding Variational Bayes, 2014, https://arxiv.org/abs/1312.6114
+"""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.layers.embed import patchify
+
+
+class PixelMSE(nn.Module):
+    """Mean squared error; under a mask, `visible_ratio` times that of the visible patches plus the rest times that of the hidden ones.
+
+    Both averages run over the whole batch. Raises ValueError unless 0 <= visible_ratio <= 1.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(self, *, weight: float, start: int, visible_ratio: float):
+        super().__init__()
+        if not 0 <= visible_ratio <= 1:
+            raise ValueError(f"visible_ratio must lie in [0, 1], got {visible_ratio}.")
+        self.weight = weight
+        self.start = start
+        self.visible_ratio = visible_ratio
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        error = (recon.images.float() - images.float()).square()
+        if recon.mask is None:
+            return error.mean()
+        assert recon.patch_grid is not None, "a reconstruction with a mask names its patch grid"
+        by_patch = patchify(error, recon.patch_grid).mean(dim=-1)  # (B, P)
+        return self.visible_ratio * by_patch[~recon.mask].mean() + (1 - self.visible_ratio) * by_patch[recon.mask].mean()
+
+
+class KL(nn.Module):
+    """The divergence of the posterior from the standard normal, in nats for each kept token [1]."""
+
+    revision: ClassVar[int] = 1
+
+    def __init__(self, *, weight: float, start: int):
+        super().__init__()
+        self.weight = weight
+        self.start = start
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        return recon.posterior.kl().mean() / recon.posterior.mean.shape[1]
+
+
+class FreeMeanKL(nn.Module):
+    """The divergence of the posterior from a normal of the same mean and standard deviation `std`, in nats for each kept token.
+
+    It leaves the mean alone and sets the amount of noise only: `std=1` is the paper's variance condition [0], the official script has 1e-3.
+    Raises ValueError unless std > 0.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(self, *, weight: float, start: int, std: float):
+        super().__init__()
+        if std <= 0:
+            raise ValueError(f"std must be positive, got {std}.")
+        self.weight = weight
+        self.start = start
+        self.std = std
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        logvar = recon.posterior.gaussian_logvar().float()
+        relative = logvar - 2 * math.log(self.std)
+        divergence = 0.5 * (relative.exp() - 1 - relative).sum(dim=2)  # (B, N_kept)
+        return divergence.mean()

@@ -1,0 +1,1 @@
+"""How good images and latents are, as numbers."""

@@ -1,0 +1,46 @@
+"""Reconstruction metrics: one number for each image, from uint8 pixels, in float64.
+
+Each image is measured by itself, so no figure depends on the batch size or the order. torchmetrics does the work.
+
+[0] Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004, https://doi.org/10.1109/TIP.2003.819861
+"""
+
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+
+def psnr(
+    images: Tensor,  # (B, 3, H, W) uint8
+    recon: Tensor,  # (B, 3, H, W) uint8
+) -> Tensor:  # (B,) float64
+    """Peak signal-to-noise ratio in dB, by image: 10 log10(255^2 / mse); infinite where nothing differs."""
+    a, b = comparable(images, recon)
+    return peak_signal_noise_ratio(b, a, data_range=255.0, reduction="none", dim=(1, 2, 3))
+
+
+def ssim(
+    images: Tensor,  # (B, 3, H, W) uint8
+    recon: Tensor,  # (B, 3, H, W) uint8
+) -> Tensor:  # (B,) float64
+    """Structural similarity [0] in [-1, 1], by image: an 11x11 Gaussian window with sigma 1.5 over each colour channel."""
+    a, b = comparable(images, recon)
+    return structural_similarity_index_measure(b, a, data_range=255.0, reduction="none", sigma=1.5, kernel_size=11).reshape(len(a))
+
+
+def mse(
+    images: Tensor,  # (B, 3, H, W) uint8
+    recon: Tensor,  # (B, 3, H, W) uint8
+) -> Tensor:  # (B,) float64
+    """Mean squared error of pixels in [0, 1], by image."""
+    a, b = comparable(images, recon)
+    return ((a - b) / 255).square().mean(dim=(1, 2, 3))
+
+
+def comparable(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float64. Raises ValueError unless both are uint8 of one shape."""
+    if images.shape != recon.shape or images.dtype != recon.dtype or str(images.dtype) != "torch.uint8":
+        raise ValueError(
+            f"Reconstruction metrics compare uint8 images of one shape, got {tuple(images.shape)} {images.dtype} and "
+            f"{tuple(recon.shape)} {recon.dtype}. Convert with core.pixels.to_uint8, whose rule is part of the protocol."
+        )
+    return images.double(), recon.double()

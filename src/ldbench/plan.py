@@ -1,0 +1,168 @@
+"""What a config asks for, proved to fit together before any work begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import artifacts, config
+from ldbench.core.device import check_precision
+from ldbench.core.protocols import ImageData
+from ldbench.tasks.stage import TRAINING_REVISION, Stage
+
+NUMERIC = ("precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
+DISPLAY = ("accelerator", "devices", "strategy", "workers", "deterministic")  # and those that they do not
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tokenizer's training, proved to fit together, before any of it is done."""
+
+    cfg: DictConfig
+    searchpath: Sequence[str]
+    data: ImageData
+    stages: Sequence[Stage]
+    blueprint: artifacts.Blueprint  # of the finished tokenizer
+    recipe: Mapping[str, Any]  # all that its numbers depend on
+    digest: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact is, or will be."""
+        return Path(self.cfg.paths.artifacts) / "tokenizers" / self.name
+
+    @property
+    def run_folder(self) -> Path:
+        """Where its training keeps checkpoints, logs and pictures."""
+        return Path(self.cfg.paths.runs) / self.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.cfg.tokenizer.name}-{self.digest[:8]}"
+
+
+def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
+    """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
+    check_keys(cfg)
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    require_values(cfg)
+    if cfg.tokenizer.weights is not None:
+        raise ValueError("tokenizer.weights is not supported yet. From Python, ldbench.load_official(NAME, PATH) opens released weights.")
+    check_size(cfg)
+    stages = make_stages(cfg)
+    blueprint = make_blueprint(cfg, searchpath)
+    check_model(cfg, stages)
+    data = config.instantiate(cfg.data)
+    recipe = make_recipe(cfg, data, blueprint, searchpath)
+    return Plan(cfg, searchpath, data, stages, blueprint, recipe, artifacts.digest(recipe))
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Raises ValueError for keys at the top that nothing reads."""
+    known = set(config.compose("train"))
+    for key in set(cfg) - known:
+        raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known))}")
+
+
+def require_values(cfg: DictConfig) -> None:
+    """Raises ValueError naming the first values that must be given and were not."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ValueError(f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=...")
+
+
+def check_size(cfg: DictConfig) -> None:
+    """Raises ValueError unless the data hands over images of the tokenizer's size."""
+    wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
+    if wanted == given:
+        return
+    any_size = [name for name, raw in config.options("data").items() if raw.get("image_size") == "${tokenizer.image_size}"]
+    fitting = [name for name, raw in config.options("tokenizer").items() if raw.get("image_size") == given]
+    tokenizers = f", or a tokenizer of {given} px: {', '.join(f'tokenizer={name}' for name in fitting)}" if fitting else ""
+    raise ValueError(
+        f"Tokenizer {cfg.tokenizer.name} takes {wanted} px images, but data {cfg.data.name} hands over {given} px.\n"
+        f"Choose data of any size: {', '.join(f'data={name}' for name in any_size)}{tokenizers}."
+    )
+
+
+def make_stages(cfg: DictConfig) -> list[Stage]:
+    """The stages of the recipe in order, with the trainer's cap on their steps."""
+    limit = cfg.trainer.limit_steps
+    found = []
+    for name, node in cfg.tokenizer.stages.items():
+        optimizer = config.instantiate(node.optimizer)
+        stage = {key: value for key, value in plain(node).items() if key != "optimizer"}
+        if limit is not None:
+            stage["max_steps"] = min(stage["max_steps"], limit)
+        found.append(Stage.from_config(str(name), stage, optimizer=optimizer))
+    if not found:
+        raise ValueError(f"Tokenizer {cfg.tokenizer.name} has no stages. Give it at least one under tokenizer.stages.")
+    for stage in found:
+        if stage.image_size > cfg.tokenizer.image_size:
+            raise ValueError(f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} px images.")
+        for term in stage.losses.keys() - cfg.tokenizer.losses.keys():
+            if stage.losses[term] is not None:
+                known = ", ".join(sorted(cfg.tokenizer.losses))
+                raise ValueError(
+                    f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: {known}. "
+                    f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
+                )
+    if found[-1].image_size != cfg.tokenizer.image_size:
+        raise ValueError(
+            f"The last stage, {found[-1].name}, ends at {found[-1].image_size} px, but the tokenizer is for {cfg.tokenizer.image_size} px."
+        )
+    return found
+
+
+def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> artifacts.Blueprint:
+    """The finished tokenizer in names and numbers. Raises ValueError for a class that stands in no yaml of the group."""
+    keywords = plain(cfg.tokenizer.model)
+    component = config.name_of("tokenizer", keywords.pop("_target_"), searchpath)
+    return artifacts.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
+
+
+def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
+    """Raises ValueError when the tokenizer cannot be built, or cannot take the image size of a stage."""
+    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=stages[0].image_size)
+    for stage in stages:
+        tokenizer.resize(stage.image_size)
+
+
+def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:
+    """All that the tokenizer's numbers depend on, and nothing else: its digest is the tokenizer's identity."""
+    unclassified = cfg.trainer.keys() - {*NUMERIC, *DISPLAY}
+    if unclassified:
+        raise ValueError(f"There is no config key trainer.{sorted(unclassified)[0]}. Known: {', '.join(sorted((*NUMERIC, *DISPLAY)))}.")
+    stages = plain(cfg.tokenizer.stages)
+    losses = plain(cfg.tokenizer.losses)
+    return {
+        "kind": "tokenizer",
+        "component": blueprint.component,
+        "keywords": dict(blueprint.keywords),
+        "losses": config.named(with_file_digests(losses), searchpath),
+        "stages": [{"name": name, **config.named(stage, searchpath)} for name, stage in stages.items()],  # their order counts
+        "seed": cfg.tokenizer.seed,
+        "data": data.fingerprint,
+        "numerics": {key: cfg.trainer[key] for key in NUMERIC},
+        "revisions": {
+            "model": config.component("tokenizer", blueprint.component, searchpath).revision,
+            "losses": {name: config.find(node["_target_"]).revision for name, node in losses.items()},
+            "training": TRAINING_REVISION,
+        },
+    }
+
+
+def with_file_digests(node: Any) -> Any:
+    """A plain config node in which weights files are named by their content instead of their path."""
+    if isinstance(node, Mapping):
+        if node.get("_target_") == "ldbench.artifacts.read_weights":
+            return {"sha256": artifacts.file_digest(artifacts.locate(node["source"]))}
+        return {key: with_file_digests(value) for key, value in node.items()}
+    return [with_file_digests(value) for value in node] if isinstance(node, list) else node
+
+
+def plain(node: Any) -> Any:
+    """A resolved copy of a config node in plain dicts and lists."""
+    return OmegaConf.to_container(node, resolve=True)

@@ -1,0 +1,51 @@
+"""Figures from logs and records."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
+COUNTERS = ("images_seen", "batch")
+
+
+def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
+    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins."""
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
+    for log in logs:
+        with log.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if name != "step" and value:
+                        curves[name][int(row["step"])] = float(value)
+    return dict(curves)
+
+
+def learning_curves(logs: Sequence[Path], out: Path) -> None:
+    """One panel for each logged value but the counters, along the optimizer steps, to a PNG."""
+    curves = {name.removeprefix("train/"): points for name, points in read_logs(logs).items()}
+    shown = [name for name in curves if name not in COUNTERS]
+    if not shown:
+        return
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.8 * rows), squeeze=False, layout="constrained")
+    for axis, name in zip(axes.flat, shown, strict=False):
+        steps = sorted(curves[name])
+        values = [curves[name][step] for step in steps]
+        axis.plot(steps, values, linewidth=1, color="#3465a4")
+        axis.set_title(name)
+        axis.grid(alpha=0.3)
+        if name in LOGARITHMIC and min(values) > 0:
+            axis.set_yscale("log")
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    figure.supxlabel("optimizer step")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,96 @@
+"""Records: one measurement each, one JSON file each, written once. The folder of records is the results store."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ldbench.core.protocols import Estimate
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured, of what, and how; `id` hashes all that the numbers depend on."""
+
+    id: str
+    job: str
+    subject: Mapping[str, str | None]  # tokenizer, generator, data: names for people
+    metrics: Mapping[str, Estimate]
+    protocol: Mapping[str, Any]  # with its hash
+    artifacts: Mapping[str, str]  # role -> folder name
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    created: str  # UTC, ISO 8601
+    schema: int = SCHEMA
+
+
+def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: str, protocol: str, revision: int) -> str:
+    """The id under which a rerun of the same measurement is found. `artifacts`: role -> digest; `data`: fingerprint; `protocol`: hash."""
+    said = {"job": job, "settings": settings, "artifacts": dict(artifacts), "data": data, "protocol": protocol, "revision": revision}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def path_of(folder: Path, job: str, identity: str) -> Path:
+    """Where a record is kept; its figures stand in the folder of the same name without `.json`."""
+    return folder / f"{job}-{identity}.json"
+
+
+def write(record: Record, folder: Path) -> Path:
+    """Writes a record in one move and returns its path."""
+    path = path_of(folder, record.job, record.id)
+    content = asdict(record)
+    content["metrics"] = {name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    scratch.replace(path)
+    return path
+
+
+def read(path: Path) -> Record:
+    """A record from its file. Raises ValueError, naming the file, for what is no record."""
+    try:
+        content = json.loads(path.read_text())
+        content["metrics"] = {
+            name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in content["metrics"].items()
+        }
+        record = Record(**content)
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no record of ldbench ({error}). Move it out of the records folder.") from error
+    if record.schema != SCHEMA:
+        raise ValueError(f"{path} has schema {record.schema}, and this version of ldbench reads {SCHEMA}.")
+    return record
+
+
+def encode(value: float | None) -> float | str | None:
+    """A number as JSON holds it: infinities by name."""
+    return str(value) if value is not None and math.isinf(value) else value
+
+
+def decode(value: float | str | None) -> float | None:
+    """The number that `encode` wrote."""
+    return float(value) if isinstance(value, str) else value
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were made with: versions and machine, without names of hosts or people."""
+    packages = ("ldbench", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "packages": {package: version(package) for package in packages},
+    }
+
+
+def now() -> str:
+    """The time in UTC, as records write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

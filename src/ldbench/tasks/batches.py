@@ -1,0 +1,60 @@
+"""Which images make up which batch: a function of seed and batch number alone, so that a run can stop and go on anywhere."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+
+class BatchStream(Sampler[list[int]]):
+    """The indices of batches `start()` to `num_batches`; every pass over the data is a new permutation, and passes join without a gap.
+
+    Of each batch, process `rank` of `world` gets every `world`-th image. `overfit_batches` > 0 repeats that many first batches.
+    Raises ValueError unless `world` divides `batch_size`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_images: int,
+        batch_size: int,  # over all processes
+        num_batches: int,
+        seed: int,
+        start: Callable[[], int],
+        rank: int,
+        world: int,
+        overfit_batches: int,
+    ):
+        if batch_size % world:
+            raise ValueError(f"A batch of {batch_size} images cannot be shared by {world} processes. Choose a multiple of {world}.")
+        if num_images < 1:
+            raise ValueError("The training split is empty.")
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.num_batches = num_batches
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.world = world
+        self.overfit_batches = overfit_batches
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.start(), self.num_batches):
+            yield self.batch(batch)[self.rank :: self.world]
+
+    def batch(self, number: int) -> list[int]:
+        """The indices of one batch, over all processes."""
+        number = number % self.overfit_batches if self.overfit_batches else number
+        first = number * self.batch_size
+        places = range(first, first + self.batch_size)
+        return [self.permutation(place // self.num_images)[place % self.num_images] for place in places]
+
+    def permutation(self, epoch: int) -> list[int]:
+        """The order of the images in a pass over the data."""
+        if getattr(self, "_epoch", None) != epoch:
+            rng = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.num_images, generator=rng).tolist()
+        return self._order

@@ -1,0 +1,203 @@
+"""TokenizerTask: one stage of a tokenizer's training, under `lightning.Trainer`."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ldbench.core.protocols import LossTerm
+from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.tasks.stage import Stage
+
+
+class TokenizerTask(L.LightningModule):
+    """Trains a tokenizer through one stage: the weighted sum of its loss terms, by manual optimisation.
+
+    Every step seeds torch's global stream with (seed, stage, batch, process), so that a resumed run draws what an unbroken one would.
+    Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError and saves the batch in `folder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        losses: Mapping[str, LossTerm],
+        stage: Stage,
+        seed: int,
+        label_safe_flips: bool,
+        log_every: int,  # optimizer steps
+        first_step: int,  # optimizer steps of the stages before, for the log's axis
+        folder: Path,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.tokenizer = tokenizer
+        self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
+        self.terms = dict(losses)
+        self.stage = stage
+        self.seed = seed
+        self.flip = stage.flip if label_safe_flips else 0.0
+        self.log_every = log_every
+        self.first_step = first_step
+        self.folder = folder
+        self.batches = 0
+        self.images_seen = 0
+        for part in self.parts():
+            getattr(tokenizer, part).requires_grad_(getattr(stage, part) == "trainable")
+        decay = stage.ema_decay
+        self.ema = None if decay is None else AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+
+    @staticmethod
+    def parts() -> tuple[str, str]:
+        """What a stage can freeze."""
+        return "encoder", "decoder"
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done in this stage."""
+        return self.batches // self.stage.accumulate
+
+    @property
+    def ended_step(self) -> bool:
+        """Whether the last batch was the last of an optimizer step."""
+        return self.batches % self.stage.accumulate == 0
+
+    def train(self, mode: bool = True) -> "TokenizerTask":
+        """Train mode, but for what is frozen: that stays in eval mode."""
+        super().train(mode)
+        for part in self.parts():
+            if getattr(self.stage, part) == "frozen":
+                getattr(self.tokenizer, part).eval()
+        return self
+
+    def configure_optimizers(self) -> tuple[list, list]:
+        optimizer = self.stage.optimizer.build([self.tokenizer, self.losses])
+        factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(self.step_seed(self.batches))
+        images, y = batch
+        prepared = self.prepare(images)
+        recon = self.reconstruct(prepared)
+        terms = self.measure(prepared, recon, y)
+        loss = torch.stack([self.terms[name].weight * value for name, value in terms.items()]).sum()
+        self.require_finite(loss, terms, images, y)
+        self.manual_backward(loss / self.stage.accumulate)
+        self.batches += 1
+        self.images_seen += len(images) * self.trainer.world_size
+        if self.ended_step:
+            self.step()
+            if self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps):
+                self.write_log(loss, terms, recon.images, prepared)
+        return {"loss": loss.detach()}
+
+    def prepare(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+    ) -> Tensor:  # (B, 3, image_size, image_size)
+        """Images as the stage wants them: of its size, mirrored by chance."""
+        images = self.resize(images)
+        if self.flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < self.flip
+            images = torch.where(mirrored, images.flip(-1), images)
+        return images
+
+    def resize(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+    ) -> Tensor:  # (B, 3, image_size, image_size)
+        """Images of the stage's size, bilinear with antialiasing."""
+        size = self.stage.image_size
+        if images.shape[-1] == size:
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+    def reconstruct(
+        self,
+        images: Tensor,  # (B, 3, image_size, image_size)
+    ) -> Reconstruction:
+        """The training pass of this stage."""
+        eps = images.new_zeros(()) if self.stage.latent == "mean" else None
+        return self.tokenizer(images, mask_ratio=self.stage.mask_ratio, eps=eps)
+
+    def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> dict[str, Tensor]:
+        """The terms that count at this step, unweighted."""
+        return {name: term(images, recon, y) for name, term in self.terms.items() if self.steps >= term.start}
+
+    def step(self) -> None:
+        """One optimizer step; Lightning calls `on_before_optimizer_step` in it, where the gradients are unscaled."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.tokenizer)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        limit = math.inf if self.stage.optimizer.clip_norm is None else self.stage.optimizer.clip_norm
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.grad_norm = nn.utils.clip_grad_norm_(parameters, limit)
+
+    def write_log(self, loss: Tensor, terms: Mapping[str, Tensor], recon: Tensor, images: Tensor) -> None:
+        """Losses, rates and counters to every logger, along the optimizer steps of the whole recipe."""
+        mse = F.mse_loss(recon.detach().float(), images.float()).item()
+        values = {
+            "train/loss": loss.item(),
+            **{f"train/{name}": value.item() for name, value in terms.items()},
+            "train/psnr": 10 * math.log10(4 / mse) if mse else math.inf,
+            "train/lr": self.optimizers().param_groups[0]["lr"],
+            "train/grad_norm": float(self.grad_norm),
+            "train/images_seen": self.images_seen,
+            "train/batch": self.batches,
+        }
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.first_step + self.steps)
+
+    def require_finite(self, loss: Tensor, terms: Mapping[str, Tensor], images: Tensor, y: Tensor) -> None:
+        """Raises FloatingPointError, in every process, when any process's loss is not finite; the batch and the weights are saved before."""
+        if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
+            return
+        path = self.folder / f"nonfinite-{self.stage.name}-{self.batches}-{self.global_rank}.pt"
+        replay = {"images": images.cpu(), "y": y.cpu(), "seed": self.step_seed(self.batches), "tokenizer": self.tokenizer.state_dict()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(replay, path)
+        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower learning rate, "
+            f"clip_norm, or trainer.precision=fp32. The batch, the seed of its draws and the weights are in {path} for a replay."
+        )
+
+    def step_seed(self, batch: int) -> int:
+        """The seed of all that is drawn in one batch by one process."""
+        said = f"{self.seed}/{self.stage.name}/{batch}/{self.global_rank}"
+        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
+
+    def result(self) -> Tokenizer:
+        """What the stage leaves behind: the averaged tokenizer where it keeps an average, else the trained one."""
+        trained = self.tokenizer if self.ema is None else self.ema.module
+        return trained.requires_grad_(True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches = checkpoint["progress"]["batches"]
+        self.images_seen = checkpoint["progress"]["images_seen"]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What a checkpoint holds: not the frozen networks of loss terms, which are built from their own source."""
+        frozen = {f"losses.{name}" for name, p in self.losses.named_parameters() if not p.requires_grad}
+        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if key not in frozen}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        own = super().state_dict()
+        absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
+        return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)

@@ -1,0 +1,1 @@
+"""Tokenizers: one plug-in, one file."""

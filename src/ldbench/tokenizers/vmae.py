@@ -1,0 +1,253 @@
+"""VMAE: a variational masked autoencoder whose latent is a map of the visible patches.
+
+[0] Lee et al., Latent Diffusion Models with Masked AutoEncoders (LDMAE), 2025, https://arxiv.org/abs/2507.09984
+[1] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.layers.embed import PatchEmbed, unpatchify
+from ldbench.layers.feedforward import MLP
+from ldbench.layers.masking import keep_lowest, put_back, take
+from ldbench.layers.position import resize_table, sincos_2d
+from ldbench.layers.vit import Transformer, init_transformer
+
+PositionResize = Literal["interpolate", "fresh"]
+
+
+class VMAE(Tokenizer):
+    """Patches -> transformer -> Gaussian over a latent map -> transformer -> patches, smoothed by a 3x3 convolution.
+
+    `latent_head`: `linear` (the paper's), or `mlp` with 4 * latent_channels hidden units (the official "f8d16" without "prev").
+    `position_resize`: what `resize` does with the position tables: `interpolate` bilinearly (official), or compute them `fresh`.
+    Raises ValueError when the patch size does not divide the image size.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        decoder_width: int,
+        decoder_depth: int,
+        decoder_num_heads: int,
+        mlp_ratio: float,
+        latent_head: Literal["linear", "mlp"],
+        position_resize: PositionResize,
+    ):
+        super().__init__()
+        if latent_head not in ("linear", "mlp"):
+            raise ValueError(f"Unknown latent_head {latent_head!r}. Choose linear or mlp.")
+        if position_resize not in ("interpolate", "fresh"):
+            raise ValueError(f"Unknown position_resize {position_resize!r}. Choose interpolate or fresh.")
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.latent_channels = latent_channels
+        self.position_resize = position_resize
+        grid = patch_grid(image_size, patch_size)
+        self.encoder = Encoder(
+            grid=grid,
+            patch_size=patch_size,
+            latent_channels=latent_channels,
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            latent_head=latent_head,
+        )
+        self.decoder = Decoder(
+            grid=grid,
+            patch_size=patch_size,
+            latent_channels=latent_channels,
+            encoder_width=width,
+            width=decoder_width,
+            depth=decoder_depth,
+            num_heads=decoder_num_heads,
+            mlp_ratio=mlp_ratio,
+            latent_head=latent_head,
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches, which are those of the latent too."""
+        return patch_grid(self.image_size, self.patch_size)
+
+    @property
+    def latent(self) -> LatentSpec:
+        return LatentSpec(num_tokens=self.grid[0] * self.grid[1], channels=self.latent_channels, grid=self.grid)
+
+    def encode(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Posterior:
+        self.check_images(images)
+        return self.encoder(images, kept=None)
+
+    def decode(
+        self,
+        z: Tensor,  # (B, N, C)
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:  # (B, 3, H, W)
+        """Images of latents. Raises ValueError for another grid than its own: call `resize` first."""
+        if grid not in (None, self.grid) or tuple(z.shape[1:]) != (self.latent.num_tokens, self.latent_channels):
+            raise ValueError(
+                f"This VMAE decodes latents (B, {self.latent.num_tokens}, {self.latent_channels}) on a {self.grid} grid, "
+                f"got {tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
+            )
+        return self.decoder(z, kept=None)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        *,
+        mask_ratio: float | Tensor = 0.0,
+        mask_noise: Tensor | None = None,  # (B, P)
+        eps: Tensor | None = None,  # (B, N_kept, C)
+    ) -> Reconstruction:
+        """Encodes the visible patches, samples their latents and decodes the whole image.
+
+        floor(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for a ratio for each image, and for one that hides all.
+        """
+        self.check_images(images)
+        if isinstance(mask_ratio, Tensor):
+            raise ValueError("VMAE drops hidden patches, so every image of a batch hides as many: mask_ratio must be one number.")
+        if mask_ratio == 0:
+            posterior = self.encoder(images, kept=None)
+            z = posterior.sample(eps=eps)
+            return Reconstruction(images=self.decoder(z, kept=None), z=z, posterior=posterior)
+        num_patches = self.latent.num_tokens
+        if mask_noise is None:
+            mask_noise = torch.rand(len(images), num_patches, device=images.device)
+        kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
+        posterior = self.encoder(images, kept=kept)
+        z = posterior.sample(eps=eps)
+        return Reconstruction(images=self.decoder(z, kept=kept), z=z, posterior=posterior, mask=mask, patch_grid=self.grid, kept=kept)
+
+    def anchors(self) -> dict[str, nn.Parameter]:
+        return {"encoder": last_linear(self.encoder.to_latent).weight, "decoder": self.decoder.smooth.weight}
+
+    def resize(self, image_size: int) -> None:
+        """Changes the image size in place; the position tables are interpolated or computed afresh (`position_resize`)."""
+        old, new = self.grid, patch_grid(image_size, self.patch_size)
+        for part in (self.encoder, self.decoder):
+            if self.position_resize == "interpolate":
+                part.positions = resize_table(part.positions, old, new)
+            else:
+                part.positions = position_table(new, part.positions.shape[-1]).to(part.positions)
+            part.grid = new
+        self.image_size = image_size
+
+
+class Encoder(nn.Module):
+    """Visible patches to the Gaussian over their latents."""
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        patch_size: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        latent_head: str,
+    ):
+        super().__init__()
+        self.grid = grid
+        self.patch_embed = PatchEmbed(patch_size=patch_size, width=width)
+        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
+        self.to_latent = head(latent_head, width, 2 * latent_channels, hidden=4 * latent_channels)
+        self.positions: Tensor
+        self.register_buffer("positions", position_table(grid, width))  # (1, P, D)
+        self.apply(init_transformer)
+        projection = self.patch_embed.proj.weight
+        nn.init.xavier_uniform_(projection.view(projection.shape[0], -1))
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        *,
+        kept: Tensor | None,  # (B, K) indices
+    ) -> Posterior:
+        x = self.patch_embed(images) + self.positions  # (B, P, D)
+        if kept is not None:
+            x = take(x, kept)
+        mean, logvar = self.to_latent(self.transformer(x)).chunk(2, dim=-1)  # (B, K, C) each
+        return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
+
+
+class Decoder(nn.Module):
+    """Latents, in their places among mask tokens, to an image."""
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        patch_size: int,
+        latent_channels: int,
+        encoder_width: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        latent_head: str,
+    ):
+        super().__init__()
+        self.grid = grid
+        self.patch_size = patch_size
+        self.from_latent = head(latent_head, latent_channels, encoder_width, hidden=4 * latent_channels)
+        self.embed = nn.Linear(encoder_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
+        self.to_pixels = nn.Linear(width, 3 * patch_size**2)
+        self.smooth = nn.Conv2d(3, 3, kernel_size=3, padding=1)
+        self.positions: Tensor
+        self.register_buffer("positions", position_table(grid, width))  # (1, P, D)
+        self.apply(init_transformer)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        z: Tensor,  # (B, K, C)
+        *,
+        kept: Tensor | None,  # (B, K) indices
+    ) -> Tensor:  # (B, 3, H, W)
+        x = self.embed(self.from_latent(z))
+        if kept is not None:
+            x = put_back(x, kept, self.mask_token, self.positions.shape[1])
+        x = self.transformer(x + self.positions)
+        return self.smooth(unpatchify(self.to_pixels(x), self.grid, self.patch_size))
+
+
+def patch_grid(image_size: int, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches. Raises ValueError when the patch size does not divide the image size."""
+    if patch_size < 1 or image_size % patch_size:
+        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
+        raise ValueError(f"patch_size {patch_size} does not divide the {image_size} px image. Choose one of {divisors}.")
+    return image_size // patch_size, image_size // patch_size
+
+
+def position_table(grid: tuple[int, int], width: int) -> Tensor:  # (1, P, D)
+    """The fixed sinusoid, with float32 frequencies as in MAE."""
+    return sincos_2d(grid, width=width, dtype=torch.float32)
+
+
+def head(kind: str, width: int, out: int, *, hidden: int) -> nn.Module:
+    """The map into or out of the latent."""
+    return nn.Linear(width, out) if kind == "linear" else MLP(width=width, hidden=hidden, out=out)
+
+
+def last_linear(module: nn.Module) -> nn.Linear:
+    """The last linear layer of a head."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]

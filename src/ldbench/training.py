@@ -1,0 +1,150 @@
+"""All stages of a plan, one after the other, under the one trainer."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from ldbench import config
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.plan import Plan, plain
+from ldbench.results import figures
+from ldbench.results import wandb as tracking
+from ldbench.tasks import trainer as trainers
+from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.processes import is_child
+from ldbench.tasks.stage import Stage
+from ldbench.tasks.tokenizer import TokenizerTask
+
+log = logging.getLogger(__name__)
+
+
+def make_tokenizer(planned: Plan) -> Tokenizer:
+    """The untrained tokenizer, at the size of the first stage, seeded."""
+    torch.manual_seed(planned.cfg.tokenizer.seed)
+    return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+
+
+def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
+    """The loss terms of a stage, with its changes to the recipe's."""
+    found = {}
+    for name, node in planned.cfg.tokenizer.losses.items():
+        change = stage.losses.get(name, {})
+        if node is not None and change is not None:
+            found[name] = config.instantiate({**plain(node), **change})
+    if not found and stage.max_steps:
+        raise ValueError(f"Stage {stage.name} has no loss term left. Leave at least one of {', '.join(planned.cfg.tokenizer.losses)} on.")
+    return found
+
+
+def rehearse(planned: Plan) -> None:
+    """Runs two images through every stage and its losses, so that whatever does not fit is told before the first step."""
+    with torch.random.fork_rng(), torch.no_grad():
+        tokenizer = make_tokenizer(planned)
+        images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
+        for stage in planned.stages:
+            tokenizer.resize(stage.image_size)
+            if stage.max_steps:
+                task = make_task(planned, tokenizer, stage)
+                prepared = task.prepare(torch.stack(images))
+                task.measure(prepared, task.reconstruct(prepared), torch.tensor(y))
+
+
+def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage) -> TokenizerTask:
+    """The Lightning module of one stage."""
+    before = planned.stages[: list(planned.stages).index(stage)]
+    return TokenizerTask(
+        tokenizer=tokenizer,
+        losses=make_losses(planned, stage),
+        stage=stage,
+        seed=planned.cfg.tokenizer.seed,
+        label_safe_flips=planned.data.label_safe_flips,
+        log_every=10,
+        first_step=sum(stage.max_steps for stage in before),
+        folder=planned.run_folder,
+    )
+
+
+def fit(planned: Plan) -> Tokenizer:
+    """Trains all stages that are not done yet, each from the last checkpoint there is."""
+    run = planned.run_folder
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(planned)
+    loggers = [] if is_child() else make_loggers(planned)
+    announce(planned)
+    try:
+        for stage in planned.stages:
+            tokenizer.resize(stage.image_size)
+            done = run / "stages" / f"{stage.name}.safetensors"
+            if done.is_file():
+                log.info("Stage %s is done already.", stage.name)
+                tokenizer.load_state_dict(load_file(done))
+            elif stage.max_steps:
+                tokenizer = fit_stage(planned, tokenizer, stage, loggers)
+                if not is_child():
+                    keep_stage(tokenizer, done)
+    finally:
+        tracking.finish()
+    if not is_child():
+        figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
+    return tokenizer.eval()
+
+
+def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequence[Any]) -> Tokenizer:
+    """Trains one stage and returns what it leaves behind, on the CPU."""
+    settings, run = planned.cfg.trainer, planned.run_folder
+    task = make_task(planned, tokenizer, stage)
+    if stage.flip and not task.flip:
+        log.info("Stage %s mirrors no images: in %s that may change the class.", stage.name, planned.data.name)
+    if settings.compile:
+        tokenizer.compile()
+    callbacks = [config.instantiate(node, folder=run, data=planned.data, stage=stage.name) for node in planned.cfg.callbacks.values()]
+    trainer = trainers.build(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        deterministic=settings.deterministic,
+        callbacks=callbacks,
+        loggers=loggers,
+    )
+    stream = BatchStream(
+        num_images=len(planned.data.train),
+        batch_size=stage.batch_size,
+        num_batches=stage.max_steps * stage.accumulate,
+        seed=planned.cfg.tokenizer.seed,
+        start=lambda: task.batches,
+        rank=trainer.global_rank,
+        world=trainer.world_size,
+        overfit_batches=settings.overfit_batches,
+    )
+    loader = DataLoader(planned.data.train, batch_sampler=stream, num_workers=settings.workers)
+    checkpoint = run / "checkpoints" / f"{stage.name}.ckpt"
+    trainer.fit(task, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    return task.result().cpu()
+
+
+def keep_stage(tokenizer: Tokenizer, path: Path) -> None:
+    """Keeps the weights that a stage ended in, in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    save_file({key: value.contiguous() for key, value in tokenizer.state_dict().items()}, scratch)
+    scratch.replace(path)
+
+
+def make_loggers(planned: Plan) -> list[Any]:
+    """The CSV log, and the logger that the config asks for."""
+    run, node = planned.run_folder, planned.cfg.logger
+    extra = [config.instantiate(node, save_dir=str(run), name=planned.name, version=planned.digest[:16])] if node else []
+    return [trainers.csv_logger(run), *extra]
+
+
+def announce(planned: Plan) -> None:
+    """Says what is about to be trained, and where it goes."""
+    steps = ", ".join(f"{stage.name} {stage.max_steps} steps at {stage.image_size} px" for stage in planned.stages)
+    log.info("Training %s on %s (%d images): %s.", planned.name, planned.data.name, len(planned.data.train), steps)
+    log.info("Pictures, logs and checkpoints: %s", planned.run_folder)

@@ -1,0 +1,211 @@
+"""Folders of images: layouts, splits, errors, fingerprints."""
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ldbench.core.protocols import ImageData
+from ldbench.data.images import Folder
+
+SETTINGS = {"name": "folder", "image_size": 8, "test_fraction": 0.2, "label_safe_flips": True, "subset": None, "seed": 0}
+
+
+def _folder(root: Path, **changes) -> Folder:
+    return Folder(root=str(root), **{**SETTINGS, **changes})
+
+
+def _write(root: Path, *paths: str) -> None:
+    for i, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / path)
+
+
+@pytest.fixture
+def pets(tmp_path) -> Path:
+    """Ten cats and twenty dogs, some of them nested."""
+    _write(tmp_path / "pets", *(f"cat/{i}.png" for i in range(10)), *(f"dog/{'young/' if i < 5 else ''}{i}.PNG" for i in range(20)))
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def divided(tmp_path) -> Path:
+    _write(tmp_path / "divided", *(f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(4)), "val/cat/0.png", "val/dog/0.png")
+    return tmp_path / "divided"
+
+
+def test_the_contract_is_met(pets):
+    data = _folder(pets, label_safe_flips=False)
+    assert isinstance(data, ImageData)
+    assert (data.num_classes, data.class_names, data.label_safe_flips) == (2, ("cat", "dog"), False)
+    assert re.fullmatch("[0-9a-f]{64}", data.fingerprint)
+    image, label = data.train[0]
+    assert (image.shape, image.dtype, label, type(label)) == ((3, 8, 8), torch.float32, 0, int)
+    assert -1 <= image.min() < image.max() <= 1
+
+
+def test_class_folders_alone_are_divided_by_class_whatever_the_seed(pets):
+    data = _folder(pets)
+    assert data.test.labels.bincount().tolist() == [2, 4]
+    assert data.train.labels.bincount().tolist() == [8, 16]
+    everything = [path.relative_to(pets).as_posix() for path in pets.rglob("*") if path.is_file()]
+    assert sorted(data.train.paths + data.test.paths) == sorted(everything)
+    assert data.test.paths == _folder(pets, seed=5).test.paths
+    assert all(path.startswith(data.class_names[label]) for path, label in zip(data.train.paths, data.train.labels, strict=True))
+
+
+def test_train_and_a_held_out_folder_are_taken_as_they_are(divided):
+    data = _folder(divided)
+    assert (len(data.train), data.test.paths) == (8, ["val/cat/0.png", "val/dog/0.png"])
+    _write(divided, "test/dog/0.png")
+    assert _folder(divided).test.paths == ["test/dog/0.png"]  # test comes before val
+    assert _folder(divided).test[0][1] == 1
+
+
+def test_a_held_out_folder_without_classes_is_passed_over(divided):
+    _write(divided, "test/0.png")
+    assert _folder(divided).test.paths == ["val/cat/0.png", "val/dog/0.png"]
+
+
+def test_train_alone_is_divided(divided):
+    shutil.rmtree(divided / "val")
+    assert Counter(_folder(divided).test.labels.tolist()) == {0: 1, 1: 1}
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    _write(tmp_path, *(f"{c}/{i}.png" for c in ("plane", "train") for i in range(4)))
+    assert _folder(tmp_path).class_names == ("plane", "train")
+
+
+def test_a_flat_folder_has_one_class(tmp_path):
+    _write(tmp_path / "flat", *(f"{i}.jpg" for i in range(10)))
+    data = _folder(tmp_path / "flat")
+    assert (data.class_names, len(data.train), len(data.test)) == (("all",), 8, 2)
+    _write(tmp_path / "both", "train/0.png", "train/1.png", "test/0.png")
+    assert (_folder(tmp_path / "both").class_names, _folder(tmp_path / "both").test.paths) == (("all",), ["test/0.png"])
+
+
+def test_pixels_are_those_of_the_file(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 11, 3), dtype=np.uint8)
+    _write(tmp_path, "cat/0.png")
+    for i in range(2):
+        Image.fromarray(pixels).save(tmp_path / f"cat/{i}.png")
+    image, _ = _folder(tmp_path).train[0]
+    assert torch.equal(image, torch.from_numpy(pixels[:, 1:9].transpose(2, 0, 1).astype(np.float32)) / 127.5 - 1)
+
+
+def test_other_files_and_hidden_ones_do_not_count(pets):
+    before = _folder(pets)
+    (pets / "cat" / "notes.txt").write_text("no image")
+    (pets / "empty").mkdir()
+    _write(pets, "cat/.hidden.png", ".cache/0.png")
+    (pets / "readme.md").write_text("no image")
+    assert _folder(pets).fingerprint == before.fingerprint
+
+
+def test_a_subset_is_a_fraction_or_a_list_of_paths(divided, tmp_path):
+    data = _folder(divided, subset=0.5)
+    assert (data.train.labels.bincount().tolist(), len(data.test)) == ([2, 2], 2)
+    items = tmp_path / "items.txt"
+    items.write_text("train/dog/3.png\ntrain/cat/0.png\n")
+    data = _folder(divided, subset=str(items))
+    assert (data.train.paths, data.num_classes, len(data.test)) == (["train/cat/0.png", "train/dog/3.png"], 2, 2)
+    items.write_text("val/dog/0.png\n")
+    with pytest.raises(ValueError, match=r"Line 1 .*val/dog/0\.png.* path relative to data\.root"):
+        _folder(divided, subset=str(items))
+
+
+def test_workers_read_the_same_items(pets):
+    data = _folder(pets)
+    direct = [data.train[i] for i in range(len(data.train))]
+    images, labels = next(iter(DataLoader(data.train, batch_size=len(direct), num_workers=2)))
+    assert torch.equal(images, torch.stack([image for image, _ in direct]))
+    assert labels.tolist() == [label for _, label in direct]
+
+
+def test_the_fingerprint_moves_with_files_and_settings_and_not_with_the_root(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "elsewhere" / "copy")
+    fingerprint = _folder(pets).fingerprint
+    assert fingerprint == _folder(tmp_path / "elsewhere" / "copy", name="mine", seed=3, label_safe_flips=False, subset=1.0).fingerprint
+    changes = ({"image_size": 4}, {"test_fraction": 0.4}, {"subset": 0.5}, {"subset": 0.5, "seed": 1})
+    changed = [_folder(pets, **change).fingerprint for change in changes]
+    (pets / "cat/0.png").write_bytes((pets / "cat/0.png").read_bytes() + b"\0")
+    changed.append(_folder(pets).fingerprint)
+    (pets / "cat/0.png").rename(pets / "cat/00.png")
+    changed.append(_folder(pets).fingerprint)
+    assert len({fingerprint, *changed}) == 1 + len(changed)
+
+
+@pytest.mark.parametrize("root", ["", None])
+def test_a_root_must_be_given(root):
+    with pytest.raises(ValueError, match=r"Set data\.root=DIR"):
+        Folder(root=root, **SETTINGS)
+
+
+def test_a_root_must_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere is not a folder"):
+        _folder(tmp_path / "nowhere")
+
+
+def test_a_root_without_images_is_refused(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "0.txt").write_text("no image")
+    with pytest.raises(ValueError, match=r"There are no images in .*\.png"):
+        _folder(tmp_path)
+
+
+def test_held_out_classes_that_train_lacks_are_named(divided):
+    _write(divided, "val/emu/0.png", "val/yak/0.png")
+    with pytest.raises(ValueError, match="training split lacks: emu, yak"):
+        _folder(divided)
+
+
+def test_a_class_of_one_image_cannot_be_divided(pets):
+    _write(pets, "emu/0.png")
+    with pytest.raises(ValueError, match=r"training split lacks: emu\. Give each at least two images"):
+        _folder(pets)
+
+
+def test_a_held_out_folder_of_another_layout_is_refused(divided):
+    shutil.rmtree(divided / "val")
+    _write(divided, "val/0.png")
+    with pytest.raises(ValueError, match="has class folders with images, but val/ beside it have none"):
+        _folder(divided)
+
+
+def test_a_held_out_folder_without_train_is_refused(divided):
+    shutil.rmtree(divided / "train")
+    with pytest.raises(ValueError, match="has val/ but no train/"):
+        _folder(divided)
+
+
+def test_images_beside_class_folders_are_refused(pets):
+    _write(pets, "loose.png")
+    with pytest.raises(ValueError, match=r"1 images beside them \(loose\.png\)"):
+        _folder(pets)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
+def test_a_test_fraction_out_of_range_is_refused(pets, fraction):
+    with pytest.raises(ValueError, match=r"data\.test_fraction is"):
+        _folder(pets, test_fraction=fraction)
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "half"])
+def test_an_unreadable_file_is_named_on_access(pets, content):
+    data = _folder(pets)
+    broken = pets / data.train.paths[2]
+    whole = broken.read_bytes()
+    broken.write_bytes({"nothing": b"", "text": b"no image", "half": whole[: len(whole) // 2]}[content])
+    with pytest.raises(ValueError, match=f"Cannot read {re.escape(str(broken))} as an image"):
+        data.train[2]
+    broken.unlink()
+    with pytest.raises(ValueError, match=re.escape(str(broken))):
+        data.train[2]
