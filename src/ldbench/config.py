@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,7 +33,7 @@ def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequ
         try:
             return hydra.compose(config_name, overrides=[*overrides, *extra])
         except HydraException as error:
-            raise ValueError(sentence(error)) from error
+            raise ValueError(sentence(error, config_name, overrides)) from error
 
 
 def as_source(folder: str) -> str:
@@ -51,6 +51,10 @@ def instantiate(node: Any, **facts: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
+        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if keyword:
+            owner = re.search(r"full_key: (\S+)", str(error))
+            raise ValueError(f"There is no config key {owner.group(1) if owner else node['_target_']}.{keyword.group(1)}.") from error
         raise ValueError(sentence(error)) from error
 
 
@@ -133,24 +137,34 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
     except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, FileNotFoundError) as error:
         if wants_traceback:
             raise
-        print(f"\n{sentence(error)}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        print(f"\n{sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         sys.exit(2)
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: Exception, config_name: str | None = None, overrides: Sequence[str] = ()) -> str:
     """What an error says to a user, with the nearest known name where one was mistyped."""
     if isinstance(error, MissingConfigException):
         group, _, given = (error.missing_cfg_file or "").rpartition("/")
         known = list(error.options or [])
         return f"There is no {group}={given}.{nearest(given, known)}\nAvailable: {', '.join(sorted(known))}"
-    if isinstance(error, ConfigCompositionException | OverrideParseException | InstantiationException):
-        text = str(error)
-        mistyped = re.search(r"Could not override '([^']+)'", text)
-        if mistyped:
-            key = mistyped.group(1)
-            return f"There is no config key {key}. `python -m ldbench.train --cfg job` prints every key (add `-p {key.split('.')[0]}` for a part)."
-        return text
+    mistyped = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and mistyped:
+        key = mistyped.group(1)
+        hint = nearest(key.rpartition(".")[2], neighbours(key, config_name, overrides)) if config_name else ""
+        part = f" -p {key.split('.')[0]}" if "." in key else ""
+        return f"There is no config key {key}.{hint}\n`python -m ldbench.train --cfg job{part}` prints the keys there are."
     return str(error)
+
+
+def neighbours(key: str, config_name: str, overrides: Sequence[str]) -> list[str]:
+    """The keys that stand where a mistyped one was looked for."""
+    rest = [word for word in overrides if "=" in word and not word.startswith("-") and word.partition("=")[0] != key]
+    try:
+        composed, parent = compose(config_name, rest), key.rpartition(".")[0]
+        node = OmegaConf.select(composed, parent) if parent else composed
+    except (ValueError, OmegaConfBaseException):
+        return []
+    return [str(name) for name in node] if isinstance(node, DictConfig) else []
 
 
 def nearest(given: str, known: Sequence[str]) -> str:

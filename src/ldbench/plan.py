@@ -13,7 +13,7 @@ from ldbench.core.protocols import ImageData
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
 NUMERIC = ("precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
-DISPLAY = ("accelerator", "devices", "strategy", "workers", "deterministic")  # and those that they do not
+DISPLAY = ("accelerator", "devices", "strategy", "workers", "deterministic", "log_every")  # and those that they do not
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,13 @@ def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> artifacts.Blue
 
 def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
     """Raises ValueError when the tokenizer cannot be built, or cannot take the image size of a stage."""
-    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=stages[0].image_size)
+    tokenizer = None
     for stage in stages:
-        tokenizer.resize(stage.image_size)
+        try:
+            tokenizer = tokenizer or config.instantiate(cfg.tokenizer.model, image_size=stage.image_size)
+            tokenizer.resize(stage.image_size)
+        except ValueError as error:
+            raise ValueError(f"Tokenizer {cfg.tokenizer.name}, stage {stage.name} ({stage.image_size} px): {error}") from error
 
 
 def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
     if unclassified:
         raise ValueError(f"There is no config key trainer.{sorted(unclassified)[0]}. Known: {', '.join(sorted((*NUMERIC, *DISPLAY)))}.")
     stages = plain(cfg.tokenizer.stages)
-    losses = plain(cfg.tokenizer.losses)
+    losses = active_losses(cfg)
     return {
         "kind": "tokenizer",
         "component": blueprint.component,
@@ -152,6 +156,11 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
             "training": TRAINING_REVISION,
         },
     }
+
+
+def active_losses(cfg: DictConfig) -> dict[str, Any]:
+    """The nodes of the recipe's loss terms, by name, without those that were set to null."""
+    return {name: node for name, node in plain(cfg.tokenizer.losses).items() if node is not None}
 
 
 def with_file_digests(node: Any) -> Any:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ldbench import config
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.plan import Plan, plain
+from ldbench.plan import Plan, active_losses
 from ldbench.results import figures
 from ldbench.results import wandb as tracking
 from ldbench.tasks import trainer as trainers
@@ -32,12 +32,12 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
 def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
     """The loss terms of a stage, with its changes to the recipe's."""
     found = {}
-    for name, node in planned.cfg.tokenizer.losses.items():
+    for name, node in active_losses(planned.cfg).items():
         change = stage.losses.get(name, {})
-        if node is not None and change is not None:
-            found[name] = config.instantiate({**plain(node), **change})
+        if change is not None:
+            found[name] = config.instantiate({**node, **change})
     if not found and stage.max_steps:
-        raise ValueError(f"Stage {stage.name} has no loss term left. Leave at least one of {', '.join(planned.cfg.tokenizer.losses)} on.")
+        raise ValueError(f"Stage {stage.name} has no loss term left. Leave at least one of tokenizer.losses on.")
     return found
 
 
@@ -48,10 +48,14 @@ def rehearse(planned: Plan) -> None:
         images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
-            if stage.max_steps:
-                task = make_task(planned, tokenizer, stage)
+            if not stage.max_steps:
+                continue
+            task = make_task(planned, tokenizer, stage)
+            try:
                 prepared = task.prepare(torch.stack(images))
                 task.measure(prepared, task.reconstruct(prepared), torch.tensor(y))
+            except ValueError as error:
+                raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 
 
 def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage) -> TokenizerTask:
@@ -63,7 +67,7 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage) -> TokenizerTas
         stage=stage,
         seed=planned.cfg.tokenizer.seed,
         label_safe_flips=planned.data.label_safe_flips,
-        log_every=10,
+        log_every=planned.cfg.trainer.log_every,
         first_step=sum(stage.max_steps for stage in before),
         folder=planned.run_folder,
     )

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from ldbench.core.pixels import to_uint8
 from ldbench.core.protocols import ImageData
-from ldbench.data.shapes import KINDS, Scene, Shape, Shapes, contrasting_colours, draw_scene, render
-from ldbench.data.subset import keyed_generator
+from ldbench.data.draws import contrasting_colours, keyed_generator
+from ldbench.data.shapes import KINDS, Scene, Shape, Shapes, draw_scene, render
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 AREAS = {  # of the unit shapes

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ldbench.data.subset import choose, keyed_generator, stratified
+from ldbench.data.draws import keyed_generator
+from ldbench.data.subset import choose, stratified
 
 LABELS = torch.arange(1000).remainder(7).where(torch.arange(1000) < 997, 7)  # seven large classes and one of three items
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ldbench.core.pixels import from_uint8
-from ldbench.data.shapes import Colour, contrasting_colours
-from ldbench.data.subset import choose, keyed_generator
+from ldbench.data.draws import Colour, contrasting_colours, keyed_generator
+from ldbench.data.subset import choose
 
 REVISION = 1  # raise when the images or the split change
 

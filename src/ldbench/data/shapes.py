@@ -16,16 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldbench.core.pixels import from_uint8
-from ldbench.data.subset import choose, keyed_generator
+from ldbench.data.draws import Colour, contrasting_colours, keyed_generator
+from ldbench.data.subset import choose
 
 REVISION = 1  # raise when the images change
 
 SCALE = (0.18, 0.36)  # circumscribed radius, in image sides
 DISTRACTOR_SCALE = (0.04, 0.09)
 CONTRAST = 0.3  # in luminance, between the shape and any point of the gradient
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-Colour = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -133,16 +131,6 @@ def render(scene: Scene, *, size: int) -> Tensor:
     for shape in (*scene.distractors, scene.shape):
         image = torch.lerp(image, _pixel(shape.colour), _coverage(shape, x, y, size=size))
     return (255 * image).round().to(torch.uint8)
-
-
-def contrasting_colours(num_colours: int, *, contrast: float, rng: torch.Generator) -> list[Colour]:
-    """Random colours, the first of which is lighter than all others by `contrast` in luminance, or darker than all of them."""
-    colours = torch.rand(256, num_colours, 3, generator=rng)  # candidates
-    luminance = colours @ torch.tensor(LUMA)  # (256, num_colours)
-    first, others = luminance[:, 0], luminance[:, 1:]
-    gap = torch.maximum(first - others.amax(dim=1), others.amin(dim=1) - first)
-    chosen = gap.clamp(max=contrast).argmax()  # the first that reaches it
-    return [tuple(colour) for colour in colours[chosen].tolist()]
 
 
 def _draw_shape(kind: int, *, colour: Colour, scales: tuple[float, float], rng: torch.Generator) -> Shape:

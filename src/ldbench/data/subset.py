@@ -1,11 +1,12 @@
-"""Which items of a training split are kept, and the seeded draws behind such choices."""
+"""Which items of a training split are kept."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ldbench.data.draws import keyed_generator
 
 
 def choose(
@@ -44,12 +45,6 @@ def stratified(labels: Tensor, fraction: float, *key: str | int) -> Tensor:
         shuffled = positions[torch.randperm(len(positions), generator=keyed_generator(*key, label))]
         kept.append(shuffled[: max(1, int(len(positions) * fraction + 0.5))])
     return torch.cat(kept).sort().values
-
-
-def keyed_generator(*key: str | int) -> torch.Generator:
-    """A generator that depends on `key` alone: what it draws for an item is the same in any order, process and worker."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
 
 def _listed(path: Path, *, num_items: int, names: Sequence[str] | None) -> Tensor:

@@ -69,11 +69,11 @@ def from_taming(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     prefix = "perceptual_loss." if any(key.startswith("perceptual_loss.") for key in state) else ""
     wanted = {"shift": "scaling_layer.shift", "scale": "scaling_layer.scale"}
-    for stage, (start, layers) in enumerate(zip(STARTS, CONVOLUTIONS, strict=True)):
+    for stage, layers in enumerate(CONVOLUTIONS):
         wanted[f"heads.{stage}.weight"] = f"lin{stage}.model.1.weight"
         for layer in layers:
             for kind in ("weight", "bias"):
-                wanted[f"stages.{stage}.{layer - start}.{kind}"] = f"net.slice{stage + 1}.{layer}.{kind}"
+                wanted[f"stages.{stage}.{layer}.{kind}"] = f"net.slice{stage + 1}.{layer}.{kind}"
     missing = sorted(prefix + theirs for theirs in wanted.values() if prefix + theirs not in state)
     if missing:
         raise ValueError(

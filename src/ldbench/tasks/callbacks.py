@@ -8,10 +8,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from einops import rearrange
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from torchvision.io import write_png
 
 from ldbench.core.pixels import sheet
 from ldbench.core.protocols import ImageData
@@ -61,20 +62,19 @@ class Reconstructions(L.Callback):
         with torch.no_grad():
             recon = tokenizer.decode(tokenizer.encode(images).mean)
         task.train(task.training)
-        picture = sheet([images.cpu(), recon.float().cpu()])
+        picture = rearrange(sheet([images.cpu(), recon.float().cpu()]), "c h w -> h w c").numpy()
         step = task.first_step + task.steps
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_png(picture, str(self.folder / f"{step:07d}-{task.stage.name}.png"))
+        Image.fromarray(picture).save(self.folder / f"{step:07d}-{task.stage.name}.png")
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("reconstructions", [picture.permute(1, 2, 0).numpy()], step=step)
+                logger.log_image("reconstructions", [picture], step=step)
 
 
 class Progress(L.Callback):
     """A rich progress bar on a terminal; elsewhere a line in the log every quarter of a minute."""
 
-    def __init__(self, *, every: int, folder: Path, data: ImageData, stage: str):
-        self.every = every
+    def __init__(self, *, folder: Path, data: ImageData, stage: str):
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer: L.Trainer, task: TokenizerTask) -> None:
@@ -94,7 +94,7 @@ class Progress(L.Callback):
         now = time.monotonic()
         last = task.steps == task.stage.max_steps
         if self.bar is not None:
-            if task.steps % self.every == 0 or last:
+            if task.steps % task.log_every == 0 or last:
                 self.bar.update(self.line, completed=task.steps, loss=f"loss {outputs['loss'].item():.4f}")
         elif now - self.told >= SECONDS_BETWEEN_LINES or last:
             rate = (task.steps - self.begun_at) / (now - self.begun)

@@ -194,10 +194,16 @@ class TokenizerTask(L.LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What a checkpoint holds: not the frozen networks of loss terms, which are built from their own source."""
-        frozen = {f"losses.{name}" for name, p in self.losses.named_parameters() if not p.requires_grad}
-        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if key not in frozen}
+        frozen = tuple(f"losses.{name}." for name, module in self.losses.named_modules() if is_frozen(module))
+        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if not key.startswith(frozen)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         own = super().state_dict()
         absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
         return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters and trains none of them."""
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)

@@ -1,0 +1,1 @@
+"""Analyses of latents: arrays in, numbers out."""

@@ -1,0 +1,132 @@
+"""What every tokenizer in the config group promises: the next one is tested by existing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ldbench
+from ldbench import artifacts, config, pipeline
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.plan import make_plan
+
+NAMES = ldbench.list_tokenizers()
+SIZES = {name: ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.image_size for name in NAMES}
+SMALL = 64  # px; passes of larger tokenizers take seconds
+PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+
+
+def built(name: str) -> Tokenizer:
+    cfg = ldbench.compose("train", [f"tokenizer={name}"])
+    torch.manual_seed(0)
+    return config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size).eval()
+
+
+def images(tokenizer: Tokenizer, count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, tokenizer.image_size, tokenizer.image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_yaml_composes_and_names_itself(name: str) -> None:
+    cfg = ldbench.compose("train", [f"tokenizer={name}"])
+    assert cfg.tokenizer.name == name
+    assert cfg.tokenizer.weights is None
+    assert set(cfg.tokenizer) == {"name", "weights", "seed", "image_size", "model", "losses", "stages"}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_it_gives_latents_of_its_spec_and_images_of_its_size(name: str) -> None:
+    tokenizer = built(name)
+    x = images(tokenizer)
+    with torch.no_grad():
+        posterior = tokenizer.encode(x)
+        recon = tokenizer.decode(posterior.mean)
+    spec = tokenizer.latent
+    assert posterior.mean.shape == (2, spec.num_tokens, spec.channels)
+    assert posterior.logvar is None or posterior.logvar.shape == posterior.mean.shape
+    assert recon.shape == x.shape
+    assert spec.grid is None or spec.from_map(spec.to_map(posterior.mean)).equal(posterior.mean)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_images_of_a_batch_do_not_see_each_other(name: str) -> None:
+    tokenizer = built(name)
+    x = images(tokenizer)
+    with torch.no_grad():
+        together, alone = tokenizer.encode(x).mean, tokenizer.encode(x[:1]).mean
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_its_training_pass_is_a_function_of_what_is_handed_in(name: str) -> None:
+    tokenizer = built(name)
+    x = images(tokenizer)
+    with torch.no_grad():
+        eps = torch.zeros(())
+        first, second = (tokenizer(x, eps=eps) for _ in range(2))
+        assert torch.equal(first.images, second.images)
+        assert first.mask is None
+        torch.testing.assert_close(first.images, tokenizer.decode(tokenizer.encode(x).mean), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_its_masks_hide_what_they_say_or_masking_is_refused(name: str) -> None:
+    tokenizer = built(name)
+    x = images(tokenizer)
+    try:
+        with torch.no_grad():
+            recon = tokenizer(x, mask_ratio=0.5)
+    except ValueError as refused:
+        assert "mask" in str(refused)  # noqa: PT017
+        return
+    assert recon.mask is not None
+    assert recon.patch_grid is not None
+    assert recon.mask.shape == (2, recon.patch_grid[0] * recon.patch_grid[1])
+    assert 0.3 < recon.mask.float().mean() < 0.7
+    assert recon.kept is None or recon.kept.shape == recon.z.shape[:2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_anchors_are_trained_parameters_of_encoder_and_decoder(name: str) -> None:
+    tokenizer = built(name)
+    anchors = tokenizer.anchors()
+    assert set(anchors) == {"encoder", "decoder"}
+    for part, anchor in anchors.items():
+        assert any(anchor is p for p in getattr(tokenizer, part).parameters())
+        assert anchor.requires_grad
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_it_refuses_images_of_another_size_with_both_sizes(name: str) -> None:
+    tokenizer = built(name)
+    wrong = tokenizer.image_size + 1
+    with pytest.raises(ValueError, match=str(wrong)):
+        tokenizer.encode(torch.zeros(1, 3, wrong, wrong))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
+    tokenizer = built(name)
+    cfg = ldbench.compose("train", [f"tokenizer={name}"])
+    keywords = {**{k: v for k, v in cfg.tokenizer.model.items() if k != "_target_"}, "image_size": cfg.tokenizer.image_size}
+    blueprint = artifacts.Blueprint("tokenizer", config.name_of("tokenizer", cfg.tokenizer.model._target_), keywords)
+    artifacts.save(tokenizer, tmp_path / "t", blueprint, recipe={}, digest="0", provenance={})
+    loaded = ldbench.load(tmp_path / "t").state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in tokenizer.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
+    size = SIZES[name]
+    overrides = [f"tokenizer={name}", *([] if size == 32 else ["data=shapes", "data.num_train=16", "data.num_test=8"])]
+    first, second = (make_plan(ldbench.compose("train", overrides)) for _ in range(2))
+    assert first.digest == second.digest
+    assert first.stages[-1].image_size == size
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SIZES[name] == 32])
+def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path: Path) -> None:
+    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", f"paths.root={tmp_path}"]
+    folder = pipeline.train(ldbench.compose("train", overrides))
+    assert artifacts.is_complete(folder)
+    assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1

@@ -1,0 +1,72 @@
+"""The config tree: names, mistakes, and what they are answered with."""
+
+import pytest
+from omegaconf import OmegaConf
+
+import ldbench
+from ldbench import config
+
+
+def test_compose_gives_what_the_command_line_would() -> None:
+    cfg = ldbench.compose("train", ["tokenizer=vmae", "tokenizer.model.width=48"])
+    assert cfg.tokenizer.model.width == 48
+    assert cfg.data.name == "digits"
+    assert cfg.tokenizer.stages.pretrain.optimizer._target_ == "ldbench.tasks.optimization.AdamW"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tokenizer=vmea"], "There is no tokenizer=vmea. Did you mean vmae?"),
+        (["tokenizer.model.patchsize=7"], "There is no config key tokenizer.model.patchsize. Did you mean patch_size?"),
+        (["trainer.precisoin=bf16"], "There is no config key trainer.precisoin. Did you mean precision?"),
+        (["tokeniser=vmae"], "Did you mean tokenizer?"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest_one(overrides: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match="There is no") as answered:
+        ldbench.compose("train", overrides)
+    assert told in str(answered.value)
+
+
+def test_an_experiment_wins_over_defaults_and_the_command_line_over_both() -> None:
+    assert ldbench.compose("train", ["experiments=vmae_digits"]).tokenizer.name == "vmae"
+    assert ldbench.compose("train", ["experiments=vmae_digits", "data=shapes"]).data.name == "shapes"
+
+
+def test_a_loss_term_comes_and_goes_from_the_command_line() -> None:
+    with_kl = ldbench.compose("train", ["+loss@tokenizer.losses.standard=kl", "~tokenizer.losses.kl"])
+    assert set(with_kl.tokenizer.losses) == {"pixels", "standard"}
+
+
+def test_components_are_named_both_ways() -> None:
+    for group in config.COMPONENT_GROUPS:
+        for name, target in config.targets(group).items():
+            assert config.name_of(group, target) in config.targets(group)
+            assert config.targets(group)[config.name_of(group, target)] == target, name
+
+
+def test_a_name_outside_the_config_groups_is_never_imported() -> None:
+    with pytest.raises(ValueError, match=r"There is no tokenizer named 'os\.system' here"):
+        config.component("tokenizer", "os.system")
+    with pytest.raises(ValueError, match="stands in no yaml"):
+        config.name_of("tokenizer", "somewhere.Else")
+
+
+def test_a_config_copy_names_components_instead_of_dotted_paths() -> None:
+    named = config.named(ldbench.compose("train"))
+    assert named["tokenizer"]["model"]["component"] == "vmae"
+    assert named["tokenizer"]["stages"]["tune"]["optimizer"]["component"] == "adamw"
+    assert "_target_" not in str(named)
+
+
+def test_an_unknown_keyword_is_told_by_its_place_in_the_config() -> None:
+    cfg = ldbench.compose("train", ["+tokenizer.model.foo=1"])
+    with pytest.raises(ValueError, match=r"There is no config key tokenizer\.model\.foo"):
+        config.instantiate(cfg.tokenizer.model, image_size=32)
+
+
+def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
+    node = OmegaConf.create({"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "visible_ratio": 2.0})
+    with pytest.raises(ValueError, match=r"^visible_ratio must lie in \[0, 1\], got 2.0\.$"):
+        config.instantiate(node)

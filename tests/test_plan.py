@@ -1,0 +1,137 @@
+"""Plans: what a digest covers, and what is refused before any work begins."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import plan, training
+from ldbench.plan import make_plan
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.root=/somewhere/else",
+        "logger=wandb",
+        "logger=tensorboard",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "trainer.workers=3",
+        "trainer.log_every=1",
+        "callbacks.reconstructions.every=1",
+        "callbacks.checkpoint.every=7",
+        "data.name=mine",
+        "tokenizer.name=mine",
+        "protocol.pixel_rule=truncate",
+        "force=true",
+        "data.seed=0",
+    ],
+)
+def test_what_changes_no_number_changes_no_digest(small: Compose, override: str) -> None:
+    assert make_plan(small(override)).digest == make_plan(small()).digest
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "tokenizer.seed=1",
+        "tokenizer.model.width=24",
+        "tokenizer.model.position_resize=fresh",
+        "tokenizer.losses.kl.std=1.0",
+        "~tokenizer.losses.kl",
+        "tokenizer.stages.tune.encoder=trainable",
+        "tokenizer.stages.tune.max_steps=5",
+        "tokenizer.stages.pretrain.optimizer.lr=2e-3",
+        "+tokenizer.stages.tune.losses.pixels.weight=2",
+        "data.subset=0.2",
+        "data=digits_color",
+        "trainer.precision=bf16",
+        "trainer.threads=2",
+        "trainer.compile=true",
+        "trainer.limit_steps=2",
+        "trainer.overfit_batches=1",
+    ],
+)
+def test_what_changes_numbers_changes_the_digest(small: Compose, override: str) -> None:
+    assert make_plan(small(override)).digest != make_plan(small()).digest
+
+
+def test_a_term_set_to_null_is_a_term_left_out(small: Compose) -> None:
+    assert make_plan(small("tokenizer.losses.kl=null")).digest == make_plan(small("~tokenizer.losses.kl")).digest
+
+
+def test_the_order_of_stages_counts(small: Compose) -> None:
+    cfg = small("tokenizer.stages.pretrain.image_size=32")
+    turned = cfg.copy()
+    turned.tokenizer.stages = {name: cfg.tokenizer.stages[name] for name in ("tune", "positions", "pretrain")}
+    assert make_plan(turned).digest != make_plan(cfg).digest
+
+
+def test_every_trainer_setting_either_counts_or_does_not(small: Compose) -> None:
+    assert set(small().trainer) == {*plan.NUMERIC, *plan.DISPLAY}
+    assert not set(plan.NUMERIC) & set(plan.DISPLAY)
+
+
+def test_a_revision_of_a_component_changes_the_digest(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.losses.terms import PixelMSE
+    from ldbench.tokenizers.vmae import VMAE
+
+    before = make_plan(small()).digest
+    for component in (VMAE, PixelMSE):
+        with monkeypatch.context() as changed:
+            changed.setattr(component, "revision", 2)
+            assert make_plan(small()).digest != before
+
+
+def test_a_weights_file_counts_by_its_content_and_not_by_its_path(small: Compose, tmp_path: Path) -> None:
+    digests = []
+    for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.pt", b"two")):
+        (tmp_path / name).write_bytes(content)
+        term = ("+loss@tokenizer.losses.lpips=lpips", f"tokenizer.losses.lpips.weights.source={tmp_path / name}")
+        digests.append(make_plan(small(*term)).digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tokenizer.model.patch_size=7"], r"stage pretrain \(24 px\): patch_size 7 does not divide the 24 px image. Choose one of \[1, 2, 3"),
+        (["tokenizer.image_size=64", "data=digits", "data.image_size=32"], "takes 64 px images, but data digits hands over 32 px"),
+        (["tokenizer.model.num_heads=3"], "num_heads 3 does not divide width 16"),
+        (["trainer.precision=fp16"], "fp16 trains on CUDA only"),
+        (["trainer.precision=fp8"], "Unknown trainer.precision 'fp8'"),
+        (["data=folder"], "These need a value: data.root"),
+        (["+nothing=1"], "There is no config key nothing"),
+        (["+tokenizer.stages.tune.masc_ratio=0.1"], r"There is no config key tokenizer\.stages\.tune\.masc_ratio\. Did you mean mask_ratio"),
+        (["tokenizer.stages.tune.encoder=cold"], "encoder must be trainable or frozen, got 'cold'"),
+        (["tokenizer.stages.tune.encoder=frozen", "tokenizer.stages.tune.decoder=frozen"], "trains neither encoder nor decoder"),
+        (["tokenizer.stages.tune.image_size=24"], "The last stage, tune, ends at 24 px"),
+        (["tokenizer.stages.pretrain.image_size=64"], "wants 64 px, more than the tokenizer's 32 px"),
+        (["+tokenizer.stages.tune.losses.pixel.weight=2"], "changes a loss term pixel that tokenizer.losses does not have. Known: kl, pixels"),
+        (["tokenizer.stages.pretrain.optimizer.lr=0"], "Learning rates must satisfy"),
+        (["tokenizer.stages.pretrain.ema_decay=1.5"], "ema_decay must lie between 0 and 1"),
+        (["data.subset=1.5"], "data.subset is 1.5"),
+        (["tokenizer.weights=x.pt"], "load_official"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_any_work(small: Compose, tmp_path: Path, overrides: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make_plan(small(*overrides))
+    assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+def test_a_mask_that_hides_everything_is_found_in_the_rehearsal(small: Compose) -> None:
+    planned = make_plan(small("tokenizer.stages.pretrain.mask_ratio=0.95"))
+    with pytest.raises(ValueError, match="Stage pretrain cannot train: Cannot keep 0 of 9 tokens"):
+        training.rehearse(planned)
+
+
+def test_the_recipe_holds_names_and_no_code(small: Compose) -> None:
+    recipe = make_plan(small()).recipe
+    assert recipe["component"] == "vmae"
+    assert "_target_" not in str(recipe)
+    assert OmegaConf.create(recipe), "plain data"

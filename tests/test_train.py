@@ -1,0 +1,70 @@
+"""The command line, as a user meets it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    return subprocess.run([sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tokenizer=vmea"], "Did you mean vmae?"),
+        (["tokenizer=vmae", "tokenizer.model.patch_size=7"], "patch_size 7 does not divide the 24 px image. Choose one of"),
+        (["tokenizer=vmae_f8d16", "data=digits"], "takes 256 px images, but data digits hands over 32 px"),
+        (["data=folder"], "data.root"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_screen_without_a_traceback(words: list[str], told: str, tmp_path: Path) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len((done.stderr + done.stdout).splitlines()) <= 12
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    from ldbench import config
+
+    done = run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    groups = {path.name for path in config.conf_dir().iterdir() if path.is_dir()}
+    assert {line.split(":")[0] for line in done.stdout.splitlines()} >= groups
+    assert "experiments: vmae_" in done.stdout
+    assert "vmae_f8d16" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_loads_no_torch(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    done = subprocess.run([sys.executable, "-c", f"{script}print('torch' in sys.modules)"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip().endswith("False")
+
+
+def test_the_console_script_is_the_module(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "ldbench"
+    if not script.exists():
+        pytest.skip("ldbench is on the path but not installed")
+    done = subprocess.run([script, "train", "tokenizer=vmea"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "Did you mean vmae?" in done.stderr
+    assert subprocess.run([script, "nothing"], capture_output=True, check=False).returncode == 2
+
+
+def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(tmp_path: Path, small_overrides: list[str]) -> None:
+    first = run(*small_overrides, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "psnr" in first.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "records", "runs"]
+    began = time.time()
+    second = run(*small_overrides, cwd=tmp_path)
+    assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began]
