@@ -51,7 +51,7 @@ def write(record: Record, folder: Path) -> Path:
     content["metrics"] = {name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     scratch.replace(path)
     return path
 

@@ -1,0 +1,49 @@
+"""The wheel is enough: it brings the config tree and runs from any folder."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ldbench import config
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the built wheel was unpacked, as pip would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
+    ours = {path.relative_to(config.conf_dir()) for group in config.conf_dir().iterdir() for path in [*group.glob("*.yaml"), group] if path.is_file()}
+    theirs = {path.relative_to(installed / "ldbench" / "conf") for path in (installed / "ldbench" / "conf").rglob("*.yaml")}
+    assert theirs == ours
+    assert any("experiments" in path.parts for path in theirs)
+
+
+def test_the_wheel_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    script = (
+        "import ldbench.config, sys; print(ldbench.config.conf_dir()); sys.argv = ['train', '--help']; import ldbench.train; ldbench.train.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, check=False
+    )
+    assert done.stdout.splitlines()[0] == str(installed / "ldbench" / "conf")
+    assert "experiments: vmae_digits" in done.stdout
+
+
+def test_the_lock_names_versions_and_no_index() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+    assert len(lines) > 50
+    assert all("==" in line for line in lines)
+    assert not [line for line in lines if "://" in line or line.startswith("-")]
