@@ -16,7 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-COMPONENT_GROUPS = ("tokenizer", "loss", "data", "optimizer", "metric", "callbacks", "logger")
+COMPONENT_GROUPS = ("tokenizer", "loss", "data", "optimizer", "metric", "job", "callbacks", "logger")
 
 
 def conf_dir() -> Path:

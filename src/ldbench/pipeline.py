@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.core.device import find_device
+from ldbench.core.protocols import Job
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs import reconstruct
 from ldbench.plan import Plan, make_plan, plain
@@ -75,18 +76,18 @@ def measure(planned: Plan) -> None:
         log.info("Its reconstructions were measured already: %s", path)
         tell(records.read(path))
         return
-    job = reconstruct.Reconstruct(
+    job: Job = config.instantiate(
+        cfg.jobs.reconstruct,
         tokenizer=artifacts.load(planned.folder, searchpath=planned.searchpath),
         images=getattr(data, protocol.split),
-        metrics={name: make_metric(name) for name in protocol.reconstruction},
+        metrics={name: make_metric(name, planned.searchpath) for name in protocol.reconstruction},
         pixel_rule=protocol.pixel_rule,
         latent=protocol.latent,
         seed=protocol.seed,
-        batch_size=64,
         workers=cfg.trainer.workers,
         device=find_device(cfg.trainer.accelerator),
     )
-    metrics = job.run(path.with_suffix(""))
+    metrics = job.run(path.with_suffix(""))  # figures, in the folder beside the record
     record = records.Record(
         id=identity,
         job="reconstruct",
@@ -102,9 +103,9 @@ def measure(planned: Plan) -> None:
     tell(record)
 
 
-def make_metric(name: str) -> reconstruct.Metric:
-    """A reconstruction metric by its name in conf/metric. Raises ValueError for an unknown one."""
-    known = config.options("metric")
+def make_metric(name: str, searchpath: Sequence[str] = ()) -> reconstruct.Metric:
+    """A reconstruction metric by its name in the config group `metric`. Raises ValueError for an unknown one."""
+    known = config.options("metric", searchpath)
     if name not in known:
         raise ValueError(f"There is no metric named {name!r}.{config.nearest(name, list(known))} Known: {', '.join(sorted(known))}.")
     return config.instantiate(known[name])

@@ -50,7 +50,7 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     require_values(cfg)
     if cfg.tokenizer.weights is not None:
         raise ValueError("tokenizer.weights is not supported yet. From Python, ldbench.load_official(NAME, PATH) opens released weights.")
-    check_size(cfg)
+    check_size(cfg, searchpath)
     stages = make_stages(cfg)
     blueprint = make_blueprint(cfg, searchpath)
     check_model(cfg, stages)
@@ -73,13 +73,13 @@ def require_values(cfg: DictConfig) -> None:
         raise ValueError(f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=...")
 
 
-def check_size(cfg: DictConfig) -> None:
+def check_size(cfg: DictConfig, searchpath: Sequence[str]) -> None:
     """Raises ValueError unless the data hands over images of the tokenizer's size."""
     wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
     if wanted == given:
         return
-    any_size = [name for name, raw in config.options("data").items() if raw.get("image_size") == "${tokenizer.image_size}"]
-    fitting = [name for name, raw in config.options("tokenizer").items() if raw.get("image_size") == given]
+    any_size = [name for name, raw in config.options("data", searchpath).items() if raw.get("image_size") == "${tokenizer.image_size}"]
+    fitting = [name for name, raw in config.options("tokenizer", searchpath).items() if raw.get("image_size") == given]
     tokenizers = f", or a tokenizer of {given} px: {', '.join(f'tokenizer={name}' for name in fitting)}" if fitting else ""
     raise ValueError(
         f"Tokenizer {cfg.tokenizer.name} takes {wanted} px images, but data {cfg.data.name} hands over {given} px.\n"

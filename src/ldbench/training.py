@@ -30,7 +30,8 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
 
 
 def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
-    """The loss terms of a stage, with its changes to the recipe's."""
+    """The loss terms of a stage, with its changes to the recipe's, seeded."""
+    torch.manual_seed(planned.cfg.tokenizer.seed)
     found = {}
     for name, node in active_losses(planned.cfg).items():
         change = stage.losses.get(name, {})
@@ -126,7 +127,9 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
         world=trainer.world_size,
         overfit_batches=settings.overfit_batches,
     )
-    loader = DataLoader(planned.data.train, batch_sampler=stream, num_workers=settings.workers)
+    loader = DataLoader(
+        planned.data.train, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda"
+    )
     checkpoint = run / "checkpoints" / f"{stage.name}.ckpt"
     trainer.fit(task, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
     return task.result().cpu()

@@ -147,11 +147,12 @@ class TokenizerTask(L.LightningModule):
         self.grad_norm = nn.utils.clip_grad_norm_(parameters, limit)
 
     def write_log(self, loss: Tensor, terms: Mapping[str, Tensor], recon: Tensor, images: Tensor) -> None:
-        """Losses, rates and counters to every logger, along the optimizer steps of the whole recipe."""
-        mse = F.mse_loss(recon.detach().float(), images.float()).item()
+        """Losses (means over the processes), rates and counters to every logger, along the optimizer steps of the whole recipe."""
+        measured = {"loss": loss, **terms, "mse": F.mse_loss(recon.float(), images.float())}
+        mean = {name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean")) for name, value in measured.items()}
+        mse = mean.pop("mse")
         values = {
-            "train/loss": loss.item(),
-            **{f"train/{name}": value.item() for name, value in terms.items()},
+            **{f"train/{name}": value for name, value in mean.items()},
             "train/psnr": 10 * math.log10(4 / mse) if mse else math.inf,
             "train/lr": self.optimizers().param_groups[0]["lr"],
             "train/grad_norm": float(self.grad_norm),
