@@ -131,7 +131,12 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
         planned.data.train, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda"
     )
     checkpoint = run / "checkpoints" / f"{stage.name}.ckpt"
-    trainer.fit(task, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    try:
+        trainer.fit(task, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    except SystemExit:  # how Lightning answers Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     return task.result().cpu()
 
 
