@@ -7,7 +7,6 @@ import argparse
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -54,7 +52,10 @@ def file_digest(path: str | Path) -> str:
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> Tokenizer:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
-    model = config.component(blueprint.group, blueprint.component, searchpath)(**blueprint.keywords)
+    try:
+        model = config.component(blueprint.group, blueprint.component, searchpath)(**blueprint.keywords)
+    except TypeError as error:
+        raise ValueError(f"These keywords do not fit {blueprint.component}: {error}. Was it made by another version of ldbench?") from error
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
@@ -119,7 +120,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         known = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
         there = f" Artifacts there: {', '.join(known)}." if known else ""
         raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
-    return json.loads((folder / MANIFEST).read_text())
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        named = set(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({error!r}). Train it again, or copy it again.") from error
+    if named != {WEIGHTS, CONFIG}:
+        raise ValueError(f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again.")
+    return manifest
 
 
 def is_complete(folder: Path) -> bool:
@@ -195,7 +203,7 @@ def read_file(path: Path) -> dict[str, Any]:
             return load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # official checkpoints carry their command line
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged or hostile file can fail in any way
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no weights file that is safe to read ({first}). Expected tensors in .safetensors, .pt or .pth.") from error
     if not isinstance(content, Mapping):

@@ -80,6 +80,8 @@ def targets(group: str, searchpath: Sequence[str] = ()) -> dict[str, str]:
 
 def component(group: str, name: str, searchpath: Sequence[str] = ()) -> Any:
     """The class that a component name stands for. Raises ValueError for a name outside the config groups: no other code is ever imported."""
+    if group not in COMPONENT_GROUPS:  # an artifact may come from anybody: its words open no other folder
+        raise ValueError(f"There is no config group {group!r}. Known: {', '.join(COMPONENT_GROUPS)}.")
     known = targets(group, searchpath)
     if name not in known:
         raise ValueError(

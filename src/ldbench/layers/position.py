@@ -3,6 +3,7 @@
 [0] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377 (the MAE layout)
 """
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -22,12 +23,13 @@ def sincos_2d(
     """
     if width % 4:
         raise ValueError(f"A two-dimensional sinusoid needs a width divisible by 4, got {width}.")
-    rows, columns = torch.meshgrid(torch.arange(grid[0], dtype=dtype), torch.arange(grid[1], dtype=dtype), indexing="ij")
+    real = {torch.float32: np.float32, torch.float64: np.float64}[dtype]  # numpy: its powers are those of the official tables, to the last bit
+    rows, columns = np.meshgrid(np.arange(grid[0], dtype=real), np.arange(grid[1], dtype=real), indexing="ij")
     quarter = width // 4
-    omega = 1.0 / 10000 ** (torch.arange(quarter, dtype=dtype) / quarter)
-    angles = [torch.outer(positions.flatten(), omega) for positions in (columns, rows)]  # (H*W, D/4) each
-    table = torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1)
-    return table.float().unsqueeze(0)
+    omega = 1 / real(10000) ** (np.arange(quarter, dtype=real) / real(quarter))
+    angles = [np.outer(positions.ravel(), omega) for positions in (columns, rows)]  # (H*W, D/4) each
+    table = np.concatenate([half(angle) for angle in angles for half in (np.sin, np.cos)], axis=1)
+    return torch.from_numpy(table).float().unsqueeze(0)
 
 
 def resize_table(

@@ -26,7 +26,10 @@ class LPIPS(nn.Module):
         self.weight = weight
         self.start = start
         self.network = LPIPSNetwork(dropout=dropout)
-        self.network.load_state_dict(from_taming(dict(weights)))
+        try:
+            self.network.load_state_dict(from_taming(dict(weights)))
+        except RuntimeError as error:
+            raise ValueError(f"These LPIPS weights are not VGG16's: {error}") from error
         self.network.requires_grad_(False)
 
     def forward(

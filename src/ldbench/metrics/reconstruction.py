@@ -22,7 +22,10 @@ def ssim(
     images: Tensor,  # (B, 3, H, W) uint8
     recon: Tensor,  # (B, 3, H, W) uint8
 ) -> Tensor:  # (B,) float64
-    """Structural similarity [0] in [-1, 1], by image: an 11x11 Gaussian window with sigma 1.5 over each colour channel."""
+    """Structural similarity [0] in [-1, 1], by image: an 11x11 Gaussian window with sigma 1.5 over each colour channel.
+
+    torchmetrics averages over every pixel, with mirrored borders; [0] leaves the borders out. Images must be 6 px or larger.
+    """
     a, b = comparable(images, recon)
     return structural_similarity_index_measure(b, a, data_range=255.0, reduction="none", sigma=1.5, kernel_size=11).reshape(len(a))
 

@@ -47,35 +47,33 @@ def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
     """VMAE's keywords, inferred from the tensors, and its state dict under our names.
 
     `perceptual_loss.*` (the training's LPIPS) is left out; a file without `mask_token` gets zeros, which only masked passes read.
-    Raises ValueError for anything missing, and for anything that VMAE does not have.
+    Raises ValueError for anything missing, for anything that VMAE does not have, and for tensors without the dimensions to infer from.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith("perceptual_loss.")}
-    depth, decoder_depth = (count_blocks(state, prefix) for prefix in ("blocks.", "decoder_blocks."))
+    depth, decoder_depth = (count_blocks(state, prefix) for prefix in ("blocks", "decoder_blocks"))
     expected = {"pos_embed", "decoder_pos_embed"} | {f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")}
     for prefix, count in (("blocks", depth), ("decoder_blocks", decoder_depth)):
         expected |= {f"{prefix}.{i}.{part}.{kind}" for i in range(count) for part in IN_A_BLOCK for kind in ("weight", "bias")}
     missing = sorted(expected - state.keys())
     unknown = sorted(state.keys() - expected - {"mask_token"})
-    if missing or unknown:
-        told = [
-            f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys
-        ]
+    told = [f"{what} {', '.join(keys[:3])}{', ...' if keys[3:] else ''}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
+    if told:
         raise ValueError(f"These tensors are no {name}: {'; '.join(told)}. Expected {ENTRIES[name].source}'s checkpoint.")
-    width, decoder_width = state["norm.weight"].numel(), state["decoder_norm.weight"].numel()
-    patch_size = state["patch_embed.proj.weight"].shape[-1]
+    width, decoder_width = shape(state, "norm.weight", 1)[0], shape(state, "decoder_norm.weight", 1)[0]
+    patch_size = shape(state, "patch_embed.proj.weight", 4)[-1]
     state.setdefault("mask_token", state["decoder_norm.weight"].new_zeros(1, 1, decoder_width))
     keywords = {
-        "image_size": patch_size * math.isqrt(state["pos_embed"].shape[1]),
+        "image_size": patch_size * math.isqrt(shape(state, "pos_embed", 3)[1]),
         "patch_size": patch_size,
-        "latent_channels": state["from_latent.weight"].shape[1],
+        "latent_channels": shape(state, "from_latent.weight", 2)[1],
         "width": width,
         "depth": depth,
         "num_heads": NUM_HEADS[name],
         "decoder_width": decoder_width,
         "decoder_depth": decoder_depth,
         "decoder_num_heads": NUM_HEADS[name],
-        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        "mlp_ratio": shape(state, "blocks.0.mlp.fc1.weight", 2)[0] / width,
         "latent_head": "linear",
         "position_resize": "interpolate",
     }
@@ -83,8 +81,17 @@ def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks stand under a prefix; at least one is expected."""
-    return 1 + max((int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)), default=0)
+    """How many different blocks stand under a prefix; at least one is expected."""
+    numbers = {key.split(".")[1] for key in state if key.startswith(f"{prefix}.")}
+    return max(1, sum(number.isdecimal() for number in numbers))
+
+
+def shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises ValueError unless it has this many dimensions."""
+    found = tuple(state[key].shape)
+    if len(found) != dimensions:
+        raise ValueError(f"{key} has the shape {found}. Expected {dimensions} dimensions.")
+    return found
 
 
 def rename(key: str) -> str:

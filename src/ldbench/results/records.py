@@ -60,15 +60,14 @@ def read(path: Path) -> Record:
     """A record from its file. Raises ValueError, naming the file, for what is no record."""
     try:
         content = json.loads(path.read_text())
-        content["metrics"] = {
-            name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in content["metrics"].items()
-        }
-        record = Record(**content)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        schema = content["schema"]
+        if schema == SCHEMA:
+            metrics = content.pop("metrics").items()
+            found = {name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in metrics}
+            return Record(**content, metrics=found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record of ldbench ({error}). Move it out of the records folder.") from error
-    if record.schema != SCHEMA:
-        raise ValueError(f"{path} has schema {record.schema}, and this version of ldbench reads {SCHEMA}.")
-    return record
+    raise ValueError(f"{path} has schema {schema}, and this version of ldbench reads {SCHEMA}.")
 
 
 def encode(value: float | None) -> float | str | None:

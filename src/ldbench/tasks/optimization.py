@@ -32,6 +32,11 @@ class AdamW:
             raise ValueError(f"Unknown schedule {self.schedule!r}. Choose cosine or constant.")
         if self.lr <= 0 or self.min_lr < 0 or self.min_lr > self.lr:
             raise ValueError(f"Learning rates must satisfy 0 <= min_lr <= lr and lr > 0, got lr {self.lr} and min_lr {self.min_lr}.")
+        if self.warmup_steps < 0 or self.weight_decay < 0 or len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                "AdamW needs warmup_steps >= 0, weight_decay >= 0 and two betas in [0, 1), "
+                f"got {self.warmup_steps}, {self.weight_decay} and {list(self.betas)}."
+            )
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 

@@ -116,7 +116,7 @@ class VMAE(Tokenizer):
     ) -> Reconstruction:
         """Encodes the visible patches, samples their latents and decodes the whole image.
 
-        floor(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for a ratio for each image, and for one that hides all.
+        int(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for a ratio for each image, and for one that hides all.
         """
         self.check_images(images)
         if isinstance(mask_ratio, Tensor):
@@ -125,9 +125,13 @@ class VMAE(Tokenizer):
             posterior = self.encoder(images, kept=None)
             z = posterior.sample(eps=eps)
             return Reconstruction(images=self.decoder(z, kept=None), z=z, posterior=posterior)
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}.")
         num_patches = self.latent.num_tokens
         if mask_noise is None:
             mask_noise = torch.rand(len(images), num_patches, device=images.device)
+        if mask_noise.shape != (len(images), num_patches):
+            raise ValueError(f"mask_noise must be ({len(images)}, {num_patches}), one number a patch, got {tuple(mask_noise.shape)}.")
         kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
         posterior = self.encoder(images, kept=kept)
         z = posterior.sample(eps=eps)

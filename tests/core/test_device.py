@@ -1,0 +1,52 @@
+"""Devices and precisions by name, on machines made up for the purpose."""
+
+import pytest
+import torch
+
+from ldbench.core.device import PRECISIONS, check_precision, find_device
+
+
+def machine(monkeypatch, *, cuda: bool, mps: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(("cuda", "mps", "best"), [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")])
+def test_auto_is_the_best_device_that_is_here(monkeypatch, cuda, mps, best):
+    machine(monkeypatch, cuda=cuda, mps=mps)
+    assert find_device("auto").type == best
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "mps", "tpu", "gpu", ""])
+def test_an_accelerator_that_is_not_here_is_refused_with_those_that_are(monkeypatch, accelerator):
+    machine(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(ValueError, match=rf"no accelerator '{accelerator}'.*auto or one of: cpu"):
+        find_device(accelerator)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_half_precision_is_refused_on_the_cpu_with_what_to_choose(monkeypatch, accelerator):
+    machine(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(ValueError, match=r"fp16 trains on CUDA only, and this run is on cpu\. Choose bf16 or fp32"):
+        check_precision("fp16", accelerator)
+
+
+def test_half_precision_is_refused_on_mps_and_taken_on_cuda(monkeypatch):
+    machine(monkeypatch, cuda=True, mps=True)
+    check_precision("fp16", "auto")
+    check_precision("fp16", "cuda")
+    with pytest.raises(ValueError, match="on mps"):
+        check_precision("fp16", "mps")
+    with pytest.raises(ValueError, match="on cpu"):
+        check_precision("fp16", "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_cpu_takes_the_other_precisions(precision):
+    check_precision(precision, "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp64", "16-mixed", "FP16", ""])
+def test_an_unknown_precision_is_refused_with_the_known_ones(precision):
+    with pytest.raises(ValueError, match=f"trainer.precision '{precision}'. Choose {', '.join(PRECISIONS)}"):
+        check_precision(precision, "cpu")

@@ -1,0 +1,74 @@
+"""LPIPS as a loss term: the mean of the network's distances, frozen, on weights handed over."""
+
+import pytest
+import torch
+
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.layers.lpips import CONVOLUTIONS, LPIPSNetwork
+from ldbench.losses.perceptual import LPIPS
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """A random LPIPS in taming's layout, made from our own network's shapes."""
+    torch.manual_seed(0)
+    network = LPIPSNetwork(dropout=0.0)
+    state = {"scaling_layer.shift": network.shift, "scaling_layer.scale": network.scale}
+    for number, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
+        state[f"lin{number}.model.1.weight"] = head.weight.data.abs()
+        layers = [layer for layer in stage if isinstance(layer, torch.nn.Conv2d)]
+        for index, layer in zip(CONVOLUTIONS[number], layers, strict=True):
+            state[f"net.slice{number + 1}.{index}.weight"] = layer.weight.data
+            state[f"net.slice{number + 1}.{index}.bias"] = layer.bias.data
+    return state
+
+
+@pytest.fixture
+def term(weights):
+    return LPIPS(weight=0.5, start=100, dropout=0.5, weights=weights)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def recon_of(images) -> Reconstruction:
+    return Reconstruction(images=images, z=torch.zeros(2, 1, 1), posterior=Posterior(torch.zeros(2, 1, 1)))
+
+
+def test_the_term_is_the_mean_distance_and_is_not_yet_weighted(term, images):
+    value = term.eval()(images[0], recon_of(images[1]), torch.zeros(2))
+    assert value.shape == ()
+    assert torch.allclose(value, term.network(images[0], images[1]).mean())
+    assert value > 0
+    assert term(images[0], recon_of(images[0]), torch.zeros(2)) == 0
+    assert (term.weight, term.start) == (0.5, 100)
+
+
+def test_dropout_is_there_in_training_and_can_be_switched_off(term, weights, images):
+    term.train()
+    assert term.network.dropout.p == 0.5
+    assert term(images[0], recon_of(images[1]), None) != term(images[0], recon_of(images[1]), None)
+    measured = LPIPS(weight=1.0, start=0, dropout=0.0, weights=weights).train()
+    assert measured(images[0], recon_of(images[1]), None) == measured(images[0], recon_of(images[1]), None)
+
+
+def test_images_get_a_gradient_and_the_network_gets_none(term, images):
+    recon = images[1].clone().requires_grad_()
+    term(images[0], recon_of(recon), None).backward()
+    assert recon.grad.abs().sum() > 0
+    assert all(not p.requires_grad and p.grad is None for p in term.parameters())
+
+
+def test_missing_weights_are_named(weights):
+    lost = {key: value for key, value in weights.items() if key != "net.slice2.7.weight"}
+    with pytest.raises(ValueError, match=r"lack 1 of 33 tensors, first net\.slice2\.7\.weight"):
+        LPIPS(weight=1.0, start=0, dropout=0.0, weights=lost)
+
+
+def test_the_weights_handed_over_are_copied(weights, images):
+    term = LPIPS(weight=1.0, start=0, dropout=0.0, weights=weights)
+    term.network.heads[0].weight.data.zero_()
+    assert weights["lin0.model.1.weight"].abs().sum() > 0

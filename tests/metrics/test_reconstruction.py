@@ -1,0 +1,133 @@
+"""Reconstruction metrics: closed forms, torchmetrics on one image, and equality over batches and order."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchmetrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ldbench.metrics.reconstruction import mse, psnr, ssim
+
+CLOSE = {"rel": 1e-6, "abs": 1e-6}  # torchmetrics takes the logarithm of the range in single precision
+METRICS = pytest.mark.parametrize("metric", [psnr, ssim, mse], ids=["psnr", "ssim", "mse"])
+
+
+def noise(seed: int, num: int = 4, size: int = 16) -> torch.Tensor:
+    return torch.randint(0, 256, (num, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("offset", [1, 10, 255])
+def test_a_constant_offset_has_the_psnr_of_its_square(offset):
+    images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    assert psnr(images, images + offset).tolist() == pytest.approx([20 * math.log10(255 / offset)] * 2, **CLOSE)
+    assert psnr(images + offset, images).tolist() == pytest.approx([20 * math.log10(255 / offset)] * 2, **CLOSE)
+    assert mse(images, images + offset).tolist() == pytest.approx([(offset / 255) ** 2] * 2, rel=1e-12)
+
+
+def test_one_wrong_value_has_the_psnr_of_its_share():
+    images = noise(0, num=1)
+    recon = images.clone()
+    recon[0, 1, 3, 3] = images[0, 1, 3, 3] ^ 64  # off by 64 in one of 768 values
+    assert psnr(images, recon).item() == pytest.approx(10 * math.log10(255**2 / (64**2 / 768)), **CLOSE)
+
+
+def test_differences_do_not_wrap_around_a_byte():
+    black, white = torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
+    assert [psnr(black, white).item(), psnr(white, black).item()] == pytest.approx([0, 0], **CLOSE)
+    assert mse(black, white).item() == 1
+
+
+def test_equal_images_are_perfect_and_only_they():
+    images = noise(0)
+    recon = images.clone()
+    recon[2, 0, 0, 0] ^= 1
+    assert psnr(images, recon).isinf().tolist() == [True, True, False, True]
+    assert (psnr(images, recon) > 0).all()
+    assert torch.allclose(ssim(images, images), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert ssim(images, recon)[2] < 1 - 1e-8
+    assert mse(images, images).tolist() == [0] * 4
+
+
+def test_flat_images_have_the_ssim_of_their_brightness():
+    a, b = 50.0, 90.0  # no variance: (2ab + c1) / (a^2 + b^2 + c1)
+    c1 = (0.01 * 255) ** 2
+    images = torch.full((1, 3, 16, 16), int(a), dtype=torch.uint8)
+    recon = torch.full((1, 3, 16, 16), int(b), dtype=torch.uint8)
+    assert ssim(images, recon).item() == pytest.approx((2 * a * b + c1) / (a**2 + b**2 + c1), rel=1e-9)
+
+
+def test_an_inverted_image_has_a_negative_ssim():
+    images = noise(0, num=1)
+    assert ssim(images, 255 - images).item() < -0.9
+
+
+def test_ssim_is_the_windowed_formula_at_every_pixel_of_the_mirrored_image():
+    images, recon = noise(1, num=1, size=13), noise(2, num=1, size=13)
+    a, b = (F.pad(image.double(), (5, 5, 5, 5), mode="reflect")[0] for image in (images, recon))
+    steps = torch.arange(-5, 6, dtype=torch.float64)
+    line = (-(steps**2) / (2 * 1.5**2)).exp()
+    window = torch.outer(line, line) / line.sum() ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for row in range(13):
+        for column in range(13):
+            x, y = (image[:, row : row + 11, column : column + 11] for image in (a, b))
+            mean_x, mean_y = (x * window).sum(dim=(1, 2)), (y * window).sum(dim=(1, 2))
+            var_x = (x**2 * window).sum(dim=(1, 2)) - mean_x**2
+            var_y = (y**2 * window).sum(dim=(1, 2)) - mean_y**2
+            cov = (x * y * window).sum(dim=(1, 2)) - mean_x * mean_y
+            values.append((2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
+    assert ssim(images, recon).item() == pytest.approx(torch.stack(values).mean().item(), rel=1e-9)
+
+
+def test_one_image_agrees_with_torchmetrics():
+    images, recon = noise(3, num=1), noise(4, num=1)
+    a, b = images.double(), recon.double()
+    assert psnr(images, recon).item() == pytest.approx(torchmetrics.functional.image.peak_signal_noise_ratio(b, a, data_range=255.0).item(), rel=1e-6)
+    expected = torchmetrics.functional.image.structural_similarity_index_measure(b, a, data_range=255.0)
+    assert ssim(images, recon).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@METRICS
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), cuts=st.sets(st.integers(1, 5)), order=st.permutations(range(6)))
+def test_no_figure_depends_on_the_batch_or_the_order(metric, seed, cuts, order):
+    images = noise(seed, num=6)
+    recon = (images.int() + noise(seed + 1, num=6).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
+    whole = metric(images, recon)
+    ends = [0, *sorted(cuts), 6]
+    in_parts = torch.cat([metric(images[a:b], recon[a:b]) for a, b in pairwise(ends)])
+    assert torch.allclose(in_parts, whole, rtol=1e-9, atol=0)
+    assert torch.allclose(metric(images[list(order)], recon[list(order)]), whole[list(order)], rtol=1e-9, atol=0)
+
+
+@METRICS
+def test_every_image_has_its_own_double_precision_figure(metric):
+    figures = metric(noise(0), noise(1))
+    assert figures.shape == (4,)
+    assert figures.dtype == torch.float64
+    assert len(set(figures.tolist())) == 4
+    assert metric(noise(0, num=1), noise(1, num=1)).shape == (1,)
+
+
+@METRICS
+@pytest.mark.parametrize(
+    "recon",
+    [torch.zeros(4, 3, 16, 16), torch.zeros(4, 3, 16, 16, dtype=torch.int32), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)],
+    ids=["float", "int32", "fewer"],
+)
+def test_other_types_and_shapes_are_refused_with_a_way_out(metric, recon):
+    with pytest.raises(ValueError, match=r"compare uint8 images of one shape, got \(4, 3, 16, 16\) torch.uint8 and .*to_uint8"):
+        metric(noise(0), recon)
+    with pytest.raises(ValueError, match="compare uint8 images"):
+        metric(recon, recon.float())
+
+
+@METRICS
+def test_float_images_are_refused_even_when_both_are(metric):
+    with pytest.raises(ValueError, match="compare uint8 images"):
+        metric(noise(0).float(), noise(1).float())
