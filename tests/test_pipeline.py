@@ -109,6 +109,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     test = config.instantiate(cfg.data).test
     metrics = {name: pipeline.make_metric(name) for name in ("psnr", "ssim")}
     common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
+    common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
         job = Reconstruct(**common, batch_size=batch_size, workers=0, device=torch.device("cpu"))

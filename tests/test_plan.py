@@ -115,7 +115,6 @@ def test_a_weights_file_counts_by_its_content_and_not_by_its_path(small: Compose
         (["tokenizer.stages.pretrain.optimizer.lr=0"], "Learning rates must satisfy"),
         (["tokenizer.stages.pretrain.ema_decay=1.5"], "ema_decay must lie between 0 and 1"),
         (["data.subset=1.5"], "data.subset is 1.5"),
-        (["tokenizer.weights=x.pt"], "load_official"),
     ],
 )
 def test_what_does_not_fit_is_told_before_any_work(small: Compose, tmp_path: Path, overrides: list[str], told: str) -> None:

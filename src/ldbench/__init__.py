@@ -25,10 +25,10 @@ def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequ
 
 
 def list_tokenizers() -> list[str]:
-    """The names that `tokenizer=` takes."""
+    """The tokenizers that can be built, by the name that `tokenizer=` takes."""
     from ldbench import config
 
-    return sorted(config.options("tokenizer"))
+    return sorted(name for name, raw in config.options("tokenizer").items() if "path" not in raw)
 
 
 def list_official() -> dict[str, Any]:

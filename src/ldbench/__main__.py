@@ -3,7 +3,11 @@
 import importlib
 import sys
 
-VERBS = ("train",)
+VERBS = (
+    "train",
+    "run",
+    "doctor",
+)
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
 
     Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
     """
-    folder = Path(path)
+    folder = local(path)
     manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != expected:
@@ -112,6 +112,16 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
     described = json.loads((folder / CONFIG).read_text())
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
     return build(blueprint, load_file(folder / WEIGHTS), searchpath=searchpath)
+
+
+def local(path: str | Path) -> Path:
+    """The folder of an artifact: itself, or the local copy of `hf://owner/name`."""
+    name = str(path)
+    if not name.startswith("hf://"):
+        return Path(name).expanduser()
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name.removeprefix("hf://")))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -122,9 +132,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        named = set(manifest["files"])
+        named, schema = set(manifest["files"]), manifest["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({error!r}). Train it again, or copy it again.") from error
+    if schema != SCHEMA:
+        raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
     if named != {WEIGHTS, CONFIG}:
         raise ValueError(f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again.")
     return manifest
@@ -185,9 +197,7 @@ def locate(source: str | Path) -> Path:
     if not path.exists() or name.startswith("hf://"):
         if not is_hub_id:
             raise FileNotFoundError(f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
-        from huggingface_hub import snapshot_download
-
-        path = Path(snapshot_download(name.removeprefix("hf://")))
+        path = local(name if name.startswith("hf://") else f"hf://{name}")
     if path.is_dir():
         inside = [path / known for known in WEIGHT_NAMES if (path / known).is_file()]
         if not inside:

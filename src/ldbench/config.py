@@ -154,7 +154,7 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
         key = mistyped.group(1)
         hint = nearest(key.rpartition(".")[2], neighbours(key, config_name, overrides)) if config_name else ""
         part = f" -p {key.split('.')[0]}" if "." in key else ""
-        return f"There is no config key {key}.{hint}\n`python -m ldbench.train --cfg job{part}` prints the keys there are."
+        return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
     return str(error)
 
 

@@ -1,106 +1,116 @@
-"""From a config to artifacts and records: what exists is reused, what is missing is built."""
+"""From a config to artifacts and records: what exists is reused, what is missing is built or measured."""
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config
 from ldbench.core.device import find_device
-from ldbench.core.protocols import Job
-from ldbench.core.tokenizer import Tokenizer
+from ldbench.core.protocols import ImageData, ImageSet, Job
 from ldbench.jobs import reconstruct
-from ldbench.plan import Plan, make_plan, plain
+from ldbench.plan import check_keys, plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
+from ldbench.sources import Obtained, obtain
 from ldbench.tasks.processes import is_child
 
 log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
-    """Trains the configured tokenizer unless it is there, measures what it reconstructs unless that is known, and returns the artifact's folder.
+    """Trains or imports the configured tokenizer unless it is there, measures what it reconstructs unless that is known.
 
-    Raises ValueError, before any work begins, for a config whose parts do not fit.
+    Returns the artifact's folder. Raises ValueError, before any work begins, for a config whose parts do not fit.
     """
+    return run_jobs(cfg, cfg.jobs, searchpath)
+
+
+def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
+    """Makes the configured measurement unless it is known. Returns the artifact's folder; raises as `train`."""
+    return run_jobs(cfg, {"reconstruct": cfg.job}, searchpath)
+
+
+def run_jobs(cfg: DictConfig, jobs: Mapping[str, Any], searchpath: Sequence[str]) -> Path:
+    """Obtains the tokenizer and makes the measurements that are not known yet."""
     torch.set_num_threads(cfg.trainer.threads)
-    planned = make_plan(cfg, searchpath)
-    if is_child():  # its parent holds the lock, and waits for it in the middle of the training
-        build(planned)
-        return planned.folder
-    waiting = f"Another process is building {planned.name}. Waiting for it."
-    with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
-        if artifacts.is_complete(planned.folder):
-            log.info("Tokenizer %s is there already: %s", planned.name, planned.folder)
-        else:
-            started = time.monotonic()
-            export(planned, build(planned), seconds=time.monotonic() - started)
-    measure(planned)
-    return planned.folder
-
-
-def build(planned: Plan) -> Tokenizer:
-    """Trains a planned tokenizer, after a rehearsal."""
-    from ldbench import training  # Lightning takes seconds to load: what is there already need not wait for it
-
-    training.rehearse(planned)
-    return training.fit(planned)
-
-
-def export(planned: Plan, tokenizer: Tokenizer, *, seconds: float) -> None:
-    """Stores the finished tokenizer as an artifact."""
-    provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-    artifacts.save(tokenizer, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
-    log.info("Trained in %.0f s. Tokenizer: %s", seconds, planned.folder)
-
-
-def measure(planned: Plan) -> None:
-    """Measures the artifact's reconstructions under the protocol and writes the record, unless that was done before."""
-    cfg, data = planned.cfg, planned.data
+    check_keys(cfg)
     protocol = Protocol(**plain(cfg.protocol))
+    metrics = {name: make_metric(name, searchpath) for name in protocol.reconstruction}
+    obtained = obtain(cfg, searchpath)
+    if not is_child():
+        for node in jobs.values():
+            measure(cfg, obtained, node, protocol, metrics, searchpath)
+    return obtained.folder
+
+
+def measure(
+    cfg: DictConfig,
+    obtained: Obtained,
+    node: Any,
+    protocol: Protocol,
+    metrics: Mapping[str, reconstruct.Metric],
+    searchpath: Sequence[str],
+) -> None:
+    """Measures an artifact's reconstructions under the protocol and writes the record, unless that was done before."""
+    data = obtained.data
     described = protocol.described(data=data.fingerprint)
     identity = records.record_id(
         job="reconstruct",
         settings={},
-        artifacts={"tokenizer": planned.digest},
+        artifacts={"tokenizer": obtained.digest},
         data=data.fingerprint,
         protocol=described["hash"],
         revision=reconstruct.REVISION,
     )
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, "reconstruct", identity)
-    if path.is_file() and not cfg.force:
-        log.info("Its reconstructions were measured already: %s", path)
+    figures = path.with_suffix("")  # in the folder beside the record
+    drawn = not node.save_images or (figures / reconstruct.TABLE).is_file()
+    if path.is_file() and drawn and not cfg.force:
+        log.info("Its reconstructions were measured already (force=true measures again): %s", path)
         tell(records.read(path))
         return
+    images, names = images_of(data, protocol.split)
     job: Job = config.instantiate(
-        cfg.jobs.reconstruct,
-        tokenizer=artifacts.load(planned.folder, searchpath=planned.searchpath),
-        images=getattr(data, protocol.split),
-        metrics={name: make_metric(name, planned.searchpath) for name in protocol.reconstruction},
+        node,
+        tokenizer=artifacts.load(obtained.folder, searchpath=searchpath),
+        images=images,
+        names=names,
+        metrics=metrics,
         pixel_rule=protocol.pixel_rule,
         latent=protocol.latent,
         seed=protocol.seed,
         workers=cfg.trainer.workers,
         device=find_device(cfg.trainer.accelerator),
     )
-    metrics = job.run(path.with_suffix(""))  # figures, in the folder beside the record
     record = records.Record(
         id=identity,
         job="reconstruct",
         subject={"tokenizer": cfg.tokenizer.name, "generator": None, "data": data.name},
-        metrics=metrics,
+        metrics=job.run(figures),
         protocol=described,
-        artifacts={"tokenizer": planned.name},
-        config=config.named(cfg, planned.searchpath),
+        artifacts={"tokenizer": obtained.name},
+        config=config.named(cfg, searchpath),
         environment=records.environment(),
         created=records.now(),
     )
-    log.info("Measured on %d held-out images: %s", len(getattr(data, protocol.split)), records.write(record, folder))
+    which = {"test": "held-out", "train": "training", "all": "training and held-out"}[protocol.split]
+    log.info("Measured on %d %s images: %s", len(images), which, records.write(record, folder))
     tell(record)
+    log.info("  pictures: %s", figures)
+
+
+def images_of(data: ImageData, split: str) -> tuple[ImageSet, Sequence[str]]:
+    """The images of a protocol's split, and a name for each: its file's where it has one, else its place."""
+    splits = [data.train, data.test] if split == "all" else [getattr(data, split)]
+    images = splits[0] if len(splits) == 1 else ConcatDataset(splits)
+    named = [name for part in splits for name in getattr(part, "names", ())]
+    return images, named if len(named) == len(images) else [f"{place:06d}" for place in range(len(images))]
 
 
 def make_metric(name: str, searchpath: Sequence[str] = ()) -> reconstruct.Metric:

@@ -48,20 +48,25 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     check_keys(cfg)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
-    if cfg.tokenizer.weights is not None:
-        raise ValueError("tokenizer.weights is not supported yet. From Python, ldbench.load_official(NAME, PATH) opens released weights.")
-    check_size(cfg, searchpath)
+    check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
     stages = make_stages(cfg)
     blueprint = make_blueprint(cfg, searchpath)
     check_model(cfg, stages)
-    data = config.instantiate(cfg.data)
+    data = make_data(cfg, searchpath)
     recipe = make_recipe(cfg, data, blueprint, searchpath)
     return Plan(cfg, searchpath, data, stages, blueprint, recipe, artifacts.digest(recipe))
 
 
+def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:
+    """The configured images, at the tokenizer's size. Raises ValueError for what does not fit or cannot be read."""
+    require_values(cfg)
+    check_size(cfg, searchpath)
+    return config.instantiate(cfg.data)
+
+
 def check_keys(cfg: DictConfig) -> None:
     """Raises ValueError for keys at the top that nothing reads."""
-    known = set(config.compose("train"))
+    known = {*config.compose("train"), *config.compose("run")}
     for key in set(cfg) - known:
         raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known))}")
 

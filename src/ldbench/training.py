@@ -14,6 +14,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, active_losses
 from ldbench.results import figures
 from ldbench.results import wandb as tracking
+from ldbench.tasks import checkpoints
 from ldbench.tasks import trainer as trainers
 from ldbench.tasks.batches import BatchStream
 from ldbench.tasks.processes import is_child
@@ -40,6 +41,12 @@ def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
     if not found and stage.max_steps:
         raise ValueError(f"Stage {stage.name} has no loss term left. Leave at least one of tokenizer.losses on.")
     return found
+
+
+def run(planned: Plan) -> Tokenizer:
+    """The trained tokenizer of a plan, after a rehearsal."""
+    rehearse(planned)
+    return fit(planned)
 
 
 def rehearse(planned: Plan) -> None:
@@ -130,13 +137,13 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
     loader = DataLoader(
         planned.data.train, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda"
     )
-    checkpoint = run / "checkpoints" / f"{stage.name}.ckpt"
+    checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
+    if checkpoint is not None:
+        log.info("Going on from %s", checkpoint)
     try:
-        trainer.fit(task, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    except SystemExit:  # how Lightning answers Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
+        trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
+        raise KeyboardInterrupt from None
     return task.result().cpu()
 
 

@@ -1,8 +1,9 @@
 """Job `reconstruct`: how well a tokenizer gives back the images of a split."""
 
+import csv
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from ldbench.core.protocols import Estimate, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 
 REVISION = 1
+TABLE = "images.csv"  # written last of what `save_images` asks for
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
 
@@ -26,6 +28,7 @@ class Reconstruct:
     """Encodes and decodes a whole split and averages each metric over its images; draws a sheet of worst, median and best.
 
     Pixels are measured as uint8 under `pixel_rule`. Sampled latents draw their noise by image, so that no batch size shows.
+    With `save_images` every original and reconstruction is written as PNG, and a table of each image's figures beside them.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Reconstruct:
         *,
         tokenizer: Tokenizer,
         images: ImageSet,
+        names: Sequence[str],  # one for each image, for its files and its row
         metrics: Mapping[str, Metric],
         pixel_rule: PixelRule,
         latent: str,
@@ -40,9 +44,11 @@ class Reconstruct:
         batch_size: int,
         workers: int,
         device: torch.device,
+        save_images: bool,
     ):
         self.tokenizer = tokenizer
         self.images = images
+        self.names = names
         self.metrics = metrics
         self.pixel_rule = pixel_rule
         self.latent = latent
@@ -50,10 +56,12 @@ class Reconstruct:
         self.batch_size = batch_size
         self.workers = workers
         self.device = device
+        self.save_images = save_images
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """The mean of each metric over the images, with its 95 % interval; the sheet goes to `out/reconstructions.png`."""
         tokenizer = self.tokenizer.to(self.device).eval()
+        out.mkdir(parents=True, exist_ok=True)
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         errors = []
         done = 0
@@ -64,9 +72,31 @@ class Reconstruct:
             for name, metric in self.metrics.items():
                 values[name].append(metric(stored, recon))
             errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
+            if self.save_images:
+                self.save(stored, recon, self.names[done : done + len(images)], out)
             done += len(images)
+        by_image = {name: torch.cat(parts) for name, parts in values.items()}
+        if self.save_images:
+            self.tabulate(by_image, out)
         self.draw(tokenizer, torch.cat(errors), out)
-        return {name: mean_estimate(torch.cat(parts)) for name, parts in values.items()}
+        return {name: mean_estimate(numbers) for name, numbers in by_image.items()}
+
+    def save(self, stored: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
+        """Writes a batch to `out/originals/<name>.png` and `out/reconstructions/<name>.png`."""
+        for folder, images in (("originals", stored), ("reconstructions", recon)):
+            for image, name in zip(images, names, strict=True):
+                path = out / folder / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+
+    def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
+        """Writes each image's figures to `out/images.csv`, in one move."""
+        scratch = out / f".{TABLE}.tmp"
+        with scratch.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", *by_image])
+            table.writerows(zip(self.names, *(numbers.tolist() for numbers in by_image.values()), strict=True))
+        scratch.replace(out / TABLE)
 
     @torch.no_grad()
     def reconstruct(
@@ -90,7 +120,6 @@ class Reconstruct:
         shown = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
         images = torch.stack([self.images[place][0] for place in shown])
         recon = torch.cat([self.reconstruct(tokenizer, images[i : i + 1], first=place) for i, place in enumerate(shown)])
-        out.mkdir(parents=True, exist_ok=True)
         picture = rearrange(sheet([images, from_uint8(recon)]), "c h w -> h w c")
         Image.fromarray(picture.numpy()).save(out / "reconstructions.png")
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+REVISION = 1  # raised when a key map changes what an import ends in
+
+
 @dataclass(frozen=True)
 class Entry:
     """One official model: where it is from, under which licence, and what to cite."""

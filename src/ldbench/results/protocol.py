@@ -14,16 +14,16 @@ class Protocol:
     """How reconstruction is measured. Raises ValueError for choices that do not exist."""
 
     name: str  # a label; not hashed
-    split: Literal["train", "test"]
+    split: Literal["train", "test", "all"]
     pixel_rule: PixelRule
     latent: Literal["mean", "sample"]
     seed: int  # of sampled latents
     reconstruction: Sequence[str]  # metric names
 
     def __post_init__(self) -> None:
-        for key, choices in (("split", ("train", "test")), ("pixel_rule", ("round", "truncate")), ("latent", ("mean", "sample"))):
+        for key, choices in (("split", ("train", "test", "all")), ("pixel_rule", ("round", "truncate")), ("latent", ("mean", "sample"))):
             if getattr(self, key) not in choices:
-                raise ValueError(f"protocol.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}.")
+                raise ValueError(f"protocol.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
 
     def described(self, *, data: str) -> dict[str, Any]:
         """The fields and the fingerprint of the reference data, with the hash of both under `hash`."""

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from ldbench.core.pixels import sheet
 from ldbench.core.protocols import ImageData
+from ldbench.tasks import checkpoints
 from ldbench.tasks.tokenizer import TokenizerTask
 
 log = logging.getLogger(__name__)
@@ -24,15 +25,18 @@ SECONDS_BETWEEN_LINES = 15.0  # of progress, where nobody watches a terminal
 
 
 class Checkpoint(L.Callback):
-    """Keeps the state of the current stage in `folder/checkpoints/<stage>.ckpt`, every so many optimizer steps."""
+    """Keeps the state of the current stage in `folder/checkpoints/`, every so many optimizer steps: the newest one and the one before."""
 
     def __init__(self, *, every: int, folder: Path, data: ImageData, stage: str):
         self.every = every
-        self.path = folder / "checkpoints" / f"{stage}.ckpt"
+        self.path = checkpoints.newest(folder, stage)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if task.ended_step and task.steps % self.every == 0:
-            trainer.save_checkpoint(self.path)
+            scratch = checkpoints.scratch(self.path)
+            trainer.save_checkpoint(scratch)
+            if trainer.is_global_zero:
+                checkpoints.rotate(scratch, self.path)
 
 
 class Reconstructions(L.Callback):

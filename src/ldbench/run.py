@@ -1,0 +1,24 @@
+"""python -m ldbench.run: one measurement of a tokenizer, which is trained or imported first where it is not there yet."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ldbench.config import launch
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+    """What Hydra calls with the composed config."""
+    from ldbench import pipeline  # torch is loaded here: --help and mistakes need not wait for it
+
+    pipeline.run(cfg, searchpath)
+
+
+def main() -> None:
+    launch("run", run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Which checkpoint a run goes on from, whatever it was broken off in."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldbench.tasks import checkpoints
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = checkpoints.newest(tmp_path, "pretrain")
+    path.parent.mkdir()
+    return path
+
+
+def write(path: Path, step: int) -> None:
+    torch.save({"step": step}, checkpoints.scratch(path))
+    checkpoints.rotate(checkpoints.scratch(path), path)
+
+
+def step_of(path: Path | None) -> int:
+    assert path is not None
+    return torch.load(path, weights_only=True)["step"]
+
+
+def test_without_a_checkpoint_a_run_begins_at_the_beginning(path: Path) -> None:
+    assert checkpoints.usable(path) is None
+
+
+def test_the_newest_is_taken_and_the_one_before_is_kept(path: Path) -> None:
+    for step in (1, 2, 3):
+        write(path, step)
+    assert step_of(checkpoints.usable(path)) == 3
+    assert step_of(checkpoints.previous(path)) == 2
+    assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_one_cut_short_is_passed_over_and_that_is_said(path: Path, share: float, caplog: pytest.LogCaptureFixture) -> None:
+    write(path, 1)
+    write(path, 2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with caplog.at_level(logging.WARNING):
+        assert step_of(checkpoints.usable(path)) == 1
+    assert f"{path} cannot be read" in caplog.text
+    assert "Taking the one before it" in caplog.text
+
+
+def test_between_the_two_moves_of_a_rotation_one_stands(path: Path) -> None:
+    write(path, 1)
+    path.replace(checkpoints.previous(path))  # broken off here
+    assert step_of(checkpoints.usable(path)) == 1
+
+
+def test_a_half_written_scratch_file_is_never_taken(path: Path) -> None:
+    write(path, 1)
+    checkpoints.scratch(path).write_bytes(b"half")
+    assert step_of(checkpoints.usable(path)) == 1
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_not_read(path: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"step": Evil()}, path)
+    assert checkpoints.usable(path) is None
+    assert not (tmp_path / "ran").exists()
