@@ -23,10 +23,10 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
     "tasks": {"core", "artifacts"},
     "jobs": {"core", "artifacts", "data", "metrics", "analysis", "sampling", "results"},
 }
-ABOVE = {"plan", "training", "pipeline", "train", "__init__", "__main__"}  # these may import everything below
+ABOVE = {"checks", "doctor", "plan", "training", "pipeline", "train", "run", "sources", "__init__", "__main__"}  # these may import everything below
 DOORS = {  # third party -> the rooms that may import it
     "hydra": {"config"},
-    "omegaconf": {"config", "plan", "training", "pipeline", "train", "__init__"},
+    "omegaconf": {"config", "run", "sources", "doctor", "plan", "training", "pipeline", "train", "__init__"},
     "lightning": {"tasks"},
     "wandb": {"results"},
     "timm": {"teachers", "metrics"},

@@ -1,6 +1,7 @@
 """Where the config tree is, how it is composed, and how names become components. The door to Hydra."""
 
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -136,7 +137,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, FileNotFoundError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
         if wants_traceback:
             raise
         print(f"\n{sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
@@ -155,6 +156,9 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
         hint = nearest(key.rpartition(".")[2], neighbours(key, config_name, overrides)) if config_name else ""
         part = f" -p {key.split('.')[0]}" if "." in key else ""
         return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
+    if isinstance(error, OSError) and error.strerror:
+        cure = {errno.ENOSPC: "Free some space", errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}.get(error.errno or 0, "Look at it")
+        return f"{error.filename or 'A file'}: {error.strerror}. {cure}, or choose another place with paths.root=DIR. What was done before stays."
     return str(error)
 
 

@@ -16,7 +16,7 @@ from ldbench.results import figures
 from ldbench.results import wandb as tracking
 from ldbench.tasks import checkpoints
 from ldbench.tasks import trainer as trainers
-from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.batches import BatchStream, RandomCrops
 from ldbench.tasks.processes import is_child
 from ldbench.tasks.stage import Stage
 from ldbench.tasks.tokenizer import TokenizerTask
@@ -124,8 +124,12 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
         callbacks=callbacks,
         loggers=loggers,
     )
+    images = planned.data.train
+    crops = stage.crop_scale is not None and hasattr(images, "draw")
+    if stage.crop_scale is not None and not crops:
+        log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
     stream = BatchStream(
-        num_images=len(planned.data.train),
+        num_images=len(images),
         batch_size=stage.batch_size,
         num_batches=stage.max_steps * stage.accumulate,
         seed=planned.cfg.tokenizer.seed,
@@ -133,10 +137,11 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
         rank=trainer.global_rank,
         world=trainer.world_size,
         overfit_batches=settings.overfit_batches,
+        count_passes=crops,
     )
-    loader = DataLoader(
-        planned.data.train, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda"
-    )
+    if crops:
+        images = RandomCrops(images, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
+    loader = DataLoader(images, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda")
     checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)

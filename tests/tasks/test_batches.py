@@ -1,14 +1,15 @@
 """BatchStream: which images make up which batch, over passes, processes and restarts."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.batches import BatchStream, RandomCrops
 
 
 def stream(*, start: int = 0, **changed) -> BatchStream:
-    facts = {"num_images": 10, "batch_size": 4, "num_batches": 15, "seed": 0, "rank": 0, "world": 1, "overfit_batches": 0}
+    facts = {"num_images": 10, "batch_size": 4, "num_batches": 15, "seed": 0, "rank": 0, "world": 1, "overfit_batches": 0, "count_passes": False}
     return BatchStream(**facts | changed, start=lambda: start)
 
 
@@ -56,7 +57,8 @@ def test_a_stream_from_batch_k_is_the_tail_of_the_whole(start, rank):
 
 def test_the_start_is_asked_for_when_iteration_begins_so_that_one_stream_can_go_on():
     begun = [0]
-    going = BatchStream(num_images=10, batch_size=4, num_batches=15, seed=0, start=lambda: begun[0], rank=0, world=1, overfit_batches=0)
+    facts = {"num_images": 10, "batch_size": 4, "num_batches": 15, "seed": 0, "rank": 0, "world": 1}
+    going = BatchStream(**facts, start=lambda: begun[0], overfit_batches=0, count_passes=False)
     whole = list(going)
     begun[0] = 9
     assert list(going) == whole[9:]
@@ -81,3 +83,29 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match="empty"):
         stream(num_images=0)
+
+
+def test_counted_passes_number_every_item_anew_and_name_the_same_images():
+    plain, counted = flat(stream()), flat(stream(count_passes=True))
+    assert [item % 10 for item in counted] == plain
+    assert len(set(counted)) == len(counted)
+    assert counted[:10] == plain[:10]
+
+
+class Cut:
+    """Images that answer with what they were asked for."""
+
+    def __len__(self):
+        return 10
+
+    def draw(self, index, *, scale, ratio, rng):
+        return torch.rand(3, generator=rng), index
+
+
+def test_a_crop_is_drawn_from_its_item_alone():
+    crops = RandomCrops(Cut(), scale=(0.5, 1.0), seed=0)
+    first, index = crops[23]
+    assert index == 3
+    assert torch.equal(first, RandomCrops(Cut(), scale=(0.5, 1.0), seed=0)[23][0])
+    assert not torch.equal(first, crops[13][0]), "another pass, another crop"
+    assert not torch.equal(first, RandomCrops(Cut(), scale=(0.5, 1.0), seed=1)[23][0])

@@ -1,14 +1,49 @@
 """Which images make up which batch: a function of seed and batch number alone, so that a run can stop and go on anywhere."""
 
+import hashlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
-from torch.utils.data import Sampler
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+CROP_RATIO = (3 / 4, 4 / 3)  # width over height of random-resized crops
+
+
+class CroppingSet(Protocol):
+    """Images that can be cut out of their larger originals."""
+
+    def __len__(self) -> int: ...
+
+    def draw(
+        self,
+        index: int,
+        *,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        rng: torch.Generator,
+    ) -> tuple[Tensor, int]: ...
+
+
+class RandomCrops(Dataset):
+    """Random-resized crops: item `index + pass * len` is that image's crop in that pass, drawn from (seed, item) alone."""
+
+    def __init__(self, images: CroppingSet, *, scale: tuple[float, float], seed: int):
+        self.images = images
+        self.scale = scale
+        self.seed = seed
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        said = f"{self.seed}/{item}"
+        rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big"))
+        return self.images.draw(item % len(self.images), scale=self.scale, ratio=CROP_RATIO, rng=rng)
 
 
 class BatchStream(Sampler[list[int]]):
     """The indices of batches `start()` to `num_batches`; every pass over the data is a new permutation, and passes join without a gap.
 
+    With `count_passes` every pass over the data counts on where the last one ended, so that each item can be drawn anew.
     Of each batch, process `rank` of `world` gets every `world`-th image. `overfit_batches` > 0 repeats that many first batches.
     Raises ValueError unless `world` divides `batch_size`.
     """
@@ -24,6 +59,7 @@ class BatchStream(Sampler[list[int]]):
         rank: int,
         world: int,
         overfit_batches: int,
+        count_passes: bool,
     ):
         if batch_size % world:
             raise ValueError(f"A batch of {batch_size} images cannot be shared by {world} processes. Choose a multiple of {world}.")
@@ -37,6 +73,7 @@ class BatchStream(Sampler[list[int]]):
         self.rank = rank
         self.world = world
         self.overfit_batches = overfit_batches
+        self.count_passes = count_passes
 
     def __len__(self) -> int:
         return self.num_batches
@@ -49,8 +86,8 @@ class BatchStream(Sampler[list[int]]):
         """The indices of one batch, over all processes."""
         number = number % self.overfit_batches if self.overfit_batches else number
         first = number * self.batch_size
-        places = range(first, first + self.batch_size)
-        return [self.permutation(place // self.num_images)[place % self.num_images] for place in places]
+        passes = [divmod(place, self.num_images) for place in range(first, first + self.batch_size)]
+        return [self.permutation(epoch)[place] + self.count_passes * epoch * self.num_images for epoch, place in passes]
 
     def permutation(self, epoch: int) -> list[int]:
         """The order of the images in a pass over the data."""

@@ -1,7 +1,7 @@
 """Stage: one phase of a tokenizer's recipe, as numbers."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ class Stage:
     accumulate: int  # batches in an optimizer step
     mask_ratio: float
     latent: Literal["sample", "mean"]
+    crop_scale: Sequence[float] | None
     flip: float
     encoder: Part
     decoder: Part
@@ -39,6 +40,8 @@ class Stage:
                 raise ValueError(f"tokenizer.stages.{self.name}.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}.")
         if not 0 <= self.mask_ratio < 1 or not 0 <= self.flip <= 1:
             raise ValueError(f"Stage {self.name} needs 0 <= mask_ratio < 1 and 0 <= flip <= 1, got {self.mask_ratio} and {self.flip}.")
+        if self.crop_scale is not None and not (len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1):
+            raise ValueError(f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, got {list(self.crop_scale)}.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"tokenizer.stages.{self.name}.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}.")
         if self.encoder == self.decoder == "frozen" and self.max_steps:

@@ -1,0 +1,108 @@
+"""Checks of what is stored: artifacts, their checkpoints, and records."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ldbench.checks.finding import Finding, counted, first_line, quoted, size
+
+PRIVATE = "."  # what begins so is a lock or unfinished: no artifact, no record
+BUILDING = ".building-"  # an artifact before it is whole
+
+
+def check_artifacts(artifacts: Path, runs: Path) -> list[Finding]:
+    """Whether every artifact is whole, and which checkpoints sound ones no longer need."""
+    kinds = [kind for kind in inside(artifacts) if kind.is_dir() and not kind.name.startswith(PRIVATE)]
+    folders = [folder for kind in kinds for folder in inside(kind) if folder.is_dir()]
+    found = {folder: fault(folder) for folder in folders if not folder.name.startswith(PRIVATE)}
+    sound = [folder for folder, finding in found.items() if finding is None]
+    where = f"in {artifacts.absolute()}"
+    whole = f"{counted(len(sound), 'artifact')} {where}, {size(sum(map(weight, sound)))}, as their manifests say" if sound else f"none {where}"
+    problems = [*(finding for finding in found.values() if finding), *(leftover(folder) for folder in folders if folder.name.startswith(BUILDING))]
+    fine = [Finding("ok", "artifacts", whole)] if sound or not problems else []
+    return [*fine, *problems, *spare_checkpoints(runs, sound)]
+
+
+def check_records(folder: Path) -> list[Finding]:
+    """Whether every record can be read."""
+    from ldbench.results import records
+
+    files = [path for path in inside(folder) if path.suffix == ".json" and not path.name.startswith(PRIVATE)]
+    problems = []
+    for path in files:
+        try:
+            records.read(path)
+        except (ValueError, OSError) as error:
+            problems.append(Finding("broken", "records", refusal(path, error), f"Copy it again, or move it out of {folder}."))
+    readable = len(files) - len(problems)
+    what = f"{counted(readable, 'record')} in {folder.absolute()}" if readable else f"none in {folder.absolute()}"
+    return [*([Finding("ok", "records", what)] if readable or not problems else []), *problems]
+
+
+def leftover(folder: Path) -> Finding:
+    """What is to be said about a folder that was to become an artifact."""
+    cure = f"Unless a training is storing its result right now: rm -r {quoted(folder)}"
+    return Finding("warning", "artifacts", f"{folder} was left by a process that was stopped while storing an artifact", cure)
+
+
+def fault(folder: Path) -> Finding | None:
+    """What is wrong with an artifact's folder, or nothing."""
+    from ldbench import artifacts
+
+    again = builds_again(folder)
+    if not artifacts.is_complete(folder):
+        cure = f"Make it whole: {again}. Or copy it again, or give it up: rm -r {quoted(folder)}"
+        return Finding("warning", "artifacts", f"{folder} has no {artifacts.MANIFEST}: it was interrupted, or copied in part", cure)
+    cure = f"Copy it again, or build it again: rm -r {quoted(folder)}, then {again}"
+    try:
+        manifest = artifacts.read_manifest(folder)
+        altered = [name for name, expected in manifest["files"].items() if not matches(folder / name, expected)]
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        return Finding("broken", "artifacts", refusal(folder, error), cure)
+    if altered:
+        what = f"{folder}: {' and '.join(altered)} {'is' if len(altered) == 1 else 'are'} not what the manifest says"
+        return Finding("broken", "artifacts", what, cure)
+    return None
+
+
+def refusal(path: Path, error: Exception) -> str:
+    """Why something was not read, in one line that names it."""
+    if isinstance(error, ValueError) and error.__cause__ is None:  # a sentence of the reader's own, which names it already
+        return str(error).partition("\n")[0]
+    return f"{path} cannot be read: {first_line(error.__cause__ or error)}"
+
+
+def matches(file: Path, expected: str) -> bool:
+    """Whether a file is there with these bytes."""
+    from ldbench import artifacts
+
+    return file.is_file() and artifacts.file_digest(file) == expected
+
+
+def builds_again(folder: Path) -> str:
+    """How to make an artifact anew, as far as its name tells."""
+    from ldbench import config
+
+    name = folder.name.rpartition("-")[0]
+    known = folder.parent.name == "tokenizers" and name in config.options("tokenizer")
+    return f"python -m ldbench.train tokenizer={name}, with the overrides it had" if known else "the command that made it"
+
+
+def spare_checkpoints(runs: Path, sound: Sequence[Path]) -> list[Finding]:
+    """The checkpoints that may go, because what they led to is stored; nothing where there are none."""
+    spare = [runs / folder.name / "checkpoints" for folder in sound]
+    spare = [folder for folder in spare if weight(folder)]
+    if not spare:
+        return []
+    what = f"{size(sum(map(weight, spare)))} of checkpoints may go: their {counted(len(spare), 'artifact')} stand complete"
+    some = spare if len(spare) <= 3 else [f"{runs}/NAME/checkpoints"]
+    return [Finding("ok", "runs", what, f"To free the space: rm -r {' '.join(map(quoted, some))}")]
+
+
+def inside(folder: Path) -> Iterator[Path]:
+    """What a folder holds, by name; nothing if there is none."""
+    yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+
+
+def weight(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,81 @@
+"""python -m ldbench.doctor: looks at the installation, the machine and what is stored, and says what to do about what is wrong."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldbench.checks import installation, machine, storage
+from ldbench.checks.finding import Finding, examine
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+MOST = 10  # findings of one check that are said: after a change of schema, hundreds of records may be unreadable
+Check = tuple[str, Callable[[], Sequence[Finding]]]  # what it is about, and the check
+
+
+def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+    """What Hydra calls with the composed config; the process ends with status 1 if something is broken."""
+    artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
+    trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
+    checks: list[Check] = [
+        *bare_checks(searchpath),
+        ("cpu", machine.check_cpu),
+        ("cuda", machine.check_cuda),
+        ("mps", machine.check_mps),
+        ("trainer", partial(machine.check_trainer, **trainer)),
+        ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, records, runs])),
+        ("artifacts", partial(storage.check_artifacts, artifacts, runs)),
+        ("records", partial(storage.check_records, records)),
+    ]
+    sys.exit(report(checks))
+
+
+def bare_checks(searchpath: Sequence[str] = ()) -> list[Check]:
+    """The checks that need no config."""
+    return [
+        ("python", partial(installation.check_python, sys.version_info[:3])),
+        ("packages", installation.check_packages),
+        ("torchvision", installation.check_torchvision),
+        ("config", partial(installation.check_config, searchpath)),
+    ]
+
+
+def report(checks: Sequence[Check]) -> int:
+    """Says each finding as soon as it is made, and returns the exit status: 1 if something is broken, 0 otherwise."""
+    levels: list[str] = []
+    for subject, check in checks:
+        findings = examine(subject, check)
+        levels += [finding.level for finding in findings]
+        for finding in findings[:MOST]:
+            log.info("%-8s %-12s %s", finding.level, finding.subject, finding.what)
+            if finding.cure:
+                log.info("%21s  -> %s", "", finding.cure)
+        if len(findings) > MOST:
+            log.info("%-8s %-12s and %d more", "", subject, len(findings) - MOST)
+    broken, warnings = levels.count("broken"), levels.count("warning")
+    log.info("\n%s broken, %s.", broken or "Nothing is", f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warnings")
+    return 1 if broken else 0
+
+
+def main() -> None:
+    try:
+        from ldbench.config import conf_dir, launch
+
+        composes = (conf_dir() / "doctor.yaml").is_file()
+    except ImportError:
+        composes = False
+    if composes:
+        launch("doctor", run)
+    else:  # without Hydra or the config tree, the installation is what to look at first
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        sys.exit(report(bare_checks()))
+
+
+if __name__ == "__main__":
+    main()
