@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format types lock clean
+.PHONY: help setup train test test-all test-wheel lint format types lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,6 +30,9 @@ test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it)
 
 test-all: $(READY)  ## Run every test, the slow ones too
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-wheel: $(READY)  ## Install the wheel into an empty environment and train with it
+	@$(BIN)/python -m pytest tests/test_package.py
 
 lint: $(READY)  ## Check style
 	@$(BIN)/ruff check .

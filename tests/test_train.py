@@ -1,9 +1,11 @@
 """The command line, as a user meets it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,46 @@ def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(tmp_pa
     second = run(*small_overrides, cwd=tmp_path)
     assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 600 kB."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(full_disk: Path, tmp_path: Path, small_overrides: list[str]) -> None:
+    done = run(*small_overrides, f"paths.root={full_disk}", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(full_disk.glob("artifacts/tokenizers/*/manifest.json"))
+
+
+def test_a_root_that_cannot_be_written_is_told(tmp_path: Path, small_overrides: list[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = run(*small_overrides, f"paths.root={tmp_path / 'file'}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path / "file") in done.stderr
+    assert "paths.root=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_answered_with_a_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
+    words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
+    child = subprocess.Popen([sys.executable, "-m", "ldbench.train", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(sent)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 130, told
+    assert "The same command goes on from the last checkpoint." in told
+    assert "Traceback" not in told

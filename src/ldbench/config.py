@@ -157,7 +157,8 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
         part = f" -p {key.split('.')[0]}" if "." in key else ""
         return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
     if isinstance(error, OSError) and error.strerror:
-        cure = {errno.ENOSPC: "Free some space", errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}.get(error.errno or 0, "Look at it")
+        cures = {errno.ENOSPC: "Free some space", errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}
+        cure = cures.get(error.errno or 0, "Look at it")
         return f"{error.filename or 'A file'}: {error.strerror}. {cure}, or choose another place with paths.root=DIR. What was done before stays."
     return str(error)
 
