@@ -53,18 +53,33 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
     assert any(t.grad is not None and t.grad.abs().sum() > 0 for t in (mean, logvar, recon))
 
 
-@pytest.mark.parametrize("name", sorted(config.options("data")))
-def test_data_hand_over_their_facts(name: str, tmp_path: Path) -> None:
+@pytest.fixture
+def roots(tmp_path: Path) -> dict[str, Path]:
+    """Small folders in the layouts that image yamls ask for."""
     from PIL import Image
+
+    def fill(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 30), (i * 40, 100, 200)).save(folder / f"{i}.png")
 
     for split in ("train", "val"):
         for label in ("a", "b"):
-            folder = tmp_path / split / label
-            folder.mkdir(parents=True)
-            for i in range(3):
-                Image.new("RGB", (40, 30), (i * 40, 100, 200)).save(folder / f"{i}.png")
-    size = 32 if name == "digits" else 24
-    extra = {"folder": [f"data.root={tmp_path}"], "shapes": ["data.num_train=16", "data.num_test=8"]}.get(name, [])
+            fill(tmp_path / "classes" / split / label)
+    for label in ("a", "b"):
+        fill(tmp_path / "tiny" / "train" / label / "images")
+    fill(tmp_path / "tiny" / "val" / "images")
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(f"{i}.png\t{'ab'[i % 2]}\t0\t0\t9\t9\n" for i in range(3)))
+    fill(tmp_path / "flat")
+    layouts = {"folder": "classes", "imagenet256": "classes", "imagenet512": "classes", "celebahq256": "flat", "tinyimagenet": "tiny"}
+    return {name: tmp_path / layout for name, layout in layouts.items()}
+
+
+@pytest.mark.parametrize("name", sorted(config.options("data")))
+def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
+    own = config.options("data")[name].get("image_size", 24)  # some yamls are of one size
+    size = own if isinstance(own, int) else 24
+    extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(name, [f"data.root={roots[name]}"] if name in roots else [])
     cfg = ldbench.compose("train", [f"data={name}", f"tokenizer.image_size={size}", *extra])
     data, again = config.instantiate(cfg.data), config.instantiate(cfg.data)
     assert isinstance(data, ImageData)

@@ -1,4 +1,4 @@
-"""Folders of images: layouts, splits, errors, fingerprints."""
+"""Folders of images: pixels, random crops, the check, subsets, errors, fingerprints."""
 
 import re
 import shutil
@@ -14,7 +14,17 @@ from torch.utils.data import DataLoader
 from ldbench.core.protocols import ImageData
 from ldbench.data.images import Folder
 
-SETTINGS = {"name": "folder", "image_size": 8, "test_fraction": 0.2, "label_safe_flips": True, "subset": None, "seed": 0}
+SETTINGS = {
+    "name": "folder",
+    "layout": "auto",
+    "image_size": 8,
+    "test_fraction": 0.2,
+    "label_safe_flips": True,
+    "check": "decode",
+    "on_error": "raise",
+    "subset": None,
+    "seed": 0,
+}
 
 
 def _folder(root: Path, **changes) -> Folder:
@@ -56,22 +66,22 @@ def test_class_folders_alone_are_divided_by_class_whatever_the_seed(pets):
     assert data.test.labels.bincount().tolist() == [2, 4]
     assert data.train.labels.bincount().tolist() == [8, 16]
     everything = [path.relative_to(pets).as_posix() for path in pets.rglob("*") if path.is_file()]
-    assert sorted(data.train.paths + data.test.paths) == sorted(everything)
-    assert data.test.paths == _folder(pets, seed=5).test.paths
-    assert all(path.startswith(data.class_names[label]) for path, label in zip(data.train.paths, data.train.labels, strict=True))
+    assert sorted(data.train.names + data.test.names) == sorted(everything)
+    assert data.test.names == _folder(pets, seed=5).test.names
+    assert all(path.startswith(data.class_names[label]) for path, label in zip(data.train.names, data.train.labels, strict=True))
 
 
 def test_train_and_a_held_out_folder_are_taken_as_they_are(divided):
     data = _folder(divided)
-    assert (len(data.train), data.test.paths) == (8, ["val/cat/0.png", "val/dog/0.png"])
+    assert (len(data.train), data.test.names) == (8, ("val/cat/0.png", "val/dog/0.png"))
     _write(divided, "test/dog/0.png")
-    assert _folder(divided).test.paths == ["test/dog/0.png"]  # test comes before val
+    assert _folder(divided).test.names == ("test/dog/0.png",)  # test comes before val
     assert _folder(divided).test[0][1] == 1
 
 
 def test_a_held_out_folder_without_classes_is_passed_over(divided):
     _write(divided, "test/0.png")
-    assert _folder(divided).test.paths == ["val/cat/0.png", "val/dog/0.png"]
+    assert _folder(divided).test.names == ("val/cat/0.png", "val/dog/0.png")
 
 
 def test_train_alone_is_divided(divided):
@@ -89,7 +99,7 @@ def test_a_flat_folder_has_one_class(tmp_path):
     data = _folder(tmp_path / "flat")
     assert (data.class_names, len(data.train), len(data.test)) == (("all",), 8, 2)
     _write(tmp_path / "both", "train/0.png", "train/1.png", "test/0.png")
-    assert (_folder(tmp_path / "both").class_names, _folder(tmp_path / "both").test.paths) == (("all",), ["test/0.png"])
+    assert (_folder(tmp_path / "both").class_names, _folder(tmp_path / "both").test.names) == (("all",), ("test/0.png",))
 
 
 def test_pixels_are_those_of_the_file(tmp_path):
@@ -104,7 +114,6 @@ def test_pixels_are_those_of_the_file(tmp_path):
 def test_other_files_and_hidden_ones_do_not_count(pets):
     before = _folder(pets)
     (pets / "cat" / "notes.txt").write_text("no image")
-    (pets / "empty").mkdir()
     _write(pets, "cat/.hidden.png", ".cache/0.png")
     (pets / "readme.md").write_text("no image")
     assert _folder(pets).fingerprint == before.fingerprint
@@ -116,7 +125,7 @@ def test_a_subset_is_a_fraction_or_a_list_of_paths(divided, tmp_path):
     items = tmp_path / "items.txt"
     items.write_text("train/dog/3.png\ntrain/cat/0.png\n")
     data = _folder(divided, subset=str(items))
-    assert (data.train.paths, data.num_classes, len(data.test)) == (["train/cat/0.png", "train/dog/3.png"], 2, 2)
+    assert (data.train.names, data.num_classes, len(data.test)) == (("train/cat/0.png", "train/dog/3.png"), 2, 2)
     items.write_text("val/dog/0.png\n")
     with pytest.raises(ValueError, match=r"Line 1 .*val/dog/0\.png.* path relative to data\.root"):
         _folder(divided, subset=str(items))
@@ -176,7 +185,7 @@ def test_a_class_of_one_image_cannot_be_divided(pets):
 def test_a_held_out_folder_of_another_layout_is_refused(divided):
     shutil.rmtree(divided / "val")
     _write(divided, "val/0.png")
-    with pytest.raises(ValueError, match="has class folders with images, but val/ beside it have none"):
+    with pytest.raises(ValueError, match=r"has class folders with images, but .*val has 1 images and none\. Sort it"):
         _folder(divided)
 
 
@@ -201,7 +210,7 @@ def test_a_test_fraction_out_of_range_is_refused(pets, fraction):
 @pytest.mark.parametrize("content", ["nothing", "text", "half"])
 def test_an_unreadable_file_is_named_on_access(pets, content):
     data = _folder(pets)
-    broken = pets / data.train.paths[2]
+    broken = pets / data.train.names[2]
     whole = broken.read_bytes()
     broken.write_bytes({"nothing": b"", "text": b"no image", "half": whole[: len(whole) // 2]}[content])
     with pytest.raises(ValueError, match=f"Cannot read {re.escape(str(broken))} as an image"):

@@ -1,9 +1,24 @@
-"""From a picture of any mode and size to a square RGB picture.
+"""From a picture of any mode and size to a square RGB picture: the whole centre, or a random crop.
 
 [0] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis (ADM), 2021, https://arxiv.org/abs/2105.05233
+[1] Szegedy et al., Going Deeper with Convolutions, 2014, https://arxiv.org/abs/1409.4842 (section 6: crops by area and aspect)
+[2] torchvision, RandomResizedCrop, https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.RandomResizedCrop.html
 """
 
+import math
+
+import torch
 from PIL import Image
+
+NUM_TRIES = 10  # [2]
+
+DEEP = {"I": "32-bit whole numbers", "F": "floating point numbers"}  # otherwise 16-bit greys, of whatever byte order
+
+Box = tuple[int, int, int, int]  # left, top, width, height in px
+
+
+class TooDeep(ValueError):
+    """A picture has greys of more than 8 bits. The message is a sentence about it."""
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -20,14 +35,54 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """`image` in 8-bit RGB: grey is repeated, a palette is looked up, transparency lies on white.
+def random_crop(image: Image.Image, size: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> Image.Image:
+    """A `random_box` of `image`, brought to (size, size) px with a bicubic filter."""
+    left, top, width, height = random_box(image.width, image.height, scale=scale, ratio=ratio, rng=rng)
+    crop = image.crop((left, top, left + width, top + height))
+    return crop.resize((size, size), resample=Image.Resampling.BICUBIC)
 
-    An EXIF orientation is ignored, as in [0]: pixels are taken in the order in which they are stored.
-    Raises ValueError for greys of more than 8 bits, whose range a file does not tell.
+
+def random_box(width: int, height: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> Box:
+    """A random part of an image of `width` x `height` px, as in [1] with the details of [2].
+
+    Its share of the image's area is uniform in `scale`, the logarithm of its width over height uniform in that of `ratio`, its place
+    uniform. Where ten draws do not fit, it is the largest central part whose aspect is in `ratio`. Every draw is from `rng`.
+
+    Raises ValueError unless 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1].
+    """
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the area, in (0, 1] and in this order.")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError(f"The crop's ratio is {tuple(ratio)}. Give the least and the largest width over height, above 0 and in this order.")
+    for _ in range(NUM_TRIES):
+        u = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * u[0])
+        aspect = ratio[0] * (ratio[1] / ratio[0]) ** u[1]
+        wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < wide <= width and 0 < high <= height:
+            left = int(torch.randint(width - wide + 1, (), generator=rng))
+            top = int(torch.randint(height - high + 1, (), generator=rng))
+            return left, top, wide, high
+    wide, high = width, height
+    if width < ratio[0] * height:
+        high = max(1, round(width / ratio[0]))
+    elif width > ratio[1] * height:
+        wide = max(1, round(height * ratio[1]))
+    return (width - wide) // 2, (height - high) // 2, wide, high
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` in 8-bit RGB.
+
+    Grey and 1-bit values are repeated, a palette is looked up, transparency of any kind lies on white. CMYK and YCbCr are converted by
+    formula, without a colour profile. 16-bit colours lose their lower byte. An EXIF orientation is ignored, as in [0]: pixels are taken
+    in the order in which they are stored.
+
+    Raises TooDeep for greys of more than 8 bits, whose range a file does not tell: to clip them would be silently wrong.
     """
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"Its pixel mode is {image.mode}, more than 8 bits a channel. Convert it to 8 bits first.")
+        depth = DEEP.get(image.mode, "16-bit greys")
+        raise TooDeep(f"It has {depth} (mode {image.mode}), more than 8 bits, and does not tell their range. Convert it to 8 bits first.")
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

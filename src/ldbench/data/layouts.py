@@ -1,0 +1,196 @@
+"""Which image files of a folder make up which split, and of which class they are."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ldbench.data.subset import stratified
+
+log = logging.getLogger(__name__)
+
+LAYOUTS = ("auto", "classes", "flat", "tinyimagenet")
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+HELD_OUT = ("test", "val", "valid", "validation")
+ONE_CLASS = "all"
+
+SORT = (
+    "Sort it: move each image into a folder of its class. For ImageNet, torchvision.datasets.ImageNet(DIR, split='val') "
+    "does this from ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz."
+)
+
+
+@dataclass(frozen=True, order=True)
+class File:
+    """An image file: its path relative to the data root, with forward slashes, its class and its length in bytes."""
+
+    path: str
+    label: str
+    num_bytes: int
+
+
+def find_splits(root: Path, *, layout: str, test_fraction: float | None) -> tuple[list[File], list[File]]:
+    """The training files and the test files below `root`, each in the order of their paths. `layout` says how to read the folders:
+
+    - classes: `root/train/<class>/...` beside `root/<held out>/<class>/...`, the first of test, val, valid and validation that has a
+      class of train/; or `root/<class>/...` (or `root/train/<class>/...`) alone, of which `test_fraction` of each class, at least one
+      image, is held out;
+    - flat: the same splits, in which every image at any depth is of the one class "all";
+    - tinyimagenet: `root/train/<class>/images/*` beside `root/val/images/*`, whose classes stand in `root/val/val_annotations.txt`
+      (a line an image: file, class and box, between tabs);
+    - auto: tinyimagenet where the annotations and the images that they name are there, else classes where there are class folders, else flat.
+
+    Classes are folders that hold images at any depth; hidden files and folders do not count. With `test_fraction` None the held-out
+    folder must be there.
+
+    Raises ValueError for an unknown layout, and for folders that are not laid out like this: each sentence says what to move.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"data.layout is {layout!r}. Choose one of {', '.join(LAYOUTS)}.")
+    annotated = (root / "val" / "images").is_dir() and (root / "val" / "val_annotations.txt").is_file()
+    try:
+        if layout == "tinyimagenet" or (layout == "auto" and annotated):
+            return _tinyimagenet(root)
+        return _split_folders(root, layout=layout, test_fraction=test_fraction)
+    except PermissionError as error:
+        raise ValueError(f"You have no permission to list {error.filename}. Change its permissions, or copy the images.") from error
+
+
+def _split_folders(root: Path, *, layout: str, test_fraction: float | None) -> tuple[list[File], list[File]]:
+    scan = _as_one if layout == "flat" else _by_class
+    folders = _folders(root)
+    held_out = [folder for name in HELD_OUT if (folder := root / name) in folders]
+    if {folder.name for folder in folders} <= {*HELD_OUT} and held_out:
+        raise ValueError(f"{root} has {held_out[0].name}/ but no train/ beside it. Add train/, or set data.root={held_out[0]} to divide that.")
+    if len(folders) == 1 and (folders[0] / "train").is_dir() and any((folders[0] / name).is_dir() for name in HELD_OUT):
+        raise ValueError(f"{root} has no folder but {folders[0].name}/, which holds train/ and more. Set data.root={folders[0]}.")
+    divided = (root / "train").is_dir() and (held_out or folders == [root / "train"])  # otherwise "train" is a class: trains
+    top, prefix = (root / "train", "train/") if divided else (root, "")
+    train = scan(top, prefix)
+    if not train:
+        raise ValueError(f"There are no images in {root} or its class folders. Images end in one of: {' '.join(EXTENSIONS)}.")
+    if layout == "classes" and "/" not in train[0].path.removeprefix(prefix):
+        raise ValueError(f"{top} has {len(train)} images and no class folders, which data.layout=classes needs. {SORT}")
+    if divided and held_out:
+        test = _held_out_like(train, held_out, scan=scan, root=root)
+        cure = "Remove them, or add images of them to train/."
+    elif test_fraction is None:
+        raise ValueError(
+            f"{root} has no train/ with a val/ beside it. Set data.root to the folder that holds both, or data.test_fraction=0.1 to hold out "
+            "a share of these images."
+        )
+    else:
+        train, test = _divide(train, test_fraction=test_fraction)
+        cure = "Give each at least two images, or lower data.test_fraction."
+    unknown = sorted(_labels(test) - _labels(train))
+    if unknown:
+        raise ValueError(f"The test split of {root} has classes that its training split lacks: {', '.join(unknown)}. {cure}")
+    return train, test
+
+
+def _held_out_like(train: list[File], held_out: list[Path], *, scan: "Scan", root: Path) -> list[File]:
+    """The first held-out split that has a class of `train`: the test/ of ImageNet and Tiny ImageNet has none, their val/ has."""
+    known, found = _labels(train), {}
+    for folder in held_out:
+        files = found[folder.name] = scan(folder, f"{folder.name}/")
+        if _labels(files) & known:
+            return files
+        log.info("%s is passed over: it has no images of the classes in train/.", folder)
+    filled = sorted((name for name, files in found.items() if files), key=lambda name: name != "val")  # a test/ is often unlabelled by intent
+    if not filled:
+        raise ValueError(f"There are no images in {' and '.join(map(str, held_out))}. Fill what stands beside train/, or remove it.")
+    name, files = filled[0], found[filled[0]]
+    if _labels(files) == {ONE_CLASS}:
+        raise ValueError(f"{root / 'train'} has class folders with images, but {root / name} has {len(files)} images and none. {SORT}")
+    if known == {ONE_CLASS}:
+        raise ValueError(
+            f"{root / 'train'} has images without class folders, but {root / name} has class folders. Lay both out alike, "
+            "or set data.layout=flat to take all as one class."
+        )
+    return files  # of classes that train/ lacks, every one: the caller names them
+
+
+def _divide(files: list[File], *, test_fraction: float) -> tuple[list[File], list[File]]:
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"data.test_fraction is {test_fraction}. Give a fraction between 0 and 1, both excluded.")
+    positions = {name: i for i, name in enumerate(sorted(_labels(files)))}
+    chosen = set(stratified(torch.tensor([positions[file.label] for file in files]), test_fraction, "test split").tolist())
+    return [f for i, f in enumerate(files) if i not in chosen], [f for i, f in enumerate(files) if i in chosen]
+
+
+def _tinyimagenet(root: Path) -> tuple[list[File], list[File]]:
+    otherwise = "If val/ is sorted into class folders, set data.layout=classes."
+    for part in ("train", "val/images", "val/val_annotations.txt"):
+        if not (root / part).exists():
+            raise ValueError(
+                f"{root / part} is missing, which data.layout=tinyimagenet needs. Set data.root to the unpacked tiny-imagenet-200/. {otherwise}"
+            )
+    train = _by_class(root / "train", "train/")
+    if not train:
+        raise ValueError(f"There are no images in the class folders of {root / 'train'}. Unpack the archive again.")
+    images = dict(_images(root / "val" / "images", "val/images/", nested=False))
+    annotations, known, labels = root / "val" / "val_annotations.txt", _labels(train), {}
+    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+        name, label = [*line.split("\t"), "", ""][:2]
+        path, where = f"val/images/{name}", f"Line {number} of {annotations}"
+        if not label:
+            raise ValueError(f"{where} is {line!r}. Expected a file, its class and its box, between tabs. Unpack the archive again.")
+        if label not in known:
+            raise ValueError(f"{where} says that {name} is of class {label}, which {root / 'train'} lacks. Add that folder, or remove the line.")
+        if path not in images or path in labels:
+            what = "an earlier line does too" if path in labels else f"{root / 'val' / 'images'} does not have it"
+            raise ValueError(f"{where} names {name}, but {what}. Restore the image, or remove the line.")
+        labels[path] = label
+    unlabelled = sorted(images.keys() - labels.keys())
+    if unlabelled:
+        raise ValueError(f"{annotations} has no line for {len(unlabelled)} images, as for {unlabelled[0]}. Add their lines, or remove them.")
+    if not labels:
+        raise ValueError(f"{annotations} is empty, and so is val/images/ beside it. Unpack the archive again. {otherwise}")
+    return train, sorted(File(path, label, images[path]) for path, label in labels.items())
+
+
+Scan = Callable[[Path, str], list[File]]  # (folder, its path relative to the root, ending in /) -> files in the order of their paths
+
+
+def _by_class(folder: Path, prefix: str) -> list[File]:
+    """The images of class folders, or the loose images of a folder that has none."""
+    loose = sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=False))
+    found = {sub.name: [File(path, sub.name, size) for path, size in _images(sub, f"{prefix}{sub.name}/", nested=True)] for sub in _folders(folder)}
+    empty = [name for name, files in found.items() if not files]
+    classes = sorted(file for files in found.values() for file in files)
+    if classes and loose:
+        raise ValueError(f"{folder} has class folders and {len(loose)} images beside them ({loose[0].path}). Move these into a class or away.")
+    if classes and empty:
+        raise ValueError(f"The class folders {', '.join(empty)} in {folder} have no images. Fill them, or move them away.")
+    return classes or loose
+
+
+def _as_one(folder: Path, prefix: str) -> list[File]:
+    return sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=True))
+
+
+def _images(folder: Path | str, prefix: str, *, nested: bool) -> Iterator[tuple[str, int]]:
+    """The images in a folder: path relative to the root, length in bytes."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if nested:
+                    yield from _images(entry.path, f"{prefix}{entry.name}/", nested=True)
+            elif entry.name.lower().endswith(EXTENSIONS):
+                try:
+                    yield prefix + entry.name, entry.stat().st_size
+                except FileNotFoundError as error:
+                    raise ValueError(f"{entry.path} is a link to a file that is not there. Restore the file, or remove the link.") from error
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _labels(files: list[File]) -> set[str]:
+    return {file.label for file in files}
