@@ -5,6 +5,7 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -189,9 +190,39 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def torchmetrics_heads() -> Path:
+    """The linear heads of LPIPS on VGG16, which torchmetrics brings along."""
+    package = importlib.util.find_spec("torchmetrics")
+    assert package is not None, "torchmetrics is a dependency"
+    return Path(str(package.origin)).parent / "functional" / "image" / "lpips_models" / "vgg.pth"
+
+
+def torchvision_vgg16() -> Path:
+    """torchvision's VGG16 trained on ImageNet, from torch's hub cache, downloaded on first use."""
+    from torchvision.models import VGG16_Weights
+
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rpartition("-")[2])
+        except OSError as error:
+            raise ValueError(f"torchvision's VGG16 cannot be downloaded from {url} ({error}). Put the file at {cached}, or give its path.") from error
+    return cached
+
+
+BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16}
+
+
 def locate(source: str | Path) -> Path:
-    """The weights file that a path or a hub id (`owner/name`, `hf://owner/name`) stands for. Raises FileNotFoundError where there is none."""
+    """The weights file that a path, a hub id (`owner/name`, `hf://owner/name`) or a name in BUNDLED stands for.
+
+    Raises FileNotFoundError where there is none.
+    """
     name = str(source)
+    if name in BUNDLED:
+        return BUNDLED[name]()
     path = Path(name.removeprefix("hf://")).expanduser()
     is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
     if not path.exists() or name.startswith("hf://"):

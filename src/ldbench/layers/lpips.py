@@ -3,6 +3,8 @@
 [0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
 """
 
+from collections.abc import Mapping
+
 import torch
 from einops import reduce
 from torch import Tensor, nn
@@ -60,6 +62,16 @@ def unit(
 ) -> Tensor:
     """Each position's channels divided by (their length + 1e-10)."""
     return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+
+
+def from_torchvision(vgg16_state: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layout of taming-transformers from torchvision's VGG16 (`features.0.weight`, ...) and linear heads (`lin0.model.1.weight`, ...)."""
+    state = {"scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1), "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1), **heads}
+    for stage, layers in enumerate(CONVOLUTIONS):
+        for key in (f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
+            if f"features.{key}" in vgg16_state:  # what is missing is told under its name in the joint layout
+                state[f"net.slice{stage + 1}.{key}"] = vgg16_state[f"features.{key}"]
+    return state
 
 
 def from_taming(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,25 +9,27 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.layers.lpips import LPIPSNetwork, from_taming
+from ldbench.layers.lpips import LPIPSNetwork, from_taming, from_torchvision
 
 
 class LPIPS(nn.Module):
     """The mean LPIPS distance between images and their reconstruction, frozen.
 
-    `weights`: tensors in the layout of taming-transformers. `dropout`: 0.5 is what the official VMAE trains with (its train mode re-enables
-    the dropout before the linear heads); 0 is LPIPS as it is measured. Raises ValueError when a tensor is missing.
+    `weights`: tensors in the layout of taming-transformers; or torchvision's VGG16, with the linear `heads` apart. `dropout`: 0.5 is what
+    the official VMAE trains with (its train mode re-enables the dropout before the linear heads); 0 is LPIPS as it is measured.
+    Raises ValueError when a tensor is missing or of another shape.
     """
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, weight: float, start: int, dropout: float, weights: Mapping[str, Tensor]):
+    def __init__(self, *, weight: float, start: int, dropout: float, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor] | None):
         super().__init__()
         self.weight = weight
         self.start = start
         self.network = LPIPSNetwork(dropout=dropout)
         try:
-            self.network.load_state_dict(from_taming(dict(weights)))
+            joint = dict(weights) if heads is None else from_torchvision(weights, heads)
+            self.network.load_state_dict(from_taming(joint))
         except RuntimeError as error:
             raise ValueError(f"These LPIPS weights are not VGG16's: {error}") from error
         self.network.requires_grad_(False)
