@@ -61,47 +61,6 @@ def test_the_contract_is_met(pets):
     assert -1 <= image.min() < image.max() <= 1
 
 
-def test_class_folders_alone_are_divided_by_class_whatever_the_seed(pets):
-    data = _folder(pets)
-    assert data.test.labels.bincount().tolist() == [2, 4]
-    assert data.train.labels.bincount().tolist() == [8, 16]
-    everything = [path.relative_to(pets).as_posix() for path in pets.rglob("*") if path.is_file()]
-    assert sorted(data.train.names + data.test.names) == sorted(everything)
-    assert data.test.names == _folder(pets, seed=5).test.names
-    assert all(path.startswith(data.class_names[label]) for path, label in zip(data.train.names, data.train.labels, strict=True))
-
-
-def test_train_and_a_held_out_folder_are_taken_as_they_are(divided):
-    data = _folder(divided)
-    assert (len(data.train), data.test.names) == (8, ("val/cat/0.png", "val/dog/0.png"))
-    _write(divided, "test/dog/0.png")
-    assert _folder(divided).test.names == ("test/dog/0.png",)  # test comes before val
-    assert _folder(divided).test[0][1] == 1
-
-
-def test_a_held_out_folder_without_classes_is_passed_over(divided):
-    _write(divided, "test/0.png")
-    assert _folder(divided).test.names == ("val/cat/0.png", "val/dog/0.png")
-
-
-def test_train_alone_is_divided(divided):
-    shutil.rmtree(divided / "val")
-    assert Counter(_folder(divided).test.labels.tolist()) == {0: 1, 1: 1}
-
-
-def test_a_class_may_be_called_train(tmp_path):
-    _write(tmp_path, *(f"{c}/{i}.png" for c in ("plane", "train") for i in range(4)))
-    assert _folder(tmp_path).class_names == ("plane", "train")
-
-
-def test_a_flat_folder_has_one_class(tmp_path):
-    _write(tmp_path / "flat", *(f"{i}.jpg" for i in range(10)))
-    data = _folder(tmp_path / "flat")
-    assert (data.class_names, len(data.train), len(data.test)) == (("all",), 8, 2)
-    _write(tmp_path / "both", "train/0.png", "train/1.png", "test/0.png")
-    assert (_folder(tmp_path / "both").class_names, _folder(tmp_path / "both").test.names) == (("all",), ("test/0.png",))
-
-
 def test_pixels_are_those_of_the_file(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 11, 3), dtype=np.uint8)
     _write(tmp_path, "cat/0.png")
@@ -161,50 +120,6 @@ def test_a_root_must_be_given(root):
 def test_a_root_must_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere is not a folder"):
         _folder(tmp_path / "nowhere")
-
-
-def test_a_root_without_images_is_refused(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "0.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"There are no images in .*\.png"):
-        _folder(tmp_path)
-
-
-def test_held_out_classes_that_train_lacks_are_named(divided):
-    _write(divided, "val/emu/0.png", "val/yak/0.png")
-    with pytest.raises(ValueError, match="training split lacks: emu, yak"):
-        _folder(divided)
-
-
-def test_a_class_of_one_image_cannot_be_divided(pets):
-    _write(pets, "emu/0.png")
-    with pytest.raises(ValueError, match=r"training split lacks: emu\. Give each at least two images"):
-        _folder(pets)
-
-
-def test_a_held_out_folder_of_another_layout_is_refused(divided):
-    shutil.rmtree(divided / "val")
-    _write(divided, "val/0.png")
-    with pytest.raises(ValueError, match=r"has class folders with images, but .*val has 1 images and none\. Sort it"):
-        _folder(divided)
-
-
-def test_a_held_out_folder_without_train_is_refused(divided):
-    shutil.rmtree(divided / "train")
-    with pytest.raises(ValueError, match="has val/ but no train/"):
-        _folder(divided)
-
-
-def test_images_beside_class_folders_are_refused(pets):
-    _write(pets, "loose.png")
-    with pytest.raises(ValueError, match=r"1 images beside them \(loose\.png\)"):
-        _folder(pets)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5])
-def test_a_test_fraction_out_of_range_is_refused(pets, fraction):
-    with pytest.raises(ValueError, match=r"data\.test_fraction is"):
-        _folder(pets, test_fraction=fraction)
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "half"])
