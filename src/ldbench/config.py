@@ -3,6 +3,7 @@
 import difflib
 import errno
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+TYPES = {int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")}
 COMPONENT_GROUPS = ("tokenizer", "loss", "data", "optimizer", "metric", "job", "callbacks", "logger")
 
 
@@ -47,6 +49,7 @@ def instantiate(node: Any, **facts: Any) -> Any:
 
     Raises ValueError with a sentence: what the component itself refused, or which keyword it does not know.
     """
+    check_types(node)
     try:
         return hydra.utils.instantiate(node, _convert_="all", **facts)
     except InstantiationException as error:
@@ -57,6 +60,19 @@ def instantiate(node: Any, **facts: Any) -> Any:
             owner = re.search(r"full_key: (\S+)", str(error))
             raise ValueError(f"There is no config key {owner.group(1) if owner else node['_target_']}.{keyword.group(1)}.") from error
         raise ValueError(sentence(error)) from error
+
+
+def check_types(node: Any) -> None:
+    """Raises ValueError for a number, a word or a truth value in a place where the component's signature asks for another."""
+    target = node.get("_target_", "")
+    if not isinstance(node, Mapping | DictConfig) or not target.startswith("ldbench."):
+        return
+    asked = {name: p.annotation for name, p in inspect.signature(find(target)).parameters.items() if p.annotation in TYPES}
+    for name in asked.keys() & set(node):
+        value, (fits, what) = node[name], TYPES[asked[name]]
+        if not isinstance(value, fits) or (isinstance(value, bool) and asked[name] is not bool):
+            place = node._get_full_key(name) if isinstance(node, DictConfig) else f"{target}.{name}"
+            raise ValueError(f"{place} must be {what}, got {value!r}.")
 
 
 def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

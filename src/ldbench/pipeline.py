@@ -13,7 +13,7 @@ from ldbench import artifacts, config
 from ldbench.core.device import find_device
 from ldbench.core.protocols import ImageData, ImageSet, Job
 from ldbench.jobs import reconstruct
-from ldbench.plan import check_keys, plain
+from ldbench.plan import check_keys, check_trainer, plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained, obtain
@@ -37,8 +37,9 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 
 def run_jobs(cfg: DictConfig, jobs: Mapping[str, Any], searchpath: Sequence[str]) -> Path:
     """Obtains the tokenizer and makes the measurements that are not known yet."""
-    torch.set_num_threads(cfg.trainer.threads)
     check_keys(cfg)
+    check_trainer(cfg)
+    torch.set_num_threads(cfg.trainer.threads)
     protocol = Protocol(**plain(cfg.protocol))
     metrics = {name: make_metric(name, searchpath) for name in protocol.reconstruction}
     obtained = obtain(cfg, searchpath)

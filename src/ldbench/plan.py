@@ -46,6 +46,7 @@ class Plan:
 def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
     check_keys(cfg)
+    check_trainer(cfg)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
     check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
@@ -55,6 +56,16 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     data = make_data(cfg, searchpath)
     recipe = make_recipe(cfg, data, blueprint, searchpath)
     return Plan(cfg, searchpath, data, stages, blueprint, recipe, artifacts.digest(recipe))
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Raises ValueError for trainer settings that are no numbers, or too small."""
+    for key, least in (("devices", 1), ("threads", 1), ("workers", 0), ("log_every", 1), ("overfit_batches", 0), ("limit_steps", 1)):
+        value = cfg.trainer[key]
+        if not isinstance(value, int) and not (key == "limit_steps" and value is None):
+            raise ValueError(f"trainer.{key} must be a whole number, got {value!r}.")
+        if value is not None and value < least:
+            raise ValueError(f"trainer.{key} must be at least {least}, got {value}.")
 
 
 def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:

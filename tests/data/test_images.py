@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +132,63 @@ def test_an_unreadable_file_is_named_on_access(pets, content):
     broken.unlink()
     with pytest.raises(ValueError, match=re.escape(str(broken))):
         data.train[2]
+
+
+@pytest.mark.parametrize("setting", ["none", "decode"])
+def test_a_split_names_its_files(divided, setting):
+    data = _folder(divided, check=setting)
+    assert data.test.names == ("val/cat/0.png", "val/dog/0.png")
+    assert len(data.train.names) == len(data.train) == 8
+    assert data.skipped == ()
+
+
+def test_a_draw_is_a_random_crop_of_its_generators_alone(pets):
+    split = _folder(pets).train
+    assert split.crops
+    before = torch.random.get_rng_state()
+    draws = [split.draw(3, scale=(0.2, 1.0), ratio=(0.75, 4 / 3), rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    (first, label), (again, _), (other, _) = draws
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert (first.shape, first.dtype, label) == ((3, 8, 8), torch.float32, split[3][1])
+
+
+def test_a_draw_of_everything_is_the_whole_picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    _write(tmp_path, "cat/0.png", "cat/1.png")
+    for i in range(2):
+        Image.fromarray(pixels).save(tmp_path / f"cat/{i}.png")
+    image, label = _folder(tmp_path).train.draw(0, scale=(1.0, 1.0), ratio=(1.0, 1.0), rng=torch.Generator())
+    assert torch.equal(image, torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32)) / 127.5 - 1)
+    assert label == 0
+
+
+def test_leaving_a_file_out_moves_no_other_to_another_split(pets, caplog):
+    whole = _folder(pets)
+    broken = [whole.train.names[2], whole.test.names[1]]
+    for name in broken:
+        (pets / name).write_bytes(b"")
+    before = _folder(pets, check="none").fingerprint
+    data = _folder(pets, on_error="skip")
+    assert data.skipped == tuple(broken)
+    assert data.train.names == tuple(name for name in whole.train.names if name not in broken)
+    assert data.test.names == tuple(name for name in whole.test.names if name not in broken)
+    assert len(data.train.labels) == len(data.train)
+    assert len({before, whole.fingerprint, data.fingerprint}) == 3
+    assert data.fingerprint == _folder(pets, on_error="skip").fingerprint
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told[0] == f"2 of 30 images in {pets} cannot be read and are left out. The first: {broken[0]}: It is empty, 0 bytes long."
+
+
+def test_the_fingerprint_of_sound_files_is_the_same_with_and_without_the_check(pets):
+    assert len({_folder(pets, check="none").fingerprint, _folder(pets).fingerprint, _folder(pets, on_error="skip").fingerprint}) == 1
+
+
+def test_only_what_a_subset_leaves_is_checked(divided, tmp_path):
+    (divided / "train/cat/3.png").write_bytes(b"")
+    items = tmp_path / "items.txt"
+    items.write_text("train/dog/3.png\ntrain/cat/0.png\n")
+    assert len(_folder(divided, subset=str(items)).train) == 2
+    with pytest.raises(ValueError, match=r"1 of 10 images .*\n  train/cat/3\.png: It is empty"):
+        _folder(divided)

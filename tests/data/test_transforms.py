@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldbench.data.transforms import center_crop, to_rgb
+from ldbench.data.transforms import TooDeep, center_crop, to_rgb
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
@@ -76,7 +76,32 @@ def test_an_exif_orientation_is_ignored(tmp_path):
         assert to_rgb(image).size == (4, 2)
 
 
-@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
-def test_more_than_eight_bits_are_refused(mode):
-    with pytest.raises(ValueError, match="more than 8 bits"):
+@pytest.mark.parametrize(("mode", "depth"), [("I", "32-bit whole numbers"), ("F", "floating point numbers"), ("I;16", "16-bit greys")])
+def test_more_than_eight_bits_are_refused_with_their_depth(mode, depth):
+    with pytest.raises(TooDeep, match=rf"It has {depth} \(mode {mode}\), more than 8 bits.* Convert it to 8 bits first"):
         to_rgb(Image.new(mode, (2, 2)))
+
+
+def test_grey_with_transparency_and_cmyk_become_rgb():
+    assert to_rgb(Image.new("LA", (1, 1), (0, 51))).getpixel((0, 0)) == (204, 204, 204)
+    assert to_rgb(Image.new("CMYK", (1, 1), (255, 0, 0, 0))).getpixel((0, 0)) == (0, 255, 255)
+    assert to_rgb(Image.new("CMYK", (1, 1), (0, 0, 0, 255))).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (17, 16), (31, 33), (16, 999), (3, 1), (1, 400), (65, 64)])
+def test_a_centre_is_bit_exact_to_the_definition_at_odd_and_extreme_sides(width, height):
+    size = 8
+    picture = expected = _picture(_noise(height, width))
+    halvings = max(0, int(np.log2(min(width, height) / size)))  # at exactly two sizes there is one
+    for _ in range(halvings):
+        expected = expected.resize((expected.width // 2, expected.height // 2), resample=Image.Resampling.BOX)
+    scale = size / min(expected.size)
+    pixels = np.array(expected.resize([round(side * scale) for side in expected.size], resample=Image.Resampling.BICUBIC))
+    top, left = (np.array(pixels.shape[:2]) - size) // 2
+    assert np.array_equal(center_crop(picture, size), pixels[top : top + size, left : left + size])
+
+
+def test_at_exactly_two_sizes_the_box_filter_alone_works():
+    pixels = _noise(16, 16)
+    expected = _picture(pixels).resize((8, 8), resample=Image.Resampling.BOX)
+    assert np.array_equal(center_crop(_picture(pixels), 8), np.array(expected))

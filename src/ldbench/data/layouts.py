@@ -104,7 +104,7 @@ def _held_out_like(train: list[File], held_out: list[Path], *, scan: "Scan", roo
         raise ValueError(f"There are no images in {' and '.join(map(str, held_out))}. Fill what stands beside train/, or remove it.")
     name, files = filled[0], found[filled[0]]
     if _labels(files) == {ONE_CLASS}:
-        raise ValueError(f"{root / 'train'} has class folders, but {root / name} has {len(files)} images without any. {SORT}")
+        raise ValueError(f"{root / 'train'} has class folders with images, but {root / name} has {len(files)} images and none. {SORT}")
     if known == {ONE_CLASS}:
         raise ValueError(
             f"{root / 'train'} has images without class folders, but {root / name} has class folders. Lay both out alike, "

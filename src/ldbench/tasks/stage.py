@@ -32,6 +32,12 @@ class Stage:
     losses: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        for key in ("image_size", "max_steps", "batch_size", "accumulate"):
+            if not isinstance(getattr(self, key), int):
+                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be a whole number, got {getattr(self, key)!r}.")
+        for key in ("mask_ratio", "flip"):
+            if not isinstance(getattr(self, key), int | float):
+                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be a number, got {getattr(self, key)!r}.")
         for key, least in (("image_size", 1), ("max_steps", 0), ("batch_size", 1), ("accumulate", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"tokenizer.stages.{self.name}.{key} must be at least {least}, got {getattr(self, key)}.")

@@ -50,6 +50,10 @@ class VMAE(Tokenizer):
             raise ValueError(f"Unknown latent_head {latent_head!r}. Choose linear or mlp.")
         if position_resize not in ("interpolate", "fresh"):
             raise ValueError(f"Unknown position_resize {position_resize!r}. Choose interpolate or fresh.")
+        sizes = {"latent_channels": latent_channels, "width": width, "depth": depth, "decoder_width": decoder_width, "decoder_depth": decoder_depth}
+        for name, value in {**sizes, "num_heads": num_heads, "decoder_num_heads": decoder_num_heads, "mlp_ratio": mlp_ratio}.items():
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
         self.image_size = image_size
         self.patch_size = patch_size
         self.latent_channels = latent_channels
