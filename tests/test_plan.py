@@ -18,7 +18,6 @@ Compose = Callable[..., DictConfig]
         "paths.root=/somewhere/else",
         "logger=wandb",
         "logger=tensorboard",
-        "trainer.devices=2",
         "trainer.strategy=ddp",
         "trainer.workers=3",
         "trainer.log_every=1",
@@ -51,6 +50,7 @@ def test_what_changes_no_number_changes_no_digest(small: Compose, override: str)
         "data=digits_color",
         "trainer.precision=bf16",
         "trainer.threads=2",
+        "trainer.devices=2",
         "trainer.compile=true",
         "trainer.limit_steps=2",
         "trainer.overfit_batches=1",
@@ -103,6 +103,9 @@ def test_a_weights_file_counts_by_its_content_and_not_by_its_path(small: Compose
         (["tokenizer.image_size=64", "data=digits", "data.image_size=32"], "takes 64 px images, but data digits hands over 32 px"),
         (["tokenizer.model.num_heads=3"], "num_heads 3 does not divide width 16"),
         (["trainer.precision=fp16"], "fp16 trains on CUDA only"),
+        (["tokenizer.name=../x"], r"tokenizer\.name must be letters, digits"),
+        (["paths.runs="], r"paths\.runs must be a folder, got ''"),
+        (["trainer.devices=2", "tokenizer.stages.tune.batch_size=9"], "batches of 9 images, which 2 processes cannot share evenly"),
         (["tokenizer.model.width=abc"], r"tokenizer\.model\.width must be a whole number, got 'abc'"),
         (["tokenizer.model.width=-8"], "width must be positive, got -8"),
         (["tokenizer.model.depth=true"], r"tokenizer\.model\.depth must be a whole number, got True"),
@@ -146,3 +149,31 @@ def test_the_recipe_holds_names_and_no_code(small: Compose) -> None:
     assert recipe["component"] == "vmae"
     assert "_target_" not in str(recipe)
     assert OmegaConf.create(recipe), "plain data"
+
+
+def test_a_stage_without_a_term_at_its_first_step_is_found_in_the_rehearsal(small: Compose) -> None:
+    planned = make_plan(small("tokenizer.losses.pixels.start=2", "tokenizer.losses.kl.start=2"))
+    with pytest.raises(ValueError, match="Stage pretrain has no loss term at its first step"):
+        training.rehearse(planned)
+
+
+def test_whether_flips_keep_the_class_counts(small: Compose, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label in ("a", "b"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "images" / label / f"{i}.png")
+    words = ("data=folder", f"data.root={tmp_path / 'images'}", "data.subset=null")
+    assert make_plan(small(*words)).digest != make_plan(small(*words, "data.label_safe_flips=false")).digest
+
+
+def test_a_stages_change_reaches_into_a_term_and_a_file_counts_by_content_there_too(small: Compose, tmp_path: Path) -> None:
+    digests = []
+    for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.pt", b"two")):
+        (tmp_path / name).write_bytes(content)
+        common = ("+loss@tokenizer.losses.lpips=lpips", f"tokenizer.losses.lpips.weights.source={tmp_path / 'a.pt'}")
+        cfg = small(*common, f"+tokenizer.stages.tune.losses.lpips.weights.source={tmp_path / name}")
+        assert plan.stage_losses(cfg, cfg.tokenizer.stages.tune.losses)["lpips"]["weights"]["_target_"] == "ldbench.artifacts.read_weights"
+        digests.append(make_plan(cfg).digest)
+    assert digests[0] == digests[1] != digests[2]

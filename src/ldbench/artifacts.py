@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -87,7 +88,7 @@ def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mappin
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, building / WEIGHTS)
+        write_tensors(model.state_dict(), building / WEIGHTS)
         made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
         write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
@@ -106,13 +107,20 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
     Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
     """
     folder = local(path)
-    manifest = read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        if not (folder / name).is_file() or file_digest(folder / name) != expected:
-            raise ValueError(f"{folder / name} is not what its manifest says: it was altered or cut short. Train it again, or copy it again.")
+    verify(folder)
     described = json.loads((folder / CONFIG).read_text())
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
     return build(blueprint, load_file(folder / WEIGHTS), searchpath=searchpath)
+
+
+def verify(folder: Path) -> None:
+    """Raises ValueError unless every file of an artifact is what its manifest says."""
+    for name, expected in read_manifest(folder)["files"].items():
+        if not (folder / name).is_file() or file_digest(folder / name) != expected:
+            raise ValueError(
+                f"{folder / name} is not what its manifest says: it was altered or cut short. "
+                f"Remove {folder} and run the command that made it again, or copy it again."
+            )
 
 
 def local(path: str | Path) -> Path:
@@ -163,6 +171,14 @@ def building_lock(folder: Path, *, notify: Any = None) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors. Raises OSError with what to do where the disk does not take them."""
+    try:
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
 
 
 def write_json(path: Path, content: Any) -> None:

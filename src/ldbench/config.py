@@ -15,6 +15,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -145,6 +146,8 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
 
     def run(cfg: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
+            raise ValueError("A sweep (-m) trains in one process a job: its children would begin the sweep anew. Say trainer.devices=1.")
         sources = HydraConfig.get().runtime.config_sources
         task(cfg, [source.path for source in sources if source.provider.startswith("hydra.searchpath in")])
 

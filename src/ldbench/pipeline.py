@@ -13,7 +13,7 @@ from ldbench import artifacts, config
 from ldbench.core.device import find_device
 from ldbench.core.protocols import ImageData, ImageSet, Job
 from ldbench.jobs import reconstruct
-from ldbench.plan import check_keys, check_trainer, plain
+from ldbench.plan import check_keys, check_names, check_trainer, plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained, obtain
@@ -38,14 +38,18 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 def run_jobs(cfg: DictConfig, jobs: Mapping[str, Any], searchpath: Sequence[str]) -> Path:
     """Obtains the tokenizer and makes the measurements that are not known yet."""
     check_keys(cfg)
+    check_names(cfg)
     check_trainer(cfg)
+    for node in jobs.values():
+        config.check_types(node)
     torch.set_num_threads(cfg.trainer.threads)
     protocol = Protocol(**plain(cfg.protocol))
     metrics = {name: make_metric(name, searchpath) for name in protocol.reconstruction}
     obtained = obtain(cfg, searchpath)
     if not is_child():
         for node in jobs.values():
-            measure(cfg, obtained, node, protocol, metrics, searchpath)
+            with artifacts.building_lock(Path(cfg.paths.records) / obtained.name):  # of two at once, one measures
+                measure(cfg, obtained, node, protocol, metrics, searchpath)
     return obtained.folder
 
 
@@ -96,7 +100,7 @@ def measure(
         metrics=job.run(figures),
         protocol=described,
         artifacts={"tokenizer": obtained.name},
-        config=config.named(cfg, searchpath),
+        config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
         environment=records.environment(),
         created=records.now(),
     )

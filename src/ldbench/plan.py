@@ -1,5 +1,6 @@
 """What a config asks for, proved to fit together before any work begins."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from ldbench.core.device import check_precision
 from ldbench.core.protocols import ImageData
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
-NUMERIC = ("precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
-DISPLAY = ("accelerator", "devices", "strategy", "workers", "deterministic", "log_every")  # and those that they do not
+NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
+DISPLAY = ("accelerator", "strategy", "workers", "deterministic", "log_every")  # and those that they do not
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Plan:
 def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
     check_keys(cfg)
+    check_names(cfg)
     check_trainer(cfg)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
@@ -56,6 +58,17 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     data = make_data(cfg, searchpath)
     recipe = make_recipe(cfg, data, blueprint, searchpath)
     return Plan(cfg, searchpath, data, stages, blueprint, recipe, artifacts.digest(recipe))
+
+
+def check_names(cfg: DictConfig) -> None:
+    """Raises ValueError for names and places that would be written where nobody looks for them."""
+    for key in ("tokenizer.name", "data.name"):
+        name = OmegaConf.select(cfg, key)
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{key} must be letters, digits, '_', '-' and '.', as a folder's name, got {name!r}.")
+    for key in cfg.paths:
+        if not isinstance(cfg.paths[key], str) or not cfg.paths[key].strip():
+            raise ValueError(f"paths.{key} must be a folder, got {cfg.paths[key]!r}. The working directory is `.`.")
 
 
 def check_trainer(cfg: DictConfig) -> None:
@@ -107,7 +120,9 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     """The stages of the recipe in order, with the trainer's cap on their steps."""
     limit = cfg.trainer.limit_steps
     found = []
-    for name, node in cfg.tokenizer.stages.items():
+    for name, node in (cfg.tokenizer.stages or {}).items():
+        if node is None:
+            raise ValueError(f"tokenizer.stages.{name} is null. Leave a stage out with ~tokenizer.stages.{name}.")
         optimizer = config.instantiate(node.optimizer)
         stage = {key: value for key, value in plain(node).items() if key != "optimizer"}
         if limit is not None:
@@ -118,13 +133,18 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     for stage in found:
         if stage.image_size > cfg.tokenizer.image_size:
             raise ValueError(f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} px images.")
-        for term in stage.losses.keys() - cfg.tokenizer.losses.keys():
+        for term in stage.losses.keys() - (cfg.tokenizer.losses or {}).keys():
             if stage.losses[term] is not None:
-                known = ", ".join(sorted(cfg.tokenizer.losses))
+                known = ", ".join(sorted(cfg.tokenizer.losses or {}))
                 raise ValueError(
                     f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: {known}. "
                     f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
                 )
+        if stage.batch_size % cfg.trainer.devices:
+            raise ValueError(
+                f"Stage {stage.name} has batches of {stage.batch_size} images, which {cfg.trainer.devices} processes cannot share evenly. "
+                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {cfg.trainer.devices}."
+            )
     if found[-1].image_size != cfg.tokenizer.image_size:
         raise ValueError(
             f"The last stage, {found[-1].name}, ends at {found[-1].image_size} px, but the tokenizer is for {cfg.tokenizer.image_size} px."
@@ -155,28 +175,30 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
     unclassified = cfg.trainer.keys() - {*NUMERIC, *DISPLAY}
     if unclassified:
         raise ValueError(f"There is no config key trainer.{sorted(unclassified)[0]}. Known: {', '.join(sorted((*NUMERIC, *DISPLAY)))}.")
-    stages = plain(cfg.tokenizer.stages)
-    losses = active_losses(cfg)
+    described = []
+    for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
+        losses = with_file_digests(stage_losses(cfg, node["losses"]))
+        described.append({"name": name, **config.named({**node, "losses": losses}, searchpath)})
     return {
         "kind": "tokenizer",
         "component": blueprint.component,
         "keywords": dict(blueprint.keywords),
-        "losses": config.named(with_file_digests(losses), searchpath),
-        "stages": [{"name": name, **config.named(stage, searchpath)} for name, stage in stages.items()],  # their order counts
+        "stages": described,
         "seed": cfg.tokenizer.seed,
-        "data": data.fingerprint,
+        "data": {"fingerprint": data.fingerprint, "label_safe_flips": data.label_safe_flips},
         "numerics": {key: cfg.trainer[key] for key in NUMERIC},
         "revisions": {
             "model": config.component("tokenizer", blueprint.component, searchpath).revision,
-            "losses": {name: config.find(node["_target_"]).revision for name, node in losses.items()},
+            "losses": {name: config.find(node["_target_"]).revision for name, node in stage_losses(cfg, {}).items()},
             "training": TRAINING_REVISION,
         },
     }
 
 
-def active_losses(cfg: DictConfig) -> dict[str, Any]:
-    """The nodes of the recipe's loss terms, by name, without those that were set to null."""
-    return {name: node for name, node in plain(cfg.tokenizer.losses).items() if node is not None}
+def stage_losses(cfg: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of the loss terms that a stage trains with, by name: the recipe's, with the stage's changes; null switches a term off."""
+    terms = {name: node for name, node in (plain(cfg.tokenizer.losses) or {}).items() if node is not None and changes.get(name, {}) is not None}
+    return {name: plain(OmegaConf.merge(node, changes.get(name, {}))) for name, node in terms.items()}
 
 
 def with_file_digests(node: Any) -> Any:

@@ -66,6 +66,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     folder = Path(cfg.paths.artifacts) / "tokenizers" / f"{name}-{digest[:8]}"
     with artifacts.building_lock(folder):
         if artifacts.is_complete(folder):
+            artifacts.verify(folder)
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:
@@ -108,6 +109,7 @@ def trained(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     waiting = f"Another process is building {planned.name}. Waiting for it."
     with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
         if artifacts.is_complete(planned.folder):
+            artifacts.verify(planned.folder)
             log.info("Tokenizer %s is there already: %s", planned.name, planned.folder)
             return found
         from ldbench import training  # Lightning takes seconds to load: what is there already need not wait for it

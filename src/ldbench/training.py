@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from ldbench import config
+from ldbench import artifacts, config
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.plan import Plan, active_losses
+from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.results import wandb as tracking
 from ldbench.tasks import checkpoints
@@ -33,13 +33,9 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
 def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
     """The loss terms of a stage, with its changes to the recipe's, seeded."""
     torch.manual_seed(planned.cfg.tokenizer.seed)
-    found = {}
-    for name, node in active_losses(planned.cfg).items():
-        change = stage.losses.get(name, {})
-        if change is not None:
-            found[name] = config.instantiate({**node, **change})
-    if not found and stage.max_steps:
-        raise ValueError(f"Stage {stage.name} has no loss term left. Leave at least one of tokenizer.losses on.")
+    found = {name: config.instantiate(node) for name, node in stage_losses(planned.cfg, stage.losses).items()}
+    if stage.max_steps and all(term.start > 0 for term in found.values()):
+        raise ValueError(f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0.")
     return found
 
 
@@ -156,7 +152,7 @@ def keep_stage(tokenizer: Tokenizer, path: Path) -> None:
     """Keeps the weights that a stage ended in, in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    save_file({key: value.contiguous() for key, value in tokenizer.state_dict().items()}, scratch)
+    artifacts.write_tensors(tokenizer.state_dict(), scratch)
     scratch.replace(path)
 
 

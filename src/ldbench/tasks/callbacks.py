@@ -73,6 +73,8 @@ class Reconstructions(L.Callback):
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("reconstructions", [picture], step=step)
+            elif hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image("reconstructions", picture, step, dataformats="HWC")
 
 
 class Progress(L.Callback):

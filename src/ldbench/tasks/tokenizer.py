@@ -135,6 +135,7 @@ class TokenizerTask(L.LightningModule):
     def step(self) -> None:
         """One optimizer step; Lightning calls `on_before_optimizer_step` in it, where the gradients are unscaled."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        self.lr = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
@@ -154,7 +155,7 @@ class TokenizerTask(L.LightningModule):
         values = {
             **{f"train/{name}": value for name, value in mean.items()},
             "train/psnr": 10 * math.log10(4 / mse) if mse else math.inf,
-            "train/lr": self.optimizers().param_groups[0]["lr"],
+            "train/lr": self.lr,
             "train/grad_norm": float(self.grad_norm),
             "train/images_seen": self.images_seen,
             "train/batch": self.batches,
