@@ -44,23 +44,17 @@ def run_jobs(cfg: DictConfig, jobs: Mapping[str, Any], searchpath: Sequence[str]
         config.check_types(node)
     torch.set_num_threads(cfg.trainer.threads)
     protocol = Protocol(**plain(cfg.protocol))
-    metrics = {name: make_metric(name, searchpath) for name in protocol.reconstruction}
+    for name in protocol.reconstruction:
+        require_metric(name, searchpath)
     obtained = obtain(cfg, searchpath)
     if not is_child():
         for node in jobs.values():
             with artifacts.building_lock(Path(cfg.paths.records) / obtained.name):  # of two at once, one measures
-                measure(cfg, obtained, node, protocol, metrics, searchpath)
+                measure(cfg, obtained, node, protocol, searchpath)
     return obtained.folder
 
 
-def measure(
-    cfg: DictConfig,
-    obtained: Obtained,
-    node: Any,
-    protocol: Protocol,
-    metrics: Mapping[str, reconstruct.Metric],
-    searchpath: Sequence[str],
-) -> None:
+def measure(cfg: DictConfig, obtained: Obtained, node: Any, protocol: Protocol, searchpath: Sequence[str]) -> None:
     """Measures an artifact's reconstructions under the protocol and writes the record, unless that was done before."""
     data = obtained.data
     described = protocol.described(data=data.fingerprint)
@@ -86,7 +80,7 @@ def measure(
         tokenizer=artifacts.load(obtained.folder, searchpath=searchpath),
         images=images,
         names=names,
-        metrics=metrics,
+        metrics={name: make_metric(name, searchpath) for name in protocol.reconstruction},
         pixel_rule=protocol.pixel_rule,
         latent=protocol.latent,
         seed=protocol.seed,
@@ -118,12 +112,17 @@ def images_of(data: ImageData, split: str) -> tuple[ImageSet, Sequence[str]]:
     return images, named if len(named) == len(images) else [f"{place:06d}" for place in range(len(images))]
 
 
-def make_metric(name: str, searchpath: Sequence[str] = ()) -> reconstruct.Metric:
-    """A reconstruction metric by its name in the config group `metric`. Raises ValueError for an unknown one."""
+def require_metric(name: str, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError unless the config group `metric` knows the name."""
     known = config.options("metric", searchpath)
     if name not in known:
         raise ValueError(f"There is no metric named {name!r}.{config.nearest(name, list(known))} Known: {', '.join(sorted(known))}.")
-    return config.instantiate(known[name])
+
+
+def make_metric(name: str, searchpath: Sequence[str] = ()) -> reconstruct.Metric:
+    """A reconstruction metric by its name in the config group `metric`. Raises ValueError for an unknown one."""
+    require_metric(name, searchpath)
+    return config.instantiate(config.options("metric", searchpath)[name])
 
 
 def tell(record: records.Record) -> None:
