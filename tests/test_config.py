@@ -67,6 +67,6 @@ def test_an_unknown_keyword_is_told_by_its_place_in_the_config() -> None:
 
 
 def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
-    node = OmegaConf.create({"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "visible_ratio": 2.0})
+    node = OmegaConf.create({"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": 2.0})
     with pytest.raises(ValueError, match=r"^visible_ratio must lie in \[0, 1\], got 2.0\.$"):
         config.instantiate(node)

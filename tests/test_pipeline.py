@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import artifacts, pipeline, training
+from ldbench import artifacts, config, measuring, networks, pipeline, training
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
@@ -40,7 +40,6 @@ def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(small: 
 def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(small: Compose, tmp_path: Path) -> None:
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
-    from ldbench import config
     from ldbench.core.pixels import to_uint8
 
     test = config.instantiate(cfg.data).test
@@ -101,14 +100,14 @@ def test_wandb_offline_gets_the_losses_and_closes_its_run(small: Compose, tmp_pa
 
 
 def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose) -> None:
-    from ldbench import config
     from ldbench.jobs.reconstruct import Reconstruct
 
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
     test = config.instantiate(cfg.data).test
-    metrics = {name: pipeline.make_metric(name) for name in ("psnr", "ssim")}
+    metrics = {name: measuring.make("metric", name) for name in ("psnr", "ssim")}
     common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
+    common |= {"data": config.instantiate(cfg.data), "extractors": {}, "distances": {}}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
@@ -120,4 +119,162 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: mse, psnr, ssim"):
-        pipeline.make_metric("pnsr")
+        measuring.make("metric", "pnsr")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """A config folder with the digits' extractor on a network that takes no time, and data that have no protocol."""
+    for group, name, text in (
+        ("extractor", "tiny", "defaults: [digits, _self_]\nnetwork: {name: tiny, max_steps: 3, batch_size: 16, data: {subset: 0.1}}\n"),
+        ("data", "mine", "defaults: [digits, _self_]\nname: mine\nsubset: 0.05\n"),
+    ):
+        (tmp_path / "conf" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / group / f"{name}.yaml").write_text(text)
+    return str(tmp_path / "conf")
+
+
+def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_in_the_protocol(
+    small: Compose, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ["protocol=digits", "protocol.extractor=tiny"]
+    pipeline.train(small(*overrides), [tiny])
+    record = only_record(tmp_path)
+    assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
+    assert record.metrics["rfd_tiny"].value > 0
+    (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
+    digest = networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
+    assert network.name == f"tiny-{digest[:8]}"
+    assert record.protocol["extractor"]["name"] == "tiny"
+    assert record.protocol["distribution"] == ["fd"]
+    monkeypatch.setattr(networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
+    caplog.set_level(logging.INFO)
+    pipeline.train(small(*overrides), [tiny])
+    assert "measured already" in caplog.text
+    assert "  rfd_tiny_floor  " in caplog.text
+    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    with pytest.raises(pytest.fail.Exception, match="what is known needs no network"):
+        pipeline.train(small(*overrides), [tiny])  # another network, another protocol
+
+
+def test_data_name_their_protocol_and_data_without_one_are_measured_under_default(
+    small: Compose, small_overrides: list[str], tiny: str, tmp_path: Path
+) -> None:
+    overrides = [word for word in small_overrides if not word.startswith("protocol")]
+    assert ldbench.compose("train", overrides).protocol.name == "digits"
+    assert ldbench.compose("run", ["data=shapes", "protocol.split=all"]).protocol.name == "shapes"
+    foreign = ldbench.compose("train", [*overrides, "data=mine", f"paths.root={tmp_path}"], searchpath=[tiny])
+    assert "protocol" not in foreign
+    assert pipeline.protocol_of(foreign) == pipeline.protocol_of(small())
+    pipeline.train(foreign, [tiny])
+    assert only_record(tmp_path).protocol["name"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("protocol=defalt", r"There is no protocol=defalt\. Did you mean default\?\nAvailable: .*digits"),
+        ("protocol.splt=all", "There is no config key protocol.splt. Did you mean split"),
+    ],
+)
+def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ldbench.compose("train", [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["+protocol.splits=all"], r"There is no config key protocol\.splits\. Did you mean split\?"),
+        (["protocol.reconstruction=[pnsr]"], "no metric named 'pnsr'. Did you mean psnr"),
+        (["protocol.distribution=[fid]", "protocol.extractor=digits"], "no distribution named 'fid'. Did you mean fd"),
+        (["protocol.distribution=[fd]", "protocol.extractor=digit"], "no extractor named 'digit'. Did you mean digits"),
+        (["+jobs.reconstruct.batchsize=3"], r"There is no config key jobs\.reconstruct\.batchsize\. Did you mean batch_size\?"),
+        (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
+        (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),
+        (["+job@jobs.probe=probe", "jobs.probe.num_train=1"], "num_train must be a whole number of at least 2"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    with pytest.raises(ValueError, match=told):
+        pipeline.train(small(*overrides))
+
+
+def test_a_job_of_any_name_makes_a_record_of_its_own(
+    small: Compose, small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def probed(*overrides: str) -> records.Record:
+        pipeline.run(ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=probe", *overrides]))
+        return records.read(max((tmp_path / "records").glob("probe-*.json"), key=lambda path: path.stat().st_mtime_ns))
+
+    folder = pipeline.train(small("+job@jobs.probe=probe"))
+    assert len(list((tmp_path / "records").glob("*.json"))) == 2
+    caplog.set_level(logging.INFO)
+    first = probed("job.batch_size=16", "protocol.pixel_rule=truncate", "trainer.workers=0")
+    assert "job probe was measured already" in caplog.text, "neither batches nor what a probe does not look at make another measurement"
+    assert first.job == "probe"
+    assert first.artifacts == {"tokenizer": folder.name}
+    assert set(first.metrics) == {"probe/accuracy", "probe/chance"}
+    assert set(first.protocol) == {"name", "data", "hash"}
+    second = probed("job.num_train=50")
+    assert second.id != first.id
+    assert second.metrics["probe/accuracy"].value <= first.metrics["probe/accuracy"].value
+    assert len(list((tmp_path / "records").glob("probe-*.json"))) == 2
+
+
+JOB = '''
+"""A job that counts."""
+from ldbench.core.protocols import Estimate
+
+
+class Count:
+    name, revision, settings = "count", 1, ("factor",)
+
+    def __init__(self, *, {asked}, factor: int, offset: int = 0):
+        self.number = factor * len(images) + offset
+
+    @staticmethod
+    def check(settings):
+        assert settings["factor"] > 0
+
+    @staticmethod
+    def leaves(settings):
+        return ()
+
+    def run(self, out):
+        return {{"count": Estimate(float(self.number))}}
+'''
+
+
+def foreign_job(tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    module = f"counting_{asked.replace(', ', '_')}"
+    (tmp_path / f"{module}.py").write_text(JOB.format(asked=asked))
+    (tmp_path / "conf" / "job").mkdir(parents=True)
+    (tmp_path / "conf" / "job" / "count.yaml").write_text(f"_target_: {module}.Count\nfactor: 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return [str(tmp_path / "conf")]
+
+
+def test_a_job_from_outside_gets_the_facts_that_its_constructor_asks_for(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searchpath = foreign_job(tmp_path, "images", monkeypatch)
+    cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
+    pipeline.run(cfg, searchpath)
+    record = only_record(tmp_path)
+    assert record.metrics["count"].value == 2 * 360
+    assert record.protocol["split"] == "test"
+    assert "pixel_rule" not in record.protocol
+
+
+def test_a_job_that_asks_for_what_nobody_knows_is_refused(small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searchpath = foreign_job(tmp_path, "images, weather", monkeypatch)
+    cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
+    with pytest.raises(ValueError, match=r"asks for weather, which its yaml does not set\. Facts that a job may ask for: data, device"):
+        pipeline.run(cfg, searchpath)
+
+
+def test_what_is_no_job_is_refused(small: Compose) -> None:
+    with pytest.raises(ValueError, match=r"ldbench\.data\.digits\.Digits is no job: it has no \w+"):
+        pipeline.train(small("jobs.reconstruct._target_=ldbench.data.digits.Digits"))

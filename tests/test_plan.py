@@ -112,7 +112,7 @@ def test_a_weights_file_counts_by_its_content_and_not_by_its_path(small: Compose
         (["tokenizer.stages.pretrain.optimizer.lr=abc"], r"stages\.pretrain\.optimizer\.lr must be a number, got 'abc'"),
         (["tokenizer.stages.pretrain.batch_size=0"], "batch_size must be at least 1, got 0"),
         (["tokenizer.stages.pretrain.max_steps=many"], "max_steps must be a whole number, got 'many'"),
-        (["tokenizer.stages.pretrain.mask_ratio=2"], "0 <= mask_ratio < 1"),
+        (["tokenizer.stages.pretrain.mask_ratio=2"], r"stages\.pretrain: mask_ratio must lie in \[0, 1\), got 2"),
         (["tokenizer.stages.pretrain.crop_scale=[0.5,2]"], r"crop_scale must be \[least, most\] in \(0, 1\]"),
         (["trainer.devices=0"], r"trainer\.devices must be at least 1, got 0"),
         (["trainer.threads=0"], r"trainer\.threads must be at least 1, got 0"),

@@ -42,7 +42,7 @@ def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> Non
     assert done.returncode == 0
     groups = {path.name for path in config.conf_dir().iterdir() if path.is_dir()}
     assert {line.split(":")[0] for line in done.stdout.splitlines()} >= groups
-    assert "experiments: vmae_" in done.stdout
+    assert "experiments: maetok_" in done.stdout
     assert "vmae_f8d16" in done.stdout
     assert not list(tmp_path.iterdir())
 

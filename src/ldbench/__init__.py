@@ -49,7 +49,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
 
 
 def load_official(name: str, source: str | Path | Mapping[str, Tensor] | None = None) -> Tokenizer:
-    """An officially released model, in eval mode on the CPU; `source` is a state dict, a file, a folder or a hub id.
+    """An officially released model, in eval mode on the CPU; `source` is a state dict, a file, a folder or a hub id (None: the published one).
 
     Raises ValueError for an unknown name, and for tensors that are missing or of another shape.
     """
@@ -57,6 +57,8 @@ def load_official(name: str, source: str | Path | Mapping[str, Tensor] | None = 
 
     entry = official.entry(name)
     if source is None:
-        raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
-    found = official.convert(name, artifacts.read_weights(source))
+        if entry.hub is None:
+            raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
+        source = f"hf://{entry.hub}"
+    found = official.convert(name, artifacts.read_weights(source), artifacts.read_settings(source))
     return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)

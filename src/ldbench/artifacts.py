@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldbench import config
-from ldbench.core.tokenizer import Tokenizer
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -52,7 +51,7 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> Tokenizer:
+def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
     try:
         model = config.component(blueprint.group, blueprint.component, searchpath)(**blueprint.keywords)
@@ -101,7 +100,7 @@ def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mappin
         shutil.rmtree(building, ignore_errors=True)
 
 
-def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
+def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of an artifact folder, in eval mode on the CPU.
 
     Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
@@ -204,6 +203,23 @@ def read_weights(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
         found = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise ValueError(f"No tensors in these weights; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
     return tensors
+
+
+def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """What the config.json beside a weights file says, as in Hugging Face's layout; nothing where there is none.
+
+    Raises ValueError for one that cannot be read.
+    """
+    path = None if isinstance(source, Mapping) else locate(source).parent / CONFIG
+    if path is None or not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}). Copy it again, or remove it.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}. Expected an object of settings.")
+    return settings
 
 
 def torchmetrics_heads() -> Path:

@@ -16,11 +16,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 TYPES = {int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")}
-COMPONENT_GROUPS = ("tokenizer", "loss", "data", "optimizer", "metric", "job", "callbacks", "logger")
+COMPONENT_GROUPS = (
+    *("tokenizer", "loss", "teacher", "discriminator", "mask", "network"),
+    *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
+)
 
 
 def conf_dir() -> Path:
@@ -29,15 +32,46 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
-    """The composed config, without running anything. Raises ValueError with a sentence for overrides that do not fit."""
+def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
+    """The composed config, without running anything; None: of the overrides alone. Raises ValueError with a sentence for those that do not fit."""
     GlobalHydra.instance().clear()
     extra = [f"hydra.searchpath=[{','.join(as_source(folder) for folder in searchpath)}]"] if searchpath else []
-    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name):
+    with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
         try:
-            return hydra.compose(config_name, overrides=[*overrides, *extra])
+            composed = hydra.compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
         except HydraException as error:
             raise ValueError(sentence(error, config_name, overrides)) from error
+    check_protocol(composed.hydra.runtime.choices, searchpath)
+    return without_hydra(composed)
+
+
+def option(group: str, name: str, searchpath: Sequence[str] = ()) -> DictConfig:
+    """The composed node of one option of a group, with its own defaults. Raises ValueError for a name that the group does not have."""
+    require(group, name, searchpath)
+    return compose(None, [f"+{group}={name}"], searchpath=searchpath)[group]
+
+
+def require(group: str, name: str, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError unless a config group knows the name."""
+    known = options(group, searchpath)
+    if name not in known:
+        raise ValueError(f"There is no {group} named {name!r}.{nearest(name, list(known))} Known: {', '.join(sorted(known))}.")
+
+
+def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for a protocol that is not there, unless it is merely the name of data without one, which Hydra passes over."""
+    given = choices.get("protocol")
+    if given is not None and given != choices.get("data"):
+        known = options("protocol", searchpath)
+        if given not in known:
+            raise ValueError(f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}")
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """A composed config without Hydra's own part."""
+    with flag_override(composed, ["struct", "readonly"], [False, False]):
+        del composed["hydra"]
+    return composed
 
 
 def as_source(folder: str) -> str:
@@ -52,15 +86,23 @@ def instantiate(node: Any, **facts: Any) -> Any:
     """
     check_types(node)
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **facts)
+        if not facts:
+            return hydra.utils.instantiate(node, _convert_="all")
+        return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**facts)  # Hydra would copy facts, and turn some into dicts
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
-        keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if keyword:
-            owner = re.search(r"full_key: (\S+)", str(error))
-            raise ValueError(f"There is no config key {owner.group(1) if owner else node['_target_']}.{keyword.group(1)}.") from error
-        raise ValueError(sentence(error)) from error
+        owner = re.search(r"full_key: (\S+)", str(error))
+        raise ValueError(unknown_keyword(error, owner.group(1) if owner else node["_target_"]) or sentence(error)) from error
+    except TypeError as error:
+        owner = node._get_full_key(None) if isinstance(node, DictConfig) else ""
+        raise ValueError(unknown_keyword(error, owner or node["_target_"]) or f"{node['_target_']}: {error}") from error
+
+
+def unknown_keyword(error: Exception, owner: str) -> str | None:
+    """What to say of a keyword that a component does not know, where that is the error."""
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return f"There is no config key {owner}.{keyword.group(1)}." if keyword else None
 
 
 def check_types(node: Any) -> None:
@@ -115,6 +157,11 @@ def find(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def parameters(target: str) -> Sequence[str]:
+    """The names of the arguments that a dotted path of our own config takes."""
+    return list(inspect.signature(find(target)).parameters)
+
+
 def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:
     """The name under which a group knows a dotted path. Raises ValueError when it is in no yaml of the group."""
     for name, known in targets(group, searchpath).items():
@@ -149,7 +196,9 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         if HydraConfig.get().mode == RunMode.MULTIRUN and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
             raise ValueError("A sweep (-m) trains in one process a job: its children would begin the sweep anew. Say trainer.devices=1.")
         sources = HydraConfig.get().runtime.config_sources
-        task(cfg, [source.path for source in sources if source.provider.startswith("hydra.searchpath in")])
+        searchpath = [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
+        check_protocol(HydraConfig.get().runtime.choices, searchpath)
+        task(cfg, searchpath)
 
     try:
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config
+from ldbench import artifacts, config, networks
 from ldbench.core.device import check_precision
 from ldbench.core.protocols import ImageData
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
@@ -124,10 +124,11 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
         if node is None:
             raise ValueError(f"tokenizer.stages.{name} is null. Leave a stage out with ~tokenizer.stages.{name}.")
         optimizer = config.instantiate(node.optimizer)
-        stage = {key: value for key, value in plain(node).items() if key != "optimizer"}
+        stage = {key: value for key, value in plain(node).items() if key not in ("optimizer", "mask_ratio")}
+        law = config.instantiate(node.mask_ratio) if OmegaConf.is_config(node.mask_ratio) else node.mask_ratio
         if limit is not None:
             stage["max_steps"] = min(stage["max_steps"], limit)
-        found.append(Stage.from_config(str(name), stage, optimizer=optimizer))
+        found.append(Stage.from_config(str(name), stage, optimizer=optimizer, mask_ratio=law))
     if not found:
         raise ValueError(f"Tokenizer {cfg.tokenizer.name} has no stages. Give it at least one under tokenizer.stages.")
     for stage in found:
@@ -177,7 +178,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
         raise ValueError(f"There is no config key trainer.{sorted(unclassified)[0]}. Known: {', '.join(sorted((*NUMERIC, *DISPLAY)))}.")
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
-        losses = with_file_digests(stage_losses(cfg, node["losses"]))
+        losses = with_digests(stage_losses(cfg, node["losses"]), searchpath)
         described.append({"name": name, **config.named({**node, "losses": losses}, searchpath)})
     return {
         "kind": "tokenizer",
@@ -189,7 +190,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
         "numerics": {key: cfg.trainer[key] for key in NUMERIC},
         "revisions": {
             "model": config.component("tokenizer", blueprint.component, searchpath).revision,
-            "losses": {name: config.find(node["_target_"]).revision for name, node in stage_losses(cfg, {}).items()},
+            "losses": {name: revisions(node) for name, node in stage_losses(cfg, {}).items()},
             "training": TRAINING_REVISION,
         },
     }
@@ -201,13 +202,20 @@ def stage_losses(cfg: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(OmegaConf.merge(node, changes.get(name, {}))) for name, node in terms.items()}
 
 
-def with_file_digests(node: Any) -> Any:
-    """A plain config node in which weights files are named by their content instead of their path."""
+def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The revision of a component that has one, and those of the components inside it."""
+    inside = {key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value}
+    return {"own": getattr(config.find(node["_target_"]), "revision", None), **inside}
+
+
+def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
+    """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
     if isinstance(node, Mapping):
         if node.get("_target_") == "ldbench.artifacts.read_weights":
             return {"sha256": artifacts.file_digest(artifacts.locate(node["source"]))}
-        return {key: with_file_digests(value) for key, value in node.items()}
-    return [with_file_digests(value) for value in node] if isinstance(node, list) else node
+        told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
+        return told | ({"network": networks.digest_of(node["network"], searchpath)} if "network" in node else {})
+    return [with_digests(value, searchpath) for value in node] if isinstance(node, list) else node
 
 
 def plain(node: Any) -> Any:

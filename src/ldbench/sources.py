@@ -70,7 +70,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:
-            found = official.convert(name, artifacts.read_weights(file))
+            found = official.convert(name, artifacts.read_weights(file), artifacts.read_settings(file))
             check_keywords(cfg, found.keywords)
             data = make_data(cfg, searchpath)
             keywords = {**found.keywords, **choices}

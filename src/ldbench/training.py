@@ -1,15 +1,16 @@
 """All stages of a plan, one after the other, under the one trainer."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ldbench import artifacts, config
+from ldbench import artifacts, config, networks
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
@@ -30,10 +31,41 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
     return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
 
 
-def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
-    """The loss terms of a stage, with its changes to the recipe's, seeded."""
+class Teachers:
+    """The frozen teachers of a recipe's loss terms, each built once and shared by all that name it."""
+
+    def __init__(self, planned: Plan):
+        self.planned = planned
+        self.known: dict[str, Any] = {}
+
+    def placed(self, node: Any) -> Any:
+        """A plain config node in which every node under a key `teacher` is the teacher itself."""
+        if isinstance(node, Mapping):
+            return {key: self.teacher(value) if key == "teacher" else self.placed(value) for key, value in node.items()}
+        return [self.placed(value) for value in node] if isinstance(node, list) else node
+
+    def teacher(self, node: Mapping[str, Any]) -> Any:
+        """The teacher that a node describes; a feature network that it stands on is trained on first use."""
+        key = artifacts.digest(node)
+        if key not in self.known:
+            network = {"network": networks.obtain(node["network"], self.planned.cfg, self.planned.searchpath)} if "network" in node else {}
+            self.known[key] = config.instantiate({**node, **network})
+        return self.known[key]
+
+
+def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
+    """The loss terms of a stage, with its changes to the recipe's, seeded; each is handed the facts that it asks for."""
     torch.manual_seed(planned.cfg.tokenizer.seed)
-    found = {name: config.instantiate(node) for name, node in stage_losses(planned.cfg, stage.losses).items()}
+    facts = {
+        "latent": tokenizer.latent,
+        "patch_grid": tokenizer.patch_grid,
+        "image_size": stage.image_size,
+        "num_classes": planned.data.num_classes,
+    }
+    found = {}
+    for name, node in stage_losses(planned.cfg, stage.losses).items():
+        asked = config.parameters(node["_target_"])
+        found[name] = config.instantiate(teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked})
     if stage.max_steps and all(term.start > 0 for term in found.values()):
         raise ValueError(f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0.")
     return found
@@ -41,12 +73,14 @@ def make_losses(planned: Plan, stage: Stage) -> dict[str, Any]:
 
 def run(planned: Plan) -> Tokenizer:
     """The trained tokenizer of a plan, after a rehearsal."""
-    rehearse(planned)
-    return fit(planned)
+    teachers = Teachers(planned)
+    rehearse(planned, teachers)
+    return fit(planned, teachers)
 
 
-def rehearse(planned: Plan) -> None:
+def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
     """Runs two images through every stage and its losses, so that whatever does not fit is told before the first step."""
+    teachers = teachers or Teachers(planned)
     with torch.random.fork_rng(), torch.no_grad():
         tokenizer = make_tokenizer(planned)
         images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
@@ -54,20 +88,18 @@ def rehearse(planned: Plan) -> None:
             tokenizer.resize(stage.image_size)
             if not stage.max_steps:
                 continue
-            task = make_task(planned, tokenizer, stage)
             try:
-                prepared = task.prepare(torch.stack(images))
-                task.measure(prepared, task.reconstruct(prepared), torch.tensor(y))
+                make_task(planned, tokenizer, stage, teachers).rehearse(torch.stack(images), torch.tensor(y))
             except ValueError as error:
                 raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 
 
-def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage) -> TokenizerTask:
+def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerTask:
     """The Lightning module of one stage."""
     before = planned.stages[: list(planned.stages).index(stage)]
     return TokenizerTask(
         tokenizer=tokenizer,
-        losses=make_losses(planned, stage),
+        losses=make_losses(planned, tokenizer, stage, teachers),
         stage=stage,
         seed=planned.cfg.tokenizer.seed,
         label_safe_flips=planned.data.label_safe_flips,
@@ -77,24 +109,35 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage) -> TokenizerTas
     )
 
 
-def fit(planned: Plan) -> Tokenizer:
-    """Trains all stages that are not done yet, each from the last checkpoint there is."""
+def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
+    """Trains all stages that are not done yet, each from the last checkpoint there is.
+
+    What loss terms have learned (auxiliary decoders, discriminators) goes on in the next stage, where the term is the same.
+    """
+    teachers = teachers or Teachers(planned)
     run = planned.run_folder
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(planned)
     loggers = [] if is_child() else make_loggers(planned)
     announce(planned)
+    learned: dict[str, Tensor] = {}  # by loss terms
     try:
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             done = run / "stages" / f"{stage.name}.safetensors"
+            terms = done.with_suffix(".losses.safetensors")
             if done.is_file():
                 log.info("Stage %s is done already.", stage.name)
                 tokenizer.load_state_dict(load_file(done))
+                learned |= load_file(terms) if terms.is_file() else {}
             elif stage.max_steps:
-                tokenizer = fit_stage(planned, tokenizer, stage, loggers)
+                task = make_task(planned, tokenizer, stage, teachers)
+                task.go_on_with(learned)
+                tokenizer = fit_stage(planned, task, loggers)
+                learned |= task.learned_by_terms()
                 if not is_child():
-                    keep_stage(tokenizer, done)
+                    keep_tensors(task.learned_by_terms(), terms)
+                    keep_tensors(tokenizer.state_dict(), done)
     finally:
         tracking.finish()
     if not is_child():
@@ -102,14 +145,13 @@ def fit(planned: Plan) -> Tokenizer:
     return tokenizer.eval()
 
 
-def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequence[Any]) -> Tokenizer:
+def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tokenizer:
     """Trains one stage and returns what it leaves behind, on the CPU."""
-    settings, run = planned.cfg.trainer, planned.run_folder
-    task = make_task(planned, tokenizer, stage)
+    settings, run, stage = planned.cfg.trainer, planned.run_folder, task.stage
     if stage.flip and not task.flip:
         log.info("Stage %s mirrors no images: in %s that may change the class.", stage.name, planned.data.name)
     if settings.compile:
-        tokenizer.compile()
+        task.tokenizer.compile()
     callbacks = [config.instantiate(node, folder=run, data=planned.data, stage=stage.name) for node in planned.cfg.callbacks.values()]
     trainer = trainers.build(
         accelerator=settings.accelerator,
@@ -136,7 +178,7 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
         count_passes=crops,
     )
     if crops:
-        images = RandomCrops(images, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
+        images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
     loader = DataLoader(images, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda")
     checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
@@ -148,11 +190,13 @@ def fit_stage(planned: Plan, tokenizer: Tokenizer, stage: Stage, loggers: Sequen
     return task.result().cpu()
 
 
-def keep_stage(tokenizer: Tokenizer, path: Path) -> None:
-    """Keeps the weights that a stage ended in, in one move."""
+def keep_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Keeps what a stage ended in, in one move; nothing where there is nothing."""
+    if not tensors:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    artifacts.write_tensors(tokenizer.state_dict(), scratch)
+    artifacts.write_tensors(tensors, scratch)
     scratch.replace(path)
 
 

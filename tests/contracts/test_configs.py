@@ -1,14 +1,20 @@
 """Every option of every group composes, every component builds from its yaml alone, and every experiment is sound."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from torch import nn
 
 import ldbench
-from ldbench import config
-from ldbench.core.protocols import ImageData, LossTerm
+from ldbench import config, measuring, networks, pipeline
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.protocols import Adversary, ImageData, LossTerm, Predictor
+from ldbench.core.tokenizer import Reconstruction
 
 GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
 PRIMARY = ("data", "tokenizer", "protocol", "trainer", "callbacks", "logger", "paths", "experiments")
@@ -31,26 +37,69 @@ def test_yaml_and_constructor_agree_and_neither_sets_what_the_other_does(group: 
     raw = config.options(group)[name]
     node = raw.get("model", raw)
     parameters = inspect.signature(config.find(node["_target_"])).parameters
-    given = {key for key in node if not key.startswith("_")}
+    given = {key for key in node if not key.startswith("_") and key != "defaults"}
     assert given <= parameters.keys()
-    assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or group == "optimizer" for key in parameters)
+    assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or group in ("optimizer", "mask") for key in parameters)
     assert not {key for key in given if parameters[key].default is not inspect.Parameter.empty}, "a default in two places"
+
+
+class Look:
+    """A teacher that sees mean colours; the trunk of a discriminator too."""
+
+    revision = 1
+
+    def channels(self, image_size, grid):
+        return 3
+
+    def __call__(self, images, grid):
+        return nn.functional.adaptive_avg_pool2d(images, grid).flatten(2).transpose(1, 2)
+
+    def readouts(self, images, depths):
+        return [images.flatten(2)[..., :9] for _ in range(1 + len(depths))]
+
+    def parameters(self):
+        return iter(())
+
+
+SMALLER = {  # what images of 8 px need
+    "adversarial": {"discriminator": {"num_layers": 1, "width": 4}},
+    "adversarial_dino": {"discriminator": {"width": 3, "depths": [1], "input_size": 8}},
+}
+FACTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "num_classes": 5}
+
+
+def loss_term(name: str) -> nn.Module:
+    node = OmegaConf.to_container(OmegaConf.merge(config.option("loss", name), SMALLER.get(name, {})), resolve=True)
+    for place in (node, node.get("discriminator", {})):
+        if "teacher" in place:
+            place["teacher"] = Look()
+    return config.instantiate(node, **{fact: FACTS[fact] for fact in FACTS.keys() & set(config.parameters(node["_target_"]))})
 
 
 @pytest.mark.parametrize("name", sorted(name for name in config.options("loss") if not name.startswith("lpips")))
 def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name: str) -> None:
-    from ldbench.core.posterior import Posterior
-    from ldbench.core.tokenizer import Reconstruction
-
-    term = config.instantiate(config.options("loss")[name])
+    torch.manual_seed(0)
+    term = loss_term(name)
     assert isinstance(term, LossTerm)
     images = torch.rand(2, 3, 8, 8) * 2 - 1
     mean, logvar, recon = (torch.randn(shape, requires_grad=True) for shape in ((2, 4, 3), (2, 4, 3), (2, 3, 8, 8)))
-    value = term(images, Reconstruction(images=recon, z=mean, posterior=Posterior(mean, logvar)), torch.zeros(2, dtype=torch.long))
+    for module in term.modules():
+        if hasattr(module, "modulation"):
+            nn.init.normal_(module.modulation.weight)  # hidden latents get no gradient at the first step
+    passed = Reconstruction(images=recon, z=mean, posterior=Posterior(mean, logvar))
+    value = term(images, passed, torch.zeros(2, dtype=torch.long))
     assert value.shape == ()
     assert torch.isfinite(value)
     value.backward()
     assert any(t.grad is not None and t.grad.abs().sum() > 0 for t in (mean, logvar, recon))
+    if isinstance(term, Adversary):
+        detached = Reconstruction(images=recon.detach(), z=mean.detach(), posterior=Posterior(mean.detach()))
+        theirs = term.discriminate(images, detached)
+        theirs.backward()
+        assert torch.isfinite(theirs)
+    if isinstance(term, Predictor):
+        targets = term.targets(images, torch.zeros(2, dtype=torch.long))
+        assert term.errors(term.predict(passed), targets).shape == term.errors(term.constant(targets).expand_as(term.predict(passed)), targets).shape
 
 
 @pytest.fixture
@@ -102,6 +151,72 @@ def test_a_metric_gives_one_number_for_each_image(name: str) -> None:
     values = metric(images, images.flip(0))
     assert values.shape == (3,)
     assert values.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", sorted(config.options("distribution")))
+def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: str) -> None:
+    distance = config.instantiate(config.options("distribution")[name])
+    rng = torch.Generator().manual_seed(0)
+    a, b, c = (torch.randn(200, 6, generator=rng) for _ in range(3))
+    assert 0 <= distance(a, b) < distance(a, c + 3)
+    assert distance(a.flip(0), b) == pytest.approx(distance(a, b), rel=1e-9)
+
+
+def untrained(group: str, name: str) -> nn.Module:
+    """An option of a group on its network before any training."""
+    node = config.option(group, name)
+    data = config.instantiate(node.network.data)
+    torch.manual_seed(0)
+    network = config.instantiate(node.network.model, image_size=data.image_size, num_classes=data.num_classes)
+    return config.instantiate({**node, "network": network})
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(config.options("extractor")) if "network" in config.option("extractor", name)])
+def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: str) -> None:
+    extractor = untrained("extractor", name)
+    assert extractor.revision >= 1
+    images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features = extractor.features(images)
+    assert features.ndim == 2
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    torch.testing.assert_close(extractor.features(images[:1]), features[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(config.options("network")))
+def test_the_recipe_of_a_network_is_sound_and_its_digest_repeats(name: str) -> None:
+    first, second = (networks.digest_of(config.option("network", name)) for _ in range(2))
+    assert first == second
+    assert config.option("network", name).name == name
+
+
+def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
+    extractor, teacher = (networks.digest_of(config.option(group, "digits").network) for group in ("extractor", "teacher"))
+    assert extractor != teacher
+
+
+@pytest.mark.parametrize("name", sorted(config.options("job")))
+def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> None:
+    node = ldbench.compose("run", [f"job={name}"]).job
+    measuring.check_job(node)
+    job = config.find(node._target_)
+    assert job.name == name
+    assert set(job.settings) <= set(node)
+
+
+@pytest.mark.parametrize("name", sorted(config.options("data")))
+def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
+    cfg = ldbench.compose("run", [f"data={name}", "protocol.split=all"])
+    protocol = pipeline.protocol_of(cfg)
+    assert protocol.name == name
+    assert protocol.split == "all"
+    measuring.check_protocol(protocol)
+
+
+@pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
+def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
+    mine, default = (pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default"))
+    assert replace(mine, name="default", extractor=None, distribution=()) == replace(default, distribution=())
 
 
 @pytest.mark.parametrize("name", sorted(config.options("experiments")))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from ldbench.data.transforms import center_crop, random_box, random_crop
+from ldbench.data.transforms import center_crop, random_box, random_crop, random_square, shrink
 
 RATIO = (3 / 4, 4 / 3)
 
@@ -72,3 +72,25 @@ def test_the_centre_crop_is_bit_exact_to_adms_definition(size: tuple[int, int]) 
 def test_bounds_that_make_no_sense_are_refused(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"Give the least and the largest"):
         random_box(100, 100, scale=scale, ratio=ratio, rng=torch.Generator())
+
+
+def test_a_random_square_is_a_piece_of_the_shrunken_image_and_its_generators_alone() -> None:
+    image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (90, 70, 3), dtype=np.uint8))
+    drawn = [np.asarray(random_square(image, 24, scale=(0.8, 1.0), rng=torch.Generator().manual_seed(seed))) for seed in (*range(30), 0)]
+    assert (drawn[0] == drawn[-1]).all()
+    assert len({picture.tobytes() for picture in drawn}) > 20
+    for picture in drawn[:5]:
+        assert any(contains(np.asarray(shrink(image, side)), picture) for side in range(24, 31))  # ceil(24 / 0.8)
+
+
+def contains(whole: np.ndarray, piece: np.ndarray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(whole, piece.shape)[:, :, 0]
+    return bool((windows == piece).all(axis=(2, 3, 4)).any())
+
+
+def test_a_whole_square_is_the_centre_crop_of_a_square_image() -> None:
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50, 3), dtype=np.uint8))
+    drawn = random_square(image, 20, scale=(1.0, 1.0), rng=torch.Generator().manual_seed(0))
+    assert np.array_equal(np.asarray(drawn), np.asarray(center_crop(image, 20)))
+    with pytest.raises(ValueError, match="Give the least and the largest share of the side"):
+        random_square(image, 20, scale=(0.5, 1.5), rng=torch.Generator())

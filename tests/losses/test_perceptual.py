@@ -26,7 +26,7 @@ def weights():
 
 @pytest.fixture
 def term(weights):
-    return LPIPS(weight=0.5, start=100, dropout=0.5, weights=weights, heads=None)
+    return LPIPS(weight=0.5, start=100, warmup=0, dropout=0.5, weights=weights, heads=None)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_dropout_is_there_in_training_and_can_be_switched_off(term, weights, ima
     term.train()
     assert term.network.dropout.p == 0.5
     assert term(images[0], recon_of(images[1]), None) != term(images[0], recon_of(images[1]), None)
-    measured = LPIPS(weight=1.0, start=0, dropout=0.0, weights=weights, heads=None).train()
+    measured = LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights=weights, heads=None).train()
     assert measured(images[0], recon_of(images[1]), None) == measured(images[0], recon_of(images[1]), None)
 
 
@@ -65,11 +65,11 @@ def test_images_get_a_gradient_and_the_network_gets_none(term, images):
 def test_missing_weights_are_named(weights):
     lost = {key: value for key, value in weights.items() if key != "net.slice2.7.weight"}
     with pytest.raises(ValueError, match=r"lack 1 of 33 tensors, first net\.slice2\.7\.weight"):
-        LPIPS(weight=1.0, start=0, dropout=0.0, weights=lost, heads=None)
+        LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights=lost, heads=None)
 
 
 def test_the_weights_handed_over_are_copied(weights, images):
-    term = LPIPS(weight=1.0, start=0, dropout=0.0, weights=weights, heads=None)
+    term = LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights=weights, heads=None)
     term.network.heads[0].weight.data.zero_()
     assert weights["lin0.model.1.weight"].abs().sum() > 0
 
@@ -83,7 +83,7 @@ def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(
     theirs = _LPIPS(pretrained=True, net="vgg", pnet_rand=True).eval()  # their heads on a random VGG16: no download
     vgg16 = {f"features.{key.split('.', 1)[1]}": value for key, value in theirs.net.state_dict().items() if key.startswith("slice")}
     heads = read_weights("torchmetrics://lpips_vgg")
-    term = LPIPS(weight=1.0, start=0, dropout=0.0, weights=vgg16, heads=heads)
+    term = LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights=vgg16, heads=heads)
     with torch.no_grad():
         expected = theirs(images[0], images[1]).flatten()
         assert torch.allclose(term.network(images[0], images[1]), expected, rtol=1e-3)
@@ -92,4 +92,4 @@ def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(
 def test_a_network_without_a_layer_is_told_by_that_layer(weights):
     heads = {key: value for key, value in weights.items() if key.startswith("lin")}
     with pytest.raises(ValueError, match=r"lack 26 of 33 tensors, first net\.slice1\.0\.bias"):
-        LPIPS(weight=1.0, start=0, dropout=0.0, weights={}, heads=heads)
+        LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights={}, heads=heads)

@@ -26,7 +26,7 @@ def off_by_patch() -> torch.Tensor:  # (2, 3, 4, 4)
 
 
 def pixel_mse(recon, visible_ratio) -> float:
-    return PixelMSE(weight=1.0, start=0, visible_ratio=visible_ratio)(IMAGES, recon, Y).item()
+    return PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=visible_ratio)(IMAGES, recon, Y).item()
 
 
 def gaussian(rng_seed=0) -> Posterior:
@@ -56,13 +56,13 @@ def test_a_difference_in_one_channel_of_one_pixel_counts_for_its_patch_only():
 @pytest.mark.parametrize("ratio", [-0.1, 1.5])
 def test_a_visible_ratio_outside_zero_to_one_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"\[0, 1\], got {ratio}"):
-        PixelMSE(weight=1.0, start=0, visible_ratio=ratio)
+        PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=ratio)
 
 
 def test_kl_is_the_divergence_from_the_standard_normal_for_each_kept_token():
     posterior = gaussian()
     whole = kl_divergence(Normal(posterior.mean, (0.5 * posterior.logvar).exp()), Normal(0.0, 1.0))
-    value = KL(weight=1.0, start=0)(IMAGES, reconstruction(posterior=posterior), Y)
+    value = KL(weight=1.0, start=0, warmup=0)(IMAGES, reconstruction(posterior=posterior), Y)
     assert value.shape == ()
     assert torch.allclose(value, whole.sum(dim=2).mean(), rtol=1e-5)  # nats of a token are summed over its channels
 
@@ -71,7 +71,7 @@ def test_kl_is_the_divergence_from_the_standard_normal_for_each_kept_token():
 def test_free_mean_kl_is_the_divergence_from_a_normal_of_the_same_mean(std):
     posterior = gaussian()
     whole = kl_divergence(Normal(0.0, (0.5 * posterior.logvar).exp()), Normal(0.0, std))
-    value = FreeMeanKL(weight=1.0, start=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)
+    value = FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)
     assert value.shape == ()
     assert torch.allclose(value, whole.sum(dim=2).mean(), rtol=1e-4)
 
@@ -79,21 +79,21 @@ def test_free_mean_kl_is_the_divergence_from_a_normal_of_the_same_mean(std):
 @pytest.mark.parametrize("std", [1e-3, 0.1, 1.0, 3.0])
 def test_free_mean_kl_vanishes_where_the_posterior_has_the_deviation_asked_for_whatever_its_mean(std):
     posterior = Posterior(100 * torch.randn(2, 6, 3), torch.full((2, 6, 3), 2 * math.log(std)))
-    assert abs(FreeMeanKL(weight=1.0, start=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)) < 1e-5
+    assert abs(FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)) < 1e-5
     wider = Posterior(posterior.mean, posterior.logvar + 0.1)
     narrower = Posterior(posterior.mean, posterior.logvar - 0.1)
     for other in (wider, narrower):
-        assert FreeMeanKL(weight=1.0, start=0, std=std)(IMAGES, reconstruction(posterior=other), Y) > 0.005
+        assert FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=other), Y) > 0.005
 
 
 def test_free_mean_kl_at_unit_deviation_is_kl_without_its_mean():
     posterior = gaussian()
-    free = FreeMeanKL(weight=1.0, start=0, std=1.0)(IMAGES, reconstruction(posterior=posterior), Y)
-    full = KL(weight=1.0, start=0)(IMAGES, reconstruction(posterior=posterior), Y)
+    free = FreeMeanKL(weight=1.0, start=0, warmup=0, std=1.0)(IMAGES, reconstruction(posterior=posterior), Y)
+    full = KL(weight=1.0, start=0, warmup=0)(IMAGES, reconstruction(posterior=posterior), Y)
     assert torch.allclose(full - free, 0.5 * posterior.mean.square().sum(dim=2).mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("term", [KL(weight=1.0, start=0), FreeMeanKL(weight=1.0, start=0, std=0.5)])
+@pytest.mark.parametrize("term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.5)])
 def test_divergences_do_not_grow_with_tokens_or_images_but_with_channels(term):
     posterior = gaussian()
     value = term(IMAGES, reconstruction(posterior=posterior), Y)
@@ -104,12 +104,12 @@ def test_divergences_do_not_grow_with_tokens_or_images_but_with_channels(term):
 
 def test_the_gradient_of_free_mean_kl_leaves_the_mean_alone():
     mean, logvar = torch.randn(2, 6, 3, requires_grad=True), torch.zeros(2, 6, 3, requires_grad=True)
-    FreeMeanKL(weight=1.0, start=0, std=0.1)(IMAGES, reconstruction(posterior=Posterior(mean, logvar)), Y).backward()
+    FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.1)(IMAGES, reconstruction(posterior=Posterior(mean, logvar)), Y).backward()
     assert mean.grad is None
     assert torch.allclose(logvar.grad, torch.full((2, 6, 3), 0.5 * (100 - 1) / 12))  # of the mean over 2 x 6 tokens
 
 
-@pytest.mark.parametrize("term", [KL(weight=1.0, start=0), FreeMeanKL(weight=1.0, start=0, std=1.0)])
+@pytest.mark.parametrize("term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=1.0)])
 def test_a_point_has_no_divergence(term):
     with pytest.raises(ValueError, match="point and has no variance"):
         term(IMAGES, reconstruction(posterior=Posterior(torch.zeros(2, 6, 3))), Y)
@@ -118,12 +118,12 @@ def test_a_point_has_no_divergence(term):
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_deviation_that_is_not_positive_is_refused(std):
     with pytest.raises(ValueError, match=f"std must be positive, got {std}"):
-        FreeMeanKL(weight=1.0, start=0, std=std)
+        FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)
 
 
 def test_half_precision_is_measured_in_single():
     images = torch.full((2, 3, 4, 4), 300.0, dtype=torch.float16)  # its square overflows half precision
     assert pixel_mse(reconstruction(images=images), 0.5) == 90_000
     posterior = Posterior(torch.zeros(2, 6, 3, dtype=torch.float16), torch.zeros(2, 6, 3, dtype=torch.float16))
-    value = FreeMeanKL(weight=1.0, start=0, std=1e-3)(IMAGES, reconstruction(posterior=posterior), Y)
+    value = FreeMeanKL(weight=1.0, start=0, warmup=0, std=1e-3)(IMAGES, reconstruction(posterior=posterior), Y)
     assert value.item() == pytest.approx(0.5 * 3 * (1e6 - 1 - math.log(1e6)), rel=1e-5)

@@ -137,10 +137,20 @@ def draw(kind: str, seed: int, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.RandomState(seed)
     if kind == "uniform":
         return rng.random_sample(shape).astype(np.float32)
+    if kind == "smooth_image":
+        return smooth(rng.standard_normal((*shape[:2], 6)), *shape[2:])
     if kind == "sign":
         return np.where(rng.standard_normal(shape) >= 0, 1, -1).astype(np.float32)
     normal = rng.standard_normal(shape).astype(np.float32)
     return {"normal": normal, "image": np.tanh(normal)}[kind]
+
+
+def smooth(q: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Two plane waves and a moiré for each of the (B, C, 6) numbers."""
+    q = q[..., None, None]
+    i, j = np.arange(height)[:, None] / height, np.arange(width)[None, :] / width
+    waves = q[:, :, 1] * np.sin(2 * np.pi * (2 * i + j + q[:, :, 2])) + q[:, :, 3] * np.cos(2 * np.pi * (i - 3 * j + q[:, :, 4]))
+    return np.tanh(q[:, :, 0] + waves + 0.5 * q[:, :, 5] * np.sin(40 * i * j)).astype(np.float32)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -54,11 +54,11 @@ def test_the_masked_pass_and_its_losses_give_the_official_numbers(open_case, nam
     assert recon.z.shape == (2, num_visible, 16)
     case.check("pred", patchify(recon.images, vmae.grid))
     case.check("mask", recon.mask.float())
-    pixels = {share: PixelMSE(weight=1.0, start=0, visible_ratio=share)(images, recon, y) for share in (0.0, 0.5, 0.75, 1.0)}
+    pixels = {share: PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=share)(images, recon, y) for share in (0.0, 0.5, 0.75, 1.0)}
     case.check("visible_loss", pixels[1.0])
     case.check("masked_loss", pixels[0.0])
     for theirs, std in STDS.items():
-        kl = FreeMeanKL(weight=1e-6, start=0, std=std)(images, recon, y)
+        kl = FreeMeanKL(weight=1e-6, start=0, warmup=0, std=std)(images, recon, y)
         case.check(f"kl_fixedstd_{theirs}", kl)
         for share in (0.5, 0.75):
             case.check(f"loss_fixedstd_{theirs}_visible{share}", pixels[share] + 1e-6 * kl)
@@ -71,7 +71,7 @@ def test_tuning_on_the_posterior_mean_gives_the_official_numbers(open_case):
     with torch.no_grad():
         recon = vmae(images, mask_ratio=0.0, eps=torch.zeros(1))
     case.check("pred_image", recon.images)
-    case.check("loss", PixelMSE(weight=1.0, start=0, visible_ratio=0.5)(images, recon, torch.zeros(1)))
+    case.check("loss", PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=0.5)(images, recon, torch.zeros(1)))
 
 
 def test_position_tables_and_their_resizing_are_the_official_ones(open_case):
@@ -87,7 +87,7 @@ def test_position_tables_and_their_resizing_are_the_official_ones(open_case):
 
 def sizes(vmae) -> list[torch.Tensor]:
     """(number of tensors, number of scalars) of the group with weight decay and of the group without."""
-    groups = weight_decay_groups([vmae], 0.05)
+    groups = weight_decay_groups(vmae.parameters(), 0.05)
     assert [group["weight_decay"] for group in groups] == [0.05, 0.0]
     return [torch.tensor([len(group["params"]), sum(p.numel() for p in group["params"])]) for group in groups]
 
@@ -141,5 +141,5 @@ def test_masked_reconstruction_is_a_different_number_when_visible_and_hidden_are
     with torch.no_grad():
         recon = vmae(images, mask_ratio=0.25, mask_noise=case.input("mask_noise"), eps=torch.zeros(1))
     swapped = Reconstruction(images=recon.images, z=recon.z, posterior=recon.posterior, mask=~recon.mask, patch_grid=recon.patch_grid)
-    losses = [PixelMSE(weight=1.0, start=0, visible_ratio=0.75)(images, r, torch.zeros(2)) for r in (recon, swapped)]
+    losses = [PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=0.75)(images, r, torch.zeros(2)) for r in (recon, swapped)]
     assert abs(losses[0] - losses[1]) > 1e-3

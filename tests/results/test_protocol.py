@@ -6,12 +6,29 @@ import pytest
 
 from ldbench.results.protocol import Protocol
 
-DEFAULT = Protocol(name="default", split="test", pixel_rule="round", latent="mean", seed=0, reconstruction=("psnr", "ssim"))
-CHANGED = {"split": "train", "pixel_rule": "truncate", "latent": "sample", "seed": 1, "reconstruction": ("psnr",)}
+DEFAULT = Protocol(
+    name="default",
+    split="test",
+    pixel_rule="round",
+    latent="mean",
+    seed=0,
+    reconstruction=("psnr", "ssim"),
+    extractor="digits",
+    distribution=("fd", "kid"),
+)
+CHANGED = {
+    "split": "train",
+    "pixel_rule": "truncate",
+    "latent": "sample",
+    "seed": 1,
+    "reconstruction": ("psnr",),
+    "extractor": "inception",
+    "distribution": ("fd",),
+}
 
 
-def hash_of(protocol: Protocol, data: str = "digits") -> str:
-    return protocol.described(data=data)["hash"]
+def hash_of(protocol: Protocol, data: str = "digits", extractor: str = "0123", counting: set[str] | None = None) -> str:
+    return protocol.described(data=data, extractor=extractor, counting=counting)["hash"]
 
 
 def test_the_name_is_not_hashed():
@@ -35,10 +52,38 @@ def test_the_hash_changes_with_the_reference_data():
 
 def test_metrics_are_a_set_in_whatever_order_they_are_named():
     assert hash_of(replace(DEFAULT, reconstruction=["ssim", "psnr"])) == hash_of(DEFAULT)
+    assert hash_of(replace(DEFAULT, distribution=["kid", "fd"])) == hash_of(DEFAULT)
+
+
+def test_the_hash_changes_with_the_network_behind_the_extractor():
+    assert hash_of(DEFAULT, extractor="0124") != hash_of(DEFAULT)
+    assert DEFAULT.described(data="digits", extractor="0123")["extractor"] == {"name": "digits", "digest": "0123"}
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_only_the_fields_that_count_for_a_measurement_change_its_hash(field):
+    changed = replace(DEFAULT, **{field: CHANGED[field]})
+    others = set(CHANGED) - {field}
+    assert hash_of(changed, counting={field}) != hash_of(DEFAULT, counting={field})
+    assert hash_of(changed, counting=others) == hash_of(DEFAULT, counting=others)
+    assert set(DEFAULT.described(data="digits", counting={field}, extractor="0123")) == {"name", field, "data", "hash"}
+
+
+def test_distances_without_an_extractor_and_an_extractor_without_distances_are_refused():
+    with pytest.raises(ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name whose"):
+        replace(DEFAULT, extractor=None)
+    with pytest.raises(ValueError, match=r"protocol\.extractor=digits has nothing to do"):
+        replace(DEFAULT, distribution=())
+
+
+@pytest.mark.parametrize("field", ["reconstruction", "distribution"])
+def test_a_name_in_place_of_a_list_is_refused(field):
+    with pytest.raises(ValueError, match=rf"protocol\.{field} must be a list of names, got 'psnr'\. Say protocol\.{field}=\[psnr\]"):
+        replace(DEFAULT, **{field: "psnr"})
 
 
 def test_the_hash_is_the_same_in_every_process():
-    assert hash_of(DEFAULT) == "d0999a325cc1d750"
+    assert hash_of(DEFAULT) == "042407870abcfa61"
 
 
 @pytest.mark.parametrize("field", ["split", "pixel_rule", "latent"])

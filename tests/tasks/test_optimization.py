@@ -15,6 +15,7 @@ DEFAULT = {
     "weight_decay": 0.05,
     "schedule": "cosine",
     "warmup_steps": 4,
+    "warmup_lr": None,
     "min_lr": 2e-4,
     "clip_norm": None,
 }
@@ -52,6 +53,20 @@ def test_a_constant_rate_stays():
     assert {adamw(schedule="constant").factor(step, 10) for step in (4, 5, 10, 1000)} == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(1, 1.0038e-5), (2502, 1.05e-4), (5004, 1.99956e-4), (100_000, 1.82838e-4), (250_200, 1.1e-4), (500_400, 2e-5)],
+)
+def test_a_cosine_from_the_start_has_the_rates_of_maetoks_released_script(step, rate):
+    optimizer = adamw(lr=2e-4, schedule="cosine_from_start", warmup_steps=5004, warmup_lr=1e-5, min_lr=2e-5)
+    assert 2e-4 * optimizer.factor(step - 1, 500_400) == pytest.approx(rate, rel=1e-5)
+
+
+def test_a_warm_up_starts_between_zero_and_the_rate():
+    with pytest.raises(ValueError, match=r"warmup_lr must lie between 0 and lr 0\.002"):
+        adamw(warmup_lr=1.0)
+
+
 def test_without_warm_up_the_first_step_has_the_full_rate():
     assert adamw(warmup_steps=0).factor(0, 10) == 1
     assert adamw(warmup_steps=0, schedule="constant").factor(0, 10) == 1
@@ -64,7 +79,7 @@ def test_a_stage_shorter_than_its_warm_up_stays_finite():
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"schedule": "linear"}, "Unknown schedule 'linear'. Choose cosine or constant"),
+        ({"schedule": "linear"}, "Unknown schedule 'linear'. Choose cosine, cosine_from_start or constant"),
         ({"lr": 0.0, "min_lr": 0.0}, "lr > 0, got lr 0.0"),
         ({"lr": -1.0}, "lr > 0, got lr -1.0"),
         ({"min_lr": -1e-5}, "0 <= min_lr <= lr"),
@@ -92,7 +107,7 @@ class Mixed(nn.Module):
 
 def test_matrices_and_kernels_decay_and_vectors_scalars_and_what_is_frozen_do_not():
     module = Mixed()
-    decayed, spared = weight_decay_groups([module], 0.05)
+    decayed, spared = weight_decay_groups(module.parameters(), 0.05)
     assert [id(p) for p in decayed["params"]] == [id(module.matrix), id(module.kernel)]
     assert [id(p) for p in spared["params"]] == [id(module.vector), id(module.scalar)]
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
@@ -100,7 +115,7 @@ def test_matrices_and_kernels_decay_and_vectors_scalars_and_what_is_frozen_do_no
 
 def test_the_parameters_of_all_modules_are_optimised_with_the_numbers_of_the_recipe():
     modules = [Mixed(), nn.Linear(3, 3)]
-    optimizer = adamw().build(modules)
+    optimizer = adamw().build([p for module in modules for p in module.parameters()])
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [len(group["params"]) for group in optimizer.param_groups] == [3, 3]
     for group in optimizer.param_groups:
@@ -110,7 +125,7 @@ def test_the_parameters_of_all_modules_are_optimised_with_the_numbers_of_the_rec
 
 def test_one_step_without_gradient_direction_shrinks_matrices_by_rate_times_decay():
     module = Mixed()
-    optimizer = adamw().build([module])
+    optimizer = adamw().build(module.parameters())
     for p in (module.matrix, module.vector):
         p.grad = torch.zeros_like(p)
     optimizer.step()

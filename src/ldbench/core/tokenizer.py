@@ -39,6 +39,13 @@ class Tokenizer(nn.Module, ABC):
     def latent(self) -> LatentSpec:
         """The latent of an image of `image_size`."""
 
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of the places that masks and target features run over: the latent's own, unless said otherwise."""
+        if self.latent.grid is None:
+            raise ValueError(f"The latents of {type(self).__name__} lie on no grid, and it names no other places: give it a property patch_grid.")
+        return self.latent.grid
+
     @abstractmethod
     def encode(
         self,

@@ -16,7 +16,7 @@ from ldbench.core.pixels import from_uint8
 from ldbench.data.checks import describe_unreadable, find_unreadable, read_image
 from ldbench.data.layouts import File, find_splits
 from ldbench.data.subset import choose
-from ldbench.data.transforms import center_crop, random_crop
+from ldbench.data.transforms import center_crop, random_crop, random_square
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Folder:
 class FolderSplit(Dataset):
     """Images read on access. Raises ValueError with the name of a file that cannot be read as an image."""
 
-    crops: bool = True  # it has `draw`
+    crops: bool = True  # it has `draw` and `draw_square`
 
     def __init__(self, root: str, names: tuple[str, ...], labels: Tensor, *, image_size: int):
         self.root = root
@@ -112,6 +112,10 @@ class FolderSplit(Dataset):
     def draw(self, index: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
         """(a random crop of the image as `transforms.random_crop` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
         return _pixels(random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)), int(self.labels[index])
+
+    def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
+        """(a random square of the image as `transforms.random_square` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
+        return _pixels(random_square(self._read(index), self.image_size, scale=scale, rng=rng)), int(self.labels[index])
 
     def _read(self, index: int) -> Image.Image:
         path = os.path.join(self.root, self.names[index])

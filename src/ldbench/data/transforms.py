@@ -27,10 +27,7 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     Halved with a box filter while the shorter side is at least twice `size`, then brought to `size` with a bicubic filter, then cropped.
     A smaller image is enlarged.
     """
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), resample=Image.Resampling.BICUBIC)
+    image = shrink(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
 
@@ -40,6 +37,28 @@ def random_crop(image: Image.Image, size: int, *, scale: tuple[float, float], ra
     left, top, width, height = random_box(image.width, image.height, scale=scale, ratio=ratio, rng=rng)
     crop = image.crop((left, top, left + width, top + height))
     return crop.resize((size, size), resample=Image.Resampling.BICUBIC)
+
+
+def random_square(image: Image.Image, size: int, *, scale: tuple[float, float], rng: torch.Generator) -> Image.Image:
+    """A random square of `image` at a random scale, (size, size) px, as [0] trains on ImageNet.
+
+    The shorter side becomes a whole number of pixels, uniform from size / scale[1] to size / scale[0] (both rounded up), by the resizing of
+    `center_crop`; then a square is cut at a uniform place. Every draw is from `rng`. Raises ValueError unless 0 < scale[0] <= scale[1] <= 1.
+    """
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the side, in (0, 1] and in this order.")
+    least, most = (math.ceil(size / share) for share in (scale[1], scale[0]))
+    image = shrink(image, int(torch.randint(least, most + 1, (), generator=rng)))
+    left, top = (int(torch.randint(side - size + 1, (), generator=rng)) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def shrink(image: Image.Image, shorter: int) -> Image.Image:
+    """`image` with a shorter side of that many px: halved with a box filter while it is at least twice as large, then bicubic."""
+    while min(image.size) >= 2 * shorter:
+        image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
+    scale = shorter / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), resample=Image.Resampling.BICUBIC)
 
 
 def random_box(width: int, height: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> Box:

@@ -3,8 +3,10 @@
 import csv
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from einops import rearrange
@@ -15,13 +17,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
-from ldbench.core.protocols import Estimate, ImageSet
+from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 
-REVISION = 1
 TABLE = "images.csv"  # written last of what `save_images` asks for
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
+Distance = Callable[[Tensor, Tensor], float]  # features (n, D) and (m, D) of two sets of images
+
+
+class Extractor(Protocol):
+    """What distances between sets of images are measured on."""
+
+    def to(self, device: torch.device) -> "Extractor": ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, D) float32."""
 
 
 class Reconstruct:
@@ -29,15 +40,23 @@ class Reconstruct:
 
     Pixels are measured as uint8 under `pixel_rule`. Sampled latents draw their noise by image, so that no batch size shows.
     With `save_images` every original and reconstruction is written as PNG, and a table of each image's figures beside them.
+    A distance `fd` on the features of `digits` is `rfd_digits`; beside it stands how far the training images are from the held-out ones.
     """
+
+    name: ClassVar[str] = "reconstruct"
+    revision: ClassVar[int] = 2
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
         *,
         tokenizer: Tokenizer,
+        data: ImageData,
         images: ImageSet,
         names: Sequence[str],  # one for each image, for its files and its row
         metrics: Mapping[str, Metric],
+        extractors: Mapping[str, Extractor],
+        distances: Mapping[str, Distance],
         pixel_rule: PixelRule,
         latent: str,
         seed: int,
@@ -47,9 +66,12 @@ class Reconstruct:
         save_images: bool,
     ):
         self.tokenizer = tokenizer
+        self.data = data
         self.images = images
         self.names = names
         self.metrics = metrics
+        self.extractors = extractors
+        self.distances = distances
         self.pixel_rule = pixel_rule
         self.latent = latent
         self.seed = seed
@@ -58,11 +80,23 @@ class Reconstruct:
         self.device = device
         self.save_images = save_images
 
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings out of range."""
+        if settings["batch_size"] < 1:
+            raise ValueError(f"batch_size of the job must be at least 1, got {settings['batch_size']}.")
+
+    @staticmethod
+    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files in the folder of figures without which a known measurement is made again."""
+        return (TABLE,) if settings["save_images"] else ()
+
     def run(self, out: Path) -> dict[str, Estimate]:
-        """The mean of each metric over the images, with its 95 % interval; the sheet goes to `out/reconstructions.png`."""
+        """The mean of each metric over the images, with its 95 % interval, and each distance; the sheet goes to `out/reconstructions.png`."""
         tokenizer = self.tokenizer.to(self.device).eval()
         out.mkdir(parents=True, exist_ok=True)
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
+        seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in self.extractors}
         errors = []
         done = 0
         loader = DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers)
@@ -71,6 +105,9 @@ class Reconstruct:
             stored = to_uint8(images, self.pixel_rule)
             for name, metric in self.metrics.items():
                 values[name].append(metric(stored, recon))
+            for name, (originals, reconstructions) in seen.items():
+                originals.append(self.features(name, stored))
+                reconstructions.append(self.features(name, recon))
             errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
             if self.save_images:
                 self.save(stored, recon, self.names[done : done + len(images)], out)
@@ -79,7 +116,33 @@ class Reconstruct:
         if self.save_images:
             self.tabulate(by_image, out)
         self.draw(tokenizer, torch.cat(errors), out)
-        return {name: mean_estimate(numbers) for name, numbers in by_image.items()}
+        distances = [self.measure_features(name, *map(torch.cat, features)) for name, features in seen.items()]
+        return {name: mean_estimate(numbers) for name, numbers in by_image.items()} | dict(chain(*distances))
+
+    def measure_features(
+        self,
+        extractor: str,
+        originals: Tensor,  # (n, D)
+        reconstructions: Tensor,  # (n, D)
+    ) -> Iterator[tuple[str, Estimate]]:
+        """Each distance of the reconstructions to their originals, and its floor: that of real training to real held-out images."""
+        train, test = self.features_of(extractor, self.data.train), self.features_of(extractor, self.data.test)
+        for name, distance in self.distances.items():
+            yield f"r{name}_{extractor}", Estimate(distance(reconstructions, originals))
+            yield f"r{name}_{extractor}_floor", Estimate(distance(train, test))
+
+    def features_of(self, extractor: str, images: ImageSet) -> Tensor:  # (n, D)
+        """What an extractor sees in the images of a whole split."""
+        loader = DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
+        return torch.cat([self.features(extractor, to_uint8(batch, self.pixel_rule)) for batch, _ in loader])
+
+    def features(
+        self,
+        extractor: str,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B, D)
+        """What an extractor sees in a batch."""
+        return self.extractors[extractor].to(self.device).features(images.to(self.device)).cpu()
 
     def save(self, stored: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
         """Writes a batch to `out/originals/<name>.png` and `out/reconstructions/<name>.png`."""

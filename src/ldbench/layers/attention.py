@@ -4,6 +4,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ldbench.layers.rotary import rotate
+
 
 class Attention(nn.Module):
     """Softmax attention with a joint qkv projection; scale head_dim^-0.5, biases everywhere.
@@ -23,7 +25,10 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
+        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (heads, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, D)
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
+        if turn is not None:
+            q, k = rotate(q, *turn), rotate(k, *turn)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(attended, "b h t d -> b t (h d)"))

@@ -36,3 +36,11 @@ def patchify(
     if height % grid[0] or width % grid[1]:
         raise ValueError(f"A patch grid of {grid[0]}x{grid[1]} does not divide an image of {height}x{width}.")
     return rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", h=grid[0], w=grid[1])
+
+
+def patch_grid(image_size: int, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches. Raises ValueError when the patch size does not divide the image size."""
+    if patch_size < 1 or image_size % patch_size:
+        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
+        raise ValueError(f"patch_size {patch_size} does not divide the {image_size} px image. Choose one of {divisors}.")
+    return image_size // patch_size, image_size // patch_size

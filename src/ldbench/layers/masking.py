@@ -19,6 +19,24 @@ def keep_lowest(
     return kept, mask
 
 
+def hide_highest(
+    noise: Tensor,  # (B, P)
+    num_hidden: int | Tensor,  # one number, or (B,)
+) -> Tensor:  # (B, P) bool, True = hidden
+    """Hides the tokens with the largest noise, in each image its own number of them."""
+    ranks = noise.argsort(dim=1, stable=True).argsort(dim=1)
+    kept = noise.shape[1] - torch.as_tensor(num_hidden, device=noise.device).reshape(-1, 1)
+    return ranks >= kept
+
+
+def count_hidden(
+    ratio: Tensor,  # () or (B,)
+    num_tokens: int,
+) -> Tensor:  # int64, as `ratio`
+    """ceil(num_tokens * ratio), whatever the last bit of the product."""
+    return (ratio.double() * num_tokens - 1e-9).ceil().long()
+
+
 def take(
     x: Tensor,  # (B, P, D)
     kept: Tensor,  # (B, K) indices

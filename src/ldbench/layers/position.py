@@ -33,14 +33,20 @@ def sincos_2d(
 
 
 def resize_table(
-    table: Tensor,  # (1, N, D), row-major over `old`
+    table: Tensor,  # (1, prefix + N, D), row-major over `old`
     old: tuple[int, int],
     new: tuple[int, int],
-) -> Tensor:  # (1, N', D)
-    """A position table on another grid, bilinear, half-pixel centres, without antialiasing. Raises ValueError if it does not lie on `old`."""
-    if table.shape[1] != old[0] * old[1]:
+    *,
+    prefix: int = 0,
+) -> Tensor:  # (1, prefix + N', D)
+    """A position table on another grid, bilinear, half-pixel centres, without antialiasing; the first `prefix` rows lie on no grid and stay.
+
+    Raises ValueError if it does not lie on `old`.
+    """
+    if table.shape[1] != prefix + old[0] * old[1]:
         raise ValueError(f"A table of {table.shape[1]} positions does not lie on a {old[0]}x{old[1]} grid.")
     if old == new:
         return table
-    as_map = rearrange(table, "1 (h w) d -> 1 d h w", h=old[0])
-    return rearrange(F.interpolate(as_map, size=new, mode="bilinear", align_corners=False), "1 d h w -> 1 (h w) d")
+    as_map = rearrange(table[:, prefix:], "1 (h w) d -> 1 d h w", h=old[0])
+    moved = rearrange(F.interpolate(as_map, size=new, mode="bilinear", align_corners=False), "1 d h w -> 1 (h w) d")
+    return torch.cat([table[:, :prefix], moved], dim=1)

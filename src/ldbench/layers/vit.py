@@ -1,8 +1,12 @@
 """The plain vision transformer: pre-norm blocks and a stack of them.
 
 [0] Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929
+[1] Touvron et al., Going Deeper with Image Transformers, 2021, https://arxiv.org/abs/2103.17239
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from ldbench.layers.attention import Attention
@@ -10,37 +14,58 @@ from ldbench.layers.feedforward import MLP
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on a normalised input and added to it; LayerNorm with eps 1e-6."""
+    """Attention and MLP, each on a normalised input and added to it; LayerNorm with eps 1e-6.
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float):
+    `layer_scale`: what learned factors on both start at [1]; None: no factors.
+    """
+
+    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width=width, num_heads=num_heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = MLP(width=width, hidden=int(width * mlp_ratio))
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(width=width, start=layer_scale)
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width=width, start=layer_scale)
 
     def forward(
         self,
         x: Tensor,  # (B, T, D)
+        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions
     ) -> Tensor:  # (B, T, D)
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.scale1(self.attn(self.norm1(x), turn))
+        return x + self.scale2(self.mlp(self.norm2(x)))
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each feature [1]."""
+
+    def __init__(self, *, width: int, start: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(
+        self,
+        x: Tensor,  # (..., D)
+    ) -> Tensor:  # (..., D)
+        return x * self.gamma
 
 
 class Transformer(nn.Module):
     """`depth` blocks and a final LayerNorm."""
 
-    def __init__(self, *, width: int, depth: int, num_heads: int, mlp_ratio: float):
+    def __init__(self, *, width: int, depth: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(
         self,
         x: Tensor,  # (B, T, D)
+        turns: Sequence[tuple[Tensor, Tensor]] | None = None,  # rotary positions for each block
     ) -> Tensor:  # (B, T, D)
-        for block in self.blocks:
-            x = block(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, None if turns is None else turns[layer])
         return self.norm(x)
 
 
@@ -48,5 +73,13 @@ def init_transformer(module: nn.Module) -> None:
     """MAE's initialisation of one module, for `nn.Module.apply`: Xavier-uniform linear layers with zero biases."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def init_timm(module: nn.Module, std: float = 0.02) -> None:
+    """timm's initialisation of one module, for `nn.Module.apply`: linear layers from a truncated normal, with zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -21,11 +21,13 @@ class LPIPS(nn.Module):
     """
 
     revision: ClassVar[int] = 1
+    reconstructs: ClassVar[bool] = True
 
-    def __init__(self, *, weight: float, start: int, dropout: float, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor] | None):
+    def __init__(self, *, weight: float, start: int, warmup: int, dropout: float, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor] | None):
         super().__init__()
         self.weight = weight
         self.start = start
+        self.warmup = warmup
         self.network = LPIPSNetwork(dropout=dropout)
         try:
             joint = dict(weights) if heads is None else from_torchvision(weights, heads)

@@ -16,17 +16,19 @@ from ldbench.layers.embed import patchify
 class PixelMSE(nn.Module):
     """Mean squared error; under a mask, `visible_ratio` times that of the visible patches plus the rest times that of the hidden ones.
 
-    Both averages run over the whole batch. Raises ValueError unless 0 <= visible_ratio <= 1.
+    Both averages run over the whole batch. None: the mean over all pixels, whatever is hidden. Raises ValueError unless 0 <= visible_ratio <= 1.
     """
 
     revision: ClassVar[int] = 1
+    reconstructs: ClassVar[bool] = True
 
-    def __init__(self, *, weight: float, start: int, visible_ratio: float):
+    def __init__(self, *, weight: float, start: int, warmup: int, visible_ratio: float | None):
         super().__init__()
-        if not 0 <= visible_ratio <= 1:
+        if visible_ratio is not None and not 0 <= visible_ratio <= 1:
             raise ValueError(f"visible_ratio must lie in [0, 1], got {visible_ratio}.")
         self.weight = weight
         self.start = start
+        self.warmup = warmup
         self.visible_ratio = visible_ratio
 
     def forward(
@@ -36,7 +38,7 @@ class PixelMSE(nn.Module):
         y: Tensor,  # (B,)
     ) -> Tensor:
         error = (recon.images.float() - images.float()).square()
-        if recon.mask is None:
+        if recon.mask is None or self.visible_ratio is None:
             return error.mean()
         assert recon.patch_grid is not None, "a reconstruction with a mask names its patch grid"
         by_patch = patchify(error, recon.patch_grid).mean(dim=-1)  # (B, P)
@@ -48,10 +50,11 @@ class KL(nn.Module):
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, weight: float, start: int):
+    def __init__(self, *, weight: float, start: int, warmup: int):
         super().__init__()
         self.weight = weight
         self.start = start
+        self.warmup = warmup
 
     def forward(
         self,
@@ -71,12 +74,13 @@ class FreeMeanKL(nn.Module):
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, weight: float, start: int, std: float):
+    def __init__(self, *, weight: float, start: int, warmup: int, std: float):
         super().__init__()
         if std <= 0:
             raise ValueError(f"std must be positive, got {std}.")
         self.weight = weight
         self.start = start
+        self.warmup = warmup
         self.std = std
 
     def forward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ class Entry:
     licence: str
     citation: str
     where: str  # how to get the file, as a sentence
+    hub: str | None = None  # its place on the Hugging Face hub, owner/name
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Converted:
 
 
 def families() -> list[ModuleType]:
-    """The modules beside this one: each has `ENTRIES` by name and `convert(name, state)`."""
+    """The modules beside this one: each has `ENTRIES` by name and `convert(name, state, settings)`."""
     return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 
 
@@ -54,8 +55,33 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
-def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
-    """An official state dict under our names. Raises ValueError for tensors that are missing or not known."""
+def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
+    """An official state dict under our names; `settings`: what a config.json beside it says.
+
+    Raises ValueError for tensors that are missing or not known, and for settings that contradict them.
+    """
     entry(name)
     family = next(family for family in families() if name in family.ENTRIES)
-    return family.convert(name, state)
+    return family.convert(name, state, settings)
+
+
+def refuse(name: str, entry: Entry, *, missing: Set[str], unknown: Set[str]) -> None:
+    """Raises ValueError naming the first tensors of a checkpoint that are missing or unknown, if any."""
+    faults = [(what, sorted(keys)) for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
+    told = [f"{what} {', '.join(keys[:3])}{', ...' if keys[3:] else ''}" for what, keys in faults]
+    if told:
+        raise ValueError(f"These tensors are no {name}: {'; '.join(told)}. Expected {entry.source}'s checkpoint.")
+
+
+def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many different blocks stand under a prefix; at least one is expected."""
+    numbers = {key.removeprefix(f"{prefix}.").split(".")[0] for key in state if key.startswith(f"{prefix}.")}
+    return max(1, sum(number.isdecimal() for number in numbers))
+
+
+def shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises ValueError unless it has this many dimensions."""
+    found = tuple(state[key].shape)
+    if len(found) != dimensions:
+        raise ValueError(f"{key} has the shape {found}. Expected {dimensions} dimensions.")
+    return found

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry
+from ldbench.official import Converted, Entry, count_blocks, refuse, shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,11 +43,12 @@ IN_A_BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 LAYERS = ("to_latent", "from_latent", "patch_embed.proj", "norm", "decoder_embed", "decoder_norm", *list(RENAMED)[-2:])
 
 
-def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
+def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
     """VMAE's keywords, inferred from the tensors, and its state dict under our names.
 
     `perceptual_loss.*` (the training's LPIPS) is left out; a file without `mask_token` gets zeros, which only masked passes read.
-    Raises ValueError for anything missing, for anything that VMAE does not have, and for tensors without the dimensions to infer from.
+    No official file comes with `settings`. Raises ValueError for anything missing, for anything that VMAE does not have, and for tensors
+    without the dimensions to infer from.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith("perceptual_loss.")}
@@ -55,11 +56,7 @@ def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
     expected = {"pos_embed", "decoder_pos_embed"} | {f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")}
     for prefix, count in (("blocks", depth), ("decoder_blocks", decoder_depth)):
         expected |= {f"{prefix}.{i}.{part}.{kind}" for i in range(count) for part in IN_A_BLOCK for kind in ("weight", "bias")}
-    missing = sorted(expected - state.keys())
-    unknown = sorted(state.keys() - expected - {"mask_token"})
-    told = [f"{what} {', '.join(keys[:3])}{', ...' if keys[3:] else ''}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
-    if told:
-        raise ValueError(f"These tensors are no {name}: {'; '.join(told)}. Expected {ENTRIES[name].source}'s checkpoint.")
+    refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - {"mask_token"})
     width, decoder_width = shape(state, "norm.weight", 1)[0], shape(state, "decoder_norm.weight", 1)[0]
     patch_size = shape(state, "patch_embed.proj.weight", 4)[-1]
     state.setdefault("mask_token", state["decoder_norm.weight"].new_zeros(1, 1, decoder_width))
@@ -78,20 +75,6 @@ def convert(name: str, state: Mapping[str, Tensor]) -> Converted:
         "position_resize": "interpolate",
     }
     return Converted("tokenizer", "vmae", keywords, {rename(key): value for key, value in state.items()})
-
-
-def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different blocks stand under a prefix; at least one is expected."""
-    numbers = {key.split(".")[1] for key in state if key.startswith(f"{prefix}.")}
-    return max(1, sum(number.isdecimal() for number in numbers))
-
-
-def shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor. Raises ValueError unless it has this many dimensions."""
-    found = tuple(state[key].shape)
-    if len(found) != dimensions:
-        raise ValueError(f"{key} has the shape {found}. Expected {dimensions} dimensions.")
-    return found
 
 
 def rename(key: str) -> str:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ldbench.core.pixels import PixelRule
@@ -11,7 +11,7 @@ from ldbench.core.pixels import PixelRule
 
 @dataclass(frozen=True)
 class Protocol:
-    """How reconstruction is measured. Raises ValueError for choices that do not exist."""
+    """How reconstruction is measured. Raises ValueError for choices that do not exist or do not fit."""
 
     name: str  # a label; not hashed
     split: Literal["train", "test", "all"]
@@ -19,14 +19,32 @@ class Protocol:
     latent: Literal["mean", "sample"]
     seed: int  # of sampled latents
     reconstruction: Sequence[str]  # metric names
+    extractor: str | None  # whose features distances between sets of images are measured on
+    distribution: Sequence[str]  # names of these distances
 
     def __post_init__(self) -> None:
         for key, choices in (("split", ("train", "test", "all")), ("pixel_rule", ("round", "truncate")), ("latent", ("mean", "sample"))):
             if getattr(self, key) not in choices:
                 raise ValueError(f"protocol.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
+        for key in ("reconstruction", "distribution"):
+            if isinstance(getattr(self, key), str):
+                raise ValueError(f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}].")
+        if self.distribution and self.extractor is None:
+            raise ValueError(f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits.")
+        if self.extractor is not None and not self.distribution:
+            raise ValueError(f"protocol.extractor={self.extractor} has nothing to do. Say protocol.extractor=null, or protocol.distribution=[fd].")
 
-    def described(self, *, data: str) -> dict[str, Any]:
-        """The fields and the fingerprint of the reference data, with the hash of both under `hash`."""
-        fields = {**asdict(self), "reconstruction": sorted(self.reconstruction), "data": data}
-        hashed = {key: value for key, value in fields.items() if key != "name"}
-        return {**fields, "hash": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]}
+    def described(
+        self,
+        *,
+        data: str,
+        extractor: str | None = None,
+        counting: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        """The fields that count (None: all), the fingerprint of the reference data and the extractor's digest, with the hash of all under `hash`."""
+        said = {field.name: getattr(self, field.name) for field in fields(self) if counting is None or field.name in counting}
+        said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
+        if said.get("extractor") is not None:
+            said["extractor"] = {"name": self.extractor, "digest": extractor}
+        said = {key: value for key, value in said.items() if key != "name"} | {"data": data}
+        return {"name": self.name, **said, "hash": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]}

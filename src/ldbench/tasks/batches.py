@@ -25,18 +25,26 @@ class CroppingSet(Protocol):
         rng: torch.Generator,
     ) -> tuple[Tensor, int]: ...
 
+    def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]: ...
+
 
 class RandomCrops(Dataset):
-    """Random-resized crops: item `index + pass * len` is that image's crop in that pass, drawn from (seed, item) alone."""
+    """Random crops: item `index + pass * len` is that image's crop in that pass, drawn from (seed, item) alone.
 
-    def __init__(self, images: CroppingSet, *, scale: tuple[float, float], seed: int):
+    `kind`: `area` is the random-resized crop of a share `scale` of the area; `side` is ADM's square of a share `scale` of the shorter side.
+    """
+
+    def __init__(self, images: CroppingSet, *, kind: str, scale: tuple[float, float], seed: int):
         self.images = images
+        self.kind = kind
         self.scale = scale
         self.seed = seed
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         said = f"{self.seed}/{item}"
         rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big"))
+        if self.kind == "side":
+            return self.images.draw_square(item % len(self.images), scale=self.scale, rng=rng)
         return self.images.draw(item % len(self.images), scale=self.scale, ratio=CROP_RATIO, rng=rng)
 
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from ldbench.core.pixels import sheet
-from ldbench.core.protocols import ImageData
+from ldbench.core.protocols import ImageData, ImageSet, Predictor
 from ldbench.tasks import checkpoints
 from ldbench.tasks.tokenizer import TokenizerTask
 
@@ -45,9 +46,7 @@ class Reconstructions(L.Callback):
     def __init__(self, *, every: int, num_images: int, folder: Path, data: ImageData, stage: str):
         self.every = every
         self.folder = folder / "images"
-        count = min(num_images, len(data.test))
-        places = torch.linspace(0, len(data.test) - 1, count).long().tolist()
-        self.images = torch.stack([data.test[place][0] for place in places])
+        self.images, _ = head(data.test, num_images)
 
     def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.every and task.ended_step and task.steps % self.every == 0 and task.steps != task.stage.max_steps:
@@ -75,6 +74,68 @@ class Reconstructions(L.Callback):
                 logger.log_image("reconstructions", [picture], step=step)
             elif hasattr(logger.experiment, "add_image"):
                 logger.experiment.add_image("reconstructions", picture, step, dataformats="HWC")
+
+
+class Auxiliaries(L.Callback):
+    """Says at the end of a stage how much better than the best constant each auxiliary decoder predicts its target of held-out images.
+
+    Both under the stage's own masks, on up to `num_images` test images; the constant is that of as many training images. Logged as
+    `heldout/<term>`, `heldout/<term>_constant` and `heldout/<term>_explained`, the share of the constant's error that is gone.
+    """
+
+    def __init__(self, *, num_images: int, folder: Path, data: ImageData, stage: str):
+        self.num_images = num_images
+        self.data = data
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+        predictors = {name: term for name, term in task.terms.items() if isinstance(term, Predictor)}
+        if not trainer.is_global_zero or not predictors:
+            return
+        task.eval()
+        self.images, self.y = head(self.data.test, self.num_images)
+        self.known, self.known_y = head(self.data.train, self.num_images)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(task.seed)
+            told = {name: self.compare(task, term) for name, term in predictors.items()}
+        task.train()
+        for name, (own, constant) in told.items():
+            values = {"": own, "_constant": constant, "_explained": 1 - own / constant}
+            for logger in trainer.loggers:
+                logger.log_metrics({f"heldout/{name}{what}": value for what, value in values.items()}, step=task.first_step + task.steps)
+            log.info(
+                "  %s: error %.4g on held-out images; that of the best constant is %.4g (%.0f %% explained)",
+                name,
+                own,
+                constant,
+                100 * (1 - own / constant),
+            )
+
+    def compare(self, task: TokenizerTask, term: Any) -> tuple[float, float]:
+        """The errors of a term and of its best constant, on the test images."""
+        targets = [term.targets(task.resize(part), y) for part, y in self.batches(task, self.known, self.known_y)]
+        constant = term.constant(torch.cat(targets))
+        sums, count = torch.zeros(2, dtype=torch.float64), 0
+        for images, y in self.batches(task, self.images, self.y):
+            images = task.resize(images)
+            recon, seen = task.reconstruct(images), term.targets(images, y)
+            errors = (term.errors(term.predict(recon), seen), term.errors(constant.expand(len(images), *constant.shape[1:]), seen))
+            sums += len(images) * torch.stack([term.average(error, recon).double().cpu() for error in errors])
+            count += len(images)
+        own, constant_error = (sums / count).tolist()
+        return own, constant_error
+
+    def batches(self, task: TokenizerTask, images: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Images and labels in the stage's batches, on its device."""
+        size = task.stage.batch_size
+        return ((part.to(task.device), labels.to(task.device)) for part, labels in zip(images.split(size), y.split(size), strict=True))
+
+
+def head(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Up to `count` images of a split, evenly spread over it, and their labels."""
+    places = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
+    found, labels = zip(*(images[place] for place in places), strict=True)
+    return torch.stack(found), torch.tensor(labels)
 
 
 class Progress(L.Callback):

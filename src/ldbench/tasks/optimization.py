@@ -16,20 +16,26 @@ from torch import nn
 class AdamW:
     """AdamW [0] with linear warm-up, then a half cosine to `min_lr` or a constant rate.
 
+    `cosine` begins after the warm-up; `cosine_from_start` counts from the first step, so that the warm-up cuts off its beginning.
+    `warmup_lr`: the rate from which the warm-up rises; None: it rises to `lr` in `warmup_steps` + 1 equal steps.
+
     Raises ValueError for an unknown schedule, and for numbers out of range.
     """
 
     lr: float
     betas: Sequence[float]
     weight_decay: float
-    schedule: Literal["cosine", "constant"]
+    schedule: Literal["cosine", "cosine_from_start", "constant"]
     warmup_steps: int  # optimizer steps
+    warmup_lr: float | None
     min_lr: float
     clip_norm: float | None
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"Unknown schedule {self.schedule!r}. Choose cosine or constant.")
+        if self.schedule not in ("cosine", "cosine_from_start", "constant"):
+            raise ValueError(f"Unknown schedule {self.schedule!r}. Choose cosine, cosine_from_start or constant.")
+        if self.warmup_lr is not None and not 0 <= self.warmup_lr <= self.lr:
+            raise ValueError(f"warmup_lr must lie between 0 and lr {self.lr}, or be null, got {self.warmup_lr}.")
         if self.lr <= 0 or self.min_lr < 0 or self.min_lr > self.lr:
             raise ValueError(f"Learning rates must satisfy 0 <= min_lr <= lr and lr > 0, got lr {self.lr} and min_lr {self.min_lr}.")
         if self.warmup_steps < 0 or self.weight_decay < 0 or len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -40,25 +46,28 @@ class AdamW:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 
-    def build(self, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-        """The optimizer of all trainable parameters in `modules`."""
-        groups = weight_decay_groups(modules, self.weight_decay)
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of those parameters that are trainable."""
+        groups = weight_decay_groups(parameters, self.weight_decay)
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]))
 
     def factor(self, step: int, max_steps: int) -> float:
         """What `lr` is multiplied by at an optimizer step (from 0) of a stage of `max_steps`."""
-        if step < self.warmup_steps:
+        if self.warmup_lr is None and step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
+        if self.warmup_lr is not None and step + 1 < self.warmup_steps:
+            begin = self.warmup_lr / self.lr
+            return begin + (1 - begin) * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
             return 1.0
-        passed = (step - self.warmup_steps) / max(1, max_steps - self.warmup_steps)
+        passed, whole = (step - self.warmup_steps, max_steps - self.warmup_steps) if self.schedule == "cosine" else (step + 1, max_steps)
         floor = self.min_lr / self.lr
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, passed) / max(1, whole))))
 
 
-def weight_decay_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict]:
+def weight_decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Optimizer groups: trainable tensors of two or more dimensions are decayed, vectors and scalars are not."""
-    trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
+    trainable = [p for p in parameters if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from ldbench.tasks.masks import Constant, MaskRatio
 from ldbench.tasks.optimization import AdamW
 
-TRAINING_REVISION = 1  # raised when a change of the training task changes what a stage ends in
+TRAINING_REVISION = 2  # raised when a change of the training task changes what a stage ends in
 
 Part = Literal["trainable", "frozen"]
 
@@ -21,8 +22,9 @@ class Stage:
     max_steps: int  # optimizer steps
     batch_size: int  # images, over all processes
     accumulate: int  # batches in an optimizer step
-    mask_ratio: float
+    mask_ratio: MaskRatio
     latent: Literal["sample", "mean"]
+    crop: Literal["area", "side"]
     crop_scale: Sequence[float] | None
     flip: float
     encoder: Part
@@ -35,17 +37,19 @@ class Stage:
         for key in ("image_size", "max_steps", "batch_size", "accumulate"):
             if not isinstance(getattr(self, key), int):
                 raise ValueError(f"tokenizer.stages.{self.name}.{key} must be a whole number, got {getattr(self, key)!r}.")
-        for key in ("mask_ratio", "flip"):
-            if not isinstance(getattr(self, key), int | float):
-                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be a number, got {getattr(self, key)!r}.")
+        if not isinstance(self.flip, int | float) or not 0 <= self.flip <= 1:
+            raise ValueError(f"tokenizer.stages.{self.name}.flip must be a number in [0, 1], got {self.flip!r}.")
         for key, least in (("image_size", 1), ("max_steps", 0), ("batch_size", 1), ("accumulate", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"tokenizer.stages.{self.name}.{key} must be at least {least}, got {getattr(self, key)}.")
-        for key, choices in (("latent", ("sample", "mean")), ("encoder", ("trainable", "frozen")), ("decoder", ("trainable", "frozen"))):
+        for key, choices in (
+            ("latent", ("sample", "mean")),
+            ("crop", ("area", "side")),
+            ("encoder", ("trainable", "frozen")),
+            ("decoder", ("trainable", "frozen")),
+        ):
             if getattr(self, key) not in choices:
                 raise ValueError(f"tokenizer.stages.{self.name}.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}.")
-        if not 0 <= self.mask_ratio < 1 or not 0 <= self.flip <= 1:
-            raise ValueError(f"Stage {self.name} needs 0 <= mask_ratio < 1 and 0 <= flip <= 1, got {self.mask_ratio} and {self.flip}.")
         if self.crop_scale is not None and not (len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1):
             raise ValueError(f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, got {list(self.crop_scale)}.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -54,11 +58,15 @@ class Stage:
             raise ValueError(f"Stage {self.name} trains neither encoder nor decoder. Give it max_steps=0, or make one of them trainable.")
 
     @classmethod
-    def from_config(cls, name: str, node: Mapping[str, Any], *, optimizer: AdamW) -> "Stage":
+    def from_config(cls, name: str, node: Mapping[str, Any], *, optimizer: AdamW, mask_ratio: MaskRatio | float) -> "Stage":
         """The stage that a plain config node describes. Raises ValueError for keys that a stage does not have."""
         known = {field.name for field in fields(cls)} - {"name"}
         for key in node.keys() - known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."
             raise ValueError(f"There is no config key tokenizer.stages.{name}.{key}.{hint}")
-        return cls(name=name, **{**node, "optimizer": optimizer})
+        try:
+            law = mask_ratio if hasattr(mask_ratio, "draw") else Constant(mask_ratio)
+        except ValueError as error:
+            raise ValueError(f"tokenizer.stages.{name}: {error}") from error
+        return cls(name=name, **{**node, "optimizer": optimizer, "mask_ratio": law})

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ldbench.core.protocols import LossTerm
+from ldbench.core.posterior import Posterior
+from ldbench.core.protocols import Adversary, Balanced, LossTerm
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.tasks.stage import Stage
 
 
 class TokenizerTask(L.LightningModule):
-    """Trains a tokenizer through one stage: the weighted sum of its loss terms, by manual optimisation.
+    """Trains a tokenizer through one stage: the weighted sum of its loss terms, by manual optimisation, and the opponents of adversarial terms.
 
+    A term counts from its `start` on, with a weight that rises over `warmup` batches; before that nothing of it is computed. A balanced term
+    is weighed by gradient norms at the tokenizer's anchor. A discriminator learns after the tokenizer's backward pass, from the same batch,
+    with the same rate, schedule and clipping, and an optimizer of its own.
     Every step seeds torch's global stream with (seed, stage, batch, process), so that a resumed run draws what an unbroken one would.
     Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError and saves the batch in `folder`.
     """
@@ -41,6 +46,8 @@ class TokenizerTask(L.LightningModule):
         self.tokenizer = tokenizer
         self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
         self.terms = dict(losses)
+        self.adversaries: dict[str, Any] = {name: term for name, term in losses.items() if isinstance(term, Adversary)}
+        self.opponents = [p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad]
         self.stage = stage
         self.seed = seed
         self.flip = stage.flip if label_safe_flips else 0.0
@@ -78,25 +85,37 @@ class TokenizerTask(L.LightningModule):
         return self
 
     def configure_optimizers(self) -> tuple[list, list]:
-        optimizer = self.stage.optimizer.build([self.tokenizer, self.losses])
+        theirs = {id(p) for p in self.opponents}
+        own = [p for module in (self.tokenizer, self.losses) for p in module.parameters() if id(p) not in theirs]
+        optimizer = self.stage.optimizer.build(own)
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
-        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
+        schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
+        return [optimizer, *([self.stage.optimizer.build(self.opponents)] if self.opponents else [])], schedulers
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(self.step_seed(self.batches))
         images, y = batch
         prepared = self.prepare(images)
+        self.let_discriminators_learn(False)
         recon = self.reconstruct(prepared)
         terms = self.measure(prepared, recon, y)
-        loss = torch.stack([self.terms[name].weight * value for name, value in terms.items()]).sum()
+        weights = self.weigh(terms)
+        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         self.require_finite(loss, terms, images, y)
         self.manual_backward(loss / self.stage.accumulate)
+        told = {**terms, **{f"{name}_balance": weights[name] for name in terms if self.balanced(name)}}
+        self.let_discriminators_learn(True)
+        opposed = self.oppose(prepared, recon)
+        if opposed:
+            theirs = torch.stack(list(opposed.values())).sum()
+            self.require_finite(theirs, opposed, images, y)
+            self.manual_backward(theirs / self.stage.accumulate)
         self.batches += 1
         self.images_seen += len(images) * self.trainer.world_size
         if self.ended_step:
-            self.step()
+            self.step(discriminators=bool(opposed))
             if self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps):
-                self.write_log(loss, terms, recon.images, prepared)
+                self.write_log(loss, {**told, **opposed}, recon.images, prepared)
         return {"loss": loss.detach()}
 
     def prepare(
@@ -126,18 +145,73 @@ class TokenizerTask(L.LightningModule):
     ) -> Reconstruction:
         """The training pass of this stage."""
         eps = images.new_zeros(()) if self.stage.latent == "mean" else None
-        return self.tokenizer(images, mask_ratio=self.stage.mask_ratio, eps=eps)
+        return self.tokenizer(images, mask_ratio=self.stage.mask_ratio.draw(self.steps, len(images)), eps=eps)
+
+    def started(self, name: str) -> bool:
+        """Whether a term counts at this batch."""
+        return self.batches >= self.terms[name].start
+
+    def balanced(self, name: str) -> bool:
+        """Whether a term is weighed by gradients."""
+        term = self.terms[name]
+        return isinstance(term, Balanced) and term.balancing != "none"
 
     def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> dict[str, Tensor]:
-        """The terms that count at this step, unweighted."""
-        return {name: term(images, recon, y) for name, term in self.terms.items() if self.steps >= term.start}
+        """The terms that count at this batch, unweighted."""
+        return {name: term(images, recon, y) for name, term in self.terms.items() if self.started(name)}
 
-    def step(self) -> None:
-        """One optimizer step; Lightning calls `on_before_optimizer_step` in it, where the gradients are unscaled."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        self.lr = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        optimizer.zero_grad()
+    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
+        """The weight of each term at this batch."""
+        weights: dict[str, float | Tensor] = {}
+        for name in terms:
+            since, warmup = self.batches - self.terms[name].start, self.terms[name].warmup
+            weights[name] = self.terms[name].weight * (min(1.0, (since + 1) / warmup) if warmup else 1.0)
+        reconstructing = [weights[name] * value for name, value in terms.items() if getattr(self.terms[name], "reconstructs", False)]
+        for name in filter(self.balanced, terms):
+            term = self.terms[name]
+            anchor = self.tokenizer.anchors()[term.balancing]
+            weights[name] = weights[name] * balance(torch.stack(reconstructing).sum(), terms[name], anchor, largest=term.largest_balance)
+        return weights
+
+    def rehearse(self, images: Tensor, y: Tensor) -> None:
+        """Runs every term once, also those that start later. Raises ValueError for whatever does not fit."""
+        for name in filter(self.balanced, self.terms):
+            where = self.terms[name].balancing
+            cure = f"Say tokenizer.losses.{name}.balancing=none."
+            if getattr(self.stage, where) == "frozen":
+                raise ValueError(f"Loss {name} is balanced at the {where}'s anchor, which this stage freezes. {cure}")
+            if not any(getattr(term, "reconstructs", False) and term.start == 0 for term in self.terms.values()):
+                raise ValueError(f"Loss {name} is balanced against the terms that reconstruct, and none of them counts from the start. {cure}")
+        prepared = self.prepare(images)
+        recon = self.reconstruct(prepared)
+        for term in self.terms.values():
+            term(prepared, recon, y)
+        for term in self.adversaries.values():
+            term.discriminate(prepared, detached(recon))
+
+    def oppose(self, images: Tensor, recon: Reconstruction) -> dict[str, Tensor]:
+        """The losses of the discriminators whose terms count at this batch."""
+        counting = {name: term for name, term in self.adversaries.items() if self.started(name)}
+        return {f"{name}_discriminator": term.discriminate(images, detached(recon)) for name, term in counting.items()}
+
+    def let_discriminators_learn(self, learning: bool) -> None:
+        """Whether a backward pass leaves gradients in the discriminators."""
+        for parameter in self.opponents:
+            parameter.requires_grad_(learning)
+
+    def step(self, *, discriminators: bool) -> None:
+        """One step of each optimizer; Lightning calls `on_before_optimizer_step` in it, where the gradients are unscaled."""
+        optimizers, scheduler = self.optimizers(), self.lr_schedulers()
+        first, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
+        self.lr = first.param_groups[0]["lr"]
+        self.grad_norms: list[Tensor] = []  # of the tokenizer, then of the discriminators
+        first.step()
+        first.zero_grad()
+        for opponent in rest if discriminators else ():
+            for group in opponent.param_groups:
+                group["lr"] = self.lr
+            opponent.step()
+            opponent.zero_grad()
         scheduler.step()
         if self.ema is not None:
             self.ema.update_parameters(self.tokenizer)
@@ -145,7 +219,7 @@ class TokenizerTask(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         limit = math.inf if self.stage.optimizer.clip_norm is None else self.stage.optimizer.clip_norm
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.grad_norm = nn.utils.clip_grad_norm_(parameters, limit)
+        self.grad_norms.append(nn.utils.clip_grad_norm_(parameters, limit))
 
     def write_log(self, loss: Tensor, terms: Mapping[str, Tensor], recon: Tensor, images: Tensor) -> None:
         """Losses (means over the processes), rates and counters to every logger, along the optimizer steps of the whole recipe."""
@@ -156,7 +230,7 @@ class TokenizerTask(L.LightningModule):
             **{f"train/{name}": value for name, value in mean.items()},
             "train/psnr": 10 * math.log10(4 / mse) if mse else math.inf,
             "train/lr": self.lr,
-            "train/grad_norm": float(self.grad_norm),
+            "train/grad_norm": float(self.grad_norms[0]),
             "train/images_seen": self.images_seen,
             "train/batch": self.batches,
         }
@@ -187,6 +261,20 @@ class TokenizerTask(L.LightningModule):
         trained = self.tokenizer if self.ema is None else self.ema.module
         return trained.requires_grad_(True)
 
+    def learned_by_terms(self) -> dict[str, Tensor]:
+        """What the loss terms have learned so far, on the CPU: `<term>.<tensor>`."""
+        state = self.state_dict().items()
+        return {key.removeprefix("losses."): value.detach().cpu().clone() for key, value in state if key.startswith("losses.")}
+
+    def go_on_with(self, learned: Mapping[str, Tensor]) -> None:
+        """Gives the terms what they learned in an earlier stage. A term that is of another shape now, or new, begins afresh."""
+        own = self.learned_by_terms()
+        for name, term in self.losses.items():
+            here = {key.removeprefix(f"{name}."): value.shape for key, value in own.items() if key.startswith(f"{name}.")}
+            before = {key.removeprefix(f"{name}."): value for key, value in learned.items() if key.startswith(f"{name}.")}
+            if here and here == {key: value.shape for key, value in before.items()}:
+                term.load_state_dict(before, strict=False)  # a frozen network inside has its own source
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
 
@@ -196,13 +284,31 @@ class TokenizerTask(L.LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What a checkpoint holds: not the frozen networks of loss terms, which are built from their own source."""
-        frozen = tuple(f"losses.{name}." for name, module in self.losses.named_modules() if is_frozen(module))
+        frozen = tuple(f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module))
         return {key: value for key, value in super().state_dict(*args, **kwargs).items() if not key.startswith(frozen)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         own = super().state_dict()
         absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
         return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)
+
+
+def detached(recon: Reconstruction) -> Reconstruction:
+    """The same pass, without gradients."""
+    posterior = Posterior(recon.posterior.mean.detach(), None if recon.posterior.logvar is None else recon.posterior.logvar.detach())
+    return replace(recon, images=recon.images.detach(), z=recon.z.detach(), posterior=posterior)
+
+
+def balance(
+    reference: Tensor,  # a scalar
+    value: Tensor,  # a scalar
+    anchor: nn.Parameter,
+    *,
+    largest: float,
+) -> Tensor:
+    """|gradient of `reference` at the anchor| / (|gradient of `value` there| + 1e-4), at most `largest`, without gradients."""
+    norms = [torch.autograd.grad(scalar, anchor, retain_graph=True)[0].float().norm() for scalar in (reference, value)]
+    return (norms[0] / (norms[1] + 1e-4)).clamp(max=largest).detach()
 
 
 def is_frozen(module: nn.Module) -> bool:

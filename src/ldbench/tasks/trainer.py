@@ -60,5 +60,6 @@ def quieten() -> None:
         ".*GPU available but not used.*",
         ".*resuming from a checkpoint that ended before the epoch ended.*",
         ".*treespec, LeafSpec.*",
+        ".*module\\(s\\) in eval mode.*",  # teachers, and what a stage freezes
     ):
         warnings.filterwarnings("ignore", message=remark)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
-from ldbench.layers.embed import PatchEmbed, unpatchify
+from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP
 from ldbench.layers.masking import keep_lowest, put_back, take
 from ldbench.layers.position import resize_table, sincos_2d
@@ -236,14 +236,6 @@ class Decoder(nn.Module):
             x = put_back(x, kept, self.mask_token, self.positions.shape[1])
         x = self.transformer(x + self.positions)
         return self.smooth(unpatchify(self.to_pixels(x), self.grid, self.patch_size))
-
-
-def patch_grid(image_size: int, patch_size: int) -> tuple[int, int]:
-    """Rows and columns of patches. Raises ValueError when the patch size does not divide the image size."""
-    if patch_size < 1 or image_size % patch_size:
-        divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
-        raise ValueError(f"patch_size {patch_size} does not divide the {image_size} px image. Choose one of {divisors}.")
-    return image_size // patch_size, image_size // patch_size
 
 
 def position_table(grid: tuple[int, int], width: int) -> Tensor:  # (1, P, D)

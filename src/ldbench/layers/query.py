@@ -1,0 +1,142 @@
+"""A decoder that asks latents what is at the places of a grid, whose latents are modulated by themselves.
+
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025, https://arxiv.org/abs/2502.03444
+[1] Zheng et al., MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation, 2022, https://arxiv.org/abs/2209.09002
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldbench.layers.attention import Attention
+from ldbench.layers.feedforward import MLP
+from ldbench.layers.masking import take
+from ldbench.layers.position import resize_table
+from ldbench.layers.rotary import MixedRotary
+from ldbench.layers.vit import init_timm
+
+Start = Literal["zero", "identity"]
+
+
+class QueryDecoder(nn.Module):
+    """Latent tokens beside one learned query for each place, through blocks that modulate the latents; gives back what the queries became.
+
+    Places are told by mixed rotary positions (`rope_theta`), or by a learned table for the places of `grid` where that is None.
+    `linear_std`, `token_std`: the deviations at which linear layers, and queries and tables, start (official: 0.02 both).
+    `modulation_start`: `zero` (official) hides the latents at the first step, so that nothing before them learns in it; `identity` shows them.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_tokens: int,
+        latent_channels: int,
+        grid: tuple[int, int],
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        rope_theta: float | None,
+        class_token: bool,
+        modulation_start: Start,
+        linear_std: float,
+        token_std: float,
+    ):
+        super().__init__()
+        if modulation_start not in ("zero", "identity"):
+            raise ValueError(f"Unknown modulation_start {modulation_start!r}. Choose zero or identity.")
+        self.grid = grid
+        self.from_latent = nn.Linear(latent_channels, width)
+        self.query = nn.Parameter(torch.zeros(1, 1, width))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
+        self.positions = nn.Parameter(torch.zeros(1, class_token + grid[0] * grid[1], width)) if rope_theta is None else None
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, latent_channels=latent_channels) for _ in range(depth)
+        )
+        self.rotary = None if rope_theta is None else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        self.blocks.apply(partial(init_timm, std=linear_std))
+        nn.init.normal_(self.query, std=token_std)
+        nn.init.trunc_normal_(self.latent_positions, std=token_std)
+        if self.class_token is not None:
+            nn.init.normal_(self.class_token, std=1e-6)
+        if self.positions is not None:
+            nn.init.trunc_normal_(self.positions, std=token_std)
+        for block in self.blocks:
+            block.start(modulation_start)
+
+    def forward(
+        self,
+        z: Tensor,  # (B, K, C)
+        *,
+        kept: Tensor | None = None,  # (B, K): which of the N tokens these are; None: all
+    ) -> Tensor:  # (B, [1 +] P, D): the class token where there is one, then the places
+        places = self.grid[0] * self.grid[1]
+        queries = self.query.expand(len(z), places, -1)
+        if self.class_token is not None:
+            queries = torch.cat([self.class_token.expand(len(z), -1, -1), queries], dim=1)
+        if self.positions is not None:
+            queries = queries + self.positions
+        positions = self.latent_positions
+        if kept is not None:
+            positions = take(positions.expand(len(z), -1, -1), kept)
+        x = torch.cat([queries, (self.from_latent(z) + positions).to(queries.dtype)], dim=1)
+        asked = queries.shape[1]
+        turns = [None] * len(self.blocks) if self.rotary is None else self.rotary(self.grid, before=asked - places, after=z.shape[1])
+        for block, turn in zip(self.blocks, turns, strict=True):
+            x = block(x, z, turn)
+        return bare_norm(x[:, :asked])
+
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Asks at the places of another grid; a learned table is interpolated."""
+        if self.positions is not None:
+            table = resize_table(self.positions.data, self.grid, grid, prefix=self.positions.shape[1] - self.grid[0] * self.grid[1])
+            self.positions = nn.Parameter(table, requires_grad=self.positions.requires_grad)
+        self.grid = grid
+
+
+class ModulatedBlock(nn.Module):
+    """A pre-norm block whose latent tokens, the last of the sequence, are scaled and shifted by linear functions of the latents (eq. 5 of [1])."""
+
+    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, latent_channels: int):
+        super().__init__()
+        self.attn = Attention(width=width, num_heads=num_heads)
+        self.mlp = MLP(width=width, hidden=int(width * mlp_ratio))
+        self.modulation = nn.Linear(latent_channels, 4 * width)
+
+    def start(self, how: Start) -> None:
+        """Sets the modulation to scale 0 or 1, shift 0."""
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        if how == "identity":
+            for scale in self.modulation.bias.data.chunk(4)[1::2]:
+                scale.fill_(1.0)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, T, D), the latents last
+        z: Tensor,  # (B, K, C)
+        turn: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:  # (B, T, D)
+        shift_attn, scale_attn, shift_mlp, scale_mlp = self.modulation(F.silu(z)).chunk(4, dim=-1)
+        x = x + self.attn(modulate(x, scale_attn, shift_attn), turn)
+        return x + self.mlp(modulate(x, scale_mlp, shift_mlp))
+
+
+def modulate(
+    x: Tensor,  # (B, T, D)
+    scale: Tensor,  # (B, K, D)
+    shift: Tensor,  # (B, K, D)
+) -> Tensor:  # (B, T, D)
+    """Normalised tokens, the last K of them times `scale` (not 1 + scale) plus `shift`."""
+    others = x.shape[1] - scale.shape[1]
+    x = bare_norm(x)
+    return torch.cat([x[:, :others], x[:, others:] * scale + shift], dim=1)
+
+
+def bare_norm(x: Tensor) -> Tensor:
+    """LayerNorm without parameters, eps 1e-6."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)

@@ -1,0 +1,60 @@
+"""Rotary positions in two dimensions with learned frequencies ("mixed" RoPE).
+
+[0] Heo et al., Rotary Position Embedding for Vision Transformer, 2024, https://arxiv.org/abs/2403.13298
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class MixedRotary(nn.Module):
+    """Learned frequencies for each layer and head; a token at (row, column) turns pair i by column * f_x[i] + row * f_y[i] (eq. 14 of [0])."""
+
+    def __init__(self, *, depth: int, num_heads: int, head_dim: int, theta: float):
+        super().__init__()
+        angles = 2 * math.pi * torch.rand(depth, num_heads)
+        self.frequencies = nn.Parameter(initial_frequencies(angles, head_dim=head_dim, theta=theta))  # (2, depth, heads, head_dim / 2)
+
+    def forward(
+        self,
+        grid: tuple[int, int],
+        *,
+        before: int,
+        after: int,
+    ) -> list[tuple[Tensor, Tensor]]:  # for each layer cos and sin, (heads, T, head_dim / 2) each
+        """The turns of the tokens of a grid, row-major, with `before` and `after` unturned tokens around them."""
+        along = [torch.arange(side, device=self.frequencies.device).float() for side in grid]
+        rows, columns = along[0].repeat_interleave(grid[1]), along[1].repeat(grid[0])
+        f_x, f_y = self.frequencies.float().unbind(0)  # (depth, heads, head_dim / 2) each
+        with torch.autocast(self.frequencies.device.type, enabled=False):
+            turns = columns[:, None] * f_x[:, :, None] + rows[:, None] * f_y[:, :, None]  # (depth, heads, P, head_dim / 2)
+        turns = nn.functional.pad(turns, (0, 0, before, after))
+        return list(zip(turns.cos(), turns.sin(), strict=True))
+
+
+def initial_frequencies(
+    angles: Tensor,  # (..., heads), in radians
+    *,
+    head_dim: int,
+    theta: float,
+) -> Tensor:  # (2, ..., heads, head_dim / 2): of columns, of rows
+    """Magnitudes theta^(-4k / head_dim) along a direction of each head, then the same across it. Raises ValueError unless 4 divides `head_dim`."""
+    if head_dim % 4:
+        raise ValueError(f"Two-dimensional rotary positions need heads of a width divisible by 4, got {head_dim}. Choose another num_heads.")
+    magnitudes = theta ** -(torch.arange(0, head_dim, 4).float() / head_dim)
+    along, across = angles[..., None], angles[..., None] + math.pi / 2
+    return torch.stack([torch.cat([magnitudes * turn(along), magnitudes * turn(across)], dim=-1) for turn in (torch.cos, torch.sin)])
+
+
+def rotate(
+    x: Tensor,  # (B, heads, T, head_dim)
+    cos: Tensor,  # (heads, T, head_dim / 2)
+    sin: Tensor,  # (heads, T, head_dim / 2)
+) -> Tensor:  # (B, heads, T, head_dim)
+    """Adjacent pairs of features turned, in float32 and back in the type they came in."""
+    a, b = rearrange(x.float(), "b h t (pairs two) -> two b h t pairs", two=2)
+    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return rearrange(turned, "b h t pairs two -> b h t (pairs two)").to(x.dtype)

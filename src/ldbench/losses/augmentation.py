@@ -1,0 +1,101 @@
+"""Differentiable augmentation of what a discriminator sees.
+
+[0] Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training, 2020, https://arxiv.org/abs/2006.10738
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+BRIGHTNESS = 0.5  # half the range of the offset; this and the next three are the strengths of [0]
+SATURATION = 1.0  # half the range of the factor around 1
+CONTRAST = 0.5
+TRANSLATION = 1 / 8  # the largest shift, as a part of the side
+
+
+class DiffAug:
+    """Images in other colours, shifted, and with a square cut out, in this order, through which gradients pass.
+
+    Each of the three is done with `probability`, to the whole batch or not at all; how it is done is drawn for each image. `cutout` is the
+    side of the square as a part of the image's. What is shifted in or cut out is 0, the middle of [-1, 1]; changed colours may leave that range.
+    Every call draws anew, from torch's global stream. Raises ValueError unless probability and cutout lie in [0, 1].
+    """
+
+    def __init__(self, *, probability: float, cutout: float):
+        for name, given in (("probability", probability), ("cutout", cutout)):
+            if not 0 <= given <= 1:
+                raise ValueError(f"The augmentation's {name} must lie in [0, 1], got {given}.")
+        self.probability = probability
+        self.cutout = cutout
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B, 3, H, W)
+        if self.probability == 0:
+            return images
+        recoloured, shifted, cut = (torch.rand(3) < self.probability).tolist()
+        if recoloured:
+            images = recolour(images, *torch.rand(3, len(images), device=images.device))
+        if shifted:
+            images = shift(images, offsets(images, TRANSLATION))
+        if cut:
+            images = cut_out(images, self.cutout, torch.rand(2, len(images), device=images.device))
+        return images
+
+
+def recolour(
+    images: Tensor,  # (B, 3, H, W)
+    brightness: Tensor,  # (B,) in [0, 1], where a half changes nothing
+    saturation: Tensor,  # (B,) likewise
+    contrast: Tensor,  # (B,) likewise
+) -> Tensor:  # (B, 3, H, W)
+    """Images with brightness, then saturation, then contrast changed."""
+    swing_b, swing_s, swing_c = (rearrange(2 * u - 1, "b -> b 1 1 1") for u in (brightness, saturation, contrast))
+    images = images + BRIGHTNESS * swing_b
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + (1 + SATURATION * swing_s) * (images - grey)
+    level = images.mean(dim=(1, 2, 3), keepdim=True)
+    return level + (1 + CONTRAST * swing_c) * (images - level)
+
+
+def offsets(images: Tensor, ratio: float) -> Tensor:
+    """Random shifts in pixels (2, B), uniform up to `ratio` of height and width in either direction."""
+    bounds = [round_half_up(side * ratio) for side in images.shape[2:]]
+    return torch.stack([torch.randint(-bound, bound + 1, (len(images),), device=images.device) for bound in bounds])
+
+
+def shift(
+    images: Tensor,  # (B, 3, H, W)
+    by: Tensor,  # (2, B) pixels down and to the right
+) -> Tensor:  # (B, 3, H, W)
+    """Images moved by whole pixels; zeros move in."""
+    height, width = images.shape[2:]
+    framed = F.pad(rearrange(images, "b c h w -> b h w c"), (0, 0, 1, 1, 1, 1))  # what lies outside is read from the frame
+    which = torch.arange(len(images), device=images.device)
+    rows = (1 + torch.arange(height, device=images.device) - by[0, :, None]).clamp(0, height + 1)  # (B, H)
+    columns = (1 + torch.arange(width, device=images.device) - by[1, :, None]).clamp(0, width + 1)  # (B, W)
+    return rearrange(framed[which[:, None, None], rows[:, :, None], columns[:, None, :]], "b h w c -> b c h w")
+
+
+def cut_out(
+    images: Tensor,  # (B, 3, H, W)
+    ratio: float,
+    centre: Tensor,  # (2, B) in [0, 1): from the upper and the left edge
+) -> Tensor:  # (B, 3, H, W)
+    """Images with a box of `ratio` times the sides set to zero; its middle lies anywhere in the image, so that it may reach over the edge."""
+    inside = []  # (B, H) and (B, W)
+    for side, at in zip(images.shape[2:], centre, strict=True):
+        size = round_half_up(side * ratio)
+        places = side + 1 - size % 2  # an even box has its middle between pixels, and one such place more
+        first = (at * places).long() - size // 2
+        distance = torch.arange(side, device=images.device) - first[:, None]
+        inside.append((distance >= 0) & (distance < size))
+    box = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(box, 0.0)
+
+
+def round_half_up(number: float) -> int:
+    """The nearest whole number."""
+    return int(number + 0.5)

@@ -1,0 +1,200 @@
+"""Auxiliary decoders: from the latent, predict what a teacher sees in the unmasked image, or its class. They vanish at export.
+
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025, https://arxiv.org/abs/2502.03444
+[1] Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2022, https://arxiv.org/abs/2112.09133 (HOG targets)
+"""
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.protocols import Teacher
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.layers.query import QueryDecoder, Start
+
+
+class Features(nn.Module):
+    """How far the features that a small decoder reads off the latent are from a teacher's, at the tokenizer's patches (eq. 8 of [0]).
+
+    `tokens`: `masked` counts the hidden patches, and all of them where a pass hides none; `all` counts every patch always.
+    `modulation_start`, `linear_std`, `token_std`: how the decoder starts, see `QueryDecoder`.
+    `distance`: `mse` (the paper) or `negative_cosine` (the official code, for DINO and CLIP; between -1 and 1).
+    Raises ValueError for a teacher that cannot serve the patch grid.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        weight: float,
+        start: int,
+        warmup: int,
+        teacher: Teacher,
+        tokens: Literal["masked", "all"],
+        distance: Literal["mse", "negative_cosine"],
+        width: int,
+        depth: int,
+        num_heads: int,
+        modulation_start: Start,
+        linear_std: float,
+        token_std: float,
+        latent: LatentSpec,
+        patch_grid: tuple[int, int],
+        image_size: int,
+    ):
+        super().__init__()
+        if tokens not in ("masked", "all"):
+            raise ValueError(f"Unknown tokens {tokens!r}. Choose masked or all.")
+        if distance not in DISTANCES:
+            raise ValueError(f"Unknown distance {distance!r}. Choose {' or '.join(DISTANCES)}.")
+        self.weight = weight
+        self.start = start
+        self.warmup = warmup
+        self.teacher = teacher
+        self.tokens = tokens
+        self.distance = DISTANCES[distance]
+        self.grid = patch_grid
+        shape = DecoderShape(width, depth, num_heads, modulation_start, linear_std, token_std)
+        self.decoder = shape.build(latent, patch_grid)
+        self.head = nn.Linear(width, teacher.channels(image_size, patch_grid))
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        return self.average(self.errors(self.predict(recon), self.targets(images, y)), recon)
+
+    def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, channels)
+        """The features at every patch, read off the latent."""
+        places = self.decoder(recon.z, kept=recon.kept)[:, -self.grid[0] * self.grid[1] :]
+        return self.head(places)
+
+    def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, channels)
+        """What the teacher sees at every patch."""
+        return self.teacher(images, self.grid)
+
+    def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B, P)
+        """The distance at every patch."""
+        return self.distance(predicted, targets)
+
+    def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
+        """The mean over the patches that count."""
+        if self.tokens == "all" or recon.mask is None:
+            return errors.mean()
+        return (errors * recon.mask).sum() / recon.mask.sum()
+
+    def constant(self, targets: Tensor) -> Tensor:  # (1, P, channels)
+        """The best prediction without looking at an image: the mean target of each patch."""
+        return targets.mean(dim=0, keepdim=True)
+
+
+class Classes(nn.Module):
+    """The cross-entropy of the class that a small decoder reads off the latent, in nats.
+
+    The supervised auxiliary decoder that [0] names; the official code has a flag for it and nothing behind it.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        weight: float,
+        start: int,
+        warmup: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        modulation_start: Start,
+        linear_std: float,
+        token_std: float,
+        latent: LatentSpec,
+        num_classes: int,
+    ):
+        super().__init__()
+        self.weight = weight
+        self.start = start
+        self.warmup = warmup
+        shape = DecoderShape(width, depth, num_heads, modulation_start, linear_std, token_std)
+        self.decoder = shape.build(latent, (0, 0))
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        return self.average(self.errors(self.predict(recon), self.targets(images, y)), recon)
+
+    def predict(self, recon: Reconstruction) -> Tensor:  # (B, num_classes)
+        """The logits of the classes, read off the latent."""
+        return self.head(self.decoder(recon.z, kept=recon.kept)[:, 0])
+
+    def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B,)
+        """The classes."""
+        return y
+
+    def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B,)
+        """The surprise at each class, in nats."""
+        return F.cross_entropy(predicted.float(), targets, reduction="none")
+
+    def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
+        """The mean over the images."""
+        return errors.mean()
+
+    def constant(self, targets: Tensor) -> Tensor:  # (1, num_classes)
+        """The best prediction without looking at an image: the logarithm of how often each class is."""
+        counts = torch.bincount(targets, minlength=self.head.out_features)
+        return (counts / counts.sum()).clamp(min=1e-6).log()[None]
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """A decoder as the official ones (a class token, rotary positions of theta 10), in its sizes and its start."""
+
+    width: int
+    depth: int
+    num_heads: int
+    modulation_start: Start
+    linear_std: float
+    token_std: float
+
+    def build(self, latent: LatentSpec, grid: tuple[int, int]) -> QueryDecoder:
+        """The decoder of latents at the places of a grid."""
+        return QueryDecoder(
+            **asdict(self),
+            num_tokens=latent.num_tokens,
+            latent_channels=latent.channels,
+            grid=grid,
+            mlp_ratio=4.0,
+            rope_theta=10.0,
+            class_token=True,
+        )
+
+
+def squared(
+    predicted: Tensor,  # (B, P, channels)
+    target: Tensor,  # (B, P, channels)
+) -> Tensor:  # (B, P)
+    """The mean squared difference of each place's features."""
+    return reduce((predicted.float() - target.float()).square(), "b p c -> b p", "mean")
+
+
+def negative_cosine(
+    predicted: Tensor,  # (B, P, channels)
+    target: Tensor,  # (B, P, channels)
+) -> Tensor:  # (B, P)
+    """Minus the cosine of the angle between each place's features."""
+    return -F.cosine_similarity(predicted.float(), target.float(), dim=-1)
+
+
+DISTANCES = {"mse": squared, "negative_cosine": negative_cosine}

@@ -1,0 +1,327 @@
+"""MAETok: a masked autoencoder whose latent is a short sequence of learned tokens, without a grid.
+
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025, https://arxiv.org/abs/2502.03444
+"""
+
+from functools import partial
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
+from ldbench.layers.masking import count_hidden, hide_highest
+from ldbench.layers.position import resize_table
+from ldbench.layers.query import QueryDecoder, Start
+from ldbench.layers.rotary import MixedRotary
+from ldbench.layers.vit import Transformer, init_timm
+
+Positions = Literal["rope", "absolute"]
+
+
+class MAETok(Tokenizer):
+    """Patches and latent tokens -> transformer -> latents -> modulated transformer -> patches.
+
+    `latent_head`: `ae` (the paper's: a point) or `kl` (a Gaussian). `positions`: `rope` turns the image tokens by learned frequencies of two
+    dimensions (the encoder adds its learned table too, as the official one does), `absolute` has learned tables only.
+    `to_pixels`: `linear` or `conv`. `layer_scale`: what the encoder's LayerScale starts at (official 1e-5), or None for none.
+    `modulation_start`: see `QueryDecoder`. `linear_std`, `token_std`: the deviations at which linear layers of the blocks, and tokens and
+    tables, start; 0.02 (official) makes a narrow network stay on the mean image for long.
+    Raises ValueError for unknown words, and when the patch size does not divide the image size.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        num_tokens: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        decoder_width: int,
+        decoder_depth: int,
+        decoder_num_heads: int,
+        mlp_ratio: float,
+        latent_head: Literal["ae", "kl"],
+        positions: Positions,
+        rope_theta: float,
+        layer_scale: float | None,
+        modulation_start: Start,
+        linear_std: float,
+        token_std: float,
+        decoder_class_token: bool,
+        to_pixels: Literal["linear", "conv"],
+    ):
+        super().__init__()
+        for name, value, choices in (
+            ("latent_head", latent_head, ("ae", "kl")),
+            ("positions", positions, ("rope", "absolute")),
+            ("to_pixels", to_pixels, ("linear", "conv")),
+        ):
+            if value not in choices:
+                raise ValueError(f"Unknown {name} {value!r}. Choose {' or '.join(choices)}.")
+        counts = {"num_tokens": num_tokens, "latent_channels": latent_channels, "width": width, "depth": depth, "num_heads": num_heads}
+        decoder = {"decoder_width": decoder_width, "decoder_depth": decoder_depth, "decoder_num_heads": decoder_num_heads}
+        scales = {"mlp_ratio": mlp_ratio, "rope_theta": rope_theta, "linear_std": linear_std, "token_std": token_std}
+        for name, size in {**counts, **decoder, **scales}.items():
+            if size <= 0:
+                raise ValueError(f"{name} must be positive, got {size}.")
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.num_tokens = num_tokens
+        self.latent_channels = latent_channels
+        grid = patch_grid(image_size, patch_size)
+        theta = rope_theta if positions == "rope" else None
+        self.encoder = Encoder(
+            grid=grid,
+            patch_size=patch_size,
+            num_tokens=num_tokens,
+            latent_channels=latent_channels,
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            rope_theta=theta,
+            layer_scale=layer_scale,
+            linear_std=linear_std,
+            token_std=token_std,
+            gaussian=latent_head == "kl",
+        )
+        self.decoder = Decoder(
+            grid=grid,
+            patch_size=patch_size,
+            num_tokens=num_tokens,
+            latent_channels=latent_channels,
+            width=decoder_width,
+            depth=decoder_depth,
+            num_heads=decoder_num_heads,
+            mlp_ratio=mlp_ratio,
+            rope_theta=theta,
+            modulation_start=modulation_start,
+            linear_std=linear_std,
+            token_std=token_std,
+            class_token=decoder_class_token,
+            to_pixels=to_pixels,
+        )
+
+    @property
+    def latent(self) -> LatentSpec:
+        return LatentSpec(num_tokens=self.num_tokens, channels=self.latent_channels)
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        return patch_grid(self.image_size, self.patch_size)
+
+    def encode(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Posterior:
+        self.check_images(images)
+        return self.encoder(images, mask=None)
+
+    def decode(
+        self,
+        z: Tensor,  # (B, N, C)
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:  # (B, 3, H, W)
+        """Images of latents. Raises ValueError for a grid, which these latents do not have, and for another shape."""
+        if grid is not None or tuple(z.shape[1:]) != (self.num_tokens, self.latent_channels):
+            raise ValueError(
+                f"This MAETok decodes latents (B, {self.num_tokens}, {self.latent_channels}) without a grid, got {tuple(z.shape)} on {grid}."
+            )
+        return self.decoder(z)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+        *,
+        mask_ratio: float | Tensor = 0.0,  # a number or (B,)
+        mask_noise: Tensor | None = None,  # (B, P)
+        eps: Tensor | None = None,  # (B, N, C)
+    ) -> Reconstruction:
+        """Encodes images of which ceil(P * mask_ratio) patches are replaced by the mask token, and decodes the whole image.
+
+        Raises ValueError for ratios outside [0, 1].
+        """
+        self.check_images(images)
+        mask = self.draw_mask(images, mask_ratio, mask_noise)
+        posterior = self.encoder(images, mask=mask)
+        z = posterior.sample(eps=eps)
+        return Reconstruction(images=self.decoder(z), z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
+
+    def draw_mask(self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None) -> Tensor | None:  # (B, P) bool
+        """Which patches are hidden; None when no ratio is above zero."""
+        places = self.patch_grid[0] * self.patch_grid[1]
+        ratio = torch.as_tensor(mask_ratio, dtype=torch.float64)
+        if ratio.shape not in ((), (len(images),)) or not bool(((ratio >= 0) & (ratio <= 1)).all()):
+            raise ValueError(f"mask_ratio must be one number in [0, 1] or one for each of the {len(images)} images, got {mask_ratio}.")
+        if not bool(ratio.any()):
+            return None
+        if mask_noise is None:
+            mask_noise = torch.rand(len(images), places, device=images.device)
+        if mask_noise.shape != (len(images), places):
+            raise ValueError(f"mask_noise must be ({len(images)}, {places}), one number a patch, got {tuple(mask_noise.shape)}.")
+        return hide_highest(mask_noise, count_hidden(ratio, places).to(mask_noise.device))
+
+    def anchors(self) -> dict[str, nn.Parameter]:
+        return {"encoder": self.encoder.to_latent.weight, "decoder": self.decoder.last.weight}
+
+    def resize(self, image_size: int) -> None:
+        """Changes the image size in place; learned position tables are interpolated, rotary positions count on."""
+        grid = patch_grid(image_size, self.patch_size)
+        self.encoder.resize(grid)
+        self.decoder.query.resize(grid)
+        self.image_size = image_size
+
+
+class Encoder(nn.Module):
+    """An image, partly hidden, to its latents: the outputs at learned tokens that stand behind class token and patches."""
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        patch_size: int,
+        num_tokens: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        rope_theta: float | None,
+        layer_scale: float | None,
+        linear_std: float,
+        token_std: float,
+        gaussian: bool,
+    ):
+        super().__init__()
+        self.grid = grid
+        self.num_tokens = num_tokens
+        self.gaussian = gaussian
+        self.patch_embed = PatchEmbed(patch_size=patch_size, width=width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], width))
+        self.latent_tokens = nn.Parameter(torch.zeros(1, num_tokens, width))
+        self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
+        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale)
+        self.rotary = None if rope_theta is None else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        self.to_latent = nn.Linear(width, latent_channels * (2 if gaussian else 1))
+        self.transformer.apply(partial(init_timm, std=linear_std))
+        nn.init.normal_(self.class_token, std=1e-6)
+        for token in (self.mask_token, self.latent_tokens):
+            nn.init.normal_(token, std=token_std)
+        for table in (self.positions, self.latent_positions):
+            nn.init.trunc_normal_(table, std=token_std)
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        *,
+        mask: Tensor | None,  # (B, P) bool, True = hidden
+    ) -> Posterior:
+        x = self.patch_embed(images)  # (B, P, D)
+        if mask is not None:
+            x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.positions
+        x = torch.cat([x, (self.latent_tokens + self.latent_positions).expand(len(x), -1, -1)], dim=1)
+        turns = None if self.rotary is None else self.rotary(self.grid, before=1, after=self.num_tokens)
+        told = self.to_latent(self.transformer(x, turns)[:, -self.num_tokens :])
+        if not self.gaussian:
+            return Posterior(mean=told)
+        mean, logvar = told.chunk(2, dim=-1)
+        return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
+
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Takes images of another patch grid; the position table is interpolated."""
+        self.positions = nn.Parameter(resize_table(self.positions.data, self.grid, grid, prefix=1), requires_grad=self.positions.requires_grad)
+        self.grid = grid
+
+
+class Decoder(nn.Module):
+    """Latents to an image."""
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        patch_size: int,
+        num_tokens: int,
+        latent_channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        rope_theta: float | None,
+        modulation_start: Start,
+        linear_std: float,
+        token_std: float,
+        class_token: bool,
+        to_pixels: str,
+    ):
+        super().__init__()
+        self.patch_size = patch_size
+        self.query = QueryDecoder(
+            num_tokens=num_tokens,
+            latent_channels=latent_channels,
+            grid=grid,
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            rope_theta=rope_theta,
+            class_token=class_token,
+            modulation_start=modulation_start,
+            linear_std=linear_std,
+            token_std=token_std,
+        )
+        self.to_pixels = nn.Linear(width, 3 * patch_size**2) if to_pixels == "linear" else ConvPixels(width=width, patch_size=patch_size)
+
+    def forward(
+        self,
+        z: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, 3, H, W)
+        grid = self.query.grid
+        x = self.query(z)[:, -grid[0] * grid[1] :]
+        if isinstance(self.to_pixels, nn.Linear):
+            return unpatchify(self.to_pixels(x), grid, self.patch_size)
+        return self.to_pixels(x, grid)
+
+    @property
+    def last(self) -> nn.Linear | nn.Conv2d:
+        """The last layer."""
+        return self.to_pixels if isinstance(self.to_pixels, nn.Linear) else self.to_pixels.last
+
+
+class ConvPixels(nn.Module):
+    """Tokens to pixels by convolutions: 128 channels, halved at each doubling of the size, 3 at the last. Raises ValueError unless
+    the patch size is a power of two."""
+
+    def __init__(self, *, width: int, patch_size: int):
+        super().__init__()
+        doublings = patch_size.bit_length() - 1
+        if patch_size != 2**doublings or not 1 <= doublings <= 6:
+            raise ValueError(f"to_pixels=conv doubles the size step by step: patch_size must be 2, 4, 8, 16, 32 or 64, got {patch_size}.")
+        channels = [128 >> step for step in range(doublings)] + [3]
+        layers: list[nn.Module] = [nn.Conv2d(width, 128, kernel_size=1)]
+        for before, after in pairwise(channels):
+            layers += [nn.ReLU(), nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, kernel_size=3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, P, D)
+        grid: tuple[int, int],
+    ) -> Tensor:  # (B, 3, H, W)
+        return self.layers(x.transpose(1, 2).unflatten(2, grid))
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The last convolution."""
+        return self.layers[-1]
