@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from omegaconf import OmegaConf
 from torch import nn
@@ -169,6 +170,61 @@ def untrained(group: str, name: str) -> nn.Module:
     torch.manual_seed(0)
     network = config.instantiate(node.network.model, image_size=data.image_size, num_classes=data.num_classes)
     return config.instantiate({**node, "network": network})
+
+
+def teacher_of(name: str) -> nn.Module:
+    """A teacher on random weights of its true shape."""
+    node = config.option("teacher", name)
+    if "network" in node:
+        return untrained("teacher", name)
+    if "weights" not in node:
+        return config.instantiate(node)
+    torch.manual_seed(0)
+    return config.instantiate({**node, "weights": timm.create_model(node.architecture, pretrained=False).state_dict()})
+
+
+LARGE = ("dinov2", "siglip", "clip", "mae")  # hundreds of millions of weights
+TEACHERS = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in sorted(config.options("teacher"))]
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_gives_its_channels_at_every_place_whatever_the_grid_and_is_frozen(name: str) -> None:
+    teacher = teacher_of(name).train()
+    assert teacher.revision >= 1
+    assert not any(p.requires_grad for p in teacher.parameters())
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for grid in ((4, 4), (2, 4)):
+        features = teacher(images.requires_grad_(), grid)
+        assert features.shape == (2, grid[0] * grid[1], teacher.channels(64, grid))
+        assert features.dtype == torch.float32
+        assert not features.requires_grad
+        assert torch.isfinite(features).all()
+        torch.testing.assert_close(teacher(images[:1], grid), features[:1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(config.options("discriminator")))
+def test_a_discriminator_gives_logits_that_its_images_and_weights_can_move(name: str) -> None:
+    node = OmegaConf.to_container(config.option("discriminator", name))
+    if "teacher" in node:
+        node |= {"teacher": Look(), "width": 3, "depths": [1], "input_size": 32}
+    torch.manual_seed(0)
+    discriminator = config.instantiate(node)
+    images = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    logits = discriminator(images)
+    assert len(logits) == 2
+    logits.square().mean().backward()
+    assert images.grad.abs().sum() > 0
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(config.options("mask")))
+def test_a_law_of_masks_draws_shares(name: str) -> None:
+    node = config.option("mask", name)
+    law = config.instantiate(OmegaConf.merge(node, {"steps": 10} if OmegaConf.missing_keys(node) else {}))
+    for step in (0, 5, 100):
+        ratio = torch.as_tensor(law.draw(step, 3))
+        assert ratio.shape in ((), (3,))
+        assert ((ratio >= 0) & (ratio <= 1)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(config.options("extractor")) if "network" in config.option("extractor", name)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import artifacts, config, pipeline
+from ldbench import artifacts, config, pipeline, training
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import make_plan
 
@@ -130,3 +130,14 @@ def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path
     folder = pipeline.train(ldbench.compose("train", overrides))
     assert artifacts.is_complete(folder)
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SIZES[name] == 32])
+def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -> None:
+    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1"]
+    ends = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        cfg = ldbench.compose("train", [*overrides, f"tokenizer.seed={seed}", f"paths.root={tmp_path / place}"])
+        ends.append(training.fit(make_plan(cfg)).state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    assert not all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())
