@@ -144,6 +144,49 @@ def test_a_mask_that_hides_everything_is_found_in_the_rehearsal(small: Compose) 
         training.rehearse(planned)
 
 
+def test_a_mask_that_grows_too_large_later_is_found_in_the_rehearsal(small: Compose) -> None:
+    law = "+mask@tokenizer.stages.pretrain.mask_ratio=linear"
+    numbers = [f"tokenizer.stages.pretrain.mask_ratio.{key}" for key in ("first=0.2", "last=0.95", "steps=3")]
+    planned = make_plan(small(law, *numbers))
+    with pytest.raises(ValueError, match="Stage pretrain cannot train: Cannot keep 0 of 9 tokens"):
+        training.rehearse(planned)
+
+
+HOG = "+loss@tokenizer.losses.hog=hog"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tokenizer.losses.pixels.warmup=-5"], r"tokenizer\.losses\.pixels\.warmup must not be negative, got -5"),
+        (["tokenizer.losses.pixels.start=-1"], r"tokenizer\.losses\.pixels\.start must not be negative"),
+        ([HOG, "tokenizer.losses.hog.weight=-1"], r"tokenizer\.losses\.hog\.weight must not be negative"),
+        ([HOG, "tokenizer.losses.hog.weight=abc"], r"tokenizer\.losses\.hog\.weight must be a number, got 'abc'"),
+        ([HOG, "tokenizer.losses.hog.teacher.cell_size=x"], r"tokenizer\.losses\.hog\.teacher\.cell_size must be a whole number"),
+        ([HOG, "tokenizer.losses.hog.depth=0"], "depth must be positive, got 0"),
+        ([HOG, "tokenizer.losses.hog.tokens=some"], "Choose masked or all"),
+        ([HOG, "+tokenizer.losses.hog.image_size=3"], r"There is no config key tokenizer\.losses\.hog\.image_size"),
+        ([HOG, "tokenizer.losses.hog.teacher.cell_size=7"], "cell"),
+        (["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.largest_balance=-1"], r"gan\.largest_balance must not be negative"),
+        (["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.objective=wgan"], "objective is 'wgan'"),
+        (["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator.num_layers=5"], "needs images of at least 96 px"),
+        (
+            ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator.num_layers=1", "tokenizer.losses.gan.balancing=encoder"],
+            r"Stage tune cannot train: .*\+\+tokenizer\.stages\.tune\.losses\.gan\.balancing=none",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_loss_term_is_told_before_the_first_step(small: Compose, overrides: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        training.rehearse(make_plan(small(*overrides)))
+
+
+def test_weights_that_cannot_be_had_are_told_with_the_key_that_takes_others(small: Compose) -> None:
+    cfg = small("+loss@tokenizer.losses.dino=dino", "tokenizer.losses.dino.teacher.weights.source=/nowhere/dino.pth")
+    with pytest.raises(ValueError, match=r"There is no file /nowhere/dino\.pth(.|\n)*weights\.source=PATH"):
+        make_plan(cfg)
+
+
 def test_the_recipe_holds_names_and_no_code(small: Compose) -> None:
     recipe = make_plan(small()).recipe
     assert recipe["component"] == "vmae"

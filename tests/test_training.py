@@ -332,3 +332,18 @@ def test_a_taught_and_opposed_training_broken_off_ends_in_the_weights_of_an_unbr
     kept, unbroken = (load_file(each.run_folder / "stages" / "tune.losses.safetensors") for each in (planned, expected[0]))
     assert same(kept, unbroken)
     assert kept["gan.average_real"] != 0
+
+
+@pytest.mark.slow
+def test_a_balanced_opponent_trains_compiled_under_a_frozen_encoder_too(small: Compose) -> None:
+    planned, _ = trained(small(*TAUGHT, "tokenizer.losses.gan.start=0", "trainer.compile=true", "trainer.limit_steps=2"))
+    assert max(log_of(planned)["train/gan_balance"].values()) > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Path, small_overrides: list[str]) -> None:
+    command = [sys.executable, "-m", "ldbench.train", *small_overrides, *TAUGHT, "tokenizer.losses.gan.start=0", f"paths.root={tmp_path}"]
+    done = subprocess.run([*command, "trainer=ddp"], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    (kept,) = tmp_path.glob("runs/*/stages/tune.losses.safetensors")
+    assert load_file(kept)["gan.average_real"] != 0

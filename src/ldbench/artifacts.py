@@ -129,7 +129,11 @@ def local(path: str | Path) -> Path:
         return Path(name).expanduser()
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name.removeprefix("hf://")))
+    try:
+        return Path(snapshot_download(name.removeprefix("hf://"), allow_patterns=["*.safetensors", "*.json", "*.bin", "*.pt", "*.pth"]))
+    except Exception as error:  # offline, unknown, gated: the hub has an error for each
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{name} cannot be fetched from the Hugging Face hub ({first}). Give a file or a folder in its place.") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-TYPES = {int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")}
+TYPES = {
+    **{int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")},
+    **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
+}
 COMPONENT_GROUPS = (
     *("tokenizer", "loss", "teacher", "discriminator", "mask", "network"),
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
@@ -105,17 +108,24 @@ def unknown_keyword(error: Exception, owner: str) -> str | None:
     return f"There is no config key {owner}.{keyword.group(1)}." if keyword else None
 
 
-def check_types(node: Any) -> None:
-    """Raises ValueError for a number, a word or a truth value in a place where the component's signature asks for another."""
-    target = node.get("_target_", "")
-    if not isinstance(node, Mapping | DictConfig) or not target.startswith("ldbench."):
+def check_types(node: Any, place: str | None = None) -> None:
+    """Raises ValueError for a number, a word or a truth value in a place where a component's signature asks for another; inside it too.
+
+    `place`: the config key of the node, where it does not know its own.
+    """
+    if not isinstance(node, Mapping | DictConfig) or not str(node.get("_target_", "")).startswith("ldbench."):
         return
-    asked = {name: p.annotation for name, p in inspect.signature(find(target)).parameters.items() if p.annotation in TYPES}
-    for name in asked.keys() & set(node):
-        value, (fits, what) = node[name], TYPES[asked[name]]
-        if not isinstance(value, fits) or (isinstance(value, bool) and asked[name] is not bool):
-            place = node._get_full_key(name) if isinstance(node, DictConfig) else f"{target}.{name}"
-            raise ValueError(f"{place} must be {what}, got {value!r}.")
+    signature = inspect.signature(find(node["_target_"])).parameters
+    for name in node:
+        if isinstance(node, DictConfig) and OmegaConf.is_missing(node, name):
+            continue
+        value, annotation = node[name], signature[name].annotation if name in signature else None
+        key = node._get_full_key(name) if isinstance(node, DictConfig) else f"{place or node['_target_']}.{name}"
+        if annotation in TYPES:
+            fits, what = TYPES[annotation]
+            if not isinstance(value, fits) or (isinstance(value, bool) and annotation is not bool):
+                raise ValueError(f"{key} must be {what}, got {value!r}.")
+        check_types(value, key)
 
 
 def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

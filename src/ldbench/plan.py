@@ -208,11 +208,19 @@ def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
     return {"own": getattr(config.find(node["_target_"]), "revision", None), **inside}
 
 
+def located(source: str) -> Path:
+    """The weights file of a loss term. Raises ValueError with the way to give another, where it cannot be had."""
+    try:
+        return artifacts.locate(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}.") from error
+
+
 def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
     """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
     if isinstance(node, Mapping):
         if node.get("_target_") == "ldbench.artifacts.read_weights":
-            return {"sha256": artifacts.file_digest(artifacts.locate(node["source"]))}
+            return {"sha256": artifacts.file_digest(located(node["source"]))}
         told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
         return told | ({"network": networks.digest_of(node["network"], searchpath)} if "network" in node else {})
     return [with_digests(value, searchpath) for value in node] if isinstance(node, list) else node

@@ -31,6 +31,13 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
     return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
 
 
+def check_schedule(term: Any, place: str) -> None:
+    """Raises ValueError for a weight, a start, a warm-up or a largest balance below zero."""
+    for key in ("weight", "start", "warmup", "largest_balance"):
+        if getattr(term, key, 0) < 0:
+            raise ValueError(f"{place}.{key} must not be negative, got {getattr(term, key)}.")
+
+
 class Teachers:
     """The frozen teachers of a recipe's loss terms, each built once and shared by all that name it."""
 
@@ -64,8 +71,14 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
     }
     found = {}
     for name, node in stage_losses(planned.cfg, stage.losses).items():
+        place = f"tokenizer.losses.{name}"
+        config.check_types(node, place)
+        given = sorted(facts.keys() & node.keys())
+        if given:
+            raise ValueError(f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data.")
         asked = config.parameters(node["_target_"])
         found[name] = config.instantiate(teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked})
+        check_schedule(found[name], place)
     if stage.max_steps and all(term.start > 0 for term in found.values()):
         raise ValueError(f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0.")
     return found
@@ -151,6 +164,7 @@ def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tok
     if stage.flip and not task.flip:
         log.info("Stage %s mirrors no images: in %s that may change the class.", stage.name, planned.data.name)
     if settings.compile:
+        torch._functorch.config.donated_buffer = False  # balanced terms pass backwards through a compiled tokenizer twice
         task.tokenizer.compile()
     callbacks = [config.instantiate(node, folder=run, data=planned.data, stage=stage.name) for node in planned.cfg.callbacks.values()]
     trainer = trainers.build(

@@ -48,6 +48,9 @@ class QueryDecoder(nn.Module):
         super().__init__()
         if modulation_start not in ("zero", "identity"):
             raise ValueError(f"Unknown modulation_start {modulation_start!r}. Choose zero or identity.")
+        for name, value in (("width", width), ("depth", depth), ("num_heads", num_heads), ("linear_std", linear_std), ("token_std", token_std)):
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
         self.grid = grid
         self.from_latent = nn.Linear(latent_channels, width)
         self.query = nn.Parameter(torch.zeros(1, 1, width))

@@ -42,7 +42,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, *, width: int, start: float):
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((width,), start))
+        self.gamma = nn.Parameter(torch.full((width,), float(start)))
 
     def forward(
         self,

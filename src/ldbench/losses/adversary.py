@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.augmentation import DiffAug
@@ -71,7 +71,8 @@ class Adversarial(nn.Module):
     `augment_probability` for each operation, 0 for not at all, and a box of `augment_cutout` of the side; each draws for itself.
     The consistency term compares these logits with those of the same images always augmented, with a box of `consistency_cutout`.
     Both sides of it have gradients, as in [3].
-    A moving average that LeCAM reads begins at 0, is updated before it is used, and is part of the state dict.
+    The moving averages that LeCAM reads begin at 0 with the term's start (the official code moves them from the first batch on, long before
+    they count), are updated before they are used, and are part of the state dict.
     Raises ValueError for an unknown objective or balancing and for numbers out of range.
     """
 
@@ -162,6 +163,10 @@ class Adversarial(nn.Module):
 
     @torch.no_grad()
     def follow(self, real: Tensor, fake: Tensor) -> None:
-        """Moves the averages towards the mean logits of a batch."""
+        """Moves the averages towards the mean logits of a batch, over all processes, so that each holds the same."""
         for average, logits in ((self.average_real, real), (self.average_fake, fake)):
-            average.lerp_(logits.mean(), 1 - self.lecam_decay)
+            mean = logits.mean()
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.all_reduce(mean)
+                mean = mean / distributed.get_world_size()
+            average.lerp_(mean, 1 - self.lecam_decay)

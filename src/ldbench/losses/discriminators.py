@@ -30,6 +30,8 @@ class PatchGAN(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"PatchGAN needs num_layers of at least 1, got {num_layers}.")
+        if width < 1:
+            raise ValueError(f"PatchGAN needs a width of at least 1, got {width}.")
         self.num_layers = num_layers
         widths = [width * min(2**n, 8) for n in range(num_layers + 1)]
         layers = [convolution(3, width, stride=2, bias=True), nn.LeakyReLU(SLOPE)]
@@ -85,11 +87,19 @@ class FrozenFeatures(nn.Module):
 
     The teacher is kept in a tuple, where `nn.Module` does not look: it is no submodule, so that its weights enter no checkpoint, no optimizer
     and no parameter count, and `train()` leaves it alone. It follows the images to their device instead.
-    Raises ValueError for an even kernel size.
+    Batch statistics are those of each process, where the official heads share them.
+    Raises ValueError for an even kernel size, numbers out of range, and a teacher without `readouts`.
     """
 
     def __init__(self, *, teacher: Readouts, width: int, depths: Sequence[int], kernel_size: int, input_size: int):
         super().__init__()
+        if not hasattr(teacher, "readouts"):
+            raise ValueError(f"{type(teacher).__name__} shows no features at its depths. Choose a teacher such as dino_v1_small or dinov2_small.")
+        if isinstance(depths, int) or min(width, kernel_size, input_size) < 1:
+            raise ValueError(
+                "A discriminator on frozen features needs a list of depths, and width, kernel_size and input_size of at least 1, "
+                f"got {depths}, {width}, {kernel_size} and {input_size}."
+            )
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that a head keeps its length, got {kernel_size}. Choose {kernel_size + 1}.")
         if isinstance(teacher, nn.Module):

@@ -3,6 +3,7 @@
 [0] Li et al., MAGE: MAsked Generative Encoder, 2023, https://arxiv.org/abs/2211.09117 (truncated-normal ratios)
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -12,6 +13,11 @@ from torch import Tensor
 
 class MaskRatio(Protocol):
     """A law of mask ratios."""
+
+    @property
+    def largest(self) -> float:
+        """The largest ratio that it may draw."""
+        ...
 
     def draw(self, step: int, num_images: int) -> float | Tensor:
         """The ratio at an optimizer step (from 0): one number, or (B,)."""
@@ -29,6 +35,10 @@ class Constant:
             raise ValueError(f"mask_ratio must be a number, or a law such as /mask@...: truncated_normal, got {self.ratio!r}.")
         if not 0 <= self.ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.ratio}.")
+
+    @property
+    def largest(self) -> float:
+        return self.ratio
 
     def draw(self, step: int, num_images: int) -> float:
         return self.ratio
@@ -52,6 +62,12 @@ class TruncatedNormal:
             raise ValueError(f"A truncated normal needs 0 <= low <= high <= 1 and std > 0, got {self.low}, {self.high} and {self.std}.")
         if self.per not in ("batch", "image"):
             raise ValueError(f"Unknown per {self.per!r}. Choose batch or image.")
+        if not torch.isfinite(self.unclamped(torch.tensor(0.5, dtype=torch.float64))):
+            raise ValueError(f"A normal of mean {self.mean} and std {self.std} has nothing between {self.low} and {self.high}. Move its mean nearer.")
+
+    @property
+    def largest(self) -> float:
+        return self.high
 
     def draw(self, step: int, num_images: int) -> float | Tensor:
         if self.per == "batch":
@@ -63,9 +79,17 @@ class TruncatedNormal:
         u: Tensor,  # in [0, 1]
     ) -> Tensor:
         """The ratio below which a share u of the draws lies, in float64."""
-        u = u.double()
-        below, above = (torch.special.ndtr(torch.tensor((end - self.mean) / self.std, dtype=torch.float64)) for end in (self.low, self.high))
-        return (self.mean + self.std * torch.special.ndtri(below + u * (above - below))).clamp(self.low, self.high)
+        return self.unclamped(u.double()).clamp(self.low, self.high)
+
+    def unclamped(self, u: Tensor) -> Tensor:
+        """The quantile up to rounding. Computed in the lower tail, where small probabilities keep their digits; the upper one is mirrored."""
+        mirrored = self.mean < (self.low + self.high) / 2
+        ends = (-self.high, -self.low) if mirrored else (self.low, self.high)
+        mean, share = (-self.mean, 1 - u) if mirrored else (self.mean, u)
+        scaled = torch.tensor([(end - mean) / self.std for end in ends], dtype=torch.float64)
+        below, above = torch.special.erfc(-scaled / math.sqrt(2)) / 2
+        found = mean + self.std * torch.special.ndtri(below + share * (above - below))
+        return -found if mirrored else found
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,10 @@ class Linear:
     def __post_init__(self) -> None:
         if not (0 <= self.first < 1 and 0 <= self.last < 1) or self.steps < 1:
             raise ValueError(f"A linear mask ratio needs both ends in [0, 1) and at least one step, got {self.first}, {self.last} and {self.steps}.")
+
+    @property
+    def largest(self) -> float:
+        return max(self.first, self.last)
 
     def draw(self, step: int, num_images: int) -> float:
         passed = min(1.0, step / self.steps)

@@ -177,12 +177,13 @@ class TokenizerTask(L.LightningModule):
         """Runs every term once, also those that start later. Raises ValueError for whatever does not fit."""
         for name in filter(self.balanced, self.terms):
             where = self.terms[name].balancing
-            cure = f"Say tokenizer.losses.{name}.balancing=none."
+            cure = f"Say ++tokenizer.stages.{self.stage.name}.losses.{name}.balancing=none."
             if getattr(self.stage, where) == "frozen":
                 raise ValueError(f"Loss {name} is balanced at the {where}'s anchor, which this stage freezes. {cure}")
             if not any(getattr(term, "reconstructs", False) and term.start == 0 for term in self.terms.values()):
                 raise ValueError(f"Loss {name} is balanced against the terms that reconstruct, and none of them counts from the start. {cure}")
         prepared = self.prepare(images)
+        self.tokenizer(prepared, mask_ratio=self.stage.mask_ratio.largest)
         recon = self.reconstruct(prepared)
         for term in self.terms.values():
             term(prepared, recon, y)
