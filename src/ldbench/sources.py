@@ -19,7 +19,7 @@ from ldbench.tasks.processes import is_child
 
 log = logging.getLogger(__name__)
 
-CHOICES = ("position_resize",)  # keywords that no weights file tells: the config's count
+CHOICES = ("position_resize", "channels_last", "checkpointing")  # keywords that no weights file tells: the config's count
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,27 @@ class PixelMSE(nn.Module):
         return self.visible_ratio * by_patch[~recon.mask].mean() + (1 - self.visible_ratio) * by_patch[recon.mask].mean()
 
 
+class PixelL1(nn.Module):
+    """Mean absolute error over all pixels."""
+
+    revision: ClassVar[int] = 1
+    reconstructs: ClassVar[bool] = True
+
+    def __init__(self, *, weight: float, start: int, warmup: int):
+        super().__init__()
+        self.weight = weight
+        self.start = start
+        self.warmup = warmup
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        recon: Reconstruction,
+        y: Tensor,  # (B,)
+    ) -> Tensor:
+        return (recon.images.float() - images.float()).abs().mean()
+
+
 class KL(nn.Module):
     """The divergence of the posterior from the standard normal, in nats for each kept token [1]."""
 

@@ -1,0 +1,134 @@
+"""VA-VAE's and Stable Diffusion's autoencoders: the layout of latent diffusion, raw or in a training checkpoint, and that of diffusers.
+
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[1] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ldbench.official import Converted, Entry, refuse, shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VAVAE = {
+    "source": "https://github.com/hustvl/LightningDiT",
+    "licence": "MIT",
+    "citation": "Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, CVPR 2025, arXiv:2501.01423",
+}
+ENTRIES = {
+    "vavae_f16d16": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
+    "vavae_f16d32": Entry(**VAVAE, where="Download vavae-imagenet256-f16d32-dinov2.pt from the link in the repository's README."),
+    "vavae_f16d64": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
+    "sd_vae_f8d4": Entry(
+        source="https://github.com/CompVis/latent-diffusion",
+        licence="MIT",
+        citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752",
+        where="Download the folder of stabilityai/sd-vae-ft-mse from the Hugging Face hub, or any KL-f8 autoencoder of latent diffusion.",
+        hub="stabilityai/sd-vae-ft-mse",
+    ),
+}
+NOMINAL_SIZE = 256  # px: no tensor tells, and any multiple of the factor is taken
+BESIDE = ("loss.", "foundation_model.", "linear_proj.", "model_ema.")  # what a training checkpoint holds besides the autoencoder
+
+LDM = (  # theirs -> ours, tried in this order
+    (r"^quant_conv\.", "encoder.to_latent."),
+    (r"^post_quant_conv\.", "decoder.from_latent."),
+    (r"^(encoder|decoder)\.(conv_in|conv_out|norm_out)\.", r"\1.conv.\2."),
+    (r"^(encoder|decoder)\.mid\.block_(\d)\.", r"\1.conv.middle.block\2."),
+    (r"^(encoder|decoder)\.mid\.attn_1\.", r"\1.conv.middle.attention."),
+    (r"^(encoder)\.down\.(\d+)\.|^(decoder)\.up\.(\d+)\.", r"\1\3.conv.levels.\2\4."),
+    (r"\.block\.(\d+)\.", r".blocks.\1."),
+    (r"\.attn\.(\d+)\.", r".attention.\1."),
+    (r"\.(downsample|upsample)\.", ".resample."),
+    (r"\.nin_shortcut\.", ".shortcut."),
+    (r"\.proj_out\.", ".proj."),
+)
+DIFFUSERS = (  # theirs -> latent diffusion's
+    (r"\.conv_norm_out\.", ".norm_out."),
+    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
+    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
+    (r"\.mid_block\.attentions\.0\.", ".mid.attn_1."),
+    (r"\.down_blocks\.(\d+)\.resnets\.(\d+)\.", r".down.\1.block.\2."),
+    (r"\.down_blocks\.(\d+)\.attentions\.(\d+)\.", r".down.\1.attn.\2."),
+    (r"\.down_blocks\.(\d+)\.downsamplers\.0\.", r".down.\1.downsample."),
+    (r"\.up_blocks\.(\d+)\.resnets\.(\d+)\.", r".up.\1.block.\2."),
+    (r"\.up_blocks\.(\d+)\.attentions\.(\d+)\.", r".up.\1.attn.\2."),
+    (r"\.up_blocks\.(\d+)\.upsamplers\.0\.", r".up.\1.upsample."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+    (r"\.group_norm\.", ".norm."),
+    (r"\.(?:to_q|query)\.", ".q."),
+    (r"\.(?:to_k|key)\.", ".k."),
+    (r"\.(?:to_v|value)\.", ".v."),
+    (r"\.(?:to_out\.0|proj_attn)\.", ".proj_out."),
+)
+
+
+def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
+    """The keywords of `VAVAE`, inferred from the tensors, and its state dict under our names; `settings` are diffusers' and not needed.
+
+    What a training checkpoint holds besides the autoencoder is left out. Raises ValueError for anything missing or unknown.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = {key: value for key, value in state.items() if not key.startswith(BESIDE)}
+    if any(".mid_block." in key for key in state):
+        state = from_diffusers(state)
+    levels = 1 + max((int(found.group(1)) for key in state if (found := re.match(r"encoder\.down\.(\d+)\.", key))), default=0)
+    blocks = {key.split(".")[4] for key in state if key.startswith("encoder.down.0.block.")}
+    places = {key.split(".")[2] for key in state if re.match(r"encoder\.down\.\d+\.attn\.", key)}
+    depth, attention = max(1, len(blocks)), sorted(int(place) for place in places)
+    expected = expect(levels, depth, attention, state)
+    refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected)
+    latent = shape(state, "post_quant_conv.weight", 4)[0]
+    keywords = {
+        "image_size": NOMINAL_SIZE,
+        "widths": [shape(state, f"encoder.down.{i}.block.0.conv1.weight", 4)[0] for i in range(levels)],
+        "depth": depth,
+        "attention": attention,
+        "latent_channels": latent,
+        "latent_head": "kl" if shape(state, "quant_conv.weight", 4)[0] == 2 * latent else "ae",
+        "channels_last": False,
+        "checkpointing": False,
+    }
+    return Converted("tokenizer", "vavae", keywords, {rename(key, LDM): value for key, value in state.items()})
+
+
+def expect(levels: int, depth: int, attention: list[int], state: Mapping[str, Tensor]) -> set[str]:
+    """The names of all tensors, in latent diffusion's words; 1 x 1 shortcuts stand where the widths change."""
+    res, attn = ("norm1", "conv1", "norm2", "conv2"), ("norm", "q", "k", "v", "proj_out")
+    layers = {"quant_conv", "post_quant_conv"}
+    for part, level_name, blocks, resample in (("encoder", "down", depth, "downsample"), ("decoder", "up", depth + 1, "upsample")):
+        layers |= {f"{part}.{layer}" for layer in ("conv_in", "conv_out", "norm_out")}
+        layers |= {f"{part}.mid.block_{i}.{layer}" for i in (1, 2) for layer in res} | {f"{part}.mid.attn_1.{layer}" for layer in attn}
+        for level in range(levels):
+            prefix = f"{part}.{level_name}.{level}"
+            layers |= {f"{prefix}.block.{i}.{layer}" for i in range(blocks) for layer in res}
+            layers |= {f"{prefix}.attn.{i}.{layer}" for i in range(blocks * (level in attention)) for layer in attn}
+            if level != (levels - 1 if part == "encoder" else 0):
+                layers.add(f"{prefix}.{resample}.conv")
+            first = state.get(f"{prefix}.block.0.conv1.weight")
+            if first is not None and first.ndim == 4 and first.shape[0] != first.shape[1]:
+                layers.add(f"{prefix}.block.0.nin_shortcut")
+    return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+
+
+def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' layout in latent diffusion's words: its decoder counts resolutions from the lowest, and its attention is linear layers."""
+    last = max((int(found.group(1)) for key in state if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", key))), default=0)
+    found = {}
+    for key, value in state.items():
+        name = re.sub(r"^decoder\.up_blocks\.(\d+)\.", lambda match: f"decoder.up_blocks.{last - int(match.group(1))}.", key)
+        name = rename(name, DIFFUSERS)
+        found[name] = value[:, :, None, None] if ".attn" in name and value.ndim == 2 else value
+    return found
+
+
+def rename(key: str, rules: tuple[tuple[str, str], ...]) -> str:
+    """A key after all rules."""
+    for theirs, ours in rules:
+        key = re.sub(theirs, ours, key)
+    return key

@@ -1,0 +1,112 @@
+"""Alignment: closed forms, margins, memory-bounded distances, kept places, latents without a grid, and either projection."""
+
+import pytest
+import torch
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.losses import alignment
+from ldbench.losses.alignment import Alignment, marginal_cosine, marginal_distance
+
+IMAGES, Y = torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])
+
+
+class Fixed:
+    """A teacher that always sees the same."""
+
+    def __init__(self, features):
+        self.features = features
+
+    def channels(self, image_size, grid):
+        return self.features.shape[-1]
+
+    def __call__(self, images, grid):
+        return self.features
+
+
+def term(features, **changes) -> Alignment:
+    torch.manual_seed(0)
+    numbers = {"weight": 1.0, "start": 0, "warmup": 0, "cosine_weight": 1.0, "cosine_margin": 0.0, "distance_weight": 1.0, "distance_margin": 0.0}
+    words = {"distances_of": "projected", "projection": "latent_to_teacher", "projection_frozen": False, "balancing": "none", "largest_balance": 1e8}
+    facts = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "reader_width": 8, "reader_depth": 1, "reader_num_heads": 2}
+    return Alignment(**{**numbers, **words, **facts, "teacher": Fixed(features), **changes})
+
+
+def recon(z, kept=None) -> Reconstruction:
+    return Reconstruction(images=IMAGES, z=z, posterior=Posterior(z), patch_grid=(2, 2), kept=kept)
+
+
+def test_the_same_directions_cost_nothing_and_opposite_ones_two():
+    f = torch.randn(2, 4, 5)
+    assert marginal_cosine(3 * f, f, margin=0.0).item() == pytest.approx(0, abs=1e-6)
+    assert marginal_cosine(-f, f, margin=0.0).item() == pytest.approx(2, abs=1e-6)
+    assert marginal_cosine(-f, f, margin=0.5).item() == pytest.approx(1.5, abs=1e-6)
+
+
+def test_distances_see_relations_and_not_directions():
+    f = torch.randn(2, 4, 5)
+    turned = f @ torch.linalg.qr(torch.randn(5, 5)).Q
+    assert marginal_distance(turned, f, margin=0.0).item() == pytest.approx(0, abs=1e-6)
+    z = torch.eye(2)[None]  # cosines 1, 0, 0, 1 against 1, 1, 1, 1
+    assert marginal_distance(z, torch.ones(1, 2, 3), margin=0.0).item() == pytest.approx(0.5)
+    assert marginal_distance(z, torch.ones(1, 2, 3), margin=0.25).item() == pytest.approx(0.375)
+
+
+def test_a_large_matrix_in_parts_is_the_whole_one_in_value_and_gradient(monkeypatch):
+    z, f = torch.randn(2, 7, 3), torch.randn(2, 7, 5)
+    found = []
+    for rows in (1024, 3):
+        monkeypatch.setattr(alignment, "ROWS", rows)
+        leaf = z.clone().requires_grad_()
+        value = marginal_distance(leaf, f, margin=0.1)
+        value.backward()
+        found.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_term_is_its_two_parts_by_weight():
+    z, f = torch.randn(2, 4, 3), torch.randn(2, 4, 5)
+    whole = term(f, cosine_weight=2.0, distance_weight=3.0, cosine_margin=0.1, distance_margin=0.2)
+    projected = whole.to_teacher(z)
+    expected = 2 * marginal_cosine(projected, f, margin=0.1) + 3 * marginal_distance(projected, f, margin=0.2)
+    torch.testing.assert_close(whole(IMAGES, recon(z), Y), expected)
+    unprojected = term(f, distances_of="latent", cosine_weight=0.0)
+    torch.testing.assert_close(unprojected(IMAGES, recon(z), Y), marginal_distance(z, f, margin=0.0))
+
+
+def test_either_side_may_be_projected_and_the_map_may_stay_as_it_starts():
+    f = torch.randn(2, 4, 5)
+    assert term(f).to_teacher.weight.shape == (5, 3)
+    assert term(f).to_teacher.bias is None
+    assert term(f, projection="teacher_to_latent").to_latent.weight.shape == (3, 5)
+    assert not any(p.requires_grad for p in term(f, projection_frozen=True).parameters())
+
+
+def test_kept_latents_are_held_against_the_features_of_their_own_places():
+    z, f, kept = torch.randn(2, 2, 3), torch.randn(2, 4, 5), torch.tensor([[3, 0], [1, 2]])
+    whole = term(f)
+    expected = marginal_cosine(whole.to_teacher(z), f.gather(1, kept[..., None].expand(-1, -1, 5)), margin=0.0)
+    cosines = term(f, distance_weight=0.0)
+    torch.testing.assert_close(cosines(IMAGES, recon(z, kept), Y), expected)
+
+
+def test_latents_without_a_grid_are_read_at_the_patches():
+    f = torch.randn(2, 4, 5)
+    reader = term(f, latent=LatentSpec(6, 3))
+    value = reader(IMAGES, recon(torch.randn(2, 6, 3)), Y)
+    value.backward()
+    assert torch.isfinite(value)
+    assert reader.reader.from_latent.weight.grad.abs().sum() > 0
+
+
+def test_unknown_words_and_negative_numbers_are_refused():
+    f = torch.randn(2, 4, 5)
+    for changes, told in (
+        ({"projection": "both"}, "Choose latent_to_teacher or teacher_to_latent"),
+        ({"distances_of": "z"}, "Choose projected or latent"),
+        ({"balancing": "all"}, "Choose none or encoder or decoder"),
+        ({"cosine_margin": -0.1}, "cosine_margin must not be negative"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            term(f, **changes)

@@ -1,0 +1,114 @@
+"""Convolutional autoencoders of latent diffusion: every layout they come in, and what is wrong with those that are refused."""
+
+import pytest
+import torch
+
+import ldbench
+from ldbench.official.vavae import expect, from_diffusers
+
+
+def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) -> dict[str, torch.Tensor]:
+    """A small autoencoder in latent diffusion's layout; every value is its own."""
+    shapes: dict[str, tuple[int, ...]] = {"quant_conv": (rows, rows, 1, 1), "post_quant_conv": (channels, channels, 1, 1)}
+    last = len(widths) - 1
+
+    def res(prefix, inside, outside):
+        shapes.update({f"{prefix}.norm1": (inside,), f"{prefix}.conv1": (outside, inside, 3, 3)})
+        shapes.update({f"{prefix}.norm2": (outside,), f"{prefix}.conv2": (outside, outside, 3, 3)})
+        if inside != outside:
+            shapes[f"{prefix}.nin_shortcut"] = (outside, inside, 1, 1)
+
+    def attn(prefix, width):
+        shapes.update({f"{prefix}.norm": (width,), **{f"{prefix}.{layer}": (width, width, 1, 1) for layer in ("q", "k", "v", "proj_out")}})
+
+    for part, name, blocks in (("encoder", "down", depth), ("decoder", "up", depth + 1)):
+        for i in (1, 2):
+            res(f"{part}.mid.block_{i}", widths[-1], widths[-1])
+        attn(f"{part}.mid.attn_1", widths[-1])
+        for level, width in enumerate(widths):
+            before = widths[max(0, level - 1)] if part == "encoder" else widths[min(last, level + 1)]
+            for i in range(blocks):
+                res(f"{part}.{name}.{level}.block.{i}", before if i == 0 else width, width)
+                if level in attention:
+                    attn(f"{part}.{name}.{level}.attn.{i}", width)
+            if level != (last if part == "encoder" else 0):
+                shapes[f"{part}.{name}.{level}.{'downsample' if part == 'encoder' else 'upsample'}.conv"] = (width, width, 3, 3)
+    shapes |= {"encoder.conv_in": (widths[0], 3, 3, 3), "encoder.norm_out": (widths[-1],), "encoder.conv_out": (rows, widths[-1], 3, 3)}
+    shapes |= {"decoder.conv_in": (widths[-1], channels, 3, 3), "decoder.norm_out": (widths[0],), "decoder.conv_out": (3, widths[0], 3, 3)}
+    rng = torch.Generator().manual_seed(0)
+    state = {}
+    for layer, shape in shapes.items():
+        state[f"{layer}.weight"], state[f"{layer}.bias"] = 0.1 * torch.randn(shape, generator=rng), 0.1 * torch.randn(shape[:1], generator=rng)
+    return state
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_the_small_layout_is_the_one_expected():
+    state = official()
+    assert expect(2, 1, [1], state) == state.keys()
+
+
+def test_sizes_are_read_off_the_tensors_and_other_parts_of_a_checkpoint_are_left_out(images):
+    state = official()
+    beside = {"loss.logvar": torch.zeros(()), "foundation_model.model.norm.weight": torch.zeros(3), "linear_proj.weight": torch.zeros(1)}
+    vae, again = ldbench.load_official("vavae_f16d32", state), ldbench.load_official("vavae_f16d32", {"state_dict": state | beside})
+    assert vae.factor == 2
+    posterior = vae.encode(images)
+    assert posterior.mean.shape == (2, 8 * 12, 4)
+    assert posterior.logvar is not None
+    assert vae.decode(posterior.mean, (8, 12)).shape == images.shape
+    assert torch.equal(again.encode(images).mean, posterior.mean)
+    assert ldbench.load_official("vavae_f16d32", official(rows=4)).encode(images).logvar is None
+
+
+def test_what_is_missing_or_unknown_is_named():
+    state = official()
+    for broken, told in (
+        ({key: value for key, value in state.items() if key != "quant_conv.bias"}, r"missing quant_conv\.bias"),
+        ({key: value for key, value in state.items() if key != "decoder.up.0.block.0.nin_shortcut.weight"}, "missing .*nin_shortcut"),
+        (state | {"encoder.extra": torch.zeros(1)}, r"unknown encoder\.extra"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ldbench.load_official("vavae_f16d16", broken)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (2, 3, 32, 48)])
+def test_diffusers_own_autoencoder_gives_the_same_numbers(shape):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    theirs = diffusers.AutoencoderKL(
+        block_out_channels=(32, 64, 64, 64),
+        layers_per_block=2,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=32,
+    ).eval()
+    ours = ldbench.load_official("sd_vae_f8d4", theirs.state_dict())
+    assert ours.factor == 8
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    grid = (shape[2] // 8, shape[3] // 8)
+    with torch.no_grad():
+        posterior, expected = ours.encode(images), theirs.encode(images).latent_dist
+        torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.decode(posterior.mean, grid), theirs.decode(expected.mean).sample, rtol=1e-4, atol=1e-4)
+
+
+def test_the_layout_of_diffusers_is_that_of_latent_diffusion_in_other_words():
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        theirs = diffusers.AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        ).state_dict()
+    found = from_diffusers(theirs)
+    assert expect(4, 2, [], found) == found.keys()
+    assert sum(value.numel() for value in found.values()) == 83_653_863
