@@ -79,6 +79,8 @@ def test_the_digest_of_an_import_covers_the_files_content_and_not_its_place(tmp_
     copied = tmp_path / "elsewhere.pth"
     shutil.copy(released, copied)
     assert pipeline.run(imported(tmp_path, copied, *small)) == first
+    with pytest.raises(ValueError, match=r"latent_channels is 4, and the file holds 16"):
+        pipeline.run(imported(tmp_path, copied, *small, "tokenizer.model.latent_channels=4"))
     content = torch.load(released, weights_only=False)
     content["model"]["mask_token"] = content["model"]["mask_token"] + 1
     torch.save(content, copied)

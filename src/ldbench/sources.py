@@ -67,6 +67,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     with artifacts.building_lock(folder):
         if artifacts.is_complete(folder):
             artifacts.verify(folder)
+            check_keywords(cfg, json.loads((folder / artifacts.CONFIG).read_text())["keywords"])
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:
