@@ -27,8 +27,8 @@ def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
 
 
 def learning_curves(logs: Sequence[Path], out: Path) -> None:
-    """One panel for each logged value but the counters, along the optimizer steps, to a PNG."""
-    curves = {name.removeprefix("train/"): points for name, points in read_logs(logs).items()}
+    """One panel for each value that training logs but the counters, along the optimizer steps, to a PNG."""
+    curves = {name.removeprefix("train/"): points for name, points in read_logs(logs).items() if name.startswith("train/")}
     shown = [name for name in curves if name not in COUNTERS]
     if not shown:
         return
