@@ -143,3 +143,12 @@ def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -
         ends.append(training.fit(make_plan(cfg)).state_dict())
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
     assert not all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if SIZES[name] == 32])
+def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
+    terms = {"gradients": "hog", "named": "classes", "opponent": "adversarial"}
+    overrides = [f"+loss@tokenizer.losses.{term}={option}" for term, option in terms.items()]
+    overrides += ["teacher@tokenizer.losses.gradients.teacher=hog4", "tokenizer.losses.opponent.discriminator.num_layers=2"]
+    overrides += ["tokenizer.losses.opponent.balancing=decoder", "trainer.accelerator=cpu", "data.subset=0.1"]
+    training.rehearse(make_plan(ldbench.compose("train", [f"tokenizer={name}", *overrides])))
