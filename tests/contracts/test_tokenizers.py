@@ -117,7 +117,7 @@ def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded[key]) for key, value in tokenizer.state_dict().items())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PASSES)
 def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
     size = SIZES[name]
     overrides = [f"tokenizer={name}", *([] if size == 32 else ["data=shapes", "data.num_train=16", "data.num_test=8"])]
