@@ -62,7 +62,7 @@ def kill_in_the_middle(cfg: DictConfig, run: Path, rng: random.Random) -> bool:
     return alive and child.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_again_and_again_it_ends_in_the_same_bits(small: Compose, tmp_path: Path, workers: int, record_property) -> None:
     options = (*LONGER, f"trainer.workers={workers}")
     expected = training.fit(make_plan(small(*options, f"paths.root={tmp_path / 'unbroken'}"))).state_dict()

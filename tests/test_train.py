@@ -102,7 +102,7 @@ def test_a_root_that_cannot_be_written_is_told(tmp_path: Path, small_overrides: 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interruption_is_answered_with_a_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
     words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
     child = subprocess.Popen([sys.executable, "-m", "ldbench.train", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

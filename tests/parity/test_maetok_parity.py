@@ -14,7 +14,9 @@ from ldbench.teachers.hog import HOG
 pytestmark = pytest.mark.parity
 
 
-@pytest.mark.parametrize(("name", "positions"), [("maetok_b_128_256", "rope"), ("maetok_b_128_256_ape", "absolute")])
+@pytest.mark.parametrize(
+    ("name", "positions"), [("maetok_b_128_256", "rope"), pytest.param("maetok_b_128_256_ape", "absolute", marks=pytest.mark.slow)]
+)
 def test_encoding_and_decoding_give_the_official_numbers(open_case, name, positions):
     case = open_case(name)
     maetok = ldbench.load_official("maetok_b_128", case.weights())
