@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
@@ -25,11 +26,11 @@ $(READY): pyproject.toml requirements.lock
 train: $(READY)  ## Train VMAE on real digits and measure it (ARGS="tokenizer.seed=1 ..." adds overrides)
 	@$(BIN)/python -m ldbench.train tokenizer=vmae $(ARGS)
 
-test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it)
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it) in JOBS processes, two if not said
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(READY)  ## Run every test, the slow ones too
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-wheel: $(READY)  ## Install the wheel into an empty environment and train with it
 	@$(BIN)/python -m pytest tests/test_package.py

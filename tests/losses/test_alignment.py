@@ -29,6 +29,7 @@ def term(features, **changes) -> Alignment:
     torch.manual_seed(0)
     numbers = {"weight": 1.0, "start": 0, "warmup": 0, "cosine_weight": 1.0, "cosine_margin": 0.0, "distance_weight": 1.0, "distance_margin": 0.0}
     words = {"distances_of": "projected", "projection": "latent_to_teacher", "projection_frozen": False, "balancing": "none", "largest_balance": 1e8}
+    words |= {"teaches": "tokenizer"}
     facts = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "reader_width": 8, "reader_depth": 1, "reader_num_heads": 2}
     return Alignment(**{**numbers, **words, **facts, "teacher": Fixed(features), **changes})
 
@@ -56,13 +57,14 @@ def test_distances_see_relations_and_not_directions():
 def test_a_large_matrix_in_parts_is_the_whole_one_in_value_and_gradient(monkeypatch):
     z, f = torch.randn(2, 7, 3), torch.randn(2, 7, 5)
     found = []
-    for rows in (1024, 3):
-        monkeypatch.setattr(alignment, "ROWS", rows)
+    for entries in (2**24, 2 * 7 * 3, 1):  # all rows at once, three, one
+        monkeypatch.setattr(alignment, "ENTRIES", entries)
         leaf = z.clone().requires_grad_()
         value = marginal_distance(leaf, f, margin=0.1)
         value.backward()
         found.append((value.detach(), leaf.grad))
     torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
 
 
 def test_a_term_is_its_two_parts_by_weight():

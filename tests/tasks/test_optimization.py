@@ -12,6 +12,7 @@ from ldbench.tasks.optimization import AdamW, weight_decay_groups
 DEFAULT = {
     "lr": 2e-3,
     "betas": (0.9, 0.95),
+    "eps": 1e-8,
     "weight_decay": 0.05,
     "schedule": "cosine",
     "warmup_steps": 4,

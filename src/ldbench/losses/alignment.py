@@ -16,20 +16,22 @@ from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.masking import take
 from ldbench.layers.query import QueryDecoder
 
-ROWS = 1024  # of a distance matrix that are in memory at once
+ENTRIES = 2**24  # of distance matrices that are in memory at once, over a batch: 64 MiB
 
 
 class Alignment(nn.Module):
     """How far a latent is from a teacher's features at the same places (eq. 2 to 5 of [0]): cosine_weight * cosine + distance_weight * distances.
 
     `projection`: `latent_to_teacher` (official) maps the latent to the teacher's channels without bias, `teacher_to_latent` the features to
-    the latent's, with bias; `projection_frozen` leaves the map as it starts. `distances_of`: which latent the distance matrix is of,
-    `projected` (official) or `latent` (eq. 3 of [0]). Latents without a grid are read at the patches by a query decoder of `reader_width`,
-    `reader_depth` and `reader_num_heads`; latents of kept patches are held against the features at these.
-    Raises ValueError for unknown words and numbers out of range.
+    the latent's, with bias; `projection_frozen` leaves the map as it starts, or as an earlier stage left it. `distances_of`: which latent
+    the distance matrix is of, `projected` (official) or `latent` (eq. 3 of [0]). `teaches`: `tokenizer`, or `projection` alone, which then
+    shows how far a latent is aligned that is not pulled; there is nothing to balance then, and `balancing` is not looked at.
+    Latents without a grid are read at the patches by a query decoder of `reader_width`, `reader_depth` and `reader_num_heads`; latents of
+    kept patches are held against the features at these. Predicts directions: held-out errors are 1 - cosine, whatever the margins.
+    Raises ValueError for unknown words, numbers out of range, and where nothing could learn.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Alignment(nn.Module):
         distances_of: Literal["projected", "latent"],
         projection: Literal["latent_to_teacher", "teacher_to_latent"],
         projection_frozen: bool,
+        teaches: Literal["tokenizer", "projection"],
         balancing: Literal["none", "encoder", "decoder"],
         largest_balance: float,
         reader_width: int,
@@ -56,7 +59,7 @@ class Alignment(nn.Module):
     ):
         super().__init__()
         words = {"distances_of": (distances_of, ("projected", "latent")), "balancing": (balancing, ("none", "encoder", "decoder"))}
-        words["projection"] = (projection, ("latent_to_teacher", "teacher_to_latent"))
+        words |= {"projection": (projection, ("latent_to_teacher", "teacher_to_latent")), "teaches": (teaches, ("tokenizer", "projection"))}
         for name, (given, known) in words.items():
             if given not in known:
                 raise ValueError(f"Unknown {name} {given!r}. Choose {' or '.join(known)}.")
@@ -69,6 +72,10 @@ class Alignment(nn.Module):
         for name, number in margins.items():
             if number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}.")
+        if not cosine_weight and not distance_weight:
+            raise ValueError("cosine_weight and distance_weight are both 0, so that this alignment measures nothing. Give one of them a weight.")
+        if teaches == "projection" and projection_frozen:
+            raise ValueError("teaches=projection with projection_frozen=true leaves nothing that learns. Say projection_frozen=false.")
         self.weight = weight
         self.start = start
         self.warmup = warmup
@@ -78,7 +85,8 @@ class Alignment(nn.Module):
         self.distance_weight = distance_weight
         self.distance_margin = distance_margin
         self.distances_of = distances_of
-        self.balancing = balancing
+        self.pulls = teaches == "tokenizer"
+        self.balancing = balancing if self.pulls else "none"
         self.largest_balance = largest_balance
         self.grid = patch_grid
         self.reader = None
@@ -99,8 +107,8 @@ class Alignment(nn.Module):
                 token_std=0.02,
             )
             channels = reader_width
-        self.to_teacher = nn.Linear(channels, theirs, bias=False) if projection == "latent_to_teacher" else None
-        self.to_latent = nn.Linear(theirs, channels) if projection == "teacher_to_latent" else None
+        self.to_teacher = Projection(channels, theirs, bias=False) if projection == "latent_to_teacher" else None
+        self.to_latent = Projection(theirs, channels) if projection == "teacher_to_latent" else None
         for map_ in (self.to_teacher, self.to_latent):
             if map_ is not None and projection_frozen:
                 map_.requires_grad_(False)
@@ -111,13 +119,10 @@ class Alignment(nn.Module):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
-        features = self.teacher(images, self.grid)
-        if recon.kept is not None and self.reader is None:
-            features = take(features, recon.kept)
-        z = recon.z if self.reader is None else self.reader(recon.z, kept=recon.kept)
-        z, features = z.float(), features.float()
-        projected = z if self.to_teacher is None else self.to_teacher(z)
-        target = features if self.to_latent is None else self.to_latent(features)
+        z, target = self.read(recon), self.targets(images, y)
+        if self.drops(recon):
+            target = take(target, recon.kept)
+        projected = self.projected(z)
         total = z.new_zeros(())
         if self.cosine_weight:
             total = total + self.cosine_weight * marginal_cosine(projected, target, margin=self.cosine_margin)
@@ -125,6 +130,50 @@ class Alignment(nn.Module):
             compared = projected if self.distances_of == "projected" else z
             total = total + self.distance_weight * marginal_distance(compared, target, margin=self.distance_margin)
         return total
+
+    def read(self, recon: Reconstruction) -> Tensor:  # (B, N_kept or P, C)
+        """The latent at the places of the teacher, in single precision; without gradients where it is not pulled."""
+        z = recon.z if self.pulls else recon.z.detach()
+        return (z if self.reader is None else self.reader(z, kept=recon.kept)).float()
+
+    def projected(self, z: Tensor) -> Tensor:
+        """A latent that was read, in the space where it is compared."""
+        return z if self.to_teacher is None else self.to_teacher(z)
+
+    def drops(self, recon: Reconstruction) -> bool:
+        """Whether places are missing from what was read."""
+        return recon.kept is not None and self.reader is None
+
+    def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, D)
+        """What the teacher sees at every place, in the space where it is compared."""
+        features = self.teacher(images, self.grid).float()
+        return features if self.to_latent is None else self.to_latent(features)
+
+    def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, D)
+        """The latent at every place, in the space where it is compared; zeros where it was dropped."""
+        projected = self.projected(self.read(recon))
+        if not self.drops(recon):
+            return projected
+        places = projected.new_zeros(len(projected), self.grid[0] * self.grid[1], projected.shape[-1])
+        return places.scatter(1, recon.kept[..., None].expand_as(projected), projected)
+
+    def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B, P)
+        """One minus the cosine at every place."""
+        return 1 - F.cosine_similarity(targets, predicted, dim=-1, eps=1e-8)
+
+    def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
+        """The mean over the places that were read."""
+        return (errors.gather(1, recon.kept) if self.drops(recon) else errors).mean()
+
+    def constant(self, targets: Tensor) -> Tensor:  # (1, P, D)
+        """The best direction without looking at an image: that of the mean of each place's directions."""
+        return F.normalize(targets, dim=-1).mean(dim=0, keepdim=True)
+
+
+class Projection(nn.Linear):
+    """A linear map that is learned: checkpoints hold it, and stages hand it on, also where one freezes it."""
+
+    learned: ClassVar[bool] = True
 
 
 def marginal_cosine(
@@ -143,15 +192,19 @@ def marginal_distance(
     *,
     margin: float,
 ) -> Tensor:
-    """The mean of relu(|cos(z_i, z_j) - cos(f_i, f_j)| - margin) over images and pairs of places; of a large matrix, ROWS at a time."""
+    """The mean of relu(|cos(z_i, z_j) - cos(f_i, f_j)| - margin) over images and pairs of places; of large matrices some rows at a time.
+
+    At most ENTRIES of the matrices are there at once, also in the backward pass, which computes them again.
+    """
     z, features = F.normalize(z, dim=-1, eps=1e-12), F.normalize(features, dim=-1, eps=1e-12)
 
     def part(z_rows: Tensor, f_rows: Tensor) -> Tensor:
         return F.relu((z_rows @ z.mT - f_rows @ features.mT).abs() - margin).sum()
 
     batch, places = z.shape[:2]
-    if places <= ROWS:
+    rows = max(1, ENTRIES // (batch * places))
+    if places <= rows:
         return part(z, features) / (batch * places**2)
-    rows = zip(z.split(ROWS, dim=1), features.split(ROWS, dim=1), strict=True)
-    sums = [checkpoint(part, z_rows, f_rows, use_reentrant=False) for z_rows, f_rows in rows]
+    parts = zip(z.split(rows, dim=1), features.split(rows, dim=1), strict=True)
+    sums = [checkpoint(part, z_rows, f_rows, use_reentrant=False) for z_rows, f_rows in parts]
     return torch.stack(sums).sum() / (batch * places**2)

@@ -24,6 +24,7 @@ class AdamW:
 
     lr: float
     betas: Sequence[float]
+    eps: float
     weight_decay: float
     schedule: Literal["cosine", "cosine_from_start", "constant"]
     warmup_steps: int  # optimizer steps
@@ -43,13 +44,15 @@ class AdamW:
                 "AdamW needs warmup_steps >= 0, weight_decay >= 0 and two betas in [0, 1), "
                 f"got {self.warmup_steps}, {self.weight_decay} and {list(self.betas)}."
             )
+        if self.eps <= 0:
+            raise ValueError(f"AdamW's eps must be positive, got {self.eps}.")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of those parameters that are trainable."""
         groups = weight_decay_groups(parameters, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]))
+        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps)
 
     def factor(self, step: int, max_steps: int) -> float:
         """What `lr` is multiplied by at an optimizer step (from 0) of a stage of `max_steps`."""

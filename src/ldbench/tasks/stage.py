@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ldbench.tasks.masks import Constant, MaskRatio
 from ldbench.tasks.optimization import AdamW
 
-TRAINING_REVISION = 2  # raised when a change of the training task changes what a stage ends in
+TRAINING_REVISION = 3  # raised when a change of the training task changes what a stage ends in
 
 Part = Literal["trainable", "frozen"]
 

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ldbench.core.posterior import Posterior
 from ldbench.core.protocols import Adversary, Balanced, LossTerm
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.tasks.balance import Anchored, Weighed, balance, on_leaves, plain
 from ldbench.tasks.stage import Stage
 
 
@@ -98,12 +99,10 @@ class TokenizerTask(L.LightningModule):
         prepared = self.prepare(images)
         self.let_discriminators_learn(False)
         recon = self.reconstruct(prepared)
-        terms = self.measure(prepared, recon, y)
-        weights = self.weigh(terms)
-        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-        self.require_finite(loss, terms, images, y)
-        self.manual_backward(loss / self.stage.accumulate)
-        told = {**terms, **{f"{name}_balance": weights[name] for name in terms if self.balanced(name)}}
+        terms, weighed = self.measure(prepared, recon, y)
+        self.require_finite(weighed.value, terms, images, y)
+        self.manual_backward(weighed.pulling / self.stage.accumulate)
+        told = {**terms, **{f"{name}_balance": weighed.weights[name] for name in terms if self.balanced(name)}}
         self.let_discriminators_learn(True)
         opposed = self.oppose(prepared, recon)
         if opposed:
@@ -115,8 +114,8 @@ class TokenizerTask(L.LightningModule):
         if self.ended_step:
             self.step(discriminators=bool(opposed))
             if self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps):
-                self.write_log(loss, {**told, **opposed}, recon.images, prepared)
-        return {"loss": loss.detach()}
+                self.write_log(weighed.value, {**told, **opposed}, recon.images, prepared)
+        return {"loss": weighed.value}
 
     def prepare(
         self,
@@ -156,22 +155,35 @@ class TokenizerTask(L.LightningModule):
         term = self.terms[name]
         return isinstance(term, Balanced) and term.balancing != "none"
 
-    def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> dict[str, Tensor]:
-        """The terms that count at this batch, unweighted."""
-        return {name: term(images, recon, y) for name, term in self.terms.items() if self.started(name)}
+    def sees_image_alone(self, name: str) -> bool:
+        """Whether a term pulls at the reconstructed image and at nothing else, and learns nothing by it itself."""
+        theirs = {id(p) for p in self.opponents}
+        own = self.losses[name].parameters() if name in self.losses else ()
+        told = name in self.adversaries or getattr(self.terms[name], "reconstructs", False)
+        return told and not any(p.requires_grad and id(p) not in theirs for p in own)
 
-    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
-        """The weight of each term at this batch."""
-        weights: dict[str, float | Tensor] = {}
-        for name in terms:
-            since, warmup = self.batches - self.terms[name].start, self.terms[name].warmup
-            weights[name] = self.terms[name].weight * (min(1.0, (since + 1) / warmup) if warmup else 1.0)
-        reconstructing = [weights[name] * value for name, value in terms.items() if getattr(self.terms[name], "reconstructs", False)]
-        for name in filter(self.balanced, terms):
-            term = self.terms[name]
-            anchor = self.tokenizer.anchors()[term.balancing]
-            weights[name] = weights[name] * balance(torch.stack(reconstructing).sum(), terms[name], anchor, largest=term.largest_balance)
-        return weights
+    def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> tuple[dict[str, Tensor], Weighed]:
+        """The terms that count at this batch, unweighted, and the loss that they make."""
+        counting = [name for name in self.terms if self.started(name)]
+        weights = {name: self.weight(name) for name in counting}
+        balanced = {name: self.anchored(name) for name in counting if self.balanced(name)}
+        if not balanced:
+            terms = {name: self.terms[name](images, recon, y) for name in counting}
+            return terms, plain(terms, weights)
+        leaves = {name: on_leaves(recon) for name in counting if self.sees_image_alone(name)}
+        terms = {name: self.terms[name](images, leaves.get(name, recon), y) for name in counting}
+        reconstructing = frozenset(name for name in counting if getattr(self.terms[name], "reconstructs", False))
+        return terms, balance(terms, weights, recon=recon, leaves=leaves, reconstructing=reconstructing, balanced=balanced)
+
+    def weight(self, name: str) -> float:
+        """The weight of a term at this batch, before any balance."""
+        term = self.terms[name]
+        return term.weight * (min(1.0, (self.batches - term.start + 1) / term.warmup) if term.warmup else 1.0)
+
+    def anchored(self, name: str) -> Anchored:
+        """Where a balanced term is weighed."""
+        term = self.terms[name]
+        return Anchored(self.tokenizer.anchors()[term.balancing], term.largest_balance)
 
     def rehearse(self, images: Tensor, y: Tensor) -> None:
         """Runs every term once, also those that start later. Raises ValueError for whatever does not fit."""
@@ -300,19 +312,7 @@ def detached(recon: Reconstruction) -> Reconstruction:
     return replace(recon, images=recon.images.detach(), z=recon.z.detach(), posterior=posterior)
 
 
-def balance(
-    reference: Tensor,  # a scalar
-    value: Tensor,  # a scalar
-    anchor: nn.Parameter,
-    *,
-    largest: float,
-) -> Tensor:
-    """|gradient of `reference` at the anchor| / (|gradient of `value` there| + 1e-4), at most `largest`, without gradients."""
-    norms = [torch.autograd.grad(scalar, anchor, retain_graph=True)[0].float().norm() for scalar in (reference, value)]
-    return (norms[0] / (norms[1] + 1e-4)).clamp(max=largest).detach()
-
-
 def is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters and trains none of them."""
+    """Whether a module has parameters, trains none of them, and has a source of its own for all of them."""
     parameters = list(module.parameters())
-    return bool(parameters) and not any(p.requires_grad for p in parameters)
+    return bool(parameters) and not any(p.requires_grad for p in parameters) and not any(getattr(part, "learned", False) for part in module.modules())
