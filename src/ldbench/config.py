@@ -42,7 +42,7 @@ def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpat
     with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
         try:
             composed = hydra.compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
-        except HydraException as error:
+        except (HydraException, ValueError) as error:  # Hydra raises either for what does not fit
             raise ValueError(sentence(error, config_name, overrides)) from error
     check_protocol(composed.hydra.runtime.choices, searchpath)
     return without_hydra(composed)
@@ -234,6 +234,8 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
         hint = nearest(key.rpartition(".")[2], neighbours(key, config_name, overrides)) if config_name else ""
         part = f" -p {key.split('.')[0]}" if "." in key else ""
         return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
+    if "Config group override must be a string" in str(error):
+        return "null is no option of a config group. Leave a part out with ~, as in ~tokenizer.losses.alignment."
     if isinstance(error, OSError) and error.strerror:
         cures = {errno.ENOSPC: "Free some space", errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}
         cure = cures.get(error.errno or 0, "Look at it")

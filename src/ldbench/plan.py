@@ -161,7 +161,7 @@ def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> artifacts.Blue
 
 
 def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
-    """Raises ValueError when the tokenizer cannot be built, or cannot take the image size of a stage."""
+    """Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing that a stage could train."""
     tokenizer = None
     for stage in stages:
         try:
@@ -169,6 +169,11 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
             tokenizer.resize(stage.image_size)
         except ValueError as error:
             raise ValueError(f"Tokenizer {cfg.tokenizer.name}, stage {stage.name} ({stage.image_size} px): {error}") from error
+        if stage.max_steps and not list(tokenizer.parameters()):
+            raise ValueError(
+                f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} steps. "
+                f"Say tokenizer.stages.{stage.name}.max_steps=0."
+            )
 
 
 def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:

@@ -109,6 +109,40 @@ def test_unknown_words_and_negative_numbers_are_refused():
         ({"distances_of": "z"}, "Choose projected or latent"),
         ({"balancing": "all"}, "Choose none or encoder or decoder"),
         ({"cosine_margin": -0.1}, "cosine_margin must not be negative"),
+        ({"teaches": "both"}, "Choose tokenizer or projection"),
+        ({"teaches": "projection", "projection_frozen": True}, "leaves nothing that learns"),
+        ({"cosine_weight": 0.0, "distance_weight": 0.0}, "measures nothing"),
     ):
         with pytest.raises(ValueError, match=told):
             term(f, **changes)
+
+
+@pytest.mark.parametrize("latent", [LatentSpec(4, 3, (2, 2)), LatentSpec(4, 3)])
+def test_a_projection_that_only_looks_on_leaves_the_latent_alone(latent):
+    looking = term(torch.randn(2, 4, 5), teaches="projection", balancing="encoder", latent=latent)
+    assert looking.balancing == "none"
+    z = torch.randn(2, 4, 3, requires_grad=True)
+    looking(IMAGES, recon(z), Y).backward()
+    assert z.grad is None
+    assert looking.to_teacher.weight.grad.abs().sum() > 0
+
+
+def test_held_out_errors_are_one_minus_the_cosine_of_the_places_that_were_read():
+    f, z, kept = torch.randn(2, 4, 5), torch.randn(2, 2, 3), torch.tensor([[3, 0], [1, 2]])
+    cosines = term(f, distance_weight=0.0)
+    dropped = recon(z, kept)
+    errors = cosines.errors(cosines.predict(dropped), cosines.targets(IMAGES, Y))
+    assert errors.shape == (2, 4)
+    torch.testing.assert_close(cosines.average(errors, dropped), cosines(IMAGES, dropped, Y))
+    whole = recon(torch.randn(2, 4, 3))
+    errors = cosines.errors(cosines.predict(whole), cosines.targets(IMAGES, Y))
+    torch.testing.assert_close(cosines.average(errors, whole), cosines(IMAGES, whole, Y))
+
+
+def test_no_direction_beats_the_constant_that_sees_no_image():
+    f = torch.randn(64, 4, 5) + torch.randn(1, 4, 5)
+    cosines = term(f)
+    best = cosines.errors(cosines.constant(f).expand_as(f), f).mean()
+    for _ in range(20):
+        other = (cosines.constant(f) + 0.1 * torch.randn(1, 4, 5)).expand_as(f)
+        assert cosines.errors(other, f).mean() >= best

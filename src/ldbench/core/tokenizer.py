@@ -74,7 +74,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def anchors(self) -> dict[str, nn.Parameter]:
-        """Where gradient-balanced weights look: the last shared parameter of `encoder` and of `decoder`."""
+        """Where gradient-balanced weights look: the last shared parameter of `encoder` and of `decoder`. Nothing where nothing is learned."""
 
     def resize(self, image_size: int) -> None:
         """Makes this tokenizer take images of another size, in place. Raises ValueError where it cannot."""

@@ -16,12 +16,14 @@ def frechet_distance(
 
     |mean_a - mean_b|^2 + tr cov_a + tr cov_b - 2 tr (cov_a^1/2 cov_b cov_a^1/2)^1/2. With cov = R'R the last trace is the sum of the
     singular values of R_a R_b', whatever the factors: no square root of a matrix is taken, covariances may have any rank, and the
-    distance of a set to itself is zero to rounding. Raises ValueError for fewer than two items and for features that are not finite.
+    distance of equal Gaussians is zero to rounding; that of equal sets is zero. Raises ValueError for fewer than two items and for features that are not finite.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"A Frechet distance compares features (n, D) and (m, D) of two items or more, got {tuple(a.shape)} and {tuple(b.shape)}.")
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise ValueError("Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them.")
+    if torch.equal(a, b):
+        return 0.0
     (mean_a, root_a), (mean_b, root_b) = moments(a), moments(b)
     means = (mean_a - mean_b).square().sum()
     spread = root_a.square().sum() + root_b.square().sum() - 2 * torch.linalg.svdvals(root_a @ root_b.T).sum()

@@ -25,6 +25,7 @@ class Entry:
     citation: str
     where: str  # how to get the file, as a sentence
     hub: str | None = None  # its place on the Hugging Face hub, owner/name
+    latent_scale: float | None = None  # what its released generators multiply the latents by, where it is one number
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ ENTRIES = {
         citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752",
         where="Download the folder of stabilityai/sd-vae-ft-mse from the Hugging Face hub, or any KL-f8 autoencoder of latent diffusion.",
         hub="stabilityai/sd-vae-ft-mse",
+        latent_scale=0.18215,
     ),
 }
 NOMINAL_SIZE = 256  # px: no tensor tells, and any multiple of the factor is taken

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.autograd.profiler import record_function
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.core.posterior import Posterior
@@ -98,21 +99,25 @@ class TokenizerTask(L.LightningModule):
         images, y = batch
         prepared = self.prepare(images)
         self.let_discriminators_learn(False)
-        recon = self.reconstruct(prepared)
+        with record_function("tokenizer forward"):
+            recon = self.reconstruct(prepared)
         terms, weighed = self.measure(prepared, recon, y)
         self.require_finite(weighed.value, terms, images, y)
-        self.manual_backward(weighed.pulling / self.stage.accumulate)
+        with record_function("tokenizer backward"):
+            self.manual_backward(weighed.pulling / self.stage.accumulate)
         told = {**terms, **{f"{name}_balance": weighed.weights[name] for name in terms if self.balanced(name)}}
         self.let_discriminators_learn(True)
         opposed = self.oppose(prepared, recon)
         if opposed:
             theirs = torch.stack(list(opposed.values())).sum()
             self.require_finite(theirs, opposed, images, y)
-            self.manual_backward(theirs / self.stage.accumulate)
+            with record_function("discriminators backward"):
+                self.manual_backward(theirs / self.stage.accumulate)
         self.batches += 1
         self.images_seen += len(images) * self.trainer.world_size
         if self.ended_step:
-            self.step(discriminators=bool(opposed))
+            with record_function("optimizers"):
+                self.step(discriminators=bool(opposed))
             if self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps):
                 self.write_log(weighed.value, {**told, **opposed}, recon.images, prepared)
         return {"loss": weighed.value}
@@ -168,12 +173,17 @@ class TokenizerTask(L.LightningModule):
         weights = {name: self.weight(name) for name in counting}
         balanced = {name: self.anchored(name) for name in counting if self.balanced(name)}
         if not balanced:
-            terms = {name: self.terms[name](images, recon, y) for name in counting}
+            terms = {name: self.term(name, images, recon, y) for name in counting}
             return terms, plain(terms, weights)
         leaves = {name: on_leaves(recon) for name in counting if self.sees_image_alone(name)}
-        terms = {name: self.terms[name](images, leaves.get(name, recon), y) for name in counting}
+        terms = {name: self.term(name, images, leaves.get(name, recon), y) for name in counting}
         reconstructing = frozenset(name for name in counting if getattr(self.terms[name], "reconstructs", False))
         return terms, balance(terms, weights, recon=recon, leaves=leaves, reconstructing=reconstructing, balanced=balanced)
+
+    def term(self, name: str, images: Tensor, recon: Reconstruction, y: Tensor) -> Tensor:
+        """The value of a term, under its name in a profile."""
+        with record_function(f"term {name}"):
+            return self.terms[name](images, recon, y)
 
     def weight(self, name: str) -> float:
         """The weight of a term at this batch, before any balance."""
@@ -204,8 +214,11 @@ class TokenizerTask(L.LightningModule):
 
     def oppose(self, images: Tensor, recon: Reconstruction) -> dict[str, Tensor]:
         """The losses of the discriminators whose terms count at this batch."""
-        counting = {name: term for name, term in self.adversaries.items() if self.started(name)}
-        return {f"{name}_discriminator": term.discriminate(images, detached(recon)) for name, term in counting.items()}
+        opposed = {}
+        for name in filter(self.started, self.adversaries):
+            with record_function(f"discriminator of {name}"):
+                opposed[f"{name}_discriminator"] = self.adversaries[name].discriminate(images, detached(recon))
+        return opposed
 
     def let_discriminators_learn(self, learning: bool) -> None:
         """Whether a backward pass leaves gradients in the discriminators."""
