@@ -131,8 +131,8 @@ def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path: Path) -> None:
-    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "protocol=default", f"paths.root={tmp_path}", *without_network(name)]
-    folder = pipeline.train(ldbench.compose("train", overrides))
+    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "protocol=default", *without_network(name)]
+    folder = pipeline.train(ldbench.compose("train", [*overrides, f"paths.root={tmp_path}"]))
     assert artifacts.is_complete(folder)
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
 

@@ -8,7 +8,8 @@ from ldbench.layers.features import FeatureNetwork
 from ldbench.tasks import features
 from ldbench.tasks.optimization import AdamW
 
-OPTIMIZER = AdamW(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, schedule="cosine", warmup_steps=2, warmup_lr=None, min_lr=0.0, clip_norm=1.0)
+RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "cosine", "warmup_steps": 2, "warmup_lr": None}
+OPTIMIZER = AdamW(**RATES, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, clip_norm=1.0)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from ldbench.tasks.stage import Stage
 from ldbench.tasks.tokenizer import TokenizerTask
 from ldbench.tokenizers.maetok import MAETok
 
-OPTIMIZER = AdamW(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, schedule="constant", warmup_steps=0, warmup_lr=None, min_lr=0.0, clip_norm=None)
+RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "constant", "warmup_steps": 0, "warmup_lr": None}
+OPTIMIZER = AdamW(**RATES, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip_norm=None)
 
 
 class Judge(nn.Module):

@@ -38,7 +38,8 @@ class LossTerm(Protocol):
     """One named scalar of a training loss. The parameters of a term that is a module join the optimizer and the checkpoint, never the artifact.
 
     A frozen module inside is built from its own source and stands in no checkpoint, unless it says by a class attribute `learned = True` that an
-    earlier stage may have trained it. A term whose constructor asks for `latent` (a LatentSpec), `patch_grid`, `image_size` or `num_classes` is handed these facts.
+    earlier stage may have trained it.
+    A term whose constructor asks for `latent` (a LatentSpec), `patch_grid`, `image_size` or `num_classes` is handed these facts.
     A term that measures the reconstructed image itself, and nothing else that has gradients, says so by a class attribute `reconstructs = True`:
     balanced terms are weighed against these.
     """

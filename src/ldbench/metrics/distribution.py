@@ -16,7 +16,8 @@ def frechet_distance(
 
     |mean_a - mean_b|^2 + tr cov_a + tr cov_b - 2 tr (cov_a^1/2 cov_b cov_a^1/2)^1/2. With cov = R'R the last trace is the sum of the
     singular values of R_a R_b', whatever the factors: no square root of a matrix is taken, covariances may have any rank, and the
-    distance of equal Gaussians is zero to rounding; that of equal sets is zero. Raises ValueError for fewer than two items and for features that are not finite.
+    distance of equal Gaussians is zero to rounding; that of equal sets is zero.
+    Raises ValueError for fewer than two items and for features that are not finite.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"A Frechet distance compares features (n, D) and (m, D) of two items or more, got {tuple(a.shape)} and {tuple(b.shape)}.")
