@@ -127,7 +127,7 @@ def convert_transformer(
     keeps_variance: bool,  # whether outputs beyond C channels are kept
     feedforward: tuple[str, str] = ("mlp.fc1", "mlp.fc2"),  # the layers of a block's position-wise network
     norms: Iterable[str] = (),  # what has a weight and no bias
-    num_tokens: int | None = None,  # T, where another table tells it
+    num_tokens: int | None = None,  # T, as another table tells it where `pos_embed` is absent
     head_dim: int | None = None,  # where another table tells it
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The keywords that all diffusion transformers have in common, inferred from the tensors, and the state dict under our names.
@@ -154,7 +154,7 @@ def convert_transformer(
 
     width, channels, *patch = shape(state, f"{embed}.weight", 2 if sequence else 4)
     patch_size = patch[0] if patch else 1
-    if num_tokens is None and table is not None:
+    if table is not None:
         num_tokens = shape({"pos_embed": table}, "pos_embed", 3)[1]
     size = settings.get("input_size", nominal_size)
     if num_tokens is not None:
