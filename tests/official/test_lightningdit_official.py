@@ -11,7 +11,8 @@ INPUTS = (torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)), tor
 def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
     network = convert_and_build("lightningdit_b_1", transformer_state(lightning=True, outputs=3), {})  # rotary tables tell the heads
     assert network.latent.grid == (4, 4)
-    assert (network.null_class, network.learned_variance, network.rotary) == (5, False, True)
+    assert (network.null_class, network.learned_variance) == (5, False)
+    assert network.cos is not None
     assert network.transformer.blocks[0].attn.num_heads == 2
     assert network(*INPUTS).shape == (2, 16, 3)
     without = convert_and_build("lightningdit_b_1", transformer_state(lightning=True, shifts=False), {})
@@ -19,7 +20,7 @@ def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build
     normed = convert_and_build("lightningdit_b_1", transformer_state(lightning=True, qk_norm=True), {})
     assert normed.transformer.blocks[0].attn.q_norm.weight.shape == (12,)
     plain = convert_and_build("lightningdit_b_1", transformer_state(qk_norm=True), {})
-    assert not plain.rotary
+    assert plain.cos is None
     assert plain.transformer.blocks[0].attn.q_norm.bias is not None
 
 

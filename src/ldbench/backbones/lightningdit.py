@@ -61,10 +61,11 @@ class LightningDiT(Backbone):
         self.embed.apply(init_transformer)
         self.positions: Tensor
         self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
-        self.rotary = rope_theta is not None
-        if rope_theta is not None:
-            for name, table in zip(("cos", "sin"), self.patches.turns(width // num_heads, rope_theta), strict=True):
-                self.register_buffer(name, table, persistent=False)  # (1, T, head_dim / 2)
+        cos, sin = (None, None) if rope_theta is None else self.patches.turns(width // num_heads, rope_theta)
+        self.cos: Tensor | None
+        self.sin: Tensor | None
+        self.register_buffer("cos", cos, persistent=False)  # (1, T, head_dim / 2)
+        self.register_buffer("sin", sin, persistent=False)
         self.condition = Condition(width=width, num_labels=self.num_labels, class_std=class_std)
 
     def forward(
@@ -75,5 +76,5 @@ class LightningDiT(Backbone):
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
         self.check_inputs(x, t, y)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
-        turn = (self.cos, self.sin) if self.rotary else None
+        turn = None if self.cos is None or self.sin is None else (self.cos, self.sin)
         return self.patches.join(self.transformer(tokens, self.condition(t, y), turn))

@@ -20,6 +20,7 @@ REVISION = 1  # raised when a key map changes what an import ends in
 
 Kind = Literal["tokenizer", "generator"]
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # width -> heads of every official DiT, SiT and LightningDiT
+Q_NORM = "blocks.0.attn.q_norm.weight"  # there if queries and keys are normalised
 NEAR = 1e-4  # how far a fixed table in a file may be from the computed one
 TRANSFORMER = {  # theirs -> ours, by prefix: what DiT, SiT and LightningDiT have in common
     "x_embedder.proj": "embed",
@@ -140,20 +141,13 @@ def convert_transformer(
 
     state = dict(state)
     table = state.pop("pos_embed", None)
+    depth = count_blocks(state, "blocks")
     embed = "x_embedder" if sequence else "x_embedder.proj"
-    qk_norm = "blocks.0.attn.q_norm.weight" in state
-    head_norms = ("attn.q_norm", "attn.k_norm") if qk_norm else ()
-    layers = {embed, "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear", "final_layer.adaLN_modulation.1"}
-    bare = {"y_embedder.embedding_table", *norms}
-    for block in (f"blocks.{i}" for i in range(count_blocks(state, "blocks"))):
-        layers |= {f"{block}.{layer}" for layer in ("attn.qkv", "attn.proj", "adaLN_modulation.1", *feedforward)}
-        with_bias = "blocks.0.attn.q_norm.bias" in state
-        (layers if with_bias else bare).update(f"{block}.{norm}" for norm in head_norms)
-    expected = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | {f"{layer}.weight" for layer in bare}
+    expected = expect_transformer(embed, depth, feedforward, norms, state)
     refuse(name, entry(name), missing=expected - state.keys(), unknown=state.keys() - expected)
 
-    width, channels, *patch = shape(state, f"{embed}.weight", 2 if sequence else 4)
-    patch_size = patch[0] if patch else 1
+    width, channels, *kernel = shape(state, f"{embed}.weight", 2 if sequence else 4)
+    patch_size = kernel[0] if kernel else 1
     if table is not None:
         num_tokens = shape({"pos_embed": table}, "pos_embed", 3)[1]
     size = settings.get("input_size", nominal_size)
@@ -164,44 +158,64 @@ def convert_transformer(
     if table is not None:
         check_table("pos_embed", table, patches.positions(width))
 
-    num_labels = shape(state, "y_embedder.embedding_table.weight", 2)[0]
-    num_classes = settings.get("num_classes", max(1, num_labels - 1))
-    if num_labels not in (num_classes, num_classes + 1):
-        raise ValueError(
-            f"config.json says num_classes {num_classes}, and the tensors beside it have {num_labels} labels. They are not of one model."
-        )
-    if qk_norm:
-        head_dim = shape(state, "blocks.0.attn.q_norm.weight", 1)[0]
-    num_heads = HEADS.get(width) if head_dim is None else width // head_dim
-    if head_dim is None and "num_heads" in settings:
-        num_heads = settings["num_heads"]
-    if num_heads is None:
-        raise ValueError(f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json.")
-
     rows = shape(state, "final_layer.linear.weight", 2)[0]
-    if rows not in (patches.places * channels, 2 * patches.places * channels) or shape(state, "final_layer.linear.bias", 1) != (rows,):
-        raise ValueError(f"final_layer.linear has {rows} rows. Expected {patches.places * channels} for {channels} channels, or twice as many.")
-    learned_variance = keeps_variance and rows == 2 * patches.places * channels
-    if not learned_variance:
-        for kind in ("weight", "bias"):  # each place of a patch has the prediction's rows, then the variance's
-            state[f"final_layer.linear.{kind}"] = state[f"final_layer.linear.{kind}"].unflatten(0, (patches.places, -1))[:, :channels].flatten(0, 1)
+    outputs = patches.places * channels
+    if rows not in (outputs, 2 * outputs) or shape(state, "final_layer.linear.bias", 1) != (rows,):
+        raise ValueError(f"final_layer.linear has {rows} rows. Expected {outputs} for {channels} channels, or twice as many.")
+    if not keeps_variance:
+        for key in ("final_layer.linear.weight", "final_layer.linear.bias"):  # each place has the prediction's rows, then the variance's
+            state[key] = state[key].unflatten(0, (patches.places, -1))[:, :channels].flatten(0, 1)
     if not sequence:
         state[f"{embed}.weight"] = rearrange(state[f"{embed}.weight"], "d c p q -> d (p q c)")
+
+    num_labels = shape(state, "y_embedder.embedding_table.weight", 2)[0]
+    num_classes = count_classes(settings, num_labels)
     keywords = {
         "latent": latent.to_numbers(),
         "num_classes": num_classes,
         "has_null_class": num_labels == num_classes + 1,
-        "learned_variance": learned_variance,
+        "learned_variance": keeps_variance and rows == 2 * outputs,
         "patch_size": patch_size,
         "width": width,
-        "depth": count_blocks(state, "blocks"),
-        "num_heads": num_heads,
+        "depth": depth,
+        "num_heads": count_heads(name, state, settings, width, head_dim),
         "mlp_ratio": shape(state, f"blocks.0.{feedforward[0]}.weight", 2)[0] / width,
-        "qk_norm": qk_norm,
+        "qk_norm": Q_NORM in state,
         "class_std": 0.02,  # official; only initialises
         "checkpointing": False,
     }
     return keywords, {rename(key, TRANSFORMER, IN_A_BLOCK): value for key, value in state.items()}
+
+
+def expect_transformer(embed: str, depth: int, feedforward: Iterable[str], norms: Iterable[str], state: Mapping[str, Tensor]) -> set[str]:
+    """The names of all tensors that a diffusion transformer must hold besides tables; queries and keys are normed if those of the first block are."""
+    layers = {embed, "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear", "final_layer.adaLN_modulation.1"}
+    without_bias = {"y_embedder.embedding_table", *norms}
+    for block in (f"blocks.{i}" for i in range(depth)):
+        layers |= {f"{block}.{layer}" for layer in ("attn.qkv", "attn.proj", "adaLN_modulation.1", *feedforward)}
+        head_norms = {f"{block}.attn.{norm}" for norm in ("q_norm", "k_norm") if Q_NORM in state}
+        (layers if Q_NORM.replace("weight", "bias") in state else without_bias).update(head_norms)
+    return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | {f"{layer}.weight" for layer in without_bias}
+
+
+def count_classes(settings: Mapping[str, Any], num_labels: int) -> int:
+    """How many labels are classes: all but the last, which is the null class, unless there is only one or a config.json says otherwise."""
+    num_classes = settings.get("num_classes", max(1, num_labels - 1))
+    if num_labels not in (num_classes, num_classes + 1):
+        told = f"config.json says num_classes {num_classes}, and the tensors beside it have {num_labels} labels"
+        raise ValueError(f"{told}. They are not of one model.")
+    return num_classes
+
+
+def count_heads(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any], width: int, head_dim: int | None) -> int:
+    """How many heads there are: by the width of one where a tensor tells it, as a config.json says, or as the official size of this width has."""
+    if Q_NORM in state:
+        head_dim = shape(state, Q_NORM, 1)[0]
+    if head_dim is not None:
+        return agreed(settings, "num_heads", width // head_dim)
+    if settings.get("num_heads", HEADS.get(width)) is None:
+        raise ValueError(f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json.")
+    return settings.get("num_heads", HEADS.get(width))
 
 
 def agreed(settings: Mapping[str, Any], key: str, told: int) -> int:
