@@ -89,7 +89,7 @@ def test_plug_ins_do_not_import_each_other() -> None:
 def test_code_imports_no_plug_in_by_name() -> None:
     for path in FILES:
         if room(path) in ABOVE | {"tasks", "jobs", "artifacts", "config"}:
-            rooms = ("tokenizers", "teachers", "losses", "data", "metrics")
+            rooms = ("tokenizers", "backbones", "teachers", "losses", "data", "metrics")
             found = {name for name in imports(path) if name.startswith(tuple(f"ldbench.{plug}." for plug in rooms))}
             assert not found, f"{path.name} imports {found}: yaml names the plug-ins"
 

@@ -9,6 +9,7 @@ import torch
 
 from ldbench import artifacts
 from ldbench.artifacts import Blueprint, building_lock, digest
+from ldbench.core.latent import LatentSpec
 from ldbench.tokenizers.vmae import VMAE
 
 KEYWORDS = {
@@ -124,6 +125,21 @@ def test_a_broken_manifest_is_refused_by_name(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json"):
         artifacts.load(folder)
+
+
+def test_a_checkpoint_is_opened_at_its_averaged_weights_only_where_they_are_wanted():
+    checkpoint = {"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}}
+    assert artifacts.read_weights(checkpoint)["w"] == 0
+    assert artifacts.read_weights(checkpoint, averaged=True)["w"] == 1
+    assert artifacts.read_weights({"model": {"w": torch.zeros(1)}}, averaged=True)["w"] == 0
+
+
+def test_a_latent_in_numbers_becomes_a_latent():
+    assert artifacts.with_latent({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
+        "width": 8,
+        "latent": LatentSpec(6, 2, (2, 3)),
+    }
+    assert artifacts.with_latent(KEYWORDS) == KEYWORDS
 
 
 def test_weights_of_another_model_are_refused(vmae, tmp_path):

@@ -60,5 +60,5 @@ def load_official(name: str, source: str | Path | Mapping[str, Tensor] | None = 
         if entry.hub is None:
             raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
         source = f"hf://{entry.hub}"
-    found = official.convert(name, artifacts.read_weights(source), artifacts.read_settings(source))
+    found = official.convert(name, artifacts.read_weights(source, averaged=entry.kind == "generator"), artifacts.read_settings(source))
     return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)

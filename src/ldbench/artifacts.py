@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldbench import config
+from ldbench.core.latent import LatentSpec
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -37,7 +38,7 @@ class Blueprint:
 
     group: str  # a config group, such as "tokenizer"
     component: str  # an option of that group
-    keywords: Mapping[str, Any]  # the constructor's
+    keywords: Mapping[str, Any]  # the constructor's; a latent in numbers
 
 
 def digest(content: Any) -> str:
@@ -54,12 +55,18 @@ def file_digest(path: str | Path) -> str:
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
     try:
-        model = config.component(blueprint.group, blueprint.component, searchpath)(**blueprint.keywords)
+        model = config.component(blueprint.group, blueprint.component, searchpath)(**with_latent(blueprint.keywords))
     except TypeError as error:
         raise ValueError(f"These keywords do not fit {blueprint.component}: {error}. Was it made by another version of ldbench?") from error
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
+
+
+def with_latent(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords in which a latent that is told in numbers is a LatentSpec."""
+    told = keywords.get("latent")
+    return {**keywords, "latent": LatentSpec.from_numbers(told)} if isinstance(told, Mapping) else dict(keywords)
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -192,14 +199,15 @@ def write_json(path: Path, content: Any) -> None:
     scratch.replace(path)
 
 
-def read_weights(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = False) -> dict[str, Tensor]:
     """The tensors of a weights file, by name: a state dict, `.pt`/`.pth`/`.bin`/`.safetensors`, a folder in Hugging Face layout, or a hub id.
 
-    A training checkpoint is opened at its `model` or `state_dict`. Pickles go through torch's restricted loader.
+    A training checkpoint is opened at its `model` or `state_dict`, and where `averaged` weights are wanted, at its `ema` first. Pickles go
+    through torch's restricted loader.
     Raises ValueError or FileNotFoundError with what was found and what was expected.
     """
     content = dict(source) if isinstance(source, Mapping) else read_file(locate(source))
-    for key in ("model", "state_dict"):
+    for key in (*(["ema"] if averaged else []), "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -24,7 +24,7 @@ TYPES = {
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
 }
 COMPONENT_GROUPS = (
-    *("tokenizer", "loss", "teacher", "discriminator", "mask", "network"),
+    *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
 )
 

@@ -57,7 +57,7 @@ def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
 def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     """The artifact of the released weights under `tokenizer.weights`, whose digest covers the file's content."""
     name = cfg.tokenizer.name
-    official.entry(name)
+    official.entry(name, "tokenizer")
     file = artifacts.locate(cfg.tokenizer.weights)
     recipe = {"kind": "tokenizer", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION}
     choices = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CHOICES}

@@ -1,5 +1,7 @@
 """LatentSpec: maps are sequences in row-major order, and what has no grid says so."""
 
+import json
+
 import pytest
 import torch
 
@@ -44,3 +46,10 @@ def test_impossible_shapes_are_refused(num_tokens, channels, grid):
 def test_a_spec_is_a_value():
     assert LatentSpec(num_tokens=4, channels=1, grid=(2, 2)) == LatentSpec(num_tokens=4, channels=1, grid=(2, 2))
     assert LatentSpec(num_tokens=4, channels=1, grid=(2, 2)) != LatentSpec(num_tokens=4, channels=1, grid=(1, 4))
+
+
+@pytest.mark.parametrize("spec", [LatentSpec(6, 4, (2, 3)), LatentSpec(5, 2)])
+def test_its_numbers_go_through_json_and_back(spec):
+    assert LatentSpec.from_numbers(json.loads(json.dumps(spec.to_numbers()))) == spec
+    with pytest.raises(ValueError, match="told by num_tokens, channels and grid, got channels, grid, num_tokens, size"):
+        LatentSpec.from_numbers({**spec.to_numbers(), "size": 3})

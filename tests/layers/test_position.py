@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ldbench.layers.position import resize_table, sincos_2d
+from ldbench.layers.position import resize_table, sincos_1d, sincos_2d
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -25,6 +25,17 @@ def test_the_first_half_holds_the_column_and_the_second_the_row_each_as_sines_th
 def test_the_precision_of_the_frequencies_can_be_told_from_the_table():
     single, double = (sincos_2d((64, 64), width=192, dtype=dtype) for dtype in (torch.float32, torch.float64))
     assert 0 < (single - double).abs().max() < 1e-4
+
+
+def test_the_table_of_a_sequence_interleaves_sines_and_cosines():
+    table = sincos_1d(5, width=6)
+    assert table.shape == (1, 5, 6)
+    assert table.dtype == torch.float32
+    for position in range(5):
+        expected = [turn(position * 10000 ** (-2 * i / 6)) for i in range(3) for turn in (math.sin, math.cos)]
+        assert torch.allclose(table[0, position], torch.tensor(expected), atol=1e-5)
+    with pytest.raises(ValueError, match="even width, got 5"):
+        sincos_1d(2, width=5)
 
 
 def test_a_width_that_four_does_not_divide_is_refused():

@@ -284,5 +284,5 @@ def test_every_listed_model_has_source_licence_citation_and_a_way_to_get_it():
     for name, entry in listed.items():
         assert entry.source.startswith("https://"), name
         assert entry.licence, name
-        assert "et al." in entry.citation, name
+        assert "arXiv:" in entry.citation, name
         assert entry.where.endswith("."), name

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ class Case:
         """State-dict key -> shape, in order."""
         return json.loads((self.store / self.facts["weights"]["manifest_file"]).read_text())
 
-    def weights(self) -> dict[str, Tensor]:
-        """Every tensor of the manifest that the recipe fills; the kept ones are the caller's."""
+    def weights(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Tensor]:
+        """Every tensor of the manifest, or of given shapes, that the recipe fills; the kept ones are the caller's."""
         seed = self.facts["weights"]["seed"]
-        filled = {key: fill(key, tuple(shape), seed) for key, shape in self.manifest().items()}
+        filled = {key: fill(key, tuple(shape), seed) for key, shape in (shapes or self.manifest()).items()}
         assert sorted(key for key, value in filled.items() if value is None) == sorted(self.facts["weights"]["kept"])
         return {key: value for key, value in filled.items() if value is not None}
 
@@ -62,8 +62,10 @@ class Case:
         return {key: filled[key] for key in shapes}
 
     def input(self, name: str) -> Tensor:
-        """An input: its stored copy, with which the recipe must agree (tanh differs in its last bit between machines), or drawn from its seed."""
+        """An input: the value it is, its stored copy, with which the recipe must agree (tanh differs in its last bit between machines), or drawn."""
         described = self.facts["inputs"][name]
+        if described["kind"] == "value":
+            return torch.tensor(described["value"])
         value = draw(described["kind"], described["seed"], tuple(described["shape"]))
         if described["stored"]:
             stored = self.arrays[f"in.{name}"]

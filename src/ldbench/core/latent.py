@@ -1,6 +1,8 @@
 """The shape of a latent: always a sequence (B, N, C); a 2D map is a sequence that remembers its grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from einops import rearrange
 from torch import Tensor
@@ -36,6 +38,18 @@ class LatentSpec:
         if tuple(z.shape[-2:]) != self._grid():
             raise ValueError(f"This latent lies on a {self._grid()} grid, but the map is {tuple(z.shape[-2:])}.")
         return rearrange(z, "b c h w -> b (h w) c")
+
+    def to_numbers(self) -> dict[str, Any]:
+        """Itself in plain numbers, as artifacts keep it."""
+        return {"num_tokens": self.num_tokens, "channels": self.channels, "grid": None if self.grid is None else list(self.grid)}
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, Any]) -> "LatentSpec":
+        """The latent that `to_numbers` told. Raises ValueError for other keys."""
+        if set(numbers) != {"num_tokens", "channels", "grid"}:
+            raise ValueError(f"A latent is told by num_tokens, channels and grid, got {', '.join(sorted(numbers)) or 'nothing'}.")
+        grid = numbers["grid"]
+        return cls(numbers["num_tokens"], numbers["channels"], None if grid is None else (grid[0], grid[1]))
 
     def _grid(self) -> tuple[int, int]:
         if self.grid is None:

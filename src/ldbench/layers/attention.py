@@ -1,5 +1,7 @@
 """Multi-head self-attention over a sequence."""
 
+from collections.abc import Callable
+
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,10 +12,11 @@ from ldbench.layers.rotary import rotate
 class Attention(nn.Module):
     """Softmax attention with a joint qkv projection; scale head_dim^-0.5, biases everywhere.
 
+    `head_norm`: from the width of a head to what normalises queries and keys before they are turned; None: nothing does.
     Raises ValueError when `num_heads` does not divide `width`.
     """
 
-    def __init__(self, *, width: int, num_heads: int):
+    def __init__(self, *, width: int, num_heads: int, head_norm: Callable[[int], nn.Module] | None = None):
         super().__init__()
         if width % num_heads:
             divisors = [heads for heads in range(1, width + 1) if width % heads == 0]
@@ -21,13 +24,16 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.q_norm = nn.Identity() if head_norm is None else head_norm(width // num_heads)
+        self.k_norm = nn.Identity() if head_norm is None else head_norm(width // num_heads)
 
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (heads, T, head_dim / 2) each
+        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (heads or 1, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, D)
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if turn is not None:
             q, k = rotate(q, *turn), rotate(k, *turn)
         attended = F.scaled_dot_product_attention(q, k, v)

@@ -1,15 +1,21 @@
-"""The position-wise network of a transformer block."""
+"""The position-wise networks of transformer blocks.
+
+[0] Shazeer, GLU Variants Improve Transformer, 2020, https://arxiv.org/abs/2002.05202
+"""
+
+from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class MLP(nn.Module):
-    """Linear, erf-GELU, linear."""
+    """Linear, GELU, linear; the GELU by the error function, or by its approximation through tanh."""
 
-    def __init__(self, *, width: int, hidden: int, out: int | None = None):
+    def __init__(self, *, width: int, hidden: int, out: int | None = None, approximate: Literal["none", "tanh"] = "none"):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU()
+        self.act = nn.GELU(approximate=approximate)
         self.fc2 = nn.Linear(hidden, width if out is None else out)
 
     def forward(
@@ -17,3 +23,19 @@ class MLP(nn.Module):
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., out)
         return self.fc2(self.act(self.fc1(x)))
+
+
+class SwiGLU(nn.Module):
+    """Linear to two halves, the second times the SiLU of the first, linear (eq. 6 of [0], with biases); `fc1` holds both halves in this order."""
+
+    def __init__(self, *, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, 2 * hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(
+        self,
+        x: Tensor,  # (..., D)
+    ) -> Tensor:  # (..., D)
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        return self.fc2(F.silu(gate) * value)

@@ -1,13 +1,28 @@
-"""Position tables: fixed two-dimensional sinusoids, and their change of resolution.
+"""Position tables: fixed sinusoids in one and two dimensions, and their change of resolution.
 
 [0] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377 (the MAE layout)
+[1] Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762
 """
+
+import math
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def sincos_1d(num_tokens: int, *, width: int) -> Tensor:  # (1, T, D) float32
+    """The table of a sequence: even features are the sine, odd ones the cosine of position * 10000^(-2i/D) (section 3.5 of [1]).
+
+    Everything is float32, as in MAETok's generators. Raises ValueError unless 2 divides `width`.
+    """
+    if width % 2:
+        raise ValueError(f"A one-dimensional sinusoid needs an even width, got {width}.")
+    omega = torch.exp(torch.arange(0, width, 2).float() * (-math.log(10000) / width))
+    angles = torch.arange(num_tokens).float()[:, None] * omega  # (T, D/2)
+    return rearrange(torch.stack([angles.sin(), angles.cos()]), "two t d -> 1 t (d two)")
 
 
 def sincos_2d(

@@ -1,6 +1,8 @@
-"""Rotary positions in two dimensions with learned frequencies ("mixed" RoPE).
+"""Rotary positions: fixed ones of a sequence or of a grid, and learned frequencies in two dimensions ("mixed" RoPE).
 
 [0] Heo et al., Rotary Position Embedding for Vision Transformer, 2024, https://arxiv.org/abs/2403.13298
+[1] Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021, https://arxiv.org/abs/2104.09864
+[2] Fang et al., EVA-02: A Visual Representation for Neon Genesis, 2023, https://arxiv.org/abs/2303.11331 (rows and columns side by side)
 """
 
 import math
@@ -35,6 +37,32 @@ class MixedRotary(nn.Module):
         return list(zip(turns.cos(), turns.sin(), strict=True))
 
 
+def sequence_turns(num_tokens: int, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
+    """The turns of a sequence: pair i by position * theta^(-2i / head_dim) (eq. 15 of [1]). Raises ValueError unless 2 divides `head_dim`."""
+    angles = axis_angles(num_tokens, features=head_dim, theta=theta).unsqueeze(0)
+    return angles.cos(), angles.sin()
+
+
+def grid_turns(grid: tuple[int, int], *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
+    """The turns of a grid, row-major: the first half of the pairs by the row, the second by the column, each as a sequence's of half a head [2].
+
+    Raises ValueError unless 4 divides `head_dim`.
+    """
+    rows, columns = (axis_angles(side, features=head_dim / 2, theta=theta) for side in grid)
+    angles = torch.cat([rows.repeat_interleave(grid[1], dim=0), columns.repeat(grid[0], 1)], dim=-1).unsqueeze(0)
+    return angles.cos(), angles.sin()
+
+
+def axis_angles(length: int, *, features: float, theta: float) -> Tensor:  # (length, features / 2)
+    """Angles along one axis. Raises ValueError for features that are not whole pairs, and for a theta that is not positive."""
+    if theta <= 0:
+        raise ValueError(f"theta, the base of rotary frequencies, must be positive, got {theta}.")
+    if features % 2:
+        raise ValueError(f"Rotary positions turn pairs, and there are {features:g} features of a head for an axis. Choose another num_heads.")
+    frequencies = theta ** -(torch.arange(0, features, 2).float() / features)
+    return torch.arange(length).float()[:, None] * frequencies
+
+
 def initial_frequencies(
     angles: Tensor,  # (..., heads), in radians
     *,
@@ -51,8 +79,8 @@ def initial_frequencies(
 
 def rotate(
     x: Tensor,  # (B, heads, T, head_dim)
-    cos: Tensor,  # (heads, T, head_dim / 2)
-    sin: Tensor,  # (heads, T, head_dim / 2)
+    cos: Tensor,  # (heads or 1, T, head_dim / 2)
+    sin: Tensor,  # (heads or 1, T, head_dim / 2)
 ) -> Tensor:  # (B, heads, T, head_dim)
     """Adjacent pairs of features turned, in float32 and back in the type they came in."""
     a, b = rearrange(x.float(), "b h t (pairs two) -> two b h t pairs", two=2)

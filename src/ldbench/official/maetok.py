@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, count_blocks, refuse, shape
+from ldbench.official import Converted, Entry, count_blocks, refuse, rename, shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     check_settings(settings, keywords)
     for part, heads in (("encoder", width // HEAD_WIDTH), ("decoder", decoder_width // HEAD_WIDTH)) if rope else ():
         state[f"{part}.freqs"] = shaped(state, f"{part}.freqs", heads)
-    return Converted("tokenizer", "maetok", keywords, {rename(key): value for key, value in state.items()})
+    return Converted("tokenizer", "maetok", keywords, {rename(key, RENAMED, IN_A_BLOCK): value for key, value in state.items()})
 
 
 def expect(depth: int, decoder_depth: int, *, rope: bool, scaled: bool) -> set[str]:
@@ -129,12 +129,3 @@ def check_settings(settings: Mapping[str, Any], keywords: Mapping[str, Any]) -> 
             raise ValueError(
                 f"config.json says {theirs} {settings[theirs]}, and the tensors beside it have {keywords[ours]}. They are not of one model."
             )
-
-
-def rename(key: str) -> str:
-    """Our name of one of their tensors."""
-    prefix = max((theirs for theirs in RENAMED if key == theirs or key.startswith(f"{theirs}.")), key=len)
-    name = RENAMED[prefix] + key.removeprefix(prefix)
-    for theirs, ours in IN_A_BLOCK.items():
-        name = name.replace(theirs, ours)
-    return name

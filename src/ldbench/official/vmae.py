@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, count_blocks, refuse, shape
+from ldbench.official import Converted, Entry, count_blocks, refuse, rename, shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,10 +74,4 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         "latent_head": "linear",
         "position_resize": "interpolate",
     }
-    return Converted("tokenizer", "vmae", keywords, {rename(key): value for key, value in state.items()})
-
-
-def rename(key: str) -> str:
-    """Our name of one of their tensors."""
-    prefix = max((theirs for theirs in RENAMED if key == theirs or key.startswith(f"{theirs}.")), key=len)
-    return RENAMED[prefix] + key.removeprefix(prefix)
+    return Converted("tokenizer", "vmae", keywords, {rename(key, RENAMED): value for key, value in state.items()})

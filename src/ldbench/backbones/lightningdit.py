@@ -1,0 +1,80 @@
+"""LightningDiT: DiT with the parts of language models, RMSNorm, SwiGLU and rotary positions, each of which can be switched off.
+
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+"""
+
+from torch import Tensor, nn
+
+from ldbench.core.backbone import Backbone
+from ldbench.core.latent import LatentSpec
+from ldbench.layers.condition import Condition
+from ldbench.layers.modulation import ConditionedTransformer, Feedforward
+from ldbench.layers.norm import Norm
+from ldbench.layers.patches import LatentPatches
+from ldbench.layers.vit import init_transformer
+
+
+class LightningDiT(Backbone):
+    """Patches -> adaLN-Zero blocks -> patches, on fixed sinusoids and rotary positions both (Table 1 of [0]).
+
+    Takes maps of any grid whose sides `patch_size` divides, and sequences, whose rotary positions have one axis. `norm`: `rms` or `layer`;
+    `feedforward`: `swiglu` or `gelu`; `rope_theta`: the base of the rotary frequencies, None for none; `qk_norm`: whether queries and keys are
+    normalised; without `shifts` blocks are only scaled and gated. `class_std`: the deviation at which the label table starts.
+    `checkpointing` (activations are computed again instead of kept) changes memory and speed only.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent: LatentSpec,
+        num_classes: int,
+        has_null_class: bool,
+        learned_variance: bool,
+        patch_size: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        norm: Norm,
+        feedforward: Feedforward,
+        rope_theta: float | None,
+        qk_norm: bool,
+        shifts: bool,
+        class_std: float,
+        checkpointing: bool,
+    ):
+        super().__init__(latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance)
+        self.patches = LatentPatches(latent, patch_size)
+        self.transformer = ConditionedTransformer(
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            out_features=self.patches.places * self.out_channels,
+            norm=norm,
+            feedforward=feedforward,
+            qk_norm=qk_norm,
+            shifts=shifts,
+            checkpointing=checkpointing,
+        )
+        self.embed = nn.Linear(self.patches.places * latent.channels, width)
+        self.embed.apply(init_transformer)
+        self.positions: Tensor
+        self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
+        cos, sin = (None, None) if rope_theta is None else self.patches.turns(width // num_heads, rope_theta)
+        self.cos: Tensor | None
+        self.sin: Tensor | None
+        self.register_buffer("cos", cos, persistent=False)  # (1, T, head_dim / 2)
+        self.register_buffer("sin", sin, persistent=False)
+        self.condition = Condition(width=width, num_labels=self.num_labels, class_std=class_std)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,), a float
+        y: Tensor,  # (B,)
+    ) -> Tensor:  # (B, N, C) or (B, N, 2C)
+        self.check_inputs(x, t, y)
+        tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
+        turn = None if self.cos is None or self.sin is None else (self.cos, self.sin)
+        return self.patches.join(self.transformer(tokens, self.condition(t, y), turn))

@@ -1,0 +1,62 @@
+"""What a generator's network is told beside the latent: a time and a label, as one vector.
+
+[0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NUM_FREQUENCIES = 128  # of [0], as the deviation of the time's linear layers
+TIME_STD = 0.02
+
+
+class Condition(nn.Module):
+    """The sum of a time's features and a label's row in a learned table; `class_std`: the deviation at which the table starts.
+
+    Raises ValueError for a deviation below zero.
+    """
+
+    def __init__(self, *, width: int, num_labels: int, class_std: float):
+        super().__init__()
+        if class_std < 0:
+            raise ValueError(f"class_std must not be negative, got {class_std}.")
+        self.time = TimeEmbed(width=width)
+        self.classes = nn.Embedding(num_labels, width)
+        nn.init.normal_(self.classes.weight, std=class_std)
+
+    def forward(
+        self,
+        t: Tensor,  # (B,)
+        y: Tensor,  # (B,)
+    ) -> Tensor:  # (B, D)
+        return self.time(t) + self.classes(y)
+
+
+class TimeEmbed(nn.Module):
+    """A sinusoid of the time as it is, linear, SiLU, linear."""
+
+    def __init__(self, *, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(2 * NUM_FREQUENCIES, width)
+        self.fc2 = nn.Linear(width, width)
+        for layer in (self.fc1, self.fc2):
+            nn.init.normal_(layer.weight, std=TIME_STD)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        t: Tensor,  # (B,)
+    ) -> Tensor:  # (B, D)
+        return self.fc2(F.silu(self.fc1(sinusoid(t).to(self.fc1.weight.dtype))))
+
+
+def sinusoid(
+    t: Tensor,  # (B,)
+) -> Tensor:  # (B, 256) float32
+    """Cosines, then sines, of t * 10000^(-k / 128)."""
+    frequencies = torch.exp(-math.log(10000) * torch.arange(NUM_FREQUENCIES, dtype=torch.float32, device=t.device) / NUM_FREQUENCIES)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -1,0 +1,134 @@
+"""The transformer whose blocks are modulated by a condition: adaptive LayerNorm, zero at the start (adaLN-Zero).
+
+[0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
+[1] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+"""
+
+from functools import partial
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ldbench.layers.attention import Attention
+from ldbench.layers.feedforward import MLP, SwiGLU
+from ldbench.layers.norm import Norm, head_norm, token_norm
+from ldbench.layers.vit import init_transformer
+
+Feedforward = Literal["gelu", "swiglu"]
+
+
+class ConditionedTransformer(nn.Module):
+    """`depth` modulated blocks and a modulated linear head (section 3.2 of [0]).
+
+    `norm`, `feedforward`, `qk_norm` and `shifts` are as in ConditionedBlock. With `checkpointing`, the activations inside a block are computed
+    again in the backward pass instead of kept. The head and all modulations start at zero, and with them the output.
+    Raises ValueError for numbers that are not positive, and for words that are not known.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        out_features: int,
+        norm: Norm,
+        feedforward: Feedforward,
+        qk_norm: bool,
+        shifts: bool,
+        checkpointing: bool,
+    ):
+        super().__init__()
+        for name, value in {"width": width, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}.items():
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        self.checkpointing = checkpointing
+        block = {"width": width, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm": norm, "feedforward": feedforward}
+        self.blocks = nn.ModuleList(ConditionedBlock(**block, qk_norm=qk_norm, shifts=shifts) for _ in range(depth))
+        self.head = ConditionedHead(width=width, out_features=out_features, norm=norm)
+        self.apply(init_transformer)
+        for layer in (*(block.modulation for block in self.blocks), self.head.modulation, self.head.linear):
+            nn.init.zeros_(layer.weight)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, T, D)
+        condition: Tensor,  # (B, D)
+        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
+    ) -> Tensor:  # (B, T, out_features)
+        condition = F.silu(condition)
+        for block in self.blocks:
+            again = self.checkpointing and x.requires_grad
+            x = checkpoint(block, x, condition, turn, use_reentrant=False) if again else block(x, condition, turn)
+        return self.head(x, condition)
+
+
+class ConditionedBlock(nn.Module):
+    """Attention and a position-wise network, each on a normalised and modulated input, times a gate and added to it.
+
+    `norm`: `layer` (without parameters) or `rms`. `qk_norm`: whether queries and keys are normalised too. `feedforward`: `gelu` (by tanh; with
+    `mlp_ratio` * width hidden units) or `swiglu` (with two thirds of that). Without `shifts` the modulation only scales and gates [1].
+    """
+
+    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, norm: Norm, feedforward: Feedforward, qk_norm: bool, shifts: bool):
+        super().__init__()
+        if feedforward not in ("gelu", "swiglu"):
+            raise ValueError(f"Unknown feedforward {feedforward!r}. Choose gelu or swiglu.")
+        hidden = int(width * mlp_ratio)
+        self.norm1 = token_norm(norm, width)
+        self.attn = Attention(width=width, num_heads=num_heads, head_norm=partial(head_norm, norm) if qk_norm else None)
+        self.norm2 = token_norm(norm, width)
+        self.mlp = SwiGLU(width=width, hidden=two_thirds(hidden)) if feedforward == "swiglu" else MLP(width=width, hidden=hidden, approximate="tanh")
+        self.shifts = shifts
+        self.modulation = nn.Linear(width, (6 if shifts else 4) * width)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, T, D)
+        condition: Tensor,  # (B, D), after its activation
+        turn: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:  # (B, T, D)
+        told = self.modulation(condition).unsqueeze(1)  # (B, 1, 6D) or (B, 1, 4D)
+        if self.shifts:
+            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = told.chunk(6, dim=-1)
+        else:
+            scale_attn, gate_attn, scale_mlp, gate_mlp = told.chunk(4, dim=-1)
+            shift_attn = shift_mlp = None
+        x = x + gate_attn * self.attn(modulate(self.norm1(x), scale_attn, shift_attn), turn)
+        return x + gate_mlp * self.mlp(modulate(self.norm2(x), scale_mlp, shift_mlp))
+
+
+class ConditionedHead(nn.Module):
+    """A linear map of normalised and modulated tokens, which always shifts too."""
+
+    def __init__(self, *, width: int, out_features: int, norm: Norm):
+        super().__init__()
+        self.norm = token_norm(norm, width)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.linear = nn.Linear(width, out_features)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, T, D)
+        condition: Tensor,  # (B, D), after its activation
+    ) -> Tensor:  # (B, T, out_features)
+        shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
+        return self.linear(modulate(self.norm(x), scale, shift))
+
+
+def modulate(
+    x: Tensor,  # (B, T, D)
+    scale: Tensor,  # (B, 1, D)
+    shift: Tensor | None,  # (B, 1, D)
+) -> Tensor:  # (B, T, D)
+    """Tokens times 1 + scale, plus the shift where there is one."""
+    scaled = x * (1 + scale)
+    return scaled if shift is None else scaled + shift
+
+
+def two_thirds(hidden: int) -> int:
+    """The hidden units of a SwiGLU with about the parameters of an MLP with `hidden` [1]."""
+    return int(2 / 3 * hidden)

@@ -1,0 +1,44 @@
+"""SiT's official checkpoints: DiT's tensors, trained by flow matching with outputs for a variance that nothing reads.
+
+[0] Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, 2024, https://arxiv.org/abs/2401.08740
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ldbench.official import Converted, Entry, convert_transformer, unprefixed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ABOUT = {
+    "source": "https://github.com/willisma/SiT",
+    "licence": "MIT",
+    "citation": "Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, ECCV 2024, "
+    "arXiv:2401.08740",
+    "kind": "generator",
+}
+RELEASED = "Download SiT-XL-2-256x256.pt from the link in the repository's README."
+TRAINED = "No weights of this size are released: train them with the repository, and give the checkpoint."
+NAMES = [f"sit_{size}_{patch}" for size in ("s", "b", "l", "xl") for patch in (2, 4, 8)]
+ENTRIES = {name: Entry(**ABOUT, where=RELEASED if name == "sit_xl_2" else TRAINED) for name in NAMES}
+NOMINAL_SIZE = 32  # of the latent map of a 256 px image: what is built where no table tells another
+
+
+def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
+    """DiT's keywords, inferred from the tensors, and the state dict under our names, without the rows of the head that nothing reads.
+
+    No official file comes with `settings`; `input_size`, `num_classes` and `num_heads` of a config.json are read where no tensor tells.
+    Raises ValueError for anything missing, unknown or contradictory.
+    """
+    keywords, renamed = convert_transformer(
+        name,
+        unprefixed(state),
+        settings,
+        sequence=False,
+        nominal_size=NOMINAL_SIZE,
+        keeps_variance=False,
+    )
+    return Converted("backbone", "dit", keywords, renamed)

@@ -1,0 +1,57 @@
+"""Backbone: its labels, its outputs, and what it refuses."""
+
+import pytest
+import torch
+
+from ldbench.core.backbone import Backbone
+from ldbench.core.latent import LatentSpec
+
+
+class Echo(Backbone):
+    """Gives back what it gets."""
+
+    def forward(self, x, t, y):
+        self.check_inputs(x, t, y)
+        return x
+
+
+def echo(**changes) -> Echo:
+    return Echo(**{"latent": LatentSpec(4, 3, (2, 2)), "num_classes": 5, "has_null_class": True, "learned_variance": False, **changes})
+
+
+def test_the_null_class_comes_after_the_classes_or_is_not_there():
+    assert (echo().null_class, echo().num_labels) == (5, 6)
+    assert (echo(has_null_class=False).null_class, echo(has_null_class=False).num_labels) == (None, 5)
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+        echo(num_classes=0)
+
+
+def test_a_learned_variance_doubles_the_channels():
+    assert echo().out_channels == 3
+    assert echo(learned_variance=True).out_channels == 6
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "y", "told"),
+    [
+        ((2, 5, 3), 2, 2, r"takes latents \(B, 4, 3\), got \(2, 5, 3\)"),
+        ((2, 4, 2), 2, 2, r"got \(2, 4, 2\)"),
+        ((4, 3), 4, 4, r"got \(4, 3\)"),
+        ((2, 4, 3), 1, 2, r"2 latents need as many times and labels, \(2,\) each, got \(1,\) and \(2,\)"),
+        ((2, 4, 3), 2, 3, r"got \(2,\) and \(3,\)"),
+    ],
+)
+def test_other_shapes_are_refused_with_both(x, t, y, told):
+    with pytest.raises(ValueError, match=told):
+        echo()(torch.zeros(x), torch.zeros(t), torch.zeros(y, dtype=torch.long))
+
+
+def test_labels_without_a_row_are_refused():
+    x, t = torch.zeros(2, 4, 3), torch.zeros(2)
+    assert torch.equal(echo()(x, t, torch.tensor([0, 5])), x)
+    with pytest.raises(ValueError, match="no label 6: the 5 classes are 0 to 4, and the null class is 5"):
+        echo()(x, t, torch.tensor([0, 6]))
+    with pytest.raises(ValueError, match="no label 5: the 5 classes are 0 to 4, and it has no null class"):
+        echo(has_null_class=False)(x, t, torch.tensor([5, 0]))
+    with pytest.raises(ValueError, match="no label -1"):
+        echo().check_labels(torch.tensor([-1]))
