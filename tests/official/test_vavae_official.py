@@ -65,6 +65,22 @@ def test_sizes_are_read_off_the_tensors_and_other_parts_of_a_checkpoint_are_left
     assert ldbench.load_official("vavae_f16d32", official(rows=4)).encode(images).logvar is None
 
 
+def test_a_whole_training_checkpoint_is_opened_at_its_autoencoder(images, tmp_path):
+    state = official()
+    beside = {"loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4), "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1, 4, 1, 1)}
+    beside |= {"foundation_model.model.blocks.0.attn.qkv.weight": torch.zeros(6, 2), "linear_proj.weight": torch.zeros(8, 4, 1, 1)}
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
+    around = {"epoch": 99, "global_step": 1000, "pytorch-lightning_version": "2.4.0", "optimizer_states": [optimizer], "lr_schedulers": []}
+    around |= {"callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": None, "best_model_path": "", "kth_value": torch.zeros(())}}}
+    torch.save({**around, "state_dict": state | beside}, tmp_path / "last.ckpt")
+    whole, plain = (ldbench.load_official("vavae_f16d16", source) for source in (tmp_path / "last.ckpt", state))
+    assert torch.equal(whole.encode(images).mean, plain.encode(images).mean)
+
+
+def test_the_scale_of_stable_diffusions_latents_is_told():
+    assert ldbench.list_official()["sd_vae_f8d4"].latent_scale == 0.18215
+
+
 def test_what_is_missing_or_unknown_is_named():
     state = official()
     for broken, told in (
