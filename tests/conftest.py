@@ -1,6 +1,7 @@
 """What many tests share: a tokenizer so small that all its stages train in a second."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,28 @@ SMALL = [
     "data.subset=0.1",
     "protocol=default",  # the one of the digits trains its extractor first
 ]
+
+
+@dataclass
+class Formula:
+    """A backbone that is a formula of (x (B, N, C), t (B, 1, 1), y (B, 1, 1)); it remembers the times that it was told."""
+
+    formula: Callable
+    null_class: int | None = None
+    learned_variance: bool = False
+
+    def __post_init__(self) -> None:
+        self.times = []
+
+    def __call__(self, x, t, y):
+        self.times.append(t)
+        return self.formula(x, t[:, None, None], y[:, None, None])
+
+
+@pytest.fixture
+def backbone_of() -> Callable[..., Formula]:
+    """Makes a backbone of a formula."""
+    return Formula
 
 
 @pytest.fixture
