@@ -31,7 +31,7 @@ def chain_of(interpolant) -> Chain:
 
 def diffusion(**changes) -> Diffusion:
     words = {"prediction": "noise", "variance": "learned_range", "loss": "mse"}
-    return Diffusion(**{"interpolant": LINEAR, "times": Counted(num_times=1000), **words, **changes})
+    return Diffusion(**{"interpolant": LINEAR, "times": Counted(interpolant=LINEAR), **words, **changes})
 
 
 @pytest.fixture

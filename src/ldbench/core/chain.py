@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ldbench.core.interpolant import spread
 
+DECIMALS = 3  # of an index: a time may come in single precision
+
 
 def time_of(index: int, num_times: int) -> float:
     """The house's time (0 noise, 1 data) of an index (0 almost clean, num_times - 1 noise): 1 - (index + 1) / num_times."""
@@ -28,7 +30,7 @@ def place_of(
     num_times: int,
 ) -> Tensor:  # (B,) float64
     """The index of a time, with fractions between two of them, not below 0: what a network that counts is told."""
-    return (num_times * (1 - t.detach().to("cpu", torch.float64)) - 1).round(decimals=6).clamp(min=0)
+    return (num_times * (1 - t.detach().to("cpu", torch.float64)) - 1).round(decimals=DECIMALS).clamp(min=0)
 
 
 def index_of(
@@ -36,7 +38,7 @@ def index_of(
     num_times: int,
 ) -> Tensor:  # (B,) int64
     """The index whose share of time holds t: [1 - (i + 1) / n, 1 - i / n). A uniform time gives every index alike."""
-    return (place_of(t, num_times) - 1e-6).ceil().long().clamp(0, num_times - 1)
+    return place_of(t, num_times).ceil().long().clamp(0, num_times - 1)
 
 
 class Chain:

@@ -83,14 +83,20 @@ class NormalLogSNR:
 
 
 class Counted:
-    """Every one of `num_times` counted times alike: t = 1 - (i + 1) / num_times for i = 0 ... num_times - 1. Raises ValueError without any."""
+    """Every counted time of an interpolant alike: t = 1 - (i + 1) / num_times for i = 0 ... num_times - 1.
+
+    Raises ValueError for an interpolant whose time is continuous.
+    """
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, num_times: int):
-        if num_times < 1:
-            raise ValueError(f"A law of counted times needs at least one, got {num_times}.")
-        self.num_times = num_times
+    def __init__(self, *, interpolant: Interpolant):
+        if interpolant.num_times is None:
+            raise ValueError(
+                f"times=counted needs counted times, but {type(interpolant).__name__} is continuous. "
+                "Choose times=uniform or logit_normal, or interpolant=discrete_linear or discrete_cosine."
+            )
+        self.num_times = interpolant.num_times
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
