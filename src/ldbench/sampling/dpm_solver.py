@@ -17,20 +17,53 @@ from ldbench.core.protocols import Increments
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, last_of, time_grid
 
 
+def even_in_time(field: Field, num_steps: int, shift: float, margin: float) -> list[float]:
+    """Times with even steps, up to the data."""
+    first, _ = field.interval(margin)
+    return time_grid(first, 1.0, num_steps=num_steps, shift=shift).tolist()
+
+
+def even_in_log_snr(field: Field, num_steps: int, shift: float, margin: float) -> list[float]:
+    """Times with even steps of log(alpha / sigma) between the margins, and a step to each end where this is not reached."""
+    first, last = field.interval(margin)
+    low, high = max(first, margin), min(last, 1 - margin)
+    before = [first] if first < low else []
+    ends = field.interpolant.at(torch.tensor([low, high], dtype=torch.float64)).log_snr.tolist()
+    even = time_grid(*ends, num_steps=num_steps - len(before) - 1, shift=shift)
+    return [*before, low, *field.interpolant.time_at(even[1:-1]).tolist(), high, 1.0]
+
+
+SPACINGS = {"time": even_in_time, "log_snr": even_in_log_snr}
+
+
 class DPMSolver:
     """`num_steps` steps of second order in log(alpha / sigma) on any interpolant, one network call each.
 
-    The first step is of first order, and so is the last, which ends in the data itself. Where a field is not finite at t = 1, the grid ends
-    `margin` before it and one more step goes there. `shift` moves the times. `dtype` is that of the state; the network sees float32.
+    The first step is of first order, and so is the last, which ends in the expected data: nothing is asked at t = 1, and `margin` is kept from
+    other times where the field is not finite. `spacing`: steps even in `time`, or in `log_snr` [0], which then ends the others at 1 - margin.
+    `shift` moves them, see `time_grid`. `dtype` is that of the state; the network sees float32.
     Raises ValueError for unknown words and for numbers out of range.
     """
 
     revision: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False
 
-    def __init__(self, *, num_steps: int, shift: float, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        spacing: Literal["time", "log_snr"],
+        shift: float,
+        margin: float,
+        dtype: Literal["float32", "float64"],
+    ):
         check_grid(num_steps, shift)
         check_state(dtype, margin)
+        if spacing not in SPACINGS:
+            raise ValueError(f"Unknown spacing {spacing!r} of DPM-Solver. Choose {' or '.join(SPACINGS)}.")
+        if spacing == "log_snr" and num_steps < 3:
+            raise ValueError(f"Even steps of log(alpha / sigma) need a step to each end: at least 3 in all, got {num_steps}.")
+        self.spacing = SPACINGS[spacing]
         self.num_steps = num_steps
         self.shift = shift
         self.margin = margin
@@ -54,9 +87,7 @@ class DPMSolver:
     @torch.no_grad()
     def states(self, field: Field, noise: Tensor, y: Tensor) -> Iterator[Tensor]:
         """The noise, and the state after each step."""
-        first, last = field.interval(self.margin)
-        times = time_grid(first, last, num_steps=self.num_steps, shift=self.shift).tolist()
-        times = times if last == 1 else [*times, 1.0]
+        times = self.spacing(field, self.num_steps, self.shift, self.margin)
         before: tuple[Tensor, float] | None = None  # the data that the last step expected, and its length
         x = noise.to(self.dtype)
         yield x

@@ -160,5 +160,6 @@ class Dopri5:
         def velocity(time: Tensor, x: Tensor) -> Tensor:
             return field(x, at(float(time), x), y).velocity
 
-        x = noise.to(self.dtype)
-        return odeint(velocity, x, times.to(x.device), rtol=self.rtol, atol=self.atol, method="dopri5")
+        x, times = noise.to(self.dtype), times.to(noise.device)
+        options = {"step_t": times[-1:]}  # a step ends there: beyond it there may be no velocity
+        return odeint(velocity, x, times, rtol=self.rtol, atol=self.atol, method="dopri5", options=options)
