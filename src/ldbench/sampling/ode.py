@@ -95,7 +95,8 @@ class FixedGrid:
 class Dopri5:
     """Steps as long as the error estimate of Dormand and Prince [1] stays within atol + rtol * |x|, by torchdiffeq.
 
-    The error is the root mean square over the whole batch, as in SiT and LightningDiT: samples depend a little on their batch.
+    The error is the root mean square over the whole batch, as in SiT and LightningDiT: samples depend a little on their batch. The last step
+    ends at the end (theirs goes on and is read before its own end, which asks the network beyond the data).
     `margin`, `last_step` and `dtype` as in `FixedGrid`. Raises ValueError for tolerances not above zero.
     """
 
