@@ -93,6 +93,12 @@ def test_each_step_is_one_call(gaussian):
         assert (field.calls, field.items) == (steps, 8 * steps)
 
 
+def test_a_respacing_may_be_a_number(gaussian):
+    """As `sampler.respacing=50` on a command line is."""
+    field = gaussian.field(INTERPOLANTS["discrete"], "noise")
+    assert torch.equal(ddim(respacing=50)(field, torch.ones(8, 3, 2), Y), ddim(respacing="50")(field, torch.ones(8, 3, 2), Y))
+
+
 def test_only_noisy_steps_need_noise(gaussian):
     field = gaussian.field(INTERPOLANTS["discrete"], "noise")
     assert (ancestral().stochastic, ddim().stochastic, ddim(eta=0.1).stochastic) == (True, False, True)

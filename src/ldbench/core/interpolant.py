@@ -62,7 +62,7 @@ def spread(
     like: Tensor,  # (B, ...)
 ) -> Tensor:  # (B, 1, ...), on the device and in the precision of `like`
     """One number for each image, ready to be multiplied with what each image holds."""
-    return values.to(like.dtype).to(like.device).reshape(-1, *(1,) * (like.ndim - 1))
+    return values.to(like.dtype).to(like.device, non_blocking=True).reshape(-1, *(1,) * (like.ndim - 1))
 
 
 class Interpolant(ABC):

@@ -115,7 +115,7 @@ class Diffusion:
         y: Tensor,  # (B,)
     ) -> Prediction:  # in the precision of x
         """What the network says of x; it sees float32, and its time is the index: whole numbers at the counted times."""
-        told = backbone(x.float(), place_of(t, self.num_times).float().to(x.device), y).to(x.dtype)
+        told = backbone(x.float(), place_of(t, self.num_times).float().to(x.device, non_blocking=True), y).to(x.dtype)
         value, spare = told.chunk(2, dim=-1) if backbone.learned_variance else (told, told)
         return Prediction(value, self.prediction, x, t, self.interpolant, variance_share=self.share(spare, t))
 

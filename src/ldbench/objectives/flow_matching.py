@@ -114,7 +114,7 @@ class FlowMatching:
         x, velocity = self.interpolant.between(noise, z, t)
         predicted = self.predicted(backbone, x, t, y)  # (B, N, C)
         target = velocity if self.prediction == "velocity" else self.interpolant.written(self.prediction, noise, z, t)
-        weight = self.weight(self.interpolant.at(t)).to(torch.float32).to(z.device)  # (B,)
+        weight = self.weight(self.interpolant.at(t)).to(torch.float32).to(z.device, non_blocking=True)  # (B,)
         terms = {self.prediction: weight * (predicted - target).square().mean(dim=(1, 2))}
         if self.cosine_weight:
             angle = 1 - F.cosine_similarity(predicted, velocity, dim=-1)  # (B, N)
@@ -137,7 +137,7 @@ class FlowMatching:
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) in the precision of x
         """What the network says of x, in the house's time; the network itself sees float32."""
-        told = backbone(x.float(), self.network_time.of(t).float().to(x.device), y)
+        told = backbone(x.float(), self.network_time.of(t).float().to(x.device, non_blocking=True), y)
         if backbone.learned_variance:
             told = told.chunk(2, dim=-1)[0]
         told = told.to(x.dtype)

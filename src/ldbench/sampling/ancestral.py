@@ -51,10 +51,10 @@ class Ancestral:
     revision: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, *, respacing: str, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(self, *, respacing: str | int, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
         check_state(dtype, margin)
         check_clip(clip)
-        self.respacing = respacing
+        self.respacing = str(respacing)  # a command line makes 250 a number
         self.clip = clip
         self.margin = margin
         self.dtype = DTYPES[dtype]
@@ -109,12 +109,12 @@ class DDIM:
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, respacing: str, eta: float, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(self, *, respacing: str | int, eta: float, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
         check_state(dtype, margin)
         check_clip(clip)
         if not 0 <= eta <= 1:
             raise ValueError(f"eta of DDIM must lie in [0, 1], got {eta}.")
-        self.respacing = respacing
+        self.respacing = str(respacing)  # a command line makes 250 a number
         self.eta = eta
         self.clip = clip
         self.margin = margin
