@@ -1,6 +1,7 @@
 """What many tests share: a tokenizer so small that all its stages train in a second."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
+from ldbench.core.field import Field, Prediction
+from ldbench.core.interpolant import Interpolant, Kind, spread
 
 SMALL = [
     "tokenizer.model.width=16",
@@ -28,6 +31,67 @@ SMALL = [
     "data.subset=0.1",
     "protocol=default",  # the one of the digits trains its extractor first
 ]
+
+
+@dataclass
+class Formula:
+    """A backbone that is a formula of (x (B, N, C), t (B, 1, 1), y (B, 1, 1)); it remembers the times that it was told."""
+
+    formula: Callable
+    null_class: int | None = None
+    learned_variance: bool = False
+
+    def __post_init__(self) -> None:
+        self.times = []
+
+    def __call__(self, x, t, y):
+        self.times.append(t)
+        return self.formula(x, t[:, None, None], y[:, None, None])
+
+
+@pytest.fixture
+def backbone_of() -> Callable[..., Formula]:
+    """Makes a backbone of a formula."""
+    return Formula
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Data whose tokens are normal, all that a network could know of them in closed form, and where their flow ends."""
+
+    mean: float = 0.7
+    std: float = 0.5
+
+    def told(self, interpolant: Interpolant, kind: Kind, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The best prediction of a kind: the expectation given x."""
+        c = interpolant.at(t)
+        variance = c.alpha.square() * self.std**2 + c.sigma.square()
+        residual = x - spread(c.alpha * self.mean, x)
+        data = self.mean + spread(c.alpha * self.std**2 / variance, x) * residual
+        noise = spread(c.sigma / variance, x) * residual
+        if kind == "score":
+            return -spread(1 / variance, x) * residual
+        return interpolant.written(kind, noise, data, t)
+
+    def field(self, interpolant: Interpolant, kind: Kind, null_class: int | None = None) -> Field:
+        """The perfect field in words of a kind, in the precision of x."""
+
+        def predict(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> Prediction:
+            return Prediction(self.told(interpolant, kind, x, t), kind, x, t, interpolant)
+
+        return Field(predict, interpolant=interpolant, prediction=kind, null_class=null_class)
+
+    def flow(self, interpolant: Interpolant, noise: torch.Tensor) -> torch.Tensor:
+        """Where the probability-flow ODE takes noise."""
+        c = interpolant.at(torch.zeros(1))
+        start = (c.alpha.square() * self.std**2 + c.sigma.square()).sqrt()
+        return self.mean + self.std * (noise - float(c.alpha) * self.mean) / float(start)
+
+
+@pytest.fixture
+def gaussian() -> Gaussian:
+    """Normal data with a known field."""
+    return Gaussian()
 
 
 @pytest.fixture

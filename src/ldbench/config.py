@@ -25,6 +25,7 @@ TYPES = {
 }
 COMPONENT_GROUPS = (
     *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),
+    *("interpolant", "times", "objective", "sampler", "guidance"),
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
 )
 

@@ -62,10 +62,13 @@ class Case:
         return {key: filled[key] for key in shapes}
 
     def input(self, name: str) -> Tensor:
-        """An input: the value it is, its stored copy, with which the recipe must agree (tanh differs in its last bit between machines), or drawn."""
+        """An input: its stored copy, with which the recipe must agree (tanh differs in its last bit between machines), or drawn from its seed.
+
+        Inputs of the kind `value` have no recipe.
+        """
         described = self.facts["inputs"][name]
         if described["kind"] == "value":
-            return torch.tensor(described["value"])
+            return torch.from_numpy(self.arrays[f"in.{name}"]) if described["stored"] else torch.tensor(described["value"])
         value = draw(described["kind"], described["seed"], tuple(described["shape"]))
         if described["stored"]:
             stored = self.arrays[f"in.{name}"]

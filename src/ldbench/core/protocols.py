@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
+from ldbench.core.field import Field
+from ldbench.core.interpolant import Interpolant, Kind
 from ldbench.core.tokenizer import Reconstruction
 
 
@@ -113,6 +116,95 @@ class Teacher(Protocol):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         grid: tuple[int, int],
     ) -> Tensor:  # (B, P, channels), row-major over `grid`, without gradients
+        ...
+
+
+class TimeLaw(Protocol):
+    """A law of the times at which an objective trains."""
+
+    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:
+        """(B,) float64 of the CPU in [0, 1], 0 noise, for an optimizer step (from 0); from `rng`, or torch's global stream."""
+        ...
+
+
+class Network(Protocol):
+    """What objectives ask of a backbone: (x, t, y) -> (B, N, C), or (B, N, 2 C) where it learns a variance too."""
+
+    null_class: int | None  # the label that stands for none; None: it does not learn without labels
+    learned_variance: bool
+
+    def __call__(
+        self,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,) float32 in the network's own time
+        y: Tensor,  # (B,)
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a backbone learns, and how its outputs are read."""
+
+    revision: ClassVar[int]  # raised when its numbers change
+    interpolant: Interpolant
+    prediction: Kind
+    learned_variance: bool  # a fact that the backbone is built from: whether it has 2 C outputs
+
+    def loss(
+        self,
+        backbone: Network,
+        z: Tensor,  # (B, N, C) normalised latents
+        y: Tensor,  # (B,) labels, the null class where dropped
+        *,
+        step: int,  # the optimizer step, from 0
+        t: Tensor | None = None,  # (B,) in the house's time; drawn if None
+        noise: Tensor | None = None,  # (B, N, C); drawn if None
+    ) -> dict[str, Tensor]:  # named terms, (B,) float32 each; the loss is the mean of their sum
+        ...
+
+    def field(self, backbone: Network) -> Field: ...
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """From a field to one that keeps closer to the labels."""
+
+    revision: ClassVar[int]
+
+    def __call__(self, field: Field) -> Field: ...
+
+
+class Increments(Protocol):
+    """Normal noise for the steps of some images: the same for an image in any batch, process or order."""
+
+    def normal(
+        self,
+        step: int,
+        shape: torch.Size,  # (B, ...)
+    ) -> Tensor:  # `shape`, float32 of the CPU
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """From noise to latents along a field."""
+
+    revision: ClassVar[int]
+    stochastic: bool  # whether it draws noise on its way
+
+    def check(self, interpolant: Interpolant) -> None:
+        """Raises ValueError for an interpolant on which it cannot work."""
+        ...
+
+    def __call__(
+        self,
+        field: Field,
+        noise: Tensor,  # (B, N, C)
+        y: Tensor,  # (B,)
+        *,
+        stream: Increments | None = None,
+        increments: Tensor | None = None,  # (steps, B, N, C) standard normal, in place of a stream
+    ) -> Tensor:  # (B, N, C) float32
         ...
 
 

@@ -1,0 +1,162 @@
+"""Interpolant: how data and noise mix on the way between them, and what each prediction of a network says of the others.
+
+[0] Albergo, Boffi and Vanden-Eijnden, Stochastic Interpolants, 2023, https://arxiv.org/abs/2303.08797
+[1] Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, 2024, https://arxiv.org/abs/2401.08740
+[2] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512 (the angular velocity, which they call v)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["velocity", "score", "noise", "data", "angular"]
+KINDS = ("velocity", "score", "noise", "data", "angular")
+HALVINGS = 80  # of the interval in which a time is sought
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """x = alpha * data + sigma * noise at some times, with the derivatives by time; each float64 of the times' shape."""
+
+    alpha: Tensor
+    sigma: Tensor
+    alpha_dot: Tensor
+    sigma_dot: Tensor
+
+    @property
+    def log_snr(self) -> Tensor:
+        """log(alpha / sigma), half the logarithm of the signal-to-noise ratio."""
+        return self.alpha.log() - self.sigma.log()
+
+    @property
+    def diffusion(self) -> Tensor:
+        """Half the squared diffusion of the forward process with these marginals: alpha' / alpha * sigma^2 - sigma * sigma'."""
+        return self.alpha_dot / self.alpha * self.sigma.square() - self.sigma * self.sigma_dot
+
+
+WRITTEN: dict[str, Callable[[Coefficients], tuple[Tensor, Tensor]]] = {  # a prediction is p * data + q * noise
+    "velocity": lambda c: (c.alpha_dot, c.sigma_dot),
+    "score": lambda c: (torch.zeros_like(c.alpha), -1 / c.sigma),
+    "noise": lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.alpha)),
+    "data": lambda c: (torch.ones_like(c.alpha), torch.zeros_like(c.alpha)),
+    "angular": lambda c: (-c.sigma, c.alpha),
+}
+
+
+def exchange(c: Coefficients, source: Kind, target: Kind) -> tuple[Tensor, Tensor]:
+    """(u, w), so that the target is u * x + w * source, whatever data and noise are; not finite where the source tells nothing of the target.
+
+    Both are linear in data and noise, and so is x: two of the three give the third.
+    """
+    (p, q), (p_target, q_target) = WRITTEN[source](c), WRITTEN[target](c)
+    determinant = c.alpha * q - c.sigma * p
+    return (p_target * q - q_target * p) / determinant, (q_target * c.alpha - p_target * c.sigma) / determinant
+
+
+def spread(
+    values: Tensor,  # (B,)
+    like: Tensor,  # (B, ...)
+) -> Tensor:  # (B, 1, ...), on the device and in the precision of `like`
+    """One number for each image, ready to be multiplied with what each image holds."""
+    return values.to(like.dtype).to(like.device, non_blocking=True).reshape(-1, *(1,) * (like.ndim - 1))
+
+
+class Interpolant(ABC):
+    """x_t = alpha(t) * data + sigma(t) * noise; t = 0 is noise, t = 1 is data (eq. 1 of [1], whose time runs the other way).
+
+    Times are (B,) float64 numbers of the CPU: what is computed of them is exact, the same on every device, and never waits for one.
+    """
+
+    revision: ClassVar[int] = 1
+    variance_preserving: ClassVar[bool]  # alpha^2 + sigma^2 = 1
+    num_times: int | None = None  # times that are counted, noise last (DDPM); None: time is continuous
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """The share of the data."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """The share of the noise."""
+
+    @abstractmethod
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        """The derivative of `alpha` by time."""
+
+    @abstractmethod
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        """The derivative of `sigma` by time."""
+
+    @abstractmethod
+    def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
+        """The first and the last time at which a network can predict this and its velocity is finite; `margin` is kept from where it is not."""
+
+    def at(
+        self,
+        t: Tensor,  # (B,) on any device, in any precision
+    ) -> Coefficients:
+        """All coefficients at these times."""
+        t = t.detach().to("cpu", torch.float64)
+        return Coefficients(self.alpha(t), self.sigma(t), self.alpha_dot(t), self.sigma_dot(t))
+
+    def mix(
+        self,
+        noise: Tensor,  # (B, N, C)
+        data: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+    ) -> Tensor:  # (B, N, C)
+        """x_t."""
+        c = self.at(t)
+        return spread(c.alpha, data) * data + spread(c.sigma, data) * noise
+
+    def between(
+        self,
+        noise: Tensor,  # (B, N, C)
+        data: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+    ) -> tuple[Tensor, Tensor]:  # (B, N, C) both
+        """x_t, and the velocity with which it moves towards the data as time goes on."""
+        return self.mix(noise, data, t), self.written("velocity", noise, data, t)
+
+    def written(
+        self,
+        kind: Kind,
+        noise: Tensor,  # (B, N, C)
+        data: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+    ) -> Tensor:  # (B, N, C)
+        """What a perfect prediction of this kind is for one pair of data and noise."""
+        p, q = WRITTEN[kind](self.at(t))
+        return spread(p, data) * data + spread(q, data) * noise
+
+    def convert(
+        self,
+        value: Tensor,  # (B, N, C)
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        *,
+        source: Kind,
+        target: Kind,
+    ) -> Tensor:  # (B, N, C)
+        """A prediction at (x, t) as one of another kind."""
+        if source == target:
+            return value
+        of_x, of_value = exchange(self.at(t), source, target)
+        return spread(of_x, x) * x + spread(of_value, x) * value
+
+    def time_at(
+        self,
+        log_snr: Tensor,  # (B,) log(alpha / sigma)
+    ) -> Tensor:  # (B,) float64
+        """The time with this signal-to-noise ratio, which rises from noise to data; found by halving."""
+        wanted = log_snr.detach().to("cpu", torch.float64)
+        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = self.at(middle).log_snr < wanted
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2

@@ -1,0 +1,65 @@
+"""Normaliser: latents at the scale that a generator learns, and back.
+
+[0] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752 (section G: 0.18215)
+[1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (mean and standard deviation of each channel)
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Normaliser(nn.Module):
+    """(z - mean) / std for each channel; it changes nothing until statistics are given or loaded. Its numbers are part of the state dict."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    @classmethod
+    def from_stats(
+        cls,
+        mean: Tensor | float,  # (C,), [1, C, 1, 1] as in LightningDiT's latents_stats.pt, or one number
+        std: Tensor | float,
+        *,
+        channels: int,
+        multiplier: float = 1.0,  # of the normalised latents
+    ) -> "Normaliser":
+        """The normaliser of measured statistics. Raises ValueError for those of other channels, or a deviation that is not above zero."""
+        normaliser = cls(channels)
+        normaliser.mean.copy_(as_channels("mean", mean, channels))
+        normaliser.std.copy_(as_channels("std", std, channels) / multiplier)
+        if not (torch.isfinite(normaliser.mean) & torch.isfinite(normaliser.std) & (normaliser.std > 0)).all():
+            raise ValueError(f"Latents are divided by std, which must be finite and above zero: got {std} with the multiplier {multiplier}.")
+        return normaliser
+
+    @classmethod
+    def from_scale(cls, scale: float, *, channels: int) -> "Normaliser":
+        """The normaliser that multiplies by one number, such as 0.18215 [0]. Raises ValueError unless it is above zero."""
+        if not scale > 0:
+            raise ValueError(f"A scale of latents must be above zero, got {scale}.")
+        return cls.from_stats(0.0, 1.0, channels=channels, multiplier=scale)
+
+    def normalise(
+        self,
+        z: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, N, C)
+        """A tokenizer's latents as a generator learns them."""
+        return (z - self.mean) / self.std
+
+    def restore(
+        self,
+        z: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, N, C)
+        """A generator's latents as the tokenizer decodes them."""
+        return z * self.std + self.mean
+
+
+def as_channels(name: str, value: Tensor | float, channels: int) -> Tensor:
+    """One number for each channel. Raises ValueError for another count."""
+    flat = torch.as_tensor(value, dtype=torch.float64).flatten()
+    if flat.numel() not in (1, channels):
+        raise ValueError(f"The {name} is of {flat.numel()} channels, but these latents have {channels}. Use the statistics of this tokenizer.")
+    return flat.expand(channels)

@@ -1,0 +1,166 @@
+"""Diffusion in counted steps (DDPM): regress the noise, and the variance of a step back by the variational bound.
+
+[0] Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models, 2020, https://arxiv.org/abs/2006.11239
+[1] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672 (learned variance: eq. 15, 16)
+[2] Peebles and Xie, Scalable Diffusion Models with Transformers (DiT), 2023, https://arxiv.org/abs/2212.09748
+[3] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512 (prediction of the angular velocity, their v)
+"""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ldbench.core.chain import Chain, index_of, place_of, times_of
+from ldbench.core.field import Field, Prediction
+from ldbench.core.interpolant import Interpolant, Kind, spread
+from ldbench.core.protocols import Network, TimeLaw
+
+PREDICTIONS = ("noise", "data", "angular")
+VARIANCES = ("fixed_small", "fixed_large", "learned_range")
+LOSSES = ("mse", "rescaled_mse", "kl", "rescaled_kl")
+HALF_BIN = 1 / 255  # of 256 levels in [-1, 1]
+LEAST = 1e-12  # probability that a logarithm is taken of
+
+
+class Diffusion:
+    """The squared error of a prediction at a counted time, and with a learned variance the variational bound, whose mean it holds fixed.
+
+    `prediction`: noise (epsilon), data (x0) or angular (v).
+    `variance` of a step back: the posterior's (fixed_small), beta (fixed_large), or between the two by the network's other C outputs.
+    `loss`: `mse` as in DiT; `rescaled_mse` with the bound times num_times / 1000; `kl` the bound alone, in bits for each dimension and step;
+    `rescaled_kl` times num_times, an estimate of the whole bound.
+    Times of any law are taken to the counted time whose share of [0, 1] holds them.
+    A network with a learned variance is read without it where the variance is fixed.
+    Raises ValueError for unknown words, and for what does not go together.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        interpolant: Interpolant,
+        times: TimeLaw,
+        prediction: Kind,
+        variance: Literal["fixed_small", "fixed_large", "learned_range"],
+        loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"],
+    ):
+        for name, given, known in (("prediction", prediction, PREDICTIONS), ("variance", variance, VARIANCES), ("loss", loss, LOSSES)):
+            if given not in known:
+                raise ValueError(f"Unknown {name} {given!r} of diffusion. Choose one of {', '.join(known)}.")
+        if interpolant.num_times is None:
+            raise ValueError(
+                f"Diffusion counts its times, but {type(interpolant).__name__} is continuous. "
+                "Choose interpolant=discrete_linear or discrete_cosine, or objective=flow_matching."
+            )
+        self.interpolant = interpolant
+        self.num_times = interpolant.num_times
+        self.times = times
+        self.prediction = prediction
+        self.variance = variance
+        self.kind_of_loss = loss
+        self.chain = Chain(interpolant.alpha(times_of(torch.arange(self.num_times), self.num_times)).square())
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the backbone has 2 C outputs."""
+        return self.variance == "learned_range"
+
+    def loss(
+        self,
+        backbone: Network,
+        z: Tensor,  # (B, N, C)
+        y: Tensor,  # (B,)
+        *,
+        step: int,
+        t: Tensor | None = None,  # (B,)
+        noise: Tensor | None = None,  # (B, N, C)
+    ) -> dict[str, Tensor]:  # (B,) float32 each
+        """The terms by name: the prediction's, and `bound`. What is not handed in is drawn from torch's global stream."""
+        z = z.float()
+        index = index_of(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
+        t = times_of(index, self.num_times)
+        noise = torch.randn_like(z) if noise is None else noise.float()
+        x = self.interpolant.mix(noise, z, t)
+        predicted = self.predicted(backbone, x, t, y)
+        if self.kind_of_loss in ("kl", "rescaled_kl"):
+            steps = self.num_times if self.kind_of_loss == "rescaled_kl" else 1
+            return {"bound": steps * self.bound(predicted, z, index)}
+        target = self.interpolant.written(self.prediction, noise, z, t)
+        terms = {self.prediction: (predicted.value - target).square().mean(dim=(1, 2))}
+        if self.learned_variance:
+            scale = self.num_times / 1000 if self.kind_of_loss == "rescaled_mse" else 1.0
+            terms["bound"] = scale * self.bound(predicted.with_value(predicted.value.detach()), z, index)
+        return terms
+
+    def field(self, backbone: Network) -> Field:
+        """The backbone as a field. Raises ValueError for a backbone without the variance that is asked of it."""
+        if self.learned_variance and not backbone.learned_variance:
+            raise ValueError(
+                "variance=learned_range needs a backbone with 2 C outputs, and this one has C. Choose variance=fixed_small or fixed_large."
+            )
+
+        def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
+            return self.predicted(backbone, x, t, y)
+
+        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class)
+
+    def predicted(
+        self,
+        backbone: Network,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        y: Tensor,  # (B,)
+    ) -> Prediction:  # in the precision of x
+        """What the network says of x; it sees float32, and its time is the index: whole numbers at the counted times."""
+        told = backbone(x.float(), place_of(t, self.num_times).float().to(x.device, non_blocking=True), y).to(x.dtype)
+        value, spare = told.chunk(2, dim=-1) if backbone.learned_variance else (told, told)
+        return Prediction(value, self.prediction, x, t, self.interpolant, variance_share=self.share(spare, t))
+
+    def share(
+        self,
+        spare: Tensor,  # (B, N, C) the outputs that are not the prediction
+        t: Tensor,  # (B,)
+    ) -> Tensor:  # (B, N, C) or (B, 1, 1)
+        """Where the variance lies between the posterior's (0) and beta (1)."""
+        if self.variance == "learned_range":
+            return (spare + 1) / 2
+        if self.variance == "fixed_small":
+            return spread(torch.zeros(len(t), dtype=torch.float64), spare)
+        return spread((index_of(t, self.num_times) > 0).double(), spare)  # the posterior's at the last step, as in [1]'s code
+
+    def bound(
+        self,
+        predicted: Prediction,
+        z: Tensor,  # (B, N, C)
+        index: Tensor,  # (B,)
+    ) -> Tensor:  # (B,)
+        """One step's part of the variational bound: eq. 5 of [0], in bits for each dimension."""
+        assert predicted.variance_share is not None, "diffusion always knows its variance"
+        mean = self.chain.back(predicted.x, predicted.data, index)
+        logvar = self.chain.logvar(index, predicted.variance_share)
+        true_mean = self.chain.back(predicted.x, z, index)
+        true_logvar = spread(self.chain.posterior_logvar[index], z)
+        divergence = 0.5 * (logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp())
+        nats = torch.where(spread((index == 0).double(), z) > 0, discretised_nll(z, mean, 0.5 * logvar), divergence)
+        return nats.mean(dim=(1, 2)) / math.log(2)
+
+
+def discretised_nll(
+    z: Tensor,  # (B, N, C)
+    mean: Tensor,  # (B, N, C)
+    logstd: Tensor,  # (B, N, C), or anything that broadcasts to it
+) -> Tensor:  # (B, N, C) nats
+    """The negative log probability of the bin of 256 in [-1, 1] that z lies in, the outermost reaching to infinity: eq. 13 of [0]."""
+    above = normal_cdf((z - mean + HALF_BIN) * (-logstd).exp())
+    below = normal_cdf((z - mean - HALF_BIN) * (-logstd).exp())
+    inside = (above - below).clamp(min=LEAST).log()
+    log_p = torch.where(z < -0.999, above.clamp(min=LEAST).log(), torch.where(z > 0.999, (1 - below).clamp(min=LEAST).log(), inside))
+    return -log_p
+
+
+def normal_cdf(x: Tensor) -> Tensor:
+    """The distribution function of the standard normal, approximated by a tanh as in [1]'s code (error below 4e-4)."""
+    return 0.5 * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())

@@ -1,0 +1,54 @@
+"""The times at which a sampler with fixed steps stands.
+
+[0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (shift 0.3 with 249 steps)
+[1] Esser et al., Scaling Rectified Flow Transformers (SD3), 2024, https://arxiv.org/abs/2403.03206 (eq. 23)
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def time_grid(start: float, end: float, *, num_steps: int, shift: float) -> Tensor:  # (num_steps + 1,) float64
+    """num_steps + 1 times from start to end, moved by u -> shift * u / (1 + (shift - 1) * u): below 1 towards the start, 1 for even steps."""
+    even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
+    return start + (end - start) * (shift * even / (1 + (shift - 1) * even))
+
+
+def check_grid(num_steps: int, shift: float) -> None:
+    """Raises ValueError for a grid without steps, or for a shift that is not above zero."""
+    if num_steps < 1:
+        raise ValueError(f"A sampler needs at least one step, got num_steps={num_steps}.")
+    if not shift > 0:
+        raise ValueError(f"shift must be above zero, got {shift}. 1 makes even steps (LightningDiT's yaml writes 0 for these).")
+
+
+def check_state(dtype: str, margin: float) -> None:
+    """Raises ValueError for a precision of the state that there is not, and for a margin outside (0, 0.5)."""
+    if dtype not in DTYPES:
+        raise ValueError(f"Unknown dtype {dtype!r} of a sampler's state. Choose {' or '.join(DTYPES)}.")
+    if not 0 < margin < 0.5:
+        raise ValueError(f"margin must lie in (0, 0.5), got {margin}. The usual one is 1e-3.")
+
+
+def check_last_step(last_step: str, known: Collection[str]) -> None:
+    """Raises ValueError for a way of making the last step that there is not."""
+    if last_step not in known:
+        raise ValueError(f"Unknown last_step {last_step!r}. Choose one of {', '.join(known)}.")
+
+
+def at(
+    time: float,
+    like: Tensor,  # (B, ...)
+) -> Tensor:  # (B,) float64
+    """The same time for each image."""
+    return torch.full((len(like),), time, dtype=torch.float64)
+
+
+def last_of(states: Iterator[Tensor]) -> Tensor:
+    """The last of some states, holding one at a time."""
+    return deque(states, maxlen=1).pop()

@@ -1,0 +1,157 @@
+"""Every option of every group of generation builds, and every combination of them either carries noise to a known Gaussian or says what to change."""
+
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import config
+from ldbench.core.field import Field
+from ldbench.core.interpolant import Interpolant
+from ldbench.core.protocols import Guidance, Objective, Sampler
+
+INTERPOLANTS, TIMES, OBJECTIVES, SAMPLERS, GUIDANCES = (
+    sorted(config.options(group)) for group in ("interpolant", "times", "objective", "sampler", "guidance")
+)
+NULL = 5
+Y = torch.arange(4) % NULL
+
+
+@cache
+def node(group: str, name: str) -> dict:
+    """One option of a group as it stands in its yaml and defaults."""
+    return OmegaConf.to_container(config.option(group, name))
+
+
+def chosen(**names: str) -> DictConfig:
+    """The config of some options, as they stand side by side in an entry point's."""
+    return OmegaConf.create({group: node(group, name) for group, name in names.items()})
+
+
+def objective_of(interpolant: str, times: str, objective: str, prediction: str) -> Objective:
+    cfg = chosen(interpolant=interpolant, times=times, objective=objective)
+    cfg.objective.prediction = prediction
+    return config.instantiate(cfg.objective)
+
+
+def refused(make, *arguments) -> bool:
+    """Whether a combination is refused, which it must be with a cure."""
+    try:
+        make(*arguments)
+    except ValueError as error:
+        if "Choose" not in str(error):
+            raise
+        return True
+    return False
+
+
+class Perfect:
+    """A backbone that knows Gaussian data, in whatever words and time its objective asks, in 2 C outputs where the objective wants them."""
+
+    null_class = NULL
+
+    def __init__(self, gaussian, objective: Objective):
+        self.gaussian, self.objective = gaussian, objective
+        self.learned_variance = objective.learned_variance
+
+    def __call__(self, x, t, y):
+        objective = self.objective
+        if objective.interpolant.num_times is not None:
+            told = self.gaussian.told(objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times)
+        else:
+            told = self.gaussian.told(objective.interpolant, objective.prediction, x, t.double())
+        return torch.cat([told, torch.zeros_like(told)], dim=-1) if self.learned_variance else told
+
+
+WORDS = [
+    words
+    for words in product(INTERPOLANTS, TIMES, OBJECTIVES, ("velocity", "noise", "data", "score", "angular"))
+    if not refused(objective_of, *words)
+]
+
+
+def test_refusals_leave_what_ought_to_compose():
+    continuous, discrete = 3 * 5 - 1, 2 * 3  # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
+    counts = {times: sum(found[1] == times for found in WORDS) for times in TIMES}
+    assert counts.pop("counted") == discrete
+    assert set(counts.values()) == {continuous + discrete}
+
+
+@pytest.mark.parametrize("name", INTERPOLANTS)
+def test_an_interpolant_is_one(name):
+    interpolant = config.instantiate(node("interpolant", name))
+    assert isinstance(interpolant, Interpolant)
+    assert interpolant.revision >= 1
+    first, last = interpolant.interval("noise", 1e-3)
+    assert 0 <= first < last <= 1
+    assert (interpolant.at(torch.linspace(0.01, 0.99, 50)).log_snr.diff() > 0).all()
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_law_of_times_draws_them_in_the_unit_interval(name):
+    law = config.instantiate(chosen(interpolant="discrete_linear", times=name).times)
+    assert law.revision >= 1
+    for step in (0, 10**6):
+        t = law.sample(100, step=step, rng=torch.Generator().manual_seed(0))
+        assert (t.shape, t.dtype) == ((100,), torch.float64)
+        assert ((t >= 0) & (t <= 1)).all()
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_an_objective_has_finite_terms_for_each_image_and_a_field_that_knows_the_data(gaussian, words):
+    made = objective_of(*words)
+    assert isinstance(made, Objective)
+    assert made.revision >= 1
+    backbone = Perfect(gaussian, made)
+    torch.manual_seed(0)
+    terms = made.loss(backbone, gaussian.mean + gaussian.std * torch.randn(4, 6, 2), Y, step=0)
+    for value in terms.values():
+        assert (value.shape, value.dtype) == ((4,), torch.float32)
+        assert torch.isfinite(value).all()
+    field = made.field(backbone)
+    assert isinstance(field, Field)
+    x, t = torch.randn(4, 6, 2), torch.full((4,), 0.4)
+    for view in ("velocity", "score", "noise", "data"):
+        torch.testing.assert_close(getattr(field(x, t, Y), view), gaussian.told(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3)
+    assert field.null_class == NULL
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_carries_noise_to_a_known_gaussian_or_says_what_to_choose(gaussian, name):
+    few = {key: value for key, value in (("num_steps", 60), ("respacing", "60")) if key in node("sampler", name)}
+    made = config.instantiate(node("sampler", name) | few)
+    assert isinstance(made, Sampler)
+    assert made.revision >= 1
+    torch.manual_seed(0)
+    noise, increments = torch.randn(4, 2000, 2), torch.randn(61, 4, 2000, 2)
+    worked = 0
+    for words in [words for words in WORDS if words[1] == "uniform"]:
+        generator = objective_of(*words)
+        if refused(made.check, generator.interpolant):
+            continue
+        field = generator.field(Perfect(gaussian, generator))
+        found = made(field, noise, Y, increments=increments if made.stochastic else None)
+        assert (found.shape, found.dtype) == (noise.shape, torch.float32)
+        assert float(found.mean()) == pytest.approx(gaussian.mean, abs=0.05), words
+        assert float(found.std()) == pytest.approx(gaussian.std, abs=0.05), words
+        worked += 1
+    assert worked >= 8
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_a_guidance_that_has_nothing_to_correct_changes_nothing(gaussian, name):
+    generator = objective_of("gvp", "uniform", "flow_matching", "velocity")
+    field, guide = (generator.field(Perfect(gaussian, generator)) for _ in range(2))
+    facts = {"guide": guide} if "guide" in config.parameters(node("guidance", name)["_target_"]) else {}
+    guidance = config.instantiate(node("guidance", name), **facts)
+    assert isinstance(guidance, Guidance)
+    assert guidance.revision >= 1
+    x, t = torch.randn(4, 6, 5), torch.tensor([0.1, 0.4, 0.7, 0.9], dtype=torch.float64)
+    torch.testing.assert_close(guidance(field)(x, t, Y).value, field(x, t, Y).value, rtol=1e-4, atol=1e-4)
+
+
+def test_the_interpolant_on_the_command_line_reaches_the_objective_and_its_times():
+    made = objective_of("gvp", "normal_log_snr", "flow_matching", "velocity")
+    assert type(made.interpolant).__name__ == type(made.times.interpolant).__name__ == "GVP"

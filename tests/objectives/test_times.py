@@ -1,0 +1,83 @@
+"""Laws of times: their quantiles, their shifts, when they switch off, and what is refused."""
+
+import pytest
+import torch
+
+from ldbench.core.schedules import GVP, VP, Discrete, Linear
+from ldbench.objectives.times import Counted, LogitNormal, NormalLogSNR, Uniform
+
+
+def logit_normal(**changes) -> LogitNormal:
+    return LogitNormal(**{"mean": 0.0, "std": 1.0, "shift": 1.0, "uniform_after": None, **changes})
+
+
+LAWS = {
+    "uniform": Uniform(),
+    "logit_normal": logit_normal(),
+    "normal_log_snr": NormalLogSNR(interpolant=GVP(), mean=0.0, std=1.0),
+    "counted": Counted(interpolant=Discrete(schedule="linear", num_times=1000)),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_draws_exact_times_of_the_cpu_from_the_seed(name):
+    draws = [LAWS[name].sample(64, step=0, rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert (draws[0].dtype, draws[0].shape, draws[0].device.type) == (torch.float64, (64,), "cpu")
+    assert ((draws[0] >= 0) & (draws[0] <= 1)).all()
+    torch.manual_seed(5)
+    first = LAWS[name].sample(8, step=0)
+    torch.manual_seed(5)
+    assert torch.equal(LAWS[name].sample(8, step=0), first), "without a generator, torch's global stream decides"
+
+
+def test_a_logit_normal_has_the_density_of_its_formula():
+    t = logit_normal(mean=-0.5, std=0.8).sample(100_000, step=0, rng=torch.Generator().manual_seed(0))
+    assert float(t.median()) == pytest.approx(float(torch.sigmoid(torch.tensor(-0.5))), abs=5e-3)
+    normal = torch.distributions.Normal(-0.5, 0.8)
+    assert float((t < 0.3).double().mean()) == pytest.approx(float(normal.cdf(torch.tensor(0.3).logit())), abs=5e-3)
+
+
+def test_a_shift_below_one_moves_towards_the_noise():
+    normals = torch.tensor([-1.0, 0.0, 1.0])
+    plain, shifted = logit_normal().times(normals), logit_normal(shift=0.3).times(normals)
+    assert (shifted < plain).all()
+    assert float(shifted[1]) == pytest.approx(0.3 * 0.5 / (1 - 0.7 * 0.5))
+
+
+def test_from_a_step_on_times_are_uniform():
+    law = logit_normal(mean=-3.0, uniform_after=100)
+    rng = torch.Generator().manual_seed(0)
+    assert float(law.sample(10_000, step=99, rng=rng).mean()) < 0.1
+    assert float(law.sample(10_000, step=100, rng=rng).mean()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("interpolant", [Linear(), GVP(), VP(beta_min=0.1, beta_max=20.0)])
+def test_the_log_ratio_of_data_to_noise_is_normal_on_any_interpolant(interpolant):
+    normals = torch.tensor([-2.0, 0.0, 0.5], dtype=torch.float64)
+    t = NormalLogSNR(interpolant=interpolant, mean=0.1, std=0.7).times(normals)
+    torch.testing.assert_close(interpolant.at(t).log_snr, 0.1 + 0.7 * normals)
+
+
+def test_on_straight_lines_that_is_the_logit_normal():
+    normals = torch.randn(9, dtype=torch.float64)
+    on_lines = NormalLogSNR(interpolant=Linear(), mean=0.2, std=0.9).times(normals)
+    torch.testing.assert_close(on_lines, logit_normal(mean=0.2, std=0.9).times(normals))
+
+
+def test_counted_times_are_those_of_the_chain():
+    law = Counted(interpolant=Discrete(schedule="linear", num_times=21))
+    assert len(law.sample(2000, step=0).unique()) == 21
+    with pytest.raises(ValueError, match="times=counted needs counted times, but Linear is continuous"):
+        Counted(interpolant=Linear())
+
+
+def test_deviations_that_are_not_above_zero_are_refused():
+    for make in (
+        lambda: logit_normal(std=0.0),
+        lambda: logit_normal(shift=0.0),
+        lambda: NormalLogSNR(interpolant=Linear(), mean=0.0, std=-1.0),
+    ):
+        with pytest.raises(ValueError, match="std > 0"):
+            make()
