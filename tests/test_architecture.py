@@ -101,7 +101,8 @@ def test_no_room_has_a_drawer() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import ldbench", "import ldbench; ldbench.list_tokenizers(); ldbench.list_official()", "import ldbench.train"]
+    "statement",
+    ["import ldbench", "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()", "import ldbench.train"],
 )
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
