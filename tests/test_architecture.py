@@ -100,10 +100,10 @@ def test_no_room_has_a_drawer() -> None:
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    ["import ldbench", "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()", "import ldbench.train"],
-)
+LISTING = "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()"
+
+
+@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train"])
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -176,6 +176,13 @@ def parameters(target: str) -> Sequence[str]:
     return list(inspect.signature(find(target)).parameters)
 
 
+def required(target: str) -> Sequence[str]:
+    """The names of those of its arguments that have no default."""
+    given = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(find(target)).parameters.items()
+    return [name for name, parameter in parameters if parameter.default is inspect.Parameter.empty and parameter.kind in given]
+
+
 def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:
     """The name under which a group knows a dotted path. Raises ValueError when it is in no yaml of the group."""
     for name, known in targets(group, searchpath).items():
