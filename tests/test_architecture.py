@@ -31,7 +31,21 @@ ABOVE = {  # these may import everything below
 }
 DOORS = {  # third party -> the rooms that may import it
     "hydra": {"config"},
-    "omegaconf": {"networks", "measuring", "config", "run", "sources", "doctor", "plan", "training", "pipeline", "train", "__init__"},
+    "omegaconf": {
+        "networks",
+        "fitting",
+        "generator_plan",
+        "measuring",
+        "config",
+        "run",
+        "sources",
+        "doctor",
+        "plan",
+        "training",
+        "pipeline",
+        "train",
+        "__init__",
+    },
     "lightning": {"tasks"},
     "wandb": {"results"},
     "timm": {"teachers", "metrics"},

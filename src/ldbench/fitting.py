@@ -1,10 +1,12 @@
 """One task under the one trainer, from the last checkpoint there is: what the trainings of tokenizers and generators have in common."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,6 +19,18 @@ from ldbench.tasks.stepwise import StepwiseTask
 log = logging.getLogger(__name__)
 
 CALLBACK_FACTS = ("folder", "stage", "data", "sampler", "guidance", "noise_of", "picture_of")  # that any training may have
+
+
+@contextmanager
+def own_threads(threads: int) -> Iterator[None]:
+    """A training's number of torch threads. Afterwards this, and whether only deterministic kernels are taken, are what they were."""
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any]:
