@@ -64,7 +64,7 @@ def latents(
         axis.scatter(*z.flatten(0, 1).T.tolist(), s=6, color="#3465a4")
         axis.set_aspect("equal")
     else:
-        axis.imshow(z.flatten(1), aspect="auto", cmap="RdBu", interpolation="nearest")
+        axis.imshow(z.flatten(1).numpy(), aspect="auto", cmap="RdBu", interpolation="nearest")
         axis.set(xlabel="number", ylabel="latent")
     figure.canvas.draw()
     pixels = torch.from_numpy(np.array(figure.canvas.buffer_rgba()))  # (H, W, 4)
