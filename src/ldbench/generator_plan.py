@@ -62,25 +62,23 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
     course = make_course(cfg)
     facts = facts_of(cfg, latents.latent, latents.num_classes)
     check_parts(cfg, latents.latent, latents.num_classes, searchpath)
+    parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
+    trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
+    named = config.named({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}}, searchpath)
     keywords = {
-        "backbone": {**config.named(cfg.generator.backbone, searchpath), **facts, "latent": latents.latent.to_numbers()},
-        "objective": config.named(cfg.objective, searchpath),
+        "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_numbers()},
+        "objective": named["objective"],
         "normaliser": {"channels": latents.latent.channels},
         "class_dropout": cfg.generator.class_dropout,
     }
-    trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
     recipe = {
         "kind": "generator",
         "keywords": keywords,
-        "course": config.named({key: plain(cfg.generator)[key] for key in trained}, searchpath),
+        "course": named["course"],
         "seed": cfg.seed,
         "latents": latents.fingerprint,
         "numerics": {key: cfg.trainer[key] for key in NUMERIC},
-        "revisions": {
-            "backbone": revisions(plain(cfg.generator.backbone)),
-            "objective": revisions(plain(cfg.objective)),
-            "training": TRAINING_REVISION,
-        },
+        "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
     blueprint = artifacts.Blueprint("generator", "generator", keywords)
     return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, artifacts.digest(recipe))
