@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import generator_plan, pipeline
+from ldbench import generator_plan, generator_training, pipeline
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.generator_plan import make_generator_plan
@@ -40,6 +40,7 @@ def planned(*overrides: str, of: TensorLatents | None = None) -> generator_plan.
         "objective.cosine_weight=1",
         "trainer.precision=bf16",
         "trainer.limit_steps=5",
+        "generator.stats=0.5",
     ],
 )
 def test_its_digest_covers_what_its_numbers_depend_on(change: str) -> None:
@@ -50,6 +51,19 @@ def test_its_digest_covers_nothing_else() -> None:
     others = ["sampler=heun", "guidance=cfg", "tokenizer.seed=3", "logger=tensorboard", "paths.root=/elsewhere", "trainer.workers=2"]
     assert planned(*others, "callbacks.samples.every=7", "trainer.accelerator=cpu", "trainer.log_every=1").digest == planned().digest
     assert planned(of=latents(seed=1)).digest != planned().digest
+
+
+def test_given_statistics_take_the_place_of_the_latents_own_and_count_by_their_content(tmp_path) -> None:
+    given = {"mean": torch.arange(4.0)[None, :, None, None], "std": torch.full((1, 4, 1, 1), 2.0)}
+    for name in ("a.pt", "b.pt"):
+        torch.save(given, tmp_path / name)
+    torch.save(given | {"std": given["std"] + 1}, tmp_path / "c.pt")
+    plans = {name: planned(f"generator.stats={tmp_path / name}.pt") for name in "abc"}
+    assert torch.equal(generator_training.make_generator(plans["a"]).normaliser.mean, torch.arange(4.0))
+    assert plans["c"].digest != plans["a"].digest
+    own = generator_training.make_generator(planned()).normaliser
+    torch.testing.assert_close(own.mean.double(), latents().mean)
+    torch.testing.assert_close(own.std.double(), latents().std)
 
 
 def test_its_blueprint_names_every_part() -> None:
@@ -78,6 +92,8 @@ def test_its_blueprint_names_every_part() -> None:
         (["+generator.max_stepz=4"], r"no config key generator\.max_stepz\. Did you mean max_steps\?"),
         (["generator.batch_size=5", "trainer.devices=2"], r"Set generator\.batch_size to a multiple of 2"),
         (["generator.max_steps=???"], r"These need a value: generator\.max_steps"),
+        (["generator.stats=0"], "A scale of latents must be above zero"),
+        (["generator.weights=DiT.pt"], r"open them: ldbench\.load_official\('sit', PATH"),
         (["generator.class_dropout=1.5"], "class_dropout must lie in"),
     ],
 )

@@ -40,7 +40,7 @@ def test_the_wheel_runs_from_an_empty_folder(installed: Path, tmp_path: Path) ->
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, check=False
     )
     assert done.stdout.splitlines()[0] == str(installed / "ldbench" / "conf")
-    assert "experiments: maetok_" in done.stdout
+    assert "experiments: ablation_alignment, dit_xl_1_maetok" in done.stdout
 
 
 def test_the_lock_names_versions_and_no_index() -> None:

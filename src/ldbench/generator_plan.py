@@ -14,6 +14,7 @@ from ldbench.core.normaliser import Normaliser
 from ldbench.core.protocols import Guidance, LatentSet, Sampler
 from ldbench.generator import Generator
 from ldbench.plan import GENERATION, NUMERIC, plain, revisions
+from ldbench.released import read_stats
 from ldbench.tasks.course import TRAINING_REVISION, Course
 
 NOMINAL = LatentSpec(256, 4, (16, 16))  # of what no latents are known, while parts are proved to fit
@@ -60,7 +61,13 @@ def is_chosen(cfg: DictConfig) -> bool:
 def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str] = ()) -> GeneratorPlan:
     """What a config asks for on these latents. Raises ValueError with a sentence for whatever does not fit."""
     course = make_course(cfg)
+    if cfg.generator.weights is not None:
+        raise ValueError(
+            "generator.weights are released weights, and this would train others. Leave them out, "
+            f"or open them: ldbench.load_official({cfg.generator.name!r}, PATH, stats=...)."
+        )
     facts = facts_of(cfg, latents.latent, latents.num_classes)
+    make_normaliser(cfg, latents)
     check_parts(cfg, latents.latent, latents.num_classes, searchpath)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
@@ -77,6 +84,7 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
         "course": named["course"],
         "seed": cfg.seed,
         "latents": latents.fingerprint,
+        "stats": stats_digest(cfg),
         "numerics": {key: cfg.trainer[key] for key in NUMERIC},
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
@@ -115,6 +123,18 @@ def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, de
         backbone = config.instantiate(cfg.generator.backbone, **facts)
     objective, normaliser = config.instantiate(cfg.objective), Normaliser(latent.channels)
     return Generator(backbone=backbone, objective=objective, normaliser=normaliser, class_dropout=cfg.generator.class_dropout)
+
+
+def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normaliser:
+    """The scale at which latents are learned: by their own statistics, unless the config gives others."""
+    channels, stats = latents.latent.channels, cfg.generator.stats
+    return Normaliser.from_stats(latents.mean, latents.std, channels=channels) if stats is None else read_stats(stats, channels)
+
+
+def stats_digest(cfg: DictConfig) -> Any:
+    """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
+    stats = cfg.generator.stats
+    return artifacts.file_digest(artifacts.locate(stats)) if isinstance(stats, str) else stats
 
 
 def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:

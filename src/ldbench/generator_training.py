@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench import artifacts, fitting
-from ldbench.core.normaliser import Normaliser
 from ldbench.core.pixels import sheet
 from ldbench.generator import Generator
-from ldbench.generator_plan import GeneratorPlan, build_generator, make_guidance, make_sampler
+from ldbench.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
 from ldbench.results import figures, records
 from ldbench.results import wandb as tracking
 from ldbench.sampling.noise import NoiseStream
@@ -89,7 +88,7 @@ def make_generator(planned: GeneratorPlan) -> Generator:
     latents = planned.latents
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
-    generator.normaliser = Normaliser.from_stats(latents.mean, latents.std, channels=latents.latent.channels)
+    generator.normaliser = make_normaliser(planned.cfg, latents)
     return generator
 
 

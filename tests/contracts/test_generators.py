@@ -11,7 +11,7 @@ from ldbench import artifacts, config, generator_training
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.generator import Generator
-from ldbench.generator_plan import GeneratorPlan, build_generator, make_generator_plan
+from ldbench.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, make_generator_plan
 from ldbench.sampling.noise import NoiseStream
 
 NAMES = ldbench.list_generators()
@@ -137,3 +137,30 @@ def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(na
             assert z.shape == noise.shape
             assert torch.isfinite(z).all()
     assert refused == ({"dopri5"} if generator.objective.interpolant.variance_preserving else {"ancestral", "ddim"})
+
+
+def has_generator(experiment: str) -> bool:
+    """Whether an experiment, or one that it goes on from, chooses a generator."""
+    defaults = config.options("experiments")[experiment].get("defaults", [])
+    return any("override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry) for entry in defaults)
+
+
+EXPERIMENTS = [name for name in config.options("experiments") if has_generator(name)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str) -> None:
+    said = [f"experiments={name}"]
+    for others in ([], ["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"]):
+        cfg = ldbench.compose("train", [*said, *others])
+        cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
+        check_parts(cfg)
+        make_course(cfg)
+    assert cfg.generator.backbone.class_std == 0.02
+    assert cfg.tokenizer.image_size == 256
+
+
+def test_experiments_with_a_generator_are_there() -> None:
+    lightning = {"xl_1_vavae_64ep", "xl_1_vavae_800ep", "b_1_vmae_imagenet256", "b_1_vmae_celebahq256"}
+    others = {"sit_xl_1_maetok", "dit_xl_1_maetok", "dit_xl_2_sdvae", "sit_xl_2_sdvae"}
+    assert {f"lightningdit_{name}" for name in lightning} | others <= set(EXPERIMENTS)
