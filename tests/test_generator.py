@@ -227,3 +227,17 @@ def test_a_strangers_artifact_can_name_components_and_nothing_else(tmp_path, cha
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=told):
         ldbench.load(folder)
+
+
+def test_a_step_takes_one_call_whatever_is_asked_and_guidance_costs_items_in_its_interval_alone():
+    generator, counted = made(), []
+    generator.backbone.register_forward_pre_hook(lambda module, arguments: counted.append(len(arguments[0])))
+    noise = torch.randn(6, 4, 2)
+    euler = FixedGrid(rule="euler", num_steps=250, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
+    generator.sample(noise, Y, euler, cfg(low=0.1))
+    assert (len(counted), sum(counted)) == (250, 6 * (250 + 225)), "the official code calls for twice the items at all 250"
+    counted.clear()
+    sde = {"rule": "euler_maruyama", "num_steps": 249, "diffusion": "sigma", "norm": 1.0, "last_step": "mean", "last_step_size": 0.04}
+    sampler = ReverseSDE(**sde, shift=1.0, margin=1e-3, dtype="float32")
+    generator.sample(noise, Y, sampler, Unguided(), increments=torch.randn(249, 6, 4, 2))
+    assert (len(counted), sum(counted)) == (250, 6 * 250), "the official code calls 500 times, for velocity and for score"

@@ -66,7 +66,7 @@ def test_the_wheel_installed_in_an_empty_environment_trains_from_another_folder(
     def run(*words: str) -> str:
         return subprocess.run(words, capture_output=True, text=True, cwd=elsewhere, env=environment, check=True).stdout
 
-    assert "experiments: maetok_digits" in run(python.parent / "ldbench", "train", "--help")
+    assert "experiments: ablation_alignment" in run(python.parent / "ldbench", "train", "--help")
     assert "psnr" in run(python, "-m", "ldbench.train", *small_overrides)
     (folder,) = (elsewhere / "artifacts" / "tokenizers").glob("vmae-*")
     script = f"import ldbench; t = ldbench.load({str(folder)!r}); print(ldbench.__file__, t.latent.num_tokens)"
