@@ -82,9 +82,8 @@ def test_a_family_learns_a_mixture_and_every_sampler_carries_noise_to_it(family:
     floor = sliced_distance(truth, again)
     found = {name: samples for name in sorted(config.options("sampler")) if (samples := samples_of(generator, name)) is not None}
     distances = {name: sliced_distance(samples, truth) for name, samples in found.items()}
-    print(
-        f"\n{family}, trained in {seconds:.0f} s: distance between two true sets {floor:.4f}, to a round Gaussian {sliced_distance(truth, gaussian_like(truth)):.3f}"
-    )
+    told = f"distance between two true sets {floor:.4f}, to a round Gaussian {sliced_distance(truth, gaussian_like(truth)):.3f}"
+    print(f"\n{family}, trained in {seconds:.0f} s: {told}")
     for name, distance in distances.items():
         print(f"  {name:24} {distance:.4f}  ({distance / floor:.1f} x)")
     if "LDBENCH_PICTURES" in os.environ:
