@@ -134,12 +134,12 @@ def test_a_checkpoint_is_opened_at_its_averaged_weights_only_where_they_are_want
     assert artifacts.read_weights({"model": {"w": torch.zeros(1)}}, averaged=True)["w"] == 0
 
 
-def test_a_latent_in_numbers_becomes_a_latent():
-    assert artifacts.with_latent({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
+def test_what_is_told_in_numbers_becomes_what_it_is():
+    assert artifacts.made({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
         "width": 8,
         "latent": LatentSpec(6, 2, (2, 3)),
     }
-    assert artifacts.with_latent(KEYWORDS) == KEYWORDS
+    assert artifacts.made(KEYWORDS) == KEYWORDS
 
 
 def test_weights_of_another_model_are_refused(vmae, tmp_path):

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ldbench.core.tokenizer import Tokenizer
+    from ldbench.generator import Generator
 
 __version__ = "0.1.0"
-__all__ = ["compose", "list_official", "list_tokenizers", "load", "load_official"]
+__all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "load", "load_official"]
 
 
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
@@ -31,6 +32,13 @@ def list_tokenizers() -> list[str]:
     return sorted(name for name, raw in config.options("tokenizer").items() if "path" not in raw)
 
 
+def list_generators() -> list[str]:
+    """The generators that can be built, by the name that `generator=` takes."""
+    from ldbench import config
+
+    return sorted(name for name, raw in config.options("generator").items() if "path" not in raw)
+
+
 def list_official() -> dict[str, Any]:
     """The names that `load_official` takes, each with source, licence and citation."""
     from ldbench import official
@@ -38,7 +46,7 @@ def list_official() -> dict[str, Any]:
     return official.catalogue()
 
 
-def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
+def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Generator:
     """The model in an artifact folder, in eval mode on the CPU. Raises ValueError for a folder that is incomplete or altered.
 
     `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
@@ -48,17 +56,18 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer:
     return artifacts.load(path, searchpath=searchpath)
 
 
-def load_official(name: str, source: str | Path | Mapping[str, Tensor] | None = None) -> Tokenizer:
+def load_official(
+    name: str,
+    source: str | Path | Mapping[str, Tensor] | None = None,
+    *,
+    stats: str | Path | float | tuple[Any, Any] | None = None,
+) -> Tokenizer | Generator:
     """An officially released model, in eval mode on the CPU; `source` is a state dict, a file, a folder or a hub id (None: the published one).
 
-    Raises ValueError for an unknown name, and for tensors that are missing or of another shape.
+    `stats` of a generator are those of the latents that it was trained on, which no official file holds: `latents_stats.pt`, (mean, std), or
+    what these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling says what to pass.
+    Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of other channels.
     """
-    from ldbench import artifacts, official
+    from ldbench import released
 
-    entry = official.entry(name)
-    if source is None:
-        if entry.hub is None:
-            raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
-        source = f"hf://{entry.hub}"
-    found = official.convert(name, artifacts.read_weights(source, averaged=entry.kind == "generator"), artifacts.read_settings(source))
-    return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+    return released.load(name, source, stats=stats)

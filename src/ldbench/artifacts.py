@@ -24,11 +24,13 @@ from torch import Tensor, nn
 
 from ldbench import config
 from ldbench.core.latent import LatentSpec
+from ldbench.core.normaliser import Normaliser
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
+PARTS = ("backbone", "objective", "interpolant", "times")  # config groups that a model's keywords may name components of
 WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", WEIGHTS, "pytorch_model.bin", "model.pt", "model.pth")
 
 
@@ -55,7 +57,7 @@ def file_digest(path: str | Path) -> str:
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
     try:
-        model = config.component(blueprint.group, blueprint.component, searchpath)(**with_latent(blueprint.keywords))
+        model = config.component(blueprint.group, blueprint.component, searchpath)(**made(blueprint.keywords, searchpath))
     except TypeError as error:
         raise ValueError(f"These keywords do not fit {blueprint.component}: {error}. Was it made by another version of ldbench?") from error
     check_state(model, state)
@@ -63,10 +65,29 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequ
     return model.eval()
 
 
-def with_latent(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords in which a latent that is told in numbers is a LatentSpec."""
-    told = keywords.get("latent")
-    return {**keywords, "latent": LatentSpec.from_numbers(told)} if isinstance(told, Mapping) else dict(keywords)
+def made(keywords: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """Keywords in which what is told in names and numbers is the object itself: a latent, a normaliser, and parts that name their component.
+
+    A part stands under the name of its config group, as in `{"interpolant": {"component": "linear"}}`; it may hold parts of its own.
+    Raises ValueError for a component that its group does not have: no other code is ever run.
+    """
+    return {name: part(name, told, searchpath) for name, told in keywords.items()}
+
+
+def part(name: str, told: Any, searchpath: Sequence[str]) -> Any:
+    """One keyword's value, see `made`."""
+    if not isinstance(told, Mapping):
+        return told
+    if name == "latent":
+        return LatentSpec.from_numbers(told)
+    if name == "normaliser":
+        return Normaliser(**told)
+    if "component" not in told:
+        return told
+    if name not in PARTS:
+        raise ValueError(f"{name} is no part of a model. Known: {', '.join(PARTS)}.")
+    rest = {key: value for key, value in told.items() if key != "component"}
+    return config.component(name, told["component"], searchpath)(**made(rest, searchpath))
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -28,6 +28,7 @@ COMPONENT_GROUPS = (
     *("interpolant", "times", "objective", "sampler", "guidance"),
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
 )
+WHOLES = {"generator": "ldbench.generator.Generator"}  # put together of components: one class each, and its group holds macros over the parts
 
 
 def conf_dir() -> Path:
@@ -151,6 +152,8 @@ def targets(group: str, searchpath: Sequence[str] = ()) -> dict[str, str]:
 
 def component(group: str, name: str, searchpath: Sequence[str] = ()) -> Any:
     """The class that a component name stands for. Raises ValueError for a name outside the config groups: no other code is ever imported."""
+    if group == name and group in WHOLES:
+        return find(WHOLES[group])
     if group not in COMPONENT_GROUPS:  # an artifact may come from anybody: its words open no other folder
         raise ValueError(f"There is no config group {group!r}. Known: {', '.join(COMPONENT_GROUPS)}.")
     known = targets(group, searchpath)
@@ -171,6 +174,13 @@ def find(target: str) -> Any:
 def parameters(target: str) -> Sequence[str]:
     """The names of the arguments that a dotted path of our own config takes."""
     return list(inspect.signature(find(target)).parameters)
+
+
+def required(target: str) -> Sequence[str]:
+    """The names of those of its arguments that have no default."""
+    given = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(find(target)).parameters.items()
+    return [name for name, parameter in parameters if parameter.default is inspect.Parameter.empty and parameter.kind in given]
 
 
 def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:

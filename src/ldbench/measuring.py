@@ -160,8 +160,7 @@ def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
 
 def asked_facts(node: DictConfig) -> list[str]:
     """The keywords of a job's constructor that its yaml does not set and that have no default."""
-    parameters = inspect.signature(config.find(node._target_)).parameters
-    return [name for name, parameter in parameters.items() if name not in node and parameter.default is inspect.Parameter.empty]
+    return [name for name in config.required(node._target_) if name not in node]
 
 
 def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[..., Any]:

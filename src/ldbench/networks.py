@@ -99,21 +99,17 @@ def check(node: Mapping[str, Any]) -> None:
 
 def build(planned: NetworkPlan, place: Path) -> None:
     """Trains a network and stores it as an artifact."""
-    from ldbench.tasks import features  # Lightning takes seconds to load: what is there already need not wait for it
+    from ldbench import fitting  # Lightning takes seconds to load: what is there already need not wait for it
+    from ldbench.tasks import features
 
     node, blueprint = planned.node, planned.blueprint
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     log.info("Training network %s on %s (%d images).", planned.name, planned.data.name, len(planned.data.train))
     began = time.monotonic()
-    try:
-        torch.set_num_threads(node["threads"])
+    with fitting.own_threads(node["threads"]):
         torch.manual_seed(node["seed"])
         network = config.instantiate(node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes)
         said = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
         network = features.train(network, planned.data.train, optimizer=planned.optimizer, **said)
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
     seconds = time.monotonic() - began
     provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
     artifacts.save(network, place, blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)

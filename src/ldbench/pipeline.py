@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from ldbench import artifacts, config
+from ldbench.generator_plan import check_parts, is_chosen, make_course
 from ldbench.measuring import check_job, check_protocol, measure
 from ldbench.plan import check_keys, check_names, check_trainer, plain
 from ldbench.results.protocol import Protocol
@@ -33,6 +34,7 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
+    refuse_cell(cfg, searchpath)
     for node in jobs:
         check_job(node)
     protocol = protocol_of(cfg, searchpath)
@@ -44,6 +46,18 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
             with artifacts.building_lock(Path(cfg.paths.records) / obtained.name):  # of two at once, one measures
                 measure(cfg, obtained, node, protocol, searchpath)
     return obtained.folder
+
+
+def refuse_cell(cfg: DictConfig, searchpath: Sequence[str]) -> None:
+    """Raises ValueError for a config with a generator: for parts that do not fit, or because no stored latents are there to train it on."""
+    if not is_chosen(cfg):
+        return
+    make_course(cfg)
+    check_parts(cfg, searchpath=searchpath)
+    raise ValueError(
+        f"The parts of generator={cfg.generator.name} fit, but nothing would train it: this command makes tokenizers, and cells of both come with "
+        "the latent store. Leave generator=... out; ldbench.generator_training.obtain trains a generator on latents in memory."
+    )
 
 
 def protocol_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Protocol:

@@ -14,6 +14,7 @@ from ldbench.core.protocols import ImageData
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
 NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
+GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")  # keys that come with a generator
 DISPLAY = ("accelerator", "strategy", "workers", "deterministic", "log_every")  # and those that they do not
 
 
@@ -90,7 +91,7 @@ def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:
 
 def check_keys(cfg: DictConfig) -> None:
     """Raises ValueError for keys at the top that nothing reads."""
-    known = {*config.compose("train"), *config.compose("run")}
+    known = {*config.compose("train"), *config.compose("run"), *GENERATION}
     for key in set(cfg) - known:
         raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known))}")
 

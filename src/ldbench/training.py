@@ -8,16 +8,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ldbench import artifacts, config, networks
+from ldbench import artifacts, config, fitting, networks
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.results import wandb as tracking
-from ldbench.tasks import checkpoints
-from ldbench.tasks import trainer as trainers
-from ldbench.tasks.batches import BatchStream, RandomCrops
+from ldbench.tasks.batches import RandomCrops
 from ldbench.tasks.processes import is_child
 from ldbench.tasks.stage import Stage
 from ldbench.tasks.tokenizer import TokenizerTask
@@ -131,7 +128,7 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     run = planned.run_folder
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(planned)
-    loggers = [] if is_child() else make_loggers(planned)
+    loggers = [] if is_child() else fitting.make_loggers(planned.cfg.logger, run=run, name=planned.name, digest=planned.digest)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
     try:
@@ -166,41 +163,14 @@ def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tok
     if settings.compile:
         torch._functorch.config.donated_buffer = False  # balanced terms pass backwards through a compiled tokenizer twice
         task.tokenizer.compile()
-    callbacks = [config.instantiate(node, folder=run, data=planned.data, stage=stage.name) for node in planned.cfg.callbacks.values()]
-    trainer = trainers.build(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        deterministic=settings.deterministic,
-        callbacks=callbacks,
-        loggers=loggers,
-    )
     images = planned.data.train
     crops = stage.crop_scale is not None and hasattr(images, "draw")
     if stage.crop_scale is not None and not crops:
         log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
-    stream = BatchStream(
-        num_images=len(images),
-        batch_size=stage.batch_size,
-        num_batches=stage.max_steps * stage.accumulate,
-        seed=planned.cfg.tokenizer.seed,
-        start=lambda: task.batches,
-        rank=trainer.global_rank,
-        world=trainer.world_size,
-        overfit_batches=settings.overfit_batches,
-        count_passes=crops,
-    )
     if crops:
         images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
-    loader = DataLoader(images, batch_sampler=stream, num_workers=settings.workers, pin_memory=trainer.strategy.root_device.type == "cuda")
-    checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
-    if checkpoint is not None:
-        log.info("Going on from %s", checkpoint)
-    try:
-        trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
-        raise KeyboardInterrupt from None
+    callbacks = fitting.make_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
+    fitting.fit(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
     return task.result().cpu()
 
 
@@ -212,13 +182,6 @@ def keep_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     scratch = path.with_suffix(".tmp")
     artifacts.write_tensors(tensors, scratch)
     scratch.replace(path)
-
-
-def make_loggers(planned: Plan) -> list[Any]:
-    """The CSV log, and the logger that the config asks for."""
-    run, node = planned.run_folder, planned.cfg.logger
-    extra = [config.instantiate(node, save_dir=str(run), name=planned.name, version=planned.digest[:16])] if node else []
-    return [trainers.csv_logger(run), *extra]
 
 
 def announce(planned: Plan) -> None:

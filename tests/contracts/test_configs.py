@@ -18,7 +18,7 @@ from ldbench.core.protocols import Adversary, ImageData, LossTerm, Predictor
 from ldbench.core.tokenizer import Reconstruction
 
 GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
-PRIMARY = ("data", "tokenizer", "protocol", "trainer", "callbacks", "logger", "paths", "experiments")
+PRIMARY = ("data", "tokenizer", "generator", "protocol", "trainer", "callbacks", "logger", "paths", "experiments")
 OPTIONS = [(group, name) for group in GROUPS for name in config.options(group)]
 CONSTRUCTED = [  # our own constructors, with the yaml node that calls them
     (group, name)

@@ -61,7 +61,9 @@ class Perfect:
         if objective.interpolant.num_times is not None:
             told = self.gaussian.told(objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times)
         else:
-            told = self.gaussian.told(objective.interpolant, objective.prediction, x, t.double())
+            at = objective.network_time
+            told = self.gaussian.told(objective.interpolant, objective.prediction, x, (t.double() - at.start) / at.direction)
+            told = at.velocity(told) if objective.prediction == "velocity" else told
         return torch.cat([told, torch.zeros_like(told)], dim=-1) if self.learned_variance else told
 
 
@@ -74,9 +76,10 @@ WORDS = [
 
 def test_refusals_leave_what_ought_to_compose():
     continuous, discrete = 3 * 5 - 1, 2 * 3  # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
-    counts = {times: sum(found[1] == times for found in WORDS) for times in TIMES}
-    assert counts.pop("counted") == discrete
-    assert set(counts.values()) == {continuous + discrete}
+    every = {"diffusion": discrete, "flow_matching": continuous, "flow_matching_maetok": continuous, "flow_matching_cosine": 3}  # its velocities
+    for times, objective in product(TIMES, OBJECTIVES):
+        expected = 0 if times == "counted" and objective != "diffusion" else every[objective]
+        assert sum(found[1:3] == (times, objective) for found in WORDS) == expected, (times, objective)
 
 
 @pytest.mark.parametrize("name", INTERPOLANTS)

@@ -50,7 +50,7 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
         state |= tables(state)
         found = official.convert(name, state, {})
         with torch.device("meta"):
-            backbone = config.component(found.group, found.component)(**artifacts.with_latent(found.keywords))
+            backbone = config.component(found.group, found.component)(**artifacts.made(found.keywords))
         artifacts.check_state(backbone, found.state)
         return found.keywords
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ldbench.core.field import Field
 from ldbench.core.interpolant import Interpolant, Kind
+from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
 
 
@@ -34,6 +35,22 @@ class ImageData(Protocol):
     fingerprint: str  # sha256 of all that the images and labels depend on; never of paths
     train: ImageSet
     test: ImageSet
+
+
+class LatentSet(Protocol):
+    """Labelled raw latents of one tokenizer, and the facts that a generator of them needs."""
+
+    latent: LatentSpec
+    num_classes: int
+    fingerprint: str  # sha256 of all that the latents and labels depend on
+    mean: Tensor  # (C,) float64, over the whole set
+    std: Tensor  # (C,) float64, over the whole set
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """z (B, N, C) and y (B,). An index beyond the set is one of a later pass over it, in which it may be drawn anew."""
+        ...
 
 
 @runtime_checkable

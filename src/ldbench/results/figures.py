@@ -8,7 +8,11 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
+import numpy as np
+import torch
+from einops import rearrange
 from matplotlib import pyplot as plt
+from torch import Tensor
 
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
 COUNTERS = ("images_seen", "batch")
@@ -49,3 +53,20 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
     plt.close(figure)
+
+
+def latents(
+    z: Tensor,  # (K, N, C)
+) -> Tensor:  # (3, H, W) uint8
+    """One picture of latents that nothing decodes: a scatter plot of tokens with two channels, else the numbers of each as a map of colours."""
+    figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
+    if z.shape[-1] == 2:
+        axis.scatter(*z.flatten(0, 1).T.tolist(), s=6, color="#3465a4")
+        axis.set_aspect("equal")
+    else:
+        axis.imshow(z.flatten(1).numpy(), aspect="auto", cmap="RdBu", interpolation="nearest")
+        axis.set(xlabel="number", ylabel="latent")
+    figure.canvas.draw()
+    pixels = torch.from_numpy(np.array(figure.canvas.buffer_rgba()))  # (H, W, 4)
+    plt.close(figure)
+    return rearrange(pixels[..., :3], "h w c -> c h w")

@@ -40,6 +40,9 @@ class RandomCrops(Dataset):
         self.scale = scale
         self.seed = seed
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         said = f"{self.seed}/{item}"
         rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big"))

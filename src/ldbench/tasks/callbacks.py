@@ -1,4 +1,7 @@
-"""What training shows and keeps on the way. Nothing here changes a number."""
+"""What training shows and keeps on the way. Nothing here changes a number.
+
+A callback is handed the facts that its constructor asks for; one that asks for what a training does not have takes no part in it.
+"""
 
 import logging
 import sys
@@ -18,6 +21,7 @@ from rich.progress import Progress as Bar
 from ldbench.core.pixels import sheet
 from ldbench.core.protocols import ImageData, ImageSet, Predictor
 from ldbench.tasks import checkpoints
+from ldbench.tasks.stepwise import StepwiseTask
 from ldbench.tasks.tokenizer import TokenizerTask
 
 log = logging.getLogger(__name__)
@@ -28,11 +32,11 @@ SECONDS_BETWEEN_LINES = 15.0  # of progress, where nobody watches a terminal
 class Checkpoint(L.Callback):
     """Keeps the state of the current stage in `folder/checkpoints/`, every so many optimizer steps: the newest one and the one before."""
 
-    def __init__(self, *, every: int, folder: Path, data: ImageData, stage: str):
+    def __init__(self, *, every: int, folder: Path, stage: str):
         self.every = every
         self.path = checkpoints.newest(folder, stage)
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if task.ended_step and task.steps % self.every == 0:
             scratch = checkpoints.scratch(self.path)
             trainer.save_checkpoint(scratch)
@@ -43,7 +47,7 @@ class Checkpoint(L.Callback):
 class Reconstructions(L.Callback):
     """Writes test images above their reconstructions to `folder/images/<stage>-<step>.png`, every so many optimizer steps and at the end."""
 
-    def __init__(self, *, every: int, num_images: int, folder: Path, data: ImageData, stage: str):
+    def __init__(self, *, every: int, num_images: int, folder: Path, data: ImageData):
         self.every = every
         self.folder = folder / "images"
         self.images, _ = head(data.test, num_images)
@@ -65,15 +69,28 @@ class Reconstructions(L.Callback):
         with torch.no_grad():
             recon = tokenizer.decode(tokenizer.encode(images).mean)
         task.train(task.training)
-        picture = rearrange(sheet([images.cpu(), recon.float().cpu()]), "c h w -> h w c").numpy()
-        step = task.first_step + task.steps
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(self.folder / f"{step:07d}-{task.stage.name}.png")
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("reconstructions", [picture], step=step)
-            elif hasattr(logger.experiment, "add_image"):
-                logger.experiment.add_image("reconstructions", picture, step, dataformats="HWC")
+        picture, step = sheet([images.cpu(), recon.float().cpu()]), task.first_step + task.steps
+        show(trainer, picture, folder=self.folder, name=task.stage.name, what="reconstructions", step=step)
+
+
+def show(
+    trainer: L.Trainer,
+    picture: torch.Tensor,  # (3, H, W) uint8
+    *,
+    folder: Path,
+    name: str,
+    what: str,
+    step: int,
+) -> None:
+    """Writes a picture to `folder/<step>-<name>.png`, and under `what` to every logger that takes images."""
+    pixels = rearrange(picture, "c h w -> h w c").numpy()
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(folder / f"{step:07d}-{name}.png")
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(what, [pixels], step=step)
+        elif hasattr(logger.experiment, "add_image"):
+            logger.experiment.add_image(what, pixels, step, dataformats="HWC")
 
 
 class Auxiliaries(L.Callback):
@@ -83,7 +100,7 @@ class Auxiliaries(L.Callback):
     `heldout/<term>`, `heldout/<term>_constant` and `heldout/<term>_explained`, the share of the constant's error that is gone.
     """
 
-    def __init__(self, *, num_images: int, folder: Path, data: ImageData, stage: str):
+    def __init__(self, *, num_images: int, data: ImageData):
         self.num_images = num_images
         self.data = data
 
@@ -141,10 +158,10 @@ def head(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 class Progress(L.Callback):
     """A rich progress bar on a terminal; elsewhere a line in the log every quarter of a minute."""
 
-    def __init__(self, *, folder: Path, data: ImageData, stage: str):
+    def __init__(self) -> None:
         self.bar: Bar | None = None
 
-    def on_train_start(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
         self.begun = self.told = time.monotonic()
         self.begun_at = task.steps
         if not trainer.is_global_zero:
@@ -155,7 +172,7 @@ class Progress(L.Callback):
             self.line = self.bar.add_task(task.stage.name, total=task.stage.max_steps, completed=task.steps, loss="")
             self.bar.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not trainer.is_global_zero or not task.ended_step:
             return
         now = time.monotonic()
@@ -178,10 +195,10 @@ class Progress(L.Callback):
             )
             self.told = now
 
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: StepwiseTask) -> None:
         self.stop()
 
-    def on_exception(self, trainer: L.Trainer, task: TokenizerTask, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, task: StepwiseTask, exception: BaseException) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -8,8 +8,7 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ldbench.core.protocols import ImageData
-from ldbench.tasks.tokenizer import TokenizerTask
+from ldbench.tasks.stepwise import StepwiseTask
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +22,18 @@ class Profile(L.Callback):
     the log gets these. Changes no number.
     """
 
-    def __init__(self, *, batch: int, folder: Path, data: ImageData, stage: str):
+    def __init__(self, *, batch: int, folder: Path):
         self.batch = batch  # counted from 0
         self.folder = folder / "profile"
         self.running: profile | None = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, task: TokenizerTask, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, task: StepwiseTask, batch: Any, batch_idx: int) -> None:
         if task.batches == self.batch and trainer.is_global_zero:
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self.running = profile(activities=activities, profile_memory=True)
             self.running.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.running is None:
             return
         self.running.stop()

@@ -1,13 +1,11 @@
 """TokenizerTask: one stage of a tokenizer's training, under `lightning.Trainer`."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
@@ -19,16 +17,15 @@ from ldbench.core.protocols import Adversary, Balanced, LossTerm
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.tasks.balance import Anchored, Weighed, balance, on_leaves, plain
 from ldbench.tasks.stage import Stage
+from ldbench.tasks.stepwise import StepwiseTask
 
 
-class TokenizerTask(L.LightningModule):
+class TokenizerTask(StepwiseTask):
     """Trains a tokenizer through one stage: the weighted sum of its loss terms, by manual optimisation, and the opponents of adversarial terms.
 
     A term counts from its `start` on, with a weight that rises over `warmup` batches; before that nothing of it is computed. A balanced term
     is weighed by gradient norms at the tokenizer's anchor. A discriminator learns after the tokenizer's backward pass, from the same batch,
     with the same rate, schedule and clipping, and an optimizer of its own.
-    Every step seeds torch's global stream with (seed, stage, batch, process), so that a resumed run draws what an unbroken one would.
-    Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError and saves the batch in `folder`.
     """
 
     def __init__(
@@ -43,21 +40,14 @@ class TokenizerTask(L.LightningModule):
         first_step: int,  # optimizer steps of the stages before, for the log's axis
         folder: Path,
     ):
-        super().__init__()
-        self.automatic_optimization = False
+        super().__init__(stage=stage, seed=seed, log_every=log_every, first_step=first_step, folder=folder)
+        self.stage: Stage
         self.tokenizer = tokenizer
         self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
         self.terms = dict(losses)
         self.adversaries: dict[str, Any] = {name: term for name, term in losses.items() if isinstance(term, Adversary)}
         self.opponents = [p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad]
-        self.stage = stage
-        self.seed = seed
         self.flip = stage.flip if label_safe_flips else 0.0
-        self.log_every = log_every
-        self.first_step = first_step
-        self.folder = folder
-        self.batches = 0
-        self.images_seen = 0
         for part in self.parts():
             getattr(tokenizer, part).requires_grad_(getattr(stage, part) == "trainable")
         decay = stage.ema_decay
@@ -67,16 +57,6 @@ class TokenizerTask(L.LightningModule):
     def parts() -> tuple[str, str]:
         """What a stage can freeze."""
         return "encoder", "decoder"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps done in this stage."""
-        return self.batches // self.stage.accumulate
-
-    @property
-    def ended_step(self) -> bool:
-        """Whether the last batch was the last of an optimizer step."""
-        return self.batches % self.stage.accumulate == 0
 
     def train(self, mode: bool = True) -> "TokenizerTask":
         """Train mode, but for what is frozen: that stays in eval mode."""
@@ -102,7 +82,7 @@ class TokenizerTask(L.LightningModule):
         with record_function("tokenizer forward"):
             recon = self.reconstruct(prepared)
         terms, weighed = self.measure(prepared, recon, y)
-        self.require_finite(weighed.value, terms, images, y)
+        self.require_finite(weighed.value, terms, lambda: self.replay(images, y))
         with record_function("tokenizer backward"):
             self.manual_backward(weighed.pulling / self.stage.accumulate)
         told = {**terms, **{f"{name}_balance": weighed.weights[name] for name in terms if self.balanced(name)}}
@@ -110,17 +90,20 @@ class TokenizerTask(L.LightningModule):
         opposed = self.oppose(prepared, recon)
         if opposed:
             theirs = torch.stack(list(opposed.values())).sum()
-            self.require_finite(theirs, opposed, images, y)
+            self.require_finite(theirs, opposed, lambda: self.replay(images, y))
             with record_function("discriminators backward"):
                 self.manual_backward(theirs / self.stage.accumulate)
-        self.batches += 1
-        self.images_seen += len(images) * self.trainer.world_size
+        self.count(len(images))
         if self.ended_step:
             with record_function("optimizers"):
                 self.step(discriminators=bool(opposed))
-            if self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps):
+            if self.due:
                 self.write_log(weighed.value, {**told, **opposed}, recon.images, prepared)
         return {"loss": weighed.value}
+
+    def replay(self, images: Tensor, y: Tensor) -> dict[str, Any]:
+        """What repeats this batch."""
+        return {"images": images.cpu(), "y": y.cpu(), "tokenizer": self.tokenizer.state_dict()}
 
     def prepare(
         self,
@@ -229,8 +212,7 @@ class TokenizerTask(L.LightningModule):
         """One step of each optimizer; Lightning calls `on_before_optimizer_step` in it, where the gradients are unscaled."""
         optimizers, scheduler = self.optimizers(), self.lr_schedulers()
         first, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
-        self.lr = first.param_groups[0]["lr"]
-        self.grad_norms: list[Tensor] = []  # of the tokenizer, then of the discriminators
+        self.begin_step(first)
         first.step()
         first.zero_grad()
         for opponent in rest if discriminators else ():
@@ -242,45 +224,11 @@ class TokenizerTask(L.LightningModule):
         if self.ema is not None:
             self.ema.update_parameters(self.tokenizer)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        limit = math.inf if self.stage.optimizer.clip_norm is None else self.stage.optimizer.clip_norm
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.grad_norms.append(nn.utils.clip_grad_norm_(parameters, limit))
-
     def write_log(self, loss: Tensor, terms: Mapping[str, Tensor], recon: Tensor, images: Tensor) -> None:
-        """Losses (means over the processes), rates and counters to every logger, along the optimizer steps of the whole recipe."""
-        measured = {"loss": loss, **terms, "mse": F.mse_loss(recon.float(), images.float())}
-        mean = {name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean")) for name, value in measured.items()}
+        """Losses, the error of the reconstruction, rates and counters."""
+        mean = self.over_processes({"loss": loss, **terms, "mse": F.mse_loss(recon.float(), images.float())})
         mse = mean.pop("mse")
-        values = {
-            **{f"train/{name}": value for name, value in mean.items()},
-            "train/psnr": 10 * math.log10(4 / mse) if mse else math.inf,
-            "train/lr": self.lr,
-            "train/grad_norm": float(self.grad_norms[0]),
-            "train/images_seen": self.images_seen,
-            "train/batch": self.batches,
-        }
-        for logger in self.loggers:
-            logger.log_metrics(values, step=self.first_step + self.steps)
-
-    def require_finite(self, loss: Tensor, terms: Mapping[str, Tensor], images: Tensor, y: Tensor) -> None:
-        """Raises FloatingPointError, in every process, when any process's loss is not finite; the batch and the weights are saved before."""
-        if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
-            return
-        path = self.folder / f"nonfinite-{self.stage.name}-{self.batches}-{self.global_rank}.pt"
-        replay = {"images": images.cpu(), "y": y.cpu(), "seed": self.step_seed(self.batches), "tokenizer": self.tokenizer.state_dict()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(replay, path)
-        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-        raise FloatingPointError(
-            f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower learning rate, "
-            f"clip_norm, or trainer.precision=fp32. The batch, the seed of its draws and the weights are in {path} for a replay."
-        )
-
-    def step_seed(self, batch: int) -> int:
-        """The seed of all that is drawn in one batch by one process."""
-        said = f"{self.seed}/{self.stage.name}/{batch}/{self.global_rank}"
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
+        self.log_values({**mean, "psnr": 10 * math.log10(4 / mse) if mse else math.inf})
 
     def result(self) -> Tokenizer:
         """What the stage leaves behind: the averaged tokenizer where it keeps an average, else the trained one."""
@@ -300,13 +248,6 @@ class TokenizerTask(L.LightningModule):
             before = {key.removeprefix(f"{name}."): value for key, value in learned.items() if key.startswith(f"{name}.")}
             if here and here == {key: value.shape for key, value in before.items()}:
                 term.load_state_dict(before, strict=False)  # a frozen network inside has its own source
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.batches = checkpoint["progress"]["batches"]
-        self.images_seen = checkpoint["progress"]["images_seen"]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What a checkpoint holds: not the frozen networks of loss terms, which are built from their own source."""

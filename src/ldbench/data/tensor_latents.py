@@ -1,0 +1,70 @@
+"""Latents in memory, as a generator learns from them."""
+
+import hashlib
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ldbench.core.latent import LatentSpec
+
+CHUNK = 65536  # latents that statistics take at once
+
+
+class TensorLatents(Dataset):
+    """Labelled raw latents as two tensors. Raises ValueError for shapes and labels that do not fit, and for latents that are not finite."""
+
+    def __init__(
+        self,
+        z: Tensor,  # (n, N, C)
+        y: Tensor,  # (n,) labels
+        *,
+        latent: LatentSpec,
+        num_classes: int,
+    ):
+        if z.ndim != 3 or tuple(z.shape[1:]) != (latent.num_tokens, latent.channels) or y.shape != z.shape[:1]:
+            raise ValueError(
+                f"Expected latents (n, {latent.num_tokens}, {latent.channels}) and as many labels (n,), got {tuple(z.shape)} and {tuple(y.shape)}."
+            )
+        if len(z) < 2:
+            raise ValueError(f"Statistics need at least 2 latents, got {len(z)}.")
+        if not torch.isfinite(z).all():
+            raise ValueError("The latents hold numbers that are not finite. Look at the tokenizer that made them.")
+        if y.min() < 0 or y.max() >= num_classes:
+            raise ValueError(f"Labels must be 0 to {num_classes - 1} for {num_classes} classes, got {int(y.min())} to {int(y.max())}.")
+        self.z = z
+        self.y = y
+        self.latent = latent
+        self.num_classes = num_classes
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:  # (B, N, C), (B,)
+        places = torch.tensor(indices) % len(self.z)
+        return self.z[places], self.y[places]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of latents, labels and their shape."""
+        said = hashlib.sha256(f"{self.latent.to_numbers()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode())
+        for tensor in (self.z, self.y):
+            said.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
+        return said.hexdigest()
+
+    @cached_property
+    def mean(self) -> Tensor:  # (C,) float64
+        """The mean of each channel over the whole set."""
+        return sum(part.double().sum(dim=(0, 1)) for part in self.z.split(CHUNK)) / self.count
+
+    @cached_property
+    def std(self) -> Tensor:  # (C,) float64
+        """The deviation of each channel over the whole set, unbiased."""
+        squares = sum((part.double() - self.mean).square().sum(dim=(0, 1)) for part in self.z.split(CHUNK))
+        return (squares / (self.count - 1)).sqrt()
+
+    @property
+    def count(self) -> int:
+        """How many numbers a channel has."""
+        return self.z.shape[0] * self.z.shape[1]

@@ -1,0 +1,99 @@
+"""One task under the one trainer, from the last checkpoint there is: what the trainings of tokenizers and generators have in common."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader, Dataset
+
+from ldbench import config
+from ldbench.tasks import checkpoints
+from ldbench.tasks import trainer as trainers
+from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.stepwise import StepwiseTask
+
+log = logging.getLogger(__name__)
+
+CALLBACK_FACTS = ("folder", "stage", "data", "sampler", "guidance", "noise_of", "picture_of")  # that any training may have
+
+
+@contextmanager
+def own_threads(threads: int) -> Iterator[None]:
+    """A training's number of torch threads. Afterwards this, and whether only deterministic kernels are taken, are what they were."""
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any]:
+    """The callbacks of a training, each handed the facts that it asks for. Those that ask for what this training does not have stay out.
+
+    Raises ValueError for a callback that asks for what no training has.
+    """
+    found = []
+    for name, node in nodes.items():
+        asked = set(config.required(node["_target_"])) - set(node)
+        for unknown in sorted(asked - set(CALLBACK_FACTS)):
+            known = ", ".join(CALLBACK_FACTS)
+            raise ValueError(f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. Facts that it is handed: {known}.")
+        if asked <= facts.keys():
+            found.append(config.instantiate(node, **{fact: facts[fact] for fact in asked}))
+    return found
+
+
+def make_loggers(settings: DictConfig, *, run: Path, name: str, digest: str) -> list[Any]:
+    """The CSV log, and the logger that the config asks for."""
+    extra = [config.instantiate(settings, save_dir=str(run), name=name, version=digest[:16])] if settings else []
+    return [trainers.csv_logger(run), *extra]
+
+
+def fit(
+    task: StepwiseTask,
+    items: Dataset,
+    *,
+    settings: DictConfig,  # of the trainer
+    callbacks: Sequence[Any],
+    loggers: Sequence[Any],
+    run: Path,
+    count_passes: bool,  # whether items of a later pass over the data are drawn anew
+    collate: Callable[[Any], Any] | None = None,
+) -> None:
+    """Trains a task to the end of its phase."""
+    stage: Any = task.stage
+    trainer = trainers.build(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        deterministic=settings.deterministic,
+        callbacks=callbacks,
+        loggers=loggers,
+    )
+    stream = BatchStream(
+        num_images=len(items),  # type: ignore[arg-type]
+        batch_size=stage.batch_size,
+        num_batches=stage.max_steps * stage.accumulate,
+        seed=task.seed,
+        start=lambda: task.batches,
+        rank=trainer.global_rank,
+        world=trainer.world_size,
+        overfit_batches=settings.overfit_batches,
+        count_passes=count_passes,
+    )
+    pinned = trainer.strategy.root_device.type == "cuda"
+    loader = DataLoader(items, batch_sampler=stream, num_workers=settings.workers, pin_memory=pinned, collate_fn=collate)
+    checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
+    if checkpoint is not None:
+        log.info("Going on from %s", checkpoint)
+    try:
+        trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
+        raise KeyboardInterrupt from None

@@ -1,0 +1,166 @@
+"""What every macro of the config group `generator` promises: the next one is tested by existing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import ldbench
+from ldbench import artifacts, config, generator_training
+from ldbench.core.latent import LatentSpec
+from ldbench.data.tensor_latents import TensorLatents
+from ldbench.generator import Generator
+from ldbench.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, make_generator_plan
+from ldbench.sampling.noise import NoiseStream
+
+NAMES = ldbench.list_generators()
+SAMPLERS = sorted(config.options("sampler"))
+GUIDANCES = sorted(set(config.options("guidance")) - {"autoguidance"})
+SMALLER = ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2"]
+TRAINED = [*SMALLER, "generator.max_steps=3", "generator.batch_size=8", "trainer.accelerator=cpu"]
+FEW = {"num_steps": 6, "respacing": "6"}
+
+
+def macro(name: str, *overrides: str) -> DictConfig:
+    """The config of a macro, its sampler in a few steps."""
+    cfg = ldbench.compose("train", [f"generator={name}", *overrides])
+    for key in FEW.keys() & cfg.sampler.keys():
+        cfg.sampler[key] = FEW[key]
+    return cfg
+
+
+def patch_size(name: str) -> int:
+    return macro(name).generator.backbone.patch_size
+
+
+def spec(name: str, kind: str) -> LatentSpec:
+    """A small latent: a map of 4 x 4 tokens of the network, or a sequence."""
+    side = 4 * patch_size(name) if patch_size(name) > 4 else 4
+    return LatentSpec(side * side, 4, (side, side)) if kind == "map" else LatentSpec(16, 8)
+
+
+def latents(latent: LatentSpec) -> TensorLatents:
+    rng = torch.Generator().manual_seed(0)
+    z = 3 + 2 * torch.randn(24, latent.num_tokens, latent.channels, generator=rng)
+    return TensorLatents(z, torch.arange(24) % 6, latent=latent, num_classes=6)
+
+
+KINDS = ("map", "sequence")
+FAMILIES = ("dit", "sit", "lightningdit", "maetok_dit_xl_1", "maetok_sit_xl_1")  # one of each that has parts of its own
+MARKED = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]  # the others are sizes
+
+
+def planned(name: str, kind: str, root: Path, *overrides: str) -> GeneratorPlan:
+    return make_generator_plan(macro(name, *TRAINED, f"paths.root={root}", *overrides), latents(spec(name, kind)))
+
+
+def moved(name: str, kind: str) -> Generator:
+    """A small generator of a macro, away from its start, at which the output is zero."""
+    torch.manual_seed(0)
+    latent = spec(name, kind)
+    generator = build_generator(macro(name, *SMALLER), latent, num_classes=6).eval()
+    for parameter in generator.backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    generator.normaliser.load_state_dict({"mean": torch.full((latent.channels,), 3.0), "std": torch.full((latent.channels,), 2.0)})
+    return generator
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_it_composes_and_its_parts_fit_on_maps_and_sequences(name: str) -> None:
+    cfg = macro(name)
+    assert cfg.generator.name == name
+    assert not OmegaConf.missing_keys(cfg)
+    cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
+    first, second = (make_generator_plan(cfg, latents(spec(name, kind))) for kind in KINDS)
+    assert first.digest != second.digest
+    assert first.name.startswith(f"{name}-")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_its_digest_repeats(name: str, tmp_path: Path) -> None:
+    first, second = (planned(name, "map", tmp_path / place) for place in ("a", "b"))
+    assert first.digest == second.digest
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_step_on_a_batch_lowers_the_loss_of_that_batch(name: str) -> None:
+    generator, latent = moved(name, "map"), spec(name, "map")
+    z, y = latents(latent).__getitems__(list(range(8)))
+    said = {"step": 0, "t": torch.linspace(0.2, 0.9, 8), "noise": torch.randn(z.shape), "dropped": y == 0}
+    optimizer = torch.optim.SGD(generator.backbone.parameters(), lr=1e-3)
+
+    def loss() -> torch.Tensor:
+        return torch.stack(list(generator.loss(z, y, **said).values())).sum(dim=0).mean()
+
+    before = loss()
+    before.backward()
+    optimizer.step()
+    assert loss() < before
+    assert set(generator.loss(z, y, **said)) <= {"velocity", "cosine", "noise", "bound"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, kind: str, tmp_path: Path) -> None:
+    plan = planned(name, kind, tmp_path)
+    trained = generator_training.fit(plan)
+    loaded = ldbench.load(generator_training.obtain(plan))
+    theirs = loaded.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in trained.state_dict().items())
+    sampler, guidance = config.instantiate(plan.cfg.sampler), config.instantiate(plan.cfg.guidance)
+    stream, shape = NoiseStream(0, range(6)), (6, plan.latents.latent.num_tokens, plan.latents.latent.channels)
+    z, again = (each.sample(stream.normal(0, shape), torch.arange(6), sampler, guidance, stream=stream) for each in (trained, loaded))
+    assert torch.equal(z, again)
+    assert torch.isfinite(z).all()
+    described = artifacts.Blueprint("generator", "generator", plan.blueprint.keywords)
+    assert artifacts.build(described, theirs).state_dict().keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(name: str) -> None:
+    generator, y = moved(name, "sequence"), torch.arange(4)
+    noise, increments = torch.randn(4, 16, 8), torch.randn(8, 4, 16, 8)
+    guidances = {guidance: config.instantiate(config.option("guidance", guidance)) for guidance in GUIDANCES}
+    refused = set()
+    for sampler in SAMPLERS:
+        node = config.option("sampler", sampler)
+        made = config.instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
+        try:
+            generator.check(made, guidances["none"])
+        except ValueError as error:
+            assert "Choose sampler=" in str(error)  # noqa: PT017
+            refused.add(sampler)
+            continue
+        for guidance in guidances.values():
+            z = generator.sample(noise, y, made, guidance, increments=increments if made.stochastic else None)
+            assert z.shape == noise.shape
+            assert torch.isfinite(z).all()
+    assert refused == ({"dopri5"} if generator.objective.interpolant.variance_preserving else {"ancestral", "ddim"})
+
+
+def has_generator(experiment: str) -> bool:
+    """Whether an experiment, or one that it goes on from, chooses a generator."""
+    defaults = config.options("experiments")[experiment].get("defaults", [])
+    return any("override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry) for entry in defaults)
+
+
+EXPERIMENTS = [name for name in config.options("experiments") if has_generator(name)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str) -> None:
+    said = [f"experiments={name}"]
+    for others in ([], ["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"]):
+        cfg = ldbench.compose("train", [*said, *others])
+        cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
+        check_parts(cfg)
+        make_course(cfg)
+    assert cfg.generator.backbone.class_std == 0.02
+    assert cfg.tokenizer.image_size == 256
+
+
+def test_experiments_with_a_generator_are_there() -> None:
+    lightning = {"xl_1_vavae_64ep", "xl_1_vavae_800ep", "b_1_vmae_imagenet256", "b_1_vmae_celebahq256"}
+    others = {"sit_xl_1_maetok", "dit_xl_1_maetok", "dit_xl_2_sdvae", "sit_xl_2_sdvae"}
+    assert {f"lightningdit_{name}" for name in lightning} | others <= set(EXPERIMENTS)
