@@ -80,9 +80,6 @@ class Facts:
         """The folder of all latent stores."""
         return Path(self._cfg.paths.artifacts) / "latents"
 
-    def num_processes(self) -> int:
-        return self._cfg.trainer.devices
-
     def workers(self) -> int:
         return self._cfg.trainer.workers
 

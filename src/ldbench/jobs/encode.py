@@ -51,9 +51,9 @@ class Encode:
         export: str | None,
         shard_size: int,
         batch_size: int,
+        num_processes: int,
         workers: int,
         device: torch.device,
-        num_processes: int,
     ):
         if flips and not data.label_safe_flips:
             raise ValueError(f"A mirrored image of {data.name} may be of another class, or of none. Say job.flips=false.")
@@ -70,9 +70,9 @@ class Encode:
         self.export = export
         self.shard_size = shard_size
         self.batch_size = batch_size
+        self.num_processes = num_processes
         self.workers = workers
         self.device = device
-        self.num_processes = num_processes
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Encode:
         for key in ("dtype", "precision"):
             if settings[key] not in PRECISIONS:
                 raise ValueError(f"job.{key} must be one of {', '.join(PRECISIONS)}, got {settings[key]!r}.")
-        for key in ("shard_size", "batch_size"):
+        for key in ("shard_size", "batch_size", "num_processes"):
             if settings[key] < 1:
                 raise ValueError(f"job.{key} must be at least 1, got {settings[key]}.")
         if settings["cache"] is not None and not given(settings["cache"]).is_dir():

@@ -16,10 +16,18 @@ from ldbench.core.normaliser import Normaliser
 from ldbench.core.posterior import Posterior
 from ldbench.data.latents.manifest import Contents, Manifest, check_sizes, check_sums, read_manifest
 from ldbench.data.latents.noise import keys_of, posterior_noise
-from ldbench.data.latents.shards import DTYPES, MappedShard, map_shard
+from ldbench.data.latents.shards import DTYPES, map_shard
 from ldbench.data.latents.statistics import Of
 
-BLOCK = 1 << 19  # numbers that are sampled at once on a CPU: about what its cache holds
+BLOCK = 1 << 18  # numbers that are sampled at once on a CPU: what its cache holds
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A store's numbers: posteriors in their files, labels in memory."""
+
+    moments: list[np.ndarray]  # of each shard (rows, 1 or 2, N, C)
+    labels: np.ndarray  # (rows,) int64 of the whole store
 
 
 class Reader(Protocol):
@@ -41,7 +49,7 @@ class LatentStore:
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder = folder
         self.manifest = manifest
-        self._shards: list[MappedShard] | None = None
+        self._mapped: Mapped | None = None
 
     @classmethod
     def open(cls, folder: str | Path, *, contents: Contents | None = None, verify: bool = True) -> "LatentStore":
@@ -64,27 +72,34 @@ class LatentStore:
         return self.manifest.num_images * self.manifest.num_views
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_shards": None}
+        return {**self.__dict__, "_mapped": None}
 
     @property
     def latent(self) -> LatentSpec:
         return self.manifest.latent
 
-    def map(self) -> list[MappedShard]:
-        """The shards of this process. Raises ValueError for a file that is not of the manifest's dtype and shape."""
-        if self._shards is None:
+    @property
+    def labels(self) -> Tensor:  # (rows,) int64
+        """The label of every row."""
+        return torch.from_numpy(self.map().labels)
+
+    def map(self) -> "Mapped":
+        """The files as this process sees them. Raises ValueError for one that is not of the manifest's dtype and shape."""
+        if self._mapped is None:
             told, latent = self.manifest, self.manifest.latent
             tail = (told.parts, latent.num_tokens, latent.channels)
             dtype, views = told.contents.dtype, told.num_views
-            self._shards = [map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail)) for shard in told.shards]
-        return self._shards
+            shards = [map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail)) for shard in told.shards]
+            once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, told.shards, strict=True)]
+            self._mapped = Mapped([shard.moments for shard in shards], np.tile(np.concatenate(once), views))
+        return self._mapped
 
     def read(
         self,
         rows: Tensor,  # (B,) int64
     ) -> tuple[Tensor, Tensor]:  # (B, 1 or 2, N, C) in the store's dtype; (B,)
         """What is stored of some rows, copied once. Raises IndexError for rows that the store does not have."""
-        shards, told = self.map(), self.manifest
+        mapped, told = self.map(), self.manifest
         places = rows.numpy()
         if len(places) and not (places.min() >= 0 and places.max() < len(self)):
             raise IndexError(f"{self.folder} has rows 0 to {len(self) - 1}, got {places.min()} to {places.max()}.")
@@ -92,13 +107,11 @@ class LatentStore:
         shard, local = np.divmod(image, told.shard_size)
         local += view * np.minimum(told.shard_size, told.num_images - shard * told.shard_size)
         moments = torch.empty(len(rows), told.parts, told.latent.num_tokens, told.latent.channels, dtype=DTYPES[told.contents.dtype])
-        labels = torch.empty(len(rows), dtype=torch.int64)
-        into, label_into = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy(), labels.numpy()
+        into = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
         order = np.lexsort((local, shard))  # files are read from their beginning to their end
         for place, s, i in zip(order.tolist(), shard[order].tolist(), local[order].tolist(), strict=True):
-            into[place] = shards[s].moments[i]
-            label_into[place] = shards[s].labels[i]
-        return moments, labels
+            into[place] = mapped.moments[s][i]
+        return moments, torch.from_numpy(mapped.labels[places])
 
     def batch(
         self,
