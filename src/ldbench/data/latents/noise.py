@@ -25,9 +25,12 @@ def posterior_noise(
     """Normal numbers in 65536 levels of equal chance, of mean 0 and variance 1; the largest is 4.3."""
     size = int(np.prod(shape))
     counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=keys.device) * GOLDEN
-    bits = mix(counter + keys[:, :1])
+    bits = counter + keys[:, :1]
+    spare = torch.empty_like(bits)
+    mix(bits, spare)
     bits += keys[:, 1:]
-    levels = mix(bits).view(torch.int16).to(torch.int32)  # (B, size or one more)
+    mix(bits, spare)
+    levels = bits.view(torch.int16).to(torch.int32)  # (B, size or one more)
     levels &= LEVELS - 1
     drawn = quantiles(str(keys.device)).index_select(0, levels.flatten()).view(levels.shape)
     return drawn[:, :size].reshape(-1, *shape)
@@ -57,14 +60,14 @@ def scramble(words: np.ndarray) -> np.ndarray:
     return words ^ (words >> np.uint64(31))
 
 
-def mix(x: Tensor) -> Tensor:
-    """A one-to-one map of 32 bits [0], in place; the masks make torch's shifts of signed numbers logical."""
-    x ^= (x >> 16) & 0xFFFF
-    x *= 0x21F0AAAD
-    x ^= (x >> 15) & 0x1FFFF
-    x *= -749130345  # 0xd35a2d97
-    x ^= (x >> 15) & 0x1FFFF
-    return x
+def mix(x: Tensor, spare: Tensor) -> None:
+    """A one-to-one map of 32 bits [0], in place; the masks make torch's shifts of signed numbers logical. `spare`: of the same size, overwritten."""
+    for shift, factor in ((16, 0x21F0AAAD), (15, -749130345), (15, 1)):  # the second is 0xd35a2d97
+        torch.bitwise_right_shift(x, shift, out=spare)
+        spare &= (1 << (32 - shift)) - 1
+        x ^= spare
+        if factor != 1:
+            x *= factor
 
 
 @cache

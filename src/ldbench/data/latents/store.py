@@ -34,6 +34,7 @@ class Reader(Protocol):
     """Where stored posteriors are read from."""
 
     manifest: Manifest
+    device: torch.device
 
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What is stored of some rows: (B, 1 or 2, N, C) in the store's dtype, and labels (B,)."""
@@ -49,6 +50,7 @@ class LatentStore:
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder = folder
         self.manifest = manifest
+        self.device = torch.device("cpu")
         self._mapped: Mapped | None = None
 
     @classmethod
@@ -210,16 +212,16 @@ def sampled(
     normaliser: Normaliser | None,
 ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
     """Latents drawn from stored posteriors, on the device of what is read, in parts that a CPU's cache holds."""
-    latent = reader.manifest.latent
-    keys = keys_of(rows, seed=seed, step=step) if reader.manifest.parts == 2 else torch.empty(len(rows), 0)
-    moments, labels = reader.read(rows)
-    keys = keys.to(moments.device)
-    z = torch.empty(len(rows), latent.num_tokens, latent.channels, device=moments.device)
-    many = max(1, BLOCK // (latent.num_tokens * latent.channels)) if z.device.type == "cpu" else max(1, len(rows))
-    for out, part, key in zip(z.split(many), moments.split(many), keys.split(many), strict=True):
-        drawn = draw(part, key)
+    told, (num_tokens, channels) = reader.manifest, (reader.manifest.latent.num_tokens, reader.manifest.latent.channels)
+    keys = keys_of(rows, seed=seed, step=step) if told.parts == 2 else torch.empty(len(rows), 0)
+    many = max(1, BLOCK // (num_tokens * channels)) if reader.device.type == "cpu" else max(1, len(rows))
+    z, labels = torch.empty(len(rows), num_tokens, channels, device=reader.device), []
+    for out, part, key in zip(z.split(many), rows.split(many), keys.to(reader.device).split(many), strict=True):
+        moments, y = reader.read(part)
+        drawn = draw(moments, key)
         out.copy_(drawn if normaliser is None else normaliser.normalise(drawn))
-    return z, labels
+        labels.append(y)
+    return z, torch.cat(labels)
 
 
 def draw(
