@@ -49,6 +49,7 @@ class Encode:
         precision: str,
         cache: str | None,
         export: str | None,
+        verify: bool,
         shard_size: int,
         batch_size: int,
         num_processes: int,
@@ -68,6 +69,7 @@ class Encode:
         self.precision = precision
         self.cache = cache
         self.export = export
+        self.verify = verify
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.num_processes = num_processes
@@ -125,12 +127,13 @@ class Encode:
         contents = self.contents(split)
         folder = contents.folder(self.latents)
         with artifacts.building_lock(folder, notify=lambda: log.info("Another process is encoding %s. Waiting for it.", folder.name)):
-            if is_complete(folder):
+            there = is_complete(folder)
+            if there:
                 clear_notes(folder)
                 log.info("Latents of the %s split are there already: %s", split, folder)
             else:
                 self.make(folder, contents)
-            return LatentStore.open(folder, contents=contents)
+            return LatentStore.open(folder, contents=contents, verify=there and self.verify)
 
     def make(self, folder: Path, contents: Contents) -> None:
         """Encodes a split, or takes it from a cache."""
