@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,12 @@ from torch import nn
 
 import ldbench
 from ldbench import artifacts, config, doctor
-from ldbench.checks import installation, machine, storage
+from ldbench.checks import installation, latents, machine, storage
 from ldbench.checks.finding import Finding, examine, first_line, size
+from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import Estimate
+from ldbench.data.latents.manifest import Contents
+from ldbench.data.latents.writing import StoreWriter
 from ldbench.results import records
 
 NMS = "RuntimeError: operator torchvision::nms does not exist"
@@ -51,6 +55,20 @@ def artifact(tmp_path: Path) -> Path:
 def record(tmp_path: Path) -> Path:
     empty = {name: {} for name in ("subject", "protocol", "artifacts", "config", "environment")}
     return records.write(records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, created="", **empty), tmp_path / "records")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A whole store of latents."""
+    said = {"tokenizer_digest": "0123abcd", "data": "digits", "num_classes": 10, "fingerprint": "ab", "split": "train", "preprocessing": {}}
+    contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", **said)
+    folder = contents.folder(tmp_path / "artifacts" / "latents")
+    writer = StoreWriter(folder, contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)
+    for shard in writer.missing():
+        count = len(writer.images_of(shard))
+        writer.write(shard, torch.zeros(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
+    writer.finish()
+    return folder
 
 
 def artifact_findings(root: Path) -> list[Finding]:
@@ -229,6 +247,48 @@ def test_checkpoints_may_go_only_when_their_artifact_is_sound(artifact: Path, tm
     only(artifact_findings(tmp_path), "broken")
 
 
+def test_a_whole_store_of_latents_is_counted_apart_from_artifacts(store: Path, artifact: Path, tmp_path: Path) -> None:
+    assert "1 store in" in only(latents.check_latents(store.parent), "ok").what
+    assert "1 artifact in" in only(artifact_findings(tmp_path), "ok").what
+    assert "none in" in only(latents.check_latents(tmp_path / "elsewhere"), "ok").what
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(lambda held: held[:-1] + b"?", "was altered: its sum is another"), (lambda held: held[:-1], "bytes, and its manifest says")],
+)
+def test_altered_latents_are_broken(store: Path, content: Callable[[bytes], bytes], told: str) -> None:
+    path = store / "shard-00001.safetensors"
+    path.write_bytes(content(path.read_bytes()))
+    found = only(latents.check_latents(store.parent), "broken")
+    assert "shard-00001.safetensors" in found.what
+    assert told in found.what
+    assert f"rm -r {store}, then python -m ldbench.run job=encode" in found.cure
+
+
+def test_latents_with_a_manifest_that_cannot_be_read_are_broken(store: Path) -> None:
+    (store / "manifest.json").write_text("{")
+    assert "cannot be read" in only(latents.check_latents(store.parent), "broken").what
+
+
+def test_interrupted_latents_are_a_warning_with_how_to_go_on(store: Path) -> None:
+    (store / "manifest.json").unlink()
+    (store / "shard-00000.json").touch()
+    found = only(latents.check_latents(store.parent), "warning")
+    assert "was interrupted after 1 shard" in found.what
+    assert "Make it whole: python -m ldbench.run job=encode" in found.cure
+
+
+def test_what_only_the_making_of_latents_needed_may_go(store: Path) -> None:
+    (store / "plan.json").touch()
+    (store / ".shard-00001.safetensors.77.tmp").touch()
+    fine, spare = latents.check_latents(store.parent)
+    assert (fine.level, spare.level) == ("ok", "warning")
+    assert "keeps 2 files" in spare.what
+    subprocess.run(spare.cure.partition(": ")[2], shell=True, check=True)
+    only(latents.check_latents(store.parent), "ok")
+
+
 def test_records_are_read_and_what_is_none_is_told(record: Path) -> None:
     assert "1 record in" in only(storage.check_records(record.parent), "ok").what
     (record.parent / "notes.json").write_text("[]")
@@ -266,7 +326,7 @@ def test_warnings_do_not_count() -> None:
 
 
 def test_the_whole_doctor_ends_with_nothing_broken_on_a_sound_store(
-    artifact: Path, record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    artifact: Path, record: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(installation, "check_torchvision", lambda: [])
     monkeypatch.setattr(machine, "judge_space", lambda folder, free: Finding("ok", "disk", "enough"))

@@ -4,10 +4,8 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldbench import config
+from ldbench.core.files import digest as digest
+from ldbench.core.files import file_digest, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 
@@ -41,17 +41,6 @@ class Blueprint:
     group: str  # a config group, such as "tokenizer"
     component: str  # an option of that group
     keywords: Mapping[str, Any]  # the constructor's; a latent in numbers
-
-
-def digest(content: Any) -> str:
-    """The sha256 of plain data, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
-
-
-def file_digest(path: str | Path) -> str:
-    """The sha256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
@@ -210,14 +199,6 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON in one move: the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    scratch.replace(path)
 
 
 def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = False) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.checks import installation, machine, storage
+from ldbench.checks import installation, latents, machine, storage
 from ldbench.checks.finding import Finding, examine
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
         ("trainer", partial(machine.check_trainer, **trainer)),
         ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, records, runs])),
         ("artifacts", partial(storage.check_artifacts, artifacts, runs)),
+        ("latents", partial(latents.check_latents, artifacts / storage.LATENTS)),
         ("records", partial(storage.check_records, records)),
     ]
     sys.exit(report(checks))

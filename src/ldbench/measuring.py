@@ -36,6 +36,13 @@ class Facts:
     def tokenizer(self) -> Tokenizer:
         return artifacts.load(self._obtained.folder, searchpath=self._searchpath)
 
+    def tokenizer_name(self) -> str:
+        """Of its artifact's folder."""
+        return self._obtained.name
+
+    def tokenizer_digest(self) -> str:
+        return self._obtained.digest
+
     def data(self) -> ImageData:
         return self._obtained.data
 
@@ -68,6 +75,10 @@ class Facts:
 
     def seed(self) -> int:
         return self._protocol.seed
+
+    def latents(self) -> Path:
+        """The folder of all latent stores."""
+        return Path(self._cfg.paths.artifacts) / "latents"
 
     def workers(self) -> int:
         return self._cfg.trainer.workers
@@ -107,10 +118,12 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
-    left = all((figures / file).is_file() for file in job.leaves(settings))
-    if path.is_file() and left and not cfg.force:
+    left = [figures / file for file in job.leaves(settings)]
+    if path.is_file() and all(file.is_file() for file in left) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
         tell(records.read(path))
+        for file in left:
+            log.info("  left behind: %s", file.resolve())
         return
     facts = Facts(cfg, obtained, protocol, searchpath)
     record = records.Record(

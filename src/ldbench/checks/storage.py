@@ -6,12 +6,13 @@ from pathlib import Path
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
 
 PRIVATE = "."  # what begins so is a lock or unfinished: no artifact, no record
+LATENTS = "latents"  # stores, which `checks.latents` looks at
 BUILDING = ".building-"  # an artifact before it is whole
 
 
 def check_artifacts(artifacts: Path, runs: Path) -> list[Finding]:
     """Whether every artifact is whole, and which checkpoints sound ones no longer need."""
-    kinds = [kind for kind in inside(artifacts) if kind.is_dir() and not kind.name.startswith(PRIVATE)]
+    kinds = [kind for kind in inside(artifacts) if kind.is_dir() and kind.name != LATENTS and not kind.name.startswith(PRIVATE)]
     folders = [folder for kind in kinds for folder in inside(kind) if folder.is_dir()]
     found = {folder: fault(folder) for folder in folders if not folder.name.startswith(PRIVATE)}
     sound = [folder for folder, finding in found.items() if finding is None]

@@ -1,0 +1,178 @@
+"""Encoding a split: from images and a tokenizer to a complete store, with constant memory, in one process or several.
+
+Processes take whole shards, so that no sum and no file depends on how many there are. What a process has finished stays.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessException, spawn
+from torch.utils.data import DataLoader
+
+from ldbench.core.posterior import Posterior
+from ldbench.core.protocols import ImageSet
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.manifest import Contents, Manifest
+from ldbench.data.latents.shards import DTYPES
+from ldbench.data.latents.writing import StoreWriter
+
+EVERY = 0.5  # seconds between two looks at what the processes have done
+
+
+def encode(
+    folder: Path,
+    contents: Contents,
+    *,
+    tokenizer: Tokenizer,
+    images: ImageSet,  # as the tokenizer sees them: nothing is drawn
+    shard_size: int,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    num_processes: int,
+) -> Manifest:
+    """Makes the store of a whole split, or goes on with it. Of two callers at once one must wait: hold a lock.
+
+    Several processes share a machine, one for each CUDA device where there are any. Raises ValueError for latents that are not finite.
+    """
+    writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
+    missing = writer.missing()
+    num_processes = min(num_processes, len(missing))
+    facts = {"tokenizer": tokenizer.eval(), "images": images, "batch_size": batch_size, "workers": workers}
+    done = len(images) - sum(len(writer.images_of(shard)) for shard in missing)
+    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("encoding", total=len(images), completed=done)
+        if num_processes <= 1:
+            encode_shards(writer, missing, **facts, device=device, advance=lambda count: bar.advance(task, count))
+        else:
+            shares = [missing[rank::num_processes] for rank in range(num_processes)]
+            encode_apart(writer, shares, **facts, device=device, advance=lambda count: bar.advance(task, count))
+    return writer.finish()
+
+
+def encode_apart(
+    writer: StoreWriter,
+    shares: Sequence[Sequence[int]],
+    *,
+    tokenizer: Tokenizer,
+    images: ImageSet,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> None:
+    """Encodes each share of the shards in a process of its own; all end where one does. What one of them refuses is raised here."""
+    refused = multiprocessing.get_context("spawn").SimpleQueue()
+    facts = {"tokenizer": tokenizer, "images": images, "batch_size": batch_size, "workers": workers, "device": device}
+    running = spawn(encode_share, args=(writer, shares, facts, torch.get_num_threads(), refused), nprocs=len(shares), join=False)
+    assert running is not None
+    waiting = [shard for share in shares for shard in share]
+    ended = False
+    while not ended:
+        try:
+            ended = running.join(timeout=EVERY)
+        except ProcessException as error:
+            if not refused.empty():
+                raise refused.get() from error
+            raise ChildProcessError(f"A process that encoded came to an end: {error}\nThe same command goes on with what was finished.") from error
+        for shard in [shard for shard in waiting if writer.is_finished(shard)]:
+            waiting.remove(shard)
+            advance(len(writer.images_of(shard)))
+
+
+def encode_share(
+    rank: int,
+    writer: StoreWriter,
+    shares: Sequence[Sequence[int]],
+    facts: Mapping[str, Any],
+    threads: int,
+    refused: "SimpleQueue[Exception]",
+) -> None:
+    """What a process of `encode_apart` does: its share, in as many threads as the others, on a CUDA device of its own where there is one."""
+    torch.set_num_threads(threads)
+    device = facts["device"]
+    own = torch.device("cuda", rank % torch.cuda.device_count()) if device.type == "cuda" else device
+    try:
+        encode_shards(writer, shares[rank], **{**facts, "device": own}, advance=lambda _: None)
+    except (ValueError, OSError) as error:
+        refused.put(error)
+        raise
+
+
+def encode_shards(
+    writer: StoreWriter,
+    shards: Sequence[int],
+    *,
+    tokenizer: Tokenizer,
+    images: ImageSet,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    advance: Callable[[int], None],  # told how many images were encoded
+) -> None:
+    """Encodes shards one after the other. Batches end where shards do, so that a shard is the same whoever makes it, and after whatever."""
+    batches = [list(batch) for shard in shards for batch in in_batches(writer.images_of(shard), batch_size)]
+    loader = iter(DataLoader(images, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda"))
+    tokenizer = tokenizer.to(device).eval()
+    for shard in shards:
+        moments, labels = encode_shard(writer, shard, loader, tokenizer=tokenizer, device=device, advance=advance)
+        writer.write(shard, moments, labels)
+
+
+@torch.inference_mode()
+def encode_shard(
+    writer: StoreWriter,
+    shard: int,
+    loader: Iterator[tuple[Tensor, Tensor]],
+    *,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:  # (views * images, 1 or 2, N, C), (images,)
+    """The posteriors of a shard's images from the loader's next batches, mirrored ones behind the others."""
+    contents, latent, total = writer.contents, writer.latent, len(writer.images_of(shard))
+    views = 2 if contents.flips else 1
+    moments, labels, done = torch.empty(0), torch.empty(total, dtype=torch.int64), 0
+    while done < total:
+        batch, y = next(loader)
+        batch = batch.to(device, non_blocking=True)
+        for view in range(views):
+            encoded = stacked(encode_batch(tokenizer, batch.flip(-1) if view else batch, contents.precision))  # (B, 1 or 2, N, C)
+            if not len(moments):
+                moments = torch.empty(views * total, encoded.shape[1], latent.num_tokens, latent.channels, dtype=DTYPES[contents.dtype])
+            place = view * total + done
+            moments[place : place + len(batch)] = encoded.to("cpu", moments.dtype)
+        labels[done : done + len(batch)] = y
+        done += len(batch)
+        advance(len(batch))
+    return moments, labels
+
+
+def encode_batch(
+    tokenizer: Tokenizer,
+    images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    precision: str,
+) -> Posterior:
+    """The posteriors of images, encoded in a precision."""
+    with torch.autocast(images.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+        return tokenizer.encode(images)
+
+
+def stacked(posterior: Posterior) -> Tensor:  # (B, 1 or 2, N, C)
+    """A posterior as the store keeps it."""
+    parts = [posterior.mean] if posterior.logvar is None else [posterior.mean, posterior.logvar]
+    return torch.stack([part.float() for part in parts], dim=1)
+
+
+def in_batches(images: range, batch_size: int) -> Iterator[range]:
+    """A shard's images, so many at a time."""
+    return (images[start : start + batch_size] for start in range(0, len(images), batch_size))

@@ -1,0 +1,137 @@
+"""LightningDiT's cache of latents [0]: its folders become stores here, and stores become its folders.
+
+A folder holds `latents_rank%02d_shard%03d.safetensors` with `latents` and `latents_flip` (n, C, H, W) float32, one sample of each posterior, and
+`labels` (n,) int64; and `latents_stats.pt`, a dict of `mean` and `std` (1, C, 1, 1).
+
+[0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ldbench.core.files import digest, file_digest
+from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.manifest import Contents, Manifest
+from ldbench.data.latents.shards import DTYPES, write_tensors
+from ldbench.data.latents.store import LatentStore
+from ldbench.data.latents.writing import StoreWriter
+
+PATTERN = "latents_rank*_shard*.safetensors"
+STATS = "latents_stats.pt"
+VIEWS = ("latents", "latents_flip")
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """One file of a cache, and the images that it holds."""
+
+    path: Path
+    first: int
+    num_images: int
+
+
+def sum_of_cache(folder: Path) -> str:
+    """The sha256 of all of a cache's latents. Reads them all. Raises ValueError for a folder without any."""
+    return digest({path.name: file_digest(path) for path in paths_of(folder)})
+
+
+def read_cache(folder: Path, place: Path, contents: Contents, *, latent: LatentSpec, shard_size: int) -> Manifest:
+    """Makes a store of a cache, or goes on with it; its samples are points. The mirrored ones are left out where `contents` has no flips.
+
+    The images are those of the ranks one after the other: a cache does not say where in the data they were, nor which were encoded twice
+    to fill up a last batch. Raises ValueError for files that are not of this layout and latent.
+    """
+    files = files_of(folder, latent)
+    writer = StoreWriter(place, contents, latent=latent, num_images=sum(file.num_images for file in files), shard_size=shard_size)
+    for shard in writer.missing():
+        images = writer.images_of(shard)
+        views = [from_files(files, view, images) for view in VIEWS[: 2 if contents.flips else 1]]
+        z = torch.cat([latent.from_map(part) for view in views for part in view])
+        writer.write(shard, z[:, None].to(DTYPES[contents.dtype]), torch.cat([*from_files(files, "labels", images)]))
+    return writer.finish()
+
+
+def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file: int) -> None:
+    """Writes a store as a cache of one rank, and the statistics of its whole set, last of all.
+
+    Each view is sampled once, from `seed`. Where the store has no mirrored views, `latents_flip` holds another sample of the same one.
+    Raises ValueError for latents that lie on no grid.
+    """
+    latent, told = store.latent, store.manifest
+    if latent.grid is None:
+        raise ValueError(f"LightningDiT keeps maps, and {store.folder} holds {latent.num_tokens} tokens on no grid. Train on the store itself.")
+    folder.mkdir(parents=True, exist_ok=True)
+    flipped, step = (told.num_images, 0) if told.contents.flips else (0, 1)
+    for number, images in enumerate(torch.arange(told.num_images).split(images_per_file)):
+        z, y = store.batch(images, seed=seed, step=0)
+        mirrored, _ = store.batch(images + flipped, seed=seed, step=step)
+        tensors = {"latents": latent.to_map(z).contiguous(), "latents_flip": latent.to_map(mirrored).contiguous(), "labels": y}
+        metadata = {"total_size": str(len(y)), "dtype": str(z.dtype), "device": "cpu"}
+        write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
+    stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
+    scratch = folder / f".{STATS}.{os.getpid()}.tmp"
+    torch.save({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
+    scratch.replace(folder / STATS)
+
+
+def read_stats(path: Path) -> tuple[Tensor, Tensor]:
+    """`mean` and `std`, (1, C, 1, 1), of a latents_stats.pt or of the folder that holds it, through torch's restricted loader.
+
+    Raises ValueError for anything else, and FileNotFoundError where there is none.
+    """
+    path = path / STATS if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}. Give a latents_stats.pt, or the folder that holds it.")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        mean, std = held["mean"], held["std"]
+        if mean.shape != std.shape or mean.shape != (1, mean.numel(), 1, 1):
+            raise ValueError(f"shapes {tuple(mean.shape)} and {tuple(std.shape)}")
+    except Exception as error:  # a damaged or hostile file can fail in any way
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} holds no statistics of latents ({said}). Expected a dict of mean and std, (1, C, 1, 1).") from error
+    return mean, std
+
+
+def paths_of(folder: Path) -> list[Path]:
+    """The latents of a cache, by rank and shard. Raises ValueError for a folder without any."""
+    found = sorted(folder.glob(PATTERN))
+    if not found:
+        raise ValueError(f"{folder} holds no latents in LightningDiT's layout: there is no {PATTERN} in it.")
+    return found
+
+
+def files_of(folder: Path, latent: LatentSpec) -> list[CacheFile]:
+    """The files of a cache, after a look at the shapes in them. Raises ValueError naming the first that does not fit."""
+    if latent.grid is None:
+        raise ValueError(f"LightningDiT keeps maps, and this tokenizer makes {latent.num_tokens} tokens on no grid: {folder} cannot be its cache.")
+    files: list[CacheFile] = []
+    for path in paths_of(folder):
+        expected = (latent.channels, *latent.grid)
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in (*VIEWS, "labels")}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no file of latents in LightningDiT's layout ({error}). Copy it again.") from error
+        (count,) = shapes["labels"]
+        if any(shapes[view] != (count, *expected) for view in VIEWS):
+            raise ValueError(
+                f"{path} holds latents {shapes['latents']}, and this tokenizer makes maps {expected}. Name the tokenizer that they are of."
+            )
+        files.append(CacheFile(path, files[-1].first + files[-1].num_images if files else 0, count))
+    return files
+
+
+def from_files(files: list[CacheFile], name: str, images: range) -> Iterator[Tensor]:
+    """One tensor's part for some images, file by file."""
+    for file in files:
+        first, last = max(images.start, file.first), min(images.stop, file.first + file.num_images)
+        if first < last:
+            with safe_open(file.path, "pt") as held:
+                yield held.get_slice(name)[first - file.first : last - file.first]

@@ -1,0 +1,179 @@
+"""Job `encode`: the latents of a split, stored for generators to learn from."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from ldbench import artifacts
+from ldbench.core.device import PRECISIONS
+from ldbench.core.protocols import Estimate, ImageData, ImageSet
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents import lightningdit
+from ldbench.data.latents.encoding import encode
+from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_complete
+from ldbench.data.latents.store import LatentStore
+from ldbench.data.latents.writing import clear_notes
+
+log = logging.getLogger(__name__)
+
+IMAGES_PER_FILE = 10_000  # of an exported cache, as LightningDiT has it
+
+
+class Encode:
+    """Encodes the training images, and the held-out ones where it is told to, as the tokenizer sees them: without any augmentation.
+
+    A store that is there is opened and checked; one that was begun is gone on with. Its figures are of the whole set.
+    Raises ValueError for flips of data whose class they may change.
+    """
+
+    name: ClassVar[str] = "encode"
+    revision: ClassVar[int] = 1
+    settings: ClassVar[tuple[str, ...]] = ("heldout", "flips", "dtype", "precision", "cache")
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        tokenizer_name: str,
+        tokenizer_digest: str,
+        data: ImageData,
+        latents: Path,  # the folder of all stores
+        heldout: bool,
+        flips: bool,
+        dtype: str,
+        precision: str,
+        cache: str | None,
+        export: str | None,
+        verify: bool,
+        shard_size: int,
+        batch_size: int,
+        num_processes: int,
+        workers: int,
+        device: torch.device,
+    ):
+        if flips and not data.label_safe_flips:
+            raise ValueError(f"A mirrored image of {data.name} may be of another class, or of none. Say job.flips=false.")
+        self.tokenizer = tokenizer
+        self.tokenizer_name = tokenizer_name
+        self.tokenizer_digest = tokenizer_digest
+        self.data = data
+        self.latents = latents
+        self.heldout = heldout
+        self.flips = flips
+        self.dtype = dtype
+        self.precision = precision
+        self.cache = cache
+        self.export = export
+        self.verify = verify
+        self.shard_size = shard_size
+        self.batch_size = batch_size
+        self.num_processes = num_processes
+        self.workers = workers
+        self.device = device
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings out of range."""
+        for key in ("dtype", "precision"):
+            if settings[key] not in PRECISIONS:
+                raise ValueError(f"job.{key} must be one of {', '.join(PRECISIONS)}, got {settings[key]!r}.")
+        for key in ("shard_size", "batch_size", "num_processes"):
+            if settings[key] < 1:
+                raise ValueError(f"job.{key} must be at least 1, got {settings[key]}.")
+        if settings["cache"] is not None and not given(settings["cache"]).is_dir():
+            raise ValueError(f"job.cache={settings['cache']} is no folder. Give one in LightningDiT's layout.")
+
+    @staticmethod
+    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files without which a known measurement is made again: the stores, behind links in the folder of figures, and the exported cache."""
+        stores = tuple(f"{name}/{MANIFEST}" for name in links_of(settings["heldout"], settings["cache"]).values())
+        return stores if settings["export"] is None else (*stores, str(given(settings["export"]) / lightningdit.STATS))
+
+    def run(self, out: Path) -> dict[str, Estimate]:
+        """Statistics of each store, in which sampled latents count; `out/train` leads to it, `out/test` to the held-out one."""
+        found = {}
+        for split, name in links_of(self.heldout, self.cache).items():
+            store = self.store(split)
+            link(out / name, store.folder)
+            found |= {f"latents/{split}/{figure}": Estimate(value) for figure, value in figures(store.manifest).items()}
+            if split == "train" and self.export is not None:
+                lightningdit.write_cache(store, given(self.export), seed=0, images_per_file=IMAGES_PER_FILE)
+                log.info("In LightningDiT's layout: %s", given(self.export))
+        return found
+
+    def contents(self, split: str) -> Contents:
+        """What the store of a split is of."""
+        return Contents(
+            tokenizer=self.tokenizer_name,
+            tokenizer_digest=self.tokenizer_digest,
+            data=self.data.name,
+            num_classes=self.data.num_classes,
+            fingerprint=self.data.fingerprint,
+            split=split,
+            preprocessing={"image_size": self.data.image_size, "augmentation": None},
+            flips=self.flips,
+            dtype=self.dtype,
+            precision=self.precision,
+            source=lightningdit.sum_of_cache(given(self.cache)) if self.cache is not None and split == "train" else None,
+        )
+
+    def store(self, split: str) -> LatentStore:
+        """The store of a split, made where it is not there. One process makes it while others wait."""
+        contents = self.contents(split)
+        folder = contents.folder(self.latents)
+        with artifacts.building_lock(folder, notify=lambda: log.info("Another process is encoding %s. Waiting for it.", folder.name)):
+            there = is_complete(folder)
+            if there:
+                clear_notes(folder)
+                log.info("Latents of the %s split are there already: %s", split, folder)
+            else:
+                self.make(folder, contents)
+            return LatentStore.open(folder, contents=contents, verify=there and self.verify)
+
+    def make(self, folder: Path, contents: Contents) -> None:
+        """Encodes a split, or takes it from a cache."""
+        began = time.monotonic()
+        if contents.source is None:
+            images: ImageSet = getattr(self.data, contents.split)
+            facts = {"shard_size": self.shard_size, "batch_size": self.batch_size, "workers": self.workers}
+            facts |= {"device": self.device, "num_processes": self.num_processes}
+            manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **facts)
+        else:
+            manifest = lightningdit.read_cache(given(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size)
+        rate = manifest.num_images / (time.monotonic() - began)
+        log.info("Latents of %d %s images, %.0f a second: %s", manifest.num_images, contents.split, rate, folder)
+
+
+def links_of(heldout: bool, cache: str | None) -> dict[str, str]:
+    """The splits that are stored, and the names of the links to them; one that leads to what was taken from a cache is of its content."""
+    train = "train" if cache is None else f"train-{lightningdit.sum_of_cache(given(cache))[:8]}"
+    return {"train": train, **({"test": "test"} if heldout else {})}
+
+
+def given(folder: str) -> Path:
+    """A folder that the config names."""
+    return Path(folder).expanduser().absolute()
+
+
+def figures(manifest: Manifest) -> dict[str, float]:
+    """What is worth knowing of a store: its scale by channel and over all, how far posteriors are from points (none for points), its size."""
+    found, overall = manifest.statistics, manifest.statistics.overall()
+    ranges = {"mean": found.mean, "std": found.std()}
+    if manifest.parts == 2:
+        ranges |= {"signal_to_noise": found.signal_to_noise()}
+    numbers = {"mean": overall.mean.item(), "std": overall.std().item()}
+    for name, values in ranges.items():
+        numbers |= {f"{name}_min": values.min().item(), f"{name}_median": values.median().item(), f"{name}_max": values.max().item()}
+    return {**numbers, "images": float(manifest.num_images), "bytes": float(manifest.num_bytes)}
+
+
+def link(path: Path, folder: Path) -> None:
+    """A link to a folder, in place of one that led elsewhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()))

@@ -1,0 +1,152 @@
+"""LightningDiT's caches become stores and stores become caches: there and back the latents are the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.normaliser import Normaliser
+from ldbench.data.latents.lightningdit import read_cache, read_stats, sum_of_cache, write_cache
+from ldbench.data.latents.manifest import Contents
+from ldbench.data.latents.store import LatentStore
+
+Store = Callable[..., LatentStore]
+LATENT = LatentSpec(6, 5, (2, 3))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two ranks of two files each, as LightningDiT writes them."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    rng = torch.Generator().manual_seed(0)
+    for rank in range(2):
+        for shard, count in enumerate((7, 4)):
+            z, flipped = (torch.randn(count, 5, 2, 3, generator=rng) for _ in range(2))
+            tensors = {"latents": z, "latents_flip": flipped, "labels": torch.randint(0, 7, (count,), generator=rng)}
+            metadata = {"total_size": str(count), "dtype": "torch.float32", "device": "cpu"}
+            save_file(tensors, folder / f"latents_rank{rank:02d}_shard{shard:03d}.safetensors", metadata=metadata)
+    torch.save({"mean": torch.full((1, 5, 1, 1), 0.25), "std": torch.full((1, 5, 1, 1), 2.0)}, folder / "latents_stats.pt")
+    return folder
+
+
+def of_cache(cache: Path, contents: Contents, **said) -> Contents:
+    return replace(contents, source=sum_of_cache(cache), **said)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("shard_size", [1, 5, 7, 100])
+def test_their_cache_is_a_store_of_points(cache: Path, contents: Contents, tmp_path: Path, flips: bool, shard_size: int) -> None:
+    read_cache(cache, tmp_path / "store", of_cache(cache, contents, flips=flips), latent=LATENT, shard_size=shard_size)
+    store = LatentStore.open(tmp_path / "store")
+    held = [load_file(path) for path in sorted(cache.glob("*.safetensors"))]
+    views = [torch.cat([part[view] for part in held]) for view in (["latents", "latents_flip"] if flips else ["latents"])]
+    labels = torch.cat([part["labels"] for part in held])
+    z, y = store.batch(range(len(store)), seed=0, step=0)
+    assert torch.equal(LATENT.to_map(z), torch.cat(views))
+    assert torch.equal(y, labels.repeat(len(views)))
+    assert store.manifest.statistics.mean.numpy() == pytest.approx(torch.cat(views).double().mean(dim=(0, 2, 3)).numpy(), rel=1e-12)
+
+
+def test_their_statistics_normalise_as_theirs_do(cache: Path) -> None:
+    mean, std = read_stats(cache)
+    z = torch.randn(2, 6, 5)
+    expected = (LATENT.to_map(z) - 0.25) / 2
+    assert torch.equal(LATENT.to_map(Normaliser.from_stats(mean, std, channels=5).normalise(z)), expected)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_there_and_back_latents_are_the_same(store: Store, contents: Contents, tmp_path: Path, flips: bool) -> None:
+    stored = store(flips=flips, dtype="bf16")
+    write_cache(stored, tmp_path / "cache", seed=3, images_per_file=20)
+    names = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert names == [*(f"latents_rank00_shard00{i}.safetensors" for i in range(3)), "latents_stats.pt"]
+    contents = of_cache(tmp_path / "cache", contents, flips=True)
+    read_cache(tmp_path / "cache", tmp_path / "back", contents, latent=stored.latent, shard_size=13)
+    back = LatentStore.open(tmp_path / "back", contents=contents)
+    assert torch.equal(back.batch(range(50), seed=0, step=0)[0], stored.batch(range(50), seed=3, step=0)[0])
+    rows, step = (range(50, 100), 0) if flips else (range(50), 1)
+    assert torch.equal(back.batch(range(50, 100), seed=0, step=0)[0], stored.batch(rows, seed=3, step=step)[0])
+    assert torch.equal(back.read(torch.arange(50))[1], stored.read(torch.arange(50))[1])
+
+
+def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
+    stored = store(flips=True)
+    write_cache(stored, tmp_path / "cache", seed=0, images_per_file=20)
+    path = tmp_path / "cache" / "latents_rank00_shard002.safetensors"
+    held = load_file(path)
+    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in held.items()} == {
+        "latents": ((10, 48, 2, 2), torch.float32),
+        "latents_flip": ((10, 48, 2, 2), torch.float32),
+        "labels": ((10,), torch.int64),
+    }
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"total_size": "10", "dtype": "torch.float32", "device": "cpu"}
+    stats = torch.load(tmp_path / "cache" / "latents_stats.pt", weights_only=True)
+    assert {name: tuple(tensor.shape) for name, tensor in stats.items()} == {"mean": (1, 48, 1, 1), "std": (1, 48, 1, 1)}
+    mean, std = read_stats(tmp_path / "cache" / "latents_stats.pt")
+    ours = stored.normaliser()
+    assert torch.equal(mean.flatten(), ours.mean)
+    assert torch.equal(std.flatten(), ours.std)
+
+
+def test_a_reading_that_was_killed_goes_on(cache: Path, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.data.latents.writing import StoreWriter
+
+    contents = of_cache(cache, contents, flips=True)
+    read_cache(cache, tmp_path / "whole", contents, latent=LATENT, shard_size=5)
+    write = StoreWriter.write
+
+    def refuse(self, shard, *given) -> None:
+        if shard == 2:
+            raise KeyboardInterrupt
+        write(self, shard, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreWriter, "write", refuse)
+        with pytest.raises(KeyboardInterrupt):
+            read_cache(cache, tmp_path / "broken", contents, latent=LATENT, shard_size=5)
+    read_cache(cache, tmp_path / "broken", contents, latent=LATENT, shard_size=5)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "broken").iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_sequences_have_no_such_layout(store: Store, formula, tmp_path: Path, cache: Path, contents: Contents) -> None:
+    with pytest.raises(ValueError, match=r"keeps maps, and .* holds 4 tokens on no grid"):
+        write_cache(store(tokenizer=formula(sequence=True)), tmp_path / "cache", seed=0, images_per_file=20)
+    with pytest.raises(ValueError, match="this tokenizer makes 6 tokens on no grid"):
+        read_cache(cache, tmp_path / "from", of_cache(cache, contents), latent=LatentSpec(6, 5), shard_size=5)
+
+
+def test_a_cache_of_another_tokenizer_or_none_is_refused(cache: Path, contents: Contents, tmp_path: Path) -> None:
+    other = LatentSpec(6, 4, (2, 3))
+    with pytest.raises(ValueError, match=r"holds latents \(7, 5, 2, 3\), and this tokenizer makes maps \(4, 2, 3\)"):
+        read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=other, shard_size=5)
+    (cache / "latents_rank01_shard001.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"rank01_shard001\.safetensors is no file of latents in LightningDiT's layout"):
+        read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=LATENT, shard_size=5)
+    with pytest.raises(ValueError, match="holds no latents in LightningDiT's layout"):
+        sum_of_cache(tmp_path)
+
+
+class Hostile:
+    """What must not be run."""
+
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize("content", [Hostile(), {"mean": torch.zeros(1, 5, 1, 1)}, {"mean": torch.zeros(5), "std": torch.zeros(5)}, [1]])
+def test_statistics_of_another_kind_are_refused(tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(content, tmp_path / "latents_stats.pt")
+    with pytest.raises(ValueError, match="holds no statistics of latents"):
+        read_stats(tmp_path)
+    assert "run" not in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"Give a latents_stats\.pt"):
+        read_stats(tmp_path / "elsewhere.pt")

@@ -1,0 +1,66 @@
+"""A store is known by what its numbers depend on, and by nothing else."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from ldbench.data.latents.manifest import DISPLAYED, Contents, Manifest, is_complete, read_manifest
+from ldbench.data.latents.store import LatentStore
+
+COUNTING = {
+    "tokenizer_digest": "99" * 32,
+    "fingerprint": "cd" * 32,
+    "split": "test",
+    "preprocessing": {"image_size": 16},
+    "flips": True,
+    "dtype": "bf16",
+    "precision": "bf16",
+    "source": "ef" * 32,
+}
+
+
+def test_every_field_counts_or_is_displayed() -> None:
+    assert {field.name for field in fields(Contents)} == COUNTING.keys() | set(DISPLAYED)
+
+
+@pytest.mark.parametrize("key", COUNTING)
+def test_what_numbers_depend_on_makes_another_store(contents: Contents, key: str) -> None:
+    assert replace(contents, **{key: COUNTING[key]}).digest() != contents.digest()
+
+
+def test_names_do_not(contents: Contents) -> None:
+    assert replace(contents, tokenizer="renamed-00", data="also", num_classes=9).digest() == contents.digest()
+
+
+def test_the_folder_is_named_after_tokenizer_data_split_and_digest(contents: Contents, tmp_path: Path) -> None:
+    assert contents.folder(tmp_path) == tmp_path / f"formula-noise-train-{contents.digest()[:8]}"
+    assert replace(contents, tokenizer="plain").folder(tmp_path).name.startswith("plain-noise-train-")
+
+
+def test_revisions_make_other_stores(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.data.latents import manifest
+
+    before = contents.digest()
+    monkeypatch.setattr(manifest, "REVISION", 99)
+    assert contents.digest() != before
+
+
+def test_a_manifest_says_what_people_look_for_and_is_read_back(store: Callable[..., LatentStore]) -> None:
+    made = store(flips=True)
+    told = json.loads((made.folder / "manifest.json").read_text())
+    assert is_complete(made.folder)
+    assert (told["num_images"], told["num_rows"], told["posterior"], told["digest"]) == (50, 100, "gaussian", made.manifest.contents.digest())
+    assert told["statistics"]["flips_count"] is True
+    assert told["statistics"]["std_of_samples"] == made.manifest.statistics.std().tolist()
+    assert told["statistics"]["scalar"]["std_of_samples"] == made.manifest.statistics.overall().std().item()
+    assert [shard["num_images"] for shard in told["shards"]] == [16, 16, 16, 2]
+    assert read_manifest(made.folder).to_numbers() == Manifest.from_numbers(told).to_numbers() == told
+
+
+def test_what_was_interrupted_says_how_far_it_came(tmp_path: Path) -> None:
+    (tmp_path / "shard-00000.json").touch()
+    with pytest.raises(ValueError, match="it was interrupted after 1 shards"):
+        read_manifest(tmp_path)

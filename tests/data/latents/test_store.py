@@ -1,0 +1,194 @@
+"""Reading: a row is the same in any company, on any way; what is not whole or not ours is refused with a sentence."""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from ldbench.core.posterior import Posterior
+from ldbench.data.latents.manifest import MANIFEST, Contents
+from ldbench.data.latents.noise import keys_of, posterior_noise
+from ldbench.data.latents.statistics import Statistics
+from ldbench.data.latents.store import LatentStore, StoredLatents
+
+Store = Callable[..., LatentStore]
+CPU = torch.device("cpu")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_batch_is_a_sample_of_the_stored_posteriors(store: Store, formula, images, dtype: str, sequence: bool) -> None:
+    stored = store(dtype=dtype, tokenizer=formula(sequence=sequence))
+    rows = torch.tensor([49, 0, 17, 17])
+    z, y = stored.batch(rows, seed=3, step=2)
+    moments, labels = stored.read(rows)
+    assert moments.dtype == DTYPES[dtype]
+    exact = formula().encode(images.tensors[0][rows])
+    torch.testing.assert_close(moments[:, 0].float(), exact.mean, rtol=1e-2, atol=1e-2)
+    assert torch.equal(moments[:, 0], exact.mean.to(DTYPES[dtype])), "numbers are rounded once"
+    eps = posterior_noise(keys_of(rows, seed=3, step=2), (4, 48))
+    assert torch.equal(z, Posterior(moments[:, 0].float(), moments[:, 1].float()).sample(eps=eps))
+    assert torch.equal(y, labels)
+    assert torch.equal(y, images.tensors[1][rows])
+    assert torch.equal(z[2], z[3])
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.integers(0, 99), min_size=1, max_size=12), step=st.integers(0, 2**40), seed=st.integers(0, 2**40))
+def test_a_row_is_the_same_in_any_company(opened: LatentStore, rows: list[int], step: int, seed: int) -> None:
+    z, y = opened.batch(rows, seed=seed, step=step)
+    for place, row in enumerate(rows):
+        alone, label = opened.batch([row], seed=seed, step=torch.tensor([step]))
+        assert torch.equal(alone[0], z[place])
+        assert label[0] == y[place]
+    backwards, _ = opened.batch(rows[::-1], seed=seed, step=step)
+    assert torch.equal(backwards.flip(0), z)
+
+
+@pytest.fixture
+def opened(store: Store) -> LatentStore:
+    return store(flips=True, dtype="fp16")
+
+
+def test_blocks_do_not_show(opened: LatentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.data.latents import store as module
+
+    whole, _ = opened.batch(range(100), seed=0, step=0, normaliser=opened.normaliser())
+    monkeypatch.setattr(module, "BLOCK", 3 * 4 * 48)
+    parts, _ = opened.batch(range(100), seed=0, step=0, normaliser=opened.normaliser())
+    assert torch.equal(whole, parts)
+
+
+def test_points_are_read_as_they_are(store: Store, formula, images) -> None:
+    stored = store(tokenizer=formula(variational=False))
+    z, _ = stored.batch([4, 2], seed=0, step=0)
+    assert torch.equal(z, formula().encode(images.tensors[0][[4, 2]]).mean)
+    z += 1
+    assert not torch.equal(z, stored.batch([4, 2], seed=0, step=0)[0]), "what is handed out is a copy"
+
+
+def test_held_on_a_device_it_gives_the_same(opened: LatentStore) -> None:
+    resident = opened.resident(CPU)
+    assert len(resident) == len(opened) == 100
+    for one, other in zip(
+        resident.batch([99, 3], seed=1, step=4, normaliser=opened.normaliser()),
+        opened.batch([99, 3], seed=1, step=4, normaliser=opened.normaliser()),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+def test_normalised_samples_have_mean_0_and_deviation_1(opened: LatentStore) -> None:
+    for per_channel in (True, False):
+        normaliser = opened.normaliser(per_channel=per_channel)
+        z = torch.cat([opened.batch(range(100), seed=0, step=step, normaliser=normaliser)[0] for step in range(40)]).double()
+        dims = (0, 1) if per_channel else (0, 1, 2)
+        torch.testing.assert_close(z.mean(dim=dims), torch.zeros_like(z.mean(dim=dims)), rtol=0, atol=0.05)
+        torch.testing.assert_close(z.std(dim=dims), torch.ones_like(z.std(dim=dims)), rtol=0.05, atol=0)
+    means = Statistics.of(opened.read(torch.arange(100))[0][:, :1])
+    torch.testing.assert_close(opened.normaliser(of="means").std.double(), means.std(), rtol=1e-6, atol=0)
+
+
+def test_latents_of_a_training_are_drawn_anew_in_each_pass(opened: LatentStore) -> None:
+    latents = StoredLatents(opened, seed=5)
+    assert (len(latents), latents.num_classes, latents.latent) == (100, 7, opened.latent)
+    z, y = latents.__getitems__([7, 107, 207])
+    assert torch.equal(y, y[:1].expand(3))
+    assert not torch.equal(z[0], z[1])
+    assert torch.equal(z[1], opened.batch([7], seed=5, step=1)[0][0])
+    assert torch.equal(latents[107][0], z[1])
+    assert torch.equal(latents.mean, opened.manifest.statistics.mean)
+    assert torch.equal(latents.std, opened.manifest.statistics.std())
+    assert latents.fingerprint != StoredLatents(opened, seed=6).fingerprint
+    loaded = next(iter(DataLoader(latents, batch_sampler=[[7, 107, 207]], num_workers=1, collate_fn=lambda batch: batch)))
+    assert torch.equal(loaded[0], z)
+
+
+def test_it_goes_to_another_process_without_its_latents(opened: LatentStore) -> None:
+    carried = pickle.dumps(opened)
+    assert len(carried) < 20_000
+    assert torch.equal(pickle.loads(carried).batch([5], seed=0, step=0)[0], opened.batch([5], seed=0, step=0)[0])
+
+
+@pytest.mark.parametrize("rows", [[100], [-1], [0, 1000]])
+def test_rows_that_are_not_there_are_refused(opened: LatentStore, rows: list[int]) -> None:
+    with pytest.raises(IndexError, match="has rows 0 to 99, got"):
+        opened.batch(rows, seed=0, step=0)
+
+
+def altered(folder: Path) -> None:
+    path = folder / "shard-00002.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "shard-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def missing(folder: Path) -> None:
+    (folder / "shard-00003.safetensors").unlink()
+
+
+def edited(folder: Path, change: Callable[[dict], object]) -> None:
+    told = json.loads((folder / MANIFEST).read_text())
+    change(told)
+    (folder / MANIFEST).write_text(json.dumps(told))
+
+
+SPOILED = [
+    (altered, r"shard-00002\.safetensors was altered: .*Remove .*encode again, or copy it again"),
+    (truncated, r"shard-00001\.safetensors has \d+ bytes, and its manifest says \d+\. Remove"),
+    (missing, r"shard-00003\.safetensors is missing\. Remove"),
+    (lambda folder: (folder / MANIFEST).unlink(), r"is no complete store of latents: it has no manifest\.json\. .*job=encode"),
+    (lambda folder: (folder / MANIFEST).write_text("{"), "is no manifest of latents"),
+    (lambda folder: edited(folder, lambda told: told.update(schema=99)), "has schema 99, and this version of ldbench reads 1. Use the version"),
+    (lambda folder: edited(folder, lambda told: told["contents"].update(dtype="fp8")), "dtype of stored latents must be one of"),
+    (lambda folder: edited(folder, lambda told: told["contents"].update(split="test")), "its digest is not that of its contents"),
+    (lambda folder: edited(folder, lambda told: told["shards"].pop()), "its shards are not all there"),
+    (lambda folder: edited(folder, lambda told: told["shards"][0].update(file="../../secret")), "its shards are not all there"),
+    (lambda folder: edited(folder, lambda told: told.pop("statistics")), "is no manifest of latents"),
+    (lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)), "is no shard of this store"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "told"), SPOILED)
+def test_what_is_not_whole_is_refused(opened: LatentStore, spoil: Callable[[Path], object], told: str) -> None:
+    spoil(opened.folder)
+    with pytest.raises(ValueError, match=told):
+        LatentStore.open(opened.folder)
+
+
+def test_sums_may_be_left_out_and_sizes_may_not(opened: LatentStore) -> None:
+    altered(opened.folder)
+    assert len(LatentStore.open(opened.folder, verify=False)) == 100
+    truncated(opened.folder)
+    with pytest.raises(ValueError, match="bytes, and its manifest says"):
+        LatentStore.open(opened.folder, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8}, "the tokenizer is formula-00112233 there, and other-99887766 here"),
+        ({"data": "photos", "fingerprint": "cd" * 32}, r"the data is noise \(abababab\) there, and photos \(cdcdcdcd\) here"),
+        ({"preprocessing": {"image_size": 16}}, r"preprocessing is \{'image_size': 8\} there, and \{'image_size': 16\} here"),
+        ({"split": "test"}, "split is train there, and test here"),
+        ({"flips": False}, "flips is True there, and False here"),
+    ],
+)
+def test_what_is_of_something_else_is_refused_with_both_names(opened: LatentStore, contents: Contents, said: dict, told: str) -> None:
+    ours = replace(contents, flips=True, dtype="fp16")
+    assert len(LatentStore.open(opened.folder, contents=ours)) == 100
+    with pytest.raises(ValueError, match=rf"are others than these: {told}.*Encode with what is here"):
+        LatentStore.open(opened.folder, contents=replace(ours, **said))

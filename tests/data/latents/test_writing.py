@@ -1,0 +1,74 @@
+"""A store is written in any order by anyone, and is complete when every shard is there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.manifest import Contents, is_complete
+from ldbench.data.latents.store import LatentStore
+from ldbench.data.latents.writing import StoreWriter
+
+LATENT = LatentSpec(2, 3)
+
+
+def writer(folder: Path, contents: Contents) -> StoreWriter:
+    return StoreWriter(folder, contents, latent=LATENT, num_images=7, shard_size=3)
+
+
+def moments(count: int, parts: int = 2) -> torch.Tensor:
+    return torch.randn(count, parts, 2, 3, generator=torch.Generator().manual_seed(count))
+
+
+def labels(count: int) -> torch.Tensor:
+    return torch.arange(count) % 7
+
+
+def test_shards_may_come_in_any_order_and_from_any_writer(tmp_path: Path, contents: Contents) -> None:
+    for shard in (2, 0, 1):
+        one = writer(tmp_path, contents)
+        assert shard in one.missing()
+        one.write(shard, moments(len(one.images_of(shard))), labels(len(one.images_of(shard))))
+        assert not is_complete(tmp_path)
+    assert writer(tmp_path, contents).missing() == []
+    manifest = writer(tmp_path, contents).finish()
+    assert [shard.num_images for shard in manifest.shards] == [3, 3, 1]
+    assert len(LatentStore.open(tmp_path)) == 7
+
+
+def test_it_is_not_finished_while_shards_are_missing(tmp_path: Path, contents: Contents) -> None:
+    one = writer(tmp_path, contents)
+    one.write(1, moments(3), labels(3))
+    with pytest.raises(ValueError, match=r"lacks 2 shards \(first: 0\)\. The same command again makes them"):
+        one.finish()
+
+
+def test_a_shard_that_was_cut_after_its_note_is_missing(tmp_path: Path, contents: Contents) -> None:
+    one = writer(tmp_path, contents)
+    one.write(1, moments(3), labels(3))
+    one.path_of(1).write_bytes(one.path_of(1).read_bytes()[:-1])
+    assert one.missing() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "given", [(moments(2), labels(2)), (moments(3)[..., :2], labels(3)), (moments(3, parts=3), labels(3)), (moments(3), labels(2))]
+)
+def test_what_does_not_fit_a_shard_is_refused(tmp_path: Path, contents: Contents, given: tuple[torch.Tensor, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"Shard 0 holds 3 latents of 2 tokens and 3 channels, got moments"):
+        writer(tmp_path, contents).write(0, *given)
+
+
+def test_points_and_distributions_do_not_stand_in_one_store(tmp_path: Path, contents: Contents) -> None:
+    one = writer(tmp_path, contents)
+    for shard, parts in ((0, 2), (1, 1), (2, 2)):
+        count = len(one.images_of(shard))
+        one.write(shard, moments(count, parts), labels(count))
+    with pytest.raises(ValueError, match="holds points as well as distributions"):
+        one.finish()
+
+
+@pytest.mark.parametrize(("num_images", "shard_size"), [(0, 3), (3, 0)])
+def test_a_store_of_nothing_is_refused(tmp_path: Path, contents: Contents, num_images: int, shard_size: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        StoreWriter(tmp_path, contents, latent=LATENT, num_images=num_images, shard_size=shard_size)
