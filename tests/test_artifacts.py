@@ -68,6 +68,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(vmae, folder):
 
 def test_an_artifact_says_what_it_is_made_of_and_where_it_comes_from(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "weights.safetensors"]
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), "a shared folder is read by others too"
     described = json.loads((folder / "config.json").read_text())
     assert (described["group"], described["component"], described["keywords"], described["recipe"]) == ("tokenizer", "vmae", KEYWORDS, {"seed": 0})
     manifest = artifacts.read_manifest(folder)

@@ -197,6 +197,7 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     """Writes tensors as safetensors. Raises OSError with what to do where the disk does not take them."""
     try:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+        path.chmod(0o644)  # safetensors makes files that only their owner reads
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
 
