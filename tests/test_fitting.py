@@ -34,6 +34,7 @@ def test_a_callback_that_asks_for_what_no_training_has_is_refused_unless_it_is_g
 
 def test_threads_and_kernels_are_afterwards_what_they_were() -> None:
     torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(False)  # an earlier training of this process may have left it on
     with fitting.own_threads(1):
         assert torch.get_num_threads() == 1
         torch.use_deterministic_algorithms(True)
