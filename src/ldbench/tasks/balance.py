@@ -63,7 +63,7 @@ def balance(
         if names & slopes.keys():
             direction = torch.stack([by[name] * slopes[name] for name in slopes if name in names]).sum(dim=0)
             parts.append(torch.autograd.grad(recon.images, anchor, direction.to(recon.images.dtype), retain_graph=True)[0].float() / lift)
-        for name in terms.keys() & (names - slopes.keys()):
+        for name in (name for name in terms if name in names and name not in slopes):  # in their order: sums repeat to the last bit
             parts.append(by[name] * torch.autograd.grad(terms[name], anchor, retain_graph=True)[0].float())
         return torch.stack(parts).sum(dim=0)
 
