@@ -94,7 +94,7 @@ def gaussian() -> Gaussian:
     return Gaussian()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_overrides() -> list[str]:
     """What the command line needs for a tiny VMAE."""
     return list(SMALL)

@@ -66,6 +66,7 @@ def draw(found: dict[str, torch.Tensor], truth: torch.Tensor, path: Path) -> Non
         axis.set(title=name, xlim=(-5, 7), ylim=(-8, 4), xticks=[], yticks=[], aspect="equal")
     for axis in axes.flat[len(found) :]:
         axis.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

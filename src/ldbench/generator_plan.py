@@ -15,6 +15,7 @@ from ldbench.core.protocols import Guidance, LatentSet, Sampler
 from ldbench.generator import Generator
 from ldbench.plan import GENERATION, NUMERIC, plain, revisions
 from ldbench.released import read_stats
+from ldbench.starting import start_of
 from ldbench.tasks.course import TRAINING_REVISION, Course
 
 NOMINAL = LatentSpec(256, 4, (16, 16))  # of what no latents are known, while parts are proved to fit
@@ -67,7 +68,8 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
             f"or open them: ldbench.load_official({cfg.generator.name!r}, PATH, stats=...)."
         )
     facts = facts_of(cfg, latents.latent, latents.num_classes)
-    make_normaliser(cfg, latents)
+    if cfg.generator.stats is not None:
+        read_stats(cfg.generator.stats, latents.latent.channels)
     check_parts(cfg, latents.latent, latents.num_classes, searchpath)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
@@ -84,10 +86,13 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
         "course": named["course"],
         "seed": cfg.seed,
         "latents": latents.fingerprint,
+        "upstream": dict(latents.upstream),
         "stats": stats_digest(cfg),
         "numerics": {key: cfg.trainer[key] for key in NUMERIC},
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
+    start = start_of(cfg, "generator", searchpath)
+    recipe |= {"init": start.digest} if start else {}
     blueprint = artifacts.Blueprint("generator", "generator", keywords)
     return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, artifacts.digest(recipe))
 

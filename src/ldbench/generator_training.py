@@ -18,6 +18,7 @@ from ldbench.generator_plan import GeneratorPlan, build_generator, make_guidance
 from ldbench.results import figures, records
 from ldbench.results import wandb as tracking
 from ldbench.sampling.noise import NoiseStream
+from ldbench.starting import start_of
 from ldbench.tasks.generator import GeneratorTask
 from ldbench.tasks.processes import is_child
 from ldbench.training import keep_tensors
@@ -84,11 +85,19 @@ def weights_of(planned: GeneratorPlan, decay: float | None) -> Path:
 
 
 def make_generator(planned: GeneratorPlan) -> Generator:
-    """The untrained generator, seeded, with the statistics of the latents."""
+    """The generator as it begins, with the statistics of the latents: seeded, or with the weights of an artifact.
+
+    Raises ValueError for an artifact of another architecture.
+    """
     latents = planned.latents
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
     generator.normaliser = make_normaliser(planned.cfg, latents)
+    start = start_of(planned.cfg, "generator", planned.searchpath)
+    if start is not None:
+        given = start.load().backbone.state_dict()
+        artifacts.check_state(generator.backbone, given)
+        generator.backbone.load_state_dict(given)
     return generator
 
 

@@ -1,19 +1,26 @@
 """One measurement: from a job's yaml, a tokenizer and a protocol to a record, unless it is known."""
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config, networks
+from ldbench.cells import ObtainedGenerator, make_encoder
 from ldbench.core.device import find_device
-from ldbench.core.protocols import ImageData, ImageSet
+from ldbench.core.protocols import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.store import LatentStore
+from ldbench.generator import Generator
+from ldbench.generator_plan import make_guidance, make_sampler
 from ldbench.plan import plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
@@ -27,9 +34,10 @@ SPLITS = {"test": "held-out", "train": "training", "all": "training and held-out
 class Facts:
     """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
 
-    def __init__(self, cfg: DictConfig, obtained: Obtained, protocol: Protocol, searchpath: Sequence[str]):
+    def __init__(self, cfg: DictConfig, obtained: Obtained, generator: ObtainedGenerator | None, protocol: Protocol, searchpath: Sequence[str]):
         self._cfg = cfg
         self._obtained = obtained
+        self._generator = generator
         self._protocol = protocol
         self._searchpath = searchpath
 
@@ -43,8 +51,27 @@ class Facts:
     def tokenizer_digest(self) -> str:
         return self._obtained.digest
 
+    def generator(self) -> Generator:
+        return self._model
+
+    def sampler(self) -> Sampler:
+        return make_sampler(self._cfg)
+
+    def guidance(self) -> Guidance:
+        return make_guidance(self._cfg, self._model, self._searchpath)
+
+    def sampling_seed(self) -> int:
+        return self._cfg.seed
+
     def data(self) -> ImageData:
         return self._obtained.data
+
+    def train_latents(self) -> LatentStore:
+        """Of the training images; encoded where they are not there."""
+        return make_encoder(self._cfg, self._obtained, self._searchpath).store("train")
+
+    def heldout_latents(self) -> LatentStore:
+        return make_encoder(self._cfg, self._obtained, self._searchpath).store("test")
 
     def images(self) -> ImageSet:
         splits = splits_of(self._obtained.data, self._protocol)
@@ -76,6 +103,15 @@ class Facts:
     def seed(self) -> int:
         return self._protocol.seed
 
+    def num_samples(self) -> int:
+        return self._protocol.num_samples
+
+    def labels(self) -> str | Sequence[int]:
+        return self._protocol.labels
+
+    def reference(self) -> str:
+        return self._protocol.reference
+
     def latents(self) -> Path:
         """The folder of all latent stores."""
         return Path(self._cfg.paths.artifacts) / "latents"
@@ -86,6 +122,11 @@ class Facts:
     def device(self) -> torch.device:
         return find_device(self._cfg.trainer.accelerator)
 
+    @cached_property
+    def _model(self) -> Generator:
+        assert self._generator is not None, "a job that asks for a generator is not run without one"
+        return self._generator.load(self._searchpath)
+
 
 FACTS = frozenset(name for name in vars(Facts) if not name.startswith("_"))
 COUNTING = {  # what a job asks for -> the protocol's fields that its numbers then depend on
@@ -94,23 +135,31 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
     "metrics": {"reconstruction"},
     "extractors": {"extractor"},
     "distances": {"distribution"},
-    **{field: {field} for field in ("pixel_rule", "latent", "seed")},
+    **{field: {field} for field in ("pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
 }
+OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
+PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
 
 
-def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
-    """Makes a job's measurement of an artifact under the protocol and writes the record, unless that was done before."""
+def measure(
+    cfg: DictConfig,
+    obtained: Obtained,
+    generator: ObtainedGenerator | None,
+    node: DictConfig,
+    protocol: Protocol,
+    searchpath: Sequence[str] = (),
+) -> None:
+    """Makes a job's measurement of artifacts under the protocol and writes the record, unless that was done before."""
+    protocol, node = settled(node, protocol)
     job, asked = config.find(node._target_), asked_facts(node)
+    generator = generator if OF_GENERATOR & set(asked) else None
     data = obtained.data
-    counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
-    looks = "extractor" in counting and protocol.extractor is not None
-    extractor = extractor_digest(protocol.extractor, searchpath) if looks else None
-    described = protocol.described(data=data.fingerprint, extractor=extractor, counting=counting)
+    described = describe(cfg, data, protocol, asked, searchpath)
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
-        settings={key: settings[key] for key in job.settings},
-        artifacts={"tokenizer": obtained.digest},
+        settings={key: settings[key] for key in job.settings if key in settings} | ({} if generator is None else drawn_by(cfg, searchpath)),
+        artifacts={"tokenizer": obtained.digest} | ({} if generator is None else {"generator": generator.digest}),
         data=data.fingerprint,
         protocol=described["hash"],
         revision=job.revision,
@@ -119,20 +168,24 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
     left = [figures / file for file in job.leaves(settings)]
-    if path.is_file() and all(file.is_file() for file in left) and not cfg.force:
+    if path.is_file() and all(file.exists() for file in left) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
         tell(records.read(path))
         for file in left:
             log.info("  left behind: %s", file.resolve())
         return
-    facts = Facts(cfg, obtained, protocol, searchpath)
+    facts = Facts(cfg, obtained, generator, protocol, searchpath)
     record = records.Record(
         id=identity,
         job=job.name,
-        subject={"tokenizer": cfg.tokenizer.name, "generator": None, "data": data.name},
+        subject={
+            "tokenizer": label(obtained, cfg.tokenizer),
+            "generator": None if generator is None else label(generator, cfg.generator),
+            "data": data.name,
+        },
         metrics=config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures),
         protocol=described,
-        artifacts={"tokenizer": obtained.name},
+        artifacts={"tokenizer": obtained.name} | ({} if generator is None else {"generator": generator.name}),
         config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
         environment=records.environment(),
         created=records.now(),
@@ -141,11 +194,52 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     log.info("Measured%s: %s", on, records.write(record, folder))
     tell(record)
     if figures.is_dir():
-        log.info("  pictures: %s", figures)
+        log.info("  left behind: %s", figures)
 
 
-def check_job(node: DictConfig) -> None:
+def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
+    """What people call an artifact: the name in the config, or where that says only a path, the folder's without its digest."""
+    return obtained.name.removesuffix(f"-{obtained.digest[:8]}") if "path" in node else str(node.name)
+
+
+def settled(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:
+    """The protocol with what a job's yaml says in its place, and the node without it. Raises ValueError for values that a protocol cannot have."""
+    said = {key: value for key, value in plain(node).items() if key in PROTOCOLS and value is not None}
+    node = copy.deepcopy(node)  # within its config still
+    with flag_override(node, ["struct", "readonly"], [False, False]):
+        for key in PROTOCOLS:
+            node.pop(key, None)
+    return replace(protocol, **said), node
+
+
+def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], searchpath: Sequence[str]) -> dict[str, Any]:
+    """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
+
+    A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
+    """
+    counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
+    looks = "extractor" in counting and protocol.extractor is not None
+    extractor = extractor_digest(protocol.extractor, searchpath) if looks and protocol.extractor is not None else None
+    drawn = {}
+    if "sampler" in asked:
+        own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
+        said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
+        drawn = {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
+    return protocol.described(data=data.fingerprint, extractor=extractor, counting=counting, **drawn)
+
+
+def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+    """How samples are drawn: what their numbers depend on besides the artifacts."""
+    said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
+    if "guide" in said["guidance"]:
+        said["guidance"]["guide"] = artifacts.read_manifest(artifacts.local(cfg.guidance.guide))["digest"]
+    revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
+    return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
+
+
+def check_job(node: DictConfig, protocol: Protocol) -> None:
     """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
+    _, node = settled(node, protocol)
     config.check_types(node)
     job = config.find(node._target_)
     for attribute in ("name", "revision", "settings", "check", "leaves"):
@@ -174,6 +268,11 @@ def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
 def asked_facts(node: DictConfig) -> list[str]:
     """The keywords of a job's constructor that its yaml does not set and that have no default."""
     return [name for name in config.required(node._target_) if name not in node]
+
+
+def needs_generator(node: DictConfig) -> bool:
+    """Whether a job asks for something that there is only with a generator."""
+    return bool(OF_GENERATOR & set(asked_facts(node)))
 
 
 def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[..., Any]:

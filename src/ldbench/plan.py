@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldbench import artifacts, config, networks
 from ldbench.core.device import check_precision
+from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
+from ldbench.starting import start_of
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
 NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
@@ -25,6 +27,7 @@ class Plan:
     cfg: DictConfig
     searchpath: Sequence[str]
     data: ImageData
+    latent: LatentSpec
     stages: Sequence[Stage]
     blueprint: artifacts.Blueprint  # of the finished tokenizer
     recipe: Mapping[str, Any]  # all that its numbers depend on
@@ -55,10 +58,12 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
     stages = make_stages(cfg)
     blueprint = make_blueprint(cfg, searchpath)
-    check_model(cfg, stages)
+    latent = check_model(cfg, stages)
     data = make_data(cfg, searchpath)
     recipe = make_recipe(cfg, data, blueprint, searchpath)
-    return Plan(cfg, searchpath, data, stages, blueprint, recipe, artifacts.digest(recipe))
+    start = start_of(cfg, "tokenizer", searchpath)
+    recipe |= {"init": start.digest} if start else {}
+    return Plan(cfg, searchpath, data, latent, stages, blueprint, recipe, artifacts.digest(recipe))
 
 
 def check_names(cfg: DictConfig) -> None:
@@ -161,8 +166,11 @@ def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> artifacts.Blue
     return artifacts.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
 
 
-def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
-    """Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing that a stage could train."""
+def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
+    """The latent that the recipe ends in.
+
+    Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing that a stage could train.
+    """
     tokenizer = None
     for stage in stages:
         try:
@@ -175,6 +183,8 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> None:
                 f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} steps. "
                 f"Say tokenizer.stages.{stage.name}.max_steps=0."
             )
+    assert tokenizer is not None, "a recipe has a stage"
+    return tokenizer.latent
 
 
 def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:

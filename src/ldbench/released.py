@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ldbench import artifacts, config, official
@@ -24,12 +25,11 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
     found = official.convert(name, artifacts.read_weights(source, averaged=entry.kind == "generator"), artifacts.read_settings(source))
     if entry.kind == "tokenizer":
         return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
-    return artifacts.build(*generator_of(name, found, stats))
+    return artifacts.build(*generator_of(config.compose("train", [f"generator={name}"]), found, stats))
 
 
-def generator_of(name: str, found: official.Converted, stats: Stats | None) -> tuple[artifacts.Blueprint, dict[str, Tensor]]:
-    """The blueprint and the state dict of a whole generator around an official backbone."""
-    cfg = config.compose("train", [f"generator={name}"])
+def generator_of(cfg: DictConfig, found: official.Converted, stats: Stats | None) -> tuple[artifacts.Blueprint, dict[str, Tensor]]:
+    """The blueprint and the state dict of a whole generator around an official backbone, with the objective of a config."""
     normaliser = None if stats is None else read_stats(stats, found.keywords["latent"]["channels"])
     objective = config.named(cfg.objective)
     if not found.keywords["learned_variance"] and objective.get("variance") == "learned_range":

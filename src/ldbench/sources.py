@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ldbench import artifacts, official
+from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
 from ldbench.plan import make_data, make_plan, plain
 from ldbench.results import records
@@ -35,13 +36,19 @@ class Obtained:
         return self.folder.name
 
 
-def obtain(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Obtained:
-    """The configured tokenizer, built if it is not there. Raises ValueError, before any work begins, for a config whose parts do not fit."""
+Check = Callable[[LatentSpec, ImageData], None]  # raises ValueError where others do not fit the tokenizer's latents and the images
+
+
+def obtain(cfg: DictConfig, searchpath: Sequence[str] = (), *, check: Check | None = None) -> Obtained:
+    """The configured tokenizer, built if it is not there.
+
+    Raises ValueError, before any work begins, for a config whose parts do not fit, and for what `check` refuses.
+    """
     if "path" in list(cfg.tokenizer):  # also where it has no value yet
         return stored(cfg, searchpath)
     if cfg.tokenizer.weights is not None:
         return imported(cfg, searchpath)
-    return trained(cfg, searchpath)
+    return trained(cfg, searchpath, check)
 
 
 def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
@@ -98,15 +105,18 @@ def import_weights(folder: Path, blueprint: artifacts.Blueprint, state: Mapping[
     artifacts.save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
 
 
-def trained(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
+def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> Obtained:
     """The artifact of the configured recipe."""
     planned = make_plan(cfg, searchpath)
+    if check is not None:
+        check(planned.latent, planned.data)
     found = Obtained(planned.folder, planned.digest, planned.data)
-    if is_child():  # its parent holds the lock, and waits for it in the middle of the training
+    if is_child() and not artifacts.is_complete(planned.folder):  # its parent holds the lock, and waits for it in the middle of the training
         from ldbench import training
 
         training.run(planned)
-        return found
+        with artifacts.building_lock(planned.folder):  # until its parent has stored the artifact
+            return found
     waiting = f"Another process is building {planned.name}. Waiting for it."
     with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
         if artifacts.is_complete(planned.folder):

@@ -14,6 +14,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.results import wandb as tracking
+from ldbench.starting import start_of
 from ldbench.tasks.batches import RandomCrops
 from ldbench.tasks.processes import is_child
 from ldbench.tasks.stage import Stage
@@ -23,9 +24,20 @@ log = logging.getLogger(__name__)
 
 
 def make_tokenizer(planned: Plan) -> Tokenizer:
-    """The untrained tokenizer, at the size of the first stage, seeded."""
+    """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of an artifact.
+
+    Raises ValueError for an artifact of another architecture.
+    """
     torch.manual_seed(planned.cfg.tokenizer.seed)
-    return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+    start = start_of(planned.cfg, "tokenizer", planned.searchpath)
+    if start is None:
+        return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+    given = start.load()
+    tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
+    artifacts.check_state(tokenizer, given.state_dict())
+    tokenizer.load_state_dict(given.state_dict())
+    tokenizer.resize(planned.stages[0].image_size)
+    return tokenizer
 
 
 def check_schedule(term: Any, place: str) -> None:

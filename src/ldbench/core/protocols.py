@@ -1,6 +1,6 @@
 """What the parts promise each other, as structural types: whoever has the methods takes part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -43,6 +43,7 @@ class LatentSet(Protocol):
     latent: LatentSpec
     num_classes: int
     fingerprint: str  # sha256 of all that the latents and labels depend on
+    upstream: Mapping[str, str]  # the digests of what they were made from, "tokenizer" and "data", where these are known
     mean: Tensor  # (C,) float64, over the whole set
     std: Tensor  # (C,) float64, over the whole set
 
@@ -223,6 +224,19 @@ class Sampler(Protocol):
         increments: Tensor | None = None,  # (steps, B, N, C) standard normal, in place of a stream
     ) -> Tensor:  # (B, N, C) float32
         ...
+
+
+class Extractor(Protocol):
+    """What distances between sets of images are measured on. One that also tells classes has `classes`: (B, 3, H, W) uint8 -> (B,) labels."""
+
+    def to(self, device: torch.device) -> "Extractor": ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, D) float32."""
+        ...
+
+
+Distance = Callable[[Tensor, Tensor], float]  # of features (n, D) and (m, D) of two sets of images
 
 
 @dataclass(frozen=True)

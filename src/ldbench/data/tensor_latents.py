@@ -37,6 +37,7 @@ class TensorLatents(Dataset):
         self.y = y
         self.latent = latent
         self.num_classes = num_classes
+        self.upstream: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.z)

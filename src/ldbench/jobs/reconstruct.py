@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -17,22 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
-from ldbench.core.protocols import Estimate, ImageData, ImageSet
+from ldbench.core.protocols import Distance, Estimate, Extractor, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
-Distance = Callable[[Tensor, Tensor], float]  # features (n, D) and (m, D) of two sets of images
-
-
-class Extractor(Protocol):
-    """What distances between sets of images are measured on."""
-
-    def to(self, device: torch.device) -> "Extractor": ...
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, D) float32."""
 
 
 class Reconstruct:

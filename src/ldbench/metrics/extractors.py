@@ -1,5 +1,6 @@
 """Extractors: images to the features that distances between sets of images are measured on."""
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import torch
@@ -13,6 +14,11 @@ class ImageFeatures(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, D)."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, num_classes), the logits of classes."""
+        ...
 
 
 class NetworkFeatures(nn.Module):
@@ -31,7 +37,20 @@ class NetworkFeatures(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B, D) float32
         """What the network sees in each image. Raises ValueError for pixels that are not uint8."""
+        return self.look(self.network.features, images).float()
+
+    @torch.no_grad()
+    def classes(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B,)
+        """The class that the network sees in each image. Raises ValueError for pixels that are not uint8."""
+        return self.look(self.network, images).argmax(dim=1)
+
+    @staticmethod
+    def look(sight: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """What a part of the network makes of images, by kernels that are the same every time."""
         if images.dtype != torch.uint8:
             raise ValueError(f"Extractors look at uint8 images, got {images.dtype}. Convert with core.pixels.to_uint8 by the protocol's rule.")
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self.network.features(from_uint8(images)).float()
+            return sight(from_uint8(images))

@@ -8,10 +8,16 @@ from typing import Any, Literal
 
 from ldbench.core.pixels import PixelRule
 
+LABELS = ("balanced", "random")
+CHOICES = {
+    **{"split": ("train", "test", "all"), "reference": ("train", "test")},
+    **{"pixel_rule": ("round", "truncate"), "latent": ("mean", "sample")},
+}
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """How reconstruction is measured. Raises ValueError for choices that do not exist or do not fit."""
+    """How reconstructions and samples are measured. Raises ValueError for choices that do not exist or do not fit."""
 
     name: str  # a label; not hashed
     split: Literal["train", "test", "all"]
@@ -21,14 +27,21 @@ class Protocol:
     reconstruction: Sequence[str]  # metric names
     extractor: str | None  # whose features distances between sets of images are measured on
     distribution: Sequence[str]  # names of these distances
+    num_samples: int  # of a generator
+    labels: str | Sequence[int]  # of the samples: balanced | random | some classes in turn, which are shown and not measured
+    reference: Literal["train", "test"]  # the images that samples are held against
 
     def __post_init__(self) -> None:
-        for key, choices in (("split", ("train", "test", "all")), ("pixel_rule", ("round", "truncate")), ("latent", ("mean", "sample"))):
+        for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"protocol.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
         for key in ("reconstruction", "distribution"):
             if isinstance(getattr(self, key), str):
                 raise ValueError(f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}].")
+        if not isinstance(self.num_samples, int) or self.num_samples < 1:
+            raise ValueError(f"num_samples must be a whole number of at least 1, got {self.num_samples!r}.")
+        if self.labels not in LABELS and (isinstance(self.labels, str) or not self.labels or not all(isinstance(y, int) for y in self.labels)):
+            raise ValueError(f"labels must be {', '.join(LABELS)}, or a list of classes such as [207,360], got {self.labels!r}.")
         if self.distribution and self.extractor is None:
             raise ValueError(f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits.")
         if self.extractor is not None and not self.distribution:
@@ -40,11 +53,15 @@ class Protocol:
         data: str,
         extractor: str | None = None,
         counting: Collection[str] | None = None,
+        **drawn: Any,
     ) -> dict[str, Any]:
-        """The fields that count (None: all), the fingerprint of the reference data and the extractor's digest, with the hash of all under `hash`."""
+        """The fields that count (None: all), the fingerprint of the reference data and the extractor's digest, with the hash of all under `hash`.
+
+        `drawn`: how samples were drawn, by name.
+        """
         said = {field.name: getattr(self, field.name) for field in fields(self) if counting is None or field.name in counting}
         said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
         if said.get("extractor") is not None:
             said["extractor"] = {"name": self.extractor, "digest": extractor}
-        said = {key: value for key, value in said.items() if key != "name"} | {"data": data}
+        said = {key: value for key, value in said.items() if key != "name"} | {"data": data} | drawn
         return {"name": self.name, **said, "hash": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]}

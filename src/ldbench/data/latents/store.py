@@ -187,7 +187,8 @@ class StoredLatents(Dataset):
         self.num_classes = told.contents.num_classes
         self.mean = told.statistics.mean  # (C,) float64
         self.std = told.statistics.std()  # (C,) float64, of samples
-        self.fingerprint = digest({"latents": told.contents.digest(), "seed": seed})
+        self.fingerprint = fingerprint_of(told.contents, seed)
+        self.upstream = {"tokenizer": told.contents.tokenizer_digest, "data": told.contents.fingerprint}
 
     def __len__(self) -> int:
         return len(self.store)
@@ -201,6 +202,11 @@ class StoredLatents(Dataset):
         """z (B, N, C) and y (B,) of a batch, whole: a loader needs no other collation."""
         passes, rows = np.divmod(np.asarray(items, dtype=np.int64), len(self))
         return self.store.batch(torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(passes), normaliser=self.normaliser)
+
+
+def fingerprint_of(contents: Contents, seed: int) -> str:
+    """The sha256 of all that the latents depend on which are sampled from a store by a seed."""
+    return digest({"latents": contents.digest(), "seed": seed})
 
 
 def sampled(

@@ -1,0 +1,157 @@
+"""A cell's second half: a tokenizer's latents, and the generator of them, which is trained, imported, or there."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import artifacts, config, official
+from ldbench.core.device import find_device
+from ldbench.core.latent import LatentSpec
+from ldbench.core.protocols import ImageData
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.awaited import AwaitedLatents
+from ldbench.generator import Generator
+from ldbench.generator_plan import check_parts, make_course, make_generator_plan, stats_digest
+from ldbench.released import generator_of
+from ldbench.results import records
+from ldbench.sources import Obtained
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ObtainedGenerator:
+    """A complete generator artifact."""
+
+    folder: Path
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def load(self, searchpath: Sequence[str] = ()) -> Generator:
+        """The generator. Raises ValueError for an artifact of something else."""
+        generator = artifacts.load(self.folder, searchpath=searchpath)
+        if not isinstance(generator, Generator):
+            raise ValueError(f"{self.folder} is a {type(generator).__name__}, and generator.path must be a generator.")
+        return generator
+
+
+def obtain_generator(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> ObtainedGenerator:
+    """The configured generator of a tokenizer's latents, built if it is not there. Raises ValueError for one of other latents."""
+    if "path" in list(cfg.generator):  # also where it has no value yet
+        found = stored(cfg)
+    elif cfg.generator.weights is not None:
+        found = imported(cfg)
+    else:
+        return trained(cfg, obtained, searchpath)
+    check_latents(found, obtained, searchpath)
+    return found
+
+
+def check_generator(cfg: DictConfig, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for a generator whose own parts do not fit together, whatever the latents."""
+    if is_trained(cfg):
+        make_course(cfg)
+        check_parts(cfg, searchpath=searchpath)
+
+
+def check_cell(cfg: DictConfig, searchpath: Sequence[str], latent: LatentSpec, data: ImageData) -> None:
+    """Raises ValueError for a generator that cannot be of these latents and images."""
+    if is_trained(cfg):
+        check_parts(cfg, latent, data.num_classes, searchpath)
+
+
+def is_trained(cfg: DictConfig) -> bool:
+    """Whether the configured generator is one that this house trains, and not an artifact or released weights."""
+    return "path" not in list(cfg.generator) and cfg.generator.weights is None
+
+
+def stored(cfg: DictConfig) -> ObtainedGenerator:
+    """The artifact under `generator.path`."""
+    if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
+        raise ValueError("generator=artifact needs generator.path: the folder of an artifact, or hf://owner/name.")
+    folder = artifacts.local(cfg.generator.path)
+    return ObtainedGenerator(folder, artifacts.read_manifest(folder)["digest"])
+
+
+def imported(cfg: DictConfig) -> ObtainedGenerator:
+    """The artifact of the released weights under `generator.weights`, whose digest covers the file's content, its statistics and the objective."""
+    name = cfg.generator.name
+    official.entry(name, "generator")
+    if cfg.generator.stats is None:
+        raise ValueError(
+            "Released generators come without the statistics of their latents. Say generator.stats=latents_stats.pt, or one scale, "
+            "such as generator.stats=0.18215 for Stable Diffusion's latents."
+        )
+    file = artifacts.locate(cfg.generator.weights)
+    recipe = {
+        **{"kind": "generator", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION},
+        **{"stats": stats_digest(cfg), "objective": config.named(cfg.objective), "class_dropout": cfg.generator.class_dropout},
+    }
+    digest = artifacts.digest(recipe)
+    folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
+    with artifacts.building_lock(folder):
+        if artifacts.is_complete(folder):
+            artifacts.verify(folder)
+            log.info("Generator %s is there already: %s", folder.name, folder)
+        else:
+            converted = official.convert(name, artifacts.read_weights(file, averaged=True), artifacts.read_settings(file))
+            blueprint, state = generator_of(cfg, converted, cfg.generator.stats)
+            provenance = {"created": records.now(), "environment": records.environment()}
+            artifacts.save(artifacts.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+            log.info("Imported %s. Generator: %s", file.name, folder)
+    return ObtainedGenerator(folder, digest)
+
+
+def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequence[str]) -> None:
+    """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
+    described = json.loads((found.folder / artifacts.CONFIG).read_text())
+    upstream = described["recipe"].get("upstream", {})
+    if upstream.get("tokenizer", obtained.digest) != obtained.digest:
+        raise ValueError(
+            f"The generator {found.name} makes latents of the tokenizer with digest {upstream['tokenizer'][:8]}, and {obtained.name} is another. "
+            "Choose that one: tokenizer=artifact tokenizer.path=DIR, or the words that it was trained with."
+        )
+    told = described["keywords"].get("backbone", {}).get("latent")
+    ours = latent_of(obtained, searchpath).to_numbers()
+    if told != ours:
+        raise ValueError(f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit.")
+
+
+def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
+    """The latent of a tokenizer's artifact."""
+    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer.latent
+
+
+def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
+    """The artifact of the configured training on the tokenizer's latents."""
+    from ldbench import generator_training  # Lightning takes seconds to load: what imports released weights need not wait for it
+
+    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    encoder = make_encoder(cfg, obtained, searchpath)
+    latents = AwaitedLatents(encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: encoder.store("train"))
+    planned = make_generator_plan(cfg, latents, searchpath)
+    return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+
+
+def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:
+    """The job that makes the stores of a cell's latents, as `latents` in the config says."""
+    facts = {
+        "tokenizer": artifacts.load(obtained.folder, searchpath=searchpath),
+        "tokenizer_name": obtained.name,
+        "tokenizer_digest": obtained.digest,
+        "data": obtained.data,
+        "latents": Path(cfg.paths.artifacts) / "latents",
+        "workers": cfg.trainer.workers,
+        "device": find_device(cfg.trainer.accelerator),
+    }
+    return config.instantiate(cfg.latents, **facts)

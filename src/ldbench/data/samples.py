@@ -1,0 +1,96 @@
+"""Samples on their way to a set: uint8 images in parts, each written in one move, so that what was interrupted goes on; and the forms that leave.
+
+[0] Dhariwal and Nichol, Diffusion Models Beat GANs (ADM), 2021, https://arxiv.org/abs/2105.05233 (its evaluation reads `.npz` files of images)
+"""
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.lib import format as npy
+from PIL import Image
+from torch import Tensor
+
+
+class SampleParts:
+    """A folder of `num_samples` images in files of `part_size`; the last may be shorter. A part is there whole or not at all."""
+
+    def __init__(self, folder: Path, *, num_samples: int, part_size: int):
+        self.folder = folder
+        self.num_samples = num_samples
+        self.part_size = part_size
+
+    def ranges(self) -> list[range]:
+        """The places of each part's images."""
+        return [range(first, min(first + self.part_size, self.num_samples)) for first in range(0, self.num_samples, self.part_size)]
+
+    def path(self, places: range) -> Path:
+        """The file of a part, which names its first and last image."""
+        return self.folder / f"{places.start:06d}-{places.stop - 1:06d}.npy"
+
+    def missing(self) -> list[range]:
+        """The parts that are still to be made."""
+        return [places for places in self.ranges() if not self.path(places).is_file()]
+
+    def write(
+        self,
+        places: range,
+        images: Tensor,  # (part, 3, H, W) uint8
+    ) -> None:
+        """Keeps a part, in one move."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        scratch = self.folder / f".{places.start:06d}.tmp"
+        with scratch.open("wb") as file:
+            np.save(file, rearrange(images, "b c h w -> b h w c").numpy())
+        scratch.replace(self.path(places))
+
+    def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
+        """The parts in order."""
+        for places in self.ranges():
+            yield places, rearrange(torch.from_numpy(np.load(self.path(places), allow_pickle=False)), "b h w c -> b c h w")
+
+    def remove(self) -> None:
+        """Forgets all parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_pngs(
+    folder: Path,
+    images: Tensor,  # (K, 3, H, W) uint8
+    *,
+    first: int,  # the place of images[0] among all samples
+    classes: Sequence[str],  # the name of each image's class
+) -> None:
+    """Writes `folder/<class>/<place>.png` for each image: the layout of a folder of classes, which `data=folder` reads."""
+    for place, (image, name) in enumerate(zip(images, classes, strict=True), start=first):
+        path = folder / name / f"{place:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+
+
+def write_npz(
+    path: Path,
+    parts: SampleParts,
+    labels: Tensor,  # (num_samples,) int64
+) -> None:
+    """Writes the images (num_samples, H, W, 3) uint8 as `arr_0` and their labels as `arr_1`, as ADM's evaluation reads them [0], in one move.
+
+    It holds one part in memory at a time.
+    """
+    scratch = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
+            for places, images in parts.read():
+                rows = np.ascontiguousarray(rearrange(images, "b c h w -> b h w c").numpy())
+                if places.start == 0:
+                    header = {"descr": npy.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": (parts.num_samples, *rows.shape[1:])}
+                    npy.write_array_header_1_0(file, header)
+                file.write(rows.tobytes())
+        with archive.open("arr_1.npy", "w") as file:
+            npy.write_array(file, labels.numpy())
+    scratch.replace(path)

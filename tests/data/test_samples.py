@@ -1,0 +1,69 @@
+"""Samples in parts: whole or absent, and what leaves them is what was put in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ldbench import config
+from ldbench.data.samples import SampleParts, write_npz, write_pngs
+
+IMAGES = torch.randint(256, (11, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> SampleParts:
+    found = SampleParts(tmp_path / "parts", num_samples=11, part_size=4)
+    for places in found.ranges():
+        found.write(places, IMAGES[list(places)])
+    return found
+
+
+def test_parts_are_read_in_order_and_cover_all_places(parts: SampleParts) -> None:
+    places, images = zip(*parts.read(), strict=True)
+    assert [place for part in places for place in part] == list(range(11))
+    assert torch.equal(torch.cat(images), IMAGES)
+
+
+def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SampleParts) -> None:
+    parts.path(range(4, 8)).rename(parts.folder / ".000004.tmp")  # as a kill in the middle of writing leaves it
+    assert parts.missing() == [range(4, 8)]
+    parts.write(range(4, 8), IMAGES[4:8])
+    assert parts.missing() == []
+    assert not list(parts.folder.glob(".*"))
+
+
+def test_the_npz_is_one_that_numpy_reads_with_images_last_channel(parts: SampleParts, tmp_path: Path) -> None:
+    write_npz(tmp_path / "out" / "samples.npz", parts, torch.arange(11))
+    with np.load(tmp_path / "out" / "samples.npz", allow_pickle=False) as found:
+        assert sorted(found) == ["arr_0", "arr_1"]
+        assert found["arr_0"].dtype == np.uint8
+        assert np.array_equal(found["arr_0"], IMAGES.permute(0, 2, 3, 1).numpy())
+        assert found["arr_1"].tolist() == list(range(11))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["samples.npz"]
+
+
+def test_a_part_is_held_at_a_time_while_the_npz_is_written(parts: SampleParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    read = np.load
+    monkeypatch.setattr(np, "load", lambda *args, **said: (sizes.append(len(out := read(*args, **said))), out)[1])
+    write_npz(tmp_path / "samples.npz", parts, torch.arange(11))
+    assert sizes == [4, 4, 3]
+
+
+def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:
+    write_pngs(tmp_path / "samples", IMAGES[:3], first=7, classes=["cat", "dog", "cat"])
+    found = sorted(str(path.relative_to(tmp_path / "samples")) for path in tmp_path.rglob("*.png"))
+    assert found == ["cat/000007.png", "cat/000009.png", "dog/000008.png"]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "dog" / "000008.png")), IMAGES[1].permute(1, 2, 0).numpy())
+
+
+def test_data_folder_reads_them_again(tmp_path: Path) -> None:
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    write_pngs(tmp_path / "samples", images, first=0, classes=["cat", "dog"] * 4)
+    cfg = config.compose("train", ["data=folder", f"data.root={tmp_path / 'samples'}", "data.image_size=32"])
+    data = config.instantiate(cfg.data)
+    assert data.class_names == ("cat", "dog")
+    assert len(data.train) + len(data.test) == 8

@@ -1,0 +1,186 @@
+"""Job `generate`: samples that depend on their seed, place and label alone, an interruption that leaves no trace, and what is measured of them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.schedules import Linear
+from ldbench.jobs import generate
+from ldbench.jobs.generate import Generate, labels_of
+from ldbench.metrics.distribution import frechet_distance
+from ldbench.sampling.guidance import Unguided
+from ldbench.sampling.ode import FixedGrid
+
+CLASSES = 4
+EULER = FixedGrid(rule="euler", num_steps=2, shift=1.0, margin=1e-3, last_step="none", dtype="float32")
+
+
+class Labelled(nn.Module):
+    """In place of a generator: latents of a label's level, with a little of the noise. It counts how many it made."""
+
+    def __init__(self, num_classes: int = CLASSES):
+        super().__init__()
+        self.backbone = SimpleNamespace(latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, check_labels=self.check_labels)
+        self.made = 0
+
+    def check_labels(self, y: Tensor) -> None:
+        if y.min() < 0 or y.max() >= self.backbone.num_classes:
+            raise ValueError(f"labels {y.tolist()}")
+
+    def check(self, sampler: Any, guidance: Any) -> None:
+        sampler.check(Linear())
+
+    def sample(self, noise: Tensor, y: Tensor, sampler: Any, guidance: Any, *, stream: Any) -> Tensor:
+        self.made += len(y)
+        return (y.float() / CLASSES - 0.5)[:, None, None] + 0.05 * noise + 0.01 * stream.normal(1, noise.shape)
+
+
+class Pixels(nn.Module):
+    """A tokenizer of four pixels a side, a latent token each."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.transpose(1, 2).unflatten(2, (4, 4)) + 0.125
+
+
+class Levels(nn.Module):
+    """The mean of each colour, and the class whose level it is."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.float().mean(dim=(2, 3))
+
+    def classes(self, images: Tensor) -> Tensor:
+        level = images.float().mean(dim=(1, 2, 3)) / 127.5 - 1
+        return ((level + 0.375) * CLASSES).round().long()
+
+
+@pytest.fixture
+def data() -> Any:
+    def split(count: int) -> TensorDataset:
+        y = torch.arange(count) % CLASSES
+        noise = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(count))
+        return TensorDataset((y.float() / CLASSES - 0.375)[:, None, None, None] + 0.05 * noise, y)
+
+    return SimpleNamespace(name="levels", train=split(200), test=split(80), num_classes=CLASSES, class_names=("a", "b", "c", "d"))
+
+
+def job(data: Any, **changes: Any) -> Generate:
+    said = {
+        **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
+        **{"num_samples": 30, "labels": "balanced", "extractors": {"levels": Levels()}, "distances": {"fd": frechet_distance}},
+        **{"reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8, "workers": 0, "device": torch.device("cpu")},
+        **{"save_images": False, "save_npz": True},
+    }
+    return Generate(**{**said, **changes})
+
+
+def images_of(out: Path) -> np.ndarray:
+    with np.load(out / "samples.npz") as found:
+        return found["arr_0"]
+
+
+def test_it_measures_a_perfect_generator_as_one(data, tmp_path) -> None:
+    found = job(data, num_samples=200).run(tmp_path)
+    assert set(found) == {"gfd_levels", "gfd_levels_floor", "class_accuracy_levels"}
+    assert found["class_accuracy_levels"].value == 1
+    assert found["class_accuracy_levels"].low < 1
+    assert found["gfd_levels"].value < 3 * found["gfd_levels_floor"].value + 1
+
+
+def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_images(data, tmp_path) -> None:
+    found = {split: job(data, reference=split).run(tmp_path / split) for split in ("train", "test")}
+    samples = torch.from_numpy(images_of(tmp_path / "train")).float().mean(dim=(1, 2))
+    for split in ("train", "test"):
+        real = Levels().features(generate.to_uint8(getattr(data, split).tensors[0], "round"))
+        assert found[split]["gfd_levels"].value == pytest.approx(frechet_distance(samples, real), rel=1e-9)
+    assert found["train"]["gfd_levels_floor"] == found["test"]["gfd_levels_floor"]
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 30, "part_size": 30}, {"batch_size": 5, "part_size": 7}])
+def test_neither_batches_nor_parts_change_a_sample(data, tmp_path, changes) -> None:
+    found = job(data).run(tmp_path / "one"), job(data, **changes).run(tmp_path / "other")
+    assert found[0] == found[1]
+    assert np.array_equal(images_of(tmp_path / "one"), images_of(tmp_path / "other"))
+
+
+def test_fewer_samples_of_a_seed_are_among_more_of_it(data, tmp_path) -> None:
+    for labels in ("balanced", "random"):
+        job(data, labels=labels, num_samples=9).run(tmp_path / "few")
+        job(data, labels=labels, num_samples=30).run(tmp_path / "many")
+        assert np.array_equal(images_of(tmp_path / "few"), images_of(tmp_path / "many")[:9])
+
+
+def test_another_seed_draws_others(data, tmp_path) -> None:
+    job(data).run(tmp_path / "one")
+    job(data, sampling_seed=1).run(tmp_path / "other")
+    assert not np.array_equal(images_of(tmp_path / "one"), images_of(tmp_path / "other"))
+
+
+def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(data, tmp_path, monkeypatch) -> None:
+    whole = job(data).run(tmp_path / "whole")
+    begun = job(data)
+    write, written = generate.SampleParts.write, []
+
+    def interrupted(self: Any, places: range, images: Tensor) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(places)
+        write(self, places, images)
+
+    monkeypatch.setattr(generate.SampleParts, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begun.run(tmp_path / "cut")
+    monkeypatch.undo()
+    again = job(data)
+    assert again.run(tmp_path / "cut") == whole
+    assert again.generator.made == 30 - 16
+    assert np.array_equal(images_of(tmp_path / "cut"), images_of(tmp_path / "whole"))
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["samples.npz", "samples.png"]
+
+
+def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(data, tmp_path) -> None:
+    job(data, num_samples=42, labels="balanced").run(tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "samples.png")).astype(float)
+    side = picture.shape[0] // CLASSES
+    rows = [picture[row * side : row * side + side - 2, : side - 2].mean() for row in range(CLASSES)]
+    assert picture.shape[1] == 10 * side
+    assert rows == sorted(rows)
+
+
+def test_chosen_labels_are_shown_in_turn_and_held_against_nothing(data, tmp_path) -> None:
+    assert job(data, labels=[3, 1], num_samples=5, save_images=True).run(tmp_path) == {}
+    found = sorted(str(path.relative_to(tmp_path / "samples")) for path in (tmp_path / "samples").rglob("*.png"))
+    assert found == ["b/000001.png", "b/000003.png", "d/000000.png", "d/000002.png", "d/000004.png"]
+
+
+def test_labels_are_balanced_or_random_by_seed() -> None:
+    assert labels_of("balanced", 6, num_classes=4, seed=0).tolist() == [0, 1, 2, 3, 0, 1]
+    drawn = labels_of("random", 4000, num_classes=4, seed=0)
+    assert torch.equal(drawn, labels_of("random", 4000, num_classes=4, seed=0))
+    assert not torch.equal(drawn, labels_of("random", 4000, num_classes=4, seed=1))
+    assert all(abs(int(count) - 1000) < 150 for count in drawn.bincount())
+
+
+def test_labels_that_the_generator_does_not_know_are_refused_before_work(data) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        job(data, labels=[4])
+
+
+def test_a_generator_of_other_classes_is_held_against_nothing(data) -> None:
+    with pytest.raises(ValueError, match=r"knows 1000 classes, and levels has 4: .* job\.labels=\[0,1\]"):
+        job(data, generator=Labelled(1000))
+    assert job(data, generator=Labelled(1000), labels=[7]).extractors == {}
+    assert job(data, generator=Labelled(1000), extractors={}).y[:5].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("key", ["batch_size", "part_size"])
+def test_sizes_below_one_are_refused(key) -> None:
+    with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
+        Generate.check({"batch_size": 4, "part_size": 8, key: 0})

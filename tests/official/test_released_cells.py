@@ -1,0 +1,54 @@
+"""Released generators in cells: imported by the command line, with their statistics, and refused where they do not fit the tokenizer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ldbench
+from ldbench import cells, generator_training, pipeline
+from ldbench.results import records
+
+
+@pytest.fixture
+def words(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
+    """Overrides of a tiny LightningDiT of 3 channels on a 4 x 4 map in its official layout, and of a tiny tokenizer of such latents."""
+    folder = tmp_path / "released"
+    folder.mkdir()
+    torch.save({"ema": transformer_state(lightning=True, patch=1, outputs=3)}, folder / "model.pt")
+    (folder / "config.json").write_text('{"num_heads": 2}')
+    torch.save({"mean": torch.full((1, 3, 1, 1), 2.0), "std": torch.full((1, 3, 1, 1), 0.5)}, folder / "latents_stats.pt")
+    generator = ["generator=lightningdit_xl_1", f"generator.weights={folder}", "sampler=euler", "sampler.num_steps=2", "guidance=none"]
+    stats = [f"generator.stats={folder / 'latents_stats.pt'}"]
+    return ["job=generate", *small_overrides, "tokenizer.model.latent_channels=3", *generator, *stats, f"paths.root={tmp_path}", "job.num_samples=6"]
+
+
+def test_released_weights_are_imported_and_sampled_with_their_statistics(words, monkeypatch) -> None:
+    monkeypatch.setattr(generator_training, "fit", lambda *_: pytest.fail("trained"))
+    cfg = ldbench.compose("run", words)
+    folder = pipeline.run(cfg)
+    assert folder.name.startswith("lightningdit_xl_1-")
+    loaded, official = ldbench.load(folder), ldbench.load_official("lightningdit_xl_1", cfg.generator.weights, stats=cfg.generator.stats)
+    assert all(torch.equal(value, official.state_dict()[key]) for key, value in loaded.state_dict().items())
+    assert loaded.normaliser.mean.tolist() == [2.0] * 3
+    (record,) = [records.read(path) for path in (folder.parents[2] / "records").glob("generate-*.json")]
+    assert record.subject["generator"] == "lightningdit_xl_1"
+
+
+def test_it_is_imported_once_and_other_statistics_are_another_generator(words, monkeypatch) -> None:
+    first = pipeline.run(ldbench.compose("run", words))
+    other = pipeline.run(ldbench.compose("run", [*words, "generator.stats=0.18215"]))
+    monkeypatch.setattr(cells, "generator_of", lambda *_: pytest.fail("imported again"))
+    assert pipeline.run(ldbench.compose("run", words)) == first
+    assert other != first
+
+
+def test_weights_without_statistics_are_refused(words) -> None:
+    with pytest.raises(ValueError, match=r"without the statistics of their latents\. Say generator\.stats=latents_stats\.pt"):
+        pipeline.run(ldbench.compose("run", [*words, "generator.stats=null"]))
+
+
+def test_a_generator_of_other_latents_is_refused_and_both_are_told(words) -> None:
+    told = r"lightningdit_xl_1-\w+ makes latents of .*'channels': 3.*, and vmae-\w+ decodes .*'channels': 5"
+    with pytest.raises(ValueError, match=told):
+        pipeline.run(ldbench.compose("run", [*words, "tokenizer.model.latent_channels=5"]))
