@@ -1,13 +1,13 @@
 """What the parts promise each other, as structural types: whoever has the methods takes part."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ldbench.core.estimate import Estimate
 from ldbench.core.field import Field
 from ldbench.core.interpolant import Interpolant, Kind
 from ldbench.core.latent import LatentSpec
@@ -223,15 +223,6 @@ class Sampler(Protocol):
         increments: Tensor | None = None,  # (steps, B, N, C) standard normal, in place of a stream
     ) -> Tensor:  # (B, N, C) float32
         ...
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number, with the ends of its 95 % interval where it has one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Job(Protocol):
