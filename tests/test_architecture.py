@@ -27,7 +27,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "measuring", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "released"),
-    *("checks", "doctor", "train", "run", "__init__", "__main__"),
+    *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
     "hydra": {"config"},
@@ -40,6 +40,7 @@ DOORS = {  # third party -> the rooms that may import it
         "run",
         "sources",
         "doctor",
+        "leaderboard",
         "plan",
         "training",
         "pipeline",

@@ -69,19 +69,14 @@ def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:
     metrics = sorted(dict.fromkeys(name for records in latest for record in records for name in record.metrics), key=order)
     cells: list[dict[str, Cell]] = [{} for _ in models]
     for metric in metrics:
-        told = {
-            place: {record.id: record.metrics[metric] for record in records if metric in record.metrics} for place, records in enumerate(latest)
-        }
+        told = {place: {record.id: record.metrics[metric] for record in records if metric in record.metrics} for place, records in enumerate(latest)}
         told = {place: estimates for place, estimates in told.items() if estimates}
         summaries = [summarise(list(estimates.values())) for estimates in told.values()]
         direction: Direction | None = None if is_point(metric) else direction_of(metric)
         ranks: Sequence[Rank | None] = rank(summaries, direction) if direction else [None] * len(summaries)
         for (place, estimates), summary, rank_ in zip(told.items(), summaries, ranks, strict=True):
             cells[place][metric] = Cell(summary, estimates, rank_)
-    rows = [
-        Row(subject, records, found, len(all_) - len(records))
-        for (subject, all_), records, found in zip(models, latest, cells, strict=True)
-    ]
+    rows = [Row(subject, records, found, len(all_) - len(records)) for (subject, all_), records, found in zip(models, latest, cells, strict=True)]
     return Board(conditions_of(latest[0][0]), rows, metrics)
 
 

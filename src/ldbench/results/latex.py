@@ -14,7 +14,7 @@ SPECIAL = {
 def render(tables: Sequence[Table], legend: str) -> str:
     """All tables, to be put in by \\input; they need \\usepackage{booktabs}."""
     head = f"% \\usepackage{{booktabs}}\n% {legend}\n"
-    return head + "\n".join(map(environment, tables)) + "\n"
+    return head + "\n".join(environment(table) for table in tables if table.columns) + "\n"
 
 
 def environment(table: Table) -> str:

@@ -18,7 +18,7 @@ def section(table: Table) -> str:
     header = [*map(escape, table.labels), *map(escape, table.columns)]
     rule = ["---"] * len(table.labels) + ["---:"] * len(table.columns)
     body = [[*map(escape, names), *map(cell, places)] for names, places in table.rows]
-    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)] if table.columns else []
     return "\n".join([f"\n## {escape(table.title)}\n", *lines, *(f"\n{escape(note)}" for note in table.notes)])
 
 

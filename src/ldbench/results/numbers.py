@@ -5,16 +5,20 @@ import math
 from ldbench.results.ranking import Summary
 
 DIGITS = 4  # significant
+LETTERS = ((6, "M"), (9, "G"), (12, "T"), (15, "P"))
 
 
 def number(value: float) -> str:
-    """Four significant digits; large numbers whole, very small and very large ones with an exponent, infinity as ∞."""
+    """Four significant digits; millions and more with a letter, very small numbers with an exponent, infinity as ∞."""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     size = abs(value)
     if size == 0:
         return "0"
-    if not 1e-3 <= size < 1e7:
+    for power, letter in LETTERS:
+        if 10**power <= size < 10 ** (power + 3):
+            return f"{value / 10**power:.{DIGITS}g}{letter}"
+    if not 1e-3 <= size < 1e6:
         return f"{value:.3g}"
     if size >= 10**DIGITS or (value == int(value) and size >= 1):
         return f"{value:.0f}"

@@ -76,7 +76,11 @@ def published_table(table: PaperTable) -> Table:
     labels = ["tokenizer", *(["generator"] if generates else []), *(["setting"] if notes else [])]
     rows = []
     for record in table.records:
-        names = [record.subject["tokenizer"], *([record.subject["generator"] or "-"] if generates else []), *([record.config["note"]] if notes else [])]
+        names = [
+            record.subject["tokenizer"],
+            *([record.subject["generator"] or "-"] if generates else []),
+            *([record.config["note"]] if notes else []),
+        ]
         places = [Place(number(record.metrics[metric].value)) if metric in record.metrics else None for metric in table.metrics]
         rows.append(([name or "-" for name in names], places))
     said = ", ".join(f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash"))

@@ -7,6 +7,7 @@ from ldbench.results.boards import Board, Cell
 from ldbench.results.curves import curves_of
 from ldbench.results.directions import direction_of
 from ldbench.results.numbers import noise, number
+from ldbench.results.ranking import Rank
 
 ALIKE, UNKNOWN = "≈", "?"  # cannot be told from the best; noise is not known
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
@@ -75,7 +76,11 @@ def place_of(cell: Cell | None) -> Place | None:
     """A cell in words."""
     if cell is None:
         return None
-    summary, rank = cell.summary, cell.rank
-    marks = {True: ALIKE, False: "", None: UNKNOWN}
-    mark = "" if rank is None or rank.place == 1 else marks[rank.within_noise]
-    return Place(number(summary.value), noise(summary), summary.seeds, rank.place if rank else None, mark)
+    return Place(number(cell.summary.value), noise(cell.summary), cell.summary.seeds, cell.rank and cell.rank.place, mark_of(cell.rank))
+
+
+def mark_of(rank: Rank | None) -> str:
+    """What is set behind a rank; nothing behind the first, and behind one that is beyond the noise."""
+    if rank is None or rank.place == 1:
+        return ""
+    return {True: ALIKE, False: "", None: UNKNOWN}[rank.within_noise]

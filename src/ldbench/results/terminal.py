@@ -16,7 +16,8 @@ def show(tables: Sequence[Table], console: Console) -> None:
     """Prints each table under its title, and its notes below it."""
     for table in tables:
         console.print(Text(f"\n{table.title}", style="bold"))
-        console.print(grid(table))
+        if table.columns:
+            console.print(grid(table))
         for note in table.notes:
             console.print(Text(note, style="dim"))
 
@@ -47,9 +48,9 @@ def cell(place: Place | None) -> Text:
     if place is None:
         return Text("-", style="dim")
     text = Text(place.value, style="bold" if place.best else "")
-    for part in (place.beside, place.standing):
+    for part, before in ((place.standing, " "), (place.beside, "\n")):
         if part:
-            text.append(f" {part}", style="not bold dim")
+            text.append(f"{before}{part}", style="not bold dim")
     return text
 
 

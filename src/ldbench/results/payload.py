@@ -1,0 +1,132 @@
+"""What the page shows, as plain data."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ldbench.results.boards import Board, Cell, Row
+from ldbench.results.comparison import text
+from ldbench.results.curves import curves_of
+from ldbench.results.directions import direction_of, is_cost, is_reference
+from ldbench.results.numbers import number
+from ldbench.results.published import PaperTable
+from ldbench.results.records import Record, encode
+from ldbench.results.subjects import Subject, flat, seeds_of
+from ldbench.results.table import place_of
+
+Plain = dict[str, Any]
+
+
+def payload(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Mapping[str, Sequence[Path]], made: str) -> Plain:
+    """All that the page knows: models, boards, records, sheets, and papers' tables."""
+    rows = [row for board in boards for row in board.rows]
+    subjects = list(dict.fromkeys(row.subject for row in rows))
+    places = {subject: place for place, subject in enumerate(subjects)}
+    return {
+        "made": made,
+        "version": version("ldbench"),
+        "subjects": [subject_of(subject, tokenizer) for subject, tokenizer in zip(subjects, tokenizers_of(rows, places), strict=True)],
+        "boards": [board_of(board, places) for board in boards],
+        "records": {record.id: record_of(record) for row in rows for record in row.records},
+        "sheets": [
+            {
+                "subject": places[row.subject],
+                "job": board.conditions.job,
+                "protocol": board.conditions.name,
+                "name": path.stem,
+                "src": embedded_png(path),
+            }
+            for board in boards
+            for row in board.rows
+            for path in sheets.get(row.records[0].id, ())
+        ],
+        "published": [paper(table) for table in published],
+    }
+
+
+def tokenizers_of(rows: Sequence[Row], places: Mapping[Subject, int]) -> list[int | None]:
+    """For each subject the place of the tokenizer that it stands on, by the artifact's name; None where that was not measured alone."""
+    alone = {record.artifacts.get("tokenizer"): places[row.subject] for row in rows if row.subject.generator is None for record in row.records}
+    found: dict[int, int | None] = {}
+    for row in rows:
+        for record in row.records:
+            if row.subject.generator is not None and record.artifacts.get("tokenizer") in alone:
+                found[places[row.subject]] = alone[record.artifacts["tokenizer"]]
+    return [found.get(place) for place in places.values()]
+
+
+def subject_of(subject: Subject, tokenizer: int | None) -> Plain:
+    """A model."""
+    return {
+        **{"data": subject.data, "tokenizer": subject.tokenizer, "generator": subject.generator},
+        **{"variant": subject.variant, "label": subject.label, "standsOn": tokenizer},
+    }
+
+
+def board_of(board: Board, places: Mapping[Subject, int]) -> Plain:
+    """A board."""
+    return {
+        **{"data": board.conditions.data, "job": board.conditions.job, "name": board.conditions.name, "generates": board.generates},
+        "fields": [[key, text(value)] for key, value in flat(board.conditions.protocol).items()],
+        "settings": [[key, text(value)] for key, value in board.conditions.settings.items()],
+        "columns": [{"metric": metric, "better": direction_of(metric), "kind": kind(metric)} for metric in board.columns],
+        "curves": [
+            {"name": name, "variable": variable, "points": [[point.x, point.metric] for point in points]}
+            for (name, variable), points in curves_of(board.metrics).items()
+        ],
+        "rows": [
+            {"subject": places[row.subject], "superseded": row.superseded, "cells": {metric: cell_of(cell) for metric, cell in row.cells.items()}}
+            for row in board.rows
+        ],
+    }
+
+
+def kind(metric: str) -> str:
+    """What a column is for."""
+    return "cost" if is_cost(metric) else "reference" if is_reference(metric) else "number"
+
+
+def cell_of(cell: Cell) -> Plain:
+    """A number, in words too."""
+    summary, place = cell.summary, place_of(cell)
+    assert place is not None
+    return {
+        **{"value": encode(summary.value), "low": encode(summary.low), "high": encode(summary.high), "seeds": summary.seeds},
+        **{"text": place.value, "noise": place.beside, "rank": place.rank, "mark": place.mark},
+        "estimates": [
+            [identity, number(e.value), None if e.low is None else f"{number(e.low)} to {number(e.high or 0.0)}"]
+            for identity, e in cell.estimates.items()
+        ],
+    }
+
+
+def record_of(record: Record) -> Plain:
+    """Where a number comes from."""
+    return {
+        **{"name": f"{record.job}-{record.id}", "created": record.created, "seeds": seeds_of(record), "artifacts": dict(record.artifacts)},
+        "environment": [[key, text(value)] for key, value in flat(record.environment).items()],
+        "config": dict(record.config),
+    }
+
+
+def paper(table: PaperTable) -> Plain:
+    """A paper's table."""
+    return {
+        **{"title": table.title, "source": table.source, "url": table.url, "data": table.data, "metrics": table.metrics},
+        "fields": [[key, text(value)] for key, value in table.protocol.items() if key not in ("hash", "name", "source")],
+        "rows": [
+            {
+                **{"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "note": record.config["note"]},
+                "values": {metric: estimate.value for metric, estimate in record.metrics.items()},
+                "texts": {metric: number(estimate.value) for metric, estimate in record.metrics.items()},
+            }
+            for record in table.records
+        ],
+    }
+
+
+def embedded_png(path: Path) -> str:
+    """A picture as an address that holds all of it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
