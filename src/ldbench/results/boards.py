@@ -81,9 +81,9 @@ def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:
 
 
 def newest(records: Sequence[Record]) -> list[Record]:
-    """One record for each seed: the last that was made, where the same was measured more than once."""
+    """One record for each seed, in their order: the last that was made, where the same was measured more than once."""
     found = {str(seeds_of(record)): record for record in sorted(records, key=lambda record: (record.created, record.id))}
-    return list(found.values())
+    return [record for _, record in sorted(found.items())]
 
 
 def order(metric: str) -> tuple[int, bool]:

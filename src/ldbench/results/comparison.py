@@ -36,8 +36,10 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def find(records: Sequence[Record], name: str) -> Record:
+def find(records: Sequence[Record], name: object) -> Record:
     """The record of an id, of the beginning of one, or of a file's name. Raises ValueError where there is none, or more than one."""
+    if not isinstance(name, str):
+        raise ValueError(f"{name} was read as a number, and names no record. Put the job before it, as in reconstruct-6213b72e.")
     wanted = name.rpartition("/")[2].removesuffix(".json")
     found = [record for record in records if wanted and (record.id.startswith(wanted) or f"{record.job}-{record.id}".startswith(wanted))]
     if len(found) == 1:

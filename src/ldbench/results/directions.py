@@ -7,7 +7,22 @@ Direction = Literal["higher", "lower"]
 
 HIGHER = ("psnr", "ssim", "ms_ssim", "inception_score", "precision", "recall", "density", "coverage", "class_accuracy", "probe/accuracy")
 LOWER = ("mse", "lpips", "rfid", "gfid", "sfid", "rfd", "gfd", "sfd", "kid", "rkid", "gkid", "rkd", "gkd")
-ON_FEATURES = ("class_accuracy", "precision", "recall", "density", "coverage", "inception_score", "rfd", "gfd", "sfd", "kid", "rkid", "gkid", "rkd", "gkd")
+ON_FEATURES = (
+    "class_accuracy",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "inception_score",
+    "rfd",
+    "gfd",
+    "sfd",
+    "kid",
+    "rkid",
+    "gkid",
+    "rkd",
+    "gkd",
+)
 COST = re.compile(r"(^|[/_])(params|parameters|flops|gflops|images_per_second|peak_memory|seconds|bytes|latency)([/_]|$)")
 REFERENCE = re.compile(r"(_floor|/chance)$")  # what a perfect model, or one that sees nothing, would get
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ldbench.core.estimate import Estimate
 from ldbench.results.boards import Board, Cell, Row
 from ldbench.results.comparison import text
 from ldbench.results.curves import curves_of
@@ -31,13 +32,7 @@ def payload(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Ma
         "boards": [board_of(board, places) for board in boards],
         "records": {record.id: record_of(record) for row in rows for record in row.records},
         "sheets": [
-            {
-                "subject": places[row.subject],
-                "job": board.conditions.job,
-                "protocol": board.conditions.name,
-                "name": path.stem,
-                "src": embedded_png(path),
-            }
+            {"subject": places[row.subject], **sheet_of(board, path)}
             for board in boards
             for row in board.rows
             for path in sheets.get(row.records[0].id, ())
@@ -83,6 +78,13 @@ def board_of(board: Board, places: Mapping[Subject, int]) -> Plain:
     }
 
 
+def sheet_of(board: Board, path: Path) -> Plain:
+    """A picture of one of a board's models, held in an address."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    said = {"job": board.conditions.job, "protocol": board.conditions.name, "name": path.stem}
+    return {**said, "src": f"data:image/png;base64,{content}"}
+
+
 def kind(metric: str) -> str:
     """What a column is for."""
     return "cost" if is_cost(metric) else "reference" if is_reference(metric) else "number"
@@ -95,11 +97,13 @@ def cell_of(cell: Cell) -> Plain:
     return {
         **{"value": encode(summary.value), "low": encode(summary.low), "high": encode(summary.high), "seeds": summary.seeds},
         **{"text": place.value, "noise": place.beside, "rank": place.rank, "mark": place.mark},
-        "estimates": [
-            [identity, number(e.value), None if e.low is None else f"{number(e.low)} to {number(e.high or 0.0)}"]
-            for identity, e in cell.estimates.items()
-        ],
+        "estimates": [[identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()],
     }
+
+
+def interval(estimate: Estimate) -> str | None:
+    """A 95 % interval in words."""
+    return None if estimate.low is None or estimate.high is None else f"{number(estimate.low)} to {number(estimate.high)}"
 
 
 def record_of(record: Record) -> Plain:
@@ -125,8 +129,3 @@ def paper(table: PaperTable) -> Plain:
             for record in table.records
         ],
     }
-
-
-def embedded_png(path: Path) -> str:
-    """A picture as an address that holds all of it."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -76,12 +76,8 @@ def published_table(table: PaperTable) -> Table:
     labels = ["tokenizer", *(["generator"] if generates else []), *(["setting"] if notes else [])]
     rows = []
     for record in table.records:
-        names = [
-            record.subject["tokenizer"],
-            *([record.subject["generator"] or "-"] if generates else []),
-            *([record.config["note"]] if notes else []),
-        ]
-        places = [Place(number(record.metrics[metric].value)) if metric in record.metrics else None for metric in table.metrics]
-        rows.append(([name or "-" for name in names], places))
+        who = {"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "setting": record.config["note"]}
+        values = [record.metrics.get(metric) for metric in table.metrics]
+        rows.append(([who[label] or "-" for label in labels], [None if value is None else Place(number(value.value)) for value in values]))
     said = ", ".join(f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash"))
     return Table(f"As published: {table.title} ({table.data})", labels, table.metrics, rows, [f"{table.source}, {table.url}. {said}".strip()])

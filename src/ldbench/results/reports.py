@@ -67,7 +67,7 @@ def make_report(records: Sequence[Record], folder: Path, papers: Path, published
     return Report(records, make_boards(records), beside, tables, {record.id: sheets(folder, record) for record in records})
 
 
-def compare_two(records: Sequence[Record], first: str, second: str) -> None:
+def compare_two(records: Sequence[Record], first: object, second: object) -> None:
     """Prints the fields in which two records differ, and whether their numbers may be ranked together."""
     a, b = find(records, first), find(records, second)
     console = stdout()
@@ -75,13 +75,11 @@ def compare_two(records: Sequence[Record], first: str, second: str) -> None:
     if fields:
         terminal.side_by_side(fields, (f"{a.job}-{a.id}", f"{b.job}-{b.id}"), console)
     alike = conditions_of(a).key == conditions_of(b).key
-    verdict = (
-        "They were measured alike: their numbers are ranked together." if alike else "They were not measured alike: they are never ranked together."
-    )
-    console.print(verdict if fields else "They do not differ.", highlight=False)
+    verdict = "were measured alike: their numbers are ranked together" if alike else "were not measured alike: they are never ranked together"
+    console.print(f"They {verdict if fields else 'do not differ'}.", highlight=False)
 
 
-def rank_by(records: Sequence[Record], metric: str, only: Sequence[str] | None) -> None:
+def rank_by(records: Sequence[Record], metric: str, only: Sequence[object] | None) -> None:
     """Prints records by their place in a metric. Raises ValueError where they were not measured alike."""
     chosen = [record for record in records if metric in record.metrics] if only is None else [find(records, name) for name in only]
     if not chosen:

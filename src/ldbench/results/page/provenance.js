@@ -26,7 +26,7 @@ function showProvenance(board, subject, metric, cell) {
     standing(cell, board, metric) ?? '',
     mean ? el('p', { class: 'say' }, mean) : '',
     el('h3', {}, records.length > 1 ? 'Records' : 'Record'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, body))),
-    el('h3', {}, `Protocol ${board.name}`), pairs([['job', board.job], ['data', board.data], ...board.fields, ...board.settings.map(([key, value]) => [`setting ${key}`, value])]),
+    el('h3', {}, `Protocol ${board.name}`), pairs([['job', board.job], ['data set', board.data], ...board.fields, ...board.settings.map(([key, value]) => [`setting ${key}`, value])]),
     el('details', {}, el('summary', {}, 'Environment'), pairs(records[0].environment)),
     ...records.map((record) => el('details', {}, el('summary', {}, `Config of ${record.name}`), el('pre', { tabindex: '0' }, JSON.stringify(record.config, null, 1)))));
 }
