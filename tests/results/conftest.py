@@ -99,7 +99,9 @@ def matrix() -> list[Record]:
                 distance = 0.9 - 0.25 * (1.2 - abs(place - 1)) - 0.09 * column + rng.gauss(0, 0.03)
                 seen = 0.86 + 0.03 * column + rng.gauss(0, 0.01)
                 metrics = {"gfd_digits": distance, "gfd_digits_floor": 0.0756, "class_accuracy_digits": (seen, seen - 0.02, seen + 0.02)}
-                found.append(make_record(job="generate", tokenizer=tokenizer, generator=generator, seeds=(0, seed), protocol=GENERATION, metrics=metrics))
+                found.append(
+                    make_record(job="generate", tokenizer=tokenizer, generator=generator, seeds=(0, seed), protocol=GENERATION, metrics=metrics)
+                )
     return found
 
 

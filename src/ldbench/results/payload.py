@@ -124,7 +124,7 @@ def paper(table: PaperTable) -> Plain:
             {
                 **{"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "note": record.config["note"]},
                 "values": {metric: estimate.value for metric, estimate in record.metrics.items()},
-                "texts": {metric: number(estimate.value) for metric, estimate in record.metrics.items()},
+                "texts": {metric: f"{estimate.value:g}" for metric, estimate in record.metrics.items()},
             }
             for record in table.records
         ],

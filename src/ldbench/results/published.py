@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.numbers import number
 from ldbench.results.records import SCHEMA, Record, protocol_hash
 from ldbench.results.table import Place, Table
 
@@ -78,6 +77,6 @@ def published_table(table: PaperTable) -> Table:
     for record in table.records:
         who = {"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "setting": record.config["note"]}
         values = [record.metrics.get(metric) for metric in table.metrics]
-        rows.append(([who[label] or "-" for label in labels], [None if value is None else Place(number(value.value)) for value in values]))
+        rows.append(([who[label] or "-" for label in labels], [None if value is None else Place(f"{value.value:g}") for value in values]))
     said = ", ".join(f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash"))
     return Table(f"As published: {table.title} ({table.data})", labels, table.metrics, rows, [f"{table.source}, {table.url}. {said}".strip()])

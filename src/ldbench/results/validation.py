@@ -101,7 +101,8 @@ def exact(fields: Mapping[str, Any], known: tuple[str, ...], place: str) -> None
             raise ValueError(f"{place}{key} is missing.")
     for key in fields:
         if key not in known:
-            wrong(f"{place}{shown(key)}", f"is no field of a record; known here: {', '.join(known)}", fields[key])
+            told = key if key.isprintable() and len(key) < 40 else shown(key)
+            wrong(f"{place}{told}", f"is no field of a record; known here: {', '.join(known)}", fields[key])
 
 
 def name_of(value: Any, place: str) -> str:
