@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ldbench.core.estimate import Estimate
+from ldbench.core.files import digest
 from ldbench.results import html, published, records
 from ldbench.results.boards import make_boards
 from ldbench.results.records import Record
@@ -16,6 +17,11 @@ EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.
 NAMES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody th')].map((e) => e.textContent)"
 VALUES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody tr')].map((r) => r.querySelectorAll('td .value')[{}].textContent)"
 TITLE = "document.querySelector('#dialog-title')?.textContent"
+CHOOSE = """(() => {{
+  const s = document.querySelector('#{}');
+  s.value = [...s.options].find((o) => o.text.startsWith('{}')).value;
+  s.dispatchEvent(new Event('change'));
+}})()"""
 OPEN = "document.querySelector('dialog').open"
 
 
@@ -24,7 +30,7 @@ def record_of(job: str, tokenizer: str, generator: str | None, seed: int, **metr
     protocol = {**said, "hash": records.protocol_hash(said)}
     artifacts = {"tokenizer": f"{tokenizer}-1"} | ({} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"})
     return Record(
-        id=f"{abs(hash((job, tokenizer, generator, seed))):016x}",
+        id=digest([job, tokenizer, generator, seed])[:16],
         job=job,
         subject={"tokenizer": tokenizer, "generator": generator, "data": "digits"},
         metrics={name.replace("__", "/").replace("_is_", "="): Estimate(value) for name, value in metrics.items()},
@@ -148,9 +154,7 @@ def test_ranks_and_noise_are_marked(shown):
 def test_the_front_is_what_no_other_cell_beats(shown):
     front = "[...document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]')].map((m) => m.getAttribute('aria-label').split(':')[0])"
     assert sorted(shown.run(front)) == ["b + sit", "c + sit"]
-    shown.run(
-        "(() => { const s = document.querySelector('#axis-x'); s.value = [...s.options].find((o) => o.text.startsWith('psnr')).value; s.dispatchEvent(new Event('change')); })()"
-    )
+    shown.run(CHOOSE.format("axis-x", "psnr"))
     assert shown.run(front) == ["b + sit"]
 
 
@@ -173,9 +177,10 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(shown, page):
 def test_text_stands_out_in_both_schemes(shown, scheme):
     shown.view(width=1280, scheme=scheme)
     contrast = """(() => {
-      const canvas = document.createElement('canvas').getContext('2d');
+      const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+      const linear = (v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
       const light = (color) => { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
-        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => linear(v / 255));
         return .2126 * r + .7152 * g + .0722 * b; };
       const paper = light(getComputedStyle(document.documentElement).backgroundColor);
       return ['body', '#summary', '.noise', '.c0', '.c1', '.c2', 'th[aria-sort] button'].map((selector) => {

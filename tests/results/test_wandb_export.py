@@ -38,22 +38,18 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     (best,) = (line for line in lines if line["metric"] == "psnr" and line["rank"] == 1)
     assert (best["tokenizer"], best["seeds"], best["within_noise"]) == ("vmae", 2, "yes")
     assert isinstance(best["value"], float)
-    kinds = {name: {kind["wb_type"] for kind in said["params"]["allowed_types"]} for name, said in types_of(table).items()}
-    assert kinds["value"] == {"number", "none"}
-    assert kinds["tokenizer"] == {"string", "none"}
+    staged = {path.read_bytes() for path in (tmp_path / "wandb").rglob("*") if path.is_file()}
+    typed = next(json.loads(content) for content in staged if content.startswith(b'{"_type": "table"'))["column_types"]["params"]["type_map"]
+    kinds = {name: {kind["wb_type"] for kind in said["params"]["allowed_types"]} for name, said in typed.items()}
+    assert kinds["value"] == kinds["rank"] == {"number", "none"}
+    assert kinds["tokenizer"] == kinds["metric"] == {"string", "none"}
     (page,) = (media / "html").glob("page_*.html")
     assert page.read_bytes() == (tmp_path / "leaderboard.html").read_bytes()
     assert len(list((media / "images").rglob("*.png"))) == 12
     held = (run / f"run-{wandb.run_id(report.records)}.wandb").read_bytes()
     for name in ("leaderboard.html", "leaderboard.tex", *(f"records/{record.job}-{record.id}.json" for record in report.records[:3])):
         assert name.encode() in held, f"the artifact has no {name}"
-    staged = {path.read_bytes() for path in (tmp_path / "wandb").rglob("*") if path.is_file()}
     assert records.path_of(tmp_path / "records", report.records[0].job, report.records[0].id).read_bytes() in staged
-
-
-def types_of(table: dict) -> dict:
-    (said,) = [table[key] for key in table if key in ("column_types",)] or [{}]
-    return said.get("params", {}).get("type_map", {})
 
 
 def test_nothing_new_makes_no_new_run_and_one_more_record_does(report, make, tmp_path, caplog):

@@ -44,29 +44,36 @@ def export(report: "Report", files: Sequence[Path], *, mode: str, project: str, 
         return
     folder.mkdir(parents=True, exist_ok=True)
     with quietly():
-        import wandb
-
         try:
-            settings = wandb.Settings(init_timeout=ENTRY, silent=True, console="off", **SILENT)
-            run = wandb.init(
-                **{"project": project, "id": identity, "name": identity, "job_type": "leaderboard", "mode": mode, "resume": "allow"},
-                dir=str(folder),
-                settings=settings,
-            )
-            run.log(contents(report, files))
+            run = begin(identity, mode=mode, project=project, folder=folder)
+            shown = contents(report, files)
+            run.log(shown)
             with TemporaryDirectory() as scratch:
-                run.log_artifact(artifact_of(report, files, Path(scratch)))
+                artifact = artifact_of(report, files, Path(scratch))
+                artifact.add(shown["leaderboard"], "leaderboard")
+                run.log_artifact(artifact)
             where = run.url if mode == "online" else str(Path(run.dir).parent)
-        except (wandb.Error, OSError) as error:
-            raise ValueError(
-                f"Weights & Biases takes no {mode} run: {str(error).partition(chr(10))[0].rstrip('.')}. Set WANDB_API_KEY, or say wandb=offline, "
-                "which needs no account. The tables and the page are written."
-            ) from error
         finally:
             finish()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(f"{where}\n")
     log.info("Exported to Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where)
+
+
+def begin(identity: str, *, mode: str, project: str, folder: Path) -> Any:
+    """The run, begun. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
+    import wandb
+
+    settings = wandb.Settings(init_timeout=ENTRY, silent=True, console="off", **SILENT)
+    said = {"project": project, "id": identity, "name": identity, "job_type": "leaderboard", "mode": mode, "resume": "allow"}
+    try:
+        return wandb.init(**said, dir=str(folder), settings=settings)
+    except Exception as error:  # no account, no server, no space, a run of that id elsewhere: its errors have no common class
+        wandb.teardown()  # else this process would hold the id
+        raise ValueError(
+            f"Weights & Biases takes no {mode} run: {str(error).partition(chr(10))[0].rstrip('.')}. Set WANDB_API_KEY, or say wandb=offline, "
+            "which needs no account. The tables and the page are written."
+        ) from error
 
 
 def run_id(records: Sequence[Record]) -> str:
