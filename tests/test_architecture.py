@@ -125,7 +125,7 @@ def test_no_room_has_a_drawer() -> None:
 LISTING = "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()"
 
 
-@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train"])
+@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard"])
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

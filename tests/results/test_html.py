@@ -78,3 +78,11 @@ def test_a_name_cannot_end_the_script_that_holds_it(make):
 def test_infinite_numbers_are_json(make):
     data = data_of(html.render(make_boards([make(metrics={"psnr": float("inf")})]), [], {}, "now"))
     assert data["boards"][0]["rows"][0]["cells"]["psnr"]["value"] == "inf"
+
+
+def test_settings_stand_in_a_boards_name_only_where_they_tell_two_apart(make):
+    def names(*settings):
+        return [board["name"] for board in payload(make_boards([make(settings=said) for said in settings]), [], {}, "now")["boards"]]
+
+    assert [name.count("num_train") for name in names({"num_train": 5})] == [0]
+    assert [name.count("num_train") for name in names({"num_train": 5}, {"num_train": 50})] == [1, 1]

@@ -42,6 +42,16 @@ def test_merging_brings_records_and_their_sheets_and_keeps_what_is_ours(make, tm
     assert store.merge(other, ours) == []
 
 
+def test_a_huge_sheet_is_left_out_and_said(make, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(store, "LARGEST", 10)
+    record = make()
+    figures = records.write(record, tmp_path).with_suffix("")
+    figures.mkdir()
+    (figures / "samples.png").write_bytes(PNG)
+    assert store.sheets(tmp_path, record) == []
+    assert "samples.png has 12 bytes and is left out" in caplog.text
+
+
 def test_one_bad_record_stops_a_merge_before_anything_is_copied(make, tmp_path):
     good = records.write(make(), tmp_path / "other")
     bad = json.loads(records.write(make(tokenizer="vavae"), tmp_path / "other").read_text())

@@ -70,6 +70,10 @@ def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
         ("artifacts.tokenizer", {}, "artifacts.tokenizer must be a name"),
         ("config", "vmae", "config must be a JSON object"),
         ("environment", [1], "environment must be a JSON object"),
+        ("config.tokenizer.note", "\x1b[2J", "config.tokenizer.note must be printable text"),
+        ("config.tokenizer.\x1b", 1, "a key of config.tokenizer must be a name"),
+        ("environment.packages.torch", ["a", "b\nc"], "environment.packages.torch[1] must be printable text"),
+        ("protocol.note", "\u202e", "protocol.note must be printable text"),
         ("created", "yesterday", "created must be a time"),
         ("created", 5, "created must be a time"),
     ],
@@ -96,6 +100,16 @@ def test_what_is_no_object_is_refused(tmp_path):
     path = tmp_path / "reconstruct-01.json"
     path.write_text("[1]")
     with pytest.raises(ValueError, match="the file must be a JSON object"):
+        validation.read_checked(path)
+
+
+def test_endless_nesting_is_refused(content, tmp_path):
+    deep = current = {}
+    for _ in range(200):
+        current["a"] = current = {}
+    path = tmp_path / f"{content['job']}-{content['id']}.json"
+    path.write_text(json.dumps(content | {"config": deep}))
+    with pytest.raises(ValueError, match="more than 30 deep"):
         validation.read_checked(path)
 
 

@@ -12,6 +12,8 @@ from ldbench.results.ranking import Rank, Summary, rank, summarise
 from ldbench.results.records import Record
 from ldbench.results.subjects import Subject, seeds_of, subjects_of
 
+PLACES = {"generate": 0, "reconstruct": 1, "encode": 3}  # of jobs among boards; the rest stand between, by name
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -52,15 +54,14 @@ class Board:
 
 
 def make_boards(records: Sequence[Record]) -> list[Board]:
-    """The boards of records; samples come first, then reconstruction, then the rest by name. Of one measurement done twice the later one counts."""
+    """The boards of records; samples come first, then reconstruction, statistics of latents last. Of one measurement done twice the later one counts."""
     subjects = subjects_of(records)
     groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         subject = subjects[record.id]
         groups[conditions_of(record).key][(subject.tokenizer, subject.generator or "", subject.variant, subject.key)].append(record)
     boards = [board_of([(subjects[found[0].id], found) for _, found in sorted(models.items())]) for models in groups.values()]
-    first = {"generate": 0, "reconstruct": 1}
-    return sorted(boards, key=lambda board: (board.conditions.data, first.get(board.conditions.job, 2), board.conditions.key))
+    return sorted(boards, key=lambda board: (board.conditions.data, PLACES.get(board.conditions.job, 2), board.conditions.key))
 
 
 def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:

@@ -30,9 +30,14 @@ class Conditions:
 
     @property
     def name(self) -> str:
-        """What people call them: the protocol's name and hash, and settings."""
+        """What people call them: the protocol's name, the beginning of its hash, and settings."""
         settings = ", ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items())
-        return f"{self.protocol['name']} {self.protocol['hash'][:8]}" + (f" ({settings})" if settings else "")
+        return f"{self.short_name} ({settings})" if settings else self.short_name
+
+    @property
+    def short_name(self) -> str:
+        """The same without settings."""
+        return f"{self.protocol['name']} {self.protocol['hash'][:8]}"
 
 
 def conditions_of(record: Record) -> Conditions:

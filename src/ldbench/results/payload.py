@@ -25,15 +25,16 @@ def payload(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Ma
     rows = [row for board in boards for row in board.rows]
     subjects = list(dict.fromkeys(row.subject for row in rows))
     places = {subject: place for place, subject in enumerate(subjects)}
+    names = short_names(boards)
     return {
         "made": made,
         "version": version("ldbench"),
         "subjects": [subject_of(subject, tokenizer) for subject, tokenizer in zip(subjects, tokenizers_of(rows, places), strict=True)],
-        "boards": [board_of(board, places) for board in boards],
+        "boards": [board_of(board, name, places) for board, name in zip(boards, names, strict=True)],
         "records": {record.id: record_of(record) for row in rows for record in row.records},
         "sheets": [
-            {"subject": places[row.subject], **sheet_of(board, path)}
-            for board in boards
+            {"subject": places[row.subject], **sheet_of(board.conditions.job, name, path)}
+            for board, name in zip(boards, names, strict=True)
             for row in board.rows
             for path in sheets.get(row.records[0].id, ())
         ],
@@ -60,10 +61,16 @@ def subject_of(subject: Subject, tokenizer: int | None) -> Plain:
     }
 
 
-def board_of(board: Board, places: Mapping[Subject, int]) -> Plain:
-    """A board."""
+def short_names(boards: Sequence[Board]) -> list[str]:
+    """The protocol of each board; with its settings where another board differs in nothing else."""
+    protocols = [board.conditions.key[:3] for board in boards]
+    return [board.conditions.name if protocols.count(board.conditions.key[:3]) > 1 else board.conditions.short_name for board in boards]
+
+
+def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
+    """A board, called `name`."""
     return {
-        **{"data": board.conditions.data, "job": board.conditions.job, "name": board.conditions.name, "generates": board.generates},
+        **{"data": board.conditions.data, "job": board.conditions.job, "name": name, "generates": board.generates},
         "fields": [[key, text(value)] for key, value in flat(board.conditions.protocol).items()],
         "settings": [[key, text(value)] for key, value in board.conditions.settings.items()],
         "columns": [{"metric": metric, "better": direction_of(metric), "kind": kind(metric)} for metric in board.columns],
@@ -78,11 +85,10 @@ def board_of(board: Board, places: Mapping[Subject, int]) -> Plain:
     }
 
 
-def sheet_of(board: Board, path: Path) -> Plain:
-    """A picture of one of a board's models, held in an address."""
+def sheet_of(job: str, protocol: str, path: Path) -> Plain:
+    """A picture of a model, held in an address."""
     content = base64.b64encode(path.read_bytes()).decode()
-    said = {"job": board.conditions.job, "protocol": board.conditions.name, "name": path.stem}
-    return {**said, "src": f"data:image/png;base64,{content}"}
+    return {"job": job, "protocol": protocol, "name": path.stem, "src": f"data:image/png;base64,{content}"}
 
 
 def kind(metric: str) -> str:

@@ -10,6 +10,7 @@ from ldbench.results.validation import read_checked
 
 log = logging.getLogger(__name__)
 
+LARGEST = 8_000_000  # bytes of a sheet
 MOST = 10  # refusals that are told one by one
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -64,10 +65,13 @@ def sheets(folder: Path, record: Record) -> list[Path]:
     figures = path_of(folder, record.job, record.id).with_suffix("")
     if figures.is_symlink():
         return []
-    return [path for path in sorted(figures.glob("*.png")) if path.is_file() and not path.is_symlink() and starts_as_png(path)]
+    return [path for path in sorted(figures.glob("*.png")) if path.is_file() and not path.is_symlink() and is_sheet(path)]
 
 
-def starts_as_png(path: Path) -> bool:
-    """Whether a file begins as PNG does."""
+def is_sheet(path: Path) -> bool:
+    """Whether a file begins as PNG does, and is not too large to be shown; that it is, is said."""
+    if (size := path.stat().st_size) > LARGEST:
+        log.warning("%s has %d bytes and is left out: a sheet has at most %d.", path, size, LARGEST)
+        return False
     with path.open("rb") as file:
         return file.read(len(PNG)) == PNG

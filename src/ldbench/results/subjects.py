@@ -13,6 +13,7 @@ OTHERS = (  # config that is of no model; the protocol tells how samples were dr
 )
 TOKENIZERS = ("data", "tokenizer")  # config that a tokenizer is made of
 MOST = 3  # differing keys that a label names
+LONGEST = 40  # characters of a value in a label
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
     recipes = [recipe for recipe, _ in models]
     keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
-    told = [", ".join(f"{key.rpartition('.')[2]}={recipe[key]}" for key in differing[:MOST] if key in recipe) for recipe in recipes]
+    told = [", ".join(f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST] if key in recipe) for recipe in recipes]
     if len(set(told)) == len(told) and all(told) and len(differing) <= MOST:
         return told
     return [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]

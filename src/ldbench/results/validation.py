@@ -13,6 +13,8 @@ from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
 LONGEST = 200  # characters of a name
+LONGEST_TEXT = 4000  # of any other text
+DEEPEST = 30  # mappings and lists inside each other
 WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 IDENTITY = re.compile(r"[0-9a-f]{1,64}")
 FIELDS = ("id", "job", "subject", "metrics", "protocol", "artifacts", "config", "environment", "created", "schema")
@@ -50,6 +52,7 @@ def checked(content: Any, stem: str | None = None) -> Record:
     subject = mapping(fields["subject"], "subject")
     exact(subject, SUBJECT, "subject.")
     protocol = mapping(fields["protocol"], "protocol")
+    plain(protocol, "protocol")
     name_of(protocol.get("name"), "protocol.name")
     if (expected := protocol_hash(protocol)) != protocol.get("hash"):
         wrong("protocol.hash", f"must be the hash of the protocol's fields, {expected}", protocol.get("hash"))
@@ -60,8 +63,8 @@ def checked(content: Any, stem: str | None = None) -> Record:
         metrics={name_of(name, "metrics"): estimate(value, f"metrics.{name}") for name, value in mapping(fields["metrics"], "metrics").items()},
         protocol=protocol,
         artifacts={key: name_of(value, f"artifacts.{key}") for key, value in mapping(fields["artifacts"], "artifacts").items()},
-        config=mapping(fields["config"], "config"),
-        environment=mapping(fields["environment"], "environment"),
+        config=plain(mapping(fields["config"], "config"), "config"),
+        environment=plain(mapping(fields["environment"], "environment"), "environment"),
         created=moment(fields["created"], "created"),
     )
 
@@ -91,6 +94,22 @@ def mapping(value: Any, place: str) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
         wrong(place, "must be a JSON object", value)
+    return value
+
+
+def plain(value: Any, place: str, depth: int = 0) -> Any:
+    """The same value, whose texts and keys are printable, so that they can be shown anywhere, and which is not nested without end."""
+    if depth > DEEPEST:
+        raise ValueError(f"{place[:80]}... lies more than {DEEPEST} deep.")
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            name_of(key, f"a key of {place}")
+            plain(entry, f"{place}.{key}", depth + 1)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            plain(entry, f"{place}[{index}]", depth + 1)
+    elif isinstance(value, str) and (not value.isprintable() or len(value) > LONGEST_TEXT):
+        wrong(place, f"must be printable text of at most {LONGEST_TEXT} characters", value)
     return value
 
 
