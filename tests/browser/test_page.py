@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ldbench import config
 from ldbench.core.estimate import Estimate
 from ldbench.core.files import digest
 from ldbench.results import html, published, records
@@ -25,14 +26,14 @@ CHOOSE = """(() => {{
 OPEN = "document.querySelector('dialog').open"
 
 
-def record_of(job: str, tokenizer: str, generator: str | None, seed: int, **metrics: float) -> Record:
+def record_of(job: str, tokenizer: str, generator: str | None, seed: int, *, data: str = "digits", **metrics: float) -> Record:
     said = {"name": "digits", "split": "test", "job": job}
     protocol = {**said, "hash": records.protocol_hash(said)}
     artifacts = {"tokenizer": f"{tokenizer}-1"} | ({} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"})
     return Record(
         id=digest([job, tokenizer, generator, seed])[:16],
         job=job,
-        subject={"tokenizer": tokenizer, "generator": generator, "data": "digits"},
+        subject={"tokenizer": tokenizer, "generator": generator, "data": data},
         metrics={name.replace("__", "/").replace("_is_", "="): Estimate(value) for name, value in metrics.items()},
         protocol=protocol,
         artifacts=artifacts,
@@ -65,7 +66,7 @@ def page(made: Sequence[Record], tmp_path: Path) -> Path:
     sheet = tmp_path / "samples.png"
     Image.new("L", (8, 8), 90).save(sheet)
     path = tmp_path / "leaderboard.html"
-    tables = published.read_tables(Path(html.__file__).parents[3] / "experiments" / "published")
+    tables = published.read_tables(config.conf_dir() / "experiments" / "published")
     path.write_text(html.render(make_boards(made), tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026"))
     return path
 
@@ -163,6 +164,23 @@ def test_sheets_and_published_tables_are_set_apart(shown):
     assert shown.run("document.querySelector('[data-sheets] img').naturalWidth") == 8
     assert shown.run("document.querySelectorAll('[data-published] details').length") >= 20
     assert shown.run("document.querySelectorAll('[data-published] .rank, [data-published] .best').length") == 0
+
+
+def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
+    mine = [record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0), record_of("generate", "b", "sit", 0, data="imagenet256", gfid=99.0)]
+    path = tmp_path / "papers.html"
+    path.write_text(html.render(make_boards(mine), published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"))
+    browser.open(path)
+    assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20
+    assert (
+        browser.run(
+            "document.querySelectorAll('[data-plot=scatter] path.paper[data-front], [data-plot=scatter] path.paper[fill=currentColor]').length"
+        )
+        == 0
+    )
+    assert browser.run("document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]').length") == 1, "ours is first among ours"
+    assert browser.run("document.querySelectorAll('[data-published] details[open]').length") > 10
+    assert browser.complaints() == []
 
 
 def test_a_narrow_screen_scrolls_tables_and_not_the_page(shown, page):

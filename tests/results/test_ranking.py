@@ -67,6 +67,12 @@ def test_a_seedless_number_beyond_all_is_first_and_infinity_is_beyond_noise():
     assert (infinite.place, finite.place, finite.within_noise) == (1, 2, False)
 
 
+def test_any_sound_numbers_can_be_summarised_and_ranked():
+    huge = [[Estimate(1e100, -1e100, 1e100), Estimate(-1e100)], [Estimate(math.inf), Estimate(-math.inf)], [Estimate(0.0, -math.inf, math.inf)]]
+    ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], "higher")
+    assert [rank.place for rank in ranks] == [2, 1, 2]
+
+
 def test_students_t_goes_over_into_the_normal():
     assert ranking.student(1) == 12.7062
     assert ranking.student(4.9) == ranking.student(4)

@@ -59,6 +59,7 @@ def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
         ("metrics.psnr.value", "40", "metrics.psnr.value must be a number"),
         ("metrics.psnr.value", True, "metrics.psnr.value must be a number"),
         ("metrics.psnr.value", None, "metrics.psnr.value must be a number"),
+        ("metrics.psnr.value", 1e200, "metrics.psnr.value must be a number"),
         ("metrics.psnr.value", 10**400, "metrics.psnr.value must be a number"),
         ("metrics.psnr.low", None, "metrics.psnr.low and high must both be numbers or both be null"),
         ("metrics.psnr.low", 42.0, "metrics.psnr.low must not be above high"),

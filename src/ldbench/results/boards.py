@@ -54,7 +54,10 @@ class Board:
 
 
 def make_boards(records: Sequence[Record]) -> list[Board]:
-    """The boards of records; samples come first, then reconstruction, statistics of latents last. Of one measurement done twice the later one counts."""
+    """The boards of records: samples first, then reconstruction, statistics of latents last.
+
+    Of one measurement done twice the later one counts.
+    """
     subjects = subjects_of(records)
     groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:

@@ -52,9 +52,10 @@ class Rank:
 
 
 def summarise(estimates: Sequence[Estimate]) -> Summary:
-    """The mean over seeds, with the noise that is known of it."""
+    """The mean over seeds, with the noise that is known of it; infinite where one of them is."""
     values = [estimate.value for estimate in estimates]
-    mean = values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+    infinite = [value for value in values if math.isinf(value)]
+    mean = infinite[0] if infinite else values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
     if len(values) == 1 or not math.isfinite(mean):
         (low, high) = (estimates[0].low, estimates[0].high) if len(values) == 1 else (None, None)
         known = low is not None and high is not None and math.isfinite(high - low)

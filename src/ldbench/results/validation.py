@@ -12,6 +12,7 @@ from ldbench.core.estimate import Estimate
 from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
+LARGEST_NUMBER = 1e100  # of finite ones: their squares are numbers too
 LONGEST = 200  # characters of a name
 LONGEST_TEXT = 4000  # of any other text
 DEEPEST = 30  # mappings and lists inside each other
@@ -85,7 +86,12 @@ def number(value: Any, place: str) -> float:
     """A number; infinities stand by name, as 'inf' and '-inf'."""
     if value in ("inf", "-inf"):
         return float(decode(value) or 0)
-    if not isinstance(value, int | float) or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)) or abs(value) > 1e300:
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or (isinstance(value, float) and not math.isfinite(value))
+        or abs(value) > LARGEST_NUMBER
+    ):
         wrong(place, "must be a number, 'inf' or '-inf'", value)
     return float(value)
 
