@@ -20,7 +20,7 @@ def number(value: float) -> str:
             return f"{value / 10**power:.{DIGITS}g}{letter}"
     if not 1e-3 <= size < 1e6:
         return f"{value:.3g}"
-    if size >= 10**DIGITS or (value == int(value) and size >= 1):
+    if size >= 10**DIGITS or (value == int(value) and size >= 100):
         return f"{value:.0f}"
     return f"{value:.{DIGITS - 1 - math.floor(math.log10(size))}f}"
 

@@ -21,8 +21,8 @@ function scale(values, from, to) {
   [low, high] = [low - margin, high + margin];
   const place = (value) => from + ((forth(value) - low) / (high - low)) * (to - from);
   const linear = ticks(low, high);
-  const decades = linear.filter((value) => Number.isInteger(value));
-  const marks = logarithmic ? (decades.length > 1 ? decades : linear).map(back) : linear;
+  const decades = (steps) => Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, k) => steps.map((step) => step * 10 ** (Math.floor(low) + k))).flat().filter((value) => forth(value) >= low && forth(value) <= high);
+  const marks = !logarithmic ? linear : high - low > 3 ? decades([1]) : decades([1, 2, 5]);
   return { place, marks };
 }
 function frame(width, height, x, y, names) {
