@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-wheel lint format types lock clean
+.PHONY: help setup train leaderboard test test-all test-wheel lint format types lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +49,9 @@ types: $(READY)  ## Check the types of core/
 lock: $(READY)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
 		--extra dev --extra notebooks --extra fidelity pyproject.toml -o requirements.lock
+
+leaderboard: $(READY)  ## Tables of all records, and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
+	@$(BIN)/python -m ldbench.leaderboard $(ARGS)
 
 clean:  ## Remove .venv and caches; artifacts, records and runs stay
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -27,7 +27,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "measuring", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "released", "cells", "starting"),
-    *("checks", "doctor", "train", "run", "__init__", "__main__"),
+    *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
     "hydra": {"config"},
@@ -40,6 +40,7 @@ DOORS = {  # third party -> the rooms that may import it
         "run",
         "sources",
         "doctor",
+        "leaderboard",
         "plan",
         "training",
         "pipeline",
@@ -125,7 +126,7 @@ def test_no_room_has_a_drawer() -> None:
 LISTING = "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()"
 
 
-@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train"])
+@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard"])
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

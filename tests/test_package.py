@@ -32,6 +32,14 @@ def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
     assert any("experiments" in path.parts for path in theirs)
 
 
+def test_the_wheel_holds_the_page_and_what_is_published(installed: Path) -> None:
+    for folder in ("src/ldbench/results/page", "experiments/published"):
+        ours = {path.name: path.read_bytes() for path in (ROOT / folder).iterdir()}
+        inside = folder.removeprefix("src/ldbench/") if folder.startswith("src") else f"conf/{folder}"
+        assert {path.name: path.read_bytes() for path in (installed / "ldbench" / inside).iterdir()} == ours
+        assert ours
+
+
 def test_the_wheel_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     script = (
         "import ldbench.config, sys; print(ldbench.config.conf_dir()); sys.argv = ['train', '--help']; import ldbench.train; ldbench.train.main()"

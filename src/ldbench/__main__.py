@@ -6,6 +6,7 @@ import sys
 VERBS = (
     "train",
     "run",
+    "leaderboard",
     "doctor",
 )
 

@@ -1,13 +1,13 @@
 """What the parts promise each other, as structural types: whoever has the methods takes part."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from ldbench.core.estimate import Estimate
 from ldbench.core.field import Field
 from ldbench.core.interpolant import Interpolant, Kind
 from ldbench.core.latent import LatentSpec
@@ -237,15 +237,6 @@ class Extractor(Protocol):
 
 
 Distance = Callable[[Tensor, Tensor], float]  # of features (n, D) and (m, D) of two sets of images
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number, with the ends of its 95 % interval where it has one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Job(Protocol):

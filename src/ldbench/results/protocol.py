@@ -1,12 +1,11 @@
 """Protocol: how something was measured, and the hash that keeps numbers of different protocols apart."""
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ldbench.core.pixels import PixelRule
+from ldbench.results.records import protocol_hash
 
 LABELS = ("balanced", "random")
 CHOICES = {
@@ -63,5 +62,5 @@ class Protocol:
         said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
         if said.get("extractor") is not None:
             said["extractor"] = {"name": self.extractor, "digest": extractor}
-        said = {key: value for key, value in said.items() if key != "name"} | {"data": data} | drawn
-        return {"name": self.name, **said, "hash": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]}
+        said = {"name": self.name, **{key: value for key, value in said.items() if key != "name"}, "data": data, **drawn}
+        return {**said, "hash": protocol_hash(said)}

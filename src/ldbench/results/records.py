@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.estimate import Estimate
 
 SCHEMA = 1
 
@@ -36,6 +36,12 @@ class Record:
 def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: str, protocol: str, revision: int) -> str:
     """The id under which a rerun of the same measurement is found. `artifacts`: role -> digest; `data`: fingerprint; `protocol`: hash."""
     said = {"job": job, "settings": settings, "artifacts": dict(artifacts), "data": data, "protocol": protocol, "revision": revision}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def protocol_hash(fields: Mapping[str, Any]) -> str:
+    """The hash of a protocol's fields; its name, a label, and a hash among them do not count."""
+    said = {key: value for key, value in fields.items() if key not in ("name", "hash")}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

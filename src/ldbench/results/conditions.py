@@ -1,0 +1,62 @@
+"""Conditions: what must agree before two numbers stand in one ranking."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ldbench.results.comparison import differences
+from ldbench.results.records import Record
+
+HARMLESS = (  # settings of jobs on which no number depends, and those that the protocol holds
+    *("component", "batch_size", "part_size", "shard_size", "workers", "num_processes", "num_samples", "labels"),
+    *("save_images", "save_npz", "cache", "export", "verify", "force"),
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The job, the data, the protocol and the job's settings under which something was measured."""
+
+    job: str
+    data: str
+    protocol: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What is equal for numbers that can be ranked together."""
+        return self.data, self.job, self.protocol["hash"], json.dumps(self.settings, sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        """What people call them: the protocol's name, the beginning of its hash, and settings."""
+        settings = ", ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items())
+        return f"{self.short_name} ({settings})" if settings else self.short_name
+
+    @property
+    def short_name(self) -> str:
+        """The same without settings."""
+        return f"{self.protocol['name']} {self.protocol['hash'][:8]}"
+
+
+def conditions_of(record: Record) -> Conditions:
+    """Under which conditions a record was made."""
+    jobs = record.config.get("jobs")
+    node = record.config.get("job") or (jobs.get(record.job) if isinstance(jobs, Mapping) else None)
+    settings = {key: value for key, value in sorted(node.items()) if key not in HARMLESS} if isinstance(node, Mapping) else {}
+    return Conditions(record.job, record.subject["data"] or "", record.protocol, settings)
+
+
+def refuse_mixed(records: Sequence[Record]) -> None:
+    """Raises ValueError unless all records were made under the same conditions, with the fields that differ."""
+    made = [conditions_of(record) for record in records]
+    for record, other in zip(records, made, strict=True):
+        if other.key != made[0].key:
+            first = made[0]
+            sides = ({"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings} for c in (first, other))
+            told = "; ".join(f"{key}: {a} and {b}" for key, a, b in differences(*sides) if key != "protocol.hash")
+            raise ValueError(
+                f"{records[0].job}-{records[0].id} and {record.job}-{record.id} were not measured alike, so they are not ranked together. "
+                f"They differ in {told}."
+            )

@@ -1,0 +1,58 @@
+// The page: filters on top, and everything below drawn anew when they change.
+function toggle(set, name) {
+  if (set.has(name)) set.delete(name); else set.add(name);
+}
+function chip(text, pressed, press, lead = null) {
+  const act = (event) => {
+    const place = [...document.querySelectorAll('.chip')].indexOf(event.currentTarget);
+    press();
+    draw();
+    document.querySelectorAll('.chip')[place]?.focus();
+  };
+  return el('button', { type: 'button', class: 'chip', 'aria-pressed': String(pressed), onclick: act }, lead, text);
+}
+function chips(title, names, hidden, lead = () => null) {
+  return names.length < 2 ? null : el('div', { class: 'group', role: 'group', 'aria-label': title }, el('span', {}, title), names.map((name) => chip(name, !hidden.has(name), () => toggle(hidden, name), lead(name))));
+}
+const search = el('input', { type: 'search', id: 'filter', placeholder: 'Filter models', 'aria-label': 'Filter models', oninput: (event) => { state.text = event.target.value; draw(); } });
+
+function controls() {
+  const choose = (event) => { state.data = event.target.value; state.sort = {}; state.axes = {}; draw(); byId('choose-data').focus(); };
+  const here = DATA.subjects.filter((subject) => subject.data === state.data);
+  const named = (all, key) => all.filter((name) => here.some((subject) => subject[key] === name));
+  const data = datasets.length < 2 ? null : el('label', { class: 'group' }, el('span', {}, 'data'), el('select', { id: 'choose-data', onchange: choose }, datasets.map((name) => el('option', { value: name, selected: name === state.data }, name))));
+  const references = DATA.boards.some((board) => board.data === state.data && board.columns.some((column) => column.kind === 'reference'));
+  const rest = [data, chips('tokenizer', named(tokenizers, 'tokenizer'), state.hidden.tokenizers, dot), chips('generator', named(generators, 'generator'), state.hidden.generators),
+    references ? chip('floors and chance', state.references, () => { state.references = !state.references; }) : null].filter(Boolean);
+  const form = byId('controls');
+  [...form.children].filter((child) => child !== search).forEach((child) => child.remove());
+  if (!search.parentNode) form.append(search);
+  form.append(...rest);
+}
+function draw() {
+  controls();
+  const left = [...document.querySelectorAll('.scroll')].map((node) => node.scrollLeft);
+  const parts = [...tables(), scatter(), curves(), sheets(), published()].filter(Boolean);
+  byId('main').replaceChildren(...(DATA.boards.length ? [] : [el('p', {}, 'There are no records yet: python -m ldbench.train makes the first ones.')]), ...parts);
+  document.querySelectorAll('.scroll').forEach((node, place) => { node.scrollLeft = left[place] ?? 0; });
+}
+const THEMES = { auto: ['light', '☀ light'], light: ['dark', '☾ dark'], dark: ['auto', '◐ auto'] };
+byId('theme').addEventListener('click', (event) => {
+  const [next, text] = THEMES[document.documentElement.dataset.theme ?? 'auto'];
+  document.documentElement.dataset.theme = next;
+  event.currentTarget.textContent = text;
+  event.currentTarget.setAttribute('aria-label', `Colours: ${next === 'auto' ? 'as the system' : next}`);
+});
+byId('controls').addEventListener('submit', (event) => event.preventDefault());
+const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+byId('summary').textContent = `${count(Object.keys(DATA.records).length, 'record')} of ${count(DATA.subjects.length, 'model')} on ${datasets.join(', ') || 'nothing'}. `
+  + 'A column holds what was measured alike; 1 is the best of it, ≈ within noise of the best, ? noise unknown. Click a number for where it comes from.';
+byId('foot').textContent = `Made ${DATA.made} by ldbench ${DATA.version}. ± is the standard deviation over seeds (their number behind it), [ ] the 95 % interval of one seed. `
+  + 'Noise is that of the mean over seeds (Welch) where there are two or more, else the interval of the one.';
+draw();
+let across = document.documentElement.clientWidth;
+window.addEventListener('resize', () => {
+  if (document.documentElement.clientWidth === across) return;
+  across = document.documentElement.clientWidth;
+  draw();
+});

@@ -1,0 +1,32 @@
+// Where a number comes from: the protocol, the records, and what was measured.
+function openDialog(title, ...content) {
+  const dialog = byId('dialog');
+  const close = el('button', { type: 'button', class: 'close', 'aria-label': 'Close', onclick: () => dialog.close() }, '×');
+  dialog.replaceChildren(close, el('h2', { id: 'dialog-title' }, title), ...content);
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}
+function standing(cell, board, metric) {
+  if (cell.rank === null) return null;
+  const among = board.rows.filter((row) => metric in row.cells).length;
+  const noise = { '≈': ', within noise of the best', '?': ', noise unknown (one seed and no interval)', '': cell.rank === 1 ? '' : ', beyond noise' }[cell.mark];
+  return el('p', { class: 'say' }, `Rank ${cell.rank} of ${among} measured alike${noise}.`);
+}
+function showProvenance(board, subject, metric, cell) {
+  const records = cell.estimates.map(([id]) => DATA.records[id]);
+  const seeds = (record) => Object.entries(record.seeds).map(([key, value]) => `${key}=${JSON.stringify(value)}`).join(' ');
+  const head = el('tr', {}, ['record', 'value', '95 % interval', 'seeds', 'artifacts', 'made'].map((name) => el('th', { scope: 'col' }, name)));
+  const body = cell.estimates.map(([id, value, interval]) => el('tr', {},
+    el('td', {}, DATA.records[id].name), el('td', {}, value), el('td', {}, interval ?? '–'), el('td', {}, seeds(DATA.records[id])),
+    el('td', {}, Object.values(DATA.records[id].artifacts).join(' ')), el('td', {}, DATA.records[id].created.slice(0, 10))));
+  const low = real(cell.low);
+  const mean = cell.seeds > 1 && Number.isFinite(low) ? ` 95 % interval of the mean over seeds: ${low.toPrecision(4)} to ${real(cell.high).toPrecision(4)}.` : '';
+  openDialog(`${metric} of ${subject.label}`,
+    el('p', { class: 'big' }, cell.text, el('small', {}, cell.noise)),
+    standing(cell, board, metric) ?? '',
+    mean ? el('p', { class: 'say' }, mean) : '',
+    el('h3', {}, records.length > 1 ? 'Records' : 'Record'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, body))),
+    el('h3', {}, `Protocol ${board.name}`), pairs([['job', board.job], ['data set', board.data], ...board.fields, ...board.settings.map(([key, value]) => [`setting ${key}`, value])]),
+    el('details', {}, el('summary', {}, 'Environment'), pairs(records[0].environment)),
+    ...records.map((record) => el('details', {}, el('summary', {}, `Config of ${record.name}`), el('pre', { tabindex: '0' }, JSON.stringify(record.config, null, 1)))));
+}

@@ -1,0 +1,33 @@
+// What is shown, and the colour of each tokenizer.
+const DATA = JSON.parse(byId('data').textContent);
+DATA.subjects.forEach((subject, place) => { subject.place = place; });
+const tokenizers = unique(DATA.subjects.map((subject) => subject.tokenizer)).sort();
+const generators = unique(DATA.subjects.map((subject) => subject.generator).filter((name) => name !== null)).sort();
+const datasets = unique(DATA.boards.map((board) => board.data)).sort();
+const colour = (tokenizer) => (tokenizers.includes(tokenizer) ? `c${tokenizers.indexOf(tokenizer) % 8}` : 'paper');
+const state = {
+  data: datasets[0] ?? null,
+  text: '',
+  hidden: { tokenizers: new Set(), generators: new Set(), columns: new Set() },
+  references: false,
+  sort: {},
+  axes: {},
+};
+const dot = (tokenizer) => el('span', { class: `dot ${colour(tokenizer)}`, 'aria-hidden': 'true' });
+const boardsOf = (generates) => DATA.boards.filter((board) => board.data === state.data && board.generates === generates);
+const boardKey = (board) => String(DATA.boards.indexOf(board));
+
+function visible(subject) {
+  if (subject.data !== state.data || state.hidden.tokenizers.has(subject.tokenizer)) return false;
+  if (subject.generator !== null && state.hidden.generators.has(subject.generator)) return false;
+  const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return words.every((word) => `${subject.label} ${subject.data}`.toLowerCase().includes(word));
+}
+function columnsOf(board) {
+  return board.columns.filter((column) => state.references || column.kind !== 'reference');
+}
+// A model's row in a board: its own, or that of the tokenizer that it stands on.
+function rowOf(board, subject) {
+  const own = board.rows.find((row) => row.subject === subject.place);
+  return own ?? (subject.standsOn === null ? undefined : board.rows.find((row) => row.subject === subject.standsOn));
+}

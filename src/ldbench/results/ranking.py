@@ -1,0 +1,116 @@
+"""Ranks, and which of them are within noise. Numbers of different protocols are never ranked.
+
+Noise: where a model has two seeds or more, the standard error of its mean over seeds; else that of its 95 % interval. Two models are told
+apart where their difference is beyond the 97.5 % point of Student's t times both errors together (Welch, with Satterthwaite's degrees of freedom).
+[0] B. L. Welch, The generalization of "Student's" problem when several different population variances are involved, 1947,
+    https://doi.org/10.1093/biomet/34.1-2.28
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ldbench.core.estimate import Estimate
+from ldbench.results.conditions import refuse_mixed
+from ldbench.results.directions import Direction, direction_of
+from ldbench.results.records import Record
+
+NORMAL = 1.959964
+STUDENT = (  # 97.5 % points of Student's t for 1, 2, ... degrees of freedom
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard error of a number and its degrees of freedom; infinitely many where the error is known."""
+
+    error: float
+    freedom: float = math.inf
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One model's number over its seeds."""
+
+    value: float  # the mean over seeds
+    seeds: int
+    spread: float | None = None  # standard deviation over two seeds or more
+    low: float | None = None  # of the 95 % interval: of the mean over seeds, else of the one number
+    high: float | None = None
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A place from 1, shared by equal numbers; `within_noise` of the best one, None where the noise of either is not known."""
+
+    place: int
+    within_noise: bool | None
+
+
+def summarise(estimates: Sequence[Estimate]) -> Summary:
+    """The mean over seeds, with the noise that is known of it; infinite where one of them is."""
+    values = [estimate.value for estimate in estimates]
+    infinite = [value for value in values if math.isinf(value)]
+    mean = infinite[0] if infinite else values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+    if len(values) == 1 or not math.isfinite(mean):
+        (low, high) = (estimates[0].low, estimates[0].high) if len(values) == 1 else (None, None)
+        known = low is not None and high is not None and math.isfinite(high - low)
+        return Summary(mean, len(values), low=low, high=high, noise=Noise((high - low) / 2 / NORMAL) if known else None)  # type: ignore[operator]
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    noise = Noise(spread / math.sqrt(len(values)), len(values) - 1)
+    half = student(noise.freedom) * noise.error
+    return Summary(mean, len(values), spread, mean - half, mean + half, noise)
+
+
+def rank(summaries: Sequence[Summary], direction: Direction) -> list[Rank]:
+    """The rank of each."""
+    sign = -1 if direction == "higher" else 1
+    costs = [sign * summary.value for summary in summaries]
+    best = min(range(len(costs)), key=costs.__getitem__)
+    return [
+        Rank(1 + sum(other < cost for other in costs), True if cost == costs[best] else alike(summaries[best], summary))
+        for cost, summary in zip(costs, summaries, strict=True)
+    ]
+
+
+def alike(a: Summary, b: Summary) -> bool | None:
+    """Whether two numbers differ by no more than their noise; None where that of one is not known."""
+    if math.isinf(a.value) or math.isinf(b.value):
+        return a.value == b.value
+    if a.noise is None or b.noise is None:
+        return None
+    variances = (a.noise.error**2, b.noise.error**2)
+    total = sum(variances)
+    if total == 0:
+        return a.value == b.value
+    parts = math.fsum((variance / total) ** 2 / noise.freedom for variance, noise in zip(variances, (a.noise, b.noise), strict=True))
+    return abs(a.value - b.value) <= student(1 / parts if parts else math.inf) * math.sqrt(total)
+
+
+def student(freedom: float) -> float:
+    """The 97.5 % point of Student's t; for a broken number of degrees of freedom that of the whole one below, which is wider."""
+    if freedom <= len(STUDENT):
+        return STUDENT[max(1, int(freedom)) - 1]
+    return NORMAL + 2.42 / freedom  # within 0.001 beyond the table
+
+
+def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, Rank]]:
+    """Records by their place in a metric, best first.
+
+    Raises ValueError where they were not measured alike, where nobody said which values are better, or where one has no such metric.
+    """
+    if not records:
+        raise ValueError("There are no records to rank.")
+    refuse_mixed(records)
+    direction = direction_of(metric)
+    if direction is None:
+        raise ValueError(f"Nobody said which values of {metric} are better, so it is not ranked.")
+    for record in records:
+        if metric not in record.metrics:
+            raise ValueError(f"{record.job}-{record.id} has no {metric}. It has: {', '.join(record.metrics) or 'nothing'}.")
+    ranks = rank([summarise([record.metrics[metric]]) for record in records], direction)
+    return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].place)

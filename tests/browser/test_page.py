@@ -1,0 +1,239 @@
+"""The page in a real browser: sorted, filtered, asked where numbers come from, by mouse and keyboard, wide and narrow, light and dark."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ldbench import config
+from ldbench.core.estimate import Estimate
+from ldbench.core.files import digest
+from ldbench.results import html, published, records
+from ldbench.results.boards import make_boards
+from ldbench.results.records import Record
+
+pytestmark = pytest.mark.browser
+
+EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
+NAMES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody th')].map((e) => e.textContent)"
+VALUES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody tr')].map((r) => r.querySelectorAll('td .value')[{}].textContent)"
+TITLE = "document.querySelector('#dialog-title')?.textContent"
+CHOOSE = """(() => {{
+  const s = document.querySelector('#{}');
+  s.value = [...s.options].find((o) => o.text.startsWith('{}')).value;
+  s.dispatchEvent(new Event('change'));
+}})()"""
+OPEN = "document.querySelector('dialog').open"
+
+
+def record_of(job: str, tokenizer: str, generator: str | None, seed: int, *, data: str = "digits", **metrics: float) -> Record:
+    said = {"name": "digits", "split": "test", "job": job}
+    protocol = {**said, "hash": records.protocol_hash(said)}
+    artifacts = {"tokenizer": f"{tokenizer}-1"} | ({} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"})
+    return Record(
+        id=digest([job, tokenizer, generator, seed])[:16],
+        job=job,
+        subject={"tokenizer": tokenizer, "generator": generator, "data": data},
+        metrics={name.replace("__", "/").replace("_is_", "="): Estimate(value) for name, value in metrics.items()},
+        protocol=protocol,
+        artifacts=artifacts,
+        config={"tokenizer": {"name": tokenizer, "seed": 0}, "seed": seed},
+        environment={"python": "3.11"},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+CELLS = {("a", "dit"): 0.9, ("a", "sit"): 0.6, ("b", "dit"): 0.7, ("b", "sit"): 0.5, ("c", "dit"): 0.8, ("c", "sit"): 0.55}
+QUALITY = {"a": (20.0, 0.3), "b": (30.0, 0.1), "c": (25.0, 0.05)}
+
+
+@pytest.fixture
+def made() -> Sequence[Record]:
+    """Three tokenizers and two generators; b and sit is best by gFD, c has the least rFD."""
+    found = []
+    for tokenizer, (psnr, rfd) in QUALITY.items():
+        points = {f"smoothness__psnr__eps_is_{eps}": psnr / (1 + eps) for eps in (1, 2, 3)}
+        found.append(record_of("reconstruct", tokenizer, None, 0, psnr=psnr, rfd_digits=rfd, rfd_digits_floor=0.07, **points))
+    for (tokenizer, generator), gfd in CELLS.items():
+        found += [record_of("generate", tokenizer, generator, seed, gfd_digits=gfd + 0.001 * seed) for seed in (0, 1)]
+    return found
+
+
+@pytest.fixture
+def page(made: Sequence[Record], tmp_path: Path) -> Path:
+    from PIL import Image
+
+    sheet = tmp_path / "samples.png"
+    Image.new("L", (8, 8), 90).save(sheet)
+    path = tmp_path / "leaderboard.html"
+    tables = published.read_tables(config.conf_dir() / "experiments" / "published")
+    path.write_text(html.render(make_boards(made), tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026"))
+    return path
+
+
+@pytest.fixture
+def shown(browser, page: Path):
+    browser.view(width=1280)
+    browser.open(page)
+    yield browser
+    assert browser.complaints() == []
+    assert browser.requests() == [page.as_uri()]
+
+
+def test_the_best_stands_first_and_a_click_on_the_header_turns_the_order(shown):
+    assert shown.run(NAMES.format("cells")) == ["b + sit", "c + sit", "a + sit", "b + dit", "c + dit", "a + dit"]
+    shown.click('[data-table="cells"] thead [aria-sort] button')
+    assert shown.run(NAMES.format("cells"))[0] == "a + dit"
+    assert shown.run("document.querySelector('[data-table=\"cells\"] [aria-sort]').getAttribute('aria-sort')") == "descending"
+    assert shown.run(NAMES.format("tokenizers")) == ["b", "c", "a"], "a table is sorted by itself"
+
+
+def test_a_column_of_another_job_sorts_cells_too(shown):
+    shown.run("[...document.querySelectorAll('[data-table=\"cells\"] thead button')].find((b) => b.textContent.startsWith('rfd_digits')).click()")
+    assert [name[0] for name in shown.run(NAMES.format("cells"))] == ["c", "c", "b", "b", "a", "a"]
+
+
+def test_filters_hide_models_everywhere(shown):
+    shown.run("document.querySelector('#filter').focus()")
+    shown.call("Input.insertText", text="sit B")
+    assert shown.run(NAMES.format("cells")) == ["b + sit"]
+    assert shown.run("document.querySelectorAll('[data-plot=scatter] .mark').length") == 1
+    assert shown.run("document.activeElement.id") == "filter"
+    shown.call("Input.insertText", text=" nothing such")
+    assert shown.run("document.querySelector('[data-table=\"cells\"] [role=status]').textContent") == "Nothing fits the filter."
+
+
+def test_a_chip_takes_a_tokenizer_out_and_brings_it_back(shown):
+    chip = "[aria-label=tokenizer] .chip"
+    shown.click(chip)
+    assert not [name for name in shown.run(NAMES.format("cells")) if name.startswith("a")]
+    assert shown.run("document.querySelectorAll('[data-plot=curves] polyline').length") == 2
+    assert shown.run(f"document.querySelector('{chip}').getAttribute('aria-pressed')") == "false"
+    assert shown.run(f"document.activeElement === document.querySelector('{chip}')"), "the keyboard stays where it was"
+    shown.click(chip)
+    assert len(shown.run(NAMES.format("cells"))) == 6
+
+
+def test_floors_are_shown_on_demand(shown):
+    heads = "[...document.querySelectorAll('[data-table=\"tokenizers\"] thead button')].map((b) => b.textContent)"
+    assert "rfd_digits_floor" not in shown.run(heads)
+    shown.run("[...document.querySelectorAll('.chip')].find((c) => c.textContent === 'floors and chance').click()")
+    assert "rfd_digits_floor" in shown.run(heads)
+
+
+def test_a_click_on_a_number_tells_its_protocol_and_records(shown, made):
+    shown.click('[data-table="cells"] tbody td button')
+    assert shown.run(OPEN)
+    assert shown.run(TITLE) == "gfd_digits of b + sit"
+    told = shown.run("document.querySelector('dialog').textContent")
+    assert "Rank 1 of 6 measured alike" in told
+    assert "split" in told
+    names = [f"generate-{record.id}" for record in made if record.subject == {"tokenizer": "b", "generator": "sit", "data": "digits"}]
+    assert len(names) == 2
+    assert all(name in told for name in names)
+    assert "sit-b-0" in told
+    shown.press("Escape")
+    assert not shown.run(OPEN)
+
+
+def test_the_keyboard_opens_what_the_mouse_opens(shown):
+    shown.run("document.querySelector('[data-table=\"tokenizers\"] tbody td button').focus()")
+    shown.press("Enter")
+    assert shown.run(TITLE) == "psnr of b"
+    shown.press("Escape")
+    shown.run("document.querySelector('[data-plot=curves] .mark').focus()")
+    shown.press("Enter")
+    assert shown.run(TITLE) == "smoothness/psnr/eps=1 of a"
+
+
+def test_ranks_and_noise_are_marked(shown):
+    assert shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2  # gFD; PSNR of both b; rFD of both c
+    ranks = shown.run("[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')].map((r) => r.querySelector('.rank').textContent)")
+    assert ranks == ["1", "2?", "3?"]
+
+
+def test_the_front_is_what_no_other_cell_beats(shown):
+    front = "[...document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]')].map((m) => m.getAttribute('aria-label').split(':')[0])"
+    assert sorted(shown.run(front)) == ["b + sit", "c + sit"]
+    shown.run(CHOOSE.format("axis-x", "psnr"))
+    assert shown.run(front) == ["b + sit"]
+
+
+def test_sheets_and_published_tables_are_set_apart(shown):
+    assert shown.run("document.querySelectorAll('[data-sheets] img').length") == 1
+    assert shown.run("document.querySelector('[data-sheets] img').naturalWidth") == 8
+    assert shown.run("document.querySelectorAll('[data-published] details').length") >= 20
+    assert shown.run("document.querySelectorAll('[data-published] .rank, [data-published] .best').length") == 0
+
+
+def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
+    mine = [record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0), record_of("generate", "b", "sit", 0, data="imagenet256", gfid=99.0)]
+    path = tmp_path / "papers.html"
+    path.write_text(html.render(make_boards(mine), published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"))
+    browser.open(path)
+    assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20
+    assert (
+        browser.run(
+            "document.querySelectorAll('[data-plot=scatter] path.paper[data-front], [data-plot=scatter] path.paper[fill=currentColor]').length"
+        )
+        == 0
+    )
+    assert browser.run("document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]').length") == 1, "ours is first among ours"
+    assert browser.run("document.querySelectorAll('[data-published] details[open]').length") > 10
+    assert browser.complaints() == []
+
+
+def test_a_narrow_screen_scrolls_tables_and_not_the_page(shown, page):
+    shown.view(width=360, height=700)
+    shown.open(page)
+    assert shown.run("document.documentElement.scrollWidth") == 360
+    assert shown.run("document.querySelector('[data-table=\"cells\"] .scroll').scrollWidth") > 360
+    assert shown.run("document.querySelector('[data-plot=scatter] svg[role]').getBoundingClientRect().right") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_both_schemes(shown, scheme):
+    shown.view(width=1280, scheme=scheme)
+    contrast = """(() => {
+      const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+      const linear = (v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+      const light = (color) => { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => linear(v / 255));
+        return .2126 * r + .7152 * g + .0722 * b; };
+      const paper = light(getComputedStyle(document.documentElement).backgroundColor);
+      return ['body', '#summary', '.noise', '.c0', '.c1', '.c2', 'th[aria-sort] button'].map((selector) => {
+        const ink = light(getComputedStyle(document.querySelector(selector)).color);
+        return (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05); });
+    })()"""
+    assert min(shown.run(contrast)) >= 4
+    dark = "getComputedStyle(document.documentElement).backgroundColor === 'rgb(20, 22, 26)'"
+    assert shown.run(dark) == (scheme == "dark")
+
+
+def test_the_button_turns_the_colours_whatever_the_system_says(shown):
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    before = shown.run(paper)
+    shown.click("#theme")
+    assert shown.run(paper) == before
+    shown.click("#theme")
+    assert shown.run(paper) != before
+
+
+def test_names_of_strangers_are_text_and_run_nothing(browser, tmp_path):
+    evil = record_of("reconstruct", EVIL, None, 0, psnr=3.0)
+    path = tmp_path / "evil.html"
+    path.write_text(html.render(make_boards([evil, record_of("reconstruct", "b", None, 0, psnr=4.0)]), [], {}, EVIL))
+    browser.open(path)
+    browser.run("document.querySelectorAll('[data-table] tbody td button')[1].click()")
+    assert EVIL in browser.run(TITLE)
+    assert browser.run("document.title") == "ldbench leaderboard"
+    assert browser.run("document.querySelectorAll('img').length") == 0
+    assert (browser.requests(), browser.complaints()) == ([path.as_uri()], [])
+
+
+def test_a_page_without_records_says_how_to_make_some(browser, tmp_path):
+    path = tmp_path / "empty.html"
+    path.write_text(html.render([], [], {}, "now"))
+    browser.open(path)
+    assert "python -m ldbench.train" in browser.run("document.querySelector('main').textContent")
+    assert browser.complaints() == []

@@ -1,0 +1,88 @@
+"""The page as a file: whole, closed to scripts that are not its own, and honest about what it holds."""
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+
+from ldbench.results import html
+from ldbench.results import store as stores
+from ldbench.results.boards import make_boards
+from ldbench.results.payload import payload
+
+EVIL = "</script><script>alert(1)</script><!--{{SCRIPT}}\u2028"
+
+
+@pytest.fixture
+def page(store) -> str:
+    records = stores.read_all(store)
+    return html.render(make_boards(records), [], {record.id: stores.sheets(store, record) for record in records}, "now")
+
+
+def data_of(page: str) -> dict:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    return json.loads(text)
+
+
+def test_the_page_asks_for_nothing_outside(page):
+    assert not re.findall(r"(?:src|href|action)\s*=\s*[\"'](?!#|data:)", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "innerHTML" not in page
+    assert "{{" not in page
+
+
+def test_the_policy_lets_in_the_pages_own_script_and_style_and_no_other(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    for element in ("style", "script"):
+        (text,) = re.findall(rf"<{element}>(.*?)</{element}>", page, flags=re.DOTALL)
+        assert f"{element}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+
+
+def test_the_data_are_those_of_the_boards(page, store):
+    data = data_of(page)
+    assert len(data["records"]) == len(list(store.glob("*.json")))
+    assert len(data["subjects"]) == 12
+    assert len(data["sheets"]) == 12
+    assert all(sheet["src"].startswith("data:image/png;base64,iVBOR") for sheet in data["sheets"])
+
+
+def test_a_cell_stands_on_the_tokenizer_whose_artifact_it_used(page):
+    subjects = data_of(page)["subjects"]
+    for subject in subjects:
+        if subject["generator"] is None:
+            assert subject["standsOn"] is None
+        else:
+            below = subjects[subject["standsOn"]]
+            assert (below["tokenizer"], below["generator"]) == (subject["tokenizer"], None)
+
+
+def test_a_cell_stands_on_nothing_where_only_another_artifact_was_measured(make):
+    records = [make(seeds=(1, 0)), make(job="generate", generator="sit", seeds=(0, 0))]
+    assert [subject["standsOn"] for subject in payload(make_boards(records), [], {}, "now")["subjects"]] == [None, None]
+
+
+def test_a_name_cannot_end_the_script_that_holds_it(make):
+    records = [make(tokenizer=EVIL)]
+    page = html.render(make_boards(records), [], {}, "now")
+    assert page.count("</script>") == 2
+    assert page.count("<!--") == 0
+    assert "\u2028" not in page
+    assert data_of(page)["subjects"][0]["tokenizer"] == EVIL
+
+
+def test_infinite_numbers_are_json(make):
+    data = data_of(html.render(make_boards([make(metrics={"psnr": float("inf")})]), [], {}, "now"))
+    assert data["boards"][0]["rows"][0]["cells"]["psnr"]["value"] == "inf"
+
+
+def test_settings_stand_in_a_boards_name_only_where_they_tell_two_apart(make):
+    def names(*settings):
+        return [board["name"] for board in payload(make_boards([make(settings=said) for said in settings]), [], {}, "now")["boards"]]
+
+    assert [name.count("num_train") for name in names({"num_train": 5})] == [0]
+    assert [name.count("num_train") for name in names({"num_train": 5}, {"num_train": 50})] == [1, 1]

@@ -1,0 +1,119 @@
+"""The command: what is printed, written, compared, ranked, merged and refused; and no model is opened for it."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ldbench.results import records, store
+from ldbench.results.records import protocol_hash
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    command = [sys.executable, "-m", "ldbench.leaderboard", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+def refused(*words: str, cwd: Path) -> str:
+    done = run(*words, cwd=cwd)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_records_become_tables_in_the_terminal_and_in_four_files(store, tmp_path):
+    done = run(cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "digits: generate, protocol digits" in done.stdout
+    assert "#1" in done.stdout
+    assert "tables of papers on other data: published=all shows them" in done.stdout
+    files = {path.name: path.read_text() for path in tmp_path.glob("leaderboard.*")}
+    assert files.keys() == {f"leaderboard.{end}" for end in ("md", "csv", "tex", "html")}
+    assert "## digits: generate" in files["leaderboard.md"]
+    assert r"\toprule" in files["leaderboard.tex"]
+    assert files["leaderboard.html"].startswith("<!doctype html>")
+    assert {line["job"] for line in csv.DictReader(files["leaderboard.csv"].splitlines())} >= {"generate", "reconstruct", "published"}
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_published_figures_stand_beside_those_of_the_same_data(make, tmp_path):
+    records.write(make(data="celebahq256"), tmp_path / "records")
+    assert "As published: VMAE and others, generation by LightningDiT-B (celebahq256)" in run(cwd=tmp_path).stdout
+    assert "As published" not in run("published=none", cwd=tmp_path).stdout
+    assert "published" not in (tmp_path / "leaderboard.csv").read_text()
+    assert run("published=all", cwd=tmp_path).stdout.count("As published: ") > 15
+
+
+def test_two_records_are_compared_field_by_field(make, tmp_path):
+    one = make()
+    said = dict(one.protocol) | {"latent": "sample"}
+    two = make(tokenizer="vavae", protocol=said | {"hash": protocol_hash(said)})
+    for record in (one, two):
+        records.write(record, tmp_path / "records")
+    names = [f"reconstruct-{record.id[:9]}" for record in (one, two)]
+    told = run(f"compare=[{','.join(names)}]", cwd=tmp_path).stdout
+    assert [line.split() for line in told.splitlines() if "protocol.latent" in line] == [["protocol.latent", "mean", "sample"]]
+    assert "They were not measured alike: they are never ranked together." in told
+    assert "psnr" not in told, "what does not differ is not told"
+    assert not list(tmp_path.glob("leaderboard.*"))
+    assert "not ranked together. They differ in protocol.latent: mean and sample" in refused("rank=psnr", cwd=tmp_path)
+    assert "#1" in run("rank=psnr", f"only=[{names[0]}]", cwd=tmp_path).stdout
+
+
+def test_ranks_of_one_protocol_are_told_best_first(make, tmp_path):
+    for place, tokenizer in enumerate(("maetok", "vavae", "vmae")):
+        records.write(make(tokenizer=tokenizer, metrics={"rfd_digits": 3.0 - place}), tmp_path / "records")
+    told = [line.split()[1] for line in run("rank=rfd_digits", cwd=tmp_path).stdout.splitlines() if "#" in line]
+    assert told == ["vmae", "vavae", "maetok"]
+
+
+def test_merging_brings_other_peoples_records_into_the_tables(make, tmp_path):
+    records.write(make(), tmp_path / "records")
+    other = records.write(make(tokenizer="vavae"), tmp_path / "other")
+    told = run("merge=other", cwd=tmp_path)
+    assert "Merged 1 new record of other into records." in told.stdout
+    assert "vavae" in told.stdout
+    other.write_text(other.read_text().replace('"value": 40.0', '"value": "forty"'))
+    assert f"{other.name}: metrics.psnr.value must be a number, 'inf' or '-inf'; got 'forty'" in refused("merge=other", cwd=tmp_path)
+    assert len(store_of(tmp_path)) == 2
+
+
+def store_of(folder: Path) -> list[records.Record]:
+    return store.read_all(folder / "records")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["published=some"], "published must be one of beside, all, none, got 'some'"),
+        (["wandb=on"], "wandb must be one of null, offline, online, got 'on'"),
+        (["compare=[a]"], "compare takes two records"),
+        (["compare=a"], "compare takes two records"),
+        (["only=[a]"], "Name a metric, as in rank=psnr"),
+        (["compare=[a,b]", "rank=psnr"], "Ask one at a time"),
+        (["merge=nowhere"], "There are no records in nowhere"),
+        (["rank=loudness"], "No record has loudness. There are: psnr, rfd_digits."),
+        (["rank=psnr", "only=[zz]"], "There is no record 'zz' among 1"),
+        (["compere=[a,b]"], "Did you mean compare?"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_do(make, tmp_path, words, told):
+    records.write(make(), tmp_path / "records")
+    assert told in refused(*words, cwd=tmp_path)
+
+
+def test_without_records_the_way_to_the_first_ones_is_told(tmp_path):
+    assert "python -m ldbench.train makes the first ones" in refused(cwd=tmp_path)
+
+
+def test_no_model_is_opened_and_no_torch_is_loaded(store, tmp_path):
+    script = (
+        "import sys; sys.argv = ['leaderboard', 'hydra.job.chdir=false']; import ldbench.leaderboard; ldbench.leaderboard.main(); "
+        "print([name for name in ('torch', 'lightning', 'wandb', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

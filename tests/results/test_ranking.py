@@ -1,0 +1,114 @@
+"""Ranks hold what can be told: noise by seeds or by intervals, and nothing across protocols."""
+
+import math
+import statistics
+
+import pytest
+
+from ldbench.core.estimate import Estimate
+from ldbench.results import ranking
+from ldbench.results.records import protocol_hash
+
+
+def summaries(*values: tuple[float, ...]) -> list[ranking.Summary]:
+    return [ranking.summarise([Estimate(value) for value in seeds]) for seeds in values]
+
+
+def test_the_mean_over_seeds_has_the_interval_of_students_t():
+    found = ranking.summarise([Estimate(value) for value in (1.0, 2.0, 4.0)])
+    assert found.value == pytest.approx(7 / 3)
+    assert found.spread == pytest.approx(statistics.stdev((1, 2, 4)))
+    half = 4.3027 * found.spread / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
+
+
+def test_one_number_has_the_interval_that_it_came_with():
+    found = ranking.summarise([Estimate(1.0, 0.9, 1.1)])
+    assert (found.low, found.high, found.spread) == (0.9, 1.1, None)
+    assert found.noise.error == pytest.approx(0.1 / 1.959964)
+    assert ranking.summarise([Estimate(1.0)]).noise is None
+
+
+@pytest.mark.parametrize(("direction", "places"), [("lower", [2, 1, 3]), ("higher", [2, 3, 1])])
+def test_the_best_is_first_in_either_direction(direction, places):
+    assert [rank.place for rank in ranking.rank(summaries((2.0,), (1.0,), (3.0,)), direction)] == places
+
+
+def test_equal_numbers_share_a_place_and_the_next_one_is_counted_on():
+    assert [rank.place for rank in ranking.rank(summaries((1.0,), (1.0,), (3.0,)), "lower")] == [1, 1, 3]
+
+
+def test_what_cannot_be_told_from_the_best_is_within_noise():
+    near, far = ranking.rank(summaries((1.0, 1.2, 1.1), (1.1, 1.3, 1.2), (9.0, 9.1, 9.2)), "lower")[1:]
+    assert near.within_noise is True
+    assert far.within_noise is False
+
+
+def test_without_seeds_or_intervals_nobody_knows():
+    best, other = ranking.rank(summaries((1.0,), (1.1,)), "lower")
+    assert best.within_noise is True
+    assert other.within_noise is None
+
+
+def test_intervals_of_single_numbers_are_held_against_each_other():
+    a, near, far = (ranking.summarise([Estimate(value, value - 1, value + 1)]) for value in (10.0, 11.3, 11.5))
+    assert ranking.alike(a, near) is True  # together sqrt(2) wide
+    assert ranking.alike(a, far) is False
+
+
+def test_welch_has_the_degrees_of_freedom_of_satterthwaite():
+    equal = [ranking.Summary(value, 3, noise=ranking.Noise(1.0, 2)) for value in (0.0, 2.7764 * math.sqrt(2) - 1e-3, 2.7764 * math.sqrt(2) + 1e-3)]
+    assert ranking.alike(equal[0], equal[1]) is True  # equal errors: 2 + 2 degrees of freedom
+    assert ranking.alike(equal[0], equal[2]) is False
+
+
+def test_a_seedless_number_beyond_all_is_first_and_infinity_is_beyond_noise():
+    infinite, finite = ranking.rank(summaries((math.inf,), (40.0, 41.0)), "higher")
+    assert (infinite.place, finite.place, finite.within_noise) == (1, 2, False)
+
+
+def test_any_sound_numbers_can_be_summarised_and_ranked():
+    huge = [[Estimate(1e100, -1e100, 1e100), Estimate(-1e100)], [Estimate(math.inf), Estimate(-math.inf)], [Estimate(0.0, -math.inf, math.inf)]]
+    ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], "higher")
+    assert [rank.place for rank in ranks] == [2, 1, 2]
+
+
+def test_students_t_goes_over_into_the_normal():
+    assert ranking.student(1) == 12.7062
+    assert ranking.student(4.9) == ranking.student(4)
+    assert ranking.student(60) == pytest.approx(2.0003, abs=1e-3)
+    assert ranking.student(math.inf) == pytest.approx(1.96, abs=1e-3)
+
+
+def test_records_of_different_protocols_are_not_ranked(make):
+    one = make()
+    said = dict(one.protocol) | {"pixel_rule": "truncate"}
+    other = make(tokenizer="vavae", protocol=said | {"hash": protocol_hash(said)})
+    with pytest.raises(
+        ValueError, match=r"not measured alike, so they are not ranked together\. They differ in protocol\.pixel_rule: round and truncate"
+    ):
+        ranking.rank_records([one, other], "psnr")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"data": "shapes"}, "data: digits and shapes"), ({"job": "other"}, "job: "), ({"settings": {"num_train": 5}}, "num_train")]
+)
+def test_nor_are_those_of_other_data_jobs_or_settings(make, changed, told):
+    with pytest.raises(ValueError, match="not ranked together") as refused:
+        ranking.rank_records([make(), make(tokenizer="vavae", **changed)], "psnr")
+    assert told in str(refused.value)
+
+
+def test_a_setting_on_which_no_number_depends_does_not_matter(make):
+    low, high = (
+        make(settings={"batch_size": 8}, metrics={"psnr": 30.0}),
+        make(tokenizer="vavae", settings={"save_images": True}, metrics={"psnr": 40.0}),
+    )
+    assert [record.id for record, _ in ranking.rank_records([low, high], "psnr")] == [high.id, low.id]
+
+
+def test_what_nobody_gave_a_direction_is_not_ranked(make):
+    with pytest.raises(ValueError, match="Nobody said which values of loudness are better"):
+        ranking.rank_records([make(metrics={"loudness": 1.0})], "loudness")
+    with pytest.raises(ValueError, match="has no psnr"):
+        ranking.rank_records([make(metrics={"ssim": 1.0})], "psnr")

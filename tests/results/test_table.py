@@ -1,0 +1,112 @@
+"""Tables in every format: the same numbers, the best marked, and no name is taken for a command."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import pytest
+from rich.console import Console
+
+from ldbench.results import latex, markdown, spreadsheet, terminal
+from ldbench.results import store as stores
+from ldbench.results.boards import make_boards
+from ldbench.results.table import LEGEND, Place, Table, table_of
+
+EVIL = "a|b_c*[link](http://x) <img src=x onerror=alert(1)> \\input{/etc/passwd} $x$ %c @team [red]x[/red]"
+
+
+@pytest.fixture
+def tables(store) -> Sequence[Table]:
+    return [table_of(board) for board in make_boards(stores.read_all(store))]
+
+
+@pytest.fixture
+def evil() -> Table:
+    return Table(EVIL, [EVIL], [EVIL], [([EVIL], [Place("1.5", "± 0.1", 2, 1, "")])], [EVIL])
+
+
+def printed(tables: Sequence[Table], width: int = 140) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    terminal.show(tables, console)
+    return console.file.getvalue()
+
+
+def test_a_table_says_its_protocol_its_metrics_and_its_ranks(tables):
+    reconstruct = tables[1]
+    assert reconstruct.title.startswith("digits: reconstruct, protocol digits ")
+    assert list(reconstruct.columns) == ["psnr ↑", "ssim ↑", "rfd_digits ↓", "rfd_digits_floor"]
+    (names, places) = reconstruct.rows[2]
+    assert list(names) == ["vmae"]
+    assert places[0].standing == "#1"
+    assert places[0].beside.endswith("(2)")
+    assert places[3].rank is None
+    assert any("Curve smoothness/psnr over eps: 5 points." in table.notes for table in tables)
+
+
+def test_the_terminal_shows_every_model_once_a_table(tables):
+    told = printed(tables)
+    assert told.count("lightningdit") == 3
+    assert "#1" in told
+    assert "≈" in told
+
+
+def test_a_wide_table_lies_on_its_side():
+    columns = [f"metric{i}" for i in range(12)]
+    told = printed([Table("many", ["tokenizer"], columns, [(["vmae"], [Place(str(i)) for i in range(12)])])], width=60)
+    assert all(f"metric{i} " in told for i in range(12))
+
+
+def test_a_board_of_nothing_but_curves_has_no_empty_grid(make):
+    (table,) = map(table_of, make_boards([make(metrics={"gmm/nll/k=5": 1.0})]))
+    assert "tokenizer" not in printed([table])
+    assert "Curve gmm/nll over k: 1 points." in printed([table])
+    assert "| tokenizer" not in markdown.render([table], LEGEND)
+    assert "tabular" not in latex.render([table], LEGEND)
+
+
+def test_the_terminal_takes_no_markup_from_names(evil):
+    assert "[red]x[/red]" in printed([evil], width=400)
+
+
+def test_markdown_makes_nothing_of_names(evil):
+    told = markdown.render([evil], LEGEND)
+    row = told.splitlines()[-3]
+    assert row.startswith("| a\\|b\\_c\\*\\[link\\](http://x) \\<img src=x onerror=alert(1)\\>")
+    assert "@team" not in told
+    assert row.count("|") - row.count("\\|") == 3
+    assert "**1.5** ± 0.1 (2)" in row
+
+
+def test_latex_runs_nothing_of_names(evil):
+    told = latex.render([evil], LEGEND)
+    assert r"\input" not in told
+    assert r"\textbackslash{}input\{/etc/passwd\}" in told
+    assert r"\$x\$ \%c" in told
+    assert r"\textbf{1.5} {\scriptsize $\pm$ 0.1 (2)}" in told
+    assert all(told.count(word) == 1 for word in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_latex_has_as_many_cells_in_every_line(tables):
+    told = latex.render(tables[:2], LEGEND)
+    body = [line for line in told.splitlines() if line.endswith(r"\\")]
+    assert {line.count(" & ") for line in body} == {4}
+    assert told.encode("ascii", errors="ignore").decode().count("\\begin{table}") == 2
+
+
+def test_csv_has_every_number_with_its_rank_and_records(store):
+    boards = make_boards(stores.read_all(store))
+    lines = list(csv.DictReader(io.StringIO(spreadsheet.render(boards, []))))
+    assert len(lines) == sum(len(row.cells) for board in boards for row in board.rows)
+    (best,) = (line for line in lines if line["metric"] == "psnr" and line["rank"] == "1")
+    assert (best["tokenizer"], best["seeds"], best["within_noise"], best["origin"]) == ("vmae", "2", "yes", "measured")
+    assert len(best["records"].split()) == 2
+    curve = [line for line in lines if line["metric"].startswith("smoothness/psnr/eps=")]
+    assert len(curve) == 15
+    assert {line["rank"] for line in curve} == {""}
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_a_spreadsheet_takes_no_name_for_a_formula(make, sign):
+    lines = list(csv.reader(io.StringIO(spreadsheet.render(make_boards([make(tokenizer=f'{sign}cmd|" /C calc"!A0', metrics={"psnr": -3.0})]), []))))
+    assert lines[1][lines[0].index("tokenizer")] == f'\'{sign}cmd|" /C calc"!A0'
+    assert lines[1][lines[0].index("value")] == "-3.0"

@@ -1,0 +1,139 @@
+"""A record of anybody: what is sound is read as it was written, and what is wrong is named by its place."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldbench.core.estimate import Estimate
+from ldbench.results import records, validation
+from ldbench.results.protocol import Protocol
+
+
+@pytest.fixture
+def content(make, tmp_path) -> dict[str, Any]:
+    """The JSON of a sound record."""
+    return json.loads(records.write(make(metrics={"psnr": (40.0, 39.0, 41.0), "mse": 0.1}), tmp_path / "sound").read_text())
+
+
+def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    *parents, last = place.split(".")
+    node = content
+    for key in parents:
+        node = node[key]
+    if value is Ellipsis:
+        del node[last]
+    else:
+        node[last] = value
+    return content
+
+
+def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
+    record = make(metrics={"psnr": (math.inf, 30.0, math.inf), "mse": 0.1, "gain": -math.inf})
+    assert validation.read_checked(records.write(record, tmp_path)) == record
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("id", "../../etc/passwd", "id must match"),
+        ("id", "ABC", "id must match"),
+        ("id", "0123", "id must be that of the file's name"),
+        ("id", 3, "id must match"),
+        ("id", ..., "id is missing"),
+        ("job", "rm -rf", "job must match"),
+        ("job", "../x", "job must match"),
+        ("schema", 99, "schema must be 1"),
+        ("extra", 1, "extra is no field of a record"),
+        ("subject", [], "subject must be a JSON object"),
+        ("subject.tokenizer", "", "subject.tokenizer must be a name"),
+        ("subject.tokenizer", "a\u202eb", "subject.tokenizer must be a name"),
+        ("subject.tokenizer", "a\x1b[31m", "subject.tokenizer must be a name"),
+        ("subject.data", "x" * 300, "subject.data must be a name"),
+        ("subject.generator", 4, "subject.generator must be a name"),
+        ("subject.owner", "me", "subject.owner is no field"),
+        ("metrics", None, "metrics must be a JSON object"),
+        ("metrics.psnr", 3.0, "metrics.psnr must be a JSON object"),
+        ("metrics.psnr.value", "40", "metrics.psnr.value must be a number"),
+        ("metrics.psnr.value", True, "metrics.psnr.value must be a number"),
+        ("metrics.psnr.value", None, "metrics.psnr.value must be a number"),
+        ("metrics.psnr.value", 1e200, "metrics.psnr.value must be a number"),
+        ("metrics.psnr.value", 10**400, "metrics.psnr.value must be a number"),
+        ("metrics.psnr.low", None, "metrics.psnr.low and high must both be numbers or both be null"),
+        ("metrics.psnr.low", 42.0, "metrics.psnr.low must not be above high"),
+        ("metrics.psnr.median", 1.0, "metrics.psnr.median is no field"),
+        ("metrics.mse.high", ..., "metrics.mse.high is missing"),
+        ("protocol.split", "train", "protocol.hash must be the hash of the protocol's fields"),
+        ("protocol.hash", ..., "protocol.hash must be the hash"),
+        ("protocol.name", None, "protocol.name must be a name"),
+        ("artifacts.tokenizer", {}, "artifacts.tokenizer must be a name"),
+        ("config", "vmae", "config must be a JSON object"),
+        ("environment", [1], "environment must be a JSON object"),
+        ("config.tokenizer.note", "\x1b[2J", "config.tokenizer.note must be printable text"),
+        ("config.tokenizer.\x1b", 1, "a key of config.tokenizer must be a name"),
+        ("environment.packages.torch", ["a", "b\nc"], "environment.packages.torch[1] must be printable text"),
+        ("protocol.note", "\u202e", "protocol.note must be printable text"),
+        ("created", "yesterday", "created must be a time"),
+        ("created", 5, "created must be a time"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(content, tmp_path, place, value, told):
+    path = tmp_path / f"{content['job']}-{content['id']}.json"
+    path.write_text(json.dumps(changed(content, place, value)))
+    with pytest.raises(ValueError, match=r"reconstruct-[0-9a-f]+\.json: ") as refused:
+        validation.read_checked(path)
+    assert told in str(refused.value)
+    assert len(str(refused.value).partition(".json: ")[2]) < 250
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["", "[", "\xff", '{"a": NaN}', '{"a": Infinity}', '{"id": "a", "id": "b"}', "[" * 100_000])
+def test_what_is_no_strict_json_is_refused(tmp_path, text):
+    path = tmp_path / "reconstruct-01.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"reconstruct-01.json: the file is not JSON"):
+        validation.read_checked(path)
+
+
+def test_what_is_no_object_is_refused(tmp_path):
+    path = tmp_path / "reconstruct-01.json"
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match="the file must be a JSON object"):
+        validation.read_checked(path)
+
+
+def test_endless_nesting_is_refused(content, tmp_path):
+    deep = current = {}
+    for _ in range(200):
+        current["a"] = current = {}
+    path = tmp_path / f"{content['job']}-{content['id']}.json"
+    path.write_text(json.dumps(content | {"config": deep}))
+    with pytest.raises(ValueError, match="more than 30 deep"):
+        validation.read_checked(path)
+
+
+def test_a_huge_file_is_not_even_read(tmp_path):
+    path = tmp_path / "reconstruct-01.json"
+    path.write_bytes(b" " * (validation.LARGEST + 1))
+    with pytest.raises(ValueError, match="no record has more than"):
+        validation.read_checked(path)
+
+
+def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
+    said = {"name": "x", "split": "test", "pixel_rule": "round", "latent": "mean", "seed": 0, "reconstruction": ["psnr"], "extractor": None}
+    more = {"num_samples": 10, "labels": "balanced", "reference": "train"}
+    known = Protocol.__dataclass_fields__
+    described = Protocol(**{key: value for key, value in {**said, "distribution": [], **more}.items() if key in known}).described(data="abc")
+    assert described["hash"] == records.protocol_hash(described) == records.protocol_hash(json.loads(json.dumps(described)))
+
+
+def test_numbers_keep_every_digit(content):
+    content["metrics"]["mse"]["value"] = 0.1 + 0.2
+    assert validation.checked(json.loads(json.dumps(content))).metrics["mse"] == Estimate(0.1 + 0.2)
+
+
+def test_the_records_of_a_matrix_are_sound(store: Path):
+    for path in store.glob("*.json"):
+        assert validation.read_checked(path).job
