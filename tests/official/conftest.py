@@ -42,11 +42,7 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
     """Imports tensors without content of the shapes in a manifest, and gives the keywords; skipped where no folder holds it."""
 
     def import_(name: str, manifest: str) -> Mapping[str, Any]:
-        path = next((path for store in STORES if (path := store / "manifests" / f"{manifest}.json").is_file()), None)
-        if path is None:
-            pytest.skip(f"{manifest} is in no folder here: point LDBENCH_PARITY at the folder of all reference outputs")
-        shapes = json.loads(path.read_text())
-        state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        state = {key: torch.empty(shape, device="meta") for key, shape in shapes_of(manifest).items()}
         state |= tables(state)
         found = official.convert(name, state, {})
         with torch.device("meta"):
@@ -55,6 +51,26 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
         return found.keywords
 
     return import_
+
+
+@pytest.fixture
+def manifest_state() -> Callable[[str], dict[str, Tensor]]:
+    """Small random numbers in the shapes of a manifest, with the tables that are fixed; skipped where no folder holds it."""
+
+    def make(manifest: str) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(0)
+        state = {key: 0.02 * torch.randn(shape, generator=rng) for key, shape in shapes_of(manifest).items()}
+        return state | (tables(state) if "pos_embed" in state else {})
+
+    return make
+
+
+def shapes_of(manifest: str) -> dict[str, list[int]]:
+    """The shapes of a whole official state dict by name."""
+    path = next((path for store in STORES if (path := store / "manifests" / f"{manifest}.json").is_file()), None)
+    if path is None:
+        pytest.skip(f"{manifest} is in no folder here: point LDBENCH_PARITY at the folder of all reference outputs")
+    return json.loads(path.read_text())
 
 
 def tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

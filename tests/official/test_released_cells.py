@@ -1,5 +1,8 @@
 """Released generators in cells: imported by the command line, with their statistics, and refused where they do not fit the tokenizer."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ import torch
 
 import ldbench
 from ldbench import cells, generator_training, pipeline
+from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.store import LatentStore
 from ldbench.results import records
 
 
@@ -52,3 +57,20 @@ def test_a_generator_of_other_latents_is_refused_and_both_are_told(words) -> Non
     told = r"lightningdit_xl_1-\w+ makes latents of .*'channels': 3.*, and vmae-\w+ decodes .*'channels': 5"
     with pytest.raises(ValueError, match=told):
         pipeline.run(ldbench.compose("run", [*words, "tokenizer.model.latent_channels=5"]))
+
+
+@pytest.mark.slow
+def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path) -> None:
+    torch.save({"ema": manifest_state("lightningdit_b_1_f16d32")}, tmp_path / "lightningdit.pt")
+    torch.save({"state_dict": manifest_state("vavae_f16d32")}, tmp_path / "vavae.pt")
+    torch.save({"mean": torch.zeros(1, 32, 1, 1), "std": torch.ones(1, 32, 1, 1)}, tmp_path / "latents_stats.pt")
+    words = ["tokenizer=vavae_f16d32", "tokenizer.weights=vavae.pt", "data=shapes", "data.num_train=8", "data.num_test=8", "trainer.accelerator=cpu"]
+    cell = [*words, "generator=lightningdit_b_1", "generator.weights=lightningdit.pt", "generator.stats=latents_stats.pt", "sampler.num_steps=2"]
+    for command in (["job=encode", "job.batch_size=2", *words], ["job=generate", "job.labels=[207,360]", "job.num_samples=2", *cell]):
+        began = time.monotonic()
+        told = subprocess.run([sys.executable, "-m", "ldbench.run", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        print(f"\n{command[0]}: {time.monotonic() - began:.0f} s\n{told.stdout}{told.stderr}")
+        assert told.returncode == 0, told.stderr
+    assert len(list(tmp_path.glob("records/generate-*/samples/*/*.png"))) == 2
+    (latents,) = tmp_path.glob("artifacts/latents/vavae_f16d32-*")
+    assert LatentStore.open(latents).manifest.latent == LatentSpec(256, 32, (16, 16))

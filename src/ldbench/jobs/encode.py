@@ -146,7 +146,7 @@ class Encode:
         else:
             manifest = lightningdit.read_cache(given(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size)
         rate = manifest.num_images / (time.monotonic() - began)
-        log.info("Latents of %d %s images, %.0f a second: %s", manifest.num_images, contents.split, rate, folder)
+        log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, folder)
 
 
 def links_of(heldout: bool, cache: str | None) -> dict[str, str]:
