@@ -14,7 +14,8 @@ from ldbench import artifacts, config, networks
 from ldbench.core.device import find_device
 from ldbench.core.protocols import ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.plan import plain
+from ldbench.data.latents.store import LatentStore
+from ldbench.plan import plain, with_digests
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
@@ -62,7 +63,7 @@ class Facts:
     def extractors(self) -> dict[str, Any]:
         """By name; none where the protocol measures no distances."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._searchpath)}
+        return {} if name is None else {name: make_seeing("extractor", name, self._cfg, self._searchpath)}
 
     def distances(self) -> dict[str, Any]:
         return {name: make("distribution", name, self._searchpath) for name in self._protocol.distribution}
@@ -79,6 +80,17 @@ class Facts:
     def latents(self) -> Path:
         """The folder of all latent stores."""
         return Path(self._cfg.paths.artifacts) / "latents"
+
+    def train_latents(self) -> LatentStore:
+        """The store of the training images' latents, as `job=encode` makes it; made where it is not there."""
+        facts = {"tokenizer": self.tokenizer(), "tokenizer_name": self.tokenizer_name(), "tokenizer_digest": self.tokenizer_digest()}
+        facts |= {"data": self.data(), "latents": self.latents(), "workers": self.workers(), "device": self.device()}
+        node = config.options("job", self._searchpath)["encode"] | {"num_processes": 1}
+        return config.instantiate(node, **facts).store("train")
+
+    def teachers(self) -> Callable[[str], Any]:
+        """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
+        return lambda name: make_seeing("teacher", name, self._cfg, self._searchpath)
 
     def workers(self) -> int:
         return self._cfg.trainer.workers
@@ -109,7 +121,7 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
-        settings={key: settings[key] for key in job.settings},
+        settings=settled({key: settings[key] for key in job.settings}, searchpath),
         artifacts={"tokenizer": obtained.digest},
         data=data.fingerprint,
         protocol=described["hash"],
@@ -144,7 +156,7 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
         log.info("  pictures: %s", figures)
 
 
-def check_job(node: DictConfig) -> None:
+def check_job(node: DictConfig, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
     config.check_types(node)
     job = config.find(node._target_)
@@ -159,6 +171,8 @@ def check_job(node: DictConfig) -> None:
     for name in asked_facts(node):
         if name not in FACTS:
             raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
+    if node.get("teacher") is not None:
+        config.require("teacher", node.teacher, searchpath)
     job.check(plain(node))
 
 
@@ -182,11 +196,20 @@ def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[...,
     return config.instantiate(config.options(group, searchpath)[name])
 
 
-def make_extractor(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
-    """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option("extractor", name, searchpath)
+def make_seeing(group: str, name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+    """An extractor or a teacher by its name in the config group; a network that it stands on is trained on first use."""
+    node = config.option(group, name, searchpath)
     network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
     return config.instantiate({**plain(node), **network})
+
+
+def settled(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """A job's settings with the teacher that they name told by all that its features depend on."""
+    if settings.get("teacher") is None:
+        return dict(settings)
+    node = plain(config.option("teacher", settings["teacher"], searchpath))
+    told = {**config.named(with_digests(node, searchpath), searchpath), "revision": config.find(node["_target_"]).revision}
+    return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
 
 
 def extractor_digest(name: str, searchpath: Sequence[str] = ()) -> str:

@@ -36,7 +36,7 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
     check_trainer(cfg)
     refuse_cell(cfg, searchpath)
     for node in jobs:
-        check_job(node)
+        check_job(node, searchpath)
     protocol = protocol_of(cfg, searchpath)
     check_protocol(protocol, searchpath)
     torch.set_num_threads(cfg.trainer.threads)

@@ -6,7 +6,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -28,24 +27,24 @@ def linear_cka(
     """
     if len(a) != len(b) or len(a) < 4:
         raise ValueError(f"CKA compares two views of the same images, four or more, got {len(a)} and {len(b)}.")
-    k, l = gram(a), gram(b)
-    own = (hsic(k, k) * hsic(l, l)) ** 0.5 if min(hsic(k, k), hsic(l, l)) > 0 else 0.0
-    if not own > 0:
+    first, second = gram(a), gram(b)
+    own = hsic(first, first), hsic(second, second)
+    if not min(own) > 0:
         raise ValueError("A view that does not change over the images is like nothing: CKA is not defined for it.")
-    return Alignment(cka=hsic(k, l) / own)
+    return Alignment(cka=hsic(first, second) / (own[0] * own[1]) ** 0.5)
 
 
 def gram(x: Tensor) -> Tensor:  # (n, ...) -> (n, n) float64
     """Products of centred items, without those of an item with itself."""
     flat = x.double().flatten(1)
-    flat = flat - flat.mean(dim=0)
-    scale = flat.square().mean().sqrt()
-    flat = flat / scale if scale > 0 else flat
-    return (flat @ flat.T).fill_diagonal_(0.0)
+    centred = flat - flat.mean(dim=0)
+    changes = centred.norm() > 1e-12 * flat.norm()
+    unit = centred / centred.norm() if changes else centred.new_zeros(centred.shape)
+    return (unit @ unit.T).fill_diagonal_(0.0)
 
 
-def hsic(k: Tensor, l: Tensor) -> float:
+def hsic(a: Tensor, b: Tensor) -> float:
     """The unbiased estimate of the Hilbert-Schmidt independence criterion, eq. 5 of [1], of matrices with zero diagonals."""
-    n = len(k)
-    products = (k * l).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k.sum(dim=0) @ l.sum(dim=0))
+    n = len(a)
+    products = (a * b).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (a.sum(dim=0) @ b.sum(dim=0))
     return (products / (n * (n - 3))).item()

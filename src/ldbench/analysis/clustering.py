@@ -36,7 +36,7 @@ def hierarchy(
         raise ValueError(f"{2**doublings} clusters (2^doublings, doublings at least 2) need as many items or more, got {len(features)}.")
     x = features.double()
     std = x.std(dim=0, correction=0)
-    x = ((x - x.mean(dim=0)) / std)[:, std > 1e-9 * std.max()]
+    x = ((x - x.mean(dim=0)) / std)[:, std > 1e-9 * x.square().mean().sqrt()]
     if x.shape[1] == 0:
         raise ValueError("Features that do not change have no clusters.")
     *_, distances = ward_tree(x.numpy(), return_distance=True)

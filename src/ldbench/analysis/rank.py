@@ -28,10 +28,10 @@ def effective_rank(
         raise ValueError(f"An effective rank needs two finite items or more, got {len(x)}.")
     centred = x.double() - x.double().mean(dim=0)
     small = centred.T @ centred if x.shape[1] <= len(x) else centred @ centred.T
+    if centred.norm() <= 1e-12 * x.double().norm():
+        raise ValueError("Items that are all equal have no rank.")
     squares = torch.linalg.eigvalsh(small)
     squares = torch.where(squares > squares.max() * len(small) * torch.finfo(torch.float64).eps, squares, 0.0)  # what is left of zeros
     values = squares.sqrt()
-    if not values.sum() > 0:
-        raise ValueError("Items that are all equal have no rank.")
     share = values / values.sum()
     return Rank(value=torch.special.entr(share).sum().exp().item(), largest=min(len(x) - 1, x.shape[1]))

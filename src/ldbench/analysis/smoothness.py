@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def curve(
     [0] draws these curves and sums them up in no number: slope and area are ours.
     Raises ValueError unless there are two levels or more, ascending, and every value is finite.
     """
-    if len(levels) < 2 or any(b <= a for a, b in zip(levels, levels[1:])) or len(values) != len(levels):
+    if len(levels) < 2 or any(b <= a for a, b in pairwise(levels)) or len(values) != len(levels):
         raise ValueError(f"A curve needs two ascending levels or more and a row of values for each, got {list(levels)} and {len(values)} rows.")
     if not torch.isfinite(values).all():
         raise ValueError("A curve with values that are not finite has no slope and no area.")

@@ -1,6 +1,6 @@
 """Uniformity: how evenly latents fill the plane that t-SNE lays them out in.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423 (Table 6)
+[0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (Table 6)
 [1] Scott, Multivariate Density Estimation, 1992, https://doi.org/10.1002/9780470316849
 """
 
