@@ -151,7 +151,9 @@ class Smoothness:
                 shown = [pixels[:SHOWN] for pixels in (stored, *perturbed)]
             done += len(images)
         save(sheet([from_uint8(row) for row in shown]), out / "perturbed.png")
-        by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()} | dict(self.distances_at_levels(seen))
+        by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()} | dict(
+            self.distances_at_levels(seen)
+        )
         curves = {name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()}
         if curves:
             draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
@@ -193,7 +195,10 @@ class Smoothness:
         views: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {"pixels": (pixels, lambda images: images)}
         for name in self.extractors:
             look = self.looking(name)
-            views[name] = (self.batched(look, levels).unflatten(0, points.shape[:2]), lambda images, look=look: look(to_uint8(images, self.pixel_rule)))
+            views[name] = (
+                self.batched(look, levels).unflatten(0, points.shape[:2]),
+                lambda images, look=look: look(to_uint8(images, self.pixel_rule)),
+            )
         found = {}
         for name, (seen, look) in views.items():
             way = measure_paths(seen)
