@@ -4,6 +4,7 @@
 [1] Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1989, https://doi.org/10.1080/03610918908812806
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ def stretch(
     """
     if iterations < 2 or not probes:
         raise ValueError(f"A stretch needs two iterations or more and a probe or more, got {iterations} and {len(probes)}.")
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)  # torch's own, of its forward derivatives
         _, back = vjp(function, x)
         v = normalised(start)
         largest = previous = torch.zeros(len(x), dtype=torch.float64, device=x.device)

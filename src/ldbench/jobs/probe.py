@@ -126,10 +126,10 @@ class Probe:
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """Every figure that was asked for and applies; shares of held-out images with their 95 % interval."""
-        train, test = self.encode(self.chosen(self.data.train)), self.encode(self.data.test)
+        train, test = self.encode(self.chosen(self.data.train), spread=True), self.encode(self.data.test, spread=False)
         mean, std = train.mean.double().mean(dim=(0, 1)), train.mean.double().std(dim=(0, 1), correction=0)
         unit = torch.where(std > 0, std, 1.0)
-        train_z, test_z = ((split.mean.double() - mean) / unit for split in (train, test))
+        train_z, test_z = ((split.mean - mean.float()) / unit.float() for split in (train, test))
         measures = {
             "linear": lambda: self.linear(train, test),
             "neighbours": lambda: self.neighbours(train_z, train.y, test_z, test.y),
@@ -232,14 +232,17 @@ class Probe:
         return Subset(images, drawn.sort().values.tolist())
 
     @torch.no_grad()
-    def encode(self, images: ImageSet) -> Encoded:
-        """The posteriors of all images."""
+    def encode(self, images: ImageSet, *, spread: bool) -> Encoded:
+        """The posterior means of all images, and with `spread` their log-variances, where there are any."""
         self.tokenizer.to(self.device).eval()
-        loader = DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
-        batches = [(self.tokenizer.encode(batch.to(self.device)), y) for batch, y in loader]
-        mean, y = torch.cat([posterior.mean.float().cpu() for posterior, _ in batches]), torch.cat([y for _, y in batches])
-        spread = [posterior.logvar.float().cpu() for posterior, _ in batches if posterior.logvar is not None]
-        return Encoded(mean, torch.cat(spread) if spread else None, y)
+        means, logvars, labels = [], [], []
+        for batch, y in DataLoader(images, batch_size=self.batch_size, num_workers=self.workers):
+            posterior = self.tokenizer.encode(batch.to(self.device))
+            means.append(posterior.mean.float().cpu())
+            if spread and posterior.logvar is not None:
+                logvars.append(posterior.logvar.float().cpu())
+            labels.append(y)
+        return Encoded(torch.cat(means), torch.cat(logvars) if logvars else None, torch.cat(labels))
 
 
 def share_estimate(right: Tensor) -> Estimate:  # (m,) bool

@@ -1,48 +1,34 @@
 """Job `smoothness`: how gently images change with their latents, and latents with their images."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ldbench.analysis.equivariance import MOVES, equivariance
 from ldbench.analysis.jacobian import stretch
 from ldbench.analysis.paths import distance_to_data, interpolate, measure_paths
-from ldbench.analysis.smoothness import curve, perturb
 from ldbench.analysis.spectrum import spectrum
 from ldbench.analysis.stability import stability
 from ldbench.core.estimates import mean_estimate
-from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
+from ldbench.core.pixels import PixelRule, sheet
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
+from ldbench.jobs.perturbation import SHOWN, Distance, Extractor, Metric, Perturbation, save
 from ldbench.jobs.standardised import Standardised, drawn_noise
 from ldbench.results.curves import Curve, draw_curves
 
 log = logging.getLogger(__name__)
 
-Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
-Distance = Callable[[Tensor, Tensor], float]  # features (n, D) and (m, D) of two sets of images
 SETTLED = 0.01  # relative change of a singular value in its last iteration above which a word is said
-SHOWN = 8  # images in a picture
-
 COUNTS = {"num_images": 4, "num_pairs": 1, "num_points": 3, "num_reference": 1, "num_jacobians": 1, "iterations": 2, "num_probes": 1, "batch_size": 1}
-
-
-class Extractor(Protocol):
-    """What distances between sets of images are measured on."""
-
-    def to(self, device: torch.device) -> "Extractor": ...
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, D) float32."""
 
 
 class Smoothness:
@@ -86,11 +72,7 @@ class Smoothness:
         self.codec = Standardised(tokenizer, train_latents.manifest.statistics.std(), device)
         self.data = data
         self.images = images
-        self.metrics = metrics
-        self.extractors = extractors
-        self.distances = distances
-        self.pixel_rule = pixel_rule
-        self.levels = levels
+        self.perturbation = Perturbation(self.codec, metrics, extractors, distances, pixel_rule, levels, seed)
         self.num_images = num_images
         self.num_pairs = num_pairs
         self.num_points = num_points
@@ -129,60 +111,10 @@ class Smoothness:
         out.mkdir(parents=True, exist_ok=True)
         images = torch.stack([image for image, _ in drawn(self.images, self.num_images, self.seed)])
         z = self.batched(self.codec.encode, images)
-        found = self.perturbation(out) | self.ways(z, out) | self.jacobians(images, z) | self.encoder(images)
+        found = self.perturbation.run(self.loader(self.images), out) | self.ways(z, out) | self.jacobians(images, z) | self.encoder(images)
         if self.codec.latent.grid is not None:
             found |= self.moves(images) | self.frequencies(self.codec.latent.to_map(z), out)
         return {f"smoothness/{name}": estimate for name, estimate in found.items()}
-
-    def perturbation(self, out: Path) -> dict[str, Estimate]:
-        """Each metric and distance at each level, with the slope and the area of its curve."""
-        values: dict[str, list[list[Tensor]]] = {name: [[] for _ in self.levels] for name in self.metrics}
-        seen: dict[str, list[list[Tensor]]] = {name: [[] for _ in (None, *self.levels)] for name in self.extractors}  # the originals come first
-        shown, done = [], 0
-        for images, _ in DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers):
-            stored, perturbed = to_uint8(images, self.pixel_rule), self.decoded_at_levels(images, first=done)
-            for name, metric in self.metrics.items():
-                for level, recon in zip(values[name], perturbed, strict=True):
-                    level.append(metric(stored, recon))
-            for name, sets in seen.items():
-                for features, pixels in zip(sets, (stored, *perturbed), strict=True):
-                    features.append(self.features(name, pixels))
-            if not done:
-                shown = [pixels[:SHOWN] for pixels in (stored, *perturbed)]
-            done += len(images)
-        save(sheet([from_uint8(row) for row in shown]), out / "perturbed.png")
-        by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()} | dict(
-            self.distances_at_levels(seen)
-        )
-        curves = {name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()}
-        if curves:
-            draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
-        found = {f"{name}/eps_{eps:g}": e for name, told in curves.items() for eps, e in zip(told.x, told.y, strict=True)}
-        return found | dict(self.summed_up(by_level))
-
-    def decoded_at_levels(self, images: Tensor, *, first: int) -> list[Tensor]:
-        """uint8 images decoded from the latents of a batch at each level; an image has the same noise at all of them."""
-        mean = self.codec.encode(images) * self.codec.unit
-        noise = drawn_noise(mean.shape[1:], seed=self.seed, places=range(first, first + len(mean))).to(mean)
-        perturbed = (perturb(mean, eps=eps, noise=noise, sigma=self.codec.sigma) for eps in self.levels)
-        return [to_uint8(self.codec.tokenizer.decode(z).float().cpu(), self.pixel_rule) for z in perturbed]
-
-    def distances_at_levels(self, seen: Mapping[str, Sequence[Sequence[Tensor]]]) -> Iterator[tuple[str, Tensor]]:
-        """(levels, 1) of each distance to the originals, on the features of each extractor."""
-        for extractor, sets in seen.items():
-            originals, *levels = (torch.cat(features) for features in sets)
-            for name, distance in self.distances.items():
-                yield f"r{name}_{extractor}", torch.tensor([[distance(features, originals)] for features in levels], dtype=torch.float64)
-
-    def summed_up(self, by_level: Mapping[str, Tensor]) -> Iterator[tuple[str, Estimate]]:
-        """Slope and area of each curve whose values are finite."""
-        for name, levels in by_level.items():
-            if not torch.isfinite(levels).all():
-                log.info("%s is infinite where nothing is lost: its curve has no slope and no area.", name)
-                continue
-            told = curve(self.levels, levels)
-            yield f"{name}/slope", mean_estimate(told.slope)
-            yield f"{name}/area", mean_estimate(told.area)
 
     def ways(self, z: Tensor, out: Path) -> dict[str, Estimate]:
         """How long the straight line between two encodings is in pixels and in features, and how far its middle is from training images."""
@@ -191,24 +123,19 @@ class Smoothness:
         points = interpolate(z[order[:half]], z[order[half : 2 * half]], self.num_points)  # (K, half, N, C)
         pixels = self.batched(self.codec.decode, points.flatten(0, 1)).unflatten(0, points.shape[:2])
         save(sheet(list(rearrange(pixels[:, :SHOWN].cpu(), "k b c h w -> b k c h w"))), out / "ways.png")
-        levels = to_uint8(pixels.flatten(0, 1).cpu(), self.pixel_rule)
-        views: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {"pixels": (pixels, lambda images: images)}
-        for name in self.extractors:
-            look = self.looking(name)
-            views[name] = (
-                self.batched(look, levels).unflatten(0, points.shape[:2]),
-                lambda images, look=look: look(to_uint8(images, self.pixel_rule)),
-            )
+        views: dict[str, Callable[[Tensor], Tensor]] = {"pixels": lambda images: images} | self.perturbation.views()
         found = {}
-        for name, (seen, look) in views.items():
+        for name, look in views.items():
+            seen = self.batched(look, pixels.flatten(0, 1)).unflatten(0, points.shape[:2])
             way = measure_paths(seen)
-            apart = distance_to_data(seen[[0, self.num_points // 2, -1]].flatten(0, 1), (look(images) for images in self.reference()))
+            reference = (look(images.to(self.device)) for images, _ in self.loader(drawn(self.data.train, self.num_reference, self.seed)))
+            apart = distance_to_data(seen[[0, self.num_points // 2, -1]].flatten(0, 1), reference)
             start, middle, end = apart.unflatten(0, (3, half))
-            found[f"path/length_{name}"] = mean_estimate(way.length)
-            found[f"path/midpoint_distance_{name}"] = mean_estimate(middle)
-            found[f"path/end_distance_{name}"] = mean_estimate((start + end) / 2)
+            found[f"path/length_{name}"] = mean_estimate(way.length.cpu())
+            found[f"path/midpoint_distance_{name}"] = mean_estimate(middle.cpu())
+            found[f"path/end_distance_{name}"] = mean_estimate(((start + end) / 2).cpu())
             if (way.chord > 0).any():
-                found[f"path/detour_{name}"] = mean_estimate(way.detour[way.chord > 0])
+                found[f"path/detour_{name}"] = mean_estimate(way.detour[way.chord > 0].cpu())
         return found
 
     def jacobians(self, images: Tensor, z: Tensor) -> dict[str, Estimate]:
@@ -279,18 +206,9 @@ class Smoothness:
         """A function of many items, in batches."""
         return torch.cat([function(part.to(self.device)) for part in x.split(self.batch_size)])
 
-    def reference(self) -> Iterator[Tensor]:
-        """Training images, batch by batch."""
-        for images, _ in DataLoader(drawn(self.data.train, self.num_reference, self.seed), batch_size=self.batch_size, num_workers=self.workers):
-            yield images
-
-    def looking(self, extractor: str) -> Callable[[Tensor], Tensor]:
-        """uint8 images -> features of an extractor."""
-        return lambda images: self.features(extractor, images)
-
-    def features(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) uint8 -> (B, D)
-        """What an extractor sees in a batch."""
-        return self.extractors[extractor].to(self.device).features(images.to(self.device)).cpu()
+    def loader(self, images: ImageSet) -> DataLoader:
+        """Images in their order, in batches."""
+        return DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
 
 
 def drawn(images: ImageSet, count: int, seed: int) -> ImageSet:
@@ -299,8 +217,3 @@ def drawn(images: ImageSet, count: int, seed: int) -> ImageSet:
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     return Subset(images, order.sort().values.tolist())
-
-
-def save(picture: Tensor, path: Path) -> None:  # (3, H, W) uint8
-    """A picture as PNG."""
-    Image.fromarray(rearrange(picture, "c h w -> h w c").numpy()).save(path)
