@@ -215,7 +215,7 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
     assert "job probe was measured already" in caplog.text, "neither batches nor what a probe does not look at make another measurement"
     assert first.job == "probe"
     assert first.artifacts == {"tokenizer": folder.name}
-    assert set(first.metrics) == {"probe/accuracy", "probe/chance"}
+    assert {"probe/accuracy", "probe/chance", "probe/knn_accuracy", "probe/intrinsic_dimension", "probe/collapsed_channels"} < set(first.metrics)
     assert set(first.protocol) == {"name", "data", "hash"}
     second = probed("job.num_train=50")
     assert second.id != first.id
