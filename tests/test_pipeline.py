@@ -193,6 +193,7 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
         (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
         (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),
         (["+job@jobs.probe=probe", "jobs.probe.num_train=1"], "num_train must be a whole number of at least 2"),
+        (["+job@jobs.probe=probe", "jobs.probe.teacher=digit"], "no teacher named 'digit'. Did you mean digits"),
     ],
 )
 def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +222,17 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
     assert second.id != first.id
     assert second.metrics["probe/accuracy"].value <= first.metrics["probe/accuracy"].value
     assert len(list((tmp_path / "records").glob("probe-*.json"))) == 2
+
+
+def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measuring.settled({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = measuring.settled({"seed": 0, "teacher": "digits"})
+    assert first == measuring.settled({"seed": 0, "teacher": "digits"})
+    assert first["seed"] == 0
+    assert first["teacher"]["name"] == "digits"
+    assert measuring.settled({"teacher": "hog"})["teacher"]["digest"] != measuring.settled({"teacher": "hog4"})["teacher"]["digest"]
+    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    assert measuring.settled({"seed": 0, "teacher": "digits"}) != first
 
 
 JOB = '''

@@ -46,7 +46,7 @@ def test_it_is_kept_without_outputs() -> None:
 def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
     small: Callable[..., DictConfig], small_overrides: list[str], tmp_path: Path
 ) -> None:
-    run = [f"paths.root={tmp_path}", "job=smoothness", *FEW]
+    run = [f"paths.root={tmp_path}", "job=smoothness", "protocol.reconstruction=[psnr,mse]", "job.levels=[0.0,0.1]", *FEW]
     plain = ["tokenizer=identity", "protocol=default", "trainer.accelerator=cpu", "data.subset=0.1"]
     folders = [pipeline.run(ldbench.compose("run", [*words, *run])) for words in (small_overrides, plain, [*plain, "protocol.pixel_rule=truncate"])]
     notebook = executed(tmp_path)
