@@ -225,14 +225,14 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
 
 
 def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measuring.settled({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
-    first = measuring.settled({"seed": 0, "teacher": "digits"})
-    assert first == measuring.settled({"seed": 0, "teacher": "digits"})
+    assert measuring.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = measuring.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first == measuring.with_teacher({"seed": 0, "teacher": "digits"})
     assert first["seed"] == 0
     assert first["teacher"]["name"] == "digits"
-    assert measuring.settled({"teacher": "hog"})["teacher"]["digest"] != measuring.settled({"teacher": "hog4"})["teacher"]["digest"]
+    assert measuring.with_teacher({"teacher": "hog"})["teacher"]["digest"] != measuring.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
     monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
-    assert measuring.settled({"seed": 0, "teacher": "digits"}) != first
+    assert measuring.with_teacher({"seed": 0, "teacher": "digits"}) != first
 
 
 JOB = '''

@@ -63,7 +63,7 @@ class Facts:
     def extractors(self) -> dict[str, Any]:
         """By name; none where the protocol measures no distances."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_seeing("extractor", name, self._cfg, self._searchpath)}
+        return {} if name is None else {name: make_extractor(name, self._cfg, self._searchpath)}
 
     def distances(self) -> dict[str, Any]:
         return {name: make("distribution", name, self._searchpath) for name in self._protocol.distribution}
@@ -90,7 +90,7 @@ class Facts:
 
     def teachers(self) -> Callable[[str], Any]:
         """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
-        return lambda name: make_seeing("teacher", name, self._cfg, self._searchpath)
+        return lambda name: make_teacher(name, self._cfg, self._searchpath)
 
     def workers(self) -> int:
         return self._cfg.trainer.workers
@@ -121,7 +121,7 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
-        settings=settled({key: settings[key] for key in job.settings}, searchpath),
+        settings=with_teacher({key: settings[key] for key in job.settings}, searchpath),
         artifacts={"tokenizer": obtained.digest},
         data=data.fingerprint,
         protocol=described["hash"],
@@ -196,14 +196,21 @@ def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[...,
     return config.instantiate(config.options(group, searchpath)[name])
 
 
-def make_seeing(group: str, name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
-    """An extractor or a teacher by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option(group, name, searchpath)
+def make_extractor(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+    """An extractor by its name in the config group; a network that it stands on is trained on first use."""
+    node = config.option("extractor", name, searchpath)
     network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
     return config.instantiate({**plain(node), **network})
 
 
-def settled(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+    """A teacher by its name in the config group; a network that it stands on is trained on first use."""
+    node = config.option("teacher", name, searchpath)
+    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**plain(node), **network})
+
+
+def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
     """A job's settings with the teacher that they name told by all that its features depend on."""
     if settings.get("teacher") is None:
         return dict(settings)

@@ -111,7 +111,7 @@ def test_only_what_is_asked_for_is_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **OFF, teacher="1").run(tmp_path)) == {"probe/cka_1"}
     assert set(job(Brightness(), data, **OFF, uniformity=True).run(tmp_path)) == {f"probe/uniformity/{n}" for n in ("density_cv", "gini", "entropy")}
     views = [f"probe/clustering/{view}_" for view in ("latent", "decoder")]
-    clusters = {view + name for view in views for name in ("score", *(f"explained_{2**i}" for i in range(1, 7)))}
+    clusters = {view + name for view in views for name in ("score", *(f"explained/k={2**i}" for i in range(1, 7)))}
     assert set(job(Brightness(), data, **OFF, clustering=True).run(tmp_path)) == clusters
 
 

@@ -98,7 +98,7 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
     lost = ((images - blurred) / 2).square().mean().item()
     added = (SIGMA / 2 / 2).square().mean().item()  # pixels in [0, 1]
     for eps in (0.0, 0.1, 0.2):
-        told = found[f"smoothness/mse/eps_{eps:g}"]
+        told = found[f"smoothness/mse/eps={eps:g}"]
         assert told.value == pytest.approx(lost + eps**2 * added, rel=0.03)
         assert told.low < told.value < told.high
     assert found["smoothness/mse/slope"].value == pytest.approx(0.2 * added, rel=0.2)  # least squares of eps^2 at 0, .1, .2
@@ -107,7 +107,7 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
 
 def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, tmp_path: Path) -> None:
     found = job(data).run(tmp_path)
-    levels = [found[f"smoothness/rfd_colours/eps_{eps:g}"] for eps in (0.0, 0.1, 0.2)]
+    levels = [found[f"smoothness/rfd_colours/eps={eps:g}"] for eps in (0.0, 0.1, 0.2)]
     assert levels[0].value < levels[2].value
     assert all(level.low is None for level in levels)
     assert found["smoothness/rfd_colours/slope"].low is None
@@ -138,12 +138,12 @@ def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path
     assert job(data).run(tmp_path) == first
     for name, told in job(data, batch_size=5).run(tmp_path).items():
         assert told.value == pytest.approx(first[name].value, rel=1e-4, abs=1e-6), name
-    assert job(data, seed=1).run(tmp_path)["smoothness/mse/eps_0.2"] != first["smoothness/mse/eps_0.2"]
+    assert job(data, seed=1).run(tmp_path)["smoothness/mse/eps=0.2"] != first["smoothness/mse/eps=0.2"]
 
 
 def test_a_channel_that_never_changes_is_not_perturbed_and_breaks_nothing(data: Any, tmp_path: Path) -> None:
     found = job(data, sigma=torch.tensor([0.0, 0.25, 1.0])).run(tmp_path)
-    assert found["smoothness/mse/eps_0.2"].value < job(data).run(tmp_path)["smoothness/mse/eps_0.2"].value
+    assert found["smoothness/mse/eps=0.2"].value < job(data).run(tmp_path)["smoothness/mse/eps=0.2"].value
     assert all(torch.tensor(told.value).isfinite() for told in found.values())
 
 
@@ -163,7 +163,7 @@ def test_what_is_infinite_has_no_slope(data: Any, tmp_path: Path) -> None:
     exact = job(data, tokenizer, sigma=torch.full((64,), 0.2))
     object.__setattr__(exact.perturbation, "metrics", {"psnr": decibel})
     found = exact.run(tmp_path)
-    assert found["smoothness/psnr/eps_0"].value == torch.inf
+    assert found["smoothness/psnr/eps=0"].value == torch.inf
     assert not {"smoothness/psnr/slope", "smoothness/psnr/area"} & set(found)
 
 

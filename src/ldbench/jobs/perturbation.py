@@ -16,7 +16,7 @@ from ldbench.core.estimates import mean_estimate
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.protocols import Estimate
 from ldbench.jobs.standardised import Standardised, drawn_noise
-from ldbench.results.curves import Curve, draw_curves
+from ldbench.results.panels import Curve, draw_curves
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Perturbation:
         curves = {name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()}
         if curves:
             draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
-        found = {f"{name}/eps_{eps:g}": e for name, told in curves.items() for eps, e in zip(told.x, told.y, strict=True)}
+        found = {f"{name}/eps={eps:g}": e for name, told in curves.items() for eps, e in zip(told.x, told.y, strict=True)}
         return found | dict(self.summed_up(by_level))
 
     def decoded(

@@ -204,7 +204,7 @@ class Probe:
                 continue
             told = hierarchy(self.points(features), doublings=DOUBLINGS)
             found[f"clustering/{view}_score"] = Estimate(told.score)
-            found |= {f"clustering/{view}_explained_{k}": Estimate(share) for k, share in told.explained.items()}
+            found |= {f"clustering/{view}_explained/k={k}": Estimate(share) for k, share in told.explained.items()}
         return found
 
     def uniformity(self, test: Tensor) -> dict[str, Estimate]:

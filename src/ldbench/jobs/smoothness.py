@@ -23,7 +23,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs.perturbation import SHOWN, Distance, Extractor, Metric, Perturbation, save
 from ldbench.jobs.standardised import Standardised, drawn_noise
-from ldbench.results.curves import Curve, draw_curves
+from ldbench.results.panels import Curve, draw_curves
 
 log = logging.getLogger(__name__)
 

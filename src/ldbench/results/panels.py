@@ -1,4 +1,4 @@
-"""Curves side by side, to a picture."""
+"""Panels: curves side by side, to a picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from ldbench.core.protocols import Estimate
-from ldbench.results.curves import Curve, draw_curves
+from ldbench.results.panels import Curve, draw_curves
 
 
 def test_every_panel_is_drawn(tmp_path: Path) -> None:
