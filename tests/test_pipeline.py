@@ -193,6 +193,7 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
         (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
         (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),
         (["+job@jobs.probe=probe", "jobs.probe.num_train=1"], "num_train must be a whole number of at least 2"),
+        (["+job@jobs.probe=probe", "jobs.probe.teacher=digit"], "no teacher named 'digit'. Did you mean digits"),
     ],
 )
 def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +216,23 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
     assert "job probe was measured already" in caplog.text, "neither batches nor what a probe does not look at make another measurement"
     assert first.job == "probe"
     assert first.artifacts == {"tokenizer": folder.name}
-    assert set(first.metrics) == {"probe/accuracy", "probe/chance"}
+    assert {"probe/accuracy", "probe/chance", "probe/knn_accuracy", "probe/intrinsic_dimension", "probe/collapsed_channels"} < set(first.metrics)
     assert set(first.protocol) == {"name", "data", "hash"}
     second = probed("job.num_train=50")
     assert second.id != first.id
     assert second.metrics["probe/accuracy"].value <= first.metrics["probe/accuracy"].value
     assert len(list((tmp_path / "records").glob("probe-*.json"))) == 2
+
+
+def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measuring.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = measuring.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first == measuring.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first["seed"] == 0
+    assert first["teacher"]["name"] == "digits"
+    assert measuring.with_teacher({"teacher": "hog"})["teacher"]["digest"] != measuring.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
+    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    assert measuring.with_teacher({"seed": 0, "teacher": "digits"}) != first
 
 
 JOB = '''

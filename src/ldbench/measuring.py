@@ -21,7 +21,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.generator import Generator
 from ldbench.generator_plan import make_guidance, make_sampler
-from ldbench.plan import plain
+from ldbench.plan import plain, with_digests
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
@@ -116,6 +116,10 @@ class Facts:
         """The folder of all latent stores."""
         return Path(self._cfg.paths.artifacts) / "latents"
 
+    def teachers(self) -> Callable[[str], Any]:
+        """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
+        return lambda name: make_teacher(name, self._cfg, self._searchpath)
+
     def workers(self) -> int:
         return self._cfg.trainer.workers
 
@@ -158,7 +162,8 @@ def measure(
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
-        settings={key: settings[key] for key in job.settings if key in settings} | ({} if generator is None else drawn_by(cfg, searchpath)),
+        settings=with_teacher({key: settings[key] for key in job.settings if key in settings}, searchpath)
+        | ({} if generator is None else drawn_by(cfg, searchpath)),
         artifacts={"tokenizer": obtained.digest} | ({} if generator is None else {"generator": generator.digest}),
         data=data.fingerprint,
         protocol=described["hash"],
@@ -237,7 +242,7 @@ def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
     return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
 
 
-def check_job(node: DictConfig, protocol: Protocol) -> None:
+def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
     _, node = settled(node, protocol)
     config.check_types(node)
@@ -253,6 +258,8 @@ def check_job(node: DictConfig, protocol: Protocol) -> None:
     for name in asked_facts(node):
         if name not in FACTS:
             raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
+    if node.get("teacher") is not None:
+        config.require("teacher", node.teacher, searchpath)
     job.check(plain(node))
 
 
@@ -286,6 +293,22 @@ def make_extractor(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -
     node = config.option("extractor", name, searchpath)
     network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
     return config.instantiate({**plain(node), **network})
+
+
+def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+    """A teacher by its name in the config group; a network that it stands on is trained on first use."""
+    node = config.option("teacher", name, searchpath)
+    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**plain(node), **network})
+
+
+def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """A job's settings with the teacher that they name told by all that its features depend on."""
+    if settings.get("teacher") is None:
+        return dict(settings)
+    node = plain(config.option("teacher", settings["teacher"], searchpath))
+    told = {**config.named(with_digests(node, searchpath), searchpath), "revision": config.find(node["_target_"]).revision}
+    return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
 
 
 def extractor_digest(name: str, searchpath: Sequence[str] = ()) -> str:

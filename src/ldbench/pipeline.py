@@ -31,7 +31,7 @@ def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 
 def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`."""
-    check_job(cfg.job, protocol_of(cfg, searchpath))
+    check_job(cfg.job, protocol_of(cfg, searchpath), searchpath)
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
@@ -45,7 +45,7 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
     check_trainer(cfg)
     protocol = protocol_of(cfg, searchpath)
     for node in jobs:
-        check_job(node, protocol)
+        check_job(node, protocol, searchpath)
     check_protocol(protocol, searchpath)
     if is_chosen(cfg):
         check_generator(cfg, searchpath)

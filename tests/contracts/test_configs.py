@@ -253,8 +253,9 @@ def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
 
 @pytest.mark.parametrize("name", sorted(config.options("job")))
 def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> None:
-    node = ldbench.compose("run", [f"job={name}"]).job
-    measuring.check_job(node)
+    cfg = ldbench.compose("run", [f"job={name}"])
+    node = cfg.job
+    measuring.check_job(node, pipeline.protocol_of(cfg))
     job = config.find(node._target_)
     assert job.name == name
     assert set(job.settings) <= set(node)
@@ -272,7 +273,7 @@ def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
 def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     mine, default = (pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default"))
-    assert replace(mine, name="default", extractor=None, distribution=()) == replace(default, distribution=())
+    assert replace(mine, name="default", extractor=None, distribution=(), num_samples=1) == replace(default, distribution=(), num_samples=1)
 
 
 @pytest.mark.parametrize("name", sorted(config.options("experiments")))

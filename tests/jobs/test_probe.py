@@ -1,5 +1,6 @@
-"""Job `probe`: latents of any tokenizer are read, and what the latents hide is not found."""
+"""Job `probe`: latents of any tokenizer are looked at, what the latents hide is not found, and what does not apply is absent."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+import ldbench
 from ldbench.core.posterior import Posterior
 from ldbench.jobs.probe import Probe
 
@@ -16,13 +18,31 @@ from ldbench.jobs.probe import Probe
 class Brightness(nn.Module):
     """Latents (B, 2, 3): the mean of each colour, twice, with a posterior that no figure may depend on."""
 
-    def __init__(self, factor: float = 1.0):
+    patch_grid = (2, 2)
+
+    def __init__(self, factor: float = 1.0, *, point: bool = False):
         super().__init__()
         self.factor = factor
+        self.point = point
+        self.decoder = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 3, 1), nn.Upsample(scale_factor=2))
 
     def encode(self, images: Tensor) -> Posterior:
         mean = self.factor * images.mean(dim=(2, 3))[:, None].expand(-1, 2, -1)
-        return Posterior(mean=mean, logvar=torch.full_like(mean, 9.0))
+        return Posterior(mean=mean, logvar=None if self.point else torch.full_like(mean, 9.0))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z.mean(dim=1)[:, :, None, None].expand(-1, -1, 2, 2))
+
+
+class Look:
+    """A teacher that sees mean colours, and another that sees nothing but noise of its own."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        seen = images.mean(dim=(2, 3))[:, None].expand(-1, grid[0] * grid[1], -1)
+        return self.factor * seen + (1 - self.factor) * torch.randn(seen.shape, generator=torch.Generator().manual_seed(len(images)))
 
 
 @pytest.fixture
@@ -37,15 +57,24 @@ def data() -> Any:
     return SimpleNamespace(name="colours", num_classes=3, train=split(90), test=split(45))
 
 
+OFF = {"linear": False, "neighbours": None, "dimension": False, "channels": False}
+
+
 def job(tokenizer: nn.Module, data: Any, **said: Any) -> Probe:
-    settings = {"num_train": None, "seed": 0, "penalty": 1.0, "max_iter": 1000, "batch_size": 16, **said}
+    node = ldbench.compose("run", ["job=probe"]).job
+    settings = {key: node[key] for key in node if key != "_target_"} | {"num_train": None, "batch_size": 16} | said
     Probe.check(settings)
-    return Probe(tokenizer=tokenizer, data=data, workers=0, device=torch.device("cpu"), **settings)
+    return Probe(tokenizer=tokenizer, data=data, teachers=lambda name: Look(float(name)), workers=0, device=torch.device("cpu"), **settings)
 
 
 def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> None:
     found = job(Brightness(), data).run(tmp_path / "figures")
-    assert set(found) == {"probe/accuracy", "probe/chance"}
+    assert set(found) == {
+        *("probe/accuracy", "probe/chance", "probe/knn_accuracy"),
+        *("probe/intrinsic_dimension", "probe/effective_rank", "probe/effective_rank_channels"),
+        *("probe/collapsed_channels", "probe/collapsed_units", "probe/snr_db_min", "probe/snr_db_median", "probe/snr_db_max"),
+    }
+    assert found["probe/knn_accuracy"].value > 0.9
     assert found["probe/accuracy"].value == 1.0
     assert found["probe/accuracy"].low < 1.0 == found["probe/accuracy"].high
     assert found["probe/chance"].value == pytest.approx(1 / 3)
@@ -53,14 +82,58 @@ def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> 
 
 
 def test_a_latent_that_holds_nothing_is_read_by_chance(data: Any, tmp_path: Path) -> None:
-    found = job(Brightness(factor=0.0), data).run(tmp_path)
+    found = job(Brightness(factor=0.0), data, dimension=False).run(tmp_path)
     assert found["probe/accuracy"].value == pytest.approx(found["probe/chance"].value)
+    assert found["probe/collapsed_channels"].value == 3
+    assert found["probe/collapsed_units"].value == 6
+
+
+def test_dimensions_and_signal_are_those_of_what_was_planted(data: Any, tmp_path: Path) -> None:
+    found = job(Brightness(), data).run(tmp_path)
+    mean = torch.stack([image.mean(dim=(1, 2)) for image, _ in data.train]).double()
+    assert 1.5 < found["probe/intrinsic_dimension"].value < 4.5  # three colours, in six numbers
+    assert 2 < found["probe/effective_rank"].value <= 3.0001
+    assert found["probe/effective_rank_channels"].value == pytest.approx(found["probe/effective_rank"].value)
+    snr = 10 * (mean.var(dim=0, correction=0) / torch.tensor(9.0, dtype=torch.float64).exp()).log10()
+    assert found["probe/snr_db_max"].value == pytest.approx(snr.max().item(), rel=1e-4)
+    assert found["probe/collapsed_channels"].value == 3, "which a posterior of variance e^9 drowns"
+
+
+def test_points_have_no_signal_to_noise_and_do_not_collapse(data: Any, tmp_path: Path) -> None:
+    found = job(Brightness(point=True), data).run(tmp_path)
+    assert not [name for name in found if "snr" in name]
+    assert found["probe/collapsed_channels"].value == 0
+
+
+def test_only_what_is_asked_for_is_measured(data: Any, tmp_path: Path) -> None:
+    assert set(job(Brightness(), data, **(OFF | {"linear": True})).run(tmp_path)) == {"probe/accuracy", "probe/chance"}
+    assert set(job(Brightness(), data, **OFF, attentive=True).run(tmp_path)) == {"probe/attentive_accuracy"}
+    assert set(job(Brightness(), data, **OFF, teacher="1").run(tmp_path)) == {"probe/cka_1"}
+    assert set(job(Brightness(), data, **OFF, uniformity=True).run(tmp_path)) == {f"probe/uniformity/{n}" for n in ("density_cv", "gini", "entropy")}
+    views = [f"probe/clustering/{view}_" for view in ("latent", "decoder")]
+    clusters = {view + name for view in views for name in ("score", *(f"explained/k={2**i}" for i in range(1, 7)))}
+    assert set(job(Brightness(), data, **OFF, clustering=True).run(tmp_path)) == clusters
+
+
+def test_a_teacher_that_sees_the_same_is_alike_and_one_that_sees_noise_is_not(data: Any, tmp_path: Path) -> None:
+    same, noise = (job(Brightness(), data, **OFF, teacher=name).run(tmp_path)[f"probe/cka_{name}"].value for name in ("1", "0"))
+    assert same > 0.95
+    assert abs(noise) < 0.3
+
+
+def test_a_decoder_without_places_is_left_out_of_the_clusters(data: Any, tmp_path: Path) -> None:
+    tokenizer = Brightness()
+    tokenizer.decoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    found = job(tokenizer, data, **OFF, clustering=True).run(tmp_path)
+    assert "probe/clustering/latent_score" in found
+    assert not [name for name in found if "decoder" in name]
 
 
 def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
-    first = job(Brightness(), data, num_train=20).run(tmp_path)
-    assert job(Brightness(), data, num_train=20).run(tmp_path) == first
-    assert job(Brightness(), data, num_train=20, batch_size=7).run(tmp_path) == first
+    tokenizer, said = Brightness(), {"num_train": 20, "attentive": True, "uniformity": True}
+    first = job(tokenizer, data, **said).run(tmp_path)
+    assert job(tokenizer, data, **said).run(tmp_path) == first
+    assert job(tokenizer, data, **said, batch_size=7).run(tmp_path) == first
 
 
 def test_it_reads_as_many_training_images_as_it_is_told(data: Any) -> None:
@@ -72,10 +145,14 @@ def test_it_reads_as_many_training_images_as_it_is_told(data: Any) -> None:
     assert job(Brightness(), data, num_train=90).chosen(data.train) is data.train
 
 
-def test_data_of_one_class_is_refused(data: Any) -> None:
+def test_data_of_one_class_have_no_accuracy_and_all_else(data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    both = set(job(Brightness(), data).run(tmp_path))
     data.num_classes = 1
+    caplog.set_level(logging.INFO)
+    assert set(job(Brightness(), data).run(tmp_path)) == both - {"probe/accuracy", "probe/chance", "probe/knn_accuracy"}
+    assert "colours has no classes to tell apart" in caplog.text
     with pytest.raises(ValueError, match="A probe tells classes apart, and colours has 1"):
-        job(Brightness(), data)
+        job(Brightness(), data, **(OFF | {"linear": True}))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +162,10 @@ def test_data_of_one_class_is_refused(data: Any) -> None:
         ({"num_train": "most"}, "num_train must be a whole number"),
         ({"penalty": 0.0}, "penalty must be positive"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"neighbours": 0}, "neighbours must be at least 1, or null for none"),
+        ({"collapse_below": 1.0}, "collapse_below must be between 0 and 1"),
+        ({"num_points": 63}, "num_points must be at least 64"),
+        (OFF, "This probe asks for nothing. Switch one on: job.linear, job.neighbours"),
     ],
 )
 def test_settings_out_of_range_are_refused(data: Any, said: dict[str, Any], told: str) -> None:

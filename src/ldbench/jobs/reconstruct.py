@@ -1,7 +1,6 @@
 """Job `reconstruct`: how well a tokenizer gives back the images of a split."""
 
 import csv
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -16,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ldbench.core.estimates import mean_estimate
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.protocols import Distance, Estimate, Extractor, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
@@ -175,14 +175,3 @@ class Reconstruct:
         recon = torch.cat([self.reconstruct(tokenizer, images[i : i + 1], first=place) for i, place in enumerate(shown)])
         picture = rearrange(sheet([images, from_uint8(recon)]), "c h w -> h w c")
         Image.fromarray(picture.numpy()).save(out / "reconstructions.png")
-
-
-def mean_estimate(
-    values: Tensor,  # (n,) float64
-) -> Estimate:
-    """The mean, with the normal 95 % interval of a mean over images; no interval for one image or infinite values."""
-    mean = values.mean().item()
-    if len(values) < 2 or not math.isfinite(mean):
-        return Estimate(mean)
-    half = 1.96 * values.std().item() / math.sqrt(len(values))
-    return Estimate(mean, mean - half, mean + half)

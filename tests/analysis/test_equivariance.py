@@ -1,0 +1,70 @@
+"""Equivariance: averages of patches commute with every move that keeps patches, and what has a fixed place does not."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ldbench.analysis.equivariance import MOVES, equivariance, rotate, scale, shift
+
+PATCH = 4
+
+
+def images(seed: int = 0) -> Tensor:
+    return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, PATCH)
+
+
+def spread(maps: Tensor) -> Tensor:
+    return maps.repeat_interleave(PATCH, dim=2).repeat_interleave(PATCH, dim=3)
+
+
+ZERO = torch.zeros(3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["shift", "rotation"])
+def test_averages_of_patches_move_with_their_image(name: str) -> None:
+    found = equivariance(mean, spread, images(), MOVES[name])
+    torch.testing.assert_close(found.latent, ZERO)
+    torch.testing.assert_close(found.pixels, ZERO)
+
+
+def test_averages_of_a_ramp_grow_with_it() -> None:
+    rows, columns = torch.meshgrid(*[torch.arange(16, dtype=torch.float64)] * 2, indexing="ij")
+    ramps = torch.stack([0.3 * rows + columns, rows - 2 * columns, rows])[None].expand(3, -1, -1, -1)
+    torch.testing.assert_close(equivariance(mean, spread, ramps, scale).latent, ZERO)
+
+
+def test_a_latent_that_knows_its_place_is_off_by_what_it_knows() -> None:
+    place = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    found = equivariance(lambda x: mean(x) + place, lambda maps: spread(maps - place), images(), shift)
+    apart = (place - torch.roll(place, (1, 1), dims=(2, 3))).square().mean().sqrt()
+    torch.testing.assert_close(found.latent, apart.expand(3))
+    torch.testing.assert_close(found.pixels, apart.expand(3))
+
+
+def test_a_direction_inside_a_patch_does_not_turn_with_it() -> None:
+    weights = torch.linspace(-1, 1, PATCH, dtype=torch.float64).expand(PATCH, PATCH)  # of columns
+
+    def encode(x: Tensor) -> Tensor:
+        return F.conv2d(x, weights.expand(3, 1, PATCH, PATCH), stride=PATCH, groups=3)
+
+    assert (equivariance(encode, spread, images(), rotate).latent > 0.5).all()
+    torch.testing.assert_close(equivariance(encode, spread, images(), shift).latent, ZERO)
+
+
+def test_moves_do_what_they_are_named() -> None:
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    x[0, 0, 0, 3] = 1.0
+    assert shift(x, 1)[0, 0, 1, 0] == 1.0
+    assert rotate(x, 1)[0, 0, 0, 0] == 1.0
+    x[0, 0, 1:3, 1:3] = 1.0
+    assert scale(x, 1)[0, 0, 1:3, 1:3].eq(1.0).all()
+
+
+def test_images_of_no_whole_number_of_cells_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(16, 16\) px are no whole number of cells of a \(3, 3\) grid"):
+        equivariance(lambda x: x[:, :, :3, :3], spread, images(), shift)

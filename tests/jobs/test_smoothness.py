@@ -1,0 +1,211 @@
+"""Job `smoothness`: a linear tokenizer gets its exact figures, and what does not apply is absent."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.pixels import from_uint8
+from ldbench.core.posterior import Posterior
+from ldbench.jobs.smoothness import Smoothness
+from ldbench.metrics.distribution import frechet_distance
+
+SIGMA = torch.tensor([0.5, 0.25, 1.0])
+SETTINGS = {
+    **{"levels": [0.0, 0.1, 0.2], "num_images": 12, "num_pairs": 4, "num_points": 5, "num_reference": 100, "num_jacobians": 4},
+    **{"iterations": 60, "num_probes": 64, "pixel_noise": 0.05, "seed": 0, "batch_size": 8},
+}
+
+
+class Averages(nn.Module):
+    """The mean colour of each 4 x 4 patch of 8 x 8 images, times `factor`, with a posterior that no figure may depend on."""
+
+    def __init__(self, factor: float = 2.0, *, grid: bool = True):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+        self.latent = LatentSpec(4, 3, (2, 2) if grid else None)
+
+    def encode(self, images: Tensor) -> Posterior:
+        mean = (self.factor * nn.functional.avg_pool2d(images, 4)).flatten(2).transpose(1, 2)
+        return Posterior(mean=mean, logvar=torch.full_like(mean, 9.0))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z / self.factor).transpose(1, 2).unflatten(2, (2, 2)).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+
+
+class Colours(nn.Module):
+    """The mean of each colour, in levels."""
+
+    def features(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.uint8
+        return images.float().mean(dim=(2, 3))
+
+
+def squared(images: Tensor, recon: Tensor) -> Tensor:
+    return ((images.double() - recon.double()) / 255).square().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture
+def data() -> Any:
+    train, test = (0.5 * torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)) - 0.25 for n in (60, 20))
+    return SimpleNamespace(train=TensorDataset(train, torch.zeros(60)), test=TensorDataset(test, torch.zeros(20)))
+
+
+def job(data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA, extractors: bool = True, **said: Any) -> Smoothness:
+    settings = {**SETTINGS, **said}
+    Smoothness.check(settings)
+    store = SimpleNamespace(manifest=SimpleNamespace(statistics=SimpleNamespace(std=lambda: sigma.double())))
+    facts = {"images": data.test, "metrics": {"mse": squared}, "pixel_rule": "round", "train_latents": store, "workers": 0}
+    facts |= {"extractors": {"colours": Colours()}, "distances": {"fd": frechet_distance}} if extractors else {"extractors": {}, "distances": {}}
+    return Smoothness(tokenizer=tokenizer or Averages(), data=data, device=torch.device("cpu"), **facts, **settings)
+
+
+def test_a_linear_decoder_has_its_exact_figures(data: Any, tmp_path: Path) -> None:
+    found = job(data).run(tmp_path)
+    stretched = SIGMA / 2 * 4  # a move of one number by a deviation moves 16 pixels by sigma / 2
+    assert found["smoothness/decoder/lipschitz"].value == pytest.approx(stretched.max().item(), rel=1e-5)
+    assert found["smoothness/decoder/lipschitz_max"].value == pytest.approx(stretched.max().item(), rel=1e-5)
+    assert found["smoothness/decoder/sensitivity"].value == pytest.approx((SIGMA / 2).square().mean().sqrt().item(), rel=0.05)
+    assert found["smoothness/encoder/lipschitz"].value == pytest.approx((2 / 4 / SIGMA).max().item(), rel=1e-5)
+    assert found["smoothness/encoder/round_trip"].value == pytest.approx(0.0, abs=1e-6)
+    assert found["smoothness/path/detour_pixels"].value == pytest.approx(1.0, rel=1e-5)
+    gain = found["smoothness/encoder/moved"].value / SETTINGS["pixel_noise"]  # of noise whose own root mean square is nearly pixel_noise
+    assert found["smoothness/encoder/gain"].value == pytest.approx(gain, rel=0.05)
+
+
+def test_the_way_between_two_images_is_as_long_as_what_is_decoded_of_them_is_apart(data: Any, tmp_path: Path) -> None:
+    found = job(data, num_images=20, num_pairs=10).run(tmp_path)
+    images = torch.stack([image for image, _ in data.test])
+    blurred = Averages(1.0).decode(Averages(1.0).encode(images).mean)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    start, end = blurred[order[:10]], blurred[order[10:]]
+    assert found["smoothness/path/length_pixels"].value == pytest.approx((start - end).square().mean(dim=(1, 2, 3)).sqrt().mean().item(), rel=1e-5)
+    train = data.train.tensors[0]
+    middles = ((start + end) / 2)[:, None] - train[None]
+    nearest = middles.square().mean(dim=(2, 3, 4)).sqrt().min(dim=1).values.mean().item()
+    assert found["smoothness/path/midpoint_distance_pixels"].value == pytest.approx(nearest, rel=1e-5)
+
+
+def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: Any, tmp_path: Path) -> None:
+    found = job(data).run(tmp_path)
+    images = torch.stack([image for image, _ in data.test])
+    blurred = Averages(1.0).decode(Averages(1.0).encode(images).mean)
+    lost = ((images - blurred) / 2).square().mean().item()
+    added = (SIGMA / 2 / 2).square().mean().item()  # pixels in [0, 1]
+    for eps in (0.0, 0.1, 0.2):
+        told = found[f"smoothness/mse/eps={eps:g}"]
+        assert told.value == pytest.approx(lost + eps**2 * added, rel=0.03)
+        assert told.low < told.value < told.high
+    assert found["smoothness/mse/slope"].value == pytest.approx(0.2 * added, rel=0.2)  # least squares of eps^2 at 0, .1, .2
+    assert found["smoothness/mse/area"].value == pytest.approx((0.1 * 0.01 / 2 + 0.1 * 0.05 / 2) * added, rel=0.2)
+
+
+def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, tmp_path: Path) -> None:
+    found = job(data).run(tmp_path)
+    levels = [found[f"smoothness/rfd_colours/eps={eps:g}"] for eps in (0.0, 0.1, 0.2)]
+    assert levels[0].value < levels[2].value
+    assert all(level.low is None for level in levels)
+    assert found["smoothness/rfd_colours/slope"].low is None
+    assert {"smoothness/path/length_colours", "smoothness/path/midpoint_distance_colours"} < set(found)
+    assert not [name for name in job(data, extractors=False).run(tmp_path) if "colours" in name]
+
+
+def test_a_latent_on_a_grid_has_moves_and_a_spectrum_and_one_without_has_none(data: Any, tmp_path: Path) -> None:
+    on, off = job(data).run(tmp_path), job(data, Averages(grid=False)).run(tmp_path)
+    for move in ("shift", "rotation"):
+        assert on[f"smoothness/equivariance/{move}_latent"].value == pytest.approx(0.0, abs=1e-6)
+        assert on[f"smoothness/equivariance/{move}_pixels"].value == pytest.approx(0.0, abs=1e-6)
+    assert {"smoothness/equivariance/scale_latent", "smoothness/spectrum/high_share"} < set(on)
+    told = on["smoothness/spectrum/high_share"]
+    assert told.value == pytest.approx(1.0)  # a 2 x 2 grid has no frequency below half a cycle
+    assert set(on) - set(off) == {name for name in on if "equivariance" in name or "spectrum" in name}
+    assert all(off[name] == on[name] for name in off)
+
+
+def test_the_unit_of_the_latent_does_not_matter(data: Any, tmp_path: Path) -> None:
+    first, second = job(data).run(tmp_path), job(data, Averages(20.0), sigma=10 * SIGMA).run(tmp_path)
+    for name, told in first.items():
+        assert second[name].value == pytest.approx(told.value, rel=1e-3, abs=1e-6), name
+
+
+def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
+    first = job(data).run(tmp_path)
+    assert job(data).run(tmp_path) == first
+    for name, told in job(data, batch_size=5).run(tmp_path).items():
+        assert told.value == pytest.approx(first[name].value, rel=1e-4, abs=1e-6), name
+    assert job(data, seed=1).run(tmp_path)["smoothness/mse/eps=0.2"] != first["smoothness/mse/eps=0.2"]
+
+
+def test_a_channel_that_never_changes_is_not_perturbed_and_breaks_nothing(data: Any, tmp_path: Path) -> None:
+    found = job(data, sigma=torch.tensor([0.0, 0.25, 1.0])).run(tmp_path)
+    assert found["smoothness/mse/eps=0.2"].value < job(data).run(tmp_path)["smoothness/mse/eps=0.2"].value
+    assert all(torch.tensor(told.value).isfinite() for told in found.values())
+
+
+def test_what_is_infinite_has_no_slope(data: Any, tmp_path: Path) -> None:
+    class Exact(Averages):
+        def encode(self, images: Tensor) -> Posterior:
+            return Posterior(mean=images.flatten(2))
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z.unflatten(2, (8, 8))
+
+    def decibel(images: Tensor, recon: Tensor) -> Tensor:
+        return -10 * squared(images, recon).log10()
+
+    tokenizer = Exact()
+    tokenizer.latent = LatentSpec(3, 64)
+    exact = job(data, tokenizer, sigma=torch.full((64,), 0.2))
+    object.__setattr__(exact.perturbation, "metrics", {"psnr": decibel})
+    found = exact.run(tmp_path)
+    assert found["smoothness/psnr/eps=0"].value == torch.inf
+    assert not {"smoothness/psnr/slope", "smoothness/psnr/area"} & set(found)
+
+
+def test_it_leaves_pictures(data: Any, tmp_path: Path) -> None:
+    job(data).run(tmp_path / "figures")
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"perturbation.png", "perturbed.png", "ways.png", "spectrum.png"}
+
+
+def test_it_says_when_the_iteration_has_not_come_to_rest(data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    job(data, iterations=2).run(tmp_path)
+    assert "Lipschitz constants still change by up to" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"levels": [0.0]}, "two ascending numbers or more"),
+        ({"levels": [0.1, 0.0]}, "two ascending numbers or more"),
+        ({"levels": "some"}, "two ascending numbers or more"),
+        ({"num_points": 4}, "must be odd"),
+        ({"num_pairs": 0}, "num_pairs must be at least 1, got 0"),
+        ({"pixel_noise": 0.0}, "pixel_noise must be positive"),
+        ({"iterations": 1}, "iterations must be at least 2"),
+    ],
+)
+def test_settings_out_of_range_are_refused(data: Any, said: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        job(data, **said)
+
+
+def test_too_few_images_are_refused(data: Any) -> None:
+    data.test = TensorDataset(*(part[:3] for part in data.test.tensors))
+    with pytest.raises(ValueError, match="4 images or more, and the protocol's split has 3"):
+        job(data)
+
+
+def test_pictures_are_of_what_was_measured(data: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    job(data).run(tmp_path)
+    sheet = Image.open(tmp_path / "perturbed.png")
+    rows, columns = sheet.height // 98, sheet.width // 98  # images of 8 px enlarged to 96, gaps of 2
+    assert (rows, columns) == (4, 8)
+    first = torch.tensor(sheet.getpixel((50, 50)), dtype=torch.uint8)
+    torch.testing.assert_close(from_uint8(first[:, None, None]).flatten(), data.test[0][0][:, 4, 4], atol=1 / 127, rtol=0)
