@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config, networks
 from ldbench.core.device import find_device
 from ldbench.core.protocols import ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.store import LatentStore
 from ldbench.plan import plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
@@ -45,6 +46,17 @@ class Facts:
 
     def data(self) -> ImageData:
         return self._obtained.data
+
+    def train_latents(self) -> LatentStore:
+        """Of the training images; encoded where they are not there."""
+        return self._encoder().store("train")
+
+    def heldout_latents(self) -> LatentStore:
+        return self._encoder().store("test")
+
+    def _encoder(self) -> Any:
+        node = OmegaConf.merge(config.option("job", "encode", self._searchpath), {"num_processes": 1})
+        return config.instantiate(node, **{fact: getattr(self, fact)() for fact in asked_facts(node)})
 
     def images(self) -> ImageSet:
         splits = splits_of(self._obtained.data, self._protocol)

@@ -12,7 +12,7 @@ from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.points import Points
 
 LARGEST_LOSS = 2e-4  # nats that the terms of a matrix product may lose in cancelling each other, for a point at the mean
-CACHED = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers that are worked on at once
+CACHED = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers that are worked on at once
 GROUP = 1 << 20  # numbers of differences that are made at once
 
 
