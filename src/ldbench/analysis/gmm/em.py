@@ -28,7 +28,7 @@ class Moments:
     counts: Tensor  # (R, K)
     shift: Tensor  # (R, K, D): what the sums below are taken about
     first: Tensor  # (R, K, D): of x - shift
-    second: Tensor  # of its squares (R, K, D) or products (R, K, D, D); tied: of products of x itself over all points (D, D)
+    second: Tensor  # of its squares (R, K, D) or products (R, K, D, D); tied: of its products, over all components (R, D, D)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def expect(points: Points, mixture: Mixture, *, dtype: torch.dtype) -> Moments:
     sums = torch.zeros(num * components, len(densities.coefficients), **float64)
     total = torch.zeros(num, **float64)
     near_first = torch.zeros(len(close), dim, **float64)
-    near_second = torch.zeros(len(close), *((dim, dim) if mixture.kind == "full" else (dim,)), **float64)
-    products = torch.zeros(dim, dim, **float64)
+    near_second = torch.zeros(len(close), *((dim,) if mixture.kind == "diagonal" else (dim, dim)), **float64)
+    products = torch.zeros(num, dim, dim, **float64)
     for x, seen in densities.passes(points):
         joint = densities.log_joint(x, seen)
         share = joint.softmax(dim=-1)  # (n, R, K)
@@ -102,18 +102,20 @@ def expect(points: Points, mixture: Mixture, *, dtype: torch.dtype) -> Moments:
         for members, difference in densities.differences(x):
             weighted = share.T[close[members], :, None] * difference  # (g, n, D)
             near_first[members] += weighted.sum(dim=1)
-            if mixture.kind != "tied":
-                near_second[members] += weighted.mT @ difference if mixture.kind == "full" else (weighted * difference).sum(dim=1)
-        if mixture.kind == "tied":
-            products += x.T @ x
+            near_second[members] += (weighted * difference).sum(dim=1) if mixture.kind == "diagonal" else weighted.mT @ difference
+        if mixture.kind == "tied" and not len(close):
+            products += x.T @ x  # responsibilities add up to 1
+        elif mixture.kind == "tied":
+            far = rearrange(share.index_fill(1, close, 0), "n (r k) -> r n k", r=num).sum(dim=-1, keepdim=True)  # (R, n, 1)
+            products += (far * x).mT @ x
     if not total.isfinite().all():
         raise ValueError("The likelihood of the points is not finite: they hold NaN or infinity, or numbers too large for float32.")
     shift = torch.zeros(num * components, dim, **float64)
     shift[close] = densities.close_means.double()
     first = sums[:, 1 : 1 + dim]
     first[close] = near_first
-    second = products
-    if mixture.kind != "tied":
+    second = products.index_add(0, close // components, near_second) if mixture.kind == "tied" else None
+    if second is None:
         second = second_moments(mixture.kind, sums, dim)
         second[close] = near_second
         second = second.unflatten(0, (num, components))
@@ -137,7 +139,7 @@ def maximise(old: Mixture, moments: Moments, *, floor: float) -> Mixture:
         covariances.diagonal(dim1=-2, dim2=-1).add_(floor)
         covariances = torch.where(empty[..., None, None], old.covariances, covariances)
     else:
-        between = torch.einsum("rk,rkd,rke->rde", moments.counts, means, means)
+        between = torch.einsum("rk,rkd,rke->rde", moments.counts, apart, apart)
         covariances = (moments.second - between) / moments.counts.sum(dim=1)[:, None, None]
         covariances.diagonal(dim1=-2, dim2=-1).add_(floor)
     return Mixture(old.kind, weights, means, covariances)
