@@ -1,0 +1,125 @@
+"""PCA to a fixed number of dimensions, each of variance 1: the basis in which latents of different tokenizers and scales can be compared.
+
+[0] Halko et al., Finding Structure with Randomness, 2011, https://doi.org/10.1137/090771806 (subspace iteration, alg. 4.4)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EXACT = 4096  # numbers of a latent up to which the whole covariance is made
+PASSES = 4  # of subspace iteration
+MORE = 16  # directions that it carries along beyond those asked for
+FLAT = 1e-10  # of the largest variance: directions below do not vary
+
+Chunks = Callable[[], Iterator[Tensor]]  # one pass over (n, F) float32
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """x -> (x - mean) @ basis, of mean 0 and unit covariance over the part that it was made of."""
+
+    mean: Tensor  # (F,) float64
+    basis: Tensor  # (F, D) float64
+    variance_kept: float  # the share of the summed variance in the D directions
+
+    @property
+    def dim(self) -> int:
+        return self.basis.shape[1]
+
+    def __call__(
+        self,
+        x: Tensor,  # (n, F)
+    ) -> Tensor:  # (n, D) float32
+        """Points in the new basis."""
+        return ((x - self.mean.to(x)) @ self.basis.to(x)).float()
+
+    def share_kept(self, chunks: Chunks) -> float:
+        """The share of the variance of other points about this mean that the D directions keep."""
+        directions = self.basis / self.basis.norm(dim=0)
+        kept = total = 0.0
+        for chunk in chunks():
+            x = chunk.double() - self.mean.to(chunk.device)
+            total += x.square().sum().item()
+            kept += (x @ directions.to(x.device)).square().sum().item()
+        return kept / total
+
+
+def whiten(chunks: Chunks, *, dim: int, rng: torch.Generator) -> Whitening:
+    """The leading `dim` principal directions of points, scaled to variance 1; statistics in float64, the same in whatever chunks.
+
+    Up to 4096 numbers a point by the whole covariance; beyond, by subspace iteration [0] in four more passes, started from `rng`.
+    Raises ValueError for a `dim` that the points do not fill, and for points that are not finite.
+    """
+    count, mean = mean_of(chunks)
+    width = len(mean)
+    if dim > width:
+        raise ValueError(f"The points have {width} numbers each, and dim={dim} directions of them were asked for. Choose dim of at most {width}.")
+    if width <= EXACT:
+        covariance = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
+        for chunk in chunks():
+            x = chunk.double() - mean
+            covariance += x.T @ x / count
+        values, vectors = leading(covariance, dim)
+        total = covariance.trace()
+    else:
+        values, vectors, total = by_subspace(chunks, mean, count, dim=dim, rng=rng)
+    filled = int((values > FLAT * values[0]).sum()) if values[0] > 0 else 0
+    if filled < dim:
+        raise ValueError(f"The {count} training points vary in {filled} directions, and dim={dim} were asked for. Choose dim of at most {filled}.")
+    return Whitening(mean.cpu(), (vectors * signs(vectors) / values.sqrt()).cpu(), (values.sum() / total).item())
+
+
+def mean_of(chunks: Chunks) -> tuple[int, Tensor]:  # (F,) float64
+    """How many points there are, and their mean."""
+    count, total = 0, torch.zeros(())
+    for chunk in chunks():
+        total = total.to(chunk.device) + chunk.double().sum(dim=0)
+        count += len(chunk)
+    if not total.isfinite().all():
+        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+    return count, total / count
+
+
+def leading(
+    covariance: Tensor,  # (F, F)
+    dim: int,
+) -> tuple[Tensor, Tensor]:  # (D,), (F, D)
+    """The largest eigenvalues, falling, and their vectors."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return values.flip(0)[:dim], vectors.flip(1)[:, :dim]
+
+
+def by_subspace(
+    chunks: Chunks,
+    mean: Tensor,  # (F,)
+    count: int,
+    *,
+    dim: int,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:  # (D,), (F, D), ()
+    """Leading variances and directions, and the summed variance of all, without the (F, F) covariance [0]."""
+    carried = min(len(mean), dim + MORE)
+    basis = torch.linalg.qr(torch.randn(len(mean), carried, generator=rng, dtype=torch.float64).to(mean.device)).Q
+    for _ in range(PASSES):
+        image, total = torch.zeros_like(basis), torch.zeros((), dtype=torch.float64, device=mean.device)
+        for chunk in chunks():
+            x = chunk.double() - mean
+            image += x.T @ (x @ basis) / count
+            total += x.square().sum() / count
+        basis = torch.linalg.qr(image).Q
+    inner = torch.zeros(carried, carried, dtype=torch.float64, device=mean.device)
+    for chunk in chunks():
+        seen = (chunk.double() - mean) @ basis
+        inner += seen.T @ seen / count
+    values, vectors = leading(inner, dim)
+    return values, basis @ vectors, total
+
+
+def signs(
+    vectors: Tensor,  # (F, D)
+) -> Tensor:  # (D,)
+    """Which way round a direction is told: its largest number is positive."""
+    return vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()[0]

@@ -1,0 +1,67 @@
+"""Notebooks are stored clean, and run on what a small measurement leaves."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from omegaconf import DictConfig
+
+import ldbench
+from ldbench import pipeline
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs_and_stands_in_the_list(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    assert cells[0]["cell_type"] == "markdown"
+    assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+    assert f"`{path.name}`" in (FOLDER / "README.md").read_text()
+
+
+def executed(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> tuple[str, int]:
+    """What a notebook prints, and how many pictures it shows."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows pictures
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    text = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
+    return text, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.fixture
+def measured(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
+    """Runs a job on a tiny VMAE and returns the root of what it leaves."""
+
+    def measure(*overrides: str) -> Path:
+        cfg: DictConfig = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", *overrides])
+        pipeline.run(cfg)
+        return tmp_path
+
+    return measure
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"])
+def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    root = measured("job=gmm", "job.min_variance=0", "job.components=[5,10]", "job.per_class=false", *said)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    text, pictures = executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(root))
+    assert pictures == 2
+    assert "Least BIC, which pays for parameters:" in text
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before  # it only reads
+
+
+@pytest.mark.slow
+def test_without_a_record_the_notebook_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(CellExecutionError, match=r"Run: python -m ldbench.run job=gmm"):
+        executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(tmp_path))
