@@ -36,7 +36,7 @@ def list_generators() -> list[str]:
     """The generators that can be built, by the name that `generator=` takes."""
     from ldbench import config
 
-    return sorted(name for name, raw in config.options("generator").items() if "path" not in raw)
+    return sorted(name for name in config.options("generator") if name != "artifact")
 
 
 def list_official() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import builtins
 import json
 import logging
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from ldbench.results import store as stores
 
 
 @pytest.fixture
-def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> reports.Report:
+def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[reports.Report]:
     for name in ("DATA", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    return reports.make_report(stores.read_all(store), store, config.conf_dir() / "experiments" / "published", "beside")
+    yield reports.make_report(stores.read_all(store), store, config.conf_dir() / "experiments" / "published", "beside")
+    import wandb as package
+
+    package.teardown()  # it reads the environment once
 
 
 def export(report: reports.Report, tmp_path: Path, mode: str = "offline") -> list[Path]:
