@@ -2,19 +2,21 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config, networks
 from ldbench.core.device import find_device
 from ldbench.core.protocols import ImageData, ImageSet
+from ldbench.core.seen import SOURCE
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.plan import plain
+from ldbench.jobs.passes import SetMeasures
+from ldbench.plan import plain, with_digests
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
@@ -57,15 +59,26 @@ class Facts:
         return named if len(named) == count else [f"{place:06d}" for place in range(count)]
 
     def metrics(self) -> dict[str, Any]:
-        return {name: make("metric", name, self._searchpath) for name in self._protocol.reconstruction}
+        return {name: make("metric", name, self._protocol, self._searchpath) for name in self._protocol.reconstruction}
 
-    def extractors(self) -> dict[str, Any]:
-        """By name; none where the protocol measures no distances."""
+    def sets(self) -> SetMeasures | None:
+        """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._searchpath)}
+        if name is None:
+            return None
+        return SetMeasures(
+            label=name,
+            extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
+            digest=digest_of("extractor", name, self._protocol, self._searchpath),
+            metrics={key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution},
+            kept=self._protocol.kept,
+            folder=Path(self._cfg.paths.artifacts) / "features",
+            workers=self.workers(),
+            device=self.device(),
+        )
 
-    def distances(self) -> dict[str, Any]:
-        return {name: make("distribution", name, self._searchpath) for name in self._protocol.distribution}
+    def split(self) -> str:
+        return self._protocol.split
 
     def pixel_rule(self) -> str:
         return self._protocol.pixel_rule
@@ -92,9 +105,8 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
     "images": {"split"},
     "names": {"split"},
     "metrics": {"reconstruction"},
-    "extractors": {"extractor"},
-    "distances": {"distribution"},
-    **{field: {field} for field in ("pixel_rule", "latent", "seed")},
+    "sets": {"extractor", "distribution", "kept"},
+    **{field: {field} for field in ("split", "pixel_rule", "latent", "seed")},
 }
 
 
@@ -103,9 +115,7 @@ def measure(cfg: DictConfig, obtained: Obtained, node: DictConfig, protocol: Pro
     job, asked = config.find(node._target_), asked_facts(node)
     data = obtained.data
     counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
-    looks = "extractor" in counting and protocol.extractor is not None
-    extractor = extractor_digest(protocol.extractor, searchpath) if looks else None
-    described = protocol.described(data=data.fingerprint, extractor=extractor, counting=counting)
+    described = protocol.described(data=data.fingerprint, **digests_of(protocol, counting, searchpath), counting=counting)
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
@@ -163,12 +173,28 @@ def check_job(node: DictConfig) -> None:
 
 
 def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
-    """Raises ValueError for names that their config groups do not know."""
+    """Raises ValueError for names that their config groups do not know, and for metrics on what the extractor does not give."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
             config.require(group, name, searchpath)
-    if protocol.extractor is not None:
-        config.require("extractor", protocol.extractor, searchpath)
+    if protocol.extractor is None:
+        return
+    gives = config.find(config.option("extractor", protocol.extractor, searchpath)._target_).gives
+    for name in protocol.distribution:
+        needs = config.find(config.option("distribution", name, searchpath)._target_).needs
+        missing = sorted({SOURCE[need] for need in needs if need in SOURCE} - gives)
+        if missing:
+            told = f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives {', '.join(sorted(gives))}."
+            raise ValueError(f"{told} Leave {name} out, or choose another protocol.extractor.")
+
+
+def check_weights(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError, before any work begins, where the weights of a metric or an extractor are not there and cannot be had."""
+    named = [("metric", name) for name in protocol.reconstruction] + ([("extractor", protocol.extractor)] if protocol.extractor else [])
+    for group, name in named:
+        node = node_of(group, name, protocol, searchpath)
+        getattr(config.find(node["_target_"]), "check", lambda: None)()
+        weights_of(name, node)
 
 
 def asked_facts(node: DictConfig) -> list[str]:
@@ -176,24 +202,67 @@ def asked_facts(node: DictConfig) -> list[str]:
     return [name for name in config.required(node._target_) if name not in node]
 
 
-def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[..., Any]:
+def node_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
+    composed = config.option(group, name, searchpath)
+    given = protocol.weights.get(name) if group in ("metric", "extractor") else None
+    if given is not None:
+        if "weights" not in composed:
+            raise ValueError(f"protocol.weights.{name} has nothing to do: {name} takes no weights.")
+        composed.weights.source = given
+    if "weights" in composed and OmegaConf.is_missing(composed.weights, "source"):
+        raise ValueError(f"{group}={name} needs weights that you give it: protocol.weights.{name}=PATH.")
+    return plain(composed)
+
+
+def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
+    """The file of a component's weights; None where it has none. Raises ValueError with what to do where it cannot be had."""
+    if "weights" not in node:
+        return None
+    try:
+        return artifacts.locate(node["weights"]["source"])
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."
+        ) from error
+
+
+def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
-    config.require(group, name, searchpath)
-    return config.instantiate(config.options(group, searchpath)[name])
+    node = node_of(group, name, protocol, searchpath)
+    return config.instantiate(node, **sums_asked(name, node))
 
 
-def make_extractor(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option("extractor", name, searchpath)
-    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**plain(node), **network})
+    node = node_of("extractor", name, protocol, searchpath)
+    network = {"network": networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**node, **network}, **sums_asked(name, node))
 
 
-def extractor_digest(name: str, searchpath: Sequence[str] = ()) -> str:
-    """The sha256 of all that an extractor's features depend on."""
-    node = config.option("extractor", name, searchpath)
-    network: Mapping[str, Any] = {"network": networks.digest_of(node.network, searchpath)} if "network" in node else {}
-    return artifacts.digest({**config.named(node, searchpath), **network, "revision": config.find(node._target_).revision})
+def sums_asked(name: str, node: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of a component's weights file, where its constructor asks for it."""
+    file = weights_of(name, node)
+    return {"sha256": artifacts.file_digest(file)} if file is not None and "sha256" in config.required(node["_target_"]) else {}
+
+
+def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
+    """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
+    node = node_of(group, name, protocol, searchpath)
+    weights_of(name, node)
+    revision = getattr(config.find(node["_target_"]), "revision", 1)
+    return artifacts.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})
+
+
+def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """What a protocol's hash says of the extractor, of the metrics on sets and of the weights of metrics, where these count."""
+    found: dict[str, Any] = {}
+    if "extractor" in counting and protocol.extractor is not None:
+        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
+    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
+    if "reconstruction" in counting and weighed:
+        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+    return found
 
 
 def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.generator_plan import check_parts, is_chosen, make_course
-from ldbench.measuring import check_job, check_protocol, measure
+from ldbench.measuring import check_job, check_protocol, check_weights, measure
 from ldbench.plan import check_keys, check_names, check_trainer, plain
 from ldbench.results.protocol import Protocol
 from ldbench.sources import obtain
@@ -39,6 +39,7 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
         check_job(node)
     protocol = protocol_of(cfg, searchpath)
     check_protocol(protocol, searchpath)
+    check_weights(protocol, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
     obtained = obtain(cfg, searchpath)
     if not is_child():

@@ -114,7 +114,9 @@ class Gathering:
         given = {"features": seen.features, "spatial": seen.spatial, "logits": seen.logits}
         for need in self.needs:
             if need in SOURCE and given[SOURCE[need]] is None:
-                raise ValueError(f"A metric needs {SOURCE[need]}, which this extractor does not give. Leave the metric out, or choose another extractor.")
+                raise ValueError(
+                    f"A metric needs {SOURCE[need]}, which this extractor does not give. Leave the metric out, or choose another extractor."
+                )
         for kind, tensor in given.items():
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise ValueError("Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them.")

@@ -18,5 +18,7 @@ class ClassAccuracy:
         assert samples.logits is not None and samples.labels is not None, "gathered because `needs` says so"
         known = samples.logits.shape[1]
         if samples.labels.max() >= known:
-            raise ValueError(f"The extractor's classifier knows {known} classes, and the images have a label {samples.labels.max()}. Leave class_accuracy out.")
+            raise ValueError(
+                f"The extractor's classifier knows {known} classes, and the images have a label {samples.labels.max()}. Leave class_accuracy out."
+            )
         return of_share(samples.logits.argmax(dim=1) == samples.labels)

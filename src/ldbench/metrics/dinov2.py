@@ -34,7 +34,9 @@ class DINOv2(nn.Module):
         try:
             self.vit = timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"timm builds no vision transformer {architecture!r} ({error}). timm.list_models('*dinov2*') lists those it has.") from error
+            raise ValueError(
+                f"timm builds no vision transformer {architecture!r} ({error}). timm.list_models('*dinov2*') lists those it has."
+            ) from error
         if getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{architecture} has no class token to look at. Choose one of timm.list_models('*dinov2*').")
         try:

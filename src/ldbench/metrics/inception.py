@@ -43,7 +43,9 @@ class Inception(nn.Module):
             path = Path(folder) / "weights.pth"
             torch.save({key: value.detach().cpu() for key, value in weights.items()}, path)
             try:
-                self.network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path))
+                self.network = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+                )
             except RuntimeError as error:
                 told = " ".join(str(error).split())[:300]
                 raise ValueError(f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}.") from error
@@ -55,7 +57,9 @@ class Inception(nn.Module):
     def check(cls) -> None:
         """Raises ValueError where it cannot be built, before any work begins."""
         if importlib.util.find_spec("torch_fidelity") is None:
-            raise ValueError("Inception-v3 comes with torch-fidelity, which is not installed. Say pip install 'ldbench[fidelity]', or protocol=default.")
+            raise ValueError(
+                "Inception-v3 comes with torch-fidelity, which is not installed. Say pip install 'ldbench[fidelity]', or protocol=default."
+            )
 
     def train(self, mode: bool = True) -> "Inception":
         """Itself, in eval mode always: it is frozen."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -20,7 +20,9 @@ class Protocol:
     seed: int  # of sampled latents
     reconstruction: Sequence[str]  # metric names
     extractor: str | None  # whose features distances between sets of images are measured on
-    distribution: Sequence[str]  # names of these distances
+    distribution: Sequence[str]  # names of the metrics on sets
+    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
+    weights: Mapping[str, str | None]  # metric or extractor -> where its weights are, in place of its own yaml's; their digests are hashed, not paths
 
     def __post_init__(self) -> None:
         for key, choices in (("split", ("train", "test", "all")), ("pixel_rule", ("round", "truncate")), ("latent", ("mean", "sample"))):
@@ -29,6 +31,11 @@ class Protocol:
         for key in ("reconstruction", "distribution"):
             if isinstance(getattr(self, key), str):
                 raise ValueError(f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}].")
+        if not isinstance(self.kept, int) or self.kept < 2:
+            raise ValueError(f"protocol.kept must be a whole number of images of at least 2, got {self.kept!r}.")
+        asked = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
+        for name in sorted(name for name, source in self.weights.items() if source is not None and name not in asked):
+            raise ValueError(f"protocol.weights.{name} has nothing to do: the protocol asks for {', '.join(sorted(asked))}.")
         if self.distribution and self.extractor is None:
             raise ValueError(f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits.")
         if self.extractor is not None and not self.distribution:
@@ -39,12 +46,16 @@ class Protocol:
         *,
         data: str,
         extractor: str | None = None,
+        weights: Mapping[str, str] | None = None,
         counting: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """The fields that count (None: all), the fingerprint of the reference data and the extractor's digest, with the hash of all under `hash`."""
+        """The fields that count (None: all), the fingerprint of the reference data, the extractor's digest and those of the metrics' weights by
+        name, with the hash of all under `hash`."""
         said = {field.name: getattr(self, field.name) for field in fields(self) if counting is None or field.name in counting}
         said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
         if said.get("extractor") is not None:
             said["extractor"] = {"name": self.extractor, "digest": extractor}
-        said = {key: value for key, value in said.items() if key != "name"} | {"data": data}
+        said = {key: value for key, value in said.items() if key not in ("name", "weights")} | {"data": data}
+        if weights:
+            said["weights"] = dict(weights)
         return {"name": self.name, **said, "hash": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]}
