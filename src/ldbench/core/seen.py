@@ -6,7 +6,7 @@ depends on batches, order, workers or processes.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -51,9 +51,19 @@ class Seen:
     normal: Normal | None = None  # of the features
     spatial: Normal | None = None
     features: Tensor | None = None  # (m, D) float32, of all images or of some drawn by place, in the order of places
+    places: Tensor | None = None  # (m,) of these rows in the set
     part: Tensor | None = None  # (m,) which part of the set each row belongs to
     logits: Tensor | None = None  # (n, K) float32, in the order of places
     labels: Tensor | None = None  # (n,)
+
+    def get(self, name: str) -> Any:
+        """A field. Raises ValueError where it is not there: references in ADM's layout may lack some."""
+        found = getattr(self, name)
+        if found is None:
+            raise ValueError(
+                f"This set of {self.num_images} images has no {name}, which a metric needs. Leave the metric out, or gather the set again."
+            )
+        return found
 
 
 class SetMetric(Protocol):
@@ -117,7 +127,7 @@ class Gathering:
                 raise ValueError(
                     f"A metric needs {SOURCE[need]}, which this extractor does not give. Leave the metric out, or choose another extractor."
                 )
-        for kind, tensor in given.items():
+        for tensor in given.values():
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise ValueError("Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them.")
         for kind, need in zip(KINDS, ("normal", "spatial")):
@@ -162,6 +172,7 @@ class Gathering:
             num_images=self.num_images,
             normal=normal.get("features"),
             spatial=normal.get("spatial"),
+            places=self._places if "features" in self.needs else None,
             part=self._part[self._places] if "features" in self.needs else None,
             **{name: self._rows.get(name) for name in ("features", "logits", "labels")},
         )
@@ -203,7 +214,7 @@ def gather(
 def flattened(seen: Seen) -> Mapping[str, Tensor]:
     """A set as tensors by name, as files keep it; `unflattened` gives it back."""
     found = {"num_images": torch.tensor(seen.num_images)}
-    for name in ("features", "part", "logits", "labels"):
+    for name in ("features", "places", "part", "logits", "labels"):
         if getattr(seen, name) is not None:
             found[name] = getattr(seen, name)
     for name in ("normal", "spatial"):
@@ -217,7 +228,7 @@ def flattened(seen: Seen) -> Mapping[str, Tensor]:
 
 def unflattened(tensors: Mapping[str, Tensor]) -> Seen:
     """The set that `flattened` took apart."""
-    found = {name: tensors.get(name) for name in ("features", "part", "logits", "labels")}
+    found = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
     for name in ("normal", "spatial"):
         if f"{name}.count" in tensors:
             parts = zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])

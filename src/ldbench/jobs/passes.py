@@ -1,10 +1,10 @@
 """One pass over a set of images feeds every metric on sets; what was seen of a data set's split is kept by digest."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 
 from ldbench import artifacts
 from ldbench.core import seen as gathering
+from ldbench.core.files import file_digest
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
+from ldbench.results import adm
 
 log = logging.getLogger(__name__)
 
@@ -70,25 +72,55 @@ class SetMeasures:
     def reference(self, data: ImageData, split: Literal["train", "test", "all"], *, pixel_rule: PixelRule, batch_size: int) -> Seen:
         """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
         said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
-        path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(self.needs), 'revision': gathering.REVISION})}.safetensors"
+        images = parts_of(data, split)
+        batches = (
+            (to_uint8(batch, pixel_rule), labels)
+            for part in images
+            for batch, labels in DataLoader(part, batch_size=batch_size, num_workers=self.workers)
+        )
+        return self.seen(said, batches, sum(map(len, images)))
+
+    def published(self, path: Path, *, batch_size: int) -> Seen:
+        """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
+
+        Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
+        """
+        laws = adm.read_statistics(path)
+        if laws and not self.extractor.standard:
+            raise ValueError(
+                f"{path} tells statistics of the standard Inception-v3, and {self.label} is another extractor. Choose a split of the data."
+            )
+        said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
+        batches = ((batch, None) for batch in adm.read_images(path, batch_size))
+        return replace(self.seen(said, batches, adm.num_images(path), needs=self.needs - {"labels"}), **laws)
+
+    def seen(
+        self,
+        said: Mapping[str, Any],
+        batches: Iterable[tuple[Tensor, Tensor | None]],  # (B, 3, H, W) uint8 and labels
+        num_images: int,
+        *,
+        needs: frozenset[str] | None = None,  # None: of all metrics
+    ) -> Seen:
+        """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
+        needs = self.needs if needs is None else needs
+        path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
         if not path.is_file():
             with artifacts.building_lock(path):
                 if not path.is_file():
-                    self.look(path, parts_of(data, split), pixel_rule=pixel_rule, batch_size=batch_size)
-        log.debug("Features of %s, split %s: %s", data.name, split, path)
+                    self.look(path, batches, Gathering(num_images, needs, self.kept))
+        log.debug("Features of %s: %s", said, path)
         try:
             return gathering.unflattened(load_file(path))
         except (SafetensorError, KeyError) as error:
             raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
 
-    def look(self, path: Path, images: list[ImageSet], *, pixel_rule: PixelRule, batch_size: int) -> None:
-        """Sees a whole split, and writes what was seen in one move."""
-        count, first = sum(map(len, images)), 0
-        watch = Watch(self.extractor.to(self.device), Gathering(count, self.needs, self.kept), self.device)
-        for part in images:
-            for batch, labels in DataLoader(part, batch_size=batch_size, num_workers=self.workers):
-                watch.update(first, to_uint8(batch, pixel_rule), labels)
-                first += len(batch)
+    def look(self, path: Path, batches: Iterable[tuple[Tensor, Tensor | None]], gathered: Gathering) -> None:
+        """Sees a whole set, and writes what was seen in one move."""
+        watch, first = Watch(self.extractor.to(self.device), gathered, self.device), 0
+        for batch, labels in batches:
+            watch.update(first, batch, labels)
+            first += len(batch)
         scratch = path.with_suffix(".part")
         artifacts.write_tensors(dict(gathering.flattened(watch.finish())), scratch)
         scratch.replace(path)

@@ -15,10 +15,10 @@ class ClassAccuracy:
     is_distance: ClassVar[bool] = False
 
     def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
-        assert samples.logits is not None and samples.labels is not None, "gathered because `needs` says so"
-        known = samples.logits.shape[1]
-        if samples.labels.max() >= known:
+        logits, labels = samples.get("logits"), samples.get("labels")
+        known = logits.shape[1]
+        if labels.max() >= known:
             raise ValueError(
-                f"The extractor's classifier knows {known} classes, and the images have a label {samples.labels.max()}. Leave class_accuracy out."
+                f"The extractor's classifier knows {known} classes, and the images have a label {labels.max()}. Leave class_accuracy out."
             )
-        return of_share(samples.logits.argmax(dim=1) == samples.labels)
+        return of_share(logits.argmax(dim=1) == labels)

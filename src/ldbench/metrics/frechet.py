@@ -27,8 +27,7 @@ class FrechetDistance:
     is_distance: ClassVar[bool] = True
 
     def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
-        assert samples.normal is not None and reference.normal is not None, "gathered because `needs` says so"
-        return with_interval(samples.normal, reference.normal, paired=paired)
+        return with_interval(samples.get("normal"), reference.get("normal"), paired=paired)
 
 
 class SpatialFrechetDistance:
@@ -39,9 +38,7 @@ class SpatialFrechetDistance:
     is_distance: ClassVar[bool] = True
 
     def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
-        if samples.spatial is None or reference.spatial is None:
-            raise ValueError("sFID needs spatial statistics on both sides. A reference in ADM's layout holds them as mu_s and sigma_s.")
-        return with_interval(samples.spatial, reference.spatial, paired=paired)
+        return with_interval(samples.get("spatial"), reference.get("spatial"), paired=paired)
 
 
 def with_interval(samples: Normal, reference: Normal, *, paired: bool) -> Estimate:
@@ -51,7 +48,7 @@ def with_interval(samples: Normal, reference: Normal, *, paired: bool) -> Estima
         raise ValueError(f"Paired sets have the same parts, got {len(samples.parts)} and {len(reference.parts)}.")
     value = frechet_distance(samples.whole, reference.whole)
     without = [frechet_distance(samples.without(part), reference.without(part) if paired else reference.whole) for part in parts]
-    return jackknife(value, without)
+    return jackknife(value, without, least=0.0)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:

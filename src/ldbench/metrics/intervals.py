@@ -23,6 +23,8 @@ NORMAL = 1.959963984540054  # 97.5 % of a standard normal lies below
 def jackknife(
     value: float,
     without: Sequence[float],  # the same number of a set, one of its parts left out each time
+    *,
+    least: float = -math.inf,  # what the number cannot be below
 ) -> Estimate:
     """What was measured, with the interval of a jackknife over parts of one size [0, 1]; none where the set has no parts to leave out."""
     if len(without) < 2:
@@ -30,7 +32,7 @@ def jackknife(
     parts, mean = len(without), fmean(without)
     error = math.sqrt((parts - 1) / parts * sum((replicate - mean) ** 2 for replicate in without))
     half = float(stdtrit(parts - 1, 0.975)) * error
-    return Estimate(value, value - half, value + half)
+    return Estimate(value, max(least, value - half), value + half)
 
 
 def of_mean(

@@ -72,13 +72,12 @@ class Coverage(Neighbours):
 
 def centred(samples: Seen, reference: Seen, k: int) -> tuple[Tensor, Tensor]:  # (n, D), (m, D) float64
     """The features of both about the mean of the reference. Raises ValueError for sets with fewer than k + 1 images."""
-    assert samples.features is not None and reference.features is not None, "gathered because `needs` says so"
-    fewest = min(len(samples.features), len(reference.features))
+    x, y = samples.get("features").double(), reference.get("features").double()
+    fewest = min(len(x), len(y))
     if fewest <= k:
         raise ValueError(f"The nearest {k} neighbours of an image need sets of {k + 1} or more, got {fewest}. Choose a smaller k, or more images.")
-    y = reference.features.double()
     mean = y.mean(dim=0)
-    return samples.features.double() - mean, y - mean
+    return x - mean, y - mean
 
 
 def radii(x: Tensor, k: int) -> Tensor:  # (n, D) -> (n,)

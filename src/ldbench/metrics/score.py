@@ -29,13 +29,13 @@ class InceptionScore:
         self.splits = splits
 
     def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
-        assert samples.logits is not None, "gathered because `needs` says so"
-        count = len(samples.logits)
+        logits = samples.get("logits")
+        count = len(logits)
         if count < self.splits:
             raise ValueError(f"An inception score over {self.splits} splits needs as many images at least, got {count}.")
         scores = []
         for split in range(self.splits):
-            told = samples.logits[split * count // self.splits : (split + 1) * count // self.splits].double().log_softmax(dim=1)
+            told = logits[split * count // self.splits : (split + 1) * count // self.splits].double().log_softmax(dim=1)
             average = told.logsumexp(dim=0) - torch.tensor(float(len(told)), dtype=torch.float64).log()
             scores.append((told.exp() * (told - average)).sum(dim=1).mean().exp())
         return of_mean(torch.stack(scores))
