@@ -105,9 +105,9 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
     test = config.instantiate(cfg.data).test
-    metrics = {name: measuring.make("metric", name) for name in ("psnr", "ssim")}
+    metrics = {name: measuring.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
     common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
-    common |= {"data": config.instantiate(cfg.data), "extractors": {}, "distances": {}}
+    common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
@@ -118,8 +118,9 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: mse, psnr, ssim"):
-        measuring.make("metric", "pnsr")
+    default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
+    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim"):
+        measuring.make("metric", "pnsr", default)
 
 
 @pytest.fixture
@@ -146,7 +147,8 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     digest = networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
-    assert record.protocol["distribution"] == ["fd"]
+    assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
+    assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(record.metrics)
     monkeypatch.setattr(networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
     caplog.set_level(logging.INFO)
     pipeline.train(small(*overrides), [tiny])

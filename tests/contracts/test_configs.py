@@ -232,11 +232,15 @@ def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: st
     extractor = untrained("extractor", name)
     assert extractor.revision >= 1
     images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features = extractor.features(images)
-    assert features.ndim == 2
-    assert features.dtype == torch.float32
-    assert not features.requires_grad
-    torch.testing.assert_close(extractor.features(images[:1]), features[:1], rtol=1e-4, atol=1e-5)
+    seen, first = extractor.look(images), extractor.look(images[:1])
+    assert {name for name in ("features", "spatial", "logits") if getattr(seen, name) is not None} == set(extractor.gives)
+    for given in extractor.gives:
+        rows = getattr(seen, given)
+        assert rows.ndim == 2
+        assert rows.dtype == torch.float32
+        assert not rows.requires_grad
+        torch.testing.assert_close(getattr(first, given), rows[:1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(extractor.features(images), seen.features)
 
 
 @pytest.mark.parametrize("name", sorted(config.options("network")))
@@ -272,7 +276,9 @@ def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
 def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     mine, default = (pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default"))
-    assert replace(mine, name="default", extractor=None, distribution=()) == replace(default, distribution=())
+    same = {"name": "default", "extractor": None, "distribution": ()}
+    assert set(mine.reconstruction) >= set(default.reconstruction)
+    assert replace(mine, **same, reconstruction=default.reconstruction) == replace(default, distribution=())
 
 
 @pytest.mark.parametrize("name", sorted(config.options("experiments")))

@@ -9,7 +9,9 @@ and covariance of Inception-v3's features over a whole data set: `mu` (2048,), `
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -46,8 +48,8 @@ def read_statistics(path: Path) -> dict[str, Normal]:
 
 def num_images(path: Path) -> int:
     """How many images a file holds. Raises ValueError for a file without any."""
-    with opened(path) as archive, member(archive, IMAGES, path) as (_, shape, _dtype):
-        return check_images(path, shape, _dtype)[0]
+    with opened(path) as archive, member(archive, IMAGES, path) as (_, shape, dtype):
+        return check_images(path, shape, dtype)[0]
 
 
 def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H, W) uint8
@@ -121,28 +123,20 @@ def opened(path: Path) -> zipfile.ZipFile:
         raise ValueError(f"{path} is no .npz ({error}). Expected ADM's layout, as of VIRTUAL_imagenet256_labeled.npz.") from error
 
 
-class member:
-    """One array of an archive, open behind its header: (file, shape, dtype)."""
-
-    def __init__(self, archive: zipfile.ZipFile, key: str, path: Path):
-        if f"{key}.npy" not in archive.namelist():
-            raise ValueError(f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout.")
-        self.file = archive.open(f"{key}.npy")
-        self.key, self.path = key, path
-
-    def __enter__(self) -> tuple:
+@contextmanager
+def member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """One array of an archive, open behind its header: (file, shape, dtype). Raises ValueError for anything else than plain numbers."""
+    if f"{key}.npy" not in archive.namelist():
+        raise ValueError(f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout.")
+    with archive.open(f"{key}.npy") as file:
         try:
-            version = npy.read_magic(self.file)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran_order, dtype = reader(self.file)
+            reader = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+            shape, fortran_order, dtype = reader(file)
         except ValueError as error:
-            raise ValueError(f"{self.path}: {self.key} is no array ({error}).") from error
+            raise ValueError(f"{path}: {key} is no array ({error}).") from error
         if fortran_order or dtype.hasobject:
-            raise ValueError(f"{self.path}: {self.key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order.")
-        return self.file, shape, dtype
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+            raise ValueError(f"{path}: {key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order.")
+        yield file, shape, dtype
 
 
 def read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
