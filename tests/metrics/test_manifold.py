@@ -43,7 +43,7 @@ def test_they_are_their_definitions() -> None:
     radius = [torch.cdist(rows.double(), rows.double()).sort(dim=1).values[:, 3] for rows in (x, y)]
     apart = torch.cdist(x.double(), y.double())
     in_y, in_x = apart <= radius[1], apart <= radius[0][:, None]
-    expected = [in_y.any(dim=1), in_x.any(dim=0), in_y.sum(dim=1) / 3, in_y.any(dim=0)]
+    expected = [in_y.any(dim=1), in_x.any(dim=0), in_y.double().sum(dim=1) / 3, in_y.any(dim=0)]
     sets = [gather(Features(rows), {"features"}) for rows in (x, y)]
     assert values(*sets, 3) == pytest.approx([rows.double().mean().item() for rows in expected], rel=1e-9)
 
