@@ -133,9 +133,9 @@ def test_float_images_are_refused_even_when_both_are(metric):
         metric(noise(0).float(), noise(1).float())
 
 
-def test_ms_ssim_is_torchmetrics_on_each_image_from_161_px():
-    images = noise(5, num=2, size=161)
-    recon = (images.int() + noise(6, num=2, size=161).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
+def test_ms_ssim_is_torchmetrics_on_each_image():
+    images = noise(5, num=2, size=181)
+    recon = (images.int() + noise(6, num=2, size=181).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
     found = ms_ssim(images, recon)
     expected = [
         torchmetrics.functional.image.multiscale_structural_similarity_index_measure(
@@ -148,6 +148,13 @@ def test_ms_ssim_is_torchmetrics_on_each_image_from_161_px():
     assert torch.equal(ms_ssim(images[1:], recon[1:]), found[1:])
     inverted = ms_ssim(images, 255 - images)
     assert ((inverted >= 0) & (inverted < 0.5)).all(), "no power of a negative number"
+
+
+def test_the_smallest_images_with_five_scales_have_an_ms_ssim():
+    images = noise(5, num=1, size=161)
+    recon = (images.int() + noise(6, num=1, size=161).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
+    assert 0.9 < ms_ssim(images, recon).item() < 1
+    assert ms_ssim(images, images).item() == pytest.approx(1, abs=1e-9)
 
 
 def test_ms_ssim_of_images_below_161_px_is_refused():
