@@ -77,7 +77,7 @@ def job(data: Any, by: float, folder: Path, *, batch_size: int = 8, split: str =
 def test_its_distance_is_that_of_the_reconstructions_to_their_originals(data: Any, tmp_path: Path, split: str) -> None:
     found = job(data, 20 / 127.5, tmp_path, split=split).run(tmp_path)["rfd_colours"]
     assert found.value == pytest.approx(3 * 20**2, rel=1e-2)  # every colour is 20 levels darker
-    assert found.low < found.value < found.high
+    assert found.low <= found.value <= found.high
 
 
 def test_what_loses_nothing_has_the_distance_zero(data: Any, tmp_path: Path) -> None:

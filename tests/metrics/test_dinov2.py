@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_refused(weights: dict[str, torch.Tensor]) -> None:
         DINOv2(architecture="dino99", image_size=28, weights=weights)
     with pytest.raises(ValueError, match="no class token"):
         DINOv2(architecture="vit_pwee_patch16_reg1_gap_256", image_size=32, weights=weights)
-    with pytest.raises(ValueError, match="image_size 30 is no multiple of the patches of .*, 14 px"):
+    with pytest.raises(ValueError, match=r"image_size 30 is no multiple of the patches of .*, 14 px"):
         DINOv2(architecture=SMALL, image_size=30, weights=weights)
     with pytest.raises(ValueError, match=r"not those of vit_small_patch14_dinov2.*norm.weight"):
         DINOv2(architecture=SMALL, image_size=28, weights={key: value for key, value in weights.items() if key != "norm.weight"})
