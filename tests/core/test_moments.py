@@ -1,5 +1,7 @@
 """Moments: the same whatever the parts and their order; roots of any rank."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ def features(count: int, width: int = 5, seed: int = 0) -> torch.Tensor:
 def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset: float) -> None:
     rows = features(60).double() + offset
     ends = [0, *sorted(cuts), 60]
-    parts = [Moments.of(rows[a:b]) for a, b in zip(ends, ends[1:])]
+    parts = [Moments.of(rows[a:b]) for a, b in pairwise(ends)]
     order.shuffle(parts)
     merged = Moments.none(5)
     for part in parts:

@@ -127,7 +127,7 @@ def test_a_damaged_file_is_told_with_what_to_do(data: Any, tmp_path: Path) -> No
     reference(sets, data)
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match="holds no features that can be read .* Remove it"):
+    with pytest.raises(ValueError, match=r"holds no features that can be read .* Remove it"):
         reference(sets, data)
 
 

@@ -13,8 +13,8 @@ from ldbench import config
 from ldbench.core.pixels import to_uint8
 from ldbench.core.posterior import Posterior
 from ldbench.core.seen import Features, gather
-from ldbench.jobs.reconstruct import Reconstruct
 from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs.reconstruct import Reconstruct
 
 
 class Darker(nn.Module):
