@@ -131,8 +131,9 @@ class Gathering:
             if tensor is not None and not torch.isfinite(tensor).all():
                 raise ValueError("Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them.")
         for kind, need in zip(KINDS, ("normal", "spatial")):
-            if need in self.needs:
-                self._waiting[kind].append((self._part[places], given[kind].cpu().float()))
+            rows = given[kind]
+            if need in self.needs and rows is not None:
+                self._waiting[kind].append((self._part[places], rows.cpu().float()))
                 self._sum(kind)
         if "features" in self.needs:
             slots = self._slot[places]
@@ -228,9 +229,10 @@ def flattened(seen: Seen) -> Mapping[str, Tensor]:
 
 def unflattened(tensors: Mapping[str, Tensor]) -> Seen:
     """The set that `flattened` took apart."""
-    found = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
+    normal = {}
     for name in ("normal", "spatial"):
         if f"{name}.count" in tensors:
             parts = zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])
-            found[name] = Normal.of([Moments(*part) for part in parts])
-    return Seen(num_images=int(tensors["num_images"]), **found)
+            normal[name] = Normal.of([Moments(*part) for part in parts])
+    rows = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
+    return Seen(int(tensors["num_images"]), normal.get("normal"), normal.get("spatial"), **rows)
