@@ -29,6 +29,19 @@ def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset:
     torch.testing.assert_close(merged.gaussian().covariance, torch.cov(rows.T), rtol=1e-9, atol=1e-9)
 
 
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 60), max_size=6))
+def test_absorbing_batches_and_putting_parts_together_are_the_whole_too(cuts: list[int]) -> None:
+    rows, ends = features(60).double() + 1e4, [0, *sorted(cuts), 60]
+    absorbed = Moments.none(5)
+    for a, b in pairwise(ends):
+        absorbed = absorbed.absorb(rows[a:b])
+    for found in (absorbed, Moments.together([Moments.of(rows[a:b]) for a, b in pairwise(ends)])):
+        assert found.count == 60
+        torch.testing.assert_close(found.mean, rows.mean(dim=0), rtol=1e-12, atol=0)
+        torch.testing.assert_close(found.gaussian().covariance, torch.cov(rows.T), rtol=1e-9, atol=1e-9)
+
+
 def test_merging_leaves_both_as_they_were() -> None:
     a, b = Moments.of(features(10)), Moments.of(features(20, seed=1))
     before = a.scatter.clone(), b.scatter.clone()

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,6 +66,30 @@ class Moments:
         scatter.addr_(apart, apart, alpha=self.count * other.count / count)
         return Moments(count, self.mean + apart * (other.count / count), scatter)
 
+    def absorb(
+        self,
+        features: Tensor,  # (n, D)
+    ) -> "Moments":
+        """Of these items and some more. The sums are taken over in place: these moments are used up."""
+        if not len(features):
+            return self
+        features = features.double()
+        mean, count = features.mean(dim=0), self.count + len(features)
+        centred, apart = features - mean, mean - self.mean
+        self.scatter.addmm_(centred.T, centred).addr_(apart, apart, alpha=self.count * len(features) / count)
+        return Moments(count, self.mean + apart * (len(features) / count), self.scatter)
+
+    @classmethod
+    def together(cls, parts: Sequence["Moments"]) -> "Moments":
+        """Of the items of all parts [0], at the cost of one more."""
+        count = sum(part.count for part in parts)
+        mean = sum((part.mean * (part.count / max(count, 1)) for part in parts), torch.zeros_like(parts[0].mean))
+        scatter = torch.zeros_like(parts[0].scatter)
+        for part in parts:
+            scatter += part.scatter
+        apart = torch.stack([(part.mean - mean) * part.count**0.5 for part in parts])
+        return cls(count, mean, scatter.addmm_(apart.T, apart))
+
     def gaussian(self) -> Gaussian:
         """The normal law with this mean and the unbiased covariance. Raises ValueError for fewer than two items."""
         if self.count < 2:
@@ -83,8 +107,8 @@ class Normal:
     @classmethod
     def of(cls, parts: Sequence[Moments]) -> "Normal":
         """Of a set in parts."""
-        return cls(reduce(Moments.merged, parts).gaussian(), tuple(parts))
+        return cls(Moments.together(parts).gaussian(), tuple(parts))
 
     def without(self, part: int) -> Gaussian:
         """The law of the others when one part is left out."""
-        return reduce(Moments.merged, [moments for place, moments in enumerate(self.parts) if place != part]).gaussian()
+        return Moments.together([moments for place, moments in enumerate(self.parts) if place != part]).gaussian()

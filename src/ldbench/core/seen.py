@@ -193,9 +193,8 @@ class Gathering:
         self._waiting[kind] = [(part[whole:], rows[whole:])] if whole < len(rows) else []
         for first in range(0, whole, CHUNK):
             chunk, among = rows[first : min(first + CHUNK, whole)], part[first : min(first + CHUNK, whole)]
-            found = [Moments.of(chunk[among == group]) for group in range(self._num_parts)]
-            own = self._parts.get(kind)
-            self._parts[kind] = found if own is None else [mine.merged(its) for mine, its in zip(own, found)]
+            own = self._parts.get(kind) or [Moments.none(rows.shape[1]) for _ in range(self._num_parts)]
+            self._parts[kind] = [moments.absorb(chunk[among == group]) for group, moments in enumerate(own)]
 
 
 def gather(
