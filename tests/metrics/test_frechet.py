@@ -7,7 +7,7 @@ from scipy.linalg import sqrtm
 
 from ldbench.core.moments import Gaussian, Moments
 from ldbench.core.seen import Features, gather
-from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance
+from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, nuclear_norm
 from ldbench.metrics.frechet import frechet_distance as distance_of_laws
 
 
@@ -114,6 +114,17 @@ def test_of_laws_with_shared_axes_it_is_known_however_flat_they_are(condition: f
     flat = torch.logspace(0, float(np.log10(condition)), 20, dtype=torch.float64)
     a, b = (Gaussian(torch.zeros(20).double(), axes @ torch.diag(values) @ axes.T) for values in (flat, 4 * flat))
     assert distance_of_laws(a, b) == pytest.approx(flat.sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("decades", [0, 3, 6, 9, 12, 15])
+@pytest.mark.parametrize("shape", [(60, 60), (40, 70), (70, 40)])
+def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(shape: tuple[int, int], decades: int) -> None:
+    least = min(shape)
+    values = torch.logspace(0, -decades, least, dtype=torch.float64)
+    left, right = (torch.linalg.qr(normal(size, least, seed=size)).Q for size in shape)
+    matrix = left * values @ right.T
+    assert nuclear_norm(matrix).item() == pytest.approx(values.sum().item(), rel=1e-13)
+    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(values.sum().item() * 2**0.5, rel=1e-13)  # half of it is rounding
 
 
 def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:

@@ -16,7 +16,7 @@ from ldbench.core.protocols import Estimate
 
 REVISION = 1  # raised when what is gathered of the same features changes
 PARTS = 10  # of a set, in turn left out for an interval
-CHUNK = 2048  # rows that are summed at once, whatever the batches
+CHUNK = 8192  # rows that are summed at once, whatever the batches
 KINDS = ("features", "spatial")  # of features that have moments
 
 
