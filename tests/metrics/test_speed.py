@@ -59,9 +59,8 @@ def test_the_frechet_distance_of_two_sets_of_ten_thousand(capsys: pytest.Capture
         )
         value, gathering, distance, work, memory = done.stdout.split()
         values[who] = float(value)
-        told.append(
-            f"{who:15} {float(value):.9f}   statistics {gathering:>6} s   distance {distance:>6} s   both {work:>6} s of processor   {memory:>5} MB more"
-        )
+        times = f"statistics {gathering:>6} s   distance {distance:>6} s   both {work:>6} s of processor"
+        told.append(f"{who:15} {float(value):.9f}   {times}   {memory:>5} MB more")
     with capsys.disabled():
         print("\n10 000 + 10 000 features of 2048, float64, 2 threads:", *told, sep="\n  ")
     assert values["ldbench"] == pytest.approx(values["torch-fidelity"], rel=1e-4)
