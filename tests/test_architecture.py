@@ -54,6 +54,7 @@ DOORS = {  # third party -> the rooms that may import it
     "matplotlib": {"results", "analysis", "jobs"},
     "huggingface_hub": {"artifacts"},
     "torchmetrics": {"metrics"},
+    "torch_fidelity": {"metrics"},
     "sklearn": {"data", "analysis", "metrics"},
 }
 

@@ -105,9 +105,9 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
     test = config.instantiate(cfg.data).test
-    metrics = {name: measuring.make("metric", name) for name in ("psnr", "ssim")}
+    metrics = {name: measuring.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
     common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
-    common |= {"data": config.instantiate(cfg.data), "extractors": {}, "distances": {}}
+    common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
@@ -118,8 +118,9 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: mse, psnr, ssim"):
-        measuring.make("metric", "pnsr")
+    default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
+    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim"):
+        measuring.make("metric", "pnsr", default)
 
 
 @pytest.fixture
@@ -146,7 +147,8 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     digest = networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
-    assert record.protocol["distribution"] == ["fd"]
+    assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
+    assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(record.metrics)
     monkeypatch.setattr(networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
     caplog.set_level(logging.INFO)
     pipeline.train(small(*overrides), [tiny])
@@ -170,6 +172,22 @@ def test_data_name_their_protocol_and_data_without_one_are_measured_under_defaul
     assert only_record(tmp_path).protocol["name"] == "default"
 
 
+def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_to_install(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or protocol=default"):
+        pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
+
+
+def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp_path: Path, tiny: str) -> None:
+    overrides = ["protocol=digits", "protocol.extractor=tiny"]
+    pipeline.train(small(*overrides), [tiny])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")}
+    assert len(before) == 2
+    pipeline.train(small(*overrides, "tokenizer.seed=1"), [tiny])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")} == before
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -189,6 +207,14 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
         (["protocol.reconstruction=[pnsr]"], "no metric named 'pnsr'. Did you mean psnr"),
         (["protocol.distribution=[fid]", "protocol.extractor=digits"], "no distribution named 'fid'. Did you mean fd"),
         (["protocol.distribution=[fd]", "protocol.extractor=digit"], "no extractor named 'digit'. Did you mean digits"),
+        (
+            ["protocol.distribution=[fd,sfd]", "protocol.extractor=digits"],
+            r"names sfd, which is of spatial: extractor=digits gives features, logits\. Leave sfd out",
+        ),
+        (["protocol.reconstruction=[lpips]", "protocol.weights.lpips=nowhere.pth"], r"no file nowhere\.pth(.|\n)*say protocol\.weights\.lpips=PATH"),
+        (["protocol.reconstruction=[features_vgg16]"], r"needs weights that you give it: protocol\.weights\.features_vgg16=PATH"),
+        (["protocol.weights.lpips=nowhere.pth"], r"protocol\.weights\.lpips has nothing to do"),
+        (["+protocol.weights.psnr=nowhere.pth"], "psnr takes no weights"),
         (["+jobs.reconstruct.batchsize=3"], r"There is no config key jobs\.reconstruct\.batchsize\. Did you mean batch_size\?"),
         (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
         (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),

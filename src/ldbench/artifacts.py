@@ -248,18 +248,28 @@ def torchvision_vgg16() -> Path:
     """torchvision's VGG16 trained on ImageNet, from torch's hub cache, downloaded on first use."""
     from torchvision.models import VGG16_Weights
 
-    url = VGG16_Weights.IMAGENET1K_V1.url
+    return downloaded(VGG16_Weights.IMAGENET1K_V1.url, what="torchvision's VGG16")
+
+
+def fidelity_inception() -> Path:
+    """torch-fidelity's Inception-v3, from torch's hub cache, downloaded on first use."""
+    return downloaded(INCEPTION, what="The Inception-v3 of FID")
+
+
+def downloaded(url: str, *, what: str) -> Path:
+    """A file whose name ends in how its sha256 begins. Raises ValueError where it is not there and cannot be had."""
     cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rpartition("-")[2])
-        except OSError as error:
-            raise ValueError(f"torchvision's VGG16 cannot be downloaded from {url} ({error}). Put the file at {cached}, or give its path.") from error
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {cached}, or give its path.") from error
     return cached
 
 
-BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16}
+INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16, "torch-fidelity://inception": fidelity_inception}
 
 
 def locate(source: str | Path) -> Path:

@@ -3,24 +3,27 @@
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
+from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config, networks
 from ldbench.cells import ObtainedGenerator, make_encoder
 from ldbench.core.device import find_device
 from ldbench.core.protocols import Guidance, ImageData, ImageSet, Sampler
+from ldbench.core.seen import SOURCE, Features, SetMetric, gather
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.generator import Generator
 from ldbench.generator_plan import make_guidance, make_sampler
+from ldbench.jobs.passes import SetMeasures
 from ldbench.plan import plain, with_digests
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
@@ -84,15 +87,36 @@ class Facts:
         return named if len(named) == count else [f"{place:06d}" for place in range(count)]
 
     def metrics(self) -> dict[str, Any]:
-        return {name: make("metric", name, self._searchpath) for name in self._protocol.reconstruction}
+        return {name: make("metric", name, self._protocol, self._searchpath) for name in self._protocol.reconstruction}
+
+    def sets(self) -> SetMeasures | None:
+        """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
+        name = self._protocol.extractor
+        if name is None:
+            return None
+        return SetMeasures(
+            label=name,
+            extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
+            digest=digest_of("extractor", name, self._protocol, self._searchpath),
+            metrics={key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution},
+            kept=self._protocol.kept,
+            folder=Path(self._cfg.paths.artifacts) / "features",
+            workers=self.workers(),
+            device=self.device(),
+        )
 
     def extractors(self) -> dict[str, Any]:
-        """By name; none where the protocol measures no distances."""
+        """By name; none where the protocol measures no sets."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._searchpath)}
+        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._searchpath)}
 
     def distances(self) -> dict[str, Any]:
-        return {name: make("distribution", name, self._searchpath) for name in self._protocol.distribution}
+        """Of the features of two sets of images: those of the protocol's metrics that need no more."""
+        made = {name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution}
+        return {name: partial(apart, metric) for name, metric in made.items() if metric.is_distance and metric.needs <= {"normal", "features"}}
+
+    def split(self) -> str:
+        return self._protocol.split
 
     def pixel_rule(self) -> str:
         return self._protocol.pixel_rule
@@ -137,9 +161,10 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
     "images": {"split"},
     "names": {"split"},
     "metrics": {"reconstruction"},
+    "sets": {"extractor", "distribution", "kept"},
     "extractors": {"extractor"},
     "distances": {"distribution"},
-    **{field: {field} for field in ("pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
+    **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
 }
 OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
 PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
@@ -202,6 +227,11 @@ def measure(
         log.info("  left behind: %s", figures)
 
 
+def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
+    """A metric's value on the features (n, D) and (m, D) of two sets of images."""
+    return metric(gather(Features(a), metric.needs), gather(Features(b), metric.needs), paired=False).value
+
+
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
     """What people call an artifact: the name in the config, or where that says only a path, the folder's without its digest."""
     return obtained.name.removesuffix(f"-{obtained.digest[:8]}") if "path" in node else str(node.name)
@@ -223,14 +253,12 @@ def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequen
     A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
     """
     counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
-    looks = "extractor" in counting and protocol.extractor is not None
-    extractor = extractor_digest(protocol.extractor, searchpath) if looks and protocol.extractor is not None else None
-    drawn = {}
+    drawn = digests_of(protocol, counting, searchpath)
     if "sampler" in asked:
         own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
         said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
-        drawn = {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
-    return protocol.described(data=data.fingerprint, extractor=extractor, counting=counting, **drawn)
+        drawn |= {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
+    return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 
 def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
@@ -264,12 +292,30 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
 
 
 def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
-    """Raises ValueError for names that their config groups do not know."""
+    """Raises ValueError for names that their config groups do not know, and for metrics on what the extractor does not give."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
             config.require(group, name, searchpath)
-    if protocol.extractor is not None:
-        config.require("extractor", protocol.extractor, searchpath)
+    if protocol.extractor is None:
+        return
+    gives = config.find(config.option("extractor", protocol.extractor, searchpath)._target_).gives
+    for name in protocol.distribution:
+        needs = config.find(config.option("distribution", name, searchpath)._target_).needs
+        missing = sorted({SOURCE[need] for need in needs if need in SOURCE} - gives)
+        if missing:
+            told = f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives {', '.join(sorted(gives))}."
+            raise ValueError(f"{told} Leave {name} out, or choose another protocol.extractor.")
+
+
+def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had."""
+    counting = {field for node in jobs for fact in asked_facts(node) for field in COUNTING.get(fact, ())}
+    named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
+    named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
+    for group, name in named:
+        node = node_of(group, name, protocol, searchpath)
+        getattr(config.find(node["_target_"]), "check", lambda: None)()
+        weights_of(name, node)
 
 
 def asked_facts(node: DictConfig) -> list[str]:
@@ -282,17 +328,42 @@ def needs_generator(node: DictConfig) -> bool:
     return bool(OF_GENERATOR & set(asked_facts(node)))
 
 
-def make(group: str, name: str, searchpath: Sequence[str] = ()) -> Callable[..., Any]:
+def node_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
+    composed = config.option(group, name, searchpath)
+    given = protocol.weights.get(name) if group in ("metric", "extractor") else None
+    if given is not None:
+        if "weights" not in composed:
+            raise ValueError(f"protocol.weights.{name} has nothing to do: {name} takes no weights.")
+        composed.weights.source = given
+    if "weights" in composed and OmegaConf.is_missing(composed.weights, "source"):
+        raise ValueError(f"{group}={name} needs weights that you give it: protocol.weights.{name}=PATH.")
+    return plain(composed)
+
+
+def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
+    """The file of a component's weights; None where it has none. Raises ValueError with what to do where it cannot be had."""
+    if "weights" not in node:
+        return None
+    try:
+        return artifacts.locate(node["weights"]["source"])
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."
+        ) from error
+
+
+def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
-    config.require(group, name, searchpath)
-    return config.instantiate(config.options(group, searchpath)[name])
+    node = node_of(group, name, protocol, searchpath)
+    return config.instantiate(node, **sums_asked(name, node))
 
 
-def make_extractor(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option("extractor", name, searchpath)
-    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**plain(node), **network})
+    node = node_of("extractor", name, protocol, searchpath)
+    network = {"network": networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**node, **network}, **sums_asked(name, node))
 
 
 def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
@@ -311,11 +382,29 @@ def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) ->
     return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
 
 
-def extractor_digest(name: str, searchpath: Sequence[str] = ()) -> str:
-    """The sha256 of all that an extractor's features depend on."""
-    node = config.option("extractor", name, searchpath)
-    network: Mapping[str, Any] = {"network": networks.digest_of(node.network, searchpath)} if "network" in node else {}
-    return artifacts.digest({**config.named(node, searchpath), **network, "revision": config.find(node._target_).revision})
+def sums_asked(name: str, node: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of a component's weights file, where its constructor asks for it."""
+    file = weights_of(name, node)
+    return {"sha256": artifacts.file_digest(file)} if file is not None and "sha256" in config.required(node["_target_"]) else {}
+
+
+def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
+    """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
+    node = node_of(group, name, protocol, searchpath)
+    weights_of(name, node)
+    revision = getattr(config.find(node["_target_"]), "revision", 1)
+    return artifacts.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})
+
+
+def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """What a protocol's hash says of the extractor, of the metrics on sets and of the weights of metrics, where these count."""
+    found: dict[str, Any] = {}
+    if "extractor" in counting and protocol.extractor is not None:
+        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
+    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
+    if "reconstruction" in counting and weighed:
+        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+    return found
 
 
 def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ldbench import artifacts, config
 from ldbench.cells import check_cell, check_generator, is_trained, obtain_generator
 from ldbench.generator_plan import is_chosen
-from ldbench.measuring import check_job, check_protocol, measure, needs_generator
+from ldbench.measuring import check_job, check_protocol, check_weights, measure, needs_generator
 from ldbench.plan import check_keys, check_names, check_trainer, plain
 from ldbench.results.protocol import Protocol
 from ldbench.sources import obtain
@@ -47,6 +47,7 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
     for node in jobs:
         check_job(node, protocol, searchpath)
     check_protocol(protocol, searchpath)
+    check_weights(jobs, protocol, searchpath)
     if is_chosen(cfg):
         check_generator(cfg, searchpath)
     check_start(cfg, trained_groups(cfg, with_generator=with_generator), searchpath)

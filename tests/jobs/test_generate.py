@@ -1,5 +1,6 @@
 """Job `generate`: samples that depend on their seed, place and label alone, an interruption that leaves no trace, and what is measured of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from ldbench import config
 from ldbench.core.latent import LatentSpec
 from ldbench.core.schedules import Linear
+from ldbench.core.seen import Features, gather
 from ldbench.jobs import generate
 from ldbench.jobs.generate import Generate, labels_of
-from ldbench.metrics.distribution import frechet_distance
+from ldbench.jobs.passes import SetMeasures
+from ldbench.metrics.frechet import FrechetDistance
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.ode import FixedGrid
 
@@ -53,12 +57,12 @@ class Pixels(nn.Module):
 class Levels(nn.Module):
     """The mean of each colour, and the class whose level it is."""
 
-    def features(self, images: Tensor) -> Tensor:
-        return images.float().mean(dim=(2, 3))
+    revision, gives, standard = 1, frozenset({"features", "logits"}), False
 
-    def classes(self, images: Tensor) -> Tensor:
-        level = images.float().mean(dim=(1, 2, 3)) / 127.5 - 1
-        return ((level + 0.375) * CLASSES).round().long()
+    def look(self, images: Tensor) -> Features:
+        colours = images.float().mean(dim=(2, 3))
+        level = (colours.mean(dim=1) / 127.5 - 1 + 0.375) * CLASSES
+        return Features(colours, logits=-(level[:, None] - torch.arange(CLASSES)).abs())
 
 
 @pytest.fixture
@@ -68,17 +72,25 @@ def data() -> Any:
         noise = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(count))
         return TensorDataset((y.float() / CLASSES - 0.375)[:, None, None, None] + 0.05 * noise, y)
 
-    return SimpleNamespace(name="levels", train=split(200), test=split(80), num_classes=CLASSES, class_names=("a", "b", "c", "d"))
+    return SimpleNamespace(name="levels", fingerprint="1", train=split(200), test=split(80), num_classes=CLASSES, class_names=("a", "b", "c", "d"))
 
 
-def job(data: Any, **changes: Any) -> Generate:
-    said = {
-        **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
-        **{"num_samples": 30, "labels": "balanced", "extractors": {"levels": Levels()}, "distances": {"fd": frechet_distance}},
-        **{"reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8, "workers": 0, "device": torch.device("cpu")},
-        **{"save_images": False, "save_npz": True},
-    }
-    return Generate(**{**said, **changes})
+@pytest.fixture
+def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
+    """Makes the job; facts are changed by keyword."""
+    metrics = {name: config.instantiate(config.option("distribution", name)) for name in ("fd", "class_accuracy")}
+    facts = {"folder": tmp_path / "features", "workers": 0, "device": torch.device("cpu")}
+    sets = SetMeasures(label="levels", extractor=Levels(), digest="a", metrics=metrics, kept=1000, **facts)
+
+    def make(**changes: Any) -> Generate:
+        said = {
+            **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
+            **{"num_samples": 30, "labels": "balanced", "sets": sets, "reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8},
+            **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
+        }
+        return Generate(**{**said, **changes})
+
+    return make
 
 
 def images_of(out: Path) -> np.ndarray:
@@ -86,46 +98,47 @@ def images_of(out: Path) -> np.ndarray:
         return found["arr_0"]
 
 
-def test_it_measures_a_perfect_generator_as_one(data, tmp_path) -> None:
-    found = job(data, num_samples=200).run(tmp_path)
+def test_it_measures_a_perfect_generator_as_one(job, tmp_path) -> None:
+    found = job(num_samples=200).run(tmp_path)
     assert set(found) == {"gfd_levels", "gfd_levels_floor", "class_accuracy_levels"}
     assert found["class_accuracy_levels"].value == 1
     assert found["class_accuracy_levels"].low < 1
     assert found["gfd_levels"].value < 3 * found["gfd_levels_floor"].value + 1
 
 
-def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_images(data, tmp_path) -> None:
-    found = {split: job(data, reference=split).run(tmp_path / split) for split in ("train", "test")}
+def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_images(job, data, tmp_path) -> None:
+    found = {split: job(reference=split).run(tmp_path / split) for split in ("train", "test")}
     samples = torch.from_numpy(images_of(tmp_path / "train")).float().mean(dim=(1, 2))
     for split in ("train", "test"):
-        real = Levels().features(generate.to_uint8(getattr(data, split).tensors[0], "round"))
-        assert found[split]["gfd_levels"].value == pytest.approx(frechet_distance(samples, real), rel=1e-9)
+        real = Levels().look(generate.to_uint8(getattr(data, split).tensors[0], "round")).features
+        by_hand = FrechetDistance()(gather(Features(samples), {"normal"}), gather(Features(real), {"normal"}), paired=False)
+        assert found[split]["gfd_levels"].value == pytest.approx(by_hand.value, rel=1e-9)
     assert found["train"]["gfd_levels_floor"] == found["test"]["gfd_levels_floor"]
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 30, "part_size": 30}, {"batch_size": 5, "part_size": 7}])
-def test_neither_batches_nor_parts_change_a_sample(data, tmp_path, changes) -> None:
-    found = job(data).run(tmp_path / "one"), job(data, **changes).run(tmp_path / "other")
+def test_neither_batches_nor_parts_change_a_sample(job, tmp_path, changes) -> None:
+    found = job().run(tmp_path / "one"), job(**changes).run(tmp_path / "other")
     assert found[0] == found[1]
     assert np.array_equal(images_of(tmp_path / "one"), images_of(tmp_path / "other"))
 
 
-def test_fewer_samples_of_a_seed_are_among_more_of_it(data, tmp_path) -> None:
+def test_fewer_samples_of_a_seed_are_among_more_of_it(job, tmp_path) -> None:
     for labels in ("balanced", "random"):
-        job(data, labels=labels, num_samples=9).run(tmp_path / "few")
-        job(data, labels=labels, num_samples=30).run(tmp_path / "many")
+        job(labels=labels, num_samples=9).run(tmp_path / "few")
+        job(labels=labels, num_samples=30).run(tmp_path / "many")
         assert np.array_equal(images_of(tmp_path / "few"), images_of(tmp_path / "many")[:9])
 
 
-def test_another_seed_draws_others(data, tmp_path) -> None:
-    job(data).run(tmp_path / "one")
-    job(data, sampling_seed=1).run(tmp_path / "other")
+def test_another_seed_draws_others(job, tmp_path) -> None:
+    job().run(tmp_path / "one")
+    job(sampling_seed=1).run(tmp_path / "other")
     assert not np.array_equal(images_of(tmp_path / "one"), images_of(tmp_path / "other"))
 
 
-def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(data, tmp_path, monkeypatch) -> None:
-    whole = job(data).run(tmp_path / "whole")
-    begun = job(data)
+def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(job, tmp_path, monkeypatch) -> None:
+    whole = job().run(tmp_path / "whole")
+    begun = job()
     write, written = generate.SampleParts.write, []
 
     def interrupted(self: Any, places: range, images: Tensor) -> None:
@@ -138,15 +151,15 @@ def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(data, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         begun.run(tmp_path / "cut")
     monkeypatch.undo()
-    again = job(data)
+    again = job()
     assert again.run(tmp_path / "cut") == whole
     assert again.generator.made == 30 - 16
     assert np.array_equal(images_of(tmp_path / "cut"), images_of(tmp_path / "whole"))
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["samples.npz", "samples.png"]
 
 
-def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(data, tmp_path) -> None:
-    job(data, num_samples=42, labels="balanced").run(tmp_path)
+def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(job, tmp_path) -> None:
+    job(num_samples=42, labels="balanced").run(tmp_path)
     picture = np.asarray(Image.open(tmp_path / "samples.png")).astype(float)
     side = picture.shape[0] // CLASSES
     rows = [picture[row * side : row * side + side - 2, : side - 2].mean() for row in range(CLASSES)]
@@ -154,8 +167,8 @@ def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(data, tmp
     assert rows == sorted(rows)
 
 
-def test_chosen_labels_are_shown_in_turn_and_held_against_nothing(data, tmp_path) -> None:
-    assert job(data, labels=[3, 1], num_samples=5, save_images=True).run(tmp_path) == {}
+def test_chosen_labels_are_shown_in_turn_and_held_against_nothing(job, tmp_path) -> None:
+    assert job(labels=[3, 1], num_samples=5, save_images=True).run(tmp_path) == {}
     found = sorted(str(path.relative_to(tmp_path / "samples")) for path in (tmp_path / "samples").rglob("*.png"))
     assert found == ["b/000001.png", "b/000003.png", "d/000000.png", "d/000002.png", "d/000004.png"]
 
@@ -168,16 +181,16 @@ def test_labels_are_balanced_or_random_by_seed() -> None:
     assert all(abs(int(count) - 1000) < 150 for count in drawn.bincount())
 
 
-def test_labels_that_the_generator_does_not_know_are_refused_before_work(data) -> None:
+def test_labels_that_the_generator_does_not_know_are_refused_before_work(job) -> None:
     with pytest.raises(ValueError, match="labels"):
-        job(data, labels=[4])
+        job(labels=[4])
 
 
-def test_a_generator_of_other_classes_is_held_against_nothing(data) -> None:
+def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
     with pytest.raises(ValueError, match=r"knows 1000 classes, and levels has 4: .* job\.labels=\[0,1\]"):
-        job(data, generator=Labelled(1000))
-    assert job(data, generator=Labelled(1000), labels=[7]).extractors == {}
-    assert job(data, generator=Labelled(1000), extractors={}).y[:5].tolist() == [0, 1, 2, 3, 4]
+        job(generator=Labelled(1000))
+    assert job(generator=Labelled(1000), labels=[7]).sets is None
+    assert job(generator=Labelled(1000), sets=None).y[:5].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("key", ["batch_size", "part_size"])

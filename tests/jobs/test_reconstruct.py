@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from ldbench import config
 from ldbench.core.pixels import to_uint8
 from ldbench.core.posterior import Posterior
+from ldbench.core.seen import Features, gather
+from ldbench.jobs.passes import SetMeasures
 from ldbench.jobs.reconstruct import Reconstruct
-from ldbench.metrics.distribution import frechet_distance
 
 
 class Darker(nn.Module):
@@ -32,24 +34,35 @@ class Darker(nn.Module):
 class Colours(nn.Module):
     """The mean of each colour, in levels."""
 
-    def features(self, images: Tensor) -> Tensor:
+    revision, gives, standard = 1, frozenset({"features"}), False
+
+    def look(self, images: Tensor) -> Features:
         assert images.dtype == torch.uint8
-        return images.float().mean(dim=(2, 3))
+        return Features(images.float().mean(dim=(2, 3)))
 
 
 @pytest.fixture
 def data() -> Any:
     train, test = (torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) for count in (50, 30))
-    return SimpleNamespace(train=TensorDataset(train, torch.zeros(50)), test=TensorDataset(test, torch.zeros(30)))
+    return SimpleNamespace(name="mine", fingerprint="1", train=TensorDataset(train, torch.zeros(50)), test=TensorDataset(test, torch.zeros(30)))
 
 
-def job(data: Any, by: float, *, batch_size: int = 8, **said: Any) -> Reconstruct:
-    facts = {"extractors": {"colours": Colours()}, "distances": {"fd": frechet_distance}, "metrics": {}, "names": [str(i) for i in range(30)], **said}
+def distance(name: str) -> Any:
+    return config.instantiate(config.option("distribution", name))
+
+
+def job(data: Any, by: float, folder: Path, *, batch_size: int = 8, split: str = "test", distances: tuple[str, ...] = ("fd",)) -> Reconstruct:
+    facts = {"folder": folder / "features", "workers": 0, "device": torch.device("cpu")}
+    sets = SetMeasures(label="colours", extractor=Colours(), digest="a", metrics={name: distance(name) for name in distances}, kept=100, **facts)
+    images = {"test": data.test, "train": data.train, "all": data.train + data.test}[split]
     return Reconstruct(
         tokenizer=Darker(by),
         data=data,
-        images=data.test,
-        **facts,
+        images=images,
+        names=[str(i) for i in range(len(images))],
+        metrics={},
+        sets=sets if distances else None,
+        split=split,
         pixel_rule="round",
         latent="mean",
         seed=0,
@@ -60,27 +73,36 @@ def job(data: Any, by: float, *, batch_size: int = 8, **said: Any) -> Reconstruc
     )
 
 
-def test_its_distance_is_that_of_the_reconstructions_to_their_originals(data: Any, tmp_path: Path) -> None:
-    levels = 20 / 127.5
-    found = job(data, levels).run(tmp_path)
-    assert found["rfd_colours"].value == pytest.approx(3 * 20**2, rel=1e-2)  # every colour is 20 levels darker
-    assert job(data, 0.0).run(tmp_path)["rfd_colours"].value == pytest.approx(0.0, abs=1e-9)
+@pytest.mark.parametrize("split", ["test", "train", "all"])
+def test_its_distance_is_that_of_the_reconstructions_to_their_originals(data: Any, tmp_path: Path, split: str) -> None:
+    found = job(data, 20 / 127.5, tmp_path, split=split).run(tmp_path)["rfd_colours"]
+    assert found.value == pytest.approx(3 * 20**2, rel=1e-2)  # every colour is 20 levels darker
+    assert found.low <= found.value <= found.high
 
 
-def test_its_floor_is_the_distance_of_training_to_held_out_images(data: Any, tmp_path: Path) -> None:
-    train, test = (Colours().features(to_uint8(split.tensors[0])) for split in (data.train, data.test))
-    found = job(data, 0.3).run(tmp_path)
-    assert found["rfd_colours_floor"].value == pytest.approx(frechet_distance(train, test), rel=1e-9)
-    assert found["rfd_colours_floor"].low is None
+def test_what_loses_nothing_has_the_distance_zero(data: Any, tmp_path: Path) -> None:
+    found = job(data, 0.0, tmp_path, distances=("fd", "kid", "precision")).run(tmp_path)
+    assert found["rfd_colours"].value == found["kid_colours"].value == 0.0
+    assert found["precision_colours"].value == 1.0
+
+
+def test_its_floor_is_the_distance_of_held_out_to_training_images(data: Any, tmp_path: Path) -> None:
+    train, test = (gather(Colours().look(to_uint8(split.tensors[0])), ("normal",)) for split in (data.train, data.test))
+    found = job(data, 0.3, tmp_path).run(tmp_path)["rfd_colours_floor"]
+    expected = distance("fd")(test, train, paired=False)
+    assert [found.value, found.low, found.high] == pytest.approx([expected.value, expected.low, expected.high], rel=1e-9)
 
 
 def test_distances_do_not_depend_on_the_batch_size(data: Any, tmp_path: Path) -> None:
-    small, large = (job(data, 0.1, batch_size=size).run(tmp_path) for size in (7, 30))
-    assert small["rfd_colours"].value == pytest.approx(large["rfd_colours"].value, rel=1e-9)
+    every = ("fd", "kid", "precision", "recall", "density", "coverage")
+    small, large = (job(data, 0.1, tmp_path / str(size), batch_size=size, distances=every).run(tmp_path) for size in (7, 30))
+    assert small.keys() == large.keys()
+    for name in small:
+        assert small[name].value == pytest.approx(large[name].value, rel=1e-9)
 
 
 def test_without_an_extractor_there_are_no_distances(data: Any, tmp_path: Path) -> None:
-    assert job(data, 0.1, extractors={}, distances={}).run(tmp_path) == {}
+    assert job(data, 0.1, tmp_path, distances=()).run(tmp_path) == {}
 
 
 def test_a_batch_of_nothing_is_refused() -> None:

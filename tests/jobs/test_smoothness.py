@@ -1,5 +1,6 @@
 """Job `smoothness`: a linear tokenizer gets its exact figures, and what does not apply is absent."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,8 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import from_uint8
 from ldbench.core.posterior import Posterior
 from ldbench.jobs.smoothness import Smoothness
-from ldbench.metrics.distribution import frechet_distance
+from ldbench.measuring import apart
+from ldbench.metrics.frechet import FrechetDistance
 
 SIGMA = torch.tensor([0.5, 0.25, 1.0])
 SETTINGS = {
@@ -61,7 +63,11 @@ def job(data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA,
     Smoothness.check(settings)
     store = SimpleNamespace(manifest=SimpleNamespace(statistics=SimpleNamespace(std=lambda: sigma.double())))
     facts = {"images": data.test, "metrics": {"mse": squared}, "pixel_rule": "round", "train_latents": store, "workers": 0}
-    facts |= {"extractors": {"colours": Colours()}, "distances": {"fd": frechet_distance}} if extractors else {"extractors": {}, "distances": {}}
+    facts |= (
+        {"extractors": {"colours": Colours()}, "distances": {"fd": partial(apart, FrechetDistance())}}
+        if extractors
+        else {"extractors": {}, "distances": {}}
+    )
     return Smoothness(tokenizer=tokenizer or Averages(), data=data, device=torch.device("cpu"), **facts, **settings)
 
 

@@ -10,7 +10,7 @@ import torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldbench.metrics.reconstruction import mse, psnr, ssim
+from ldbench.metrics.reconstruction import ms_ssim, mse, psnr, ssim
 
 CLOSE = {"rel": 1e-6, "abs": 1e-6}  # torchmetrics takes the logarithm of the range in single precision
 METRICS = pytest.mark.parametrize("metric", [psnr, ssim, mse], ids=["psnr", "ssim", "mse"])
@@ -131,3 +131,45 @@ def test_other_types_and_shapes_are_refused_with_a_way_out(metric, recon):
 def test_float_images_are_refused_even_when_both_are(metric):
     with pytest.raises(ValueError, match="compare uint8 images"):
         metric(noise(0).float(), noise(1).float())
+
+
+def test_ms_ssim_is_torchmetrics_on_each_image():
+    images = noise(5, num=2, size=181)
+    recon = (images.int() + noise(6, num=2, size=181).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
+    found = ms_ssim(images, recon)
+    expected = [
+        torchmetrics.functional.image.multiscale_structural_similarity_index_measure(
+            recon[i : i + 1].double(), images[i : i + 1].double(), data_range=255.0
+        ).item()
+        for i in range(2)
+    ]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+    assert ms_ssim(images, images).tolist() == pytest.approx([1, 1], abs=1e-9)
+    assert torch.allclose(ms_ssim(images[1:], recon[1:]), found[1:], rtol=1e-9, atol=0)
+    inverted = ms_ssim(images, 255 - images)
+    assert ((inverted >= 0) & (inverted < 0.5)).all(), "no power of a negative number"
+
+
+def test_the_smallest_images_with_five_scales_have_an_ms_ssim():
+    images = noise(5, num=1, size=161)
+    recon = (images.int() + noise(6, num=1, size=161).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
+    assert 0.9 < ms_ssim(images, recon).item() < 1
+    assert ms_ssim(images, images).item() == pytest.approx(1, abs=1e-9)
+
+
+def test_ms_ssim_of_images_below_161_px_is_refused():
+    with pytest.raises(ValueError, match=r"images of 161 px or more have, got 160x160\. Leave it out"):
+        ms_ssim(noise(0, num=1, size=160), noise(1, num=1, size=160))
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_a_known_blur_has_the_analytic_psnr(period):
+    """A box of one period takes all of a wave away: what is left is its mean, and the error its variance."""
+    levels = {2: [60, 140], 4: [100, 180, 100, 20], 8: [100, 156, 180, 156, 100, 44, 20, 44]}[period]
+    wave = torch.tensor(levels, dtype=torch.uint8).repeat(32 // period)
+    images = wave.expand(1, 3, 32, 32)
+    cycle = torch.cat([images.float(), images.float()[..., : period - 1]], dim=-1)
+    blurred = F.avg_pool2d(cycle, (1, period), stride=1).round().to(torch.uint8)
+    variance = torch.tensor(levels).double().var(correction=0).item()
+    assert psnr(images, blurred).item() == pytest.approx(10 * math.log10(255**2 / variance), **CLOSE)
+    assert mse(images, blurred).item() == pytest.approx(variance / 255**2, rel=1e-9)

@@ -18,6 +18,8 @@ DEFAULT = Protocol(
     num_samples=1000,
     labels="balanced",
     reference="train",
+    kept=100,
+    weights={"inception": None},
 )
 CHANGED = {
     "split": "train",
@@ -30,6 +32,7 @@ CHANGED = {
     "num_samples": 50,
     "labels": (3, 7),
     "reference": "test",
+    "kept": 200,
 }
 
 
@@ -43,7 +46,7 @@ def test_the_name_is_not_hashed():
 
 
 def test_every_field_but_the_name_is_tried():
-    assert set(CHANGED) == {field.name for field in fields(Protocol)} - {"name"}
+    assert set(CHANGED) == {field.name for field in fields(Protocol)} - {"name", "weights"}
 
 
 @pytest.mark.parametrize("field", CHANGED)
@@ -75,6 +78,27 @@ def test_only_the_fields_that_count_for_a_measurement_change_its_hash(field):
     assert set(DEFAULT.described(data="digits", counting={field}, extractor="0123")) == {"name", field, "data", "hash"}
 
 
+def test_weights_are_hashed_by_digest_and_not_by_path():
+    given = {**vars(DEFAULT), "extractor": "inception"}
+    here, there = (Protocol(**{**given, "weights": {"inception": path}}) for path in ("a.pth", "b.pth"))
+    assert hash_of(here) == hash_of(there)
+    assert "weights" not in here.described(data="digits", extractor="0123")
+    sums = [here.described(data="digits", extractor="0123", weights={"lpips": digest}) for digest in ("01", "02")]
+    assert sums[0]["weights"] == {"lpips": "01"}
+    assert len({hash_of(here), *(said["hash"] for said in sums)}) == 3
+
+
+def test_weights_of_what_the_protocol_does_not_ask_for_are_refused():
+    with pytest.raises(ValueError, match=r"protocol\.weights\.inception has nothing to do: the protocol asks for digits, psnr, ssim"):
+        replace(DEFAULT, weights={"inception": "a.pth"})
+
+
+@pytest.mark.parametrize("kept", [1, "all", 2.5])
+def test_a_reference_of_too_few_images_is_refused(kept):
+    with pytest.raises(ValueError, match=r"protocol\.kept must be a whole number of images of at least 2"):
+        replace(DEFAULT, kept=kept)
+
+
 def test_distances_without_an_extractor_and_an_extractor_without_distances_are_refused():
     with pytest.raises(ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name whose"):
         replace(DEFAULT, extractor=None)
@@ -89,7 +113,7 @@ def test_a_name_in_place_of_a_list_is_refused(field):
 
 
 def test_the_hash_is_the_same_in_every_process():
-    assert hash_of(DEFAULT) == "a338e80cb99dcc67"
+    assert hash_of(DEFAULT) == "b7476cb8dfca4a48"
 
 
 @pytest.mark.parametrize("field", ["split", "pixel_rule", "latent"])

@@ -36,6 +36,16 @@ def to_uint8(
     raise ValueError(f"Unknown pixel rule {rule!r}. Choose round or truncate.")
 
 
+def check_pixels(
+    images: Tensor,  # (B, 3, H, W) uint8
+) -> None:
+    """Raises ValueError for anything else than a batch of coloured uint8 images."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"Extractors look at uint8 images, got {images.dtype}. Convert with core.pixels.to_uint8 by the protocol's rule.")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"Extractors look at images (B, 3, H, W), got {tuple(images.shape)}.")
+
+
 def sheet(
     rows: Sequence[Tensor],  # each (K, 3, H, W) in [-1, 1]
     *,

@@ -1,6 +1,6 @@
 """What the parts promise each other, as structural types: whoever has the methods takes part."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -224,19 +224,6 @@ class Sampler(Protocol):
         increments: Tensor | None = None,  # (steps, B, N, C) standard normal, in place of a stream
     ) -> Tensor:  # (B, N, C) float32
         ...
-
-
-class Extractor(Protocol):
-    """What distances between sets of images are measured on. One that also tells classes has `classes`: (B, 3, H, W) uint8 -> (B,) labels."""
-
-    def to(self, device: torch.device) -> "Extractor": ...
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, D) float32."""
-        ...
-
-
-Distance = Callable[[Tensor, Tensor], float]  # of features (n, D) and (m, D) of two sets of images
 
 
 class Job(Protocol):

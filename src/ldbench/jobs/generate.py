@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -12,14 +12,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ldbench.analysis.probe import wilson
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
-from ldbench.core.protocols import Distance, Estimate, Extractor, Guidance, ImageData, ImageSet, Sampler
+from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_npz, write_pngs
 from ldbench.generator import Generator
+from ldbench.jobs.passes import SetMeasures
 from ldbench.sampling.noise import NoiseStream
 
 log = logging.getLogger(__name__)
@@ -27,12 +26,12 @@ log = logging.getLogger(__name__)
 SHEET = "samples.png"
 IMAGES = "samples"  # a folder of classes
 NPZ = "samples.npz"
+SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 SHOWN = 10  # classes, and samples of each
 
 
 class Generate:
-    """Draws samples, decodes them, and measures the set: each distance of its features to the reference images, and how often a classifier
-    sees the label that a sample was made for.
+    """Draws samples, decodes them, and measures the set against reference images by the protocol's metrics on sets.
 
     A sample depends on the seed, its place and its label alone, so that neither batches nor an interruption show; what was drawn before one is kept.
     Chosen labels are drawn in turn, and shown: a set of a few classes is held against nothing.
@@ -54,20 +53,18 @@ class Generate:
         data: ImageData,
         num_samples: int,
         labels: str | Sequence[int],
-        extractors: Mapping[str, Extractor],
-        distances: Mapping[str, Distance],
-        reference: str,
+        sets: SetMeasures | None,  # metrics on sets; None where the protocol asks for none
+        reference: Literal["train", "test"],
         pixel_rule: PixelRule,
         batch_size: int,
         part_size: int,
-        workers: int,
         device: torch.device,
         save_images: bool,
         save_npz: bool,
     ):
         generator.check(sampler, guidance)
         measured = isinstance(labels, str)
-        if measured and extractors and generator.backbone.num_classes != data.num_classes:
+        if measured and sets is not None and generator.backbone.num_classes != data.num_classes:
             raise ValueError(
                 f"The generator knows {generator.backbone.num_classes} classes, and {data.name} has {data.num_classes}: its samples cannot be held "
                 "against these images. Choose the data that it is of, or chosen labels such as job.labels=[0,1], which are shown only."
@@ -79,13 +76,11 @@ class Generate:
         self.sampling_seed = sampling_seed
         self.data = data
         self.num_samples = num_samples
-        self.extractors = extractors if measured else {}
-        self.distances = distances
+        self.sets = sets if measured else None
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
         self.part_size = part_size
-        self.workers = workers
         self.device = device
         self.save_images = save_images
         self.save_npz = save_npz
@@ -105,12 +100,10 @@ class Generate:
         return (SHEET, *([IMAGES] if settings["save_images"] else []), *([NPZ] if settings["save_npz"] else []))
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """The distances and the classifier's share of hits; the sheet goes to `out/samples.png`, and the samples where they are asked for."""
+        """Each metric on sets, with its 95 % interval where it has one. The sheet goes to `out/samples.png`, and the samples where asked for."""
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         self.draw(parts)
-        measured: dict[str, Estimate] = {}
-        for name, extractor in self.extractors.items():
-            measured |= self.measure(parts, name, extractor)
+        measured = {} if self.sets is None else self.measure(parts, self.sets)
         self.show(parts, out)
         if self.save_images:
             self.save(parts, out)
@@ -138,36 +131,15 @@ class Generate:
         z = self.generator.sample(noise, self.y[list(places)].to(self.device), self.sampler, self.guidance, stream=stream)
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
 
-    def measure(self, parts: SampleParts, name: str, extractor: Extractor) -> dict[str, Estimate]:
-        """What an extractor tells of the samples: distances beside their floors, that of real held-out images, and hits of its classifier."""
-        extractor.to(self.device)
-        features, hits = [], 0
+    def measure(self, parts: SampleParts, sets: SetMeasures) -> dict[str, Estimate]:
+        """Each metric of the samples against the reference, and the floors of distances: those of real held-out to real training images."""
+        watch = sets.begin(self.num_samples)
         for places, images in parts.read():
-            features.append(self.seen(extractor, images))
-            if hasattr(extractor, "classes"):
-                hits += int((extractor.classes(images.to(self.device)).cpu() == self.y[list(places)]).sum())
-        train, test = self.features_of(extractor, self.data.train), self.features_of(extractor, self.data.test)
-        reference = {"train": train, "test": test}[self.reference]
-        found = {}
-        for distance, measure in self.distances.items():
-            found[f"g{distance}_{name}"] = Estimate(measure(torch.cat(features), reference))
-            found[f"g{distance}_{name}_floor"] = Estimate(measure(test, train))
-        if hasattr(extractor, "classes"):
-            found[f"class_accuracy_{name}"] = Estimate(hits / self.num_samples, *wilson(hits, self.num_samples))
-        return found
-
-    def features_of(self, extractor: Extractor, images: ImageSet) -> Tensor:  # (n, D)
-        """What an extractor sees in the images of a whole split."""
-        loader = DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
-        return torch.cat([self.seen(extractor, to_uint8(batch, self.pixel_rule)) for batch, _ in loader])
-
-    def seen(
-        self,
-        extractor: Extractor,
-        images: Tensor,  # (B, 3, H, W) uint8
-    ) -> Tensor:  # (B, D)
-        """What an extractor sees in a batch."""
-        return extractor.features(images.to(self.device)).cpu()
+            for first, batch in zip(range(places.start, places.stop, self.batch_size), images.split(self.batch_size), strict=True):
+                watch.update(first, batch, self.y[first : first + len(batch)])
+        real = {split: sets.reference(self.data, split, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for split in SPLITS}
+        found = dict(sets.measure(watch.finish(), real[self.reference], prefix="g", paired=False))
+        return found | dict(sets.floors(real["test"], real["train"], prefix="g"))
 
     def show(self, parts: SampleParts, out: Path) -> None:
         """The first samples of the first classes, one class a row, none chosen by hand."""

@@ -2,23 +2,24 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ldbench.core.estimates import mean_estimate
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
-from ldbench.core.protocols import Distance, Estimate, Extractor, ImageData, ImageSet
+from ldbench.core.protocols import Estimate, ImageData, ImageSet
+from ldbench.core.seen import Seen
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.jobs.passes import SetMeasures
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
 
@@ -30,11 +31,12 @@ class Reconstruct:
 
     Pixels are measured as uint8 under `pixel_rule`. Sampled latents draw their noise by image, so that no batch size shows.
     With `save_images` every original and reconstruction is written as PNG, and a table of each image's figures beside them.
-    A distance `fd` on the features of `digits` is `rfd_digits`; beside it stands how far the training images are from the held-out ones.
+    A distance `fd` on the features of `digits` is `rfd_digits`; beside it stands how far the held-out images are from the training images.
+    What the extractor sees in real images is kept, so that a next tokenizer is measured by one pass over its reconstructions alone.
     """
 
     name: ClassVar[str] = "reconstruct"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -45,8 +47,8 @@ class Reconstruct:
         images: ImageSet,
         names: Sequence[str],  # one for each image, for its files and its row
         metrics: Mapping[str, Metric],
-        extractors: Mapping[str, Extractor],
-        distances: Mapping[str, Distance],
+        sets: SetMeasures | None,  # metrics on sets; None where the protocol asks for none
+        split: Literal["train", "test", "all"],  # that `images` are
         pixel_rule: PixelRule,
         latent: str,
         seed: int,
@@ -60,8 +62,8 @@ class Reconstruct:
         self.images = images
         self.names = names
         self.metrics = metrics
-        self.extractors = extractors
-        self.distances = distances
+        self.sets = sets
+        self.split = split
         self.pixel_rule = pixel_rule
         self.latent = latent
         self.seed = seed
@@ -82,22 +84,24 @@ class Reconstruct:
         return (TABLE,) if settings["save_images"] else ()
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """The mean of each metric over the images, with its 95 % interval, and each distance; the sheet goes to `out/reconstructions.png`."""
+        """The mean of each metric over the images and each metric on sets, with 95 % intervals; the sheet goes to `out/reconstructions.png`."""
         tokenizer = self.tokenizer.to(self.device).eval()
         out.mkdir(parents=True, exist_ok=True)
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
-        seen: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in self.extractors}
+        for metric in self.metrics.values():
+            if isinstance(metric, nn.Module):
+                metric.to(self.device)
+        watch = None if self.sets is None else self.sets.begin(len(self.images))
         errors = []
         done = 0
         loader = DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers)
-        for images, _ in track(loader, "reconstructing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
+        for images, labels in track(loader, "reconstructing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
             recon = self.reconstruct(tokenizer, images, first=done)
             stored = to_uint8(images, self.pixel_rule)
             for name, metric in self.metrics.items():
                 values[name].append(metric(stored, recon))
-            for name, (originals, reconstructions) in seen.items():
-                originals.append(self.features(name, stored))
-                reconstructions.append(self.features(name, recon))
+            if watch is not None:
+                watch.update(done, recon, labels)
             errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
             if self.save_images:
                 self.save(stored, recon, self.names[done : done + len(images)], out)
@@ -106,33 +110,19 @@ class Reconstruct:
         if self.save_images:
             self.tabulate(by_image, out)
         self.draw(tokenizer, torch.cat(errors), out)
-        distances = [self.measure_features(name, *map(torch.cat, features)) for name, features in seen.items()]
-        return {name: mean_estimate(numbers) for name, numbers in by_image.items()} | dict(chain(*distances))
+        found = {name: mean_estimate(numbers) for name, numbers in by_image.items()}
+        return found if watch is None else found | self.measure(watch.finish())
 
-    def measure_features(
-        self,
-        extractor: str,
-        originals: Tensor,  # (n, D)
-        reconstructions: Tensor,  # (n, D)
-    ) -> Iterator[tuple[str, Estimate]]:
-        """Each distance of the reconstructions to their originals, and its floor: that of real training to real held-out images."""
-        train, test = self.features_of(extractor, self.data.train), self.features_of(extractor, self.data.test)
-        for name, distance in self.distances.items():
-            yield f"r{name}_{extractor}", Estimate(distance(reconstructions, originals))
-            yield f"r{name}_{extractor}_floor", Estimate(distance(train, test))
+    def measure(self, recon: Seen) -> dict[str, Estimate]:
+        """Each metric of the reconstructions against their originals, and the floors of distances."""
+        assert self.sets is not None
+        real = {split: self.sets.reference(self.data, split, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for split in self.splits()}
+        found = dict(self.sets.measure(recon, real[self.split], prefix="r", paired=True))
+        return found | dict(self.sets.floors(real["test"], real["train"], prefix="r"))
 
-    def features_of(self, extractor: str, images: ImageSet) -> Tensor:  # (n, D)
-        """What an extractor sees in the images of a whole split."""
-        loader = DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
-        return torch.cat([self.features(extractor, to_uint8(batch, self.pixel_rule)) for batch, _ in loader])
-
-    def features(
-        self,
-        extractor: str,
-        images: Tensor,  # (B, 3, H, W) uint8
-    ) -> Tensor:  # (B, D)
-        """What an extractor sees in a batch."""
-        return self.extractors[extractor].to(self.device).features(images.to(self.device)).cpu()
+    def splits(self) -> list[Literal["train", "test", "all"]]:
+        """The splits that reconstructions and floors are held against."""
+        return ["train", "test"] if self.split != "all" else ["all", "train", "test"]
 
     def save(self, stored: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
         """Writes a batch to `out/originals/<name>.png` and `out/reconstructions/<name>.png`."""

@@ -1,6 +1,6 @@
 """Protocol: how something was measured, and the hash that keeps numbers of different protocols apart."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -25,7 +25,9 @@ class Protocol:
     seed: int  # of sampled latents
     reconstruction: Sequence[str]  # metric names
     extractor: str | None  # whose features distances between sets of images are measured on
-    distribution: Sequence[str]  # names of these distances
+    distribution: Sequence[str]  # names of the metrics on sets
+    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
+    weights: Mapping[str, str | None]  # metric or extractor -> where its weights are, in place of its own yaml's; their digests are hashed, not paths
     num_samples: int  # of a generator
     labels: str | Sequence[int]  # of the samples: balanced | random | some classes in turn, which are shown and not measured
     reference: Literal["train", "test"]  # the images that samples are held against
@@ -37,6 +39,11 @@ class Protocol:
         for key in ("reconstruction", "distribution"):
             if isinstance(getattr(self, key), str):
                 raise ValueError(f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}].")
+        if not isinstance(self.kept, int) or self.kept < 2:
+            raise ValueError(f"protocol.kept must be a whole number of images of at least 2, got {self.kept!r}.")
+        asked = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
+        for name in sorted(name for name, source in self.weights.items() if source is not None and name not in asked):
+            raise ValueError(f"protocol.weights.{name} has nothing to do: the protocol asks for {', '.join(sorted(asked))}.")
         if not isinstance(self.num_samples, int) or self.num_samples < 1:
             raise ValueError(f"num_samples must be a whole number of at least 1, got {self.num_samples!r}.")
         if self.labels not in LABELS and (isinstance(self.labels, str) or not self.labels or not all(isinstance(y, int) for y in self.labels)):
@@ -51,16 +58,16 @@ class Protocol:
         *,
         data: str,
         extractor: str | None = None,
+        weights: Mapping[str, str] | None = None,
         counting: Collection[str] | None = None,
         **drawn: Any,
     ) -> dict[str, Any]:
-        """The fields that count (None: all), the fingerprint of the reference data and the extractor's digest, with the hash of all under `hash`.
-
-        `drawn`: how samples were drawn, by name.
-        """
+        """The fields that count (None: all), the fingerprint of the reference data, the extractor's digest and those of the metrics' weights by
+        name, with the hash of all under `hash`. `drawn`: how samples were drawn, by name."""
         said = {field.name: getattr(self, field.name) for field in fields(self) if counting is None or field.name in counting}
         said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
         if said.get("extractor") is not None:
             said["extractor"] = {"name": self.extractor, "digest": extractor}
-        said = {"name": self.name, **{key: value for key, value in said.items() if key != "name"}, "data": data, **drawn}
+        told = {key: value for key, value in said.items() if key not in ("name", "weights")}
+        said = {"name": self.name, **told, "data": data, **({"weights": dict(weights)} if weights else {}), **drawn}
         return {**said, "hash": protocol_hash(said)}

@@ -1,0 +1,148 @@
+"""One pass over a set of images feeds every metric on sets; what was seen of a data set's split is kept by digest."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ldbench import artifacts
+from ldbench.core import seen as gathering
+from ldbench.core.files import file_digest
+from ldbench.core.pixels import PixelRule, to_uint8
+from ldbench.core.protocols import Estimate, ImageData, ImageSet
+from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
+from ldbench.results import adm
+
+log = logging.getLogger(__name__)
+
+STANDARD = {"sfd": "sfid"}  # names on Inception-v3 that differ from those of the config group
+
+
+@dataclass
+class Watch:
+    """A pass that is under way: a set of images as an extractor sees it."""
+
+    extractor: Extractor
+    gathered: Gathering
+    device: torch.device
+
+    def update(
+        self,
+        first: int,  # the place of images[0] in the set
+        images: Tensor,  # (B, 3, H, W) uint8
+        labels: Tensor | None = None,  # (B,)
+    ) -> None:
+        """Looks at a batch."""
+        looked = self.extractor.look(images.to(self.device))
+        self.gathered.update(torch.arange(first, first + len(images)), looked, labels)
+
+    def finish(self) -> Seen:
+        """All of the set."""
+        return self.gathered.finish()
+
+
+@dataclass
+class SetMeasures:
+    """The metrics on sets that a protocol asks for, and the extractor that they look through."""
+
+    label: str  # the extractor's name
+    extractor: Extractor
+    digest: str  # of all that the extractor's numbers depend on
+    metrics: Mapping[str, SetMetric]  # by the names of the config group
+    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
+    folder: Path  # of what was seen before
+    workers: int
+    device: torch.device
+    needs: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.needs = frozenset().union(*(metric.needs for metric in self.metrics.values()))
+
+    def begin(self, num_images: int) -> Watch:
+        """A pass over samples or reconstructions, all of whose features are kept where metrics need them."""
+        return Watch(self.extractor.to(self.device), Gathering(num_images, self.needs, num_images), self.device)
+
+    def reference(self, data: ImageData, split: Literal["train", "test", "all"], *, pixel_rule: PixelRule, batch_size: int) -> Seen:
+        """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
+        said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
+        images = parts_of(data, split)
+        batches = (
+            (to_uint8(batch, pixel_rule), labels)
+            for part in images
+            for batch, labels in DataLoader(part, batch_size=batch_size, num_workers=self.workers)
+        )
+        return self.seen(said, batches, sum(map(len, images)))
+
+    def published(self, path: Path, *, batch_size: int) -> Seen:
+        """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
+
+        Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
+        """
+        laws = adm.read_statistics(path)
+        if laws and not self.extractor.standard:
+            raise ValueError(
+                f"{path} tells statistics of the standard Inception-v3, and {self.label} is another extractor. Choose a split of the data."
+            )
+        said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
+        batches = ((batch, None) for batch in adm.read_images(path, batch_size))
+        return replace(self.seen(said, batches, adm.num_images(path), needs=self.needs - {"labels"}), **laws)
+
+    def seen(
+        self,
+        said: Mapping[str, Any],
+        batches: Iterable[tuple[Tensor, Tensor | None]],  # (B, 3, H, W) uint8 and labels
+        num_images: int,
+        *,
+        needs: frozenset[str] | None = None,  # None: of all metrics
+    ) -> Seen:
+        """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
+        needs = self.needs if needs is None else needs
+        path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
+        if not path.is_file():
+            with artifacts.building_lock(path):
+                if not path.is_file():
+                    self.look(path, batches, Gathering(num_images, needs, self.kept))
+        log.debug("Features of %s: %s", said, path)
+        try:
+            return gathering.unflattened(load_file(path))
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
+
+    def look(self, path: Path, batches: Iterable[tuple[Tensor, Tensor | None]], gathered: Gathering) -> None:
+        """Sees a whole set, and writes what was seen in one move."""
+        watch, first = Watch(self.extractor.to(self.device), gathered, self.device), 0
+        for batch, labels in batches:
+            watch.update(first, batch, labels)
+            first += len(batch)
+        scratch = path.with_suffix(".part")
+        artifacts.write_tensors(dict(gathering.flattened(watch.finish())), scratch)
+        scratch.replace(path)
+
+    def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
+        """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""
+        for key, metric in self.metrics.items():
+            yield self.name(key, prefix), metric(samples, reference, paired=paired)
+
+    def floors(self, heldout: Seen, train: Seen, *, prefix: Literal["r", "g"]) -> Iterator[tuple[str, Estimate]]:
+        """Every distance of real held-out images to real training images."""
+        for key, metric in self.metrics.items():
+            if metric.is_distance:
+                yield f"{self.name(key, prefix)}_floor", metric(heldout, train, paired=False)
+
+    def name(self, key: str, prefix: Literal["r", "g"]) -> str:
+        """A metric's name in records: that of the papers on the standard Inception-v3, and with the extractor in it on any other."""
+        if key == "fd":
+            return f"{prefix}fid" if self.extractor.standard else f"{prefix}fd_{self.label}"
+        return STANDARD.get(key, key) if self.extractor.standard else f"{key}_{self.label}"
+
+
+def parts_of(data: ImageData, split: Literal["train", "test", "all"]) -> list[ImageSet]:
+    """The images of a split, in one part or two."""
+    return [data.train, data.test] if split == "all" else [getattr(data, split)]

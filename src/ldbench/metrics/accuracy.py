@@ -1,0 +1,24 @@
+"""Class accuracy: how often a classifier sees the class that an image is of, or was made for."""
+
+from typing import ClassVar
+
+from ldbench.core.protocols import Estimate
+from ldbench.core.seen import Seen
+from ldbench.metrics.intervals import of_share
+
+
+class ClassAccuracy:
+    """The share of samples whose label the extractor's classifier gives the most. The interval is Wilson's."""
+
+    revision: ClassVar[int] = 1
+    needs: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
+    is_distance: ClassVar[bool] = False
+
+    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+        logits, labels = samples.get("logits"), samples.get("labels")
+        known = logits.shape[1]
+        if labels.max() >= known:
+            raise ValueError(
+                f"The extractor's classifier knows {known} classes, and the images have a label {labels.max()}. Leave class_accuracy out."
+            )
+        return of_share(logits.argmax(dim=1) == labels)

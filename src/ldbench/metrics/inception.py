@@ -1,0 +1,86 @@
+"""Inception-v3 as it came with TensorFlow in 2015: what FID, sFID and the inception score look through. torch-fidelity has the network.
+
+[0] Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2015, https://arxiv.org/abs/1512.00567
+[1] Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017, https://arxiv.org/abs/1706.08500
+[2] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://arxiv.org/abs/2105.05233 (its evaluation suite)
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ldbench.core.pixels import check_pixels
+from ldbench.core.seen import Features
+
+FILE = "weights-inception-2015-12-05-6726825d.pth"
+STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # its sha256
+SPATIAL_CHANNELS = 7  # of `mixed_6/conv`, the first branch of torch-fidelity's Mixed_6d: 17 x 17 x 7 = 2023 numbers, as in [2]
+
+
+class Inception(nn.Module):
+    """Features (2048) of the last pooling, spatial features (2023) and logits (1008, without the bias, as in [2]); frozen, in float32.
+
+    Images of any size are resized to 299 as TensorFlow 1 did. `weights`: tensors in torch-fidelity's layout. `sha256`: of the file that they
+    are from; only that of the standard weights makes a distance FID.
+    Raises ValueError where torch-fidelity is not installed, and for weights of another network.
+    """
+
+    revision: ClassVar[int] = 1
+    gives: ClassVar[frozenset[str]] = frozenset({"features", "spatial", "logits"})
+
+    def __init__(self, *, weights: Mapping[str, Tensor], sha256: str):
+        super().__init__()
+        self.check()
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        with tempfile.TemporaryDirectory() as folder:  # torch-fidelity reads a pickle of any content: it gets one that holds tensors only
+            path = Path(folder) / "weights.pth"
+            torch.save({key: value.detach().cpu() for key, value in weights.items()}, path)
+            try:
+                self.network = FeatureExtractorInceptionV3(
+                    "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+                )
+            except RuntimeError as error:
+                told = " ".join(str(error).split())[:300]
+                raise ValueError(f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}.") from error
+        self.standard = sha256 == STANDARD
+        self._maps: list[Tensor] = []
+        self.network.Mixed_6d.branch1x1.register_forward_hook(lambda _module, _inputs, output: self._maps.append(output))
+
+    @classmethod
+    def check(cls) -> None:
+        """Raises ValueError where it cannot be built, before any work begins."""
+        if importlib.util.find_spec("torch_fidelity") is None:
+            raise ValueError(
+                "Inception-v3 comes with torch-fidelity, which is not installed. Say pip install 'ldbench[fidelity]', or protocol=default."
+            )
+
+    def train(self, mode: bool = True) -> "Inception":
+        """Itself, in eval mode always: it is frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def look(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> Features:
+        """What it sees in each image. Raises ValueError for pixels that are not uint8."""
+        check_pixels(images)
+        self._maps.clear()
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            features, logits = self.network(images)
+        spatial = rearrange(self._maps.pop()[:, :SPATIAL_CHANNELS], "b c h w -> b (h w c)")  # TensorFlow's order
+        return Features(features, spatial.float(), logits)
+
+    def features(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B, 2048) float32
+        """The features alone."""
+        return self.look(images).features

@@ -1,0 +1,152 @@
+"""ADM's exchange files: samples and reference statistics as `.npz`, read and written a batch at a time.
+
+`arr_0` holds images (N, H, W, 3) uint8, `arr_1` labels; a reference such as VIRTUAL_imagenet256_labeled.npz holds beside some images the mean
+and covariance of Inception-v3's features over a whole data set: `mu` (2048,), `sigma` (2048, 2048), and of its spatial ones `mu_s`, `sigma_s`.
+
+[0] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://github.com/openai/guided-diffusion/tree/main/evaluations
+"""
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.lib import format as npy
+from torch import Tensor
+
+from ldbench.core.moments import Gaussian, Normal
+from ldbench.core.seen import Seen
+
+IMAGES, LABELS = "arr_0", "arr_1"
+STATISTICS = {"normal": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+
+
+def read_statistics(path: Path) -> dict[str, Normal]:
+    """The laws that a file tells, by field of `Seen`: none for a file of images only.
+
+    Raises ValueError for a file that is no such thing: pickles are not opened, and a covariance must be a symmetric matrix of its mean's width.
+    """
+    found = {}
+    with opened(path) as archive:
+        for name, (mean_key, covariance_key) in STATISTICS.items():
+            if not {f"{mean_key}.npy", f"{covariance_key}.npy"} <= set(archive.namelist()):
+                continue
+            mean, covariance = (read(archive, key, path).astype(np.float64) for key in (mean_key, covariance_key))
+            if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all() or not np.isfinite(mean).all():
+                raise ValueError(f"{path}: {mean_key} {mean.shape} and {covariance_key} {covariance.shape} are no finite mean and covariance.")
+            if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8 * np.abs(covariance).max()):
+                raise ValueError(f"{path}: {covariance_key} is not symmetric, so it is no covariance.")
+            symmetric = torch.from_numpy((covariance + covariance.T) / 2)
+            found[name] = Normal(Gaussian(torch.from_numpy(mean), symmetric))
+    return found
+
+
+def num_images(path: Path) -> int:
+    """How many images a file holds. Raises ValueError for a file without any."""
+    with opened(path) as archive, member(archive, IMAGES, path) as (_, shape, dtype):
+        return check_images(path, shape, dtype)[0]
+
+
+def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H, W) uint8
+    """The images of a file in their order, of which one batch is held at once. Raises ValueError for anything else than uint8 (N, H, W, 3)."""
+    with opened(path) as archive, member(archive, IMAGES, path) as (file, shape, dtype):
+        count, height, width, colours = check_images(path, shape, dtype)
+        for first in range(0, count, batch_size):
+            taken = min(batch_size, count - first)
+            content = file.read(taken * height * width * colours)
+            if len(content) < taken * height * width * colours:
+                raise ValueError(f"{path} ends before its {count} images do: it was cut short. Copy it again.")
+            yield rearrange(torch.frombuffer(bytearray(content), dtype=torch.uint8), "(b h w c) -> b c h w", h=height, w=width, c=colours)
+
+
+def write(
+    path: Path,
+    batches: Iterable[Tensor],  # of (B, 3, H, W) uint8
+    num_images: int,
+    *,
+    labels: Tensor | None = None,  # (num_images,)
+    seen: Seen | None = None,  # whose laws make the file a reference
+) -> None:
+    """Writes images, a batch at a time and in one move. Raises ValueError where there are more or fewer than was said, or of another size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    arrays = {} if labels is None else {LABELS: labels.cpu().numpy()}
+    for name, keys in STATISTICS.items():
+        law = None if seen is None else getattr(seen, name)
+        if law is not None:
+            arrays |= dict(zip(keys, (law.whole.mean.numpy(), law.whole.covariance.numpy())))
+    try:
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            write_images(archive, batches, num_images)
+            write_arrays(archive, arrays)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_images(archive: zipfile.ZipFile, batches: Iterable[Tensor], num_images: int) -> None:
+    """`arr_0`, a batch at a time."""
+    shape, written = None, 0
+    with archive.open(f"{IMAGES}.npy", "w", force_zip64=True) as file:
+        for batch in batches:
+            if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[1:] != (shape or batch.shape[1:]):
+                raise ValueError(f"An .npz of samples holds uint8 images (B, 3, H, W) of one size, got {tuple(batch.shape)} {batch.dtype}.")
+            if shape is None:
+                shape = batch.shape[1:]
+                said = {"descr": "|u1", "fortran_order": False, "shape": (num_images, shape[1], shape[2], 3)}
+                npy.write_array_header_1_0(file, said)
+            file.write(rearrange(batch.cpu(), "b c h w -> b h w c").contiguous().numpy().tobytes())
+            written += len(batch)
+    if written != num_images or not written:
+        raise ValueError(f"{num_images} images were to be written, and there were {written}.")
+
+
+def write_arrays(archive: zipfile.ZipFile, arrays: Mapping[str, np.ndarray]) -> None:
+    """Small arrays, whole."""
+    for key, array in arrays.items():
+        with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+            npy.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def opened(path: Path) -> zipfile.ZipFile:
+    """The archive that an `.npz` is. Raises FileNotFoundError or ValueError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Expected an .npz in ADM's layout.")
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no .npz ({error}). Expected ADM's layout, as of VIRTUAL_imagenet256_labeled.npz.") from error
+
+
+@contextmanager
+def member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """One array of an archive, open behind its header: (file, shape, dtype). Raises ValueError for anything else than plain numbers."""
+    if f"{key}.npy" not in archive.namelist():
+        raise ValueError(f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout.")
+    with archive.open(f"{key}.npy") as file:
+        try:
+            reader = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+            shape, fortran_order, dtype = reader(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: {key} is no array ({error}).") from error
+        if fortran_order or dtype.hasobject:
+            raise ValueError(f"{path}: {key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order.")
+        yield file, shape, dtype
+
+
+def read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
+    """A whole array."""
+    with member(archive, key, path) as (file, shape, dtype):
+        return np.frombuffer(file.read(), dtype=dtype).reshape(shape)
+
+
+def check_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    """The shape of images. Raises ValueError for another."""
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
+        raise ValueError(f"{path}: {IMAGES} is {dtype} {shape}. Expected images, uint8 (N, H, W, 3).")
+    return shape

@@ -1,0 +1,162 @@
+"""Distances between sets of features: closed forms of Gaussians, whatever the rank and the order."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from ldbench.core.moments import Gaussian, Moments
+from ldbench.core.seen import Features, gather
+from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, nuclear_norm
+from ldbench.metrics.frechet import frechet_distance as distance_of_laws
+
+
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return distance_of_laws(Moments.of(a).gaussian(), Moments.of(b).gaussian())
+
+
+def normal(count: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def shaped(count: int, mean: torch.Tensor, cov: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """A set whose mean and unbiased covariance are exactly these."""
+    drawn = normal(count, len(mean), seed)
+    centred = drawn - drawn.mean(dim=0)
+    white = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T)).T)
+    values, vectors = torch.linalg.eigh(cov)
+    return white @ (vectors * values.clamp(min=0).sqrt()).T + mean
+
+
+def by_definition(a: torch.Tensor, b: torch.Tensor) -> float:
+    cov_a, cov_b = torch.cov(a.T).numpy(), torch.cov(b.T).numpy()
+    root = sqrtm(cov_a @ cov_b)
+    return float((a.mean(0) - b.mean(0)).square().sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * np.trace(root).real)
+
+
+def test_of_means_it_is_their_squared_distance() -> None:
+    a = normal(50, 4)
+    assert frechet_distance(a, a + torch.tensor([3.0, 4.0, 0.0, 0.0])) == pytest.approx(25.0, rel=1e-12)
+
+
+def test_of_axes_it_is_the_squared_difference_of_standard_deviations() -> None:
+    first, second = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 2.0, 0.5]).double()
+    mean = torch.zeros(3).double()
+    a, b = shaped(40, mean, torch.diag(first**2)), shaped(70, mean + 1, torch.diag(second**2), seed=1)
+    assert frechet_distance(a, b) == pytest.approx(3 + ((first - second) ** 2).sum().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(300, 200), (40, 500)])
+def test_of_any_two_sets_of_full_rank_it_is_the_definition(counts: tuple[int, int]) -> None:
+    mix = normal(8, 8, seed=2)
+    a, b = normal(counts[0], 8), normal(counts[1], 8, seed=1) @ mix + 0.5
+    assert frechet_distance(a, b) == pytest.approx(by_definition(a, b), rel=1e-9)
+
+
+def test_of_sets_in_a_plane_it_is_the_distance_within_that_plane() -> None:
+    a, b = normal(60, 3), normal(80, 3, seed=1) * 2 + 1
+    plane = torch.linalg.qr(normal(64, 3, seed=2)).Q.T  # (3, 64), orthonormal rows
+    assert frechet_distance(a @ plane, b @ plane) == pytest.approx(frechet_distance(a, b), rel=1e-9)
+
+
+def test_of_sets_in_planes_at_right_angles_nothing_is_shared() -> None:
+    a, b = normal(60, 3), normal(80, 3, seed=1)
+    planes = torch.linalg.qr(normal(64, 6, seed=2)).Q.T
+    a, b = a - a.mean(0), b - b.mean(0)
+    expected = torch.cov(a.T).trace() + torch.cov(b.T).trace()
+    assert frechet_distance(a @ planes[:3], b @ planes[3:]) == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_fewer_items_than_features_agree_with_the_definition_where_that_is_right() -> None:
+    a, b = normal(10, 24), normal(12, 24, seed=1)
+    assert frechet_distance(a, b) == pytest.approx(by_definition(a, b), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [5, 64, 1000])
+def test_of_a_set_to_itself_it_is_zero_and_never_less(count: int) -> None:
+    a = normal(count, 32).relu()  # as features are
+    assert 0 <= frechet_distance(a, a) <= 1e-12 * a.square().sum()
+    assert 0 <= frechet_distance(a, a.flip(0)) < 1e-10
+
+
+def test_order_does_not_matter_nor_which_set_is_the_first() -> None:
+    a, b = normal(200, 16), normal(90, 16, seed=1) + 1
+    value = frechet_distance(a, b)
+    shuffled = a[torch.randperm(200, generator=torch.Generator().manual_seed(0))]
+    assert frechet_distance(shuffled, b) == pytest.approx(value, rel=1e-12)
+    assert frechet_distance(b, a) == pytest.approx(value, rel=1e-12)
+
+
+def test_float32_features_are_measured_in_float64() -> None:
+    a, b = normal(100, 8).float(), normal(100, 8, seed=1).float() + 100
+    assert frechet_distance(a, b) == frechet_distance(a.double(), b.double())
+
+
+def test_features_of_other_widths_and_sets_without_a_covariance_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features of one width, got \(4,\) and \(3,\)"):
+        frechet_distance(torch.rand(5, 4), torch.rand(5, 3))
+    with pytest.raises(ValueError, match="two images or more, got 1"):
+        frechet_distance(torch.rand(1, 4), torch.rand(5, 4))
+
+
+def test_dead_features_and_a_covariance_of_zero_change_nothing() -> None:
+    a, b = normal(60, 5), normal(80, 5, seed=1) + 1
+    dead = [torch.cat([x, torch.zeros(len(x), 40, dtype=torch.float64)], dim=1) for x in (a, b)]
+    assert frechet_distance(*dead) == pytest.approx(frechet_distance(a, b), rel=1e-12)
+    point = Gaussian(torch.zeros(4).double(), torch.zeros(4, 4).double())
+    law = Gaussian(torch.ones(4).double(), torch.eye(4).double())
+    assert distance_of_laws(point, law) == pytest.approx(8.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("condition", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_of_laws_with_shared_axes_it_is_known_however_flat_they_are(condition: float) -> None:
+    axes = torch.linalg.qr(normal(20, 20)).Q
+    flat = torch.logspace(0, float(np.log10(condition)), 20, dtype=torch.float64)
+    a, b = (Gaussian(torch.zeros(20).double(), axes @ torch.diag(values) @ axes.T) for values in (flat, 4 * flat))
+    assert distance_of_laws(a, b) == pytest.approx(flat.sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("decades", [0, 3, 6, 9, 12, 15])
+@pytest.mark.parametrize("shape", [(60, 60), (40, 70), (70, 40)])
+def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(shape: tuple[int, int], decades: int) -> None:
+    least = min(shape)
+    values = torch.logspace(0, -decades, least, dtype=torch.float64)
+    left, right = (torch.linalg.qr(normal(size, least, seed=size)).Q for size in shape)
+    matrix = left * values @ right.T
+    assert nuclear_norm(matrix).item() == pytest.approx(values.sum().item(), rel=1e-13)
+    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(values.sum().item() * 2**0.5, rel=1e-13)  # half of it is rounding
+
+
+def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:
+    a, b = normal(60, 5).float(), normal(80, 5, seed=1).float() + 1
+    none = torch.zeros(1, 2)
+    sets = [gather(Features(none.expand(len(x), 2), spatial=x), {"spatial"}) for x in (a, b)]
+    assert SpatialFrechetDistance()(*sets, paired=False).value == pytest.approx(frechet_distance(a, b), rel=1e-9)
+    with pytest.raises(ValueError, match="has no spatial, which a metric needs"):
+        SpatialFrechetDistance()(sets[0], gather(Features(a), {"normal"}), paired=False)
+
+
+def test_its_interval_is_centred_and_about_as_wide_as_draws_are_spread() -> None:
+    reference = gather(Features(normal(400, 6)), {"normal"})
+    found = [FrechetDistance()(gather(Features(normal(200, 6, seed=seed) * 1.5), {"normal"}), reference, paired=False) for seed in range(1, 61)]
+    values = np.array([estimate.value for estimate in found])
+    halves = np.array([estimate.high - estimate.value for estimate in found])
+    assert all(estimate.value - estimate.low == pytest.approx(estimate.high - estimate.value) for estimate in found)
+    assert 0.8 < (halves / 2.262).mean() / values.std(ddof=1) < 1.4
+    assert (np.abs(values - values.mean()) <= halves).mean() > 0.85
+
+
+def test_paired_sets_have_a_narrower_interval_since_both_lose_the_same_images() -> None:
+    images = normal(200, 6)
+    reference, samples = gather(Features(images), {"normal"}), gather(Features(images * 1.1), {"normal"})
+    alone, paired = (FrechetDistance()(samples, reference, paired=paired) for paired in (False, True))
+    assert alone.value == paired.value
+    assert paired.high - paired.low < alone.high - alone.low
+
+
+def test_too_few_images_have_no_interval_and_equal_sets_have_the_distance_zero() -> None:
+    few = gather(Features(normal(19, 3)), {"normal"})
+    assert FrechetDistance()(few, gather(Features(normal(30, 3)), {"normal"}), paired=False).low is None
+    enough = gather(Features(normal(20, 3)), {"normal"})
+    found = FrechetDistance()(enough, enough, paired=True)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)

@@ -1,0 +1,61 @@
+"""Kernel distance: its definition over pairs, and what pairing leaves out."""
+
+import pytest
+import torch
+
+from ldbench.core.seen import Features, Seen, gather
+from ldbench.metrics.kernel import KernelDistance
+
+
+def of(features: torch.Tensor, kept: int | None = None) -> Seen:
+    return gather(Features(features), {"features"}, kept=kept)
+
+
+def normal(count: int, seed: int = 0, width: int = 6) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def kernel(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a.double() @ b.double() / len(a) + 1).item() ** 3
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def by_definition(x: torch.Tensor, y: torch.Tensor, paired: bool = False) -> float:
+    within = [mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]) for rows in (x, y)]
+    return sum(within) - 2 * mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(y) if not paired or i != j])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_it_is_the_mean_over_pairs_of_different_images(paired: bool) -> None:
+    x, y = normal(25), normal(25, seed=1) + 0.3
+    assert KernelDistance()(of(x), of(y), paired=paired).value == pytest.approx(by_definition(x, y, paired), rel=1e-9)
+
+
+def test_sets_of_other_sizes_and_a_kept_part_of_the_reference_are_taken() -> None:
+    x, y = normal(25), normal(12, seed=1) + 0.3
+    assert KernelDistance()(of(x), of(y), paired=False).value == pytest.approx(by_definition(x, y), rel=1e-9)
+    kept = of(x * 1.2, kept=10)
+    both = set(kept.places.tolist())
+    across = mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(x * 1.2) if j in both and i != j])
+    within = [mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]) for rows in (x, kept.features)]
+    assert KernelDistance()(of(x), kept, paired=True).value == pytest.approx(sum(within) - 2 * across, rel=1e-9)
+
+
+def test_equal_paired_sets_have_the_distance_zero() -> None:
+    found = KernelDistance()(of(normal(60)), of(normal(60)), paired=True)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_of_equal_laws_it_is_zero_on_average_and_its_interval_holds_zero_as_often_as_it_says() -> None:
+    reference = of(normal(2000))
+    found = [KernelDistance()(of(normal(100, seed=seed)), reference, paired=False) for seed in range(1, 61)]
+    assert abs(mean([estimate.value for estimate in found])) < 0.01
+    assert mean([estimate.low <= 0 <= estimate.high for estimate in found]) > 0.85
+
+
+def test_a_set_of_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="two images or more, got 1 and 5"):
+        KernelDistance()(of(normal(1)), of(normal(5)), paired=False)

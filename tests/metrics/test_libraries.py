@@ -1,0 +1,143 @@
+"""Shared features: the same numbers as torch-fidelity and torchmetrics to 1e-4, and as ADM's definitions; no number depends on how features came."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.kid import poly_mmd
+
+from ldbench import config
+from ldbench.core.seen import Features, Gathering, Seen, gather
+
+NEEDS = ("normal", "spatial", "features", "logits", "labels")
+EVERY = tuple(sorted(config.options("distribution")))
+
+
+def draw(count: int, width: int, *, seed: int, scale: float = 1.0) -> torch.Tensor:
+    """Features as networks have them: mixed and rectified."""
+    rng = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=torch.Generator().manual_seed(0)) / width**0.5
+    return (torch.randn(count, width, generator=rng) @ mix * scale + 0.2).relu()
+
+
+def looked(count: int, width: int, **said) -> Features:
+    rows = draw(count, width, **said)
+    return Features(rows, spatial=rows.flip(1), logits=rows[:, :7] * 3)
+
+
+def seen(features: Features) -> Seen:
+    return gather(features, NEEDS, labels=torch.arange(len(features.features)) % 7)
+
+
+def metric(name: str, **keywords):
+    return config.instantiate(config.option("distribution", name), **keywords)
+
+
+@pytest.fixture(params=[(600, 500, 48), (60, 500, 96), (40, 50, 96)], ids=["full rank", "one lacks rank", "both lack rank"])
+def pair(request: pytest.FixtureRequest) -> tuple[Features, Features]:
+    first, second, width = request.param
+    return looked(first, width, seed=1, scale=1.3), looked(second, width, seed=2)
+
+
+@pytest.fixture
+def fidelity() -> ModuleType:
+    return pytest.importorskip("torch_fidelity", reason="needs the extra `fidelity`")
+
+
+def test_frechet_is_torch_fidelitys_and_torchmetrics(pair: tuple[Features, Features], fidelity: ModuleType) -> None:
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    found = metric("fd")(*map(seen, pair), paired=False).value
+    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(given.features.double()) for given in pair), False)[KEY_METRIC_FID]
+    rows = [given.features.double() for given in pair]
+    torchmetrics = _compute_fid(rows[0].mean(0), torch.cov(rows[0].T), rows[1].mean(0), torch.cov(rows[1].T)).item()
+    assert found == pytest.approx(theirs, rel=1e-4)
+    assert found == pytest.approx(torchmetrics, rel=1e-4)
+
+
+def test_kid_is_torch_fidelitys_and_torchmetrics_of_one_subset_that_is_everything(fidelity: ModuleType) -> None:
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    a, b = looked(300, 48, seed=1, scale=1.3), looked(300, 48, seed=2)
+    found = metric("kid")(seen(a), seen(b), paired=False).value
+    theirs = kid_features_to_metric(a.features.double(), b.features.double(), kid_subsets=1, kid_subset_size=300, verbose=False)
+    assert found == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-4)
+    assert found == pytest.approx(poly_mmd(b.features.double(), a.features.double()).item(), rel=1e-4)
+
+
+def test_kid_is_what_random_subsets_estimate(fidelity: ModuleType) -> None:
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    a, b = looked(2000, 16, seed=1, scale=1.3), looked(1500, 16, seed=2)
+    found = metric("kid")(seen(a), seen(b), paired=False).value
+    theirs = kid_features_to_metric(a.features.double(), b.features.double(), kid_subsets=100, kid_subset_size=200, verbose=False)
+    assert abs(found - theirs[KEY_METRIC_KID_MEAN]) < 4 * theirs[KEY_METRIC_KID_STD] / 10
+
+
+def test_precision_and_recall_are_torch_fidelitys(pair: tuple[Features, Features], fidelity: ModuleType) -> None:
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    theirs = prc_features_to_metric(pair[0].features.double(), pair[1].features.double(), prc_neighborhood=3, verbose=False)
+    for name, key in (("precision", KEY_METRIC_PRECISION), ("recall", KEY_METRIC_RECALL)):
+        assert metric(name)(*map(seen, pair), paired=False).value == pytest.approx(theirs[key], rel=1e-4)
+
+
+def test_the_inception_score_is_torch_fidelitys_without_shuffling(pair: tuple[Features, Features], fidelity: ModuleType) -> None:
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    found = metric("inception_score")(*map(seen, pair), paired=False).value
+    assert found == pytest.approx(isc_features_to_metric(pair[0].logits, 10, shuffle=False)[KEY_METRIC_ISC_MEAN], rel=1e-4)
+
+
+def test_adms_definitions_on_given_features(pair: tuple[Features, Features]) -> None:
+    """Its evaluator in numpy: runs of samples for the score, balls to the third neighbour, and numpy's covariance for sFID."""
+    samples, reference = pair
+    probabilities = samples.logits.double().softmax(dim=1).numpy()
+    scores = []
+    for part in np.array_split(probabilities, 10):
+        if len(part):
+            divergence = part * (np.log(part) - np.log(part.mean(axis=0, keepdims=True)))
+            scores.append(np.exp(divergence.sum(axis=1).mean()))
+    rows = [given.features.double().numpy() for given in pair]
+    radius = [np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, 3] for x in rows]
+    apart = np.linalg.norm(rows[0][:, None] - rows[1][None], axis=2)
+    values = {name: metric(name)(seen(samples), seen(reference), paired=False).value for name in ("inception_score", "precision", "recall", "sfd")}
+    spatial = [given.spatial.double() for given in pair]
+    laws = [(x.mean(0), torch.from_numpy(np.cov(x.numpy(), rowvar=False))) for x in spatial]
+    assert values["precision"] == pytest.approx((apart <= radius[1][None]).any(axis=1).mean(), rel=1e-9)
+    assert values["recall"] == pytest.approx((apart <= radius[0][:, None]).any(axis=0).mean(), rel=1e-9)
+    assert values["sfd"] == pytest.approx(_compute_fid(*laws[0], *laws[1]).item(), rel=1e-4)
+    if len(probabilities) % 10 == 0:
+        assert values["inception_score"] == pytest.approx(np.mean(scores), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 80), processes=st.integers(1, 3), scale=st.sampled_from([0.01, 1.0, 100.0]))
+def test_no_metric_depends_on_batches_order_or_processes(name: str, seed: int, size: int, processes: int, scale: float) -> None:
+    a, b, measure = looked(80, 12, seed=seed, scale=1.2), looked(60, 12, seed=seed + 1), metric(name)
+    a, b = (Features(given.features * scale, given.spatial * scale, given.logits) for given in (a, b))
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(seed))
+    gatherings = [Gathering(80, NEEDS, 80) for _ in range(processes)]
+    for turn, places in enumerate(order.split(size)):
+        batch = Features(a.features[places], a.spatial[places], a.logits[places])
+        gatherings[turn % processes].update(places, batch, places % 7)
+    for other in reversed(gatherings[1:]):
+        gatherings[0].merge(other)
+    found, expected = (measure(samples, seen(b), paired=False) for samples in (gatherings[0].finish(), seen(a)))
+    whole = max(abs(expected.value), expected.high - expected.low) if name == "kid" else expected.value  # which may lie about zero
+    assert found.value == pytest.approx(expected.value, rel=1e-9, abs=1e-9 * whole)
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high], rel=1e-6, abs=1e-9 * whole)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("inception_score",)])
+def test_no_metric_but_the_score_in_runs_depends_on_how_images_are_numbered(name: str) -> None:
+    a, b = looked(80, 12, seed=1, scale=1.2), looked(60, 12, seed=2)
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(80) % 7
+    renumbered = gather(Features(a.features[order], a.spatial[order], a.logits[order]), NEEDS, labels=labels[order])
+    assert metric(name)(renumbered, seen(b), paired=False).value == pytest.approx(metric(name)(seen(a), seen(b), paired=False).value, rel=1e-9)

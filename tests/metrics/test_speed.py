@@ -1,0 +1,67 @@
+"""What a Frechet distance costs at full size, beside torch-fidelity's and torchmetrics': pytest -m slow -s tests/metrics/test_speed.py"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys, time
+import torch
+torch.set_num_threads(2)
+who = sys.argv[1]
+rng = torch.Generator().manual_seed(0)
+mix = torch.randn(2048, 2048, generator=rng) / 2048 ** 0.5
+a, b = ((torch.randn(10_000, 2048, generator=rng) @ mix * scale + 0.2).relu() for scale in (1.0, 1.2))
+if who == "ldbench":
+    from ldbench.core.seen import Features, gather
+    from ldbench.metrics.frechet import frechet_distance
+elif who == "torch-fidelity":
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+else:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Given(torch.nn.Module):
+        num_features = 2048
+        def forward(self, x): return x
+held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.perf_counter(), time.process_time()
+if who == "ldbench":
+    laws = [gather(Features(x), ("normal",)).normal.whole for x in (a, b)]
+    gathered = time.perf_counter(), time.process_time()
+    value = frechet_distance(*laws)
+elif who == "torch-fidelity":
+    statistics = [fid_features_to_statistics(x.double()) for x in (a, b)]
+    gathered = time.perf_counter(), time.process_time()
+    value = fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"]
+else:
+    fid = FrechetInceptionDistance(feature=Given(), input_img_size=(2048,), normalize=False).set_dtype(torch.float64)
+    for x, real in ((a, True), (b, False)):
+        for batch in x.split(1000):
+            fid.update(batch, real=real)
+    gathered = time.perf_counter(), time.process_time()
+    value = fid.compute().item()
+ended = time.perf_counter(), time.process_time()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+wall, work = ((gathered[i] - began[i], ended[i] - gathered[i]) for i in range(2))
+print(f"{value!r} {wall[0]:.2f} {wall[1]:.2f} {sum(work):.2f} {(peak - held) / 1024:.0f}")
+"""
+
+
+@pytest.mark.slow
+def test_the_frechet_distance_of_two_sets_of_ten_thousand(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch_fidelity", reason="needs the extra `fidelity`")
+    told, values = [], {}
+    for who in ("ldbench", "torch-fidelity", "torchmetrics"):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, who], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+        )
+        value, gathering, distance, work, memory = done.stdout.split()
+        values[who] = float(value)
+        times = f"statistics {gathering:>6} s   distance {distance:>6} s   both {work:>6} s of processor"
+        told.append(f"{who:15} {float(value):.9f}   {times}   {memory:>5} MB more")
+    with capsys.disabled():
+        print("\n10 000 + 10 000 features of 2048, float64, 2 threads:", *told, sep="\n  ")
+    assert values["ldbench"] == pytest.approx(values["torch-fidelity"], rel=1e-4)
+    assert values["ldbench"] == pytest.approx(values["torchmetrics"], rel=1e-4)
