@@ -84,6 +84,7 @@ def test_a_generator_that_is_there_needs_no_latents(cell, tmp_path: Path) -> Non
     assert not list(latents.iterdir())
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_generator_of_the_same_tokenizer(cell, tmp_path: Path) -> None:
     assert pipeline.train(cell()) != pipeline.train(cell("seed=1"))
     assert len(list((tmp_path / "artifacts" / "tokenizers").glob("vmae-*"))) == 1
@@ -159,6 +160,7 @@ def test_a_tokenizer_is_no_generator(cell, generation, tmp_path: Path) -> None:
         pipeline.run(generation("generator=artifact", f"generator.path={folder}"))
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_an_artifact_where_init_says_so(cell, small, tmp_path: Path) -> None:
     folder = pipeline.train(cell())
     still = cell(f"init={folder}", "generator.max_steps=1", "generator.optimizer.lr=1e-12", "generator.optimizer.warmup_steps=0")

@@ -43,6 +43,7 @@ def test_it_is_kept_without_outputs() -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
+@pytest.mark.slow
 def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
     small: Callable[..., DictConfig], small_overrides: list[str], tmp_path: Path
 ) -> None:

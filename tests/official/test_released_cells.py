@@ -40,6 +40,7 @@ def test_released_weights_are_imported_and_sampled_with_their_statistics(words, 
     assert record.subject["generator"] == "lightningdit_xl_1"
 
 
+@pytest.mark.slow
 def test_it_is_imported_once_and_other_statistics_are_another_generator(words, monkeypatch) -> None:
     first = pipeline.run(ldbench.compose("run", words))
     other = pipeline.run(ldbench.compose("run", [*words, "generator.stats=0.18215"]))
