@@ -5,7 +5,8 @@ from typing import Literal
 
 Direction = Literal["higher", "lower"]
 
-HIGHER = ("psnr", "ssim", "ms_ssim", "inception_score", "precision", "recall", "density", "coverage", "class_accuracy", "probe/accuracy")
+HIGHER = ("psnr", "ssim", "ms_ssim", "inception_score", "precision", "recall", "density", "coverage", "class_accuracy")
+PROBES = ("probe/accuracy", "probe/knn_accuracy", "probe/attentive_accuracy")
 LOWER = ("mse", "lpips", "rfid", "gfid", "sfid", "rfd", "gfd", "sfd", "kid", "rkid", "gkid", "rkd", "gkd")
 ON_FEATURES = (
     "class_accuracy",
@@ -31,7 +32,7 @@ def direction_of(metric: str) -> Direction | None:
     """Which values of a metric are better; None: nobody said. Distances on features carry the extractor's name behind their own: `gfd_digits`."""
     if REFERENCE.search(metric) or is_cost(metric):
         return None
-    for direction, names in (("higher", HIGHER), ("lower", LOWER)):
+    for direction, names in (("higher", (*HIGHER, *PROBES)), ("lower", LOWER)):
         if metric in names or any(metric.startswith(f"{name}_") for name in names if name in ON_FEATURES):
             return direction  # type: ignore[return-value]
     return None
