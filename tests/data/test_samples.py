@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ldbench import config
-from ldbench.data.samples import SampleParts, write_npz, write_pngs
+from ldbench.data.samples import SampleParts, write_pngs
 
 IMAGES = torch.randint(256, (11, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -33,24 +33,6 @@ def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SamplePart
     parts.write(range(4, 8), IMAGES[4:8])
     assert parts.missing() == []
     assert not list(parts.folder.glob(".*"))
-
-
-def test_the_npz_is_one_that_numpy_reads_with_images_last_channel(parts: SampleParts, tmp_path: Path) -> None:
-    write_npz(tmp_path / "out" / "samples.npz", parts, torch.arange(11))
-    with np.load(tmp_path / "out" / "samples.npz", allow_pickle=False) as found:
-        assert sorted(found) == ["arr_0", "arr_1"]
-        assert found["arr_0"].dtype == np.uint8
-        assert np.array_equal(found["arr_0"], IMAGES.permute(0, 2, 3, 1).numpy())
-        assert found["arr_1"].tolist() == list(range(11))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["samples.npz"]
-
-
-def test_a_part_is_held_at_a_time_while_the_npz_is_written(parts: SampleParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    read = np.load
-    monkeypatch.setattr(np, "load", lambda *args, **said: (sizes.append(len(out := read(*args, **said))), out)[1])
-    write_npz(tmp_path / "samples.npz", parts, torch.arange(11))
-    assert sizes == [4, 4, 3]
 
 
 def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:

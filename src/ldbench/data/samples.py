@@ -1,17 +1,13 @@
-"""Samples on their way to a set: uint8 images in parts, each written in one move, so that what was interrupted goes on; and the forms that leave.
-
-[0] Dhariwal and Nichol, Diffusion Models Beat GANs (ADM), 2021, https://arxiv.org/abs/2105.05233 (its evaluation reads `.npz` files of images)
-"""
+"""Samples on their way to a set: uint8 images in parts, each written in one move, so that what was interrupted goes on; and the folder of
+classes that they may leave."""
 
 import shutil
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from numpy.lib import format as npy
 from PIL import Image
 from torch import Tensor
 
@@ -70,27 +66,3 @@ def write_pngs(
         path = folder / name / f"{place:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
-
-
-def write_npz(
-    path: Path,
-    parts: SampleParts,
-    labels: Tensor,  # (num_samples,) int64
-) -> None:
-    """Writes the images (num_samples, H, W, 3) uint8 as `arr_0` and their labels as `arr_1`, as ADM's evaluation reads them [0], in one move.
-
-    It holds one part in memory at a time.
-    """
-    scratch = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
-            for places, images in parts.read():
-                rows = np.ascontiguousarray(rearrange(images, "b c h w -> b h w c").numpy())
-                if places.start == 0:
-                    header = {"descr": npy.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": (parts.num_samples, *rows.shape[1:])}
-                    npy.write_array_header_1_0(file, header)
-                file.write(rows.tobytes())
-        with archive.open("arr_1.npy", "w") as file:
-            npy.write_array(file, labels.numpy())
-    scratch.replace(path)

@@ -16,9 +16,10 @@ from torch import Tensor
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.data.samples import SampleParts, write_npz, write_pngs
+from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.generator import Generator
 from ldbench.jobs.passes import SetMeasures
+from ldbench.results import adm
 from ldbench.sampling.noise import NoiseStream
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Generate:
         if self.save_images:
             self.save(parts, out)
         if self.save_npz:
-            write_npz(out / NPZ, parts, self.y)
+            adm.write(out / NPZ, (images for _, images in parts.read()), self.num_samples, labels=self.y)
         parts.remove()
         return measured
 
