@@ -25,7 +25,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
     "jobs": {"core", "generator", "artifacts", "data", "metrics", "analysis", "sampling", "results"},
 }
 ABOVE = {  # these may import everything below
-    *("networks", "plan", "training", "sources", "measuring", "pipeline"),
+    *("networks", "plan", "training", "sources", "instruments", "facts", "measuring", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "released", "cells", "starting"),
     *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
@@ -35,7 +35,7 @@ DOORS = {  # third party -> the rooms that may import it
         "networks",
         "fitting",
         "generator_plan",
-        "measuring",
+        *("measuring", "facts", "instruments"),
         "config",
         "run",
         "sources",

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench import artifacts, generator_training, measuring, pipeline, training
+from ldbench import artifacts, facts, generator_training, pipeline, training
 from ldbench.data.latents import store
 from ldbench.jobs.encode import Encode
 from ldbench.jobs.generate import Generate
@@ -189,6 +189,6 @@ def test_latents_are_facts_of_jobs(cell, tmp_path: Path) -> None:
     from ldbench.sources import obtain
 
     obtained = obtain(cell())
-    facts = measuring.Facts(cell(), obtained, None, pipeline.protocol_of(cell()), ())
-    assert facts.train_latents().manifest.contents.split == "train"
-    assert len(facts.heldout_latents()) == len(obtained.data.test)
+    known = facts.Facts(cell(), facts.Measured(obtained.data, obtained), pipeline.protocol_of(cell()), ())
+    assert known.train_latents().manifest.contents.split == "train"
+    assert len(known.heldout_latents()) == len(obtained.data.test)

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import artifacts, config, measuring, networks, pipeline, training
+from ldbench import artifacts, config, instruments, networks, pipeline, training
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
@@ -105,7 +105,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
     test = config.instantiate(cfg.data).test
-    metrics = {name: measuring.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
+    metrics = {name: instruments.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
     common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
     common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
@@ -120,7 +120,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
     with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim"):
-        measuring.make("metric", "pnsr", default)
+        instruments.make("metric", "pnsr", default)
 
 
 @pytest.fixture
@@ -251,14 +251,14 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
 
 
 def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measuring.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
-    first = measuring.with_teacher({"seed": 0, "teacher": "digits"})
-    assert first == measuring.with_teacher({"seed": 0, "teacher": "digits"})
+    assert instruments.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = instruments.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first == instruments.with_teacher({"seed": 0, "teacher": "digits"})
     assert first["seed"] == 0
     assert first["teacher"]["name"] == "digits"
-    assert measuring.with_teacher({"teacher": "hog"})["teacher"]["digest"] != measuring.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
+    assert instruments.with_teacher({"teacher": "hog"})["teacher"]["digest"] != instruments.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
     monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
-    assert measuring.with_teacher({"seed": 0, "teacher": "digits"}) != first
+    assert instruments.with_teacher({"seed": 0, "teacher": "digits"}) != first
 
 
 JOB = '''

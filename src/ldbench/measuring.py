@@ -3,28 +3,20 @@
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf, flag_override
-from torch import Tensor
-from torch.utils.data import ConcatDataset
+from omegaconf import DictConfig, flag_override
 
-from ldbench import artifacts, config, networks
-from ldbench.cells import ObtainedGenerator, make_encoder
-from ldbench.core.device import find_device
-from ldbench.core.protocols import Guidance, ImageData, ImageSet, Sampler
-from ldbench.core.seen import SOURCE, Features, SetMetric, gather
-from ldbench.core.tokenizer import Tokenizer
-from ldbench.data.latents.store import LatentStore
-from ldbench.generator import Generator
-from ldbench.generator_plan import make_guidance, make_sampler
-from ldbench.jobs.passes import SetMeasures
-from ldbench.plan import plain, with_digests
+from ldbench import artifacts, config
+from ldbench.cells import ObtainedGenerator
+from ldbench.core.protocols import ImageData
+from ldbench.core.seen import SOURCE
+from ldbench.facts import COUNTING, FACTS, Facts, Measured, asked_facts, splits_of
+from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
+from ldbench.plan import plain
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
@@ -32,164 +24,21 @@ from ldbench.sources import Obtained
 log = logging.getLogger(__name__)
 
 SPLITS = {"test": "held-out", "train": "training", "all": "training and held-out"}
-
-
-class Facts:
-    """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
-
-    def __init__(self, cfg: DictConfig, obtained: Obtained, generator: ObtainedGenerator | None, protocol: Protocol, searchpath: Sequence[str]):
-        self._cfg = cfg
-        self._obtained = obtained
-        self._generator = generator
-        self._protocol = protocol
-        self._searchpath = searchpath
-
-    def tokenizer(self) -> Tokenizer:
-        return artifacts.load(self._obtained.folder, searchpath=self._searchpath)
-
-    def tokenizer_name(self) -> str:
-        """Of its artifact's folder."""
-        return self._obtained.name
-
-    def tokenizer_digest(self) -> str:
-        return self._obtained.digest
-
-    def generator(self) -> Generator:
-        return self._model
-
-    def sampler(self) -> Sampler:
-        return make_sampler(self._cfg)
-
-    def guidance(self) -> Guidance:
-        return make_guidance(self._cfg, self._model, self._searchpath)
-
-    def sampling_seed(self) -> int:
-        return self._cfg.seed
-
-    def data(self) -> ImageData:
-        return self._obtained.data
-
-    def train_latents(self) -> LatentStore:
-        """Of the training images; encoded where they are not there."""
-        return make_encoder(self._cfg, self._obtained, self._searchpath).store("train")
-
-    def heldout_latents(self) -> LatentStore:
-        return make_encoder(self._cfg, self._obtained, self._searchpath).store("test")
-
-    def images(self) -> ImageSet:
-        splits = splits_of(self._obtained.data, self._protocol)
-        return splits[0] if len(splits) == 1 else ConcatDataset(splits)
-
-    def names(self) -> Sequence[str]:
-        """A name for each of `images`: its file's where it has one, else its place."""
-        splits = splits_of(self._obtained.data, self._protocol)
-        named, count = [name for part in splits for name in getattr(part, "names", ())], sum(map(len, splits))
-        return named if len(named) == count else [f"{place:06d}" for place in range(count)]
-
-    def metrics(self) -> dict[str, Any]:
-        return {name: make("metric", name, self._protocol, self._searchpath) for name in self._protocol.reconstruction}
-
-    def sets(self) -> SetMeasures | None:
-        """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
-        name = self._protocol.extractor
-        if name is None:
-            return None
-        return SetMeasures(
-            label=name,
-            extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
-            digest=digest_of("extractor", name, self._protocol, self._searchpath),
-            metrics={key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution},
-            kept=self._protocol.kept,
-            folder=Path(self._cfg.paths.artifacts) / "features",
-            workers=self.workers(),
-            device=self.device(),
-        )
-
-    def extractors(self) -> dict[str, Any]:
-        """By name; none where the protocol measures no sets."""
-        name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._searchpath)}
-
-    def distances(self) -> dict[str, Any]:
-        """Of the features of two sets of images: those of the protocol's metrics that need no more."""
-        made = {name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution}
-        return {name: partial(apart, metric) for name, metric in made.items() if metric.is_distance and metric.needs <= {"normal", "features"}}
-
-    def split(self) -> str:
-        return self._protocol.split
-
-    def pixel_rule(self) -> str:
-        return self._protocol.pixel_rule
-
-    def latent(self) -> str:
-        return self._protocol.latent
-
-    def seed(self) -> int:
-        return self._protocol.seed
-
-    def num_samples(self) -> int:
-        return self._protocol.num_samples
-
-    def labels(self) -> str | Sequence[int]:
-        return self._protocol.labels
-
-    def reference(self) -> str:
-        return self._protocol.reference
-
-    def latents(self) -> Path:
-        """The folder of all latent stores."""
-        return Path(self._cfg.paths.artifacts) / "latents"
-
-    def teachers(self) -> Callable[[str], Any]:
-        """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
-        return lambda name: make_teacher(name, self._cfg, self._searchpath)
-
-    def workers(self) -> int:
-        return self._cfg.trainer.workers
-
-    def device(self) -> torch.device:
-        return find_device(self._cfg.trainer.accelerator)
-
-    @cached_property
-    def _model(self) -> Generator:
-        assert self._generator is not None, "a job that asks for a generator is not run without one"
-        return self._generator.load(self._searchpath)
-
-
-FACTS = frozenset(name for name in vars(Facts) if not name.startswith("_"))
-COUNTING = {  # what a job asks for -> the protocol's fields that its numbers then depend on
-    "images": {"split"},
-    "names": {"split"},
-    "metrics": {"reconstruction"},
-    "sets": {"extractor", "distribution", "kept"},
-    "extractors": {"extractor"},
-    "distances": {"distribution"},
-    **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
-}
-OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
 PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
 
 
-def measure(
-    cfg: DictConfig,
-    obtained: Obtained,
-    generator: ObtainedGenerator | None,
-    node: DictConfig,
-    protocol: Protocol,
-    searchpath: Sequence[str] = (),
-) -> None:
-    """Makes a job's measurement of artifacts under the protocol and writes the record, unless that was done before."""
+def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Makes a job's measurement under the protocol and writes the record, unless that was done before."""
     protocol, node = settled(node, protocol)
     job, asked = config.find(node._target_), asked_facts(node)
-    generator = generator if OF_GENERATOR & set(asked) else None
-    data = obtained.data
+    data = measured.data
     described = describe(cfg, data, protocol, asked, searchpath)
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
         settings=with_teacher({key: settings[key] for key in job.settings if key in settings}, searchpath)
-        | ({} if generator is None else drawn_by(cfg, searchpath)),
-        artifacts={"tokenizer": obtained.digest} | ({} if generator is None else {"generator": generator.digest}),
+        | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
+        artifacts={role: found.digest for role, found in measured.artifacts.items()},
         data=data.fingerprint,
         protocol=described["hash"],
         revision=job.revision,
@@ -204,18 +53,15 @@ def measure(
         for file in left:
             log.info("  left behind: %s", file.resolve())
         return
-    facts = Facts(cfg, obtained, generator, protocol, searchpath)
+    facts = Facts(cfg, measured, protocol, searchpath)
+    subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
     record = records.Record(
         id=identity,
         job=job.name,
-        subject={
-            "tokenizer": label(obtained, cfg.tokenizer),
-            "generator": None if generator is None else label(generator, cfg.generator),
-            "data": data.name,
-        },
+        subject={"tokenizer": None, "generator": None, **subject, "data": data.name},
         metrics=config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures),
         protocol=described,
-        artifacts={"tokenizer": obtained.name} | ({} if generator is None else {"generator": generator.name}),
+        artifacts={role: found.name for role, found in measured.artifacts.items()},
         config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
         environment=records.environment(),
         created=records.now(),
@@ -225,11 +71,6 @@ def measure(
     tell(record)
     if figures.is_dir():
         log.info("  left behind: %s", figures)
-
-
-def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
-    """A metric's value on the features (n, D) and (m, D) of two sets of images."""
-    return metric(gather(Features(a), metric.needs), gather(Features(b), metric.needs), paired=False).value
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
@@ -268,6 +109,17 @@ def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
         said["guidance"]["guide"] = artifacts.read_manifest(artifacts.local(cfg.guidance.guide))["digest"]
     revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
     return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
+
+
+def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """What a protocol's hash says of the extractor, of the metrics on sets and of the weights of metrics, where these count."""
+    found: dict[str, Any] = {}
+    if "extractor" in counting and protocol.extractor is not None:
+        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
+    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
+    if "reconstruction" in counting and weighed:
+        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+    return found
 
 
 def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
@@ -316,100 +168,6 @@ def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Se
         node = node_of(group, name, protocol, searchpath)
         getattr(config.find(node["_target_"]), "check", lambda: None)()
         weights_of(name, node)
-
-
-def asked_facts(node: DictConfig) -> list[str]:
-    """The keywords of a job's constructor that its yaml does not set and that have no default."""
-    return [name for name in config.required(node._target_) if name not in node]
-
-
-def needs_generator(node: DictConfig) -> bool:
-    """Whether a job asks for something that there is only with a generator."""
-    return bool(OF_GENERATOR & set(asked_facts(node)))
-
-
-def node_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
-    """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
-    composed = config.option(group, name, searchpath)
-    given = protocol.weights.get(name) if group in ("metric", "extractor") else None
-    if given is not None:
-        if "weights" not in composed:
-            raise ValueError(f"protocol.weights.{name} has nothing to do: {name} takes no weights.")
-        composed.weights.source = given
-    if "weights" in composed and OmegaConf.is_missing(composed.weights, "source"):
-        raise ValueError(f"{group}={name} needs weights that you give it: protocol.weights.{name}=PATH.")
-    return plain(composed)
-
-
-def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
-    """The file of a component's weights; None where it has none. Raises ValueError with what to do where it cannot be had."""
-    if "weights" not in node:
-        return None
-    try:
-        return artifacts.locate(node["weights"]["source"])
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."
-        ) from error
-
-
-def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
-    """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
-    node = node_of(group, name, protocol, searchpath)
-    return config.instantiate(node, **sums_asked(name, node))
-
-
-def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
-    """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = node_of("extractor", name, protocol, searchpath)
-    network = {"network": networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**node, **network}, **sums_asked(name, node))
-
-
-def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
-    """A teacher by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option("teacher", name, searchpath)
-    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**plain(node), **network})
-
-
-def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
-    """A job's settings with the teacher that they name told by all that its features depend on."""
-    if settings.get("teacher") is None:
-        return dict(settings)
-    node = plain(config.option("teacher", settings["teacher"], searchpath))
-    told = {**config.named(with_digests(node, searchpath), searchpath), "revision": config.find(node["_target_"]).revision}
-    return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
-
-
-def sums_asked(name: str, node: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of a component's weights file, where its constructor asks for it."""
-    file = weights_of(name, node)
-    return {"sha256": artifacts.file_digest(file)} if file is not None and "sha256" in config.required(node["_target_"]) else {}
-
-
-def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
-    """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
-    node = node_of(group, name, protocol, searchpath)
-    weights_of(name, node)
-    revision = getattr(config.find(node["_target_"]), "revision", 1)
-    return artifacts.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})
-
-
-def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
-    """What a protocol's hash says of the extractor, of the metrics on sets and of the weights of metrics, where these count."""
-    found: dict[str, Any] = {}
-    if "extractor" in counting and protocol.extractor is not None:
-        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
-    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
-    if "reconstruction" in counting and weighed:
-        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
-    return found
-
-
-def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:
-    """The images of a protocol's split, in one part or two."""
-    return [data.train, data.test] if protocol.split == "all" else [getattr(data, protocol.split)]
 
 
 def tell(record: records.Record) -> None:

@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.cells import check_cell, check_generator, is_trained, obtain_generator
+from ldbench.facts import Measured, needs_generator, needs_tokenizer
 from ldbench.generator_plan import is_chosen
-from ldbench.measuring import check_job, check_protocol, check_weights, measure, needs_generator
-from ldbench.plan import check_keys, check_names, check_trainer, plain
+from ldbench.measuring import check_job, check_protocol, check_weights, measure
+from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
 from ldbench.results.protocol import Protocol
 from ldbench.sources import obtain
 from ldbench.starting import check_start
@@ -35,11 +36,18 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
-    return run_jobs(cfg, [cfg.job], searchpath, with_generator=needed)
+    return run_jobs(cfg, [cfg.job], searchpath, with_generator=needed, with_tokenizer=needs_tokenizer(cfg.job))
 
 
-def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[str], *, with_generator: bool) -> Path:
-    """Obtains what is measured and makes the measurements that are not known yet."""
+def run_jobs(
+    cfg: DictConfig,
+    jobs: Sequence[DictConfig],
+    searchpath: Sequence[str],
+    *,
+    with_generator: bool,
+    with_tokenizer: bool = True,
+) -> Path:
+    """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
@@ -50,16 +58,19 @@ def run_jobs(cfg: DictConfig, jobs: Sequence[DictConfig], searchpath: Sequence[s
     check_weights(jobs, protocol, searchpath)
     if is_chosen(cfg):
         check_generator(cfg, searchpath)
-    check_start(cfg, trained_groups(cfg, with_generator=with_generator), searchpath)
     torch.set_num_threads(cfg.trainer.threads)
-    obtained = obtain(cfg, searchpath, check=partial(check_cell, cfg, searchpath) if with_generator else None)
-    generator = obtain_generator(cfg, obtained, searchpath) if with_generator else None
+    if with_tokenizer:
+        check_start(cfg, trained_groups(cfg, with_generator=with_generator), searchpath)
+        obtained = obtain(cfg, searchpath, check=partial(check_cell, cfg, searchpath) if with_generator else None)
+        measured = Measured(obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if with_generator else None)
+    else:
+        measured = Measured(make_data(cfg, searchpath))
     if not is_child():
         for node in jobs:
-            measured = generator if generator is not None and needs_generator(node) else obtained
-            with artifacts.building_lock(Path(cfg.paths.records) / measured.name):  # of two at once, one measures
-                measure(cfg, obtained, generator, node, protocol, searchpath)
-    return obtained.folder if generator is None else generator.folder
+            asked = measured.asked(node)
+            with artifacts.building_lock(Path(cfg.paths.records) / asked.name):  # of two at once, one measures
+                measure(cfg, asked, node, protocol, searchpath)
+    return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
 
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:

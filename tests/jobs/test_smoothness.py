@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import from_uint8
 from ldbench.core.posterior import Posterior
+from ldbench.facts import apart
 from ldbench.jobs.smoothness import Smoothness
-from ldbench.measuring import apart
 from ldbench.metrics.frechet import FrechetDistance
 
 SIGMA = torch.tensor([0.5, 0.25, 1.0])

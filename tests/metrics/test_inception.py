@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ldbench import artifacts, config, measuring, pipeline
+from ldbench import artifacts, config, instruments, pipeline
 from ldbench.core.files import file_digest
 from ldbench.metrics import inception
 from ldbench.metrics.inception import Inception
@@ -68,7 +68,7 @@ def test_only_the_standard_file_makes_a_distance_fid(extractor: Inception, weigh
     monkeypatch.setattr(inception, "STANDARD", file_digest(weights_file))
     cfg = SimpleNamespace()
     protocol = pipeline.protocol_of(ldbench_config(weights_file))
-    made = measuring.make_extractor("inception", cfg, protocol)
+    made = instruments.make_extractor("inception", cfg, protocol)
     assert made.standard
 
 
@@ -83,7 +83,7 @@ def test_its_digest_is_of_the_weights_and_not_of_their_place(weights_file: Path,
     moved, other = tmp_path / "moved.pth", tmp_path / "other.pth"
     moved.write_bytes(weights_file.read_bytes())
     other.write_bytes(weights_file.read_bytes() + b"\0")
-    sums = [measuring.digest_of("extractor", "inception", pipeline.protocol_of(ldbench_config(path))) for path in (weights_file, moved, other)]
+    sums = [instruments.digest_of("extractor", "inception", pipeline.protocol_of(ldbench_config(path))) for path in (weights_file, moved, other)]
     assert sums[0] == sums[1] != sums[2]
 
 

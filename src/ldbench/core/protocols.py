@@ -229,7 +229,7 @@ class Sampler(Protocol):
 class Job(Protocol):
     """A measurement. It starts from artifacts and leaves its figures in `out`.
 
-    The keywords of its constructor that its yaml does not set are facts (`measuring.Facts`), which it is handed.
+    The keywords of its constructor that its yaml does not set are facts (`facts.Facts`), which it is handed.
     """
 
     name: ClassVar[str]  # of its records
