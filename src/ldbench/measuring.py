@@ -17,7 +17,7 @@ from ldbench.core.seen import SOURCE
 from ldbench.facts import COUNTING, FACTS, Facts, Measured, asked_facts, splits_of
 from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
 from ldbench.plan import plain
-from ldbench.results import records
+from ldbench.results import adm, records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
 
@@ -112,13 +112,15 @@ def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
 
 
 def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
-    """What a protocol's hash says of the extractor, of the metrics on sets and of the weights of metrics, where these count."""
+    """What a protocol's hash says of the extractor, the weights of metrics and a reference's file, where these count."""
     found: dict[str, Any] = {}
     if "extractor" in counting and protocol.extractor is not None:
         found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
     weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
     if "reconstruction" in counting and weighed:
         found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+    if "reference" in counting and protocol.reference_file is not None:
+        found["reference"] = artifacts.file_digest(protocol.reference_file)
     return found
 
 
@@ -144,13 +146,18 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
 
 
 def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
-    """Raises ValueError for names that their config groups do not know, and for metrics on what the extractor does not give."""
+    """Raises ValueError for names that their config groups do not know, metrics on what the extractor does not give, and a reference that is none."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
             config.require(group, name, searchpath)
+    if protocol.reference_file is not None:
+        adm.num_images(protocol.reference_file)
     if protocol.extractor is None:
         return
-    gives = config.find(config.option("extractor", protocol.extractor, searchpath)._target_).gives
+    extractor = config.find(config.option("extractor", protocol.extractor, searchpath)._target_)
+    if protocol.reference_file is not None:
+        adm.check_statistics(protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True))
+    gives = extractor.gives
     for name in protocol.distribution:
         needs = config.find(config.option("distribution", name, searchpath)._target_).needs
         missing = sorted({SOURCE[need] for need in needs if need in SOURCE} - gives)

@@ -20,6 +20,7 @@ from ldbench.jobs import generate
 from ldbench.jobs.generate import Generate, labels_of
 from ldbench.jobs.passes import SetMeasures
 from ldbench.metrics.frechet import FrechetDistance
+from ldbench.results import adm
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.ode import FixedGrid
 
@@ -114,6 +115,11 @@ def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_image
         by_hand = FrechetDistance()(gather(Features(samples), {"normal"}), gather(Features(real), {"normal"}), paired=False)
         assert found[split]["gfd_levels"].value == pytest.approx(by_hand.value, rel=1e-9)
     assert found["train"]["gfd_levels_floor"] == found["test"]["gfd_levels_floor"]
+
+
+def test_a_file_of_reference_images_stands_for_a_split(job, data, tmp_path) -> None:
+    adm.write(tmp_path / "train.npz", [generate.to_uint8(data.train.tensors[0], "round")], len(data.train))
+    assert job(reference=str(tmp_path / "train.npz")).run(tmp_path / "a") == job(reference="train").run(tmp_path / "b"), "floors too"
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 30, "part_size": 30}, {"batch_size": 5, "part_size": 7}])

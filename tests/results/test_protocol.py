@@ -54,6 +54,20 @@ def test_the_hash_changes_with_every_other_field(field):
     assert hash_of(replace(DEFAULT, **{field: CHANGED[field]})) != hash_of(DEFAULT)
 
 
+def test_of_a_reference_file_the_content_counts_and_not_the_place():
+    said = [
+        replace(DEFAULT, reference=path).described(data="digits", reference=digest)
+        for path, digest in (("a.npz", "1"), ("b.npz", "1"), ("a.npz", "2"))
+    ]
+    assert said[0] == said[1]
+    assert len({one["hash"] for one in said} | {hash_of(DEFAULT)}) == 3
+
+
+def test_a_reference_is_a_split_or_a_file():
+    with pytest.raises(ValueError, match=r"protocol\.reference must be train, test or the path of an \.npz in ADM's layout, got 'heldout'"):
+        replace(DEFAULT, reference="heldout")
+
+
 def test_the_hash_changes_with_the_reference_data():
     assert hash_of(DEFAULT, data="shapes") != hash_of(DEFAULT)
     assert DEFAULT.described(data="shapes")["data"] == "shapes"

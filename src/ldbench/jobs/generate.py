@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 SHEET = "samples.png"
 IMAGES = "samples"  # a folder of classes
 NPZ = "samples.npz"
-SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 SHOWN = 10  # classes, and samples of each
 
 
@@ -55,7 +54,7 @@ class Generate:
         num_samples: int,
         labels: str | Sequence[int],
         sets: SetMeasures | None,  # metrics on sets; None where the protocol asks for none
-        reference: Literal["train", "test"],
+        reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         batch_size: int,
         part_size: int,
@@ -133,14 +132,18 @@ class Generate:
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
 
     def measure(self, parts: SampleParts, sets: SetMeasures) -> dict[str, Estimate]:
-        """Each metric of the samples against the reference, and the floors of distances: those of real held-out to real training images."""
+        """Each metric of the samples against the reference, and the floors of distances: those of real held-out images to the reference.
+
+        Where the held-out images are the reference, the floor is their distance to the training images.
+        """
         watch = sets.begin(self.num_samples)
         for places, images in parts.read():
             for first, batch in zip(range(places.start, places.stop, self.batch_size), images.split(self.batch_size), strict=True):
                 watch.update(first, batch, self.y[first : first + len(batch)])
-        real = {split: sets.reference(self.data, split, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for split in SPLITS}
+        asked = ("test", "train" if self.reference == "test" else self.reference)
+        real = {name: sets.held_against(self.data, name, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for name in asked}
         found = dict(sets.measure(watch.finish(), real[self.reference], prefix="g", paired=False))
-        return found | dict(sets.floors(real["test"], real["train"], prefix="g"))
+        return found | dict(sets.floors(*real.values(), prefix="g"))
 
     def show(self, parts: SampleParts, out: Path) -> None:
         """The first samples of the first classes, one class a row, none chosen by hand."""

@@ -69,7 +69,15 @@ class SetMeasures:
         """A pass over samples or reconstructions, all of whose features are kept where metrics need them."""
         return Watch(self.extractor.to(self.device), Gathering(num_images, self.needs, num_images), self.device)
 
-    def reference(self, data: ImageData, split: Literal["train", "test", "all"], *, pixel_rule: PixelRule, batch_size: int) -> Seen:
+    def reference(
+        self,
+        data: ImageData,
+        split: Literal["train", "test", "all"],
+        *,
+        pixel_rule: PixelRule,
+        batch_size: int,
+        needs: frozenset[str] | None = None,  # None: of all metrics
+    ) -> Seen:
         """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
         said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
         images = parts_of(data, split)
@@ -78,18 +86,20 @@ class SetMeasures:
             for part in images
             for batch, labels in DataLoader(part, batch_size=batch_size, num_workers=self.workers)
         )
-        return self.seen(said, batches, sum(map(len, images)))
+        return self.seen(said, batches, sum(map(len, images)), needs=needs)
+
+    def held_against(self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int) -> Seen:
+        """The reference of a protocol: a split of the data, or an `.npz` in ADM's layout, whose pixels are as they are."""
+        if reference in ("train", "test"):
+            return self.reference(data, reference, pixel_rule=pixel_rule, batch_size=batch_size)
+        return self.published(Path(reference), batch_size=batch_size)
 
     def published(self, path: Path, *, batch_size: int) -> Seen:
         """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
 
         Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
         """
-        laws = adm.read_statistics(path)
-        if laws and not self.extractor.standard:
-            raise ValueError(
-                f"{path} tells statistics of the standard Inception-v3, and {self.label} is another extractor. Choose a split of the data."
-            )
+        laws = adm.check_statistics(path, self.label, standard=self.extractor.standard)
         said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
         batches = ((batch, None) for batch in adm.read_images(path, batch_size))
         return replace(self.seen(said, batches, adm.num_images(path), needs=self.needs - {"labels"}), **laws)
@@ -130,11 +140,11 @@ class SetMeasures:
         for key, metric in self.metrics.items():
             yield self.name(key, prefix), metric(samples, reference, paired=paired)
 
-    def floors(self, heldout: Seen, train: Seen, *, prefix: Literal["r", "g"]) -> Iterator[tuple[str, Estimate]]:
-        """Every distance of real held-out images to real training images."""
+    def floors(self, heldout: Seen, others: Seen, *, prefix: Literal["r", "g"]) -> Iterator[tuple[str, Estimate]]:
+        """Every distance of real held-out images to other real ones: the training images, or those of a reference."""
         for key, metric in self.metrics.items():
             if metric.is_distance:
-                yield f"{self.name(key, prefix)}_floor", metric(heldout, train, paired=False)
+                yield f"{self.name(key, prefix)}_floor", metric(heldout, others, paired=False)
 
     def name(self, key: str, prefix: Literal["r", "g"]) -> str:
         """A metric's name in records: that of the papers on the standard Inception-v3, and with the extractor in it on any other."""

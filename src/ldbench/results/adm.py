@@ -46,6 +46,14 @@ def read_statistics(path: Path) -> dict[str, Normal]:
     return found
 
 
+def check_statistics(path: Path, extractor: str, *, standard: bool) -> dict[str, Normal]:
+    """The laws that a file tells. Raises ValueError for those of Inception-v3 where another extractor looks, and as `read_statistics`."""
+    laws = read_statistics(path)
+    if laws and not standard:
+        raise ValueError(f"{path} tells statistics of the standard Inception-v3, and {extractor} is another extractor. Choose a split of the data.")
+    return laws
+
+
 def num_images(path: Path) -> int:
     """How many images a file holds. Raises ValueError for a file without any."""
     with opened(path) as archive, member(archive, IMAGES, path) as (_, shape, dtype):
