@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +16,7 @@ from ldbench.core.protocols import ImageData
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.generator import Generator
-from ldbench.generator_plan import check_parts, make_course, make_generator_plan, stats_digest
+from ldbench.generator_plan import GeneratorPlan, check_parts, make_course, make_generator_plan, stats_digest
 from ldbench.released import generator_of
 from ldbench.results import records
 from ldbench.sources import Obtained
@@ -68,9 +68,9 @@ def check_cell(cfg: DictConfig, searchpath: Sequence[str], latent: LatentSpec, d
         check_parts(cfg, latent, data.num_classes, searchpath)
 
 
-def is_trained(cfg: DictConfig) -> bool:
-    """Whether the configured generator is one that this house trains, and not an artifact or released weights."""
-    return "path" not in list(cfg.generator) and cfg.generator.weights is None
+def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
+    """Whether the configured tokenizer or generator is one that this house trains, and not an artifact or released weights."""
+    return "path" not in list(cfg[kind]) and cfg[kind].weights is None
 
 
 def stored(cfg: DictConfig) -> ObtainedGenerator:
@@ -136,11 +136,22 @@ def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> O
     """The artifact of the configured training on the tokenizer's latents."""
     from ldbench import generator_training  # Lightning takes seconds to load: what imports released weights need not wait for it
 
+    planned = plan_of(cfg, obtained, searchpath)
     tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
-    encoder = make_encoder(cfg, obtained, searchpath)
-    latents = AwaitedLatents(encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: encoder.store("train"))
-    planned = make_generator_plan(cfg, latents, searchpath)
+    assert isinstance(tokenizer, Tokenizer)
     return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+
+
+def plan_of(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> GeneratorPlan:
+    """The configured training on the tokenizer's latents, which are encoded when it first asks for one."""
+    encoder = make_encoder(cfg, obtained, searchpath)
+    latents = AwaitedLatents(
+        encoder.contents("train"),
+        latent=latent_of(obtained, searchpath),
+        seed=cfg.seed,
+        make=lambda: encoder.store("train"),
+    )
+    return make_generator_plan(cfg, latents, searchpath)
 
 
 def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:

@@ -1,6 +1,6 @@
 """Facts: what a job may ask for, and which of a protocol's fields its numbers then depend on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config
-from ldbench.cells import ObtainedGenerator, make_encoder
-from ldbench.core.device import find_device
+from ldbench.cells import ObtainedGenerator, is_trained, make_encoder
+from ldbench.core.device import device_name, find_device
 from ldbench.core.protocols import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.seen import Features, SetMetric, gather
 from ldbench.core.tokenizer import Tokenizer
@@ -22,6 +22,7 @@ from ldbench.generator import Generator
 from ldbench.generator_plan import make_guidance, make_sampler
 from ldbench.instruments import digest_of, make, make_extractor, make_teacher
 from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs.throughput import Drawing
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
 
@@ -46,7 +47,7 @@ class Measured:
 
     def asked(self, node: DictConfig) -> "Measured":
         """Of these, what a job asks for: a generator counts for no measurement of its tokenizer."""
-        tokenizer, generator = needs_tokenizer(node), needs_generator(node)
+        tokenizer, generator = needs_tokenizer(node), takes_generator(node)
         return Measured(self.data, self.tokenizer if tokenizer else None, self.generator if generator else None)
 
 
@@ -77,6 +78,17 @@ class Facts:
 
     def guidance(self) -> Guidance:
         return make_guidance(self._cfg, self._model, self._searchpath)
+
+    def drawing(self) -> Drawing | None:
+        """The generator and how it is sampled; None where no generator is chosen."""
+        return None if self._measured.generator is None else Drawing(self._model, self.sampler(), self.guidance())
+
+    def step_times(self) -> Callable[[int], Mapping[str, Mapping[str, float]]]:
+        """Times some training steps of the tokenizer, or of the generator where one is chosen; nothing for what is not trained here."""
+        return self._step_times
+
+    def machine(self) -> str:
+        return machine_of(self._cfg)
 
     def sampling_seed(self) -> int:
         return self._cfg.seed
@@ -165,6 +177,16 @@ class Facts:
     def device(self) -> torch.device:
         return find_device(self._cfg.trainer.accelerator)
 
+    def _step_times(self, steps: int) -> Mapping[str, Mapping[str, float]]:
+        kind = "tokenizer" if self._measured.generator is None else "generator"
+        if not is_trained(self._cfg, kind):
+            return {}
+        from ldbench import trial  # Lightning takes seconds to load
+
+        if kind == "tokenizer":
+            return trial.of_tokenizer(self._cfg, steps, self._searchpath)
+        return trial.of_generator(self._cfg, self._obtained, steps, self._searchpath)
+
     @property
     def _obtained(self) -> Obtained:
         assert self._measured.tokenizer is not None, "a job that asks for a tokenizer is not run without one"
@@ -198,6 +220,17 @@ def asked_facts(node: DictConfig) -> list[str]:
 def needs_generator(node: DictConfig) -> bool:
     """Whether a job asks for something that there is only with a generator."""
     return bool(OF_GENERATOR & set(asked_facts(node)))
+
+
+def takes_generator(node: DictConfig) -> bool:
+    """Whether a job measures the generator where one is chosen, and maybe the tokenizer where none is."""
+    return needs_generator(node) or "drawing" in asked_facts(node)
+
+
+def machine_of(cfg: DictConfig) -> str:
+    """What times are of: the device and its number of threads."""
+    device = find_device(cfg.trainer.accelerator)
+    return f"{device_name(device)}, {cfg.trainer.threads} threads" if device.type == "cpu" else device_name(device)
 
 
 def needs_tokenizer(node: DictConfig) -> bool:

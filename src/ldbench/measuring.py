@@ -14,7 +14,7 @@ from ldbench import artifacts, config
 from ldbench.cells import ObtainedGenerator
 from ldbench.core.protocols import ImageData
 from ldbench.core.seen import SOURCE
-from ldbench.facts import COUNTING, FACTS, Facts, Measured, asked_facts, splits_of
+from ldbench.facts import COUNTING, FACTS, Facts, Measured, asked_facts, machine_of, splits_of
 from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
 from ldbench.plan import plain
 from ldbench.results import adm, records
@@ -92,6 +92,7 @@ def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequen
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
     A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
+    Times are of the machine, which is named.
     """
     counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
     drawn = digests_of(protocol, counting, searchpath)
@@ -99,6 +100,8 @@ def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequen
         own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
         said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
         drawn |= {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
+    if "machine" in asked:
+        drawn["machine"] = machine_of(cfg)
     return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.cells import check_cell, check_generator, is_trained, obtain_generator
-from ldbench.facts import Measured, needs_generator, needs_tokenizer
+from ldbench.facts import Measured, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
 from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
@@ -36,7 +36,8 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
-    return run_jobs(cfg, [cfg.job], searchpath, with_generator=needed, with_tokenizer=needs_tokenizer(cfg.job))
+    taken = is_chosen(cfg) and takes_generator(cfg.job)
+    return run_jobs(cfg, [cfg.job], searchpath, with_generator=taken, with_tokenizer=needs_tokenizer(cfg.job))
 
 
 def run_jobs(
@@ -75,8 +76,7 @@ def run_jobs(
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:
     """The groups of what would be trained here: neither artifacts nor released weights."""
-    tokenizer = ["tokenizer"] if "path" not in list(cfg.tokenizer) and cfg.tokenizer.weights is None else []
-    return tokenizer + (["generator"] if with_generator and is_trained(cfg) else [])
+    return [kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)]  # type: ignore[arg-type]
 
 
 def protocol_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Protocol:

@@ -1,8 +1,6 @@
 """Checks of the machine: its devices, what they train in, and the room on its disks."""
 
 import os
-import platform
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -10,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldbench.checks.finding import Finding, quoted, size
+from ldbench.core.processor import processor_name
 
 LITTLE_SPACE, NO_SPACE = 5e9, 200e6  # bytes: the checkpoints of a large tokenizer; a run of the embedded default
 
@@ -18,7 +17,7 @@ def check_cpu() -> list[Finding]:
     """The processor, its memory, and what it trains in."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}) else None
     memory = f", {size(pages)} of memory" if pages else ""
-    return [Finding("ok", "cpu", f"{processor()}, {num_threads()} threads{memory}; trains in {trains_in('cpu')}")]
+    return [Finding("ok", "cpu", f"{processor_name()}, {num_threads()} threads{memory}; trains in {trains_in('cpu')}")]
 
 
 def check_cuda() -> list[Finding]:
@@ -44,7 +43,7 @@ def check_mps() -> list[Finding]:
 
     if not torch.backends.mps.is_available():
         return []
-    return [Finding("ok", "mps", f"{processor()}, {size(torch.mps.recommended_max_memory())} of memory; trains in {trains_in('mps')}")]
+    return [Finding("ok", "mps", f"{processor_name()}, {size(torch.mps.recommended_max_memory())} of memory; trains in {trains_in('mps')}")]
 
 
 def check_trainer(*, accelerator: str, precision: str, devices: int, threads: int) -> list[Finding]:
@@ -108,13 +107,6 @@ def trains_in(accelerator: str) -> str:
 def num_threads() -> int:
     """The threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processor() -> str:
-    """The name of the processor, as far as the system tells."""
-    told = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(.+)$", told.read_text(), flags=re.MULTILINE) if told.is_file() else None
-    return named.group(1) if named else platform.processor() or platform.machine()
 
 
 def standing(place: Path) -> Path:

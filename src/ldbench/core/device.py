@@ -4,6 +4,8 @@ from typing import Literal
 
 import torch
 
+from ldbench.core.processor import processor_name
+
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -17,6 +19,13 @@ def find_device(accelerator: str) -> torch.device:
         there = ", ".join(name for name, available in here.items() if available)
         raise ValueError(f"There is no accelerator {accelerator!r} on this machine. Choose trainer.accelerator=auto or one of: {there}.")
     return torch.device(accelerator)
+
+
+def device_name(device: torch.device) -> str:
+    """What people call a device: the model of a graphics processor, or of this machine's processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor_name()
 
 
 def check_precision(precision: str, accelerator: str) -> None:

@@ -31,8 +31,7 @@ class MixedRotary(nn.Module):
         along = [torch.arange(side, device=self.frequencies.device).float() for side in grid]
         rows, columns = along[0].repeat_interleave(grid[1]), along[1].repeat(grid[0])
         f_x, f_y = self.frequencies.float().unbind(0)  # (depth, heads, head_dim / 2) each
-        with torch.autocast(self.frequencies.device.type, enabled=False):
-            turns = columns[:, None] * f_x[:, :, None] + rows[:, None] * f_y[:, :, None]  # (depth, heads, P, head_dim / 2)
+        turns = columns[:, None] * f_x[:, :, None] + rows[:, None] * f_y[:, :, None]  # (depth, heads, P, head_dim / 2), in float32 always
         turns = nn.functional.pad(turns, (0, 0, before, after))
         return list(zip(turns.cos(), turns.sin(), strict=True))
 

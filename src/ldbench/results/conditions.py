@@ -10,7 +10,7 @@ from ldbench.results.records import Record
 
 HARMLESS = (  # settings of jobs on which no number depends, and those that the protocol holds
     *("component", "batch_size", "part_size", "shard_size", "workers", "num_processes", "num_samples", "labels"),
-    *("save_images", "save_npz", "cache", "export", "verify", "force"),
+    *("save_images", "save_npz", "cache", "export", "verify", "force", "repeats", "steps"),
 )
 
 

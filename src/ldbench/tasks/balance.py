@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.profiler import record_function
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
+from ldbench.tasks.phases import phase
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def balance(
     for name, place in balanced.items():
         key = id(place.anchor)
         if key not in references:
-            with record_function(f"reconstruction at the anchor of {name}"):
+            with phase(f"reconstruction at the anchor of {name}"):
                 references[key] = gradient(reconstructing & terms.keys(), place.anchor, weights).norm()
-        with record_function(f"{name} at its anchor"):
+        with phase(f"{name} at its anchor"):
             own = gradient(frozenset([name]), place.anchor, {name: 1.0}).norm()
         lifted[name] = weights[name] * (references[key] / (own + 1e-4)).clamp(max=place.largest)
     value = torch.stack([lifted[name] * term.detach() for name, term in terms.items()]).sum()
@@ -95,7 +95,7 @@ def on_leaves(recon: Reconstruction) -> Reconstruction:
 def slope(term: Tensor, leaves: Reconstruction, *, name: str, lift: float) -> Tensor:  # (B, 3, H, W)
     """The gradient of a term by the image, times `lift`."""
     others = [x for x in (leaves.z, leaves.posterior.mean, leaves.posterior.logvar) if x is not None]
-    with record_function(f"gradient of {name} by the image"):
+    with phase(f"gradient of {name} by the image"):
         by_image, *by_others = torch.autograd.grad(lift * term, [leaves.images, *others], allow_unused=True)
     if by_image is None or any(gradient is not None for gradient in by_others):
         raise ValueError(f"Loss {name} says that it measures the reconstructed image, but its gradient goes elsewhere. Drop its `reconstructs`.")

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.profiler import record_function
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.generator import Generator
 from ldbench.tasks.course import Course
+from ldbench.tasks.phases import phase
 from ldbench.tasks.stepwise import StepwiseTask
 
 
@@ -31,15 +31,15 @@ class GeneratorTask(StepwiseTask):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(self.step_seed(self.batches))
         z, y = batch
-        with record_function("generator forward"):
+        with phase("generator forward"):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         loss = torch.stack(list(terms.values())).sum()
         self.require_finite(loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": self.generator.state_dict()})
-        with record_function("generator backward"):
+        with phase("generator backward"):
             self.manual_backward(loss / self.stage.accumulate)
         self.count(len(z))
         if self.ended_step:
-            with record_function("optimizer"):
+            with phase("optimizer"):
                 self.step()
             if self.due:
                 self.log_values(self.over_processes({"loss": loss, **terms}))

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -16,6 +15,7 @@ from ldbench.core.posterior import Posterior
 from ldbench.core.protocols import Adversary, Balanced, LossTerm
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.tasks.balance import Anchored, Weighed, balance, on_leaves, plain
+from ldbench.tasks.phases import phase
 from ldbench.tasks.stage import Stage
 from ldbench.tasks.stepwise import StepwiseTask
 
@@ -79,11 +79,11 @@ class TokenizerTask(StepwiseTask):
         images, y = batch
         prepared = self.prepare(images)
         self.let_discriminators_learn(False)
-        with record_function("tokenizer forward"):
+        with phase("tokenizer forward"):
             recon = self.reconstruct(prepared)
         terms, weighed = self.measure(prepared, recon, y)
         self.require_finite(weighed.value, terms, lambda: self.replay(images, y))
-        with record_function("tokenizer backward"):
+        with phase("tokenizer backward"):
             self.manual_backward(weighed.pulling / self.stage.accumulate)
         told = {**terms, **{f"{name}_balance": weighed.weights[name] for name in terms if self.balanced(name)}}
         self.let_discriminators_learn(True)
@@ -91,11 +91,11 @@ class TokenizerTask(StepwiseTask):
         if opposed:
             theirs = torch.stack(list(opposed.values())).sum()
             self.require_finite(theirs, opposed, lambda: self.replay(images, y))
-            with record_function("discriminators backward"):
+            with phase("discriminators backward"):
                 self.manual_backward(theirs / self.stage.accumulate)
         self.count(len(images))
         if self.ended_step:
-            with record_function("optimizers"):
+            with phase("optimizers"):
                 self.step(discriminators=bool(opposed))
             if self.due:
                 self.write_log(weighed.value, {**told, **opposed}, recon.images, prepared)
@@ -165,7 +165,7 @@ class TokenizerTask(StepwiseTask):
 
     def term(self, name: str, images: Tensor, recon: Reconstruction, y: Tensor) -> Tensor:
         """The value of a term, under its name in a profile."""
-        with record_function(f"term {name}"):
+        with phase(f"term {name}"):
             return self.terms[name](images, recon, y)
 
     def weight(self, name: str) -> float:
@@ -199,7 +199,7 @@ class TokenizerTask(StepwiseTask):
         """The losses of the discriminators whose terms count at this batch."""
         opposed = {}
         for name in filter(self.started, self.adversaries):
-            with record_function(f"discriminator of {name}"):
+            with phase(f"discriminator of {name}"):
                 opposed[f"{name}_discriminator"] = self.adversaries[name].discriminate(images, detached(recon))
         return opposed
 

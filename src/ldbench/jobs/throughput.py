@@ -1,0 +1,187 @@
+"""Job `throughput`: what a tokenizer costs, and where a generator is chosen, what the generator costs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ldbench.core.backbone import Backbone
+from ldbench.core.estimate import Estimate
+from ldbench.core.protocols import Guidance, Sampler
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.generator import Generator
+from ldbench.jobs.costs import flops, images_per_second, peak_memory
+from ldbench.sampling.noise import NoiseStream
+
+SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under
+    "forward": ("tokenizer forward", "generator forward"),
+    "losses": ("term ",),
+    "balancing": ("gradient of ", "reconstruction at the anchor", " at its anchor"),
+    "backward": ("tokenizer backward", "generator backward"),
+    "discriminators": ("discriminator",),
+    "optimizers": ("optimizer",),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A generator, and how it is sampled."""
+
+    generator: Generator
+    sampler: Sampler
+    guidance: Guidance
+
+
+class Throughput:
+    """Counts parameters, floating-point operations and latents, and times encoding, decoding, the backbone, sampling and a training step.
+
+    Operations are those of one image (of the backbone: one call), two for each multiplication and addition, with attention; they and the
+    parameters are exact. Times and memory are of this machine, which the protocol names. Weights and inputs are float32.
+    """
+
+    name: ClassVar[str] = "throughput"
+    revision: ClassVar[int] = 1
+    settings: ClassVar[tuple[str, ...]] = ("images", "repeats", "steps")
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        drawing: Drawing | None,  # None where no generator is chosen
+        step_times: Callable[[int], Mapping[str, Mapping[str, float]]],  # steps -> stage -> phase -> seconds; nothing for what is not trained here
+        machine: str,  # what the times are of; it stands in the protocol
+        images: int,
+        repeats: int,
+        steps: int,
+        device: torch.device,
+    ):
+        self.tokenizer = tokenizer
+        self.drawing = drawing
+        self.step_times = step_times
+        self.machine = machine
+        self.num_images = images
+        self.repeats = repeats
+        self.steps = steps
+        self.device = device
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings out of range."""
+        for key, least in (("images", 1), ("repeats", 1), ("steps", 0)):
+            if not isinstance(settings[key], int) or settings[key] < least:
+                raise ValueError(f"job.{key} must be a whole number of at least {least}, got {settings[key]!r}.")
+
+    @staticmethod
+    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files in the folder of figures without which a known measurement is made again."""
+        return ()
+
+    def run(self, out: Path) -> dict[str, Estimate]:
+        """The costs of the tokenizer, or with a generator those of the generator alone."""
+        found = self.of_tokenizer() if self.drawing is None else self.of_generator(self.drawing)
+        for stage, times in (self.step_times(self.steps) if self.steps else {}).items():
+            found |= of_step(stage, times)
+        return found
+
+    def of_tokenizer(self) -> dict[str, Estimate]:
+        """Encoding and decoding, each alone."""
+        tokenizer, spec, size = self.tokenizer.eval(), self.tokenizer.latent, self.tokenizer.image_size
+        images, z = (3, size, size), (spec.num_tokens, spec.channels)
+        counted = {
+            "params/encoder": parameters(tokenizer.encoder),
+            "params/decoder": parameters(tokenizer.decoder),
+            "params/tokenizer": parameters(tokenizer),
+            "flops/encoder": flops(tokenizer, encode, (1, *images)),
+            "flops/decoder": flops(tokenizer, decode, (1, *z)),
+            "latent_tokens": spec.num_tokens,
+            "latent_channels": spec.channels,
+            "compression_ratio": prod(images) / prod(z),
+        }
+        tokenizer.to(self.device)
+        draw = torch.Generator().manual_seed(0)
+        parts = {
+            "encoder": (encode, (torch.rand(self.num_images, *images, generator=draw) * 2 - 1).to(self.device)),
+            "decoder": (decode, torch.randn(self.num_images, *z, generator=draw).to(self.device)),
+        }
+        return {name: Estimate(float(value)) for name, value in counted.items()} | self.timed(tokenizer, parts)
+
+    def of_generator(self, drawing: Drawing) -> dict[str, Estimate]:
+        """The backbone's call, and sampling: from noise to latents, which the tokenizer has yet to decode."""
+        generator, spec = drawing.generator.eval(), drawing.generator.backbone.latent
+        backbone, z, y = generator.backbone, (spec.num_tokens, spec.channels), torch.zeros(1, dtype=torch.long)
+        counted = {"params/backbone": parameters(backbone), "flops/backbone": flops(backbone, predict, (1, *z), (1,), y)}
+        generator.to(self.device)
+        noise = torch.randn(self.num_images, *z, generator=torch.Generator().manual_seed(0)).to(self.device)
+        labels, calls = y.expand(self.num_images).to(self.device), Calls(backbone)
+
+        def sample() -> Tensor:
+            stream = NoiseStream(0, range(self.num_images))
+            return generator.sample(noise, labels, drawing.sampler, drawing.guidance, stream=stream)
+
+        timed = self.timed(backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)})
+        with calls:
+            sample()
+        counted["calls_per_sample"] = calls.items / self.num_images  # a guided call is two
+        counted["flops/sample"] = counted["flops/backbone"] * counted["calls_per_sample"]
+        sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
+        return {name: Estimate(float(value)) for name, value in counted.items()} | timed | {"images_per_second/sample": sampled}
+
+    def timed(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
+        """Images a second, and the peak of memory, of each call."""
+        found = {}
+        for part, (call, *inputs) in parts.items():
+            run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
+            found[f"images_per_second/{part}"] = images_per_second(run, self.num_images, repeats=self.repeats, device=self.device)
+            found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
+        return found
+
+
+class Calls:
+    """Counts the images that a backbone is called for while it is entered."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.items = 0
+
+    def __enter__(self) -> "Calls":
+        self.hook = self.backbone.register_forward_pre_hook(self.count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
+
+    def count(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.items += len(inputs[0])
+
+
+def of_step(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
+    """The seconds of one training step, and of what it is made of; on CUDA its peak of memory."""
+    found = {f"step_seconds/{stage}": times["seconds"], f"step_seconds/{stage}/waiting": times["waiting"]}
+    for part, names in SPLIT.items():
+        phases = [seconds for name, seconds in times.items() if name.startswith(names) or name.endswith(names)]
+        found |= {f"step_seconds/{stage}/{part}": sum(phases)} if phases else {}
+    found[f"images_per_second/{stage}"] = times["images"] / times["seconds"]
+    if "peak_memory" in times:
+        found[f"peak_memory/{stage}"] = times["peak_memory"]
+    return {name: Estimate(value) for name, value in found.items()}
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers a module learns or could learn; tables that are computed are none."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def encode(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    return tokenizer.encode(images).mean
+
+
+def decode(tokenizer: Tokenizer, z: Tensor) -> Tensor:
+    return tokenizer.decode(z)
+
+
+def predict(backbone: Backbone, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    return backbone(x, t, y)

@@ -1,0 +1,58 @@
+"""StepTimes: how long a training step takes, phase by phase."""
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+
+from ldbench.tasks.phases import Clock
+from ldbench.tasks.stepwise import StepwiseTask
+
+
+class StepTimes(L.Callback):
+    """Times the batches of every phase of a training but the first ones, and writes medians to `folder/step_times/<stage>.json`.
+
+    `seconds` of a whole batch, from the end of the one before; of them `waiting` for data and what is around a step, and each phase that the
+    training names, an accelerator being waited for between them; `images`, of this process; on CUDA the `peak_memory` in bytes. Changes no number.
+    """
+
+    def __init__(self, *, warmup: int, folder: Path):
+        self.warmup = warmup  # batches that are not timed: the first are not like the others
+        self.folder = folder / "step_times"
+
+    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.ended: float | None = None
+        if task.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(task.device)
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: StepwiseTask, batch: Any, batch_idx: int) -> None:
+        self.clock, self.running = Clock(task.device), ExitStack()
+        self.began = self.clock.now()
+        self.images = len(batch[1])
+        self.running.enter_context(self.clock.running())
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.running.close()
+        ended = self.clock.now()
+        if self.ended is not None and batch_idx >= self.warmup:
+            self.rows.append({"seconds": ended - self.ended, "waiting": self.began - self.ended, **self.clock.seconds})
+        self.ended = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+        if not self.rows or not trainer.is_global_zero:
+            return
+        told = {name: median(row.get(name, 0.0) for row in self.rows) for name in dict.fromkeys(name for row in self.rows for name in row)}
+        told["images"] = self.images
+        if task.device.type == "cuda":
+            told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{task.stage.name}.json"
+        scratch = path.with_suffix(".tmp")
+        scratch.write_text(json.dumps(told, indent=2) + "\n")
+        scratch.replace(path)
