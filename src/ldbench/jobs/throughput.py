@@ -176,12 +176,15 @@ def parameters(module: nn.Module) -> int:
 
 
 def encode(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    """The latents of images."""
     return tokenizer.encode(images).mean
 
 
 def decode(tokenizer: Tokenizer, z: Tensor) -> Tensor:
+    """The images of latents."""
     return tokenizer.decode(z)
 
 
 def predict(backbone: Backbone, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    """One call of a backbone."""
     return backbone(x, t, y)
