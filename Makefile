@@ -48,7 +48,7 @@ types: $(READY)  ## Check the types of core/
 
 lock: $(READY)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
-		--extra dev --extra notebooks --extra fidelity pyproject.toml -o requirements.lock
+		--extra dev --extra notebooks pyproject.toml -o requirements.lock
 
 leaderboard: $(READY)  ## Tables of all records, and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
 	@$(BIN)/python -m ldbench.leaderboard $(ARGS)

@@ -1,0 +1,1 @@
+"""The tests; a package, since a dependency of the tests installs one of this name."""
