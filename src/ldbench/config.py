@@ -1,5 +1,6 @@
 """Where the config tree is, how it is composed, and how names become components. The door to Hydra."""
 
+import copy
 import difflib
 import errno
 import importlib
@@ -8,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +137,16 @@ def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, A
     found = {}
     for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
         for path in sorted((folder / group).glob("*.yaml")):
-            raw = OmegaConf.to_container(OmegaConf.load(path))
-            found[path.stem] = raw if isinstance(raw, dict) else {}
+            stamp = path.stat()
+            found[path.stem] = copy.deepcopy(raw_yaml(path, stamp.st_mtime_ns, stamp.st_size))
     return found
+
+
+@lru_cache(maxsize=4096)
+def raw_yaml(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
+    """What a file holds, read once as long as it is not touched."""
+    raw = OmegaConf.to_container(OmegaConf.load(path))
+    return raw if isinstance(raw, dict) else {}  # type: ignore[return-value]
 
 
 def targets(group: str, searchpath: Sequence[str] = ()) -> dict[str, str]:

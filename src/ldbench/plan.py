@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,14 @@ def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:
 
 def check_keys(cfg: DictConfig) -> None:
     """Raises ValueError for keys at the top that nothing reads."""
-    known = {*config.compose("train"), *config.compose("run"), *GENERATION}
-    for key in set(cfg) - known:
-        raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known))}")
+    for key in set(cfg) - known_keys():
+        raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known_keys()))}")
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """The keys at the top of what the entry points compose."""
+    return frozenset(map(str, (*config.compose("train"), *config.compose("run"), *GENERATION)))
 
 
 def require_values(cfg: DictConfig) -> None:

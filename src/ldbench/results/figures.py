@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
@@ -38,7 +39,8 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
         return
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.8 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.8 * rows), squeeze=False)
+    figure.subplots_adjust(left=0.25 / columns, right=1 - 0.05 / columns, bottom=0.22 / rows, top=1 - 0.13 / rows, wspace=0.3, hspace=0.4)
     for axis, name in zip(axes.flat, shown, strict=False):
         steps = sorted(curves[name])
         values = [curves[name][step] for step in steps]
@@ -47,6 +49,8 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
         axis.grid(alpha=0.3)
         if name in LOGARITHMIC and min(values) > 0:
             axis.set_yscale("log")
+            for side, formatter in (("major", LogFormatter()), ("minor", LogFormatter(minor_thresholds=(1, 0.4)))):
+                getattr(axis.yaxis, f"set_{side}_formatter")(formatter)  # in plain figures: typeset ones take a second
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.supxlabel("optimizer step")
