@@ -26,7 +26,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
 }
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "measuring", "pipeline"),
-    *("generator_plan", "generator_training", "fitting", "released", "cells", "starting"),
+    *("generator_plan", "generator_training", "fitting", "tracking", "released", "cells", "starting"),
     *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
