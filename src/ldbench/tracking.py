@@ -11,7 +11,8 @@ from ldbench.tasks.loggers import RunLogger
 class Wandb(RunLogger):
     """A training as a run of Weights & Biases, begun, or gone on with after an interruption.
 
-    `entity` is a team, or null; `group` is what the runs of one sweep have in common, or null. Raises ValueError, with what to do, where the run cannot begin.
+    `entity` is a team, or null; `group` is what the runs of one sweep have in common, or null.
+    Raises ValueError, with what to do, where the run cannot begin.
     """
 
     def __init__(self, *, project: str, entity: str | None, offline: bool, group: str | None, save_dir: str, training: runs.Training):
