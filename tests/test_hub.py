@@ -36,6 +36,7 @@ class Hub(ThreadingHTTPServer):
         self.large: dict[str, bytes] = {}
         self.token = "hf_secret"
         self.asked: list[str] = []
+        self.checked: list[str] = []  # cards
 
     @property
     def url(self) -> str:
@@ -124,10 +125,13 @@ class Answer(BaseHTTPRequestHandler):
                 return self.refuse(403)
             repo = f"{told['organization']}/{told['name']}"
             if repo in self.server.repos:
-                return self.refuse(409)
+                return self.say({"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409)
             self.server.repos[repo] = [{}]
             self.server.private[repo] = told.get("visibility") == "private" or bool(told.get("private"))
             return self.say({"url": f"{self.server.url}/{repo}"})
+        if path == "/api/validate-yaml":
+            self.server.checked.append(json.loads(body)["content"])
+            return self.say({"errors": [], "warnings": []})
         if path.endswith("/objects/batch"):
             uploads = [{**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}} for each in json.loads(body)["objects"]]
             return self.say({"transfer": "basic", "objects": uploads})
@@ -166,6 +170,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files by git's own way, which our server speaks
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     monkeypatch.setenv("HF_TOKEN", running.token)
     yield running
@@ -174,10 +179,21 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.join()
 
 
+@pytest.fixture(scope="module")
+def made(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a tiny tokenizer was trained and measured, once for all tests here."""
+    root = tmp_path_factory.mktemp("made")
+    pipeline.train(ldbench.compose("train", [*small_overrides, f"paths.root={root}"]))
+    return root
+
+
 @pytest.fixture
-def trained(small: Compose) -> Path:
-    """The artifact of a tiny tokenizer, measured."""
-    return pipeline.train(small())
+def trained(made: Path, tmp_path: Path) -> Path:
+    """A copy of its artifact, beside its record."""
+    for part in ("artifacts", "records"):
+        shutil.copytree(made / part, tmp_path / part)
+    (folder,) = (path.parent for path in (tmp_path / "artifacts" / "tokenizers").glob("*/manifest.json"))
+    return folder
 
 
 def test_what_is_pushed_is_loaded_again_and_can_be_measured(server: Hub, trained: Path, small: Compose, tmp_path: Path) -> None:
@@ -261,6 +277,7 @@ def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(server: Hub,
     with pytest.raises(ValueError, match=rf"^me/tiny cannot be pushed to the Hugging Face hub: .*{said}\.$") as told:
         ldbench.push(trained, "me/tiny")
     assert "\n" not in str(told.value)
+    assert "me/tiny" not in server.repos
 
 
 def test_another_owners_repository_is_refused_in_a_sentence(server: Hub, trained: Path) -> None:

@@ -149,7 +149,7 @@ def local(path: str | Path) -> Path:
 def name_of(folder: Path) -> str:
     """What an artifact is called, wherever it was copied to. Raises ValueError for a name that is not its own."""
     manifest = read_manifest(folder)
-    name = manifest.get("name", folder.resolve().name)  # manifests had none at first
+    name = manifest.get("name", folder.absolute().name)  # manifests had none at first
     if "name" in manifest and not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(f"-{manifest['digest'][:8]}")):
         raise ValueError(
             f"{folder / MANIFEST} names the artifact {name!r}. Expected letters and digits, then -{manifest['digest'][:8]}: copy it again."

@@ -26,9 +26,11 @@ def upload(files: Mapping[str, Path | bytes], repo: str, *, private: bool, messa
 
     `private` is of a new repository. Raises ValueError, with what to do, where the hub does not take them.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     check(repo)
+    if get_token() is None:
+        raise ValueError(f"{repo} cannot be pushed to the Hugging Face hub: it asks who you are. Run `hf auth login`, or set HF_TOKEN.")
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
@@ -50,8 +52,6 @@ def reason(error: Exception) -> str:
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     for known in causes(error):
-        if isinstance(known, errors.LocalTokenNotFoundError):
-            return "it asks who you are. Run `hf auth login`, or set HF_TOKEN."
         if isinstance(known, errors.GatedRepoError):
             return "its owner grants access one by one. Ask for it on its page, then run `hf auth login`."
         if isinstance(known, errors.RevisionNotFoundError):
