@@ -121,8 +121,8 @@ class Answer(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path == "/api/repos/create":
             told = json.loads(body)
-            if told["organization"] == "others":
-                return self.refuse(403)
+            if told["organization"] in ("others", "broken"):
+                return self.refuse(403 if told["organization"] == "others" else 507)
             repo = f"{told['organization']}/{told['name']}"
             if repo in self.server.repos:
                 return self.say({"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409)
@@ -283,6 +283,11 @@ def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(server: Hub,
 def test_another_owners_repository_is_refused_in_a_sentence(server: Hub, trained: Path) -> None:
     with pytest.raises(ValueError, match=r"your token may not write there\. Make one with write access, or choose a repository of your own\."):
         ldbench.push(trained, "others/tiny")
+
+
+def test_an_error_of_the_hub_itself_is_told_as_it_is(server: Hub, trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"^broken/tiny cannot be pushed to the Hugging Face hub: .*507"):
+        ldbench.push(trained, "broken/tiny")
 
 
 def test_a_repository_that_is_not_there_is_told(server: Hub) -> None:

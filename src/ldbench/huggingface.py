@@ -64,7 +64,8 @@ def reason(error: Exception) -> str:
         return "it does not know you. Run `hf auth login`, or set HF_TOKEN to a token that is valid."
     if status == 403:
         return "your token may not write there. Make one with write access, or choose a repository of your own."
-    if any(type(known).__module__.startswith(("httpx", "httpcore")) or isinstance(known, ConnectionError) for known in causes(error)):
+    kinds = {kind.__name__ for known in causes(error) for kind in type(known).__mro__}
+    if kinds & {"TransportError", "ConnectionError"}:  # the first is of whichever HTTP library the hub's own stands on
         return "the hub cannot be reached. Look at the network, or at HF_ENDPOINT."
     return f"{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}."
 
