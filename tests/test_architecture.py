@@ -20,14 +20,15 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
     "config": {"core"},
     "generator": {"core"},
     "results": {"core"},
-    "artifacts": {"core", "config"},
+    "huggingface": set(),
+    "artifacts": {"core", "config", "huggingface"},
     "tasks": {"core", "generator", "artifacts"},
     "jobs": {"core", "generator", "artifacts", "data", "metrics", "analysis", "sampling", "results"},
 }
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "instruments", "facts", "measuring", "pipeline"),
-    *("generator_plan", "generator_training", "fitting", "released", "cells", "starting", "trial"),
-    *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
+    *("generator_plan", "generator_training", "fitting", "tracking", "released", "cells", "starting", "trial"),
+    *("checks", "doctor", "hub", "model_card", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
     "hydra": {"config"},
@@ -41,6 +42,7 @@ DOORS = {  # third party -> the rooms that may import it
         "sources",
         "doctor",
         "leaderboard",
+        "hub",
         "plan",
         "training",
         "pipeline",
@@ -52,7 +54,7 @@ DOORS = {  # third party -> the rooms that may import it
     "wandb": {"results"},
     "timm": {"teachers", "metrics"},
     "matplotlib": {"results", "analysis", "jobs"},
-    "huggingface_hub": {"artifacts"},
+    "huggingface_hub": {"huggingface", "model_card"},
     "torchmetrics": {"metrics"},
     "torch_fidelity": {"metrics"},
     "sklearn": {"data", "analysis", "metrics"},
@@ -127,7 +129,7 @@ def test_no_room_has_a_drawer() -> None:
 LISTING = "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()"
 
 
-@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard"])
+@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard", "import ldbench.hub"])
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ldbench.generator import Generator
 
 __version__ = "0.1.0"
-__all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "load", "load_official"]
+__all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "load", "load_official", "push"]
 
 
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
@@ -71,3 +71,14 @@ def load_official(
     from ldbench import released
 
     return released.load(name, source, stats=stats)
+
+
+def push(artifact: str | Path, repo: str, *, private: bool = False, licence: str | None = None, records: str | Path | None = None) -> str:
+    """Puts an artifact folder on the Hugging Face hub, with a card, and returns the commit's address; `load("hf://owner/name")` then loads it.
+
+    `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: a folder of records, for the card.
+    Raises ValueError, with what to do, for a folder that is incomplete or altered, and where the hub does not take it.
+    """
+    from ldbench import hub
+
+    return hub.push(artifact, repo, private=private, licence=licence, records=records)

@@ -8,6 +8,7 @@ VERBS = (
     "run",
     "leaderboard",
     "doctor",
+    "hub",
 )
 
 

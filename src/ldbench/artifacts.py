@@ -6,6 +6,7 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 import argparse
 import importlib.util
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ldbench import config
+from ldbench import config, huggingface
 from ldbench.core.files import digest as digest
 from ldbench.core.files import file_digest, write_json
 from ldbench.core.latent import LatentSpec
@@ -108,7 +109,7 @@ def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mappin
         made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
         write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
-        write_json(building / MANIFEST, {"schema": SCHEMA, "digest": digest, "files": files, **provenance})
+        write_json(building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance})
         if folder.exists():  # left over from a version that could not be completed
             shutil.rmtree(folder)
         building.chmod(0o755)
@@ -140,17 +141,20 @@ def verify(folder: Path) -> None:
 
 
 def local(path: str | Path) -> Path:
-    """The folder of an artifact: itself, or the local copy of `hf://owner/name`."""
+    """The folder of an artifact: itself, or the local copy of `hf://owner/name`, or of a revision of it, `hf://owner/name@revision`."""
     name = str(path)
-    if not name.startswith("hf://"):
-        return Path(name).expanduser()
-    from huggingface_hub import snapshot_download
+    return huggingface.fetch(name.removeprefix("hf://")) if name.startswith("hf://") else Path(name).expanduser()
 
-    try:
-        return Path(snapshot_download(name.removeprefix("hf://"), allow_patterns=["*.safetensors", "*.json", "*.bin", "*.pt", "*.pth"]))
-    except Exception as error:  # offline, unknown, gated: the hub has an error for each
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{name} cannot be fetched from the Hugging Face hub ({first}). Give a file or a folder in its place.") from error
+
+def name_of(folder: Path) -> str:
+    """What an artifact is called, wherever it was copied to. Raises ValueError for a name that is not its own."""
+    manifest = read_manifest(folder)
+    name = manifest.get("name", folder.absolute().name)  # manifests had none at first
+    if "name" in manifest and not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(f"-{manifest['digest'][:8]}")):
+        raise ValueError(
+            f"{folder / MANIFEST} names the artifact {name!r}. Expected letters and digits, then -{manifest['digest'][:8]}: copy it again."
+        )
+    return name
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class ObtainedGenerator:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return artifacts.name_of(self.folder) if artifacts.is_complete(self.folder) else self.folder.name
 
     def load(self, searchpath: Sequence[str] = ()) -> Generator:
         """The generator. Raises ValueError for an artifact of something else."""

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 TYPES = {
     **{int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")},
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
+    str | None: (str | None, "a word or null"),
 }
 COMPONENT_GROUPS = (
     *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),

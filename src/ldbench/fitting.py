@@ -11,9 +11,12 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from ldbench import config
+from ldbench.results import wandb
+from ldbench.results.runs import Training
 from ldbench.tasks import checkpoints
 from ldbench.tasks import trainer as trainers
 from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.processes import is_child
 from ldbench.tasks.stepwise import StepwiseTask
 
 log = logging.getLogger(__name__)
@@ -49,10 +52,25 @@ def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[A
     return found
 
 
-def make_loggers(settings: DictConfig, *, run: Path, name: str, digest: str) -> list[Any]:
-    """The CSV log, and the logger that the config asks for."""
-    extra = [config.instantiate(settings, save_dir=str(run), name=name, version=digest[:16])] if settings else []
-    return [trainers.csv_logger(run), *extra]
+@contextmanager
+def logged(settings: DictConfig, *, run: Path, training: Training) -> Iterator[list[Any]]:
+    """The loggers of a training; none in a process that was started to share it. What they have open is ended, whatever happens."""
+    failed = True
+    try:
+        yield [] if is_child() else make_loggers(settings, run=run, training=training)
+        failed = False
+    finally:
+        wandb.finish(failed=failed)
+
+
+def make_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:
+    """The CSV log, and the logger that the config asks for, which is handed the facts that its constructor knows."""
+    if not settings:
+        return [trainers.csv_logger(run)]
+    config.check_types(settings)
+    facts = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
+    known = set(config.parameters(settings["_target_"])) - set(settings)
+    return [trainers.csv_logger(run), config.instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)})]
 
 
 def fit(

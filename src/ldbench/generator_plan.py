@@ -13,8 +13,9 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.protocols import Guidance, LatentSet, Sampler
 from ldbench.generator import Generator
-from ldbench.plan import GENERATION, NUMERIC, plain, revisions
+from ldbench.plan import GENERATION, NUMERIC, plain, revisions, told_of
 from ldbench.released import read_stats
+from ldbench.results.runs import Training
 from ldbench.starting import start_of
 from ldbench.tasks.course import TRAINING_REVISION, Course
 
@@ -46,6 +47,13 @@ class GeneratorPlan:
     @property
     def name(self) -> str:
         return f"{self.cfg.generator.name}-{self.digest[:8]}"
+
+    @property
+    def training(self) -> Training:
+        """What loggers are told of it."""
+        tokenizer = self.cfg.tokenizer
+        names = (Path(tokenizer.path).name if "path" in tokenizer else tokenizer.name, self.cfg.generator.name, self.cfg.data.name)
+        return Training("generator", self.name, self.digest, names, told_of(self.cfg, self.searchpath))
 
 
 def is_chosen(cfg: DictConfig) -> bool:

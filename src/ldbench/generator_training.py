@@ -16,7 +16,6 @@ from ldbench.core.pixels import sheet
 from ldbench.generator import Generator
 from ldbench.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
 from ldbench.results import figures, records
-from ldbench.results import wandb as tracking
 from ldbench.sampling.noise import NoiseStream
 from ldbench.starting import start_of
 from ldbench.tasks.generator import GeneratorTask
@@ -119,9 +118,8 @@ def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
         "noise_of": partial(NoiseStream, cfg.seed),
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }
-    loggers = [] if is_child() else fitting.make_loggers(cfg.logger, run=run, name=planned.name, digest=planned.digest)
     items: Any = latents
-    try:
+    with fitting.logged(cfg.logger, run=run, training=planned.training) as loggers:
         fitting.fit(
             task,
             items,
@@ -132,8 +130,6 @@ def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
             count_passes=True,
             collate=whole,
         )
-    finally:
-        tracking.finish()
     return task
 
 

@@ -52,6 +52,7 @@ def run_jobs(
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
+    check_logger(cfg)
     protocol = protocol_of(cfg, searchpath)
     for node in jobs:
         check_job(node, protocol, searchpath)
@@ -72,6 +73,18 @@ def run_jobs(
             with artifacts.building_lock(Path(cfg.paths.records) / asked.name):  # of two at once, one measures
                 measure(cfg, asked, node, protocol, searchpath)
     return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
+
+
+def check_logger(cfg: DictConfig) -> None:
+    """Raises ValueError where the configured logger says that it could not begin."""
+    if cfg.logger and not is_child():
+        logger = config.find(cfg.logger._target_)
+        if hasattr(logger, "check"):  # ours: others take keys that no signature tells
+            known = config.parameters(cfg.logger._target_)
+            for key in cfg.logger.keys() - {*known, "_target_"}:
+                raise ValueError(f"There is no config key logger.{key}.{config.nearest(str(key), known)}")
+            config.check_types(cfg.logger)
+            logger.check(plain(cfg.logger))
 
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:

@@ -13,6 +13,7 @@ from ldbench import artifacts, config, networks
 from ldbench.core.device import check_precision
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
+from ldbench.results.runs import Training
 from ldbench.starting import start_of
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
@@ -47,6 +48,12 @@ class Plan:
     @property
     def name(self) -> str:
         return f"{self.cfg.tokenizer.name}-{self.digest[:8]}"
+
+    @property
+    def training(self) -> Training:
+        """What loggers are told of it."""
+        names = (self.cfg.tokenizer.name, self.cfg.data.name)
+        return Training("tokenizer", self.name, self.digest, names, told_of(self.cfg, self.searchpath))
 
 
 def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
@@ -246,6 +253,11 @@ def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
         told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
         return told | ({"network": networks.digest_of(node["network"], searchpath)} if "network" in node else {})
     return [with_digests(value, searchpath) for value in node] if isinstance(node, list) else node
+
+
+def told_of(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+    """The config as others are told of it: plain, its components by name, without the folders of this machine."""
+    return {key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"}
 
 
 def plain(node: Any) -> Any:

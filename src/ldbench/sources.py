@@ -33,7 +33,7 @@ class Obtained:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return artifacts.name_of(self.folder) if artifacts.is_complete(self.folder) else self.folder.name
 
 
 Check = Callable[[LatentSpec, ImageData], None]  # raises ValueError where others do not fit the tokenizer's latents and the images

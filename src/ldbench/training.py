@@ -13,7 +13,6 @@ from ldbench import artifacts, config, fitting, networks
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
-from ldbench.results import wandb as tracking
 from ldbench.starting import start_of
 from ldbench.tasks.batches import RandomCrops
 from ldbench.tasks.processes import is_child
@@ -140,10 +139,9 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     run = planned.run_folder
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(planned)
-    loggers = [] if is_child() else fitting.make_loggers(planned.cfg.logger, run=run, name=planned.name, digest=planned.digest)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
-    try:
+    with fitting.logged(planned.cfg.logger, run=run, training=planned.training) as loggers:
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             done = run / "stages" / f"{stage.name}.safetensors"
@@ -160,8 +158,6 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
                 if not is_child():
                     keep_tensors(task.learned_by_terms(), terms)
                     keep_tensors(tokenizer.state_dict(), done)
-    finally:
-        tracking.finish()
     if not is_child():
         figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return tokenizer.eval()

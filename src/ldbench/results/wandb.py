@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,11 +24,11 @@ ENTRY = 60  # seconds that a server has to answer
 SILENT = {"disable_git": True, "disable_code": True, "x_disable_meta": True, "x_disable_stats": True}  # what a run would tell of the machine
 
 
-def finish() -> None:
-    """Ends the run that this process has open, if any, so that the next one does not continue it."""
+def finish(*, failed: bool = False) -> None:
+    """Ends the run that this process has open, if any, so that the next one does not continue it; as one that failed, if it did."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and getattr(wandb, "run", None) is not None:
-        wandb.finish()
+        wandb.finish(exit_code=int(failed))
 
 
 def export(report: "Report", files: Sequence[Path], *, mode: str, project: str, folder: Path) -> None:
@@ -45,7 +45,7 @@ def export(report: "Report", files: Sequence[Path], *, mode: str, project: str, 
     folder.mkdir(parents=True, exist_ok=True)
     with quietly():
         try:
-            run = begin(identity, mode=mode, project=project, folder=folder)
+            run = begin_export(identity, mode=mode, project=project, folder=folder)
             shown = contents(report, files)
             run.log(shown)
             with TemporaryDirectory() as scratch:
@@ -60,20 +60,35 @@ def export(report: "Report", files: Sequence[Path], *, mode: str, project: str, 
     log.info("Exported to Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where)
 
 
-def begin(identity: str, *, mode: str, project: str, folder: Path) -> Any:
-    """The run, begun. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
+def begin_export(identity: str, *, mode: str, project: str, folder: Path) -> Any:
+    """The run of an export, begun. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
+    said = {"project": project, "id": identity, "name": identity, "job_type": "leaderboard"}
+    try:
+        return begin(mode=mode, folder=folder, settings=SILENT, **said)
+    except ValueError as error:
+        raise ValueError(f"{error} Set WANDB_API_KEY, or say wandb=offline, which needs no account. The tables and the page are written.") from error
+
+
+def begin(*, mode: str, folder: Path, settings: Mapping[str, Any], **said: Any) -> Any:
+    """A run, begun, or gone on with where there is one of that id. Asks nobody anything.
+
+    Raises ValueError, with the first line of what was wrong, where Weights & Biases does not let it begin.
+    """
     import wandb
 
-    settings = wandb.Settings(init_timeout=ENTRY, silent=True, console="off", **SILENT)
-    said = {"project": project, "id": identity, "name": identity, "job_type": "leaderboard", "mode": mode, "resume": "allow"}
-    try:
-        return wandb.init(**said, dir=str(folder), settings=settings)
-    except Exception as error:  # no account, no server, no space, a run of that id elsewhere: its errors have no common class
-        wandb.teardown()  # else this process would hold the id
-        raise ValueError(
-            f"Weights & Biases takes no {mode} run: {str(error).partition(chr(10))[0].rstrip('.')}. Set WANDB_API_KEY, or say wandb=offline, "
-            "which needs no account. The tables and the page are written."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    settled = wandb.Settings(init_timeout=ENTRY, silent=True, console="off", **settings)
+    with quietly():
+        try:
+            return wandb.init(**said, mode=mode, resume="allow", dir=str(folder), settings=settled)
+        except Exception as error:  # no account, no server, no space, a run of that id elsewhere: its errors have no common class
+            wandb.teardown()  # else this process would hold the id
+            raise ValueError(f"Weights & Biases takes no {mode} run: {first_line(error)}.") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without what follows it."""
+    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
 
 
 def run_id(records: Sequence[Record]) -> str:
