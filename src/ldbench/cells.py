@@ -16,7 +16,7 @@ from ldbench.core.protocols import ImageData
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.generator import Generator
-from ldbench.generator_plan import check_parts, make_course, make_generator_plan, stats_digest
+from ldbench.generator_plan import GeneratorPlan, check_parts, make_course, make_generator_plan, stats_digest
 from ldbench.released import generator_of
 from ldbench.results import records
 from ldbench.sources import Obtained
@@ -136,11 +136,24 @@ def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> O
     """The artifact of the configured training on the tokenizer's latents."""
     from ldbench import generator_training  # Lightning takes seconds to load: what imports released weights need not wait for it
 
+    planned, tokenizer = planned_for(cfg, obtained, searchpath)
+    return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+
+
+def latents_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> None:
+    """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
+    planned, _ = planned_for(cfg, obtained, searchpath)
+    if not artifacts.is_complete(planned.folder):
+        make_encoder(cfg, obtained, searchpath).store("train")
+
+
+def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> tuple[GeneratorPlan, Tokenizer]:
+    """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
     tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    assert isinstance(tokenizer, Tokenizer)
     encoder = make_encoder(cfg, obtained, searchpath)
     latents = AwaitedLatents(encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: encoder.store("train"))
-    planned = make_generator_plan(cfg, latents, searchpath)
-    return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+    return make_generator_plan(cfg, latents, searchpath), tokenizer
 
 
 def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:
