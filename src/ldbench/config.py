@@ -72,6 +72,11 @@ def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -
             raise ValueError(f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}")
 
 
+def searchpath_of(sources: Sequence[Any]) -> list[str]:
+    """The entries of `hydra.searchpath` among the sources of a composed config."""
+    return [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
+
+
 def without_hydra(composed: DictConfig) -> DictConfig:
     """A composed config without Hydra's own part."""
     with flag_override(composed, ["struct", "readonly"], [False, False]):
@@ -215,9 +220,11 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
 
     def run(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
-            raise ValueError("A sweep (-m) trains in one process a job: its children would begin the sweep anew. Say trainer.devices=1.")
-        sources = HydraConfig.get().runtime.config_sources
-        searchpath = [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
+            raise ValueError(
+                "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
+                "Say trainer.devices=1, or hydra/launcher=local."
+            )
+        searchpath = searchpath_of(HydraConfig.get().runtime.config_sources)
         check_protocol(HydraConfig.get().runtime.choices, searchpath)
         task(cfg, searchpath)
 
