@@ -134,9 +134,13 @@ def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
 
 def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
     """The artifact of the configured training on the tokenizer's latents."""
-    from ldbench import generator_training  # Lightning takes seconds to load: what imports released weights need not wait for it
-
     planned, tokenizer = planned_for(cfg, obtained, searchpath)
+    if artifacts.is_complete(planned.folder):
+        artifacts.verify(planned.folder)
+        log.info("Generator %s is there already: %s", planned.name, planned.folder)
+        return ObtainedGenerator(planned.folder, planned.digest)
+    from ldbench import generator_training  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
+
     return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
 
 
