@@ -23,11 +23,11 @@ class Overview:
     def __init__(self, waves: Waves, console: Console):
         self.waves = waves
         self.console = console
-        self.live = Live(console=console, auto_refresh=False, get_renderable=self.table) if console.is_terminal else None
         self.started = time.monotonic()
         self.began_at: dict[int, float] = {}
         self.logs: dict[int, Path] = {}
         self.drawn = 0.0
+        self.live = Live(console=console, auto_refresh=False, get_renderable=self.table) if console.is_terminal else None
 
     def __enter__(self) -> "Overview":
         if self.live:

@@ -28,7 +28,7 @@ class CheckedSweeper(Sweeper):
 
     swept: ClassVar[Sequence[str]] = ()  # the words of the command line that name several values; Hydra was told the first of each
 
-    def __init__(self, params: Mapping[str, Any] | None):
+    def __init__(self, *, params: Mapping[str, Any] | None):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -66,15 +66,15 @@ class LocalLauncher(Launcher):
 
     entry: ClassVar[str] = "ldbench.train"  # the module of the command line; Hydra makes launchers, and hands over no word of it
 
-    def __init__(self, jobs: int, devices: Sequence[int | str] | None):
-        if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-            raise ValueError(f"hydra.launcher.jobs must be a whole number of at least 1, got {jobs!r}.")
+    def __init__(self, *, jobs: int, devices: Sequence[int | str] | None):
         self.jobs = jobs
         self.devices = devices
         self.points: Sequence[points.Point] | None = None  # by a sweeper that has checked them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra hands over before it launches."""
+        """What Hydra hands over before it launches. Raises ValueError for a number of processes that is none."""
+        if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
+            raise ValueError(f"hydra.launcher.jobs must be a whole number of at least 1, got {self.jobs!r}.")
         self.hydra_context = hydra_context
         self.config = config
 

@@ -50,11 +50,12 @@ def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[s
             faults.setdefault(config.sentence(error, master.hydra.job.config_name, overrides), []).append(label)
     refuse(faults, len(batch))
     points, known = [], {}
-    for one, overrides in zip(composed, batch, strict=True):
-        try:
-            points.append(point_of(one, overrides, known))
-        except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
-            faults.setdefault(config.sentence(error), []).append(one.label)
+    with config.unchanging():
+        for one, overrides in zip(composed, batch, strict=True):
+            try:
+                points.append(point_of(one, overrides, known))
+            except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
+                faults.setdefault(config.sentence(error), []).append(one.label)
     refuse(faults, len(batch))
     return points
 

@@ -32,7 +32,7 @@ def is_sweep(words: Sequence[str]) -> bool:
 
 
 def first_value(word: str) -> str:
-    """The word with the first of its values, where it has several that can be counted."""
+    """The word with the first of its values that is known, where it has several that can be counted."""
     if word.startswith("-") or "=" not in word:
         return word
     try:
@@ -43,6 +43,9 @@ def first_value(word: str) -> str:
         return word
     try:
         values = list(override.sweep_string_iterator())
-    except HydraException:
+    except (HydraException, AssertionError):  # a glob needs the config tree
         return word
-    return f"{override.get_key_element()}={values[0]}" if values else word
+    key = override.get_key_element()
+    known = config.options(key) if (config.conf_dir() / key).is_dir() else values
+    chosen = next((value for value in values if value in known), values[0])  # a mistyped name is told with its point, beside all other mistakes
+    return f"{key}={chosen}"
