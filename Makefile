@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train leaderboard test test-all test-wheel lint format types lock clean
+.PHONY: help setup train matrix leaderboard test test-all test-wheel lint format types lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -25,6 +25,10 @@ $(READY): pyproject.toml requirements.lock
 
 train: $(READY)  ## Train VMAE on real digits and measure it (ARGS="tokenizer.seed=1 ..." adds overrides)
 	@$(BIN)/python -m ldbench.train tokenizer=vmae $(ARGS)
+
+matrix: $(READY)  ## Train 3 tokenizers x 3 generators on real digits in JOBS processes, then the leaderboard (ARGS="seed=0,1,2 ..." adds overrides)
+	@$(BIN)/python -m ldbench.train experiments=matrix_digits hydra.launcher.jobs=$(JOBS) $(ARGS)
+	@$(BIN)/python -m ldbench.leaderboard
 
 test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it) in JOBS processes, two if not said
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)

@@ -134,24 +134,30 @@ def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
 
 def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
     """The artifact of the configured training on the tokenizer's latents."""
-    from ldbench import generator_training  # Lightning takes seconds to load: what imports released weights need not wait for it
+    planned, tokenizer = planned_for(cfg, obtained, searchpath)
+    if artifacts.is_complete(planned.folder):
+        artifacts.verify(planned.folder)
+        log.info("Generator %s is there already: %s", planned.name, planned.folder)
+        return ObtainedGenerator(planned.folder, planned.digest)
+    from ldbench import generator_training  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
 
-    planned = plan_of(cfg, obtained, searchpath)
-    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
-    assert isinstance(tokenizer, Tokenizer)
     return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
 
 
-def plan_of(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> GeneratorPlan:
-    """The configured training on the tokenizer's latents, which are encoded when it first asks for one."""
+def latents_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> None:
+    """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
+    planned, _ = planned_for(cfg, obtained, searchpath)
+    if not artifacts.is_complete(planned.folder):
+        make_encoder(cfg, obtained, searchpath).store("train")
+
+
+def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> tuple[GeneratorPlan, Tokenizer]:
+    """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
+    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    assert isinstance(tokenizer, Tokenizer)
     encoder = make_encoder(cfg, obtained, searchpath)
-    latents = AwaitedLatents(
-        encoder.contents("train"),
-        latent=latent_of(obtained, searchpath),
-        seed=cfg.seed,
-        make=lambda: encoder.store("train"),
-    )
-    return make_generator_plan(cfg, latents, searchpath)
+    latents = AwaitedLatents(encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: encoder.store("train"))
+    return make_generator_plan(cfg, latents, searchpath), tokenizer
 
 
 def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:

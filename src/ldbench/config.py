@@ -8,7 +8,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,36 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
+REMEMBERED: ContextVar[dict[Any, Any] | None] = ContextVar("REMEMBERED", default=None)  # what was read so far of a tree that does not change
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Within it the config tree does not change: what is composed or read again is not read from files again."""
+    token = REMEMBERED.set({})
+    try:
+        yield
+    finally:
+        REMEMBERED.reset(token)
+
+
+def once(key: Any, read: Callable[[], Any]) -> Any:
+    """What `read` gives; a copy of what it gave before under this key, where the tree does not change."""
+    known = REMEMBERED.get()
+    if known is None:
+        return read()
+    if key not in known:
+        known[key] = read()
+    return copy.deepcopy(known[key])
+
+
 def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The composed config, without running anything; None: of the overrides alone. Raises ValueError with a sentence for those that do not fit."""
+    return once((config_name, *overrides, "of", *searchpath), lambda: composed_anew(config_name, overrides, searchpath))
+
+
+def composed_anew(config_name: str | None, overrides: Sequence[str], searchpath: Sequence[str]) -> DictConfig:
+    """See `compose`: from the files of the config tree."""
     GlobalHydra.instance().clear()
     extra = [f"hydra.searchpath=[{','.join(as_source(folder) for folder in searchpath)}]"] if searchpath else []
     with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
@@ -73,6 +103,11 @@ def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -
         known = options("protocol", searchpath)
         if given not in known:
             raise ValueError(f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}")
+
+
+def searchpath_of(sources: Sequence[Any]) -> list[str]:
+    """The entries of `hydra.searchpath` among the sources of a composed config."""
+    return [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -135,6 +170,11 @@ def check_types(node: Any, place: str | None = None) -> None:
 
 def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """The raw yaml of every option in a config group, by name, without its defaults resolved; later folders of `searchpath` add to ours."""
+    return once(("options", group, *searchpath), lambda: options_anew(group, searchpath))
+
+
+def options_anew(group: str, searchpath: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """See `options`: from the files of the config tree."""
     found = {}
     for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
         for path in sorted((folder / group).glob("*.yaml")):
@@ -225,9 +265,11 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
 
     def run(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
-            raise ValueError("A sweep (-m) trains in one process a job: its children would begin the sweep anew. Say trainer.devices=1.")
-        sources = HydraConfig.get().runtime.config_sources
-        searchpath = [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
+            raise ValueError(
+                "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
+                "Say trainer.devices=1, or hydra/launcher=local."
+            )
+        searchpath = searchpath_of(HydraConfig.get().runtime.config_sources)
         check_protocol(HydraConfig.get().runtime.choices, searchpath)
         task(cfg, searchpath)
 

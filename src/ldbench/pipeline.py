@@ -1,7 +1,7 @@
 """From a config to artifacts and records: what exists is reused, what is missing is built or measured."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -9,15 +9,26 @@ import torch
 from omegaconf import DictConfig
 
 from ldbench import artifacts, config
-from ldbench.cells import check_cell, check_generator, is_trained, obtain_generator
-from ldbench.facts import Measured, needs_generator, needs_tokenizer, takes_generator
+from ldbench.cells import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
+from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
 from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
 from ldbench.results.protocol import Protocol
-from ldbench.sources import obtain
+from ldbench.sources import Obtained, obtain
 from ldbench.starting import check_start
 from ldbench.tasks.processes import is_child
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an entry point is asked for: measurements, under a protocol, of a cell, of a tokenizer, or of images alone."""
+
+    jobs: Sequence[DictConfig]
+    shared: Sequence[DictConfig]  # those of them that every cell of the tokenizer makes
+    with_tokenizer: bool
+    with_generator: bool
+    protocol: Protocol
 
 
 def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
@@ -26,53 +37,100 @@ def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     Whatever is there already, or known, is reused. Returns the folder of the generator's artifact, or the tokenizer's where there is none.
     Raises ValueError, before any work begins, for a config whose parts do not fit.
     """
-    chosen = is_chosen(cfg)
-    return run_jobs(cfg, [node for node in cfg.jobs.values() if chosen or not needs_generator(node)], searchpath, with_generator=chosen)
+    return make(cfg, asked_of(cfg, searchpath), searchpath)
 
 
 def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`."""
-    check_job(cfg.job, protocol_of(cfg, searchpath), searchpath)
+    return make(cfg, asked_of(cfg, searchpath), searchpath)
+
+
+def asked_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Asked:
+    """What a config asks for: of `run` its job; of `train` its jobs, those of a generator where one is chosen.
+
+    Raises ValueError for a job of a generator where none is chosen.
+    """
+    protocol = protocol_of(cfg, searchpath)
+    if "job" not in cfg:
+        chosen = is_chosen(cfg)
+        jobs = [node for node in cfg.jobs.values() if chosen or not needs_generator(node)]
+        shared = [node for node in jobs if not (chosen and takes_generator(node))]
+        return Asked(jobs, shared, with_tokenizer=True, with_generator=chosen, protocol=protocol)
+    check_job(cfg.job, protocol, searchpath)
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
     taken = is_chosen(cfg) and takes_generator(cfg.job)
-    return run_jobs(cfg, [cfg.job], searchpath, with_generator=taken, with_tokenizer=needs_tokenizer(cfg.job))
+    return Asked([cfg.job], [], with_tokenizer=needs_tokenizer(cfg.job), with_generator=taken, protocol=protocol)
 
 
-def run_jobs(
-    cfg: DictConfig,
-    jobs: Sequence[DictConfig],
-    searchpath: Sequence[str],
-    *,
-    with_generator: bool,
-    with_tokenizer: bool = True,
-) -> Path:
-    """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
+def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for whatever can be told of a config without opening its data."""
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
     check_logger(cfg)
-    protocol = protocol_of(cfg, searchpath)
-    for node in jobs:
-        check_job(node, protocol, searchpath)
-    check_protocol(protocol, searchpath)
-    check_weights(jobs, protocol, searchpath)
+    for node in asked.jobs:
+        check_job(node, asked.protocol, searchpath)
+    check_protocol(asked.protocol, searchpath)
+    check_weights(asked.jobs, asked.protocol, searchpath)
     if is_chosen(cfg):
         check_generator(cfg, searchpath)
+    if asked.with_tokenizer:
+        check_start(cfg, trained_groups(cfg, with_generator=asked.with_generator), searchpath)
+
+
+def make(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> Path:
+    """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
+    check(cfg, asked, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
-    if with_tokenizer:
-        check_start(cfg, trained_groups(cfg, with_generator=with_generator), searchpath)
-        obtained = obtain(cfg, searchpath, check=partial(check_cell, cfg, searchpath) if with_generator else None)
-        measured = Measured(obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if with_generator else None)
+    if asked.with_tokenizer:
+        obtained = tokenizer_of(cfg, asked, searchpath)
+        measured = Measured(obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if asked.with_generator else None)
     else:
         measured = Measured(make_data(cfg, searchpath))
-    if not is_child():
-        for node in jobs:
-            asked = measured.asked(node)
-            with artifacts.building_lock(Path(cfg.paths.records) / asked.name):  # of two at once, one measures
-                measure(cfg, asked, node, protocol, searchpath)
+    measure_each(cfg, measured, asked.jobs, asked.protocol, searchpath)
     return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
+
+
+def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
+    """Makes what the cells of a tokenizer share: itself, the measurements of it that each would make, and the latents that they will want.
+
+    Returns the folder of its artifact, and raises as `train`.
+    """
+    asked = asked_of(cfg, searchpath)
+    check(cfg, asked, searchpath)
+    torch.set_num_threads(cfg.trainer.threads)
+    obtained = tokenizer_of(cfg, asked, searchpath)
+    measure_each(cfg, Measured(obtained.data, obtained), asked.shared, asked.protocol, searchpath)
+    if is_child():
+        return obtained.folder
+    if asked.with_generator and is_trained(cfg):
+        latents_for(cfg, obtained, searchpath)
+    for split in wanted_latents(asked.jobs):
+        make_encoder(cfg, obtained, searchpath).store(split)
+    return obtained.folder
+
+
+def tokenizer_of(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> Obtained:
+    """The configured tokenizer; before it is trained, all that will be made of its latents is proved to fit them."""
+    return obtain(cfg, searchpath, check=partial(check_cell, cfg, searchpath) if asked.with_generator else None)
+
+
+def measure_each(cfg: DictConfig, measured: Measured, jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str]) -> None:
+    """Makes the measurements that are not known yet; of several processes that share a training, the first does."""
+    if is_child():
+        return
+    for node in jobs:
+        asked = measured.asked(node)
+        with artifacts.building_lock(Path(cfg.paths.records) / asked.name):  # of two at once, one measures
+            measure(cfg, asked, node, protocol, searchpath)
+
+
+def wanted_latents(jobs: Sequence[DictConfig]) -> list[str]:
+    """The splits whose latents these jobs ask for by name."""
+    asked = {fact for node in jobs for fact in asked_facts(node)}
+    return [split for split, fact in (("train", "train_latents"), ("test", "heldout_latents")) if fact in asked]
 
 
 def check_logger(cfg: DictConfig) -> None:

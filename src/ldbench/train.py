@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ldbench.config import launch
+from ldbench.sweeps.plugins import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

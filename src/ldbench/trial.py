@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, flag_override
 
 from ldbench import config, generator_training, training
-from ldbench.cells import plan_of
+from ldbench.cells import planned_for
 from ldbench.plan import make_plan
 from ldbench.sources import Obtained
 
@@ -28,7 +28,7 @@ def of_tokenizer(cfg: DictConfig, steps: int, searchpath: Sequence[str] = ()) ->
 def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, searchpath: Sequence[str] = ()) -> Times:
     """The times of a step of the generator's training on the tokenizer's latents."""
     with tempfile.TemporaryDirectory() as folder:
-        planned = plan_of(shortened(cfg, steps, folder, searchpath), obtained, searchpath)
+        planned, _ = planned_for(shortened(cfg, steps, folder, searchpath), obtained, searchpath)
         generator_training.train(planned, None)
         return read(planned.run_folder)
 

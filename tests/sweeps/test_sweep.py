@@ -1,0 +1,143 @@
+"""Sweeps from the command line: each tokenizer once, failures told and tried again, and kills that leave no trace in the records."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+CELLS = ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
+CELLS += ["generator.backbone.depth=1", "generator.backbone.num_heads=2", "sampler.num_steps=2", "callbacks.checkpoint.every=2"]
+CELLS += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
+TRAINED = "s. Tokenizer: "  # in the line that ends a training
+GRID = ["tokenizer.seed=0,1", "generator=sit,lightningdit"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a shell. Where Python is told to keep no compiled files, many processes would each compile all of torch: they keep them here."""
+    kept = {} if "PYTHONDONTWRITEBYTECODE" not in os.environ else {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
+    unwanted = ("HYDRA_FULL_ERROR", "LDBENCH_SHORT_ERRORS", "PYTHONDONTWRITEBYTECODE")
+    return {**{key: value for key, value in os.environ.items() if key not in unwanted}, **kept}
+
+
+@pytest.fixture(scope="module")
+def command(small_overrides: list[str]) -> Callable[..., list[str]]:
+    """The command line of a sweep of tiny cells."""
+    return lambda root, *words: [sys.executable, "-m", "ldbench.train", "-m", *small_overrides, *CELLS, f"paths.root={root}", *words]
+
+
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def sweep(command: Callable[..., list[str]], environment: dict[str, str]) -> Sweep:
+    """Runs a sweep of tiny cells under a root."""
+
+    def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(root, *words), capture_output=True, text=True, env=environment, check=False)
+
+    return run
+
+
+def logs(root: Path) -> dict[str, str]:
+    """Of the latest sweep, by name."""
+    latest = max((root / "runs" / "sweeps").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    return {path.stem: path.read_text() for path in latest.glob("*.log")}
+
+
+def outcome(root: Path) -> dict[str, object]:
+    """All that a sweep leaves behind, but for times and the machine."""
+    found: dict[str, object] = {}
+    for path in sorted(root.glob("artifacts/*/*/*.safetensors")):
+        found[str(path.relative_to(root))] = {key: value.tolist() for key, value in load_file(path).items()}
+    for path in sorted(root.glob("artifacts/*/*/*.json")):
+        whole = json.loads(path.read_text())
+        found[str(path.relative_to(root))] = {key: value for key, value in whole.items() if key not in ("created", "seconds", "environment")}
+    for path in sorted(root.glob("records/*.json")):
+        found[path.name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "environment")}
+    return found
+
+
+def test_what_points_share_is_built_once_before_they_begin(small_overrides: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    words = ["-m", *small_overrides, "seed=0,1", "hydra.launcher.jobs=2", f"paths.root={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.splitlines()
+    assert told[0].startswith("begun   tokenizer vmae-")
+    assert told[1].startswith("done    tokenizer vmae-")
+    assert "3 done, in" in told[-1]
+    said = logs(tmp_path)
+    assert sorted(name.partition("-")[0] for name in said) == ["0", "1", "tokenizer"]
+    assert [name.partition("-")[0] for name, text in said.items() if TRAINED in text] == ["tokenizer"]
+    assert all("is there already" in said[name] for name in ("0", "1"))
+    assert len(list(tmp_path.glob("artifacts/tokenizers/*"))) == 1
+    assert len(list(tmp_path.glob("records/*.json"))) == 1
+
+
+def test_mistakes_are_told_before_any_work(sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(tmp_path, "generator=sit,siit,dti", "seed=0,1")
+    assert done.returncode == 2
+    assert "of 6 points of this sweep, 4 cannot be" in done.stderr
+    assert "There is no generator=siit. Did you mean sit?" in done.stderr
+    assert "There is no generator=dti. Did you mean dit?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def unbroken(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a sweep of two tokenizers and two generators, one process at a time."""
+    root = tmp_path_factory.mktemp("unbroken")
+    done = sweep(root, *GRID)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(name for name, text in logs(root).items() if TRAINED in text) == sorted(name for name in logs(root) if name.startswith("tokenizer"))
+    return root
+
+
+@pytest.mark.slow
+def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_makes(unbroken: Path, sweep: Sweep, tmp_path: Path) -> None:
+    lost = next(unbroken.glob("artifacts/generators/sit-*")).name
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / lost).write_text("in the way of the folder of a training")
+    failed = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    (line,) = [line for line in failed.stdout.splitlines() if line.startswith("failed")]
+    assert "generator=sit" in line
+    assert f"runs/{lost}: File exists." in line
+    assert "5 done, 1 failed" in failed.stdout
+    assert len(list(tmp_path.glob("artifacts/generators/*/manifest.json"))) == 3
+    (tmp_path / "runs" / lost).unlink()
+    again = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
+    assert again.returncode == 0, again.stdout + again.stderr
+    said = logs(tmp_path).values()
+    assert sum("s. Generator: " in text for text in said) == 1, "the others were there"
+    assert not [text for text in said if TRAINED in text]
+    assert outcome(tmp_path) == outcome(unbroken)
+    assert len([name for name in outcome(tmp_path) if name.endswith("weights.safetensors")]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", ["runs/vmae-*/checkpoints/*", "runs/sit-*/checkpoints/*"])
+def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
+    seen: str, unbroken: Path, sweep: Sweep, command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = command(tmp_path, *GRID, "hydra.launcher.jobs=2")
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 600
+    while not any(tmp_path.glob(seen)):
+        assert process.poll() is None, "it ended before it was seen at work"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    complete = len(list(tmp_path.glob("artifacts/generators/*/manifest.json")))
+    assert complete < 4
+    done = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcome(tmp_path) == outcome(unbroken)
