@@ -25,7 +25,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
     "jobs": {"core", "generator", "artifacts", "data", "metrics", "analysis", "sampling", "results"},
 }
 ABOVE = {  # these may import everything below
-    *("networks", "plan", "training", "sources", "measuring", "pipeline"),
+    *("networks", "plan", "training", "sources", "measuring", "comparing", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "released", "cells", "starting"),
     *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
@@ -44,7 +44,7 @@ DOORS = {  # third party -> the rooms that may import it
         "plan",
         "training",
         "pipeline",
-        *("cells", "released", "starting"),
+        *("cells", "released", "starting", "comparing"),
         "train",
         "__init__",
     },

@@ -167,6 +167,7 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
     **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
 }
 OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
+OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (comparing.py)
 PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
 
 
@@ -284,11 +285,14 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
             raise ValueError(f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - FACTS))}")
     known = ", ".join(sorted(FACTS))
     for name in asked_facts(node):
-        if name not in FACTS:
+        if name not in FACTS | OF_RECORDS:
             raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
     if node.get("teacher") is not None:
         config.require("teacher", node.teacher, searchpath)
     job.check(plain(node))
+    for value in plain(node).values():
+        if isinstance(value, Mapping) and "_target_" in value:
+            config.instantiate(value)  # so that what it refuses is told before any work begins
 
 
 def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.cells import check_cell, check_generator, is_trained, obtain_generator
+from ldbench.comparing import compare, refuse_in_training, starts_from_records
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure, needs_generator
 from ldbench.plan import check_keys, check_names, check_trainer, plain
@@ -25,13 +26,19 @@ def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     Whatever is there already, or known, is reused. Returns the folder of the generator's artifact, or the tokenizer's where there is none.
     Raises ValueError, before any work begins, for a config whose parts do not fit.
     """
+    refuse_in_training(list(cfg.jobs.values()))
     chosen = is_chosen(cfg)
     return run_jobs(cfg, [node for node in cfg.jobs.values() if chosen or not needs_generator(node)], searchpath, with_generator=chosen)
 
 
 def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
-    """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`."""
+    """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`.
+
+    A job that starts from records obtains nothing; the folder of records is returned.
+    """
     check_job(cfg.job, protocol_of(cfg, searchpath), searchpath)
+    if starts_from_records(cfg.job):
+        return compare(cfg)
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")

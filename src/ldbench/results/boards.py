@@ -56,8 +56,9 @@ class Board:
 def make_boards(records: Sequence[Record]) -> list[Board]:
     """The boards of records: samples first, then reconstruction, statistics of latents last.
 
-    Of one measurement done twice the later one counts.
+    Of one measurement done twice the later one counts. A record of no one tokenizer, such as a prediction, stands on no board.
     """
+    records = [record for record in records if record.subject["tokenizer"] is not None]
     subjects = subjects_of(records)
     groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
