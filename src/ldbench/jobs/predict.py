@@ -9,7 +9,8 @@ from ldbench.analysis.prediction import LEAST, Association, associate, holm, mea
 from ldbench.core.files import write_json
 from ldbench.core.protocols import Estimate
 from ldbench.results.directions import direction_of
-from ldbench.results.predictions import MEAN_RANK, draw, told_in
+from ldbench.results.prediction_figure import draw
+from ldbench.results.predictions import MEAN_RANK, told_in
 from ldbench.results.records import Record, encode
 from ldbench.results.studies import Study, make_studies
 
