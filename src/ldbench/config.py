@@ -31,7 +31,7 @@ TYPES = {
 COMPONENT_GROUPS = (
     *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),
     *("interpolant", "times", "objective", "sampler", "guidance"),
-    *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger"),
+    *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger", "budget"),
 )
 WHOLES = {"generator": "ldbench.generator.Generator"}  # put together of components: one class each, and its group holds macros over the parts
 

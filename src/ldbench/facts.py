@@ -211,6 +211,8 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
 OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
 OF_TOKENIZER = OF_GENERATOR | {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"}  # and with a tokenizer
 
+OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (comparing.py)
+
 
 def asked_facts(node: DictConfig) -> list[str]:
     """The keywords of a job's constructor that its yaml does not set and that have no default."""

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ldbench import artifacts, config
 from ldbench.cells import ObtainedGenerator
 from ldbench.core.protocols import ImageData
 from ldbench.core.seen import SOURCE
-from ldbench.facts import COUNTING, FACTS, Facts, Measured, asked_facts, machine_of, splits_of
+from ldbench.facts import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
 from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
 from ldbench.plan import plain
 from ldbench.results import adm, records
@@ -141,11 +141,14 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
             raise ValueError(f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - FACTS))}")
     known = ", ".join(sorted(FACTS))
     for name in asked_facts(node):
-        if name not in FACTS:
+        if name not in FACTS | OF_RECORDS:
             raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
     if node.get("teacher") is not None:
         config.require("teacher", node.teacher, searchpath)
     job.check(plain(node))
+    for value in plain(node).values():
+        if isinstance(value, Mapping) and "_target_" in value:
+            config.instantiate(value)  # so that what it refuses is told before any work begins
 
 
 def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:

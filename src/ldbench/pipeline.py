@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config
 from ldbench.cells import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
+from ldbench.comparing import compare, refuse_in_training, starts_from_records
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
@@ -41,7 +42,13 @@ def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 
 
 def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
-    """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`."""
+    """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`.
+
+    A job that starts from records obtains nothing; the folder of records is returned.
+    """
+    check_job(cfg.job, protocol_of(cfg, searchpath), searchpath)
+    if starts_from_records(cfg.job):
+        return compare(cfg)
     return make(cfg, asked_of(cfg, searchpath), searchpath)
 
 
@@ -52,6 +59,7 @@ def asked_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Asked:
     """
     protocol = protocol_of(cfg, searchpath)
     if "job" not in cfg:
+        refuse_in_training(list(cfg.jobs.values()))
         chosen = is_chosen(cfg)
         jobs = [node for node in cfg.jobs.values() if chosen or not needs_generator(node)]
         shared = [node for node in jobs if not (chosen and takes_generator(node))]

@@ -247,3 +247,32 @@ class Job(Protocol):
         ...
 
     def run(self, out: Path) -> Mapping[str, Estimate]: ...
+
+
+class Learned(Protocol):
+    """What a generator of fixed budget has come to: the error of each latent."""
+
+    train: Tensor  # (n,) float64
+    heldout: Tensor  # (m,) float64
+
+    @property
+    def explained(self) -> float: ...
+
+
+class Budget(Protocol):
+    """A generator's training, the same for any latents."""
+
+    seed: int
+
+    def learn(
+        self,
+        train: Tensor,  # (n, N, C)
+        train_y: Tensor,  # (n,)
+        heldout: Tensor,  # (m, N, C)
+        heldout_y: Tensor,  # (m,)
+        *,
+        num_classes: int,
+        device: torch.device,
+    ) -> Learned:
+        """What it learns of latents. It draws from no random stream but its own."""
+        ...

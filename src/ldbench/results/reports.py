@@ -12,6 +12,7 @@ from ldbench.results.boards import Board, make_boards
 from ldbench.results.comparison import compare, find
 from ldbench.results.conditions import conditions_of
 from ldbench.results.numbers import noise, number
+from ldbench.results.predictions import prediction_tables
 from ldbench.results.published import PaperTable, published_table, read_tables
 from ldbench.results.ranking import rank_records, summarise
 from ldbench.results.records import Record, now
@@ -31,8 +32,8 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        """Ours, then those of papers."""
-        return [*map(table_of, self.boards), *map(published_table, self.beside)]
+        """Ours, what predicts generation, then those of papers."""
+        return [*map(table_of, self.boards), *prediction_tables(self.records), *map(published_table, self.beside)]
 
     def show(self) -> None:
         """Prints the tables."""

@@ -1,0 +1,60 @@
+"""Job `small_generator`: how well a generator of fixed budget learns a tokenizer's latents."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ldbench.core.estimates import mean_estimate
+from ldbench.core.protocols import Budget, Estimate
+from ldbench.data.latents.store import LatentStore
+from ldbench.jobs.stored_points import unmirrored
+
+
+class LearnSmall:
+    """The held-out and training loss of a small generator of standardised posterior means, with intervals over images, and the share of the best
+    loss of independent normal numbers that is gone. Its loss says how hard latents are to learn in a few steps, not how good their images are:
+    latents that say nothing are learned soonest.
+    """
+
+    name: ClassVar[str] = "small_generator"
+    revision: ClassVar[int] = 1
+    settings: ClassVar[tuple[str, ...]] = ("num_images", "budget")
+
+    def __init__(self, *, train_latents: LatentStore, heldout_latents: LatentStore, num_images: int | None, budget: Budget, device: torch.device):
+        self.train = train_latents
+        self.heldout = heldout_latents
+        self.num_images = num_images
+        self.budget = budget
+        self.device = device
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings out of range."""
+        if settings["num_images"] is not None and settings["num_images"] < 2:
+            raise ValueError(f"job.num_images must be at least 2, or null for all, got {settings['num_images']}.")
+
+    @staticmethod
+    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files in the folder of figures without which a known measurement is made again: none."""
+        return ()
+
+    def run(self, out: Path) -> dict[str, Estimate]:
+        """The losses, in units of a channel's variance."""
+        classes = self.train.manifest.contents.num_classes
+        told = self.budget.learn(*self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device)
+        return {
+            "small_generator/heldout_loss": mean_estimate(told.heldout),
+            "small_generator/train_loss": mean_estimate(told.train),
+            "small_generator/explained": Estimate(told.explained),
+        }
+
+    def means(self, store: LatentStore) -> tuple[Tensor, Tensor]:
+        """Posterior means (n, N, C) float32 of images as they are, drawn by the budget's seed, and their labels (n,)."""
+        rows = unmirrored(store)
+        if self.num_images is not None and self.num_images < len(rows):
+            rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.budget.seed))[: self.num_images].sort().values]
+        moments, labels = store.read(rows)
+        return moments[:, 0].float(), labels

@@ -1,0 +1,108 @@
+"""Rank correlations: known ones, ties, what chance does, and many at once."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from ldbench.analysis.prediction import LEAST, associate, chance, holm, mean_ranks, signs
+
+FEW = {"resamples": 200, "permutations": 500, "seed": 0}
+
+
+def test_the_same_order_is_one_and_the_reversed_minus_one_whatever_the_scale() -> None:
+    x = [0.1, 2.0, 3.0, 50.0, math.inf, -math.inf]
+    same = associate(x, [math.atan(value) for value in x], **FEW)
+    reversed_ = associate(x, [-value for value in x], **FEW)
+    for found, sign in ((same, 1), (reversed_, -1)):
+        assert found.num == 6
+        for told in (found.spearman, found.kendall):
+            assert (told.value, told.low, told.high) == (sign, sign, sign)
+        assert found.p == pytest.approx(2 / math.factorial(6)), "the order itself and its reverse"
+
+
+def test_known_coefficients_without_ties() -> None:
+    x, y = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5]  # two swapped pairs: of ten pairs eight agree; sum of squared differences 4
+    found = associate(x, y, **FEW)
+    assert found.kendall.value == pytest.approx((8 - 2) / 10, abs=1e-15)
+    assert found.spearman.value == pytest.approx(1 - 6 * 4 / (5 * 24), abs=1e-15)
+    assert found.spearman.low <= found.spearman.value <= found.spearman.high
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_ties_they_are_those_of_scipy(seed: int) -> None:
+    x, y = torch.randint(0, 5, (2, 12), generator=torch.Generator().manual_seed(seed)).double()
+    found = associate(x.tolist(), y.tolist(), **FEW)
+    assert found.spearman.value == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found.kendall.value == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_exact_p_value_is_that_of_all_permutations_and_a_drawn_one_is_near_it(seed: int) -> None:
+    x, y = torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)).tolist()
+    theirs = stats.permutation_test(
+        (x,), lambda order: stats.spearmanr(order, y).statistic, permutation_type="pairings", n_resamples=math.inf, alternative="two-sided"
+    )
+    found = associate(x, y, **FEW)
+    assert found.p == pytest.approx(theirs.pvalue, abs=1e-12)
+    long = [*range(10)]
+    near = associate(long, [*long[5:], *long[:5]], resamples=10, permutations=20000, seed=0)
+    assert near.p == pytest.approx(stats.spearmanr(long, [*long[5:], *long[:5]]).pvalue, abs=0.02)
+    assert associate(long, long, resamples=10, permutations=500, seed=0).p == pytest.approx(1 / 501), "never zero"
+
+
+def test_intervals_of_independent_measurements_cover_zero_about_as_often_as_they_say() -> None:
+    rng = torch.Generator().manual_seed(0)
+    covered = []
+    for seed in range(200):
+        x, y = torch.randn(2, 15, generator=rng).tolist()
+        found = associate(x, y, resamples=300, permutations=10, seed=seed)
+        covered.append([estimate.low <= 0 <= estimate.high for estimate in (found.spearman, found.kendall)])
+    for rate in torch.tensor(covered).double().mean(dim=0).tolist():
+        assert 0.88 <= rate <= 0.98
+
+
+def test_p_values_of_independent_measurements_are_spread_evenly() -> None:
+    rng = torch.Generator().manual_seed(1)
+    ranks = [torch.randn(2, 7, generator=rng).argsort(dim=1).double() - 3 for _ in range(400)]
+    ps = torch.tensor([chance(x, y, permutations=0, rng=rng) for x, y in ranks])
+    for level in (0.05, 0.2, 0.5):
+        assert (ps <= level).double().mean().item() == pytest.approx(level, abs=0.06)
+
+
+def test_resamples_in_which_one_side_is_all_the_same_are_left_out() -> None:
+    x, y = [0, 0, 0, 0, 1], [1, 2, 3, 4, 5]  # a third of the resamples do not draw the last one
+    found = associate(x, y, resamples=2000, permutations=10, seed=0)
+    assert found.resamples / 2000 == pytest.approx(1 - (4 / 5) ** 5 - (1 / 5) ** 5, abs=0.04)
+    assert -1 <= found.spearman.low <= found.spearman.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "told"),
+    [
+        ([1, 2, 3, 4], [1, 2, 3, 4], f"{LEAST} pairs or more, got 4 and 4"),
+        ([1, 2, 3, 4, 5], [1, 2, 3, 4], "got 5 and 4"),
+        ([1, 2, 3, 4, math.nan], [1, 2, 3, 4, 5], "NaN"),
+        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], "the same for all"),
+    ],
+)
+def test_what_has_no_rank_correlation_is_refused(x: list[float], y: list[float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        associate(x, y, **FEW)
+
+
+def test_holm_raises_each_p_value_by_those_that_are_left_and_keeps_their_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_keeps_the_chance_of_any_false_discovery() -> None:
+    ps = torch.rand(2000, 20, generator=torch.Generator().manual_seed(0)).double()
+    assert (torch.tensor([min(holm(row)) for row in ps.tolist()]) <= 0.05).double().mean().item() == pytest.approx(0.05, abs=0.015)
+
+
+def test_signs_and_mean_ranks() -> None:
+    assert signs([1, 1, 3]).tolist() == [[0, 0, -1], [0, 0, -1], [1, 1, 0]]
+    assert mean_ranks([[10, 20, 30], [5, 5, 1]]) == [1.75, 2.25, 2.0]

@@ -1,0 +1,129 @@
+"""Job `predict`: signs, refusals, several generators, and what it leaves."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldbench.core.estimate import Estimate
+from ldbench.core.files import digest
+from ldbench.jobs.predict import FIGURE, NUMBERS, Predict
+from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, told_in
+from ldbench.results.records import Record, protocol_hash
+
+SETTINGS: dict[str, Any] = {"target": None, "resamples": 100, "permutations": 100, "seed": 0}
+NAMES = ("a", "b", "c", "d", "e", "f")
+MEASURED = {
+    "psnr": (10.0, 20.0, 30.0, 40.0, 50.0, float("inf")),  # better, and generation worse
+    "rfd_digits": (6.0, 5.0, 4.0, 3.0, 2.0, 1.0),  # better, and generation worse
+    "gmm/nll_per_dim/k=5": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),  # nobody said which way: larger, and generation worse
+    "probe/accuracy": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),  # better, and generation better
+    "probe/chance": (0.1,) * 6,
+    "params": (4.0,) * 6,  # the same for all
+}
+
+
+def record(place: int, metrics: Mapping[str, float], generator: str | None = None, **fields: Any) -> Record:
+    said = {"name": "digits", "data": "images", **fields}
+    return Record(
+        id=digest([place, sorted(metrics), generator])[:16],
+        job="reconstruct" if generator is None else "generate",
+        subject={"tokenizer": NAMES[place], "generator": generator, "data": "digits"},
+        metrics={name: Estimate(value) for name, value in metrics.items()},
+        protocol={**said, "hash": protocol_hash(said)},
+        artifacts={"tokenizer": f"{NAMES[place]}-01234567"} | ({} if generator is None else {"generator": f"{generator}-{place}"}),
+        config={"tokenizer": {"name": NAMES[place], "seed": 0}, **({} if generator is None else {"generator": {"name": generator}})},
+        environment={},
+        created="2026-11-24T16:13:24+00:00",
+    )
+
+
+def records_of(**qualities: tuple[float, ...]) -> list[Record]:
+    """Every measurement of six tokenizers, and generators with their distances."""
+    cells = [record(place, {"gfd_digits": gfd}, name) for name, found in qualities.items() for place, gfd in enumerate(found)]
+    return [*cells, *(record(place, {name: values[place] for name, values in MEASURED.items()}) for place in range(len(NAMES)))]
+
+
+RISING = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+
+
+def run(records: list[Record], out: Path) -> dict[str, Estimate]:
+    (study,) = Predict.studies(records, SETTINGS)
+    return dict(Predict(study=study, **{**SETTINGS, "target": study.target}).run(out))
+
+
+def test_signs_read_what_goes_with_better_generation(tmp_path: Path) -> None:
+    metrics = run(records_of(sit=RISING), tmp_path)
+    rho = {name.removeprefix("predict/spearman/sit/"): e.value for name, e in metrics.items() if name.startswith("predict/spearman/")}
+    assert rho == {"psnr": -1, "rfd_digits": -1, "gmm/nll_per_dim/k=5": -1, "probe/accuracy": 1}
+    assert metrics["predict/kendall/sit/probe/accuracy"] == Estimate(1.0, 1.0, 1.0)
+    assert metrics["predict/p_holm/sit/psnr"].value == pytest.approx(4 * 2 / 720), "four were tried; two orders of 720 are as strong"
+    assert metrics["predict/tokenizers/sit/psnr"].value == 6
+
+
+def test_all_numbers_stand_in_a_json_beside_a_picture_and_what_was_left_out_is_told(tmp_path: Path) -> None:
+    records = records_of(sit=RISING)
+    few = [record(place, {"ssim": place / 10}, split="few") for place in range(4)]
+    run([*records, *few], tmp_path)
+    assert (tmp_path / FIGURE).read_bytes().startswith(b"\x89PNG")
+    told = json.loads((tmp_path / NUMBERS).read_text())
+    assert told["measured"]["psnr"]["f"] == "inf"
+    assert told["quality"]["sit"]["b"] == 2.0
+    assert told["predictions"]["sit"]["psnr"]["spearman"]["value"] == -1
+    assert told["left_out"]["sit"]["params"].startswith("the same for all")
+    assert told["left_out"]["sit"]["ssim"] == "4 of the 6 tokenizers have it; missing: e, f"
+    assert len(told["records"]) == len(records) + len(few)
+
+
+def test_with_several_generators_the_mean_rank_is_predicted_too(tmp_path: Path) -> None:
+    metrics = run(records_of(sit=RISING, dit=(2.0, 1.0, 3.0, 4.0, 5.0, 6.0)), tmp_path)
+    generators = {name.split("/")[2] for name in metrics}
+    assert generators == {"sit", "dit", MEAN_RANK}
+    assert metrics["predict/kendall/dit/probe/accuracy"].value == pytest.approx(13 / 15), "one of fifteen pairs is the other way round"
+    assert metrics[f"predict/kendall/{MEAN_RANK}/probe/accuracy"].value == pytest.approx(14 / (15 * 14) ** 0.5), "the two share a mean rank"
+
+
+@pytest.mark.parametrize("lost", [2, 6])
+def test_below_five_tokenizers_it_refuses_with_what_there_is_and_what_is_missing(lost: int) -> None:
+    records = [r for r in records_of(sit=RISING) if r.subject["generator"] is None or r.subject["tokenizer"] in NAMES[lost:]]
+    if lost == 6:
+        with pytest.raises(ValueError, match="No record tells gfid or gfd_<extractor> of generated images"):
+            Predict.studies(records, SETTINGS)
+        return
+    records = [r for r in records if r.subject["generator"] is not None or r.subject["tokenizer"] != "c"]
+    with pytest.raises(ValueError, match=r"needs 5 tokenizers.*\ngfd_digits of sit on digits, protocol .*: 4 tokenizers \(c, d, e, f\)") as error:
+        Predict.studies(records, SETTINGS)
+    assert "without a record of reconstruct: c." in str(error.value)
+
+
+def test_a_generator_of_too_few_tokenizers_is_left_out_where_another_has_enough() -> None:
+    (study,) = Predict.studies(records_of(sit=RISING, dit=RISING[:4]), SETTINGS)
+    assert list(study.quality) == ["sit"]
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"No record tells gfid of.*Records of generated images tell gfd_digits\."):
+        Predict.studies(records_of(sit=RISING), {**SETTINGS, "target": "gfid"})
+    for settings in ({"target": "gfd_digits_floor"}, {"target": "nonsense"}, {"resamples": 1}, {"permutations": 1}):
+        with pytest.raises(ValueError, match=r"job\.(target|resamples|permutations)"):
+            Predict.check({**SETTINGS, **settings})
+    Predict.check(SETTINGS)
+
+
+def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tried(tmp_path: Path) -> None:
+    metrics = run(records_of(sit=RISING), tmp_path)
+    base = record(0, {}, "sit")
+    told = Record(**{**vars(base), "job": "predict", "metrics": metrics, "config": {"job": {"target": "gfd_digits"}}})
+    (table,) = prediction_tables([told, base])
+    assert table.title.startswith("digits: what predicts gfd_digits of sit, protocol digits ")
+    assert [label for (label,), _ in table.rows] == ["gmm/nll_per_dim/k=5", "probe/accuracy ↑", "psnr ↑", "rfd_digits ↓"]
+    sure = ("1.000", "[1.000, 1.000]")
+    assert [(place.value, place.noise) for place in table.rows[1][1]] == [sure, sure, ("0.01111", ""), ("6", "")]
+    assert table.notes[0].startswith("4 measurements were tried, of which 4 are beyond chance at 0.05")
+    many = {f"predict/{s}/sit/m{i}": Estimate(i / 50) for i in range(40) for s in ("spearman", "kendall", "p_holm", "tokenizers")}
+    (long,) = prediction_tables([Record(**{**vars(told), "metrics": many})])
+    assert len(long.rows) == SHOWN
+    assert long.rows[0][0] == ["m39"]
+    assert told_in({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}) == {}

@@ -1,0 +1,27 @@
+"""Job `small_generator`: from a tokenizer to a record of its loss."""
+
+import pytest
+
+import ldbench
+from ldbench import pipeline
+from ldbench.results import records
+
+
+def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], tmp_path) -> None:
+    said = ["job=small_generator", "job.budget.steps=3", "job.budget.width=8", "job.num_images=50", f"paths.root={tmp_path}", "force=true"]
+    found = []
+    for _ in range(2):
+        pipeline.run(ldbench.compose("run", [*small_overrides, *said]))
+        (path,) = (tmp_path / "records").glob("small_generator-*.json")
+        found.append(records.read(path).metrics)
+    assert found[0] == found[1]
+    loss = found[0]["small_generator/heldout_loss"]
+    assert 0.5 < loss.low < loss.value < loss.high < 4
+    assert set(found[0]) == {f"small_generator/{name}" for name in ("heldout_loss", "train_loss", "explained")}
+
+
+@pytest.mark.parametrize(("said", "told"), [("job.num_images=1", "job.num_images"), ("job.budget.width=9", "num_heads=4 does not divide")])
+def test_settings_out_of_range_are_refused_before_any_work(small_overrides: list[str], tmp_path, said: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        pipeline.run(ldbench.compose("run", [*small_overrides, "job=small_generator", said, f"paths.root={tmp_path}"]))
+    assert not list(tmp_path.iterdir())
