@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,17 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """A run from its folder."""
+    """A run from its folder, once its end stands on the disk: `finish` returns a moment before."""
+    for _ in range(200):
+        found = read_now(folder)
+        if found.exit_code is not None:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def read_now(folder: Path) -> Run:
+    """What of a run stands on the disk."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("run-*.wandb")

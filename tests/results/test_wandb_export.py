@@ -4,6 +4,7 @@ import builtins
 import json
 import logging
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,12 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     (page,) = (media / "html").glob("page_*.html")
     assert page.read_bytes() == (tmp_path / "leaderboard.html").read_bytes()
     assert len(list((media / "images").rglob("*.png"))) == 12
-    held = (run / f"run-{wandb.run_id(report.records)}.wandb").read_bytes()
+    file = run / f"run-{wandb.run_id(report.records)}.wandb"
+    for _ in range(200):
+        if file.stat().st_size > 100:  # `finish` returns a moment before the file is whole
+            break
+        time.sleep(0.1)
+    held = file.read_bytes()
     for name in ("leaderboard.html", "leaderboard.tex", *(f"records/{record.job}-{record.id}.json" for record in report.records[:3])):
         assert name.encode() in held, f"the artifact has no {name}"
     assert records.path_of(tmp_path / "records", report.records[0].job, report.records[0].id).read_bytes() in staged
