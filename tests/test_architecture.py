@@ -27,10 +27,10 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "instruments", "facts", "measuring", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "released", "cells", "starting"),
-    *("checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
+    *("sweeps", "checks", "doctor", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
-    "hydra": {"config"},
+    "hydra": {"config", "sweeps"},
     "omegaconf": {
         "networks",
         "fitting",
@@ -44,7 +44,7 @@ DOORS = {  # third party -> the rooms that may import it
         "plan",
         "training",
         "pipeline",
-        *("cells", "released", "starting"),
+        *("cells", "released", "starting", "sweeps"),
         "train",
         "__init__",
     },
