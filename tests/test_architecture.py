@@ -28,10 +28,10 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
 ABOVE = {  # these may import everything below
     *("networks", "plan", "training", "sources", "instruments", "facts", "measuring", "comparing", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "tracking", "released", "cells", "starting", "trial"),
-    *("checks", "doctor", "hub", "model_card", "train", "run", "leaderboard", "__init__", "__main__"),
+    *("sweeps", "checks", "doctor", "hub", "model_card", "train", "run", "leaderboard", "__init__", "__main__"),
 }
 DOORS = {  # third party -> the rooms that may import it
-    "hydra": {"config"},
+    "hydra": {"config", "sweeps"},
     "omegaconf": {
         "networks",
         "fitting",
@@ -46,7 +46,7 @@ DOORS = {  # third party -> the rooms that may import it
         "plan",
         "training",
         "pipeline",
-        *("cells", "released", "starting", "trial", "comparing"),
+        *("cells", "released", "starting", "trial", "comparing", "sweeps"),
         "train",
         "__init__",
     },

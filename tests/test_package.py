@@ -26,7 +26,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
-    ours = {path.relative_to(config.conf_dir()) for group in config.conf_dir().iterdir() for path in [*group.glob("*.yaml"), group] if path.is_file()}
+    ours = {
+        path.relative_to(config.conf_dir())
+        for group in config.conf_dir().iterdir()
+        for path in [*group.glob("*.yaml"), *group.glob("*/*.yaml"), group]
+        if path.is_file()
+    }
     theirs = {path.relative_to(installed / "ldbench" / "conf") for path in (installed / "ldbench" / "conf").rglob("*.yaml")}
     assert theirs == ours
     assert any("experiments" in path.parts for path in theirs)
