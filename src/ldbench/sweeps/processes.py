@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ldbench.sweeps.watch import PARENT
+from ldbench.sweeps.watch import NAME, PARENT
 from ldbench.sweeps.waves import RUNNING, WAITING, Step, Waves
 
 PATIENCE = 30.0  # seconds that interrupted processes have to end by themselves
@@ -81,7 +81,7 @@ def interrupt(*_: object) -> None:
 def start(step: Step, words: Sequence[str], log: Path, slot: int, devices: Sequence[int | str] | None) -> Running:
     """A step's process, in a session of its own: Ctrl-C reaches the sweep, and the sweep tells its processes."""
     pinned = {} if not devices else {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)])}
-    environment = {**os.environ, **pinned, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **pinned, PARENT: str(os.getpid()), NAME: log.parent.name, "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     step.state = RUNNING

@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 
-PARENT = "LDBENCH_SWEEP"  # the environment's word for the process id of the sweep
+PARENT = "LDBENCH_SWEEP_PROCESS"  # the environment's word for the process id of the sweep
+NAME = "LDBENCH_SWEEP"  # and for its name, by which loggers group its runs
 
 
 def end_with_the_sweep(pause: float = 1.0) -> None:
