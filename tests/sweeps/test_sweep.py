@@ -64,6 +64,7 @@ def outcome(root: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_what_points_share_is_built_once_before_they_begin(small_overrides: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     words = ["-m", *small_overrides, "seed=0,1", "hydra.launcher.jobs=2", f"paths.root={tmp_path}"]
     done = subprocess.run([sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, env=environment, check=False)
