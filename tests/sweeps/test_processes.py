@@ -12,7 +12,7 @@ import pytest
 
 from ldbench.sweeps import processes
 from ldbench.sweeps.points import Point
-from ldbench.sweeps.waves import DONE, FAILED, WAITING, Step, Waves
+from ldbench.sweeps.waves import DONE, FAILED, STOPPED, WAITING, Step, Waves
 
 
 class Notes:
@@ -128,7 +128,7 @@ def test_an_interruption_ends_the_processes_and_goes_on_to_the_caller(sent: sign
     with pytest.raises(KeyboardInterrupt):
         run(waves, SLEEPER, tmp_path, notes=Notes(interrupt))
     assert gone(pid_in(tmp_path / "pid"))
-    assert [step.state for step in waves.steps] == [WAITING, WAITING]
+    assert [step.state for step in waves.steps] == [STOPPED, WAITING]
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ldbench.sweeps.waves import DONE, FAILED, RUNNING, WAITING, Step, Waves
+from ldbench.sweeps.waves import DONE, FAILED, RUNNING, STOPPED, WAITING, Step, Waves
 
-STYLES = {WAITING: "dim", RUNNING: "bold", DONE: "green", FAILED: "bold red"}
+STYLES = {WAITING: "dim", RUNNING: "bold", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
 TAIL = 4096  # bytes of a log that are looked at for its last line
 
 
@@ -27,7 +27,7 @@ class Overview:
         self.began_at: dict[int, float] = {}
         self.logs: dict[int, Path] = {}
         self.drawn = 0.0
-        self.live = Live(console=console, auto_refresh=False, get_renderable=self.table) if console.is_terminal else None
+        self.live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self.table) if console.is_terminal else None
 
     def __enter__(self) -> "Overview":
         if self.live:
@@ -36,7 +36,6 @@ class Overview:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:
-            self.live.refresh()
             self.live.stop()
 
     def began(self, step: Step, log: Path) -> None:
@@ -62,7 +61,7 @@ class Overview:
 
     def counts(self) -> str:
         """How many steps are in which state."""
-        return ", ".join(f"{count} {state}" for state in (RUNNING, WAITING, DONE, FAILED) if (count := self.waves.count(state)))
+        return ", ".join(f"{count} {state}" for state in (RUNNING, WAITING, DONE, FAILED, STOPPED) if (count := self.waves.count(state)))
 
     def table(self) -> Table:
         """All steps, or where the terminal is too low for them, those that run and that failed."""

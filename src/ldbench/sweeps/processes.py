@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ldbench.sweeps.watch import NAME, PARENT
-from ldbench.sweeps.waves import RUNNING, WAITING, Step, Waves
+from ldbench.sweeps.waves import RUNNING, STOPPED, WAITING, Step, Waves
 
 PATIENCE = 30.0  # seconds that interrupted processes have to end by themselves
 HINT = "(HYDRA_FULL_ERROR=1"  # how the line begins that follows a mistake's sentence
@@ -69,7 +69,7 @@ def run(
     finally:
         stop(under_way)
         for one in under_way:
-            one.step.state, one.step.seconds = WAITING, time.monotonic() - one.began
+            one.step.state, one.step.seconds = STOPPED, time.monotonic() - one.began
         signal.signal(signal.SIGTERM, before)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ldbench.sweeps.points import Point
 
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 
 
 @dataclass(eq=False)
