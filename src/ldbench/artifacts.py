@@ -5,7 +5,6 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 
 import argparse
 import importlib.util
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldbench import config
+from ldbench.core.allowance import Allowance
 from ldbench.core.files import digest as digest
-from ldbench.core.files import file_digest, write_json
+from ldbench.core.files import file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
+from ldbench.core.pickles import first_line, read_pickle, sound_tensors
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -45,10 +46,15 @@ class Blueprint:
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
+    make = config.component(blueprint.group, blueprint.component, searchpath)
     try:
-        model = config.component(blueprint.group, blueprint.component, searchpath)(**made(blueprint.keywords, searchpath))
-    except TypeError as error:
-        raise ValueError(f"These keywords do not fit {blueprint.component}: {error}. Was it made by another version of ldbench?") from error
+        with Allowance(state):
+            model = make(**made(blueprint.keywords, searchpath))
+    except Exception as error:  # numbers of anybody can fail a constructor in any way
+        if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # a sentence of the component's own
+            raise
+        told = f"{first_line(error)}" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"These keywords do not fit {blueprint.component}: {told}. Was it made by another version of ldbench?") from error
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
@@ -80,8 +86,9 @@ def part(name: str, told: Any, searchpath: Sequence[str]) -> Any:
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError naming the first tensors that are missing, not known, or of another shape."""
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    """Raises ValueError naming the first tensors that are missing, not known, of another shape or kind, or hold NaN or infinity."""
+    ours = model.state_dict()
+    expected = {key: tuple(value.shape) for key, value in ours.items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     faults = [
         ("missing", sorted(expected.keys() - given.keys())),
@@ -90,10 +97,17 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             "of another shape",
             [f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape],
         ),
+        ("of another kind", [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])]),
+        ("not finite", [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]),
     ]
     told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
     if told:
         raise ValueError(f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together.")
+
+
+def kind(value: Tensor) -> tuple[bool, bool, bool]:
+    """What a tensor's numbers are: floating point, complex, or truth values; whole where none of these."""
+    return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
 def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mapping[str, Any], digest: str, provenance: Mapping[str, Any]) -> None:
@@ -124,9 +138,12 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     """
     folder = local(path)
     verify(folder)
-    described = json.loads((folder / CONFIG).read_text())
+    described = read_config(folder)
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
-    return build(blueprint, load_file(folder / WEIGHTS), searchpath=searchpath)
+    try:
+        return build(blueprint, read_file(folder / WEIGHTS), searchpath=searchpath)
+    except ValueError as error:
+        raise ValueError(f"{folder} makes no model: {error}") from error
 
 
 def verify(folder: Path) -> None:
@@ -159,16 +176,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         known = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
         there = f" Artifacts there: {', '.join(known)}." if known else ""
         raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        named, schema = set(manifest["files"]), manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({error!r}). Train it again, or copy it again.") from error
+    manifest = read_json(folder / MANIFEST)
+    wanted = {"files": dict, "schema": int, "digest": str}
+    missing = [key for key, kind in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind)]
+    if missing:
+        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
+        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({told}). Train it again, or copy it again.")
+    named, schema = set(manifest["files"]), manifest["schema"]
     if schema != SCHEMA:
         raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
     if named != {WEIGHTS, CONFIG}:
         raise ValueError(f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again.")
     return manifest
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What an artifact is made of: its group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
+    described = read_json(folder / CONFIG)
+    wanted = {"group": str, "component": str, "keywords": dict, "recipe": dict}
+    missing = [key for key, kind in wanted.items() if not isinstance(described, dict) or not isinstance(described.get(key), kind)]
+    if missing:
+        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
+        raise ValueError(f"{folder / CONFIG} describes no artifact ({told}). Train it again, or copy it again.")
+    return described
 
 
 def is_complete(folder: Path) -> bool:
@@ -209,11 +239,16 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
     through torch's restricted loader.
     Raises ValueError or FileNotFoundError with what was found and what was expected.
     """
-    content = dict(source) if isinstance(source, Mapping) else read_file(locate(source))
+    content = dict(source) if isinstance(source, Mapping) else read_file(found := locate(source))
     for key in (*(["ema"] if averaged else []), "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(source, Mapping):
+        try:
+            tensors = sound_tensors(content, found.stat().st_size)
+        except ValueError as error:
+            raise ValueError(f"{found}: {error}") from error
     if not tensors:
         found = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise ValueError(f"No tensors in these weights; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
@@ -228,10 +263,7 @@ def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     path = None if isinstance(source, Mapping) else locate(source).parent / CONFIG
     if path is None or not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Copy it again, or remove it.") from error
+    settings = read_json(path)
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds a {type(settings).__name__}. Expected an object of settings.")
     return settings
@@ -296,14 +328,18 @@ def locate(source: str | Path) -> Path:
 
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a safetensors file or of a pickle read by torch's restricted loader. Raises ValueError for anything else."""
-    try:
-        if path.suffix == ".safetensors":
+    expected = "Expected tensors in .safetensors, .pt or .pth."
+    if not path.is_file():  # a pipe would be read for ever
+        raise ValueError(f"{path} is no file. {expected}")
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # official checkpoints carry their command line
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is no weights file that is safe to read ({first}). Expected tensors in .safetensors, .pt or .pth.") from error
+        except Exception as error:  # a damaged or hostile file can fail in any way
+            raise ValueError(f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}") from error
+    try:
+        content = read_pickle(path, allowed=[argparse.Namespace])  # official checkpoints carry their command line
+    except ValueError as error:
+        raise ValueError(str(error).replace("is no file that", "is no weights file that") + f" {expected}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`.")
     return dict(content)

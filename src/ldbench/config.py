@@ -21,6 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from ldbench.core import yamls
+
 TYPES = {
     **{int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")},
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
@@ -42,6 +44,7 @@ def conf_dir() -> Path:
 def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The composed config, without running anything; None: of the overrides alone. Raises ValueError with a sentence for those that do not fit."""
     GlobalHydra.instance().clear()
+    check_folders(searchpath)
     extra = [f"hydra.searchpath=[{','.join(as_source(folder) for folder in searchpath)}]"] if searchpath else []
     with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
         try:
@@ -72,6 +75,28 @@ def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -
         known = options("protocol", searchpath)
         if given not in known:
             raise ValueError(f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}")
+
+
+def check_folders(searchpath: Sequence[str]) -> None:
+    """Raises ValueError, naming the file, for a yaml in these folders that is none, or would fill the memory: Hydra reads them as they come."""
+    for entry in searchpath:
+        folder = Path(entry.removeprefix("file://"))
+        for path in sorted(folder.rglob("*.yaml")) if "://" not in str(folder) and folder.is_dir() else ():
+            stamp = path.stat()
+            checked_yaml(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=4096)
+def checked_yaml(path: Path, mtime_ns: int, size: int) -> None:
+    """Looks at a file once as long as it is not touched. Raises ValueError as `yamls.check`."""
+    yamls.check(path)
+
+
+def told_folders(words: Sequence[str]) -> list[str]:
+    """The folders that a command line adds to the search path."""
+    lists = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+    after = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
+    return [entry.strip(" '\"") for told in lists for entry in told.strip("[]").split(",") if entry] + after
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -134,6 +159,7 @@ def check_types(node: Any, place: str | None = None) -> None:
 
 def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """The raw yaml of every option in a config group, by name, without its defaults resolved; later folders of `searchpath` add to ours."""
+    check_folders(searchpath)
     found = {}
     for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
         for path in sorted((folder / group).glob("*.yaml")):
@@ -231,6 +257,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         task(cfg, searchpath)
 
     try:
+        check_folders(told_folders(sys.argv[1:]))
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
