@@ -98,7 +98,7 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             [f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape],
         ),
         ("of another kind", [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])]),
-        ("not finite", [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]),
+        ("not finite", [key for key, value in state.items() if not (value.is_meta or torch.isfinite(value).all())]),
     ]
     told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
     if told:
@@ -251,7 +251,8 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
             raise ValueError(f"{found}: {error}") from error
     if not tensors:
         found = ", ".join(map(str, list(content)[:5])) or "nothing"
-        raise ValueError(f"No tensors in these weights; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
+        where = "these weights" if isinstance(source, Mapping) else f"{source}"
+        raise ValueError(f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
     return tensors
 
 
@@ -312,6 +313,8 @@ def locate(source: str | Path) -> Path:
     name = str(source)
     if name in BUNDLED:
         return BUNDLED[name]()
+    if not name.isprintable():
+        raise ValueError(f"{ascii(name)} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
     path = Path(name.removeprefix("hf://")).expanduser()
     is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
     if not path.exists() or name.startswith("hf://"):

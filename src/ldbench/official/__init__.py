@@ -84,6 +84,9 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     Raises ValueError for tensors that are missing or not known, and for settings that contradict them.
     """
     entry(name)
+    empty = [key for key, value in state.items() if 0 in value.shape]
+    if empty:
+        raise ValueError(f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any number. Copy the file again.")
     family = next(family for family in families() if name in family.ENTRIES)
     return family.convert(name, state, settings)
 
