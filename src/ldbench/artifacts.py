@@ -141,7 +141,8 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     described = read_config(folder)
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
     try:
-        return build(blueprint, read_file(folder / WEIGHTS), searchpath=searchpath)
+        state = sound_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
+        return build(blueprint, state, searchpath=searchpath)
     except ValueError as error:
         raise ValueError(f"{folder} makes no model: {error}") from error
 
@@ -250,7 +251,7 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
         except ValueError as error:
             raise ValueError(f"{found}: {error}") from error
     if not tensors:
-        found = ", ".join(map(str, list(content)[:5])) or "nothing"
+        found = ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int)) or "nothing"
         where = "these weights" if isinstance(source, Mapping) else f"{source}"
         raise ValueError(f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
     return tensors

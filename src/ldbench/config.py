@@ -194,7 +194,7 @@ def component(group: str, name: str, searchpath: Sequence[str] = ()) -> Any:
     known = targets(group, searchpath)
     if name not in known:
         raise ValueError(
-            f"There is no {group} named {name!r} here. Known: {', '.join(sorted(known))}. "
+            f"There is no {group} named {name[:100]!r} here. Known: {', '.join(sorted(known))}. "
             "If it comes from another package, hand over that package's config folder as `searchpath`."
         )
     return find(known[name])

@@ -118,6 +118,8 @@ PT: dict[str, Spoil] = {
     "a file cut short": lambda p, trap: (torch.save({"w": torch.zeros(1000)}, p), p.write_bytes(p.read_bytes()[:2000])),
     "a list": lambda p, trap: torch.save([torch.zeros(2)], p),
     "no tensors": lambda p, trap: torch.save({"model": {"note": "a"}}, p),
+    "a name that clears the screen": lambda p, trap: torch.save({"\x1b[2J": torch.zeros(2)}, p),
+    "keys that clear the screen": lambda p, trap: torch.save({"\x1b[2J": 1, ("\x1b",): 2}, p),
     "a pipe": lambda p, trap: os.mkfifo(p),
     "a link to itself": lambda p, trap: p.symlink_to(p),
 }

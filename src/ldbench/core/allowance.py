@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 LARGEST = 1 << 26  # numbers of a tensor that any model may make: the tables of its positions
-TIMES = 8  # as many numbers as the weights hold, and as many operations
-FEW = 10_000  # operations that any model may take to be built
+TIMES = 8  # as many numbers as the weights hold
+FEW, EACH = 5000, 50  # operations that any model may take to be built, and for each of its weights
 COUNTED = ("arange", "linspace", "logspace", "eye", "full", "hann_window")  # their scalars are sizes
 
 
@@ -28,7 +28,7 @@ class Allowance(TorchDispatchMode):
         total = sum(value.numel() for value in state.values())
         self.largest = max(LARGEST, TIMES * max((value.numel() for value in state.values()), default=0))
         self.left = 4 * LARGEST + TIMES * total
-        self.operations = FEW + 100 * TIMES * len(state)
+        self.operations = FEW + EACH * len(state)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Runs an operation, after a look at the sizes that it asks for."""

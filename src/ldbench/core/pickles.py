@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 REPEATED = 4  # times the bytes of its file that tensors may hold: weights that two names share count twice
+LONGEST = 300  # characters of a tensor's name
 SMALL = 1 << 24  # bytes that no file is too small for
 
 
@@ -46,6 +47,9 @@ def sound_tensors(content: Mapping[Any, Any], num_bytes: int) -> dict[str, Tenso
     Raises ValueError for any that is not a plain one of the CPU, and for more numbers than such a file can hold.
     """
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    nameless = [name for name in tensors if not name.isprintable() or len(name) > LONGEST]
+    if nameless:
+        raise ValueError(f"{ascii(nameless[0])[:80]} is no name of a tensor. Save the weights again.")
     strange = [name for name, value in tensors.items() if not is_plain(value)]
     if strange:
         raise ValueError(f"{strange[0][:80]} is no plain tensor of numbers. Save the weights again, dense and on the CPU.")

@@ -189,7 +189,7 @@ def _images(folder: Path | str, prefix: str, *, nested: bool, above: frozenset[s
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # also false for a link to itself
                 if nested:
                     yield from _images(entry.path, f"{prefix}{entry.name}/", nested=True, above=above | {real})
             elif entry.name.lower().endswith(EXTENSIONS):

@@ -63,7 +63,7 @@ def _listed(path: Path, *, num_items: int, names: Sequence[str] | None) -> Tenso
             continue
         position = positions.get(item, int(item) if item.isascii() and item.isdigit() and len(item) < 19 else num_items)
         if position >= num_items:
-            raise ValueError(f"Line {number} of {path} is {item!r}, no item of the training split. Expected {expected}.")
+            raise ValueError(f"Line {number} of {path} is {item[:200]!r}, no item of the training split. Expected {expected}.")
         if position in kept:
             raise ValueError(f"Lines {kept[position]} and {number} of {path} are the same item. Remove one.")
         kept[position] = number

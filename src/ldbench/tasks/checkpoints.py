@@ -38,7 +38,7 @@ def check(content: Any) -> None:
     """Raises ValueError for what is no checkpoint of a training."""
     missing = [key for key in HELD if key not in content] if isinstance(content, Mapping) else ["a mapping"]
     if missing:
-        raise ValueError(f"it holds no {missing[0]}.")
+        raise ValueError(f"It holds no {missing[0]}.")
 
 
 def usable(path: Path) -> Path | None:
@@ -49,7 +49,7 @@ def usable(path: Path) -> Path | None:
         try:
             check(read_pickle(candidate))
         except ValueError as error:
-            log.warning("The checkpoint %s cannot be gone on from: %s Taking the one before it, or beginning anew.", candidate, error)
+            log.warning("The checkpoint %s cannot be read (%s) Taking the one before it, or beginning anew.", candidate, error)
             continue
         return candidate
     return None
