@@ -282,7 +282,8 @@ def torchvision_vgg16() -> Path:
     """torchvision's VGG16 trained on ImageNet, from torch's hub cache, downloaded on first use."""
     from torchvision.models import VGG16_Weights
 
-    return downloaded(VGG16_Weights.IMAGENET1K_V1.url, what="torchvision's VGG16")
+    assert VGG16_Weights.IMAGENET1K_V1.url == VGG16
+    return downloaded(VGG16, what="torchvision's VGG16")
 
 
 def fidelity_inception() -> Path:
@@ -292,17 +293,24 @@ def fidelity_inception() -> Path:
 
 def downloaded(url: str, *, what: str) -> Path:
     """A file whose name ends in how its sha256 begins. Raises ValueError where it is not there and cannot be had."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
+    path = cached(url)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rpartition("-")[2])
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {cached}, or give its path.") from error
-    return cached
+            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {path}, or give its path.") from error
+    return path
+
+
+def cached(url: str) -> Path:
+    """Where torch's hub cache keeps a file, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
+DOWNLOADS = {"the Inception-v3 of FID": INCEPTION, "torchvision's VGG16": VGG16}
 BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16, "torch-fidelity://inception": fidelity_inception}
 
 
