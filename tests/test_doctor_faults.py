@@ -160,7 +160,11 @@ FAULTS = {
     ),
     "weights cut short in the cache": Fault(cut_short_download, "broken", "weights", "(the Inception-v3 of FID) was altered or cut short"),
     "a broken image": Fault(
-        lambda root: (root / "pets" / "cat" / "0.png").write_text("no picture"), "broken", "data", "cat/0.png: It is not an image", "data.on_error=skip"
+        lambda root: (root / "pets" / "cat" / "0.png").write_text("no picture"),
+        "broken",
+        "data",
+        "cat/0.png: It is not an image",
+        "data.on_error=skip",
     ),
 }
 

@@ -48,5 +48,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
     for nodeid, said in rows:
         door, _, case = nodeid.partition("hostile/")[2].partition("::")
         text = " ".join(str(said.get("said", "left out, and said so in the log")).split())
-        terminalreporter.write_line(f"| {door.removeprefix('test_').removesuffix('.py')} | {case.partition('[')[2].rstrip(']') or case} | {text[:200]} |")
+        terminalreporter.write_line(
+            f"| {door.removeprefix('test_').removesuffix('.py')} | {case.partition('[')[2].rstrip(']') or case} | {text[:200]} |"
+        )
     terminalreporter.write_line(f"{len(rows)} cases")

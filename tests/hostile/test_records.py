@@ -153,7 +153,7 @@ def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest
     page = html.render(boards, [], {}, "now")
     assert "onerror=alert" not in page.replace("\\u003cimg src=x onerror=alert", "")
     assert len(re.findall(r"<script", page)) == 2
-    held = re.search(r'<script[^>]*application/json[^>]*>(.*?)</script>', page, re.S)
+    held = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)
     assert held is not None
     assert json.loads(held[1])["subjects"]
     rows = list(csv.reader(io.StringIO(spreadsheet.render(boards, []))))

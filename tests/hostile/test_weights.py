@@ -111,7 +111,9 @@ PT: dict[str, Spoil] = {
     "a decompression bomb": lambda p, trap: deflated(p),
     "one number repeated to fill the memory": lambda p, trap: torch.save({"w": torch.zeros(1).expand(10**6, 10**6)}, p),
     "a tensor without content": lambda p, trap: torch.save({"w": torch.zeros(10**6, 10**6, device="meta")}, p),
-    "a sparse tensor": lambda p, trap: torch.save({"w": torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (9**9, 9**9))}, p),
+    "a sparse tensor": lambda p, trap: torch.save(
+        {"w": torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (9**9, 9**9))}, p
+    ),
     "endless nesting": lambda p, trap: nested(p),
     "nothing": lambda p, trap: p.write_bytes(b""),
     "a page of the web": lambda p, trap: p.write_text("<!DOCTYPE html><html>404</html>"),

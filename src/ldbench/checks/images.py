@@ -8,7 +8,23 @@ from ldbench.checks.finding import Finding
 if TYPE_CHECKING:
     from ldbench.core.protocols import ImageData
 
-CURES = ("Repair", "Set ", "Sort ", "Fill ", "Move ", "Remove ", "Restore ", "Choose ", "Give ", "Add ", "Lay ", "Unpack ", "Copy ", "Change ", "Name ")
+CURES = (
+    "Repair",
+    "Set ",
+    "Sort ",
+    "Fill ",
+    "Move ",
+    "Remove ",
+    "Restore ",
+    "Choose ",
+    "Give ",
+    "Add ",
+    "Lay ",
+    "Unpack ",
+    "Copy ",
+    "Change ",
+    "Name ",
+)
 
 
 def check_data(make: Callable[[], "ImageData"]) -> list[Finding]:

@@ -22,7 +22,9 @@ class Service:
 
 SERVICES = {
     "wandb": Service("Weights & Biases", "WANDB_BASE_URL", "https://api.wandb.ai", "without it: logger=none, and wandb=offline for the leaderboard"),
-    "hub": Service("the Hugging Face hub", "HF_ENDPOINT", "https://huggingface.co", "without it: give the path of a file or a folder for hf://owner/name"),
+    "hub": Service(
+        "the Hugging Face hub", "HF_ENDPOINT", "https://huggingface.co", "without it: give the path of a file or a folder for hf://owner/name"
+    ),
 }
 
 

@@ -27,7 +27,18 @@ from ldbench.core.seen import Seen
 IMAGES, LABELS = "arr_0", "arr_1"
 LARGEST = 1 << 28  # bytes of an array of statistics: those of 2048 features have 34 million
 LONGEST_SIDE = 4096  # px
-DAMAGED = (ValueError, TypeError, OSError, EOFError, RuntimeError, ArithmeticError, zipfile.BadZipFile, zlib.error, MemoryError, SyntaxError)  # what such files raise
+DAMAGED = (
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+    SyntaxError,
+)  # what such files raise
 STATISTICS = {"normal": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 

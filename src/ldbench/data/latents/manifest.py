@@ -128,7 +128,11 @@ class Manifest:
         if numbers["digest"] != contents.digest():
             raise ValueError("its digest is not that of its contents")
         firsts = range(0, numbers["num_images"], numbers["shard_size"])
-        if not shards or len(shards) != len(firsts) or [(shard.file, shard.first) for shard in shards] != [(shard_name(i), first) for i, first in enumerate(firsts)]:
+        if (
+            not shards
+            or len(shards) != len(firsts)
+            or [(shard.file, shard.first) for shard in shards] != [(shard_name(i), first) for i, first in enumerate(firsts)]
+        ):
             raise ValueError("its shards are not all there")
         latent, statistics = LatentSpec.from_numbers(numbers["latent"]), Statistics.from_numbers(numbers["statistics"])
         if len(statistics.mean) != latent.channels:
@@ -169,7 +173,9 @@ def read_manifest(folder: Path) -> Manifest:
         if schema == SCHEMA:
             return Manifest.from_numbers(numbers)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again.") from error
+        raise ValueError(
+            f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again."
+        ) from error
     raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
 
 
