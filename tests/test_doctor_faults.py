@@ -1,4 +1,4 @@
-"""Faults that are planted, and what the doctor says: each is found, with a cure that cures; and what lies outside is asked only where that is said."""
+"""Faults that are planted are found, each with a cure that cures; and what lies outside is asked only where that is said."""
 
 import logging
 import re

@@ -323,7 +323,7 @@ def locate(source: str | Path) -> Path:
     if name in BUNDLED:
         return BUNDLED[name]()
     if not name.isprintable():
-        raise ValueError(f"{ascii(name)} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
+        raise ValueError(f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
     path = Path(name.removeprefix("hf://")).expanduser()
     is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
     if not path.exists() or name.startswith("hf://"):

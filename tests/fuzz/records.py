@@ -19,7 +19,8 @@ def read(data: bytes) -> None:
     try:
         validation.read_checked(path)
     except (ValueError, OSError) as error:
-        assert str(error).isprintable(), repr(error)
+        if not str(error).replace("\n", "").isprintable():
+            raise AssertionError(repr(error)) from error
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def read(data: bytes) -> None:
     try:
         artifacts.read_weights(path)
     except (ValueError, OSError) as error:
-        assert str(error).replace("\n", "").isprintable(), repr(error)
+        if not str(error).replace("\n", "").isprintable():
+            raise AssertionError(repr(error)) from error
 
 
 if __name__ == "__main__":

@@ -101,9 +101,14 @@ def answers(read: Callable[[], object]) -> None:
     try:
         read()
     except (ValueError, OSError) as error:
-        assert type(error) in (ValueError, FileNotFoundError), repr(error)
-        assert len(str(error)) > 12
-        assert str(error).replace("\n", "").isprintable(), repr(error)
+        clear(error)
+
+
+def clear(error: Exception) -> None:
+    """Whether an answer is one of ours, and a sentence."""
+    assert type(error) in (ValueError, FileNotFoundError), repr(error)
+    assert len(str(error)) > 12
+    assert str(error).replace("\n", "").isprintable(), repr(error)
 
 
 def in_file(content: bytes, name: str, read: Callable[[Path], object]) -> None:

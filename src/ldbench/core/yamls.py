@@ -37,7 +37,7 @@ def look(text: str) -> None:
         if depth > DEEPEST:
             raise ValueError(f"nested more than {DEEPEST} deep, {place}")
         tag = getattr(event, "tag", None)
-        if tag and not tag.startswith("tag:yaml.org,2002:") or "python" in (tag or ""):
+        if (tag and not tag.startswith("tag:yaml.org,2002:")) or "python" in (tag or ""):
             raise ValueError(f"the tag {ascii(tag)[:60]}, {place}: a config holds plain words and numbers")
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode) and root.tag != "tag:yaml.org,2002:null":
