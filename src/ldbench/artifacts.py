@@ -5,7 +5,6 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 
 import argparse
 import importlib.util
-import json
 import re
 import shutil
 import tempfile
@@ -22,10 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ldbench import config, huggingface
+from ldbench.core.allowance import Allowance
 from ldbench.core.files import digest as digest
-from ldbench.core.files import file_digest, write_json
+from ldbench.core.files import file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
+from ldbench.core.pickles import first_line, read_pickle, sound_tensors
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -46,10 +47,15 @@ class Blueprint:
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
+    make = config.component(blueprint.group, blueprint.component, searchpath)
     try:
-        model = config.component(blueprint.group, blueprint.component, searchpath)(**made(blueprint.keywords, searchpath))
-    except TypeError as error:
-        raise ValueError(f"These keywords do not fit {blueprint.component}: {error}. Was it made by another version of ldbench?") from error
+        with Allowance(state):
+            model = make(**made(blueprint.keywords, searchpath))
+    except Exception as error:  # numbers of anybody can fail a constructor in any way
+        if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # a sentence of the component's own
+            raise
+        told = f"{first_line(error)}" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"These keywords do not fit {blueprint.component}: {told}. Was it made by another version of ldbench?") from error
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
@@ -81,8 +87,9 @@ def part(name: str, told: Any, searchpath: Sequence[str]) -> Any:
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError naming the first tensors that are missing, not known, or of another shape."""
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    """Raises ValueError naming the first tensors that are missing, not known, of another shape or kind, or hold NaN or infinity."""
+    ours = model.state_dict()
+    expected = {key: tuple(value.shape) for key, value in ours.items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     faults = [
         ("missing", sorted(expected.keys() - given.keys())),
@@ -91,10 +98,17 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             "of another shape",
             [f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape],
         ),
+        ("of another kind", [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])]),
+        ("not finite", [key for key, value in state.items() if not (value.is_meta or torch.isfinite(value).all())]),
     ]
     told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
     if told:
         raise ValueError(f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together.")
+
+
+def kind(value: Tensor) -> tuple[bool, bool, bool]:
+    """What a tensor's numbers are: floating point, complex, or truth values; whole where none of these."""
+    return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
 def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mapping[str, Any], digest: str, provenance: Mapping[str, Any]) -> None:
@@ -125,9 +139,13 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     """
     folder = local(path)
     verify(folder)
-    described = json.loads((folder / CONFIG).read_text())
+    described = read_config(folder)
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
-    return build(blueprint, load_file(folder / WEIGHTS), searchpath=searchpath)
+    try:
+        state = sound_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
+        return build(blueprint, state, searchpath=searchpath)
+    except ValueError as error:
+        raise ValueError(f"{folder} makes no model: {error}") from error
 
 
 def verify(folder: Path) -> None:
@@ -163,16 +181,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         known = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
         there = f" Artifacts there: {', '.join(known)}." if known else ""
         raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        named, schema = set(manifest["files"]), manifest["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({error!r}). Train it again, or copy it again.") from error
+    manifest = read_json(folder / MANIFEST)
+    wanted = {"files": dict, "schema": int, "digest": str}
+    missing = [key for key, kind in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind)]
+    if missing:
+        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
+        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({told}). Train it again, or copy it again.")
+    named, schema = set(manifest["files"]), manifest["schema"]
     if schema != SCHEMA:
         raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
     if named != {WEIGHTS, CONFIG}:
         raise ValueError(f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again.")
     return manifest
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What an artifact is made of: its group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
+    described = read_json(folder / CONFIG)
+    wanted = {"group": str, "component": str, "keywords": dict, "recipe": dict}
+    missing = [key for key, kind in wanted.items() if not isinstance(described, dict) or not isinstance(described.get(key), kind)]
+    if missing:
+        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
+        raise ValueError(f"{folder / CONFIG} describes no artifact ({told}). Train it again, or copy it again.")
+    return described
 
 
 def is_complete(folder: Path) -> bool:
@@ -213,14 +244,20 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
     through torch's restricted loader.
     Raises ValueError or FileNotFoundError with what was found and what was expected.
     """
-    content = dict(source) if isinstance(source, Mapping) else read_file(locate(source))
+    content = dict(source) if isinstance(source, Mapping) else read_file(found := locate(source))
     for key in (*(["ema"] if averaged else []), "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(source, Mapping):
+        try:
+            tensors = sound_tensors(content, found.stat().st_size)
+        except ValueError as error:
+            raise ValueError(f"{found}: {error}") from error
     if not tensors:
-        found = ", ".join(map(str, list(content)[:5])) or "nothing"
-        raise ValueError(f"No tensors in these weights; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
+        found = ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int)) or "nothing"
+        where = "these weights" if isinstance(source, Mapping) else f"{source}"
+        raise ValueError(f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
     return tensors
 
 
@@ -232,10 +269,7 @@ def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     path = None if isinstance(source, Mapping) else locate(source).parent / CONFIG
     if path is None or not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Copy it again, or remove it.") from error
+    settings = read_json(path)
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds a {type(settings).__name__}. Expected an object of settings.")
     return settings
@@ -252,7 +286,8 @@ def torchvision_vgg16() -> Path:
     """torchvision's VGG16 trained on ImageNet, from torch's hub cache, downloaded on first use."""
     from torchvision.models import VGG16_Weights
 
-    return downloaded(VGG16_Weights.IMAGENET1K_V1.url, what="torchvision's VGG16")
+    assert VGG16_Weights.IMAGENET1K_V1.url == VGG16
+    return downloaded(VGG16, what="torchvision's VGG16")
 
 
 def fidelity_inception() -> Path:
@@ -262,17 +297,24 @@ def fidelity_inception() -> Path:
 
 def downloaded(url: str, *, what: str) -> Path:
     """A file whose name ends in how its sha256 begins. Raises ValueError where it is not there and cannot be had."""
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
+    path = cached(url)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(cached), hash_prefix=cached.stem.rpartition("-")[2])
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {cached}, or give its path.") from error
-    return cached
+            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {path}, or give its path.") from error
+    return path
+
+
+def cached(url: str) -> Path:
+    """Where torch's hub cache keeps a file, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
+DOWNLOADS = {"the Inception-v3 of FID": INCEPTION, "torchvision's VGG16": VGG16}
 BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16, "torch-fidelity://inception": fidelity_inception}
 
 
@@ -284,6 +326,8 @@ def locate(source: str | Path) -> Path:
     name = str(source)
     if name in BUNDLED:
         return BUNDLED[name]()
+    if not name.isprintable():
+        raise ValueError(f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
     path = Path(name.removeprefix("hf://")).expanduser()
     is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
     if not path.exists() or name.startswith("hf://"):
@@ -300,14 +344,18 @@ def locate(source: str | Path) -> Path:
 
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a safetensors file or of a pickle read by torch's restricted loader. Raises ValueError for anything else."""
-    try:
-        if path.suffix == ".safetensors":
+    expected = "Expected tensors in .safetensors, .pt or .pth."
+    if not path.is_file():  # a pipe would be read for ever
+        raise ValueError(f"{path} is no file. {expected}")
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # official checkpoints carry their command line
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is no weights file that is safe to read ({first}). Expected tensors in .safetensors, .pt or .pth.") from error
+        except Exception as error:  # a damaged or hostile file can fail in any way
+            raise ValueError(f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}") from error
+    try:
+        content = read_pickle(path, allowed=[argparse.Namespace])  # official checkpoints carry their command line
+    except ValueError as error:
+        raise ValueError(str(error).replace("is no file that", "is no weights file that") + f" {expected}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`.")
     return dict(content)

@@ -1,6 +1,5 @@
 """A cell's second half: a tokenizer's latents, and the generator of them, which is trained, imported, or there."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
 
 def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequence[str]) -> None:
     """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
-    described = json.loads((found.folder / artifacts.CONFIG).read_text())
+    described = artifacts.read_config(found.folder)
     upstream = described["recipe"].get("upstream", {})
     if upstream.get("tokenizer", obtained.digest) != obtained.digest:
         raise ValueError(

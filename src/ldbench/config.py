@@ -23,6 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from ldbench.core import yamls
+
 TYPES = {
     **{int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")},
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
@@ -73,6 +75,7 @@ def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpat
 def composed_anew(config_name: str | None, overrides: Sequence[str], searchpath: Sequence[str]) -> DictConfig:
     """See `compose`: from the files of the config tree."""
     GlobalHydra.instance().clear()
+    check_folders(searchpath)
     extra = [f"hydra.searchpath=[{','.join(as_source(folder) for folder in searchpath)}]"] if searchpath else []
     with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
         try:
@@ -108,6 +111,28 @@ def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -
 def searchpath_of(sources: Sequence[Any]) -> list[str]:
     """The entries of `hydra.searchpath` among the sources of a composed config."""
     return [source.path for source in sources if source.provider.startswith("hydra.searchpath in")]
+
+
+def check_folders(searchpath: Sequence[str]) -> None:
+    """Raises ValueError, naming the file, for a yaml in these folders that is none, or would fill the memory: Hydra reads them as they come."""
+    for entry in searchpath:
+        folder = Path(entry.removeprefix("file://"))
+        for path in sorted(folder.rglob("*.yaml")) if "://" not in str(folder) and folder.is_dir() else ():
+            stamp = path.stat()
+            checked_yaml(path, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=4096)
+def checked_yaml(path: Path, mtime_ns: int, size: int) -> None:
+    """Looks at a file once as long as it is not touched. Raises ValueError as `yamls.check`."""
+    yamls.check(path)
+
+
+def told_folders(words: Sequence[str]) -> list[str]:
+    """The folders that a command line adds to the search path."""
+    lists = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+    after = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
+    return [entry.strip(" '\"") for told in lists for entry in told.strip("[]").split(",") if entry] + after
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -175,6 +200,7 @@ def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, A
 
 def options_anew(group: str, searchpath: Sequence[str]) -> dict[str, dict[str, Any]]:
     """See `options`: from the files of the config tree."""
+    check_folders(searchpath)
     found = {}
     for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
         for path in sorted((folder / group).glob("*.yaml")):
@@ -209,7 +235,7 @@ def component(group: str, name: str, searchpath: Sequence[str] = ()) -> Any:
     known = targets(group, searchpath)
     if name not in known:
         raise ValueError(
-            f"There is no {group} named {name!r} here. Known: {', '.join(sorted(known))}. "
+            f"There is no {group} named {name[:100]!r} here. Known: {', '.join(sorted(known))}. "
             "If it comes from another package, hand over that package's config folder as `searchpath`."
         )
     return find(known[name])
@@ -274,6 +300,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         task(cfg, searchpath)
 
     try:
+        check_folders(told_folders(sys.argv[1:]))
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.checks import installation, latents, machine, storage
+from ldbench.checks import images, installation, latents, machine, network, storage
 from ldbench.checks.finding import Finding, examine
 
 if TYPE_CHECKING:
@@ -15,12 +15,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANY_SIZE = 32  # px: whether images can be read does not depend on it
 MOST = 10  # findings of one check that are said: after a change of schema, hundreds of records may be unreadable
 Check = tuple[str, Callable[[], Sequence[Finding]]]  # what it is about, and the check
 
 
 def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     """What Hydra calls with the composed config; the process ends with status 1 if something is broken."""
+    sys.exit(report(checks_of(cfg, searchpath)))
+
+
+def checks_of(cfg: "DictConfig", searchpath: Sequence[str]) -> list[Check]:
+    """All checks that a config asks for. Raises ValueError for a service that nobody knows."""
+    from omegaconf import OmegaConf
+
+    if isinstance(cfg.reach, str) or not set(cfg.reach) <= network.SERVICES.keys():
+        known = ",".join(network.SERVICES)
+        raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Say reach=[{known}].")
+    from ldbench import config
+
     artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
     checks: list[Check] = [
@@ -30,11 +43,18 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
         ("mps", machine.check_mps),
         ("trainer", partial(machine.check_trainer, **trainer)),
         ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, records, runs])),
-        ("artifacts", partial(storage.check_artifacts, artifacts, runs)),
+        ("weights", storage.check_downloads),
+        ("artifacts", partial(storage.check_artifacts, artifacts, runs, searchpath)),
         ("latents", partial(latents.check_latents, artifacts / storage.LATENTS)),
+        ("latents", partial(latents.check_origins, artifacts)),
         ("records", partial(storage.check_records, records)),
     ]
-    sys.exit(report(checks))
+    if cfg.get("data") is not None:
+        node = OmegaConf.create(OmegaConf.to_container(cfg.data))
+        if str(OmegaConf.to_container(node).get("image_size", "")).startswith("${"):  # of a tokenizer, which there is none of here
+            node.image_size = ANY_SIZE
+        checks.append(("data", partial(images.check_data, partial(config.instantiate, node))))
+    return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
 
 
 def bare_checks(searchpath: Sequence[str] = ()) -> list[Check]:

@@ -1,6 +1,5 @@
 """Where a tokenizer comes from: a recipe to train, released weights to import, or an artifact that is there."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +56,10 @@ def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
         raise ValueError("tokenizer=artifact needs tokenizer.path: the folder of an artifact, or hf://owner/name.")
     folder = artifacts.local(cfg.tokenizer.path)
     manifest = artifacts.read_manifest(folder)
-    cfg.tokenizer.image_size = json.loads((folder / artifacts.CONFIG).read_text())["keywords"]["image_size"]
+    size = artifacts.read_config(folder)["keywords"].get("image_size")
+    if type(size) is not int:
+        raise ValueError(f"{folder / artifacts.CONFIG} tells no image_size: it is no tokenizer. Give tokenizer.path the folder of one.")
+    cfg.tokenizer.image_size = size
     return Obtained(folder, manifest["digest"], make_data(cfg, searchpath))
 
 
@@ -74,7 +76,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     with artifacts.building_lock(folder):
         if artifacts.is_complete(folder):
             artifacts.verify(folder)
-            check_keywords(cfg, json.loads((folder / artifacts.CONFIG).read_text())["keywords"])
+            check_keywords(cfg, artifacts.read_config(folder)["keywords"])
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:

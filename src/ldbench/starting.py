@@ -1,6 +1,5 @@
 """Where a training begins when not from nothing: the weights of an artifact, `init=` in the config."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +29,14 @@ def start_of(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> Sta
         return None
     folder = artifacts.local(cfg.init)
     manifest = artifacts.read_manifest(folder)
-    is_ours = json.loads((folder / artifacts.CONFIG).read_text())["group"] == group
+    is_ours = artifacts.read_config(folder)["group"] == group
     return Start(folder, manifest["digest"], searchpath) if is_ours else None
 
 
 def check_start(cfg: DictConfig, trained: Sequence[str], searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
     if cfg.init is not None and not any(start_of(cfg, group, searchpath) for group in trained):
-        there = json.loads((artifacts.local(cfg.init) / artifacts.CONFIG).read_text())["group"]
+        there = artifacts.read_config(artifacts.local(cfg.init))["group"]
         raise ValueError(
             f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
         )

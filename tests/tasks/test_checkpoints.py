@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, step: int) -> None:
-    torch.save({"step": step}, checkpoints.scratch(path))
+    torch.save({"step": step, **dict.fromkeys(checkpoints.HELD, 0)}, checkpoints.scratch(path))
     checkpoints.rotate(checkpoints.scratch(path), path)
 
 

@@ -1,9 +1,13 @@
 """Checks of stored latents: whether every store is whole, to the last byte."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ldbench.checks.finding import Finding, counted, quoted, size
-from ldbench.checks.storage import PRIVATE, inside, refusal, weight
+from ldbench.checks.storage import LATENTS, PRIVATE, inside, refusal, weight
+
+if TYPE_CHECKING:
+    from ldbench.data.latents.manifest import Contents
 
 AGAIN = "python -m ldbench.run job=encode, with the overrides it had"
 
@@ -17,6 +21,39 @@ def check_latents(root: Path) -> list[Finding]:
     where = f"in {root.absolute()}"
     whole = f"{counted(len(sound), 'store')} {where}, {size(sum(map(weight, sound)))}, as their manifests say" if sound else f"none {where}"
     return [*([Finding("ok", "latents", whole)] if sound or not problems else []), *problems]
+
+
+def check_origins(artifacts: Path) -> list[Finding]:
+    """Whether the tokenizer of every complete store is here: another one's latents are of no use to it."""
+    here = {digest for folder in inside(artifacts / "tokenizers") if (digest := digest_of(folder))}
+    findings = []
+    for folder in inside(artifacts / LATENTS):
+        contents = contents_of(folder)
+        if contents is not None and contents.tokenizer_digest not in here:
+            whose = f"{contents.tokenizer} ({contents.tokenizer_digest[:8]})"
+            cure = f"Copy that artifact to {quoted(artifacts / 'tokenizers')}, or give the store up: rm -r {quoted(folder)}"
+            findings.append(Finding("warning", "latents", f"{folder} is of the tokenizer {whose}, which is not here", cure))
+    return findings
+
+
+def digest_of(folder: Path) -> str | None:
+    """The digest of an artifact, or None where there is no sound one: another check says so."""
+    from ldbench import artifacts
+
+    try:
+        return artifacts.read_manifest(folder)["digest"]
+    except (ValueError, OSError):
+        return None
+
+
+def contents_of(folder: Path) -> "Contents | None":
+    """What a store is of, or None where there is no sound one: another check says so."""
+    from ldbench.data.latents import manifest
+
+    try:
+        return manifest.read_manifest(folder).contents
+    except (ValueError, OSError):
+        return None
 
 
 def fault(folder: Path) -> Finding | None:

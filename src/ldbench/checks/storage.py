@@ -1,20 +1,23 @@
 """Checks of what is stored: artifacts, their checkpoints, and records."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
 
+WRITING = 60  # seconds that a record may take to be written
 PRIVATE = "."  # what begins so is a lock or unfinished: no artifact, no record
 LATENTS = "latents"  # stores, which `checks.latents` looks at
+WHOLE = {("generator", "generator")}  # what is put together of components
 BUILDING = ".building-"  # an artifact before it is whole
 
 
-def check_artifacts(artifacts: Path, runs: Path) -> list[Finding]:
+def check_artifacts(artifacts: Path, runs: Path, searchpath: Sequence[str] = ()) -> list[Finding]:
     """Whether every artifact is whole, and which checkpoints sound ones no longer need."""
     kinds = [kind for kind in inside(artifacts) if kind.is_dir() and kind.name != LATENTS and not kind.name.startswith(PRIVATE)]
     folders = [folder for kind in kinds for folder in inside(kind) if folder.is_dir()]
-    found = {folder: fault(folder) for folder in folders if not folder.name.startswith(PRIVATE)}
+    found = {folder: fault(folder, searchpath) for folder in folders if not folder.name.startswith(PRIVATE)}
     sound = [folder for folder, finding in found.items() if finding is None]
     where = f"in {artifacts.absolute()}"
     whole = f"{counted(len(sound), 'artifact')} {where}, {size(sum(map(weight, sound)))}, as their manifests say" if sound else f"none {where}"
@@ -24,19 +27,56 @@ def check_artifacts(artifacts: Path, runs: Path) -> list[Finding]:
 
 
 def check_records(folder: Path) -> list[Finding]:
-    """Whether every record can be read."""
-    from ldbench.results import records
+    """Whether every record is sound, field by field, and whether there is anything among them that is none."""
+    from ldbench.results.validation import read_checked
 
     files = [path for path in inside(folder) if path.suffix == ".json" and not path.name.startswith(PRIVATE)]
     problems = []
     for path in files:
         try:
-            records.read(path)
+            read_checked(path)
         except (ValueError, OSError) as error:
-            problems.append(Finding("broken", "records", refusal(path, error), f"Copy it again, or move it out of {folder}."))
+            told = str(error).partition("\n")[0].rstrip(".")
+            problems.append(Finding("broken", "records", told, f"Copy it again, or move it out of {folder}: {moved(path)}"))
     readable = len(files) - len(problems)
+    problems += [foreign(path) for path in inside(folder) if path not in files and not is_ours(path, {file.stem for file in files})]
     what = f"{counted(readable, 'record')} in {folder.absolute()}" if readable else f"none in {folder.absolute()}"
     return [*([Finding("ok", "records", what)] if readable or not problems else []), *problems]
+
+
+def is_ours(path: Path, stems: Set[str]) -> bool:
+    """Whether something beside records belongs there: the figures of one, or one that is being written right now."""
+    fresh = path.name.startswith(PRIVATE) and path.is_file() and time.time() - path.stat().st_mtime < WRITING
+    return fresh or (path.is_dir() and path.name in stems)
+
+
+def foreign(path: Path) -> Finding:
+    """What is to be said of something among records that is none."""
+    if path.name.startswith(PRIVATE) and path.name.endswith(".tmp"):
+        return Finding("warning", "records", f"{path} was left by a process that was stopped while writing a record", f"rm {quoted(path)}")
+    what = "is a folder without its record" if path.is_dir() else "is no record"
+    return Finding("warning", "records", f"{path} {what}", f"Move it out of {path.parent}: {moved(path)}")
+
+
+def moved(path: Path) -> str:
+    """How to move something out of a folder."""
+    return f"mv {quoted(path)} {quoted(path.absolute().parent.parent)}/"
+
+
+def check_downloads() -> list[Finding]:
+    """Whether the weights of measurements, where they are here, are whole; those that are not come on first use."""
+    from ldbench import artifacts
+
+    findings = []
+    for name, url in artifacts.DOWNLOADS.items():
+        path = artifacts.cached(url)
+        if path.is_file() and not artifacts.file_digest(path).startswith(path.stem.rpartition("-")[2]):
+            cure = f"They are downloaded again on first use: rm {quoted(path)}"
+            findings.append(Finding("broken", "weights", f"{path} ({name}) was altered or cut short: its sum is not the one in its name", cure))
+        elif not path.is_file():
+            cure = f"They are downloaded on first use. Without a network, put {url} there"
+            findings.append(Finding("ok", "weights", f"{name} is not here: {path}", cure))
+    return findings or [Finding("ok", "weights", f"{' and '.join(artifacts.DOWNLOADS)} are here, and whole")]
 
 
 def leftover(folder: Path) -> Finding:
@@ -45,7 +85,7 @@ def leftover(folder: Path) -> Finding:
     return Finding("warning", "artifacts", f"{folder} was left by a process that was stopped while storing an artifact", cure)
 
 
-def fault(folder: Path) -> Finding | None:
+def fault(folder: Path, searchpath: Sequence[str] = ()) -> Finding | None:
     """What is wrong with an artifact's folder, or nothing."""
     from ldbench import artifacts
 
@@ -62,6 +102,22 @@ def fault(folder: Path) -> Finding | None:
     if altered:
         what = f"{folder}: {' and '.join(altered)} {'is' if len(altered) == 1 else 'are'} not what the manifest says"
         return Finding("broken", "artifacts", what, cure)
+    return stranger(folder, searchpath)
+
+
+def stranger(folder: Path, searchpath: Sequence[str]) -> Finding | None:
+    """What is wrong with the components that an artifact names, or nothing."""
+    from ldbench import artifacts, config
+
+    try:
+        told = artifacts.read_config(folder)
+    except ValueError as error:
+        return Finding("broken", "artifacts", refusal(folder, error), f"Copy it again, or give it up: rm -r {quoted(folder)}")
+    parts = {name: part["component"] for name, part in told["keywords"].items() if isinstance(part, dict) and "component" in part}
+    for group, name in {told["group"]: told["component"], **parts}.items():
+        if (group, name) not in WHOLE and name not in config.targets(group, searchpath):
+            cure = f"Name the config folder of the package that it is of: hydra.searchpath=[file://DIR]. Or give it up: rm -r {quoted(folder)}"
+            return Finding("broken", "artifacts", f"{folder} is of the {group} {ascii(name)[:60]}, which no config here names", cure)
     return None
 
 

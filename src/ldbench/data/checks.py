@@ -12,6 +12,8 @@ from rich.progress import Progress
 
 from ldbench.data.transforms import TooDeep, to_rgb
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # not EPS, for which Pillow starts Ghostscript, whatever the name
+THINNEST = 200  # width over height, or the other way: enlarged to a square's side, a thinner one would fill the memory
 MOST_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
 WITH_BAR = 500  # more files than this are worth a progress bar
@@ -20,15 +22,23 @@ NUM_TOLD = 5
 BROKEN = (OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)  # what Pillow raises on such files
 
 
+class NoPicture(ValueError):
+    """A file is no picture that can be taken. The message is a sentence about it."""
+
+
 def read_image(path: str) -> Image.Image:
     """The picture in a file, in 8-bit RGB as `to_rgb` has it; of several frames the first.
 
     Raises ValueError with the reason as a sentence where it cannot be read. A truncated file is refused: half a picture is none.
     """
     try:
-        with Image.open(path) as image:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be read for ever
+            raise NoPicture("It is no file.")
+        with Image.open(path, formats=FORMATS) as image:
+            if max(image.size) > THINNEST * min(image.size):
+                raise NoPicture(f"It has {image.width} x {image.height} pixels: a line and no picture.")
             return to_rgb(image)
-    except TooDeep:
+    except (TooDeep, NoPicture):
         raise
     except FileNotFoundError as error:
         raise ValueError("There is no such file.") from error

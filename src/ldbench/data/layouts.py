@@ -133,7 +133,7 @@ def _tinyimagenet(root: Path) -> tuple[list[File], list[File]]:
         raise ValueError(f"There are no images in the class folders of {root / 'train'}. Unpack the archive again.")
     images = dict(_images(root / "val" / "images", "val/images/", nested=False))
     annotations, known, labels = root / "val" / "val_annotations.txt", _labels(train), {}
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(annotations), start=1):
         name, label = [*line.split("\t"), "", ""][:2]
         path, where = f"val/images/{name}", f"Line {number} of {annotations}"
         if not label:
@@ -155,6 +155,14 @@ def _tinyimagenet(root: Path) -> tuple[list[File], list[File]]:
 Scan = Callable[[Path, str], list[File]]  # (folder, its path relative to the root, ending in /) -> files in the order of their paths
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file. Raises ValueError, naming it, for what is no text."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}). Unpack or write it again.") from error
+
+
 def _by_class(folder: Path, prefix: str) -> list[File]:
     """The images of class folders, or the loose images of a folder that has none."""
     loose = sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=False))
@@ -172,20 +180,26 @@ def _as_one(folder: Path, prefix: str) -> list[File]:
     return sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=True))
 
 
-def _images(folder: Path | str, prefix: str, *, nested: bool) -> Iterator[tuple[str, int]]:
-    """The images in a folder: path relative to the root, length in bytes."""
+def _images(folder: Path | str, prefix: str, *, nested: bool, above: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
+    """The images in a folder: path relative to the root, length in bytes. `above`: the folders on the way to it, of which none may come again."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise ValueError(f"{folder} is a link to a folder above it, {real}: its images have no end. Remove the link.")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # also false for a link to itself
                 if nested:
-                    yield from _images(entry.path, f"{prefix}{entry.name}/", nested=True)
+                    yield from _images(entry.path, f"{prefix}{entry.name}/", nested=True, above=above | {real})
             elif entry.name.lower().endswith(EXTENSIONS):
                 try:
-                    yield prefix + entry.name, entry.stat().st_size
-                except FileNotFoundError as error:
+                    num_bytes = entry.stat().st_size
+                except OSError as error:  # also a link to itself
                     raise ValueError(f"{entry.path} is a link to a file that is not there. Restore the file, or remove the link.") from error
+                if not entry.is_file():
+                    raise ValueError(f"{entry.path} is a pipe or a device, and no image file. Remove it.")
+                yield prefix + entry.name, num_bytes
 
 
 def _folders(folder: Path) -> list[Path]:

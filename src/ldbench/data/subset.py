@@ -53,13 +53,17 @@ def _listed(path: Path, *, num_items: int, names: Sequence[str] | None) -> Tenso
     positions = {name: i for i, name in enumerate(names or ())}
     expected = f"an index from 0 to {num_items - 1}" + (" or a path relative to data.root" if names else "")
     kept: dict[int, int] = {}  # position -> its line
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The list file {path} is no text in UTF-8 ({error}). Write one item a line: {expected}.") from error
+    for number, line in enumerate(lines, start=1):
         item = line.strip()
         if not item:
             continue
-        position = positions.get(item, int(item) if item.isascii() and item.isdigit() else num_items)
+        position = positions.get(item, int(item) if item.isascii() and item.isdigit() and len(item) < 19 else num_items)
         if position >= num_items:
-            raise ValueError(f"Line {number} of {path} is {item!r}, no item of the training split. Expected {expected}.")
+            raise ValueError(f"Line {number} of {path} is {item[:200]!r}, no item of the training split. Expected {expected}.")
         if position in kept:
             raise ValueError(f"Lines {kept[position]} and {number} of {path} are the same item. Remove one.")
         kept[position] = number

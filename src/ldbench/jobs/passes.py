@@ -122,7 +122,7 @@ class SetMeasures:
         log.debug("Features of %s: %s", said, path)
         try:
             return gathering.unflattened(load_file(path))
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
             raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
 
     def look(self, path: Path, batches: Iterable[tuple[Tensor, Tensor | None]], gathered: Gathering) -> None:

@@ -12,6 +12,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+LARGEST = 1 << 28  # numbers of a table: those of 512 x 512 positions of width 1024
+
 
 def sincos_1d(num_tokens: int, *, width: int) -> Tensor:  # (1, T, D) float32
     """The table of a sequence: even features are the sine, odd ones the cosine of position * 10000^(-2i/D) (section 3.5 of [1]).
@@ -38,6 +40,8 @@ def sincos_2d(
     """
     if width % 4:
         raise ValueError(f"A two-dimensional sinusoid needs a width divisible by 4, got {width}.")
+    if grid[0] * grid[1] * width > LARGEST:
+        raise ValueError(f"A table of {grid[0]} x {grid[1]} positions of width {width} is larger than any model's. Choose a smaller image or width.")
     real = {torch.float32: np.float32, torch.float64: np.float64}[dtype]  # numpy: its powers are those of the official tables, to the last bit
     rows, columns = np.meshgrid(np.arange(grid[0], dtype=real), np.arange(grid[1], dtype=real), indexing="ij")
     quarter = width // 4

@@ -21,6 +21,7 @@ REVISION = 1  # raised when a key map changes what an import ends in
 Kind = Literal["tokenizer", "generator"]
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # width -> heads of every official DiT, SiT and LightningDiT
 Q_NORM = "blocks.0.attn.q_norm.weight"  # there if queries and keys are normalised
+MOST = 100_000  # of anything that a config.json counts
 NEAR = 1e-4  # how far a fixed table in a file may be from the computed one
 TRANSFORMER = {  # theirs -> ours, by prefix: what DiT, SiT and LightningDiT have in common
     "x_embedder.proj": "embed",
@@ -83,6 +84,9 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     Raises ValueError for tensors that are missing or not known, and for settings that contradict them.
     """
     entry(name)
+    empty = [key for key, value in state.items() if 0 in value.shape]
+    if empty:
+        raise ValueError(f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any number. Copy the file again.")
     family = next(family for family in families() if name in family.ENTRIES)
     return family.convert(name, state, settings)
 
@@ -151,7 +155,7 @@ def convert_transformer(
     patch_size = kernel[0] if kernel else 1
     if table is not None:
         num_tokens = shape({"pos_embed": table}, "pos_embed", 3)[1]
-    size = settings.get("input_size", nominal_size)
+    size = counted(settings, "input_size", nominal_size)
     if num_tokens is not None:
         size = agreed(settings, "input_size", patch_size * (num_tokens if sequence else math.isqrt(num_tokens)))
     latent = LatentSpec(size, channels) if sequence else LatentSpec(size * size, channels, (size, size))
@@ -201,7 +205,7 @@ def expect_transformer(embed: str, depth: int, feedforward: Iterable[str], norms
 
 def count_classes(settings: Mapping[str, Any], num_labels: int) -> int:
     """How many labels are classes: all but the last, which is the null class, unless there is only one or a config.json says otherwise."""
-    num_classes = settings.get("num_classes", max(1, num_labels - 1))
+    num_classes = counted(settings, "num_classes", max(1, num_labels - 1))
     if num_labels not in (num_classes, num_classes + 1):
         told = f"config.json says num_classes {num_classes}, and the tensors beside it have {num_labels} labels"
         raise ValueError(f"{told}. They are not of one model.")
@@ -214,9 +218,17 @@ def count_heads(name: str, state: Mapping[str, Tensor], settings: Mapping[str, A
         head_dim = shape(state, Q_NORM, 1)[0]
     if head_dim is not None:
         return agreed(settings, "num_heads", width // head_dim)
-    if settings.get("num_heads", HEADS.get(width)) is None:
+    if "num_heads" not in settings and width not in HEADS:
         raise ValueError(f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json.")
-    return settings.get("num_heads", HEADS.get(width))
+    return counted(settings, "num_heads", HEADS.get(width, 1))
+
+
+def counted(settings: Mapping[str, Any], key: str, otherwise: int) -> int:
+    """What a config.json counts, where it does. Raises ValueError for what is no count of such a thing."""
+    told = settings.get(key, otherwise)
+    if type(told) is not int or not 1 <= told <= MOST:
+        raise ValueError(f"config.json says {key} {ascii(told)[:60]}. Expected a whole number from 1 to {MOST}.")
+    return told
 
 
 def agreed(settings: Mapping[str, Any], key: str, told: int) -> int:

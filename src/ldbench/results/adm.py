@@ -6,8 +6,10 @@ and covariance of Inception-v3's features over a whole data set: `mu` (2048,), `
 [0] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://github.com/openai/guided-diffusion/tree/main/evaluations
 """
 
+import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,20 @@ from ldbench.core.moments import Gaussian, Normal
 from ldbench.core.seen import Seen
 
 IMAGES, LABELS = "arr_0", "arr_1"
+LARGEST = 1 << 28  # bytes of an array of statistics: those of 2048 features have 34 million
+LONGEST_SIDE = 4096  # px
+DAMAGED = (
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+    SyntaxError,
+)  # what such files raise
 STATISTICS = {"normal": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
@@ -36,7 +52,7 @@ def read_statistics(path: Path) -> dict[str, Normal]:
         for name, (mean_key, covariance_key) in STATISTICS.items():
             if not {f"{mean_key}.npy", f"{covariance_key}.npy"} <= set(archive.namelist()):
                 continue
-            mean, covariance = (read(archive, key, path).astype(np.float64) for key in (mean_key, covariance_key))
+            mean, covariance = (read(archive, key, path) for key in (mean_key, covariance_key))
             if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all() or not np.isfinite(mean).all():
                 raise ValueError(f"{path}: {mean_key} {mean.shape} and {covariance_key} {covariance.shape} are no finite mean and covariance.")
             if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8 * np.abs(covariance).max()):
@@ -66,7 +82,10 @@ def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H
         count, height, width, colours = check_images(path, shape, dtype)
         for first in range(0, count, batch_size):
             taken = min(batch_size, count - first)
-            content = file.read(taken * height * width * colours)
+            try:
+                content = file.read(taken * height * width * colours)
+            except DAMAGED as error:
+                raise ValueError(f"{path}: {IMAGES} is damaged ({error}). Copy it again.") from error
             if len(content) < taken * height * width * colours:
                 raise ValueError(f"{path} ends before its {count} images do: it was cut short. Copy it again.")
             yield rearrange(torch.frombuffer(bytearray(content), dtype=torch.uint8), "(b h w c) -> b c h w", h=height, w=width, c=colours)
@@ -127,7 +146,7 @@ def opened(path: Path) -> zipfile.ZipFile:
         raise FileNotFoundError(f"There is no file {path}. Expected an .npz in ADM's layout.")
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is no .npz ({error}). Expected ADM's layout, as of VIRTUAL_imagenet256_labeled.npz.") from error
 
 
@@ -136,25 +155,38 @@ def member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[tuple[IO[
     """One array of an archive, open behind its header: (file, shape, dtype). Raises ValueError for anything else than plain numbers."""
     if f"{key}.npy" not in archive.namelist():
         raise ValueError(f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout.")
-    with archive.open(f"{key}.npy") as file:
+    try:
+        file = archive.open(f"{key}.npy")
+    except DAMAGED as error:
+        raise ValueError(f"{path}: {key} cannot be opened ({error}). Copy it again.") from error
+    with file:
         try:
-            reader = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-            shape, fortran_order, dtype = reader(file)
-        except ValueError as error:
+            if (version := npy.read_magic(file)) != (1, 0):  # the header of others may be endless
+                raise ValueError(f"its layout is {version}, expected (1, 0)")
+            shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+        except DAMAGED as error:
             raise ValueError(f"{path}: {key} is no array ({error}).") from error
-        if fortran_order or dtype.hasobject:
+        if fortran_order or dtype.hasobject or dtype.kind not in "biuf":
             raise ValueError(f"{path}: {key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order.")
+        told, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size - file.tell()
+        if min(shape, default=1) < 0 or told != there:
+            raise ValueError(f"{path}: {key} is said to be {dtype} {shape}, {told} bytes, and has {there}: it was cut short or altered.")
         yield file, shape, dtype
 
 
 def read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
-    """A whole array."""
+    """A whole array of statistics, as float64. Raises ValueError for one that is damaged, or larger than such arrays are."""
     with member(archive, key, path) as (file, shape, dtype):
-        return np.frombuffer(file.read(), dtype=dtype).reshape(shape)
+        if (size := math.prod(shape) * dtype.itemsize) > LARGEST:
+            raise ValueError(f"{path}: {key} has {size} bytes, and no statistics have more than {LARGEST}.")
+        try:
+            return np.frombuffer(file.read(), dtype=dtype).reshape(shape).astype(np.float64)
+        except DAMAGED as error:
+            raise ValueError(f"{path}: {key} is damaged ({error}). Copy it again.") from error
 
 
 def check_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     """The shape of images. Raises ValueError for another."""
-    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
-        raise ValueError(f"{path}: {IMAGES} is {dtype} {shape}. Expected images, uint8 (N, H, W, 3).")
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or not all(1 <= side <= LONGEST_SIDE for side in shape[1:3]) or not shape[0]:
+        raise ValueError(f"{path}: {IMAGES} is {dtype} {shape}. Expected images, uint8 (N, H, W, 3), of 1 to {LONGEST_SIDE} px.")
     return shape

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from ldbench.results.boards import Board
@@ -54,5 +55,8 @@ def render(boards: Sequence[Board], published: Sequence[PaperTable]) -> str:
 
 
 def harmless(value: str | float | int | None) -> str | float | int | None:
-    """A value that no spreadsheet runs."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    """A value that no spreadsheet runs: signs of full width and behind spaces begin a formula too."""
+    if not isinstance(value, str):
+        return value
+    first = unicodedata.normalize("NFKC", value).lstrip()[:1]
+    return f"'{value}" if first in ("=", "+", "-", "@") or value[:1] in ("\t", "\r") else value

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
+from ldbench.core.files import no_constant, without_twins
 from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
@@ -31,11 +32,15 @@ def read_checked(path: Path) -> Record:
 
 def load(path: Path) -> Any:
     """The JSON in a file, strictly: no NaN, no infinity outside of a name, no key twice."""
+    if not path.is_file():  # a pipe or a device would be read for ever
+        raise ValueError("it is no file.")
     size = path.stat().st_size
     if size > LARGEST:
         raise ValueError(f"the file has {size} bytes, and no record has more than {LARGEST}.")
     try:
         return json.loads(path.read_bytes(), parse_constant=no_constant, object_pairs_hook=without_twins)
+    except OSError as error:
+        raise ValueError(f"the file cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the file is not JSON ({error}).") from error
 
@@ -157,16 +162,3 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) and value.isprintable() and len(value) < 40 else ascii(value)
     text = repr(text) if text is value else text
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def no_constant(constant: str) -> NoReturn:
-    """Refuses NaN and Infinity, which are not JSON."""
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are told once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a key stands twice among {shown(', '.join(key for key, _ in pairs))}")
-    return found

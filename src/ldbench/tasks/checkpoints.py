@@ -1,11 +1,15 @@
 """Where a stage's checkpoints are kept, and which of them a run goes on from."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
+from ldbench.core.pickles import read_pickle
 
 log = logging.getLogger(__name__)
+
+HELD = ("state_dict", "loops", "optimizer_states", "epoch", "global_step", "pytorch-lightning_version")  # what Lightning goes on from
 
 
 def newest(folder: Path, stage: str) -> Path:
@@ -30,15 +34,22 @@ def rotate(written: Path, path: Path) -> None:
     written.replace(path)
 
 
+def check(content: Any) -> None:
+    """Raises ValueError for what is no checkpoint of a training."""
+    missing = [key for key in HELD if key not in content] if isinstance(content, Mapping) else ["a mapping"]
+    if missing:
+        raise ValueError(f"It holds no {missing[0]}.")
+
+
 def usable(path: Path) -> Path | None:
     """The newest checkpoint that can be read whole, or None where there is none; says so when one is cut short."""
     for candidate in (path, previous(path)):
         if not candidate.is_file():
             continue
         try:
-            torch.load(candidate, map_location="cpu", weights_only=True)
-        except Exception as error:  # a file that was cut short fails in many ways
-            log.warning("The checkpoint %s cannot be read (%s). Taking the one before it.", candidate, type(error).__name__)
+            check(read_pickle(candidate))
+        except ValueError as error:
+            log.warning("The checkpoint %s cannot be read (%s) Taking the one before it, or beginning anew.", candidate, error)
             continue
         return candidate
     return None

@@ -158,7 +158,8 @@ SPOILED = [
     (lambda folder: edited(folder, lambda told: told["shards"].pop()), "its shards are not all there"),
     (lambda folder: edited(folder, lambda told: told["shards"][0].update(file="../../secret")), "its shards are not all there"),
     (lambda folder: edited(folder, lambda told: told.pop("statistics")), "is no manifest of latents"),
-    (lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)), "is no shard of this store"),
+    (lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)), "its statistics are of 48 channels"),
+    (lambda folder: edited(folder, lambda told: told["latent"].update(num_tokens=3, grid=None)), "is no shard of this store"),
 ]
 
 

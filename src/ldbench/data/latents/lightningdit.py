@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ldbench.core.files import digest, file_digest
 from ldbench.core.latent import LatentSpec
+from ldbench.core.pickles import first_line, read_pickle, sound_tensors
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES, write_tensors
 from ldbench.data.latents.store import LatentStore
@@ -89,13 +90,14 @@ def read_stats(path: Path) -> tuple[Tensor, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no {path}. Give a latents_stats.pt, or the folder that holds it.")
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = sound_tensors(read_pickle(path), path.stat().st_size)
         mean, std = held["mean"], held["std"]
         if mean.shape != std.shape or mean.shape != (1, mean.numel(), 1, 1):
             raise ValueError(f"shapes {tuple(mean.shape)} and {tuple(std.shape)}")
+        if not (torch.isfinite(mean) & torch.isfinite(std) & (std > 0)).all():
+            raise ValueError("a mean or a deviation is not finite, or a deviation not above zero")
     except Exception as error:  # a damaged or hostile file can fail in any way
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} holds no statistics of latents ({said}). Expected a dict of mean and std, (1, C, 1, 1).") from error
+        raise ValueError(f"{path} holds no statistics of latents ({first_line(error)}). Expected a dict of mean and std, (1, C, 1, 1).") from error
     return mean, std
 
 
@@ -116,8 +118,13 @@ def files_of(folder: Path, latent: LatentSpec) -> list[CacheFile]:
         expected = (latent.channels, *latent.grid)
         try:
             with safe_open(path, "pt") as file:
-                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in (*VIEWS, "labels")}
-        except (SafetensorError, OSError) as error:
+                held = {name: file.get_slice(name) for name in (*VIEWS, "labels")}
+                shapes = {name: tuple(part.get_shape()) for name, part in held.items()}
+            if len(shapes["labels"]) != 1 or held["labels"].get_dtype() != "I64":
+                raise ValueError(f"its labels are {held['labels'].get_dtype()} {shapes['labels']}, expected I64 (n,)")
+            if any(held[view].get_dtype() not in ("F32", "F16", "BF16") for view in VIEWS):
+                raise ValueError(f"its latents are {held['latents'].get_dtype()}, expected F32")
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} is no file of latents in LightningDiT's layout ({error}). Copy it again.") from error
         (count,) = shapes["labels"]
         if any(shapes[view] != (count, *expected) for view in VIEWS):

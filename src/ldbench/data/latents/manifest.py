@@ -4,15 +4,18 @@ A folder `<tokenizer>-<data>-<split>-<digest>` holds `shard-00000.safetensors`, 
 each finished shard has a note of its own beside it, and `plan.json` says how the images are cut.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ldbench.core.files import digest, file_digest
+import torch
+from torch import Tensor
+
+from ldbench.core.files import digest, file_digest, read_json
 from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.statistics import Statistics
+from ldbench.core.pickles import first_line
+from ldbench.data.latents.statistics import Statistics, combined
 
 SCHEMA = 1
 REVISION = 1  # raise when encoding comes to other numbers
@@ -125,10 +128,24 @@ class Manifest:
         if numbers["digest"] != contents.digest():
             raise ValueError("its digest is not that of its contents")
         firsts = range(0, numbers["num_images"], numbers["shard_size"])
-        if [(shard.file, shard.first) for shard in shards] != [(shard_name(i), first) for i, first in enumerate(firsts)]:
+        if (
+            not shards
+            or len(shards) != len(firsts)
+            or [(shard.file, shard.first) for shard in shards] != [(shard_name(i), first) for i, first in enumerate(firsts)]
+        ):
             raise ValueError("its shards are not all there")
         latent, statistics = LatentSpec.from_numbers(numbers["latent"]), Statistics.from_numbers(numbers["statistics"])
+        if len(statistics.mean) != latent.channels:
+            raise ValueError(f"its statistics are of {len(statistics.mean)} channels, and its latents have {latent.channels}")
+        summed = combined([shard.statistics for shard in shards])
+        if summed.count != statistics.count or not (close(summed.mean, statistics.mean) and close(summed.std(), statistics.std())):
+            raise ValueError("its statistics are not those that its shards add up to")
         return cls(contents, latent, numbers["num_images"], numbers["shard_size"], shards, statistics)
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether numbers are the same, but for what another processor may make of their last bits."""
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def shard_name(shard: int) -> str:
@@ -151,12 +168,14 @@ def read_manifest(folder: Path) -> Manifest:
             "The command that made it goes on with it: python -m ldbench.run job=encode, with the overrides that it had."
         )
     try:
-        numbers = json.loads((folder / MANIFEST).read_text())
+        numbers = read_json(folder / MANIFEST)
         schema = numbers["schema"]
         if schema == SCHEMA:
             return Manifest.from_numbers(numbers)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{folder / MANIFEST} is no manifest of latents ({error}). Remove {folder} and encode again, or copy it again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again."
+        ) from error
     raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
 
 

@@ -65,8 +65,10 @@ def map_shard(path: Path, *, dtype: str, shape: tuple[int, ...]) -> MappedShard:
         if held != expected:
             raise ValueError(f"it holds {held}, expected {expected}")
         begins = {name: 8 + length + header[name]["data_offsets"][0] for name in held}
+        if min(begins.values()) < 8 + length:
+            raise ValueError("its numbers begin before its header ends")
         moments = np.memmap(path, mode="r", dtype=WORDS[dtype], offset=begins["moments"], shape=shape)
         labels = np.memmap(path, mode="r", dtype=np.int64, offset=begins["labels"], shape=shape[:1])
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error) as error:
         raise ValueError(f"{path} is no shard of this store ({error}). Remove its folder and encode again, or copy it again.") from error
     return MappedShard(np.asarray(moments), np.asarray(labels))  # plain arrays: numpy's own for mapped files are slow to index

@@ -78,9 +78,11 @@ class Statistics:
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> "Statistics":
-        """The statistics that `to_numbers` told."""
-        vectors = (torch.tensor(numbers[name], dtype=torch.float64) for name in ("mean", "variance_of_means", "mean_variance"))
-        return cls(numbers["count"], *vectors)
+        """The statistics that `to_numbers` told. Raises ValueError for what no numbers have as theirs."""
+        mean, *variances = (torch.tensor(numbers[name], dtype=torch.float64) for name in ("mean", "variance_of_means", "mean_variance"))
+        if mean.ndim != 1 or any(variance.shape != mean.shape or not (variance >= 0).all() for variance in variances):
+            raise ValueError("its statistics are no mean and variances, at least zero, of each channel")
+        return cls(numbers["count"], mean, *variances)
 
 
 def combined(parts: Sequence[Statistics]) -> Statistics:

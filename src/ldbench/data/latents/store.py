@@ -93,6 +93,10 @@ class LatentStore:
             dtype, views = told.contents.dtype, told.num_views
             shards = [map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail)) for shard in told.shards]
             once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, told.shards, strict=True)]
+            for labels, shard in zip(once, told.shards, strict=True):
+                if len(labels) and not (labels.min() >= 0 and labels.max() < told.contents.num_classes):
+                    classes = f"the classes 0 to {told.contents.num_classes - 1}"
+                    raise ValueError(f"{self.folder / shard.file} has labels outside of {classes}. Remove {self.folder} and encode again.")
             self._mapped = Mapped([shard.moments for shard in shards], np.tile(np.concatenate(once), views))
         return self._mapped
 

@@ -1,6 +1,5 @@
 """Writing a store shard by shard: what is finished is never done again, and any process may write any shard."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldbench.core.files import file_digest, write_json
+from ldbench.core.files import file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
+from ldbench.core.pickles import first_line
 from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, shard_name
 from ldbench.data.latents.shards import DTYPES, write_shard
 from ldbench.data.latents.statistics import Statistics, combined
@@ -42,7 +42,9 @@ class StoreWriter:
             "shard_size": self.shard_size,
         }
         if path.is_file():
-            noted = json.loads(path.read_text())
+            noted = read_json(path)
+            if not isinstance(noted, dict):
+                raise ValueError(f"{path} is no plan of a store. Remove {self.folder} and encode again.")
             other = [key for key, value in plan.items() if noted.get(key) != value]
             if other:
                 said = "; ".join(f"{key} was {noted.get(key)}, and now is {plan[key]}" for key in other)
@@ -65,7 +67,14 @@ class StoreWriter:
     def is_finished(self, shard: int) -> bool:
         """Whether a shard is there with its note."""
         note, path = self.note_of(shard), self.path_of(shard)
-        return note.is_file() and path.is_file() and path.stat().st_size == json.loads(note.read_text())["num_bytes"]
+        return note.is_file() and path.is_file() and path.stat().st_size == self.noted(note).num_bytes
+
+    def noted(self, note: Path) -> Shard:
+        """What a note says of its shard. Raises ValueError, naming it, for one that says something else."""
+        try:
+            return Shard.from_numbers(read_json(note))
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{note} is no note of a shard ({first_line(error)}). Remove it: the shard is encoded again.") from error
 
     def write(
         self,
@@ -113,7 +122,7 @@ class StoreWriter:
         if missing:
             raise ValueError(f"{self.folder} lacks {len(missing)} shards (first: {missing[0]}). The same command again makes them.")
         notes = [self.note_of(shard) for shard in range(self.num_shards)]
-        shards = [Shard.from_numbers(json.loads(note.read_text())) for note in notes]
+        shards = [self.noted(note) for note in notes]
         if len({shard.parts for shard in shards}) != 1:
             raise ValueError(f"{self.folder} holds points as well as distributions. Remove it and encode again.")
         statistics = combined([shard.statistics for shard in shards])

@@ -1,0 +1,36 @@
+"""Fuzzes the loader of artifacts, by manifests and by configs whose manifest fits: python tests/fuzz/artifacts.py -max_total_time=120."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["ldbench", "json"]):
+    from ldbench import artifacts
+
+from torch import nn
+
+FOLDER = Path(tempfile.mkdtemp()) / "a"
+artifacts.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / artifacts.WEIGHTS)
+
+
+def read(data: bytes) -> None:
+    """One artifact: the first byte tells whether the others are its manifest or its config."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / artifacts.WEIGHTS).write_bytes((FOLDER.parent / artifacts.WEIGHTS).read_bytes())
+    (FOLDER / artifacts.CONFIG).write_bytes(data[1:])
+    files = {name: artifacts.file_digest(FOLDER / name) for name in (artifacts.WEIGHTS, artifacts.CONFIG)}
+    fitting = json.dumps({"schema": 1, "digest": "01", "files": files}).encode()
+    (FOLDER / artifacts.MANIFEST).write_bytes(data[1:] if data[:1] < b"\x80" else fitting)
+    try:
+        artifacts.load(FOLDER)
+    except (ValueError, OSError) as error:
+        if not str(error).replace("\n", "").isprintable():
+            raise AssertionError(repr(error)) from error
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, read)
+    atheris.Fuzz()

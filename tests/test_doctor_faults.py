@@ -1,0 +1,311 @@
+"""Faults that are planted are found, each with a cure that cures; and what lies outside is asked only where that is said."""
+
+import logging
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from torch import nn
+
+import ldbench
+from ldbench import artifacts, doctor
+from ldbench.checks import installation, machine, network
+from ldbench.checks.finding import Finding
+from ldbench.core.estimate import Estimate
+from ldbench.core.files import read_json, write_json
+from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.manifest import MANIFEST, Contents
+from ldbench.data.latents.writing import StoreWriter
+from ldbench.results import records
+
+DIGEST = "0123abcd" * 8
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound place: a tokenizer, its latents, a record with its figures, a folder of images, and a cache of weights."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(installation, "check_torchvision", lambda: [])
+    monkeypatch.setattr(machine, "judge_space", lambda folder, free: Finding("ok", "disk", "enough"))
+    folder = tmp_path / "artifacts" / "tokenizers" / "vmae-0123abcd"
+    artifacts.save(nn.Linear(2, 2), folder, artifacts.Blueprint("tokenizer", "vmae", {}), recipe={}, digest=DIGEST, provenance={})
+    said: dict[str, Any] = {"tokenizer_digest": DIGEST, "data": "digits", "num_classes": 10, "fingerprint": "ab", "split": "train"}
+    contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", preprocessing={}, **said)
+    writer = StoreWriter(tmp_path / "artifacts" / "latents" / "vmae", contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)
+    for shard in writer.missing():
+        count = len(writer.images_of(shard))
+        writer.write(shard, torch.randn(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
+    writer.finish()
+    protocol = {"name": "digits", "hash": records.protocol_hash({})}
+    told = {"subject": {"tokenizer": "vmae", "generator": None, "data": "digits"}, "protocol": protocol, "created": "2026-11-24T16:13:24+00:00"}
+    empty: dict[str, Any] = {name: {} for name in ("artifacts", "config", "environment")}
+    path = records.write(records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **told, **empty), tmp_path / "records")
+    path.with_suffix("").mkdir()
+    for label in ("cat", "dog"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "pets" / label / f"{i}.png")
+    return tmp_path
+
+
+def composed(root: Path, words: Sequence[str] = ()) -> DictConfig:
+    return ldbench.compose("doctor", [f"paths.root={root}", "trainer.accelerator=cpu", "data=folder", f"data.root={root / 'pets'}", *words])
+
+
+def problems(root: Path, words: Sequence[str] = ()) -> list[Finding]:
+    """All findings that are not well."""
+    return [finding for _, check in doctor.checks_of(composed(root, words), []) for finding in check() if finding.level != "ok"]
+
+
+def removal(finding: Finding) -> str:
+    """The command of a cure, as far as it is one."""
+    found = re.search(r"(?:^|: |: To |, or )((?:rm|mv) [^,;.]*(?:\.[^,;. ]+[^,;]*)*)", finding.cure)
+    assert found, finding.cure
+    return found[1].strip()
+
+
+def bit_flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def unfinished(root: Path) -> None:
+    shutil.copytree(root / "artifacts" / "tokenizers" / "vmae-0123abcd", root / "artifacts" / "tokenizers" / "vmae-99")
+    (root / "artifacts" / "tokenizers" / "vmae-99" / artifacts.MANIFEST).unlink()
+
+
+def of_an_unknown_component(root: Path) -> None:
+    blueprint = artifacts.Blueprint("tokenizer", "stranger", {})
+    artifacts.save(nn.Linear(2, 2), root / "artifacts" / "tokenizers" / "stranger-1", blueprint, recipe={}, digest="1", provenance={})
+
+
+def other_statistics(root: Path) -> None:
+    path = root / "artifacts" / "latents" / "vmae" / MANIFEST
+    told = read_json(path)
+    told["statistics"]["mean"] = [9.0, 9.0, 9.0]
+    write_json(path, told)
+
+
+def without_the_tokenizer(root: Path) -> None:
+    shutil.rmtree(root / "artifacts" / "tokenizers" / "vmae-0123abcd")
+
+
+def changed_record(root: Path) -> None:
+    path = root / "records" / "reconstruct-01.json"
+    path.write_text(path.read_text().replace("20.0", '"twenty"'))
+
+
+def stopped_while_storing(root: Path) -> None:
+    (root / "artifacts" / "tokenizers" / ".building-x1").mkdir()
+
+
+def cut_short_download(root: Path) -> None:
+    path = artifacts.cached(artifacts.INCEPTION)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half of it")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and what the doctor says of it: once, at this level, with a cure whose command is applied; or another word cures it."""
+
+    plant: Callable[[Path], object]
+    level: str
+    subject: str
+    what: str
+    word: str | None = None  # the override that the cure names, where it is no command
+
+
+STORE = "artifacts/latents/vmae"
+FAULTS = {
+    "an unfinished artifact": Fault(unfinished, "warning", "artifacts", "vmae-99 has no manifest.json"),
+    "a bit flipped in weights": Fault(
+        lambda root: bit_flipped(root / "artifacts/tokenizers/vmae-0123abcd/weights.safetensors"),
+        *("broken", "artifacts", "weights.safetensors is not what the manifest says"),
+    ),
+    "an artifact of an unknown component": Fault(of_an_unknown_component, "broken", "artifacts", "is of the tokenizer 'stranger', which no config"),
+    "an artifact that was being stored": Fault(stopped_while_storing, "warning", "artifacts", ".building-x1 was left by a process"),
+    "a store with a missing shard": Fault(
+        lambda root: (root / STORE / "shard-00001.safetensors").unlink(), "broken", "latents", "shard-00001.safetensors is missing"
+    ),
+    "a store with a bit flipped": Fault(
+        lambda root: bit_flipped(root / STORE / "shard-00001.safetensors"), "broken", "latents", "shard-00001.safetensors was altered"
+    ),
+    "a store with a short shard": Fault(
+        lambda root: (root / STORE / "shard-00000.safetensors").write_bytes(b"short"), "broken", "latents", "has 5 bytes, and its manifest says"
+    ),
+    "a store of another tokenizer": Fault(without_the_tokenizer, "warning", "latents", "is of the tokenizer vmae-0123abcd (0123abcd), which is not"),
+    "statistics that do not fit": Fault(other_statistics, "broken", "latents", "its statistics are not those that its shards add up to"),
+    "what only the making of latents needed": Fault(lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "keeps 1 file"),
+    "a record that is not sound": Fault(changed_record, "broken", "records", "metrics.psnr.value must be a number, 'inf' or '-inf'; got 'twenty'"),
+    "a foreign file among records": Fault(
+        lambda root: (root / "records" / "notes.txt").write_text("mine"), "warning", "records", "notes.txt is no record"
+    ),
+    "figures without their record": Fault(
+        lambda root: (root / "records" / "probe-02").mkdir(), "warning", "records", "probe-02 is a folder without its record"
+    ),
+    "weights cut short in the cache": Fault(cut_short_download, "broken", "weights", "(the Inception-v3 of FID) was altered or cut short"),
+    "a broken image": Fault(
+        lambda root: (root / "pets" / "cat" / "0.png").write_text("no picture"),
+        "broken",
+        "data",
+        "cat/0.png: It is not an image",
+        "data.on_error=skip",
+    ),
+}
+
+
+def test_a_sound_place_is_found_sound(root: Path) -> None:
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_that_is_planted_is_found_and_its_cure_cures_it(fault: Fault, root: Path) -> None:
+    fault.plant(root)
+    found = [finding for finding in problems(root) if fault.what in finding.what]
+    assert [(finding.level, finding.subject) for finding in found] == [(fault.level, fault.subject)], problems(root)
+    assert "\n" not in found[0].what
+    if fault.word is not None:
+        assert fault.word in found[0].cure
+        assert not [finding for finding in problems(root, [fault.word]) if fault.what in finding.what]
+    else:
+        subprocess.run(removal(found[0]), shell=True, check=True, cwd=root)
+        assert not [finding for finding in problems(root) if fault.what in finding.what]
+
+
+def test_ten_faults_at_once_are_ten_findings_and_status_1(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    together = ["an unfinished artifact", "an artifact of an unknown component", "an artifact that was being stored", "statistics that do not fit"]
+    together += ["a record that is not sound", "a foreign file among records", "figures without their record", "a broken image"]
+    together += ["weights cut short in the cache"]
+    for name in together:
+        FAULTS[name].plant(root)
+    words = ["trainer.precision=fp16"]
+    found = problems(root, words)
+    assert len(found) == 10
+    assert all(finding.cure for finding in found)
+    assert all(len([finding for finding in found if FAULTS[name].what in finding.what]) == 1 for name in together)
+    caplog.set_level(logging.INFO)
+    with pytest.raises(SystemExit) as ended:
+        doctor.run(composed(root, words), [])
+    assert ended.value.code == 1
+    assert caplog.messages[-1] == "\n6 broken, 4 warnings."
+
+
+def test_a_root_that_cannot_be_written_is_cured_by_another(root: Path, tmp_path: Path) -> None:
+    (root / "elsewhere").write_text("in the way")
+    found = [finding for finding in problems(root, [f"paths.root={root / 'elsewhere'}"]) if finding.subject == "disk"]
+    assert {finding.level for finding in found} == {"broken"}
+    assert "paths.root=DIR" in found[0].cure
+    assert not [finding for finding in problems(root) if finding.subject == "disk"]
+
+
+def test_the_cure_of_old_packages_is_a_command_of_pip(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "requires", lambda name: ["hydra-core>=99", "no-such-package>=1"])
+    found = [finding for finding in problems(root) if finding.subject == "packages"]
+    assert [finding.cure for finding in found] == ['pip install "hydra-core>=99"', 'pip install "no-such-package>=1"']
+
+
+def test_data_without_a_size_of_its_own_and_data_that_are_left_out_are_told(root: Path) -> None:
+    told = [finding for _, check in doctor.checks_of(composed(root), []) for finding in check() if finding.subject == "data"]
+    assert [(finding.level, finding.what) for finding in told] == [("ok", "folder: 10 training and 2 test images of 2 classes")]
+    (root / "pets" / "cat" / "4.png").write_text("no picture")
+    (skipped,) = [finding for finding in problems(root, ["data.on_error=skip"]) if finding.subject == "data"]
+    assert "1 cannot be read (first: cat/4.png)" in skipped.what
+    shutil.rmtree(root / "pets")
+    (gone,) = [finding for finding in problems(root) if finding.subject == "data"]
+    assert (gone.level, gone.cure) == ("broken", "Set it to the one that holds train/ and val/, or one folder a class.")
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
+    """A server on this machine: its address, what it was asked, and how it answers."""
+    asked: list[str] = []
+    answer = {"status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(answer["status"])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}", asked, answer
+    listening.shutdown()
+    listening.server_close()
+
+
+@pytest.mark.parametrize(("name", "variable"), [("wandb", "WANDB_BASE_URL"), ("hub", "HF_ENDPOINT")])
+@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "ok"), (401, "ok"), (503, "warning")])
+def test_what_answers_is_reached(name: str, variable: str, status: int, level: str, server, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, asked, answer = server
+    answer["status"] = status
+    monkeypatch.setenv(variable, address)
+    (found,) = network.check_reach(name)
+    assert (found.level, found.subject) == (level, "reach")
+    assert address in found.what
+    assert len(asked) == 1
+
+
+def test_what_does_not_answer_is_broken_with_what_to_do_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        (found,) = network.check_reach("wandb")
+    assert found.level == "broken"
+    assert "refused" in found.what
+    assert "wandb=offline" in found.cure
+
+
+def test_what_listens_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (found,) = network.check_reach("hub", patience=0.2)
+    assert (found.level, "cannot be reached within 0.2 s" in found.what) == ("broken", True)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1", "localhost"])
+def test_an_address_that_is_none_is_not_opened(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    (found,) = network.check_reach("hub")
+    assert "is no address of the web" in found.what
+
+
+def test_nothing_outside_is_asked_unless_it_is_named(root: Path, server, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, asked, _ = server
+    for variable in ("WANDB_BASE_URL", "HF_ENDPOINT"):
+        monkeypatch.setenv(variable, address)
+    assert problems(root) == []
+    assert asked == []
+    assert problems(root, ["reach=[wandb,hub]"]) == []
+    assert len(asked) == 2
+    with pytest.raises(ValueError, match=r"reach takes a list of wandb and hub, got .*reach=\[wandb,hub\]"):
+        problems(root, ["reach=[git]"])
+
+
+def test_help_tells_the_exit_status_and_a_wrong_word_ends_with_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ldbench.doctor"]
+    said = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert "exit status is 0 when nothing is broken (warnings do not count), 1 when something is, and 2" in said
+    assert "reach=[wandb,hub]" in said
+    wrong = subprocess.run([*command, "reach=hub"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (wrong.returncode, "reach takes a list of wandb and hub" in wrong.stderr) == (2, True)
