@@ -156,8 +156,9 @@ def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str) 
         cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
         check_parts(cfg)
         make_course(cfg)
-    assert cfg.generator.backbone.class_std == 0.02
-    assert cfg.tokenizer.image_size == 256
+    if not cfg.data.name.startswith("digits"):
+        assert cfg.generator.backbone.class_std == 0.02
+        assert cfg.tokenizer.image_size == 256
 
 
 def test_experiments_with_a_generator_are_there() -> None:

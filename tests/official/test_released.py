@@ -141,7 +141,7 @@ def test_every_official_generator_has_a_macro_of_its_name_family_and_size(name):
 
 def test_generators_are_listed_with_the_official_ones_among_them():
     assert set(NAMES) <= set(ldbench.list_generators())
-    assert {"dit", "sit", "lightningdit"} == set(ldbench.list_generators()) - set(NAMES)
+    assert set(ldbench.list_generators()) - set(NAMES) == {"dit", "sit", "lightningdit", "dit_xl_1", "sit_xl_1"}, "digits, and patch 1 at full size"
 
 
 def test_statistics_change_nothing_that_is_not_sampled(source):

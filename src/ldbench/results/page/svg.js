@@ -8,7 +8,15 @@ function ticks(low, high, count = 5) {
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
   return found;
 }
-const short = (value) => (value === 0 ? '0' : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(0) : String(Number(value.toPrecision(3))));
+const short = (value, digits = 3) => {
+  if (Math.abs(value) >= 1e5) return value.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: digits });
+  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(digits - 3) : String(Number(value.toPrecision(digits)));
+};
+// What marks are called: as short as tells them apart.
+function called(marks) {
+  const digits = [3, 4, 5, 6].find((count) => new Set(marks.map((value) => short(value, count))).size === marks.length);
+  return marks.map((value) => short(value, digits ?? 6));
+}
 
 // A scale from values to a stretch of pixels; logarithmic where positive values span more than a factor of 30.
 function scale(values, from, to) {
@@ -28,10 +36,10 @@ function scale(values, from, to) {
 function frame(width, height, x, y, names) {
   const [left, bottom] = [58, height - 38];
   return [
-    x.marks.map((value) => [svg('line', { class: 'grid', x1: x.place(value), x2: x.place(value), y1: 8, y2: bottom }),
-      svg('text', { x: x.place(value), y: bottom + 15, 'text-anchor': 'middle' }, short(value))]),
-    y.marks.map((value) => [svg('line', { class: 'grid', x1: left, x2: width - 8, y1: y.place(value), y2: y.place(value) }),
-      svg('text', { x: left - 6, y: y.place(value) + 4, 'text-anchor': 'end' }, short(value))]),
+    called(x.marks).map((name, place) => [name, x.marks[place]]).map(([name, value]) => [svg('line', { class: 'grid', x1: x.place(value), x2: x.place(value), y1: 8, y2: bottom }),
+      svg('text', { x: x.place(value), y: bottom + 15, 'text-anchor': 'middle' }, name)]),
+    called(y.marks).map((name, place) => [name, y.marks[place]]).map(([name, value]) => [svg('line', { class: 'grid', x1: left, x2: width - 8, y1: y.place(value), y2: y.place(value) }),
+      svg('text', { x: left - 6, y: y.place(value) + 4, 'text-anchor': 'end' }, name)]),
     svg('text', { class: 'title', x: (left + width) / 2, y: height - 4, 'text-anchor': 'middle' }, names.x),
     svg('text', { class: 'title', x: -(bottom + 8) / 2, y: 12, transform: 'rotate(-90)', 'text-anchor': 'middle' }, names.y),
   ];
