@@ -17,6 +17,8 @@ SMALL = 64  # px; passes of larger tokenizers take seconds
 STEPS = {name: sum(stage.max_steps for stage in ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.stages.values()) for name in NAMES}
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
+VARIANTS = [name for name in TRAINED if any(name.startswith(f"{other}_") for other in TRAINED)]  # of another: a number or a loss differs
+TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -137,7 +139,7 @@ def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -> None:
     overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", *without_network(name)]
     ends = []
@@ -148,7 +150,7 @@ def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -
     assert not all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     terms = {"gradients": "hog", "named": "classes", "opponent": "adversarial"}
     overrides = [f"+loss@tokenizer.losses.{term}={option}" for term, option in terms.items()]
@@ -157,7 +159,7 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     training.rehearse(make_plan(ldbench.compose("train", [f"tokenizer={name}", *overrides, *without_network(name)])))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAININGS)
 def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(name: str, tmp_path: Path) -> None:
     overrides = ["loss@tokenizer.losses.alignment=alignment", "teacher@tokenizer.losses.alignment.teacher=hog4"]
     overrides += ["trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", f"paths.root={tmp_path}"]
