@@ -1,4 +1,4 @@
-"""Trainings in Weights & Biases: real runs, offline, read back from the disk; and what is said where nobody may go online."""
+"""Trainings and records in Weights & Biases: real runs, offline, read back from the disk; and what is said where nobody may go online."""
 
 import builtins
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ldbench import config, fitting, pipeline, training
 from ldbench.plan import make_plan
-from ldbench.results import runs
+from ldbench.results import records, runs
 from ldbench.tasks.callbacks import Checkpoint
 
 Compose = Callable[..., DictConfig]
@@ -98,9 +98,10 @@ def entries(content: bytes) -> Iterator[bytes]:
             held = b""
 
 
-def folders(place: Path) -> list[Path]:
-    """The folders of offline runs below a place, oldest first."""
-    return sorted(place.rglob("offline-run-*"), key=lambda path: path.stat().st_ctime_ns)
+def folders(place: Path, *, of_records: bool = False) -> list[Path]:
+    """The folders of offline runs below a place, oldest first: of trainings, or of records."""
+    found = [path for path in place.rglob("offline-run-*") if ("records" in path.relative_to(place).parts) is of_records]
+    return sorted(found, key=lambda path: path.stat().st_ctime_ns)
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,36 @@ def test_a_cell_is_two_runs_of_one_group(small: Compose, tmp_path: Path) -> None
     assert generator.config["artifact"]["name"] == folder.name
     assert [row["_step"] for row in generator.rows if "samples" in row] == [3]
     assert {"min", "last"} == set(generator.summary["train/loss"])
+    sent = {path.name.partition("run-")[2].partition("-")[2]: read(path) for path in folders(tmp_path, of_records=True)}
+    written = {path.stem: records.read(path) for path in tmp_path.glob("records/*.json")}
+    assert sent.keys() == written.keys()
+    for name, run in sent.items():
+        record = written[name]
+        assert (run.about.job_type, run.about.run_group, run.exit_code) == (record.job, "matrix", 0)
+        numbers = {metric: estimate.value for metric, estimate in record.metrics.items()}
+        assert {metric: run.summary[metric] for metric in numbers} == pytest.approx(numbers)
+        assert run.config["protocol"]["hash"] == record.protocol["hash"]
+        assert run.config["artifacts"] == dict(record.artifacts)
+    (generated,) = (name for name in sent if name.startswith("generate"))
+    assert sent[generated].about.display_name == f"vmae__sit__digits-{written[generated].id[:8]}"
+    (reconstructed,) = (name for name in sent if name.startswith("reconstruct"))
+    assert sent[reconstructed].summary["psnr_low"] == pytest.approx(written[reconstructed].metrics["psnr"].low)
+    assert sent[generated].summary["samples"]["_type"] == "image-file"
+    pipeline.train(small("logger=wandb", "logger.group=matrix", *GENERATOR))
+    assert len(folders(tmp_path, of_records=True)) == len(sent), "what is known is not sent again"
+
+
+def test_a_record_that_cannot_be_sent_stands_and_that_is_said(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("Weights & Biases takes no online run: gone.")
+
+    monkeypatch.setattr(runs, "send_record", refuse)
+    pipeline.train(small("logger=wandb"))
+    (path,) = tmp_path.glob("records/*.json")
+    assert f"The record stands in {path}, but was not sent. Weights & Biases takes no online run: gone." in caplog.text
+    assert "leaderboard wandb=online" in caplog.text
 
 
 def test_a_sweep_names_its_group_in_the_environment(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from ldbench import artifacts, config
 from ldbench.facts import OF_RECORDS, asked_facts
 from ldbench.plan import check_keys, plain
+from ldbench.reporting import check_logger, send_record
 from ldbench.results import records, reports, store, terminal
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.studies import Study
@@ -29,6 +30,7 @@ def compare(cfg: DictConfig) -> Path:
     Raises ValueError where there are no records, or too few.
     """
     check_keys(cfg)
+    check_logger(cfg)
     folder = Path(cfg.paths.records)
     found = store.read_all(folder)
     if not found:
@@ -75,6 +77,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
     )
     log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
     log.info("  left behind: %s", figures)
+    send_record(cfg, record)
     return record
 
 

@@ -17,6 +17,7 @@ from ldbench.core.seen import SOURCE
 from ldbench.facts import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
 from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
 from ldbench.plan import plain
+from ldbench.reporting import send_record
 from ldbench.results import adm, records
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
@@ -71,6 +72,7 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     tell(record)
     if figures.is_dir():
         log.info("  left behind: %s", figures)
+    send_record(cfg, record)
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:

@@ -15,6 +15,7 @@ from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenize
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
 from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
+from ldbench.reporting import check_logger
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained, obtain
 from ldbench.starting import check_start
@@ -139,18 +140,6 @@ def wanted_latents(jobs: Sequence[DictConfig]) -> list[str]:
     """The splits whose latents these jobs ask for by name."""
     asked = {fact for node in jobs for fact in asked_facts(node)}
     return [split for split, fact in (("train", "train_latents"), ("test", "heldout_latents")) if fact in asked]
-
-
-def check_logger(cfg: DictConfig) -> None:
-    """Raises ValueError where the configured logger says that it could not begin."""
-    if cfg.logger and not is_child():
-        logger = config.find(cfg.logger._target_)
-        if hasattr(logger, "check"):  # ours: others take keys that no signature tells
-            known = config.parameters(cfg.logger._target_)
-            for key in cfg.logger.keys() - {*known, "_target_"}:
-                raise ValueError(f"There is no config key logger.{key}.{config.nearest(str(key), known)}")
-            config.check_types(cfg.logger)
-            logger.check(plain(cfg.logger))
 
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:

@@ -1,10 +1,11 @@
-"""The logger `wandb`: a training under its own name and id in Weights & Biases."""
+"""The logger `wandb`: trainings and records, each under its own name and id in Weights & Biases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ldbench.results import runs
+from ldbench.results.records import Record
 from ldbench.tasks.loggers import RunLogger
 
 
@@ -23,3 +24,9 @@ class Wandb(RunLogger):
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError, before any work begins, where a run could not begin."""
         runs.check_login(settings["offline"])
+
+    @staticmethod
+    def send(settings: Mapping[str, Any], record: Record, sheets: Sequence[Path], *, folder: Path) -> None:
+        """A record as a run of its own. `sheets`: PNG files beside it; `folder`: where runs are kept. Raises as the constructor."""
+        said = {key: settings[key] for key in ("project", "entity", "offline", "group")}
+        runs.send_record(record, sheets, **said, folder=folder / "records")

@@ -1,13 +1,17 @@
-"""Trainings as runs of Weights & Biases: one run each, the same one after an interruption, its figures summed up as they are meant."""
+"""Trainings and records as runs of Weights & Biases: one run each.
+
+A training is the same run after an interruption, its figures summed up as they are meant. A record is a run whose summary holds its numbers.
+"""
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ldbench.results.wandb import begin, first_line, quietly
+from ldbench.results.records import Record
+from ldbench.results.wandb import begin, finish, first_line, quietly
 
 log = logging.getLogger(__name__)
 
@@ -72,29 +76,63 @@ def check_login(offline: bool) -> None:
 
 def begin_training(training: Training, *, project: str, entity: str | None, offline: bool, group: str | None, folder: Path) -> Any:
     """The run of a training, begun or gone on with. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
-    mode = mode_of(offline)
     told = {**training.config, "artifact": {"name": training.artifact, "digest": training.digest}}
     said = {"project": project, "entity": entity, "id": training.id, "name": training.name, "job_type": training.kind, "group": group}
-    try:
-        run = begin(mode=mode, folder=folder, settings=SETTINGS, config=told, allow_val_change=True, **said)
-    except ValueError as error:
-        if mode == "online":
-            raise ValueError(refusal(str(error))) from error
-        raise
+    run = begin_run(offline, folder, config=told, allow_val_change=True, **said)
     for figure, summary in SUMMARIES.items():
         run.define_metric(figure, summary=summary)
-    if mode != "disabled":
-        where = run.url if mode == "online" else str(Path(run.dir).parent)
-        log.info("Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where)
     if run.resumed and run.step:
         log.info("That run knows this training up to step %d already: what comes again is not sent again.", run.step - 1)
     return run
 
 
+def send_record(
+    record: Record,
+    sheets: Sequence[Path],  # PNG files
+    *,
+    project: str,
+    entity: str | None,
+    offline: bool,
+    group: str | None,
+    folder: Path,
+) -> None:
+    """Makes the run of a record: job type its job, in its summary the numbers with the ends of their intervals, its sheets as pictures.
+
+    What it was measured of, the protocol and the config stand in the run's config. Raises ValueError as `begin_training`.
+    """
+    names = [name for key in ("tokenizer", "generator", "data") if (name := record.subject[key])]
+    told = {**record.config, "subject": dict(record.subject), "protocol": dict(record.protocol), "artifacts": dict(record.artifacts)}
+    said = {"project": project, "entity": entity, "id": f"{record.job}-{record.id}", "name": f"{'__'.join(names)}-{record.id[:8]}"}
+    try:
+        run = begin_run(offline, folder, config=told, allow_val_change=True, job_type=record.job, group=group, **said)
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        values = {name + end: getattr(estimate, key) for name, estimate in record.metrics.items() for end, key in ends.items()}
+        run.summary.update({name: value for name, value in values.items() if value is not None})
+        if sheets:
+            run.log({sheet.stem: picture(str(sheet)) for sheet in sheets})
+    finally:
+        finish()
+
+
+def begin_run(offline: bool, folder: Path, **said: Any) -> Any:
+    """A run, begun or gone on with, and where it is said. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
+    mode = mode_of(offline)
+    try:
+        run = begin(mode=mode, folder=folder, settings=SETTINGS, **said)
+    except ValueError as error:
+        if mode == "online":
+            raise ValueError(refusal(str(error))) from error
+        raise
+    if mode != "disabled":
+        where = run.url if mode == "online" else str(Path(run.dir).parent)
+        log.info("Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where)
+    return run
+
+
 def picture(
-    pixels: Any,  # (H, W, 3) uint8
+    pixels: Any,  # (H, W, 3) uint8, or the path of a file
 ) -> Any:
-    """Pixels as a run takes them."""
+    """A picture as a run takes it."""
     import wandb
 
     return wandb.Image(pixels)
