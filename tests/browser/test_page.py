@@ -11,6 +11,7 @@ from ldbench.core.files import digest
 from ldbench.results import html, published, records
 from ldbench.results.boards import make_boards
 from ldbench.results.records import Record
+from ldbench.results.table import Place, Table
 
 pytestmark = pytest.mark.browser
 
@@ -59,6 +60,11 @@ def made() -> Sequence[Record]:
     return found
 
 
+PREDICTED = Table(
+    "digits: what predicts gfd", ["measurement"], ["Spearman", "p"], [(["psnr ↑"], [Place("-0.88", "[-0.99, -0.51]"), None])], ["A note."]
+)
+
+
 @pytest.fixture
 def page(made: Sequence[Record], tmp_path: Path) -> Path:
     from PIL import Image
@@ -67,7 +73,7 @@ def page(made: Sequence[Record], tmp_path: Path) -> Path:
     Image.new("L", (8, 8), 90).save(sheet)
     path = tmp_path / "leaderboard.html"
     tables = published.read_tables(config.conf_dir() / "experiments" / "published")
-    path.write_text(html.render(make_boards(made), tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026"))
+    path.write_text(html.render(make_boards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026"))
     return path
 
 
@@ -159,9 +165,20 @@ def test_the_front_is_what_no_other_cell_beats(shown):
     assert shown.run(front) == ["b + sit"]
 
 
+def test_what_predicts_generation_is_a_table_of_its_own(shown):
+    assert shown.run("document.querySelector('[data-predictions] h3').textContent") == "digits: what predicts gfd"
+    cells = "[...document.querySelectorAll('[data-predictions] tbody tr > *')].map((e) => e.textContent)"
+    assert shown.run(cells) == ["psnr ↑", "-0.88[-0.99, -0.51]", "\u2013"]
+
+
 def test_sheets_and_published_tables_are_set_apart(shown):
     assert shown.run("document.querySelectorAll('[data-sheets] img').length") == 1
-    assert shown.run("document.querySelector('[data-sheets] img').naturalWidth") == 8
+    assert (
+        shown.run(
+            "(async (img) => { img.scrollIntoView(); await img.decode(); return img.naturalWidth; })(document.querySelector('[data-sheets] img'))"
+        )
+        == 8
+    )
     assert shown.run("document.querySelectorAll('[data-published] details').length") >= 20
     assert shown.run("document.querySelectorAll('[data-published] .rank, [data-published] .best').length") == 0
 
@@ -169,7 +186,7 @@ def test_sheets_and_published_tables_are_set_apart(shown):
 def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
     mine = [record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0), record_of("generate", "b", "sit", 0, data="imagenet256", gfid=99.0)]
     path = tmp_path / "papers.html"
-    path.write_text(html.render(make_boards(mine), published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"))
+    path.write_text(html.render(make_boards(mine), [], published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"))
     browser.open(path)
     assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20
     assert (
@@ -222,7 +239,15 @@ def test_the_button_turns_the_colours_whatever_the_system_says(shown):
 def test_names_of_strangers_are_text_and_run_nothing(browser, tmp_path):
     evil = record_of("reconstruct", EVIL, None, 0, psnr=3.0)
     path = tmp_path / "evil.html"
-    path.write_text(html.render(make_boards([evil, record_of("reconstruct", "b", None, 0, psnr=4.0)]), [], {}, EVIL))
+    path.write_text(
+        html.render(
+            make_boards([evil, record_of("reconstruct", "b", None, 0, psnr=4.0)]),
+            [Table(EVIL, ["m"], [EVIL], [([EVIL], [Place(EVIL)])], [EVIL])],
+            [],
+            {},
+            EVIL,
+        )
+    )
     browser.open(path)
     browser.run("document.querySelectorAll('[data-table] tbody td button')[1].click()")
     assert EVIL in browser.run(TITLE)
@@ -233,7 +258,7 @@ def test_names_of_strangers_are_text_and_run_nothing(browser, tmp_path):
 
 def test_a_page_without_records_says_how_to_make_some(browser, tmp_path):
     path = tmp_path / "empty.html"
-    path.write_text(html.render([], [], {}, "now"))
+    path.write_text(html.render([], [], [], {}, "now"))
     browser.open(path)
     assert "python -m ldbench.train" in browser.run("document.querySelector('main').textContent")
     assert browser.complaints() == []

@@ -150,7 +150,7 @@ def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest
     records.write(made(**{place: name}), tmp_path)
     (record,) = store.read_all(tmp_path)
     boards = make_boards([record])
-    page = html.render(boards, [], {}, "now")
+    page = html.render(boards, [], [], {}, "now")
     assert "onerror=alert" not in page.replace("\\u003cimg src=x onerror=alert", "")
     assert len(re.findall(r"<script", page)) == 2
     held = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)

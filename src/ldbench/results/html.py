@@ -11,17 +11,36 @@ from pathlib import Path
 from ldbench.results.boards import Board
 from ldbench.results.payload import payload
 from ldbench.results.published import PaperTable
+from ldbench.results.table import Table
 
 PAGE = files("ldbench.results") / "page"
-SCRIPTS = ("dom.js", "state.js", "provenance.js", "table.js", "svg.js", "scatter.js", "curves.js", "sheets.js", "published.js", "main.js")
+SCRIPTS = (
+    "dom.js",
+    "state.js",
+    "provenance.js",
+    "table.js",
+    "svg.js",
+    "scatter.js",
+    "curves.js",
+    "predictions.js",
+    "sheets.js",
+    "published.js",
+    "main.js",
+)
 
 
-def render(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Mapping[str, Sequence[Path]], made: str) -> str:
+def render(
+    boards: Sequence[Board],
+    predictions: Sequence[Table],
+    published: Sequence[PaperTable],
+    sheets: Mapping[str, Sequence[Path]],
+    made: str,
+) -> str:
     """The page. `sheets`: record id -> PNG files to show, which are put into it; `made`: when, for people."""
     style = (PAGE / "style.css").read_text()
     script = "(() => {\n'use strict';\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();\n"
     policy = f"default-src 'none'; img-src data:; style-src {allowed(style)}; script-src {allowed(script)}; base-uri 'none'; form-action 'none'"
-    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": embedded(payload(boards, published, sheets, made))}
+    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": embedded(payload(boards, predictions, published, sheets, made))}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (PAGE / "page.html").read_text())
 
 

@@ -15,13 +15,19 @@ from ldbench.results.numbers import number
 from ldbench.results.published import PaperTable
 from ldbench.results.records import Record, encode
 from ldbench.results.subjects import Subject, flat, seeds_of
-from ldbench.results.table import place_of
+from ldbench.results.table import Table, place_of
 
 Plain = dict[str, Any]
 
 
-def payload(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Mapping[str, Sequence[Path]], made: str) -> Plain:
-    """All that the page knows: models, boards, records, sheets, and papers' tables."""
+def payload(
+    boards: Sequence[Board],
+    predictions: Sequence[Table],
+    published: Sequence[PaperTable],
+    sheets: Mapping[str, Sequence[Path]],
+    made: str,
+) -> Plain:
+    """All that the page knows: models, boards, records, what predicts generation, sheets, and papers' tables."""
     rows = [row for board in boards for row in board.rows]
     subjects = list(dict.fromkeys(row.subject for row in rows))
     places = {subject: place for place, subject in enumerate(subjects)}
@@ -38,6 +44,7 @@ def payload(boards: Sequence[Board], published: Sequence[PaperTable], sheets: Ma
             for row in board.rows
             for path in sheets.get(row.records[0].id, ())
         ],
+        "predictions": [prediction(table) for table in predictions],
         "published": [paper(table) for table in published],
     }
 
@@ -119,6 +126,12 @@ def record_of(record: Record) -> Plain:
         "environment": [[key, text(value)] for key, value in flat(record.environment).items()],
         "config": dict(record.config),
     }
+
+
+def prediction(table: Table) -> Plain:
+    """A table of what predicts generation."""
+    rows = [{"name": name, "cells": [None if place is None else [place.value, place.noise] for place in places]} for (name,), places in table.rows]
+    return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
 
 
 def paper(table: PaperTable) -> Plain:

@@ -50,7 +50,7 @@ class Report:
             "leaderboard.md": markdown.render(self.tables, LEGEND),
             "leaderboard.csv": spreadsheet.render(self.boards, self.published),
             "leaderboard.tex": latex.render(self.tables, LEGEND),
-            "leaderboard.html": html.render(self.boards, self.published, self.sheets, now()),
+            "leaderboard.html": html.render(self.boards, prediction_tables(self.records), self.published, self.sheets, now()),
         }
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -1,4 +1,4 @@
-"""The notebook of records: kept clean, and run from top to bottom on records of a matrix."""
+"""The notebook of the leaderboard: kept clean, and run from top to bottom on records of a matrix."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "notebooks" / "records.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "leaderboard.ipynb"
 
 
 def matrix(folder: Path) -> Path:
