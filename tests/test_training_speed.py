@@ -1,0 +1,171 @@
+"""What the settings of a training step do for its speed: where the defaults come from. To see the figures, on a machine with nothing else to do:
+
+python -m pytest -q -n0 -s -m slow tests/test_training_speed.py
+"""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ldbench
+from ldbench import config, trial
+from ldbench.core.latent import LatentSpec
+from ldbench.core.normaliser import Normaliser
+from ldbench.data.latents.manifest import Contents
+from ldbench.data.latents.store import LatentStore
+from ldbench.data.latents.writing import StoreWriter
+from ldbench.generator import Generator
+from ldbench.generator_plan import build_generator
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {"default": [], "two threads": ["trainer.threads=2"], "bf16": ["trainer.precision=bf16"], "compiled": ["trainer.compile=true"]}
+F16D32 = LatentSpec(256, 32, (16, 16))
+DIGITS = LatentSpec(16, 4, (4, 4))
+NUM_LATENTS, SHARD = 16_384, 2048
+
+
+def best_of(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The seconds of each run, in turns, so that what disturbs one disturbs all; the best of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()  # the first is not like the others
+    for _ in range(repeats):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: min(all_) for name, all_ in seconds.items()}
+
+
+def show(title: str, seconds: Mapping[str, float]) -> None:
+    """A line with the first in milliseconds, and how much faster the others are."""
+    first = next(iter(seconds.values()))
+    told = ", ".join(f"{name} {1000 * value:.2f} ms ({first / value:.2f}x)" for name, value in seconds.items())
+    print(f"\n{title}: {told}", end="", flush=True)
+
+
+def generator_of(name: str, latent: LatentSpec, num_classes: int) -> Generator:
+    """A generator by its name in the config, on normalised latents."""
+    torch.manual_seed(0)
+    generator = build_generator(ldbench.compose("train", [f"generator={name}"]), latent, num_classes=num_classes)
+    generator.normaliser = Normaliser.from_scale(1.0, channels=latent.channels)
+    return generator
+
+
+def step_of(generator: Generator, z: Tensor, y: Tensor, *, precision: str = "fp32") -> Callable[[], None]:
+    """A training step."""
+    optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-4)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = sum(term.mean() for term in generator.loss(z, y, step=0).values())
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+@pytest.mark.parametrize("tokenizer", ["vmae", "maetok", "vavae"])
+def test_where_a_tokenizers_step_goes_and_what_settings_do(tokenizer: str, tmp_path: Path) -> None:
+    found = {}
+    for name, words in SETTINGS.items():
+        cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", "trainer.accelerator=cpu", f"paths.root={tmp_path / name}", *words])
+        found[name] = trial.of_tokenizer(cfg, 12 if tokenizer == "vavae" else 30)
+    for stage, times in found["default"].items():
+        show(f"{tokenizer}, {stage}", {name: stages[stage]["seconds"] for name, stages in found.items()})
+        parts = ", ".join(f"{name} {100 * value / times['seconds']:.1f} %" for name, value in times.items() if name not in ("seconds", "images"))
+        print(f"\n  of the default: {parts}", end="", flush=True)
+        assert 0 < sum(value for name, value in times.items() if name not in ("seconds", "images")) <= 1.1 * times["seconds"]
+
+
+@pytest.mark.parametrize("name", ["dit", "sit", "lightningdit"])
+def test_what_settings_do_for_a_generators_step(name: str) -> None:
+    z, y = torch.randn(64, DIGITS.num_tokens, DIGITS.channels), torch.arange(64) % 10
+    compiled = generator_of(name, DIGITS, 10)
+    compiled.backbone.compile()
+    steps = {
+        "default": step_of(generator_of(name, DIGITS, 10), z, y),
+        "two threads": on_threads(2, step_of(generator_of(name, DIGITS, 10), z, y)),
+        "bf16": step_of(generator_of(name, DIGITS, 10), z, y, precision="bf16"),
+        "compiled": step_of(compiled, z, y),
+    }
+    seconds = best_of(steps, 30)
+    show(f"{name}, a step of 64 latents of the digits", seconds)
+    assert set(seconds) == set(SETTINGS)
+
+
+def on_threads(threads: int, run: Callable[[], None]) -> Callable[[], None]:
+    """A run in as many threads."""
+
+    def threaded() -> None:
+        torch.set_num_threads(threads)
+        try:
+            run()
+        finally:
+            torch.set_num_threads(1)
+
+    return threaded
+
+
+@pytest.mark.parametrize("size", ["digits", "LightningDiT-B/1"])
+def test_every_kind_of_adamw_ends_in_the_same_weights(size: str) -> None:
+    model: nn.Module = generator_of("sit", DIGITS, 10) if size == "digits" else generator_of("lightningdit_b_1", F16D32, 1000)
+    kinds = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+    models, runs = {}, {}
+    for name, how in kinds.items():
+        models[name] = copy.deepcopy(model)
+        rng = torch.Generator().manual_seed(0)
+        for parameter in models[name].parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=rng) if parameter.requires_grad else None
+        runs[name] = torch.optim.AdamW(models[name].parameters(), lr=1e-4, **how).step
+    show(f"AdamW, {size}", best_of(runs, 20 if size == "digits" else 5))
+    for name in ("foreach", "fused"):
+        for ours, theirs in zip(models["loop"].parameters(), models[name].parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says(precision: str) -> None:
+    node = config.option("tokenizer", "vavae_f16d32").model
+    images, states, runs, said = torch.rand(1, 3, 128, 128) * 2 - 1, {}, {}, {}
+    for name, last in (("contiguous", False), ("channels last", True)):
+        torch.manual_seed(0)
+        tokenizer = config.instantiate(node, image_size=128, channels_last=last)
+
+        def step(tokenizer: nn.Module = tokenizer, name: str = name) -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                recon = tokenizer(images, eps=torch.zeros(()))
+            recon.images.float().square().mean().backward()
+            said[name] = recon.images.detach().float()
+
+        states[name], runs[name] = tokenizer, step
+    show(f"VA-VAE f16d32 at 128 px, forward and backward, {precision}", best_of(runs, 3))
+    torch.testing.assert_close(*said.values(), rtol=0, atol=1e-4 if precision == "fp32" else 0.1)
+
+
+def test_the_data_path_of_a_step_of_lightningdit_b_1(tmp_path: Path) -> None:
+    told = {"tokenizer": "x", "tokenizer_digest": "00" * 32, "data": "noise", "fingerprint": "ab" * 32, "split": "train"}
+    contents = Contents(**told, num_classes=1000, preprocessing={}, flips=False, dtype="fp16", precision="fp32")
+    writer = StoreWriter(tmp_path, contents, latent=F16D32, num_images=NUM_LATENTS, shard_size=SHARD)
+    for shard in writer.missing():
+        moments = torch.randn(SHARD, 2, F16D32.num_tokens, F16D32.channels, generator=torch.Generator().manual_seed(shard))
+        writer.write(shard, moments.half(), torch.arange(SHARD) % 1000)
+    writer.finish()
+    store = LatentStore.open(tmp_path)
+    resident = store.resident(torch.device("cpu"))
+    rows = torch.randint(NUM_LATENTS, (8,), generator=torch.Generator().manual_seed(0))
+    mapped, held = (reader.batch(rows, seed=0, step=0) for reader in (store, resident))
+    assert torch.equal(mapped[0], held[0])
+    reading = {name: lambda reader=reader: reader.batch(rows, seed=0, step=0) for name, reader in (("mapped", store), ("resident", resident))}
+    paths = best_of(reading, 50)
+    show("8 latents of f16d32 from a store", paths)
+    step = best_of({"step": step_of(generator_of("lightningdit_b_1", F16D32, 1000), *mapped)}, 2)["step"]
+    print(f"\n  a step of LightningDiT-B/1 on them: {step:.2f} s; reading is {100 * paths['mapped'] / step:.3f} % of it", flush=True)
