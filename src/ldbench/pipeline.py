@@ -14,7 +14,8 @@ from ldbench.comparing import compare, refuse_in_training, starts_from_records
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
-from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
+from ldbench.numerics import check_trainer
+from ldbench.plan import check_keys, check_names, make_data, plain
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained, obtain
 from ldbench.starting import check_start

@@ -127,6 +127,7 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teach
         log_every=planned.cfg.trainer.log_every,
         first_step=sum(stage.max_steps for stage in before),
         folder=planned.run_folder,
+        adaptive=planned.cfg.trainer.adaptive,
     )
 
 

@@ -1,6 +1,7 @@
 """The one Lightning trainer that every task runs under."""
 
 import logging
+import socket
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,3 +64,10 @@ def quieten() -> None:
         ".*module\\(s\\) in eval mode.*",  # teachers, and what a stage freezes
     ):
         warnings.filterwarnings("ignore", message=remark)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
