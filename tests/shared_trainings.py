@@ -20,7 +20,7 @@ from ldbench.generator_plan import make_generator_plan
 from ldbench.layers.batch_norm import SharedBatchNorm
 from ldbench.layers.lpips import LPIPSNetwork
 from ldbench.plan import make_plan
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import is_follower
 
 COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks={}", "protocol=default"]
 NARROW = ["width=16", "depth=1", "num_heads=2"]
@@ -91,7 +91,7 @@ def main(root: Path, num_processes: int) -> None:
             ended[name] = training.fit(planned).state_dict()
         folders[name] = planned.run_folder
     ended["normalised"] = normalised(int(os.environ.get("RANK", "0")), num_processes)
-    if is_child():
+    if is_follower():
         torch.save(ended, root / "other.pt")
         return
     for name in TOKENIZERS:

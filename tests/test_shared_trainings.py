@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ldbench.results.figures import read_logs
-from ldbench.tasks.trainer import free_port
+from ldbench.tasks.companions import free_port
 
 SCRIPT = Path(__file__).with_name("shared_trainings.py")
 ROUNDING = {"dit": 1e-6, "sit": 1e-6, "lightningdit": 1e-6, "maetok_sit": 1e-6, "vmae": 1e-6, "maetok": 1e-6, "vavae": 1e-4}
