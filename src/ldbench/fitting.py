@@ -115,8 +115,8 @@ def fit(
         log.info("Going on from %s", checkpoint)
     try:
         trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
-    except RuntimeError:
-        companions.wait_for_the_end()  # where another process is gone, that is the reason
+    except RuntimeError as error:
+        companions.await_end(error)
         raise
     except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import DistBackendError
+
 import __main__
 from ldbench.tasks.processes import place, words
 
 STARTED_BY = "LDBENCH_STARTED_BY"  # the environment's word for the process id of the first
 WATCHING = "companions"  # the name of the thread
 PAUSE = 0.2  # seconds between looks
-PATIENCE = 5.0  # seconds that a process gets to end by itself
+PATIENCE = 3.0  # seconds that a process gets to end by itself
 CURE = "The same command goes on from the last checkpoint."
 INTERRUPTED = (130, -signal.SIGINT)  # Ctrl-C reaches all of them
 
@@ -90,10 +92,11 @@ def end(message: str) -> None:
     os._exit(1)
 
 
-def wait_for_the_end() -> None:
-    """Gives whoever watches the processes the time to say which is gone; nothing where this process watches none."""
-    if any(thread.name == WATCHING for thread in threading.enumerate()):
-        time.sleep(10 * PAUSE)
+def await_end(error: RuntimeError) -> None:
+    """Where an error says that another process is lost, gives whoever watches it the time to say how, and to end this one."""
+    lost = "gloo" in str(error) or isinstance(error, DistBackendError)
+    if lost and any(thread.name == WATCHING for thread in threading.enumerate()):
+        time.sleep(3 * PATIENCE)
 
 
 def ending(code: int) -> str:

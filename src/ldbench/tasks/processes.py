@@ -42,12 +42,12 @@ def place() -> Place:
 
 def address() -> tuple[str, int]:
     """Where the first process is found: as the environment says, or on the first machine of a SLURM job, at a port told by its number."""
-    if "MASTER_ADDR" in os.environ:
-        return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+    if host is None:
+        from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-    port = os.environ.get("MASTER_PORT", 15000 + int(os.environ["SLURM_JOB_ID"]) % 10000)
-    return SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"]), int(port)
+        host = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+    return host, int(port) if port is not None else 15000 + int(os.environ["SLURM_JOB_ID"]) % 10000
 
 
 def is_follower() -> bool:
