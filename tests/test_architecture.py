@@ -26,7 +26,7 @@ ALLOWED = {  # room -> the rooms that it may import, besides itself
     "jobs": {"core", "generator", "artifacts", "data", "metrics", "analysis", "sampling", "results"},
 }
 ABOVE = {  # these may import everything below
-    *("networks", "plan", "training", "sources", "instruments", "facts", "measuring", "comparing", "reporting", "pipeline"),
+    *("networks", "plan", "numerics", "training", "sources", "instruments", "facts", "measuring", "comparing", "reporting", "pipeline"),
     *("generator_plan", "generator_training", "fitting", "tracking", "released", "cells", "starting", "trial"),
     *("sweeps", "checks", "doctor", "hub", "model_card", "train", "run", "leaderboard", "__init__", "__main__"),
 }
@@ -44,6 +44,7 @@ DOORS = {  # third party -> the rooms that may import it
         "leaderboard",
         "hub",
         "plan",
+        "numerics",
         "training",
         "pipeline",
         *("cells", "released", "starting", "trial", "comparing", "reporting", "sweeps"),

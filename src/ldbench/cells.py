@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from ldbench.generator_plan import GeneratorPlan, check_parts, make_course, make
 from ldbench.released import generator_of
 from ldbench.results import records
 from ldbench.sources import Obtained
+from ldbench.tasks.processes import agreed, leader_first
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,9 @@ class ObtainedGenerator:
 def obtain_generator(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> ObtainedGenerator:
     """The configured generator of a tokenizer's latents, built if it is not there. Raises ValueError for one of other latents."""
     if "path" in list(cfg.generator):  # also where it has no value yet
-        found = stored(cfg)
+        found = leader_first(partial(stored, cfg))
     elif cfg.generator.weights is not None:
-        found = imported(cfg)
+        found = leader_first(partial(imported, cfg))
     else:
         return trained(cfg, obtained, searchpath)
     check_latents(found, obtained, searchpath)
@@ -134,7 +136,7 @@ def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
 def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
     """The artifact of the configured training on the tokenizer's latents."""
     planned, tokenizer = planned_for(cfg, obtained, searchpath)
-    if artifacts.is_complete(planned.folder):
+    if agreed(artifacts.is_complete(planned.folder)):
         artifacts.verify(planned.folder)
         log.info("Generator %s is there already: %s", planned.name, planned.folder)
         return ObtainedGenerator(planned.folder, planned.digest)
@@ -155,7 +157,9 @@ def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) 
     tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
     assert isinstance(tokenizer, Tokenizer)
     encoder = make_encoder(cfg, obtained, searchpath)
-    latents = AwaitedLatents(encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: encoder.store("train"))
+    latents = AwaitedLatents(
+        encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: leader_first(partial(encoder.store, "train"))
+    )
     return make_generator_plan(cfg, latents, searchpath), tokenizer
 
 

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from ldbench import config
 from ldbench.results import wandb
 from ldbench.results.runs import Training
-from ldbench.tasks import checkpoints
+from ldbench.tasks import checkpoints, companions
 from ldbench.tasks import trainer as trainers
 from ldbench.tasks.batches import BatchStream
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import is_follower
 from ldbench.tasks.stepwise import StepwiseTask
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[A
 
 @contextmanager
 def logged(settings: DictConfig, *, run: Path, training: Training) -> Iterator[list[Any]]:
-    """The loggers of a training; none in a process that was started to share it. What they have open is ended, whatever happens."""
+    """The loggers of a training; none in a process that follows another. What they have open is ended, whatever happens."""
     failed = True
     try:
-        yield [] if is_child() else make_loggers(settings, run=run, training=training)
+        yield [] if is_follower() else make_loggers(settings, run=run, training=training)
         failed = False
     finally:
         wandb.finish(failed=failed)
@@ -86,9 +86,11 @@ def fit(
 ) -> None:
     """Trains a task to the end of its phase."""
     stage: Any = task.stage
+    companions.join(settings.devices * settings.num_nodes)
     trainer = trainers.build(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.num_nodes,
         strategy=settings.strategy,
         precision=settings.precision,
         deterministic=settings.deterministic,
@@ -113,5 +115,8 @@ def fit(
         log.info("Going on from %s", checkpoint)
     try:
         trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
+    except RuntimeError as error:
+        companions.await_end(error)
+        raise
     except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None

@@ -7,6 +7,7 @@ from ldbench.core.backbone import Backbone
 from ldbench.core.field import Field
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.protocols import Guidance, Increments, Objective, Sampler
+from ldbench.core.sharing import of_batch
 
 
 class Generator(nn.Module):
@@ -63,7 +64,7 @@ class Generator(nn.Module):
         if self.backbone.null_class is None:
             raise ValueError(f"No label can be dropped: this {type(self.backbone).__name__} has no null class. Hand over dropped=None.")
         if dropped is None:
-            dropped = torch.rand(len(y)) < self.class_dropout
+            dropped = of_batch(torch.rand, len(y)) < self.class_dropout
         return torch.where(dropped.to(y.device), self.backbone.null_class, y)
 
     def field(self) -> Field:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config
+from ldbench import artifacts, config, numerics
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.protocols import Guidance, LatentSet, Sampler
 from ldbench.generator import Generator
-from ldbench.plan import GENERATION, NUMERIC, plain, revisions, told_of
+from ldbench.plan import GENERATION, plain, revisions, told_of
 from ldbench.released import read_stats
 from ldbench.results.runs import Training
 from ldbench.starting import start_of
@@ -96,7 +96,7 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
         "latents": latents.fingerprint,
         "upstream": dict(latents.upstream),
         "stats": stats_digest(cfg),
-        "numerics": {key: cfg.trainer[key] for key in NUMERIC},
+        "numerics": numerics.told(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
     start = start_of(cfg, "generator", searchpath)
@@ -114,10 +114,10 @@ def make_course(cfg: DictConfig) -> Course:
     if limit is not None:
         node["max_steps"] = min(node["max_steps"], limit)
     course = Course.from_config(node, optimizer=config.instantiate(cfg.generator.optimizer))
-    if course.batch_size % cfg.trainer.devices:
+    if course.batch_size % numerics.world_size(cfg):
         raise ValueError(
-            f"Batches of {course.batch_size} latents cannot be shared evenly by {cfg.trainer.devices} processes. "
-            f"Set generator.batch_size to a multiple of {cfg.trainer.devices}."
+            f"Batches of {course.batch_size} latents cannot be shared evenly by {numerics.world_size(cfg)} processes. "
+            f"Set generator.batch_size to a multiple of {numerics.world_size(cfg)}."
         )
     return course
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ldbench.results import figures, records
 from ldbench.sampling.noise import NoiseStream
 from ldbench.starting import start_of
 from ldbench.tasks.generator import GeneratorTask
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import agreed, is_follower
 from ldbench.training import keep_tensors
 
 log = logging.getLogger(__name__)
@@ -29,21 +30,21 @@ Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H,
 
 def obtain(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
     """The artifact folder of a plan's generator, which is trained unless it is there. One process builds it while others wait."""
-    if is_child():  # its parent holds the lock, and waits for it in the middle of the training
-        fit(planned, decode)
-        return planned.folder
     waiting = f"Another process is building {planned.name}. Waiting for it."
-    with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
-        if artifacts.is_complete(planned.folder):
+    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting))
+    with lock:
+        if agreed(artifacts.is_complete(planned.folder)):
             artifacts.verify(planned.folder)
             log.info("Generator %s is there already: %s", planned.name, planned.folder)
             return planned.folder
         started = time.monotonic()
         generator = fit(planned, decode)
         seconds = time.monotonic() - started
-        provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-        artifacts.save(generator, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
-        log.info("Trained in %.0f s. Generator: %s", seconds, planned.folder)
+        if not is_follower():
+            provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
+            artifacts.save(generator, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+            log.info("Trained in %.0f s. Generator: %s", seconds, planned.folder)
+        agreed(True)  # others go on when it is stored
     return planned.folder
 
 
@@ -56,7 +57,7 @@ def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
     if not weights_of(planned, course.exported_decay).is_file():
         with fitting.own_threads(planned.cfg.trainer.threads):
             task = train(planned, decode)
-        if is_child():
+        if is_follower():
             return task.exported().cpu().eval()
         others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done

@@ -19,6 +19,7 @@ from ldbench import artifacts, config
 from ldbench.core.protocols import ImageData
 from ldbench.results import records
 from ldbench.tasks.optimization import AdamW
+from ldbench.tasks.processes import PAUSE, is_follower
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Mod
     with torch.random.fork_rng(devices=[]):
         if artifacts.is_complete(place):
             log.debug("Network %s is there already: %s", planned.name, place)
+        elif is_follower():
+            while not artifacts.is_complete(place):  # the first process builds it, at this place of the program
+                time.sleep(PAUSE)
         else:
             with artifacts.building_lock(place, notify=lambda: log.info("Another process is building %s. Waiting for it.", planned.name)):
                 if not artifacts.is_complete(place):

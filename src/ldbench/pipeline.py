@@ -1,5 +1,6 @@
 """From a config to artifacts and records: what exists is reused, what is missing is built or measured."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -14,12 +15,14 @@ from ldbench.comparing import compare, refuse_in_training, starts_from_records
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
-from ldbench.plan import check_keys, check_names, check_trainer, make_data, plain
+from ldbench.numerics import check_trainer
+from ldbench.plan import check_keys, check_names, make_data, plain
 from ldbench.reporting import check_logger
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained, obtain
 from ldbench.starting import check_start
-from ldbench.tasks.processes import is_child
+from ldbench.tasks import companions
+from ldbench.tasks.processes import check_world, is_follower
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
+    check_world(cfg.trainer.devices, cfg.trainer.num_nodes)
     check_logger(cfg)
     for node in asked.jobs:
         check_job(node, asked.protocol, searchpath)
@@ -91,8 +95,7 @@ def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None
 
 def make(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> Path:
     """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
-    check(cfg, asked, searchpath)
-    torch.set_num_threads(cfg.trainer.threads)
+    begin(cfg, asked, searchpath)
     if asked.with_tokenizer:
         obtained = tokenizer_of(cfg, asked, searchpath)
         measured = Measured(obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if asked.with_generator else None)
@@ -102,17 +105,25 @@ def make(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> Path:
     return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
 
 
+def begin(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> None:
+    """Checks a config, as `check` does, and makes this process ready to work."""
+    companions.heed()
+    if is_follower():
+        logging.getLogger("ldbench").setLevel(logging.WARNING)  # what is done is told once
+    check(cfg, asked, searchpath)
+    torch.set_num_threads(cfg.trainer.threads)
+
+
 def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     """Makes what the cells of a tokenizer share: itself, the measurements of it that each would make, and the latents that they will want.
 
     Returns the folder of its artifact, and raises as `train`.
     """
     asked = asked_of(cfg, searchpath)
-    check(cfg, asked, searchpath)
-    torch.set_num_threads(cfg.trainer.threads)
+    begin(cfg, asked, searchpath)
     obtained = tokenizer_of(cfg, asked, searchpath)
     measure_each(cfg, Measured(obtained.data, obtained), asked.shared, asked.protocol, searchpath)
-    if is_child():
+    if is_follower():
         return obtained.folder
     if asked.with_generator and is_trained(cfg):
         latents_for(cfg, obtained, searchpath)
@@ -128,7 +139,7 @@ def tokenizer_of(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> Ob
 
 def measure_each(cfg: DictConfig, measured: Measured, jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str]) -> None:
     """Makes the measurements that are not known yet; of several processes that share a training, the first does."""
-    if is_child():
+    if is_follower():
         return
     for node in jobs:
         asked = measured.asked(node)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config, networks
+from ldbench import artifacts, config, networks, numerics
 from ldbench.core.device import check_precision
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
@@ -17,9 +17,7 @@ from ldbench.results.runs import Training
 from ldbench.starting import start_of
 from ldbench.tasks.stage import TRAINING_REVISION, Stage
 
-NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # trainer settings that numbers depend on
 GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")  # keys that come with a generator
-DISPLAY = ("accelerator", "strategy", "workers", "deterministic", "log_every")  # and those that they do not
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
     check_keys(cfg)
     check_names(cfg)
-    check_trainer(cfg)
+    numerics.check_trainer(cfg)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
     check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
@@ -83,16 +81,6 @@ def check_names(cfg: DictConfig) -> None:
     for key in cfg.paths:
         if not isinstance(cfg.paths[key], str) or not cfg.paths[key].strip():
             raise ValueError(f"paths.{key} must be a folder, got {cfg.paths[key]!r}. The working directory is `.`.")
-
-
-def check_trainer(cfg: DictConfig) -> None:
-    """Raises ValueError for trainer settings that are no numbers, or too small."""
-    for key, least in (("devices", 1), ("threads", 1), ("workers", 0), ("log_every", 1), ("overfit_batches", 0), ("limit_steps", 1)):
-        value = cfg.trainer[key]
-        if not isinstance(value, int) and not (key == "limit_steps" and value is None):
-            raise ValueError(f"trainer.{key} must be a whole number, got {value!r}.")
-        if value is not None and value < least:
-            raise ValueError(f"trainer.{key} must be at least {least}, got {value}.")
 
 
 def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:
@@ -160,10 +148,10 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
                     f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: {known}. "
                     f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
                 )
-        if stage.batch_size % cfg.trainer.devices:
+        if stage.batch_size % numerics.world_size(cfg):
             raise ValueError(
-                f"Stage {stage.name} has batches of {stage.batch_size} images, which {cfg.trainer.devices} processes cannot share evenly. "
-                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {cfg.trainer.devices}."
+                f"Stage {stage.name} has batches of {stage.batch_size} images, which {numerics.world_size(cfg)} processes cannot share evenly. "
+                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {numerics.world_size(cfg)}."
             )
     if found[-1].image_size != cfg.tokenizer.image_size:
         raise ValueError(
@@ -202,9 +190,6 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
 
 def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:
     """All that the tokenizer's numbers depend on, and nothing else: its digest is the tokenizer's identity."""
-    unclassified = cfg.trainer.keys() - {*NUMERIC, *DISPLAY}
-    if unclassified:
-        raise ValueError(f"There is no config key trainer.{sorted(unclassified)[0]}. Known: {', '.join(sorted((*NUMERIC, *DISPLAY)))}.")
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
         losses = with_digests(stage_losses(cfg, node["losses"]), searchpath)
@@ -216,7 +201,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
         "stages": described,
         "seed": cfg.tokenizer.seed,
         "data": {"fingerprint": data.fingerprint, "label_safe_flips": data.label_safe_flips},
-        "numerics": {key: cfg.trainer[key] for key in NUMERIC},
+        "numerics": numerics.told(cfg),
         "revisions": {
             "model": config.component("tokenizer", blueprint.component, searchpath).revision,
             "losses": {name: revisions(node) for name, node in stage_losses(cfg, {}).items()},

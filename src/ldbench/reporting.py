@@ -9,14 +9,14 @@ from ldbench import config
 from ldbench.plan import plain
 from ldbench.results import store
 from ldbench.results.records import Record, path_of
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import is_follower
 
 log = logging.getLogger(__name__)
 
 
 def check_logger(cfg: DictConfig) -> None:
     """Raises ValueError where the configured logger says that it could not begin."""
-    if cfg.logger and not is_child():
+    if cfg.logger and not is_follower():
         logger = config.find(cfg.logger._target_)
         if hasattr(logger, "check"):  # ours: others take keys that no signature tells
             known = config.parameters(cfg.logger._target_)

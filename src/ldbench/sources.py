@@ -3,7 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
 from ldbench.plan import make_data, make_plan, plain
 from ldbench.results import records
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import agreed, is_follower, leader_first
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,9 @@ def obtain(cfg: DictConfig, searchpath: Sequence[str] = (), *, check: Check | No
     Raises ValueError, before any work begins, for a config whose parts do not fit, and for what `check` refuses.
     """
     if "path" in list(cfg.tokenizer):  # also where it has no value yet
-        return stored(cfg, searchpath)
+        return leader_first(partial(stored, cfg, searchpath))
     if cfg.tokenizer.weights is not None:
-        return imported(cfg, searchpath)
+        return leader_first(partial(imported, cfg, searchpath))
     return trained(cfg, searchpath, check)
 
 
@@ -113,15 +115,10 @@ def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> 
     if check is not None:
         check(planned.latent, planned.data)
     found = Obtained(planned.folder, planned.digest, planned.data)
-    if is_child() and not artifacts.is_complete(planned.folder):  # its parent holds the lock, and waits for it in the middle of the training
-        from ldbench import training
-
-        training.run(planned)
-        with artifacts.building_lock(planned.folder):  # until its parent has stored the artifact
-            return found
     waiting = f"Another process is building {planned.name}. Waiting for it."
-    with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
-        if artifacts.is_complete(planned.folder):
+    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting))
+    with lock:
+        if agreed(artifacts.is_complete(planned.folder)):
             artifacts.verify(planned.folder)
             log.info("Tokenizer %s is there already: %s", planned.name, planned.folder)
             return found
@@ -130,7 +127,9 @@ def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> 
         started = time.monotonic()
         tokenizer = training.run(planned)
         seconds = time.monotonic() - started
-        provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-        artifacts.save(tokenizer, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
-        log.info("Trained in %.0f s. Tokenizer: %s", seconds, planned.folder)
+        if not is_follower():
+            provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
+            artifacts.save(tokenizer, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+            log.info("Trained in %.0f s. Tokenizer: %s", seconds, planned.folder)
+        agreed(True)  # others go on when it is stored
     return found

@@ -15,7 +15,7 @@ from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.starting import start_of
 from ldbench.tasks.batches import RandomCrops
-from ldbench.tasks.processes import is_child
+from ldbench.tasks.processes import is_follower
 from ldbench.tasks.stage import Stage
 from ldbench.tasks.tokenizer import TokenizerTask
 
@@ -127,6 +127,7 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teach
         log_every=planned.cfg.trainer.log_every,
         first_step=sum(stage.max_steps for stage in before),
         folder=planned.run_folder,
+        adaptive=planned.cfg.trainer.adaptive,
     )
 
 
@@ -155,10 +156,10 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
                 task.go_on_with(learned)
                 tokenizer = fit_stage(planned, task, loggers)
                 learned |= task.learned_by_terms()
-                if not is_child():
+                if not is_follower():
                     keep_tensors(task.learned_by_terms(), terms)
                     keep_tensors(tokenizer.state_dict(), done)
-    if not is_child():
+    if not is_follower():
         figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return tokenizer.eval()
 

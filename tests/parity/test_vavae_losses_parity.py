@@ -152,7 +152,7 @@ def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerTask:
     numbers = {"name": "s", "image_size": 32, "max_steps": 10, "batch_size": 3, "accumulate": 1, "mask_ratio": Constant(0.0), "latent": "sample"}
     numbers |= {"crop": "area", "crop_scale": None, "flip": 0.0, "encoder": "trainable", "decoder": "trainable", "ema_decay": None, "losses": {}}
     stage = Stage(**numbers, optimizer=optimizer)
-    words = {"seed": 0, "label_safe_flips": False, "log_every": 1, "first_step": 0, "folder": Path("unused")}
+    words = {"seed": 0, "label_safe_flips": False, "log_every": 1, "first_step": 0, "folder": Path("unused"), "adaptive": "global"}
     return TokenizerTask(tokenizer=tokenizer, losses=terms, stage=stage, **words)
 
 

@@ -60,7 +60,7 @@ def weighed(network, **largest):
         "gan": Anchored(network["decoder"].weight, largest.get("gan", 1e4)),
         "pull": Anchored(network["encoder"].weight, largest.get("pull", 1e8)),
     }
-    return balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels", "sharp")), balanced=places)
+    return balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels", "sharp")), balanced=places, adaptive="global")
 
 
 def defined(network) -> tuple[dict, torch.Tensor]:
@@ -119,6 +119,6 @@ def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
     terms = {"pixels": leaves["pixels"].images.mean() + leaves["pixels"].z.mean(), "pull": recon.z.mean()}
     place = {"pull": Anchored(network["encoder"].weight, 1.0)}
     with pytest.raises(ValueError, match="Drop its `reconstructs`"):
-        balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels",)), balanced=place)
+        balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")
     with pytest.raises(ValueError, match="none of these counts"):
-        balance({"pull": recon.z.mean()}, WEIGHTS, recon=recon, leaves={}, reconstructing=frozenset(("pixels",)), balanced=place)
+        balance({"pull": recon.z.mean()}, WEIGHTS, recon=recon, leaves={}, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")

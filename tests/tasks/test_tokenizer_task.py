@@ -72,6 +72,7 @@ def make(terms, **changes) -> TokenizerTask:
         log_every=1000,
         first_step=0,
         folder=Path("unused"),
+        adaptive="global",
     )
     optimizers, schedulers = task.configure_optimizers()
     task.optimizers = lambda: optimizers if len(optimizers) > 1 else optimizers[0]

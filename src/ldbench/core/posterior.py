@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldbench.core.sharing import of_batch
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -23,7 +25,8 @@ class Posterior:
         if self.logvar is None:
             return self.mean
         if eps is None:
-            eps = torch.randn(self.mean.shape, generator=rng, device=self.mean.device, dtype=self.mean.dtype)
+            mean = self.mean
+            eps = of_batch(lambda count: torch.randn(count, *mean.shape[1:], generator=rng, device=mean.device, dtype=mean.dtype), len(mean))
         return self.mean + (0.5 * self.logvar).exp() * eps
 
     def kl(self) -> Tensor:  # (B,)

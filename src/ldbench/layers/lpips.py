@@ -10,6 +10,8 @@ from einops import reduce
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
+from ldbench.core.sharing import of_batch, share
+
 SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1], as in taming-transformers
 SCALE = (0.458, 0.448, 0.450)
 CHANNELS = (64, 128, 256, 512, 512)
@@ -53,8 +55,17 @@ class LPIPSNetwork(nn.Module):
         total = a.new_zeros(len(a))
         for head, x, y in zip(self.heads, self.features(a), self.features(b), strict=True):
             difference = (unit(x) - unit(y)).square()
-            total = total + reduce(head(self.dropout(difference)), "b 1 h w -> b", "mean")
+            total = total + reduce(head(self.thinned(difference)), "b 1 h w -> b", "mean")
         return total
+
+    def thinned(
+        self,
+        difference: Tensor,  # (B, C, H, W)
+    ) -> Tensor:  # (B, C, H, W)
+        """Channel differences of which dropout takes some, in training."""
+        if share().world == 1 or not self.dropout.training or not self.dropout.p:
+            return self.dropout(difference)
+        return difference * of_batch(lambda count: self.dropout(difference.new_ones(count, *difference.shape[1:])), len(difference))
 
 
 def unit(

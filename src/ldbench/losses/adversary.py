@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from ldbench.core.sharing import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.augmentation import DiffAug
 
@@ -165,8 +166,4 @@ class Adversarial(nn.Module):
     def follow(self, real: Tensor, fake: Tensor) -> None:
         """Moves the averages towards the mean logits of a batch, over all processes, so that each holds the same."""
         for average, logits in ((self.average_real, real), (self.average_fake, fake)):
-            mean = logits.mean()
-            if distributed.is_available() and distributed.is_initialized():
-                distributed.all_reduce(mean)
-                mean = mean / distributed.get_world_size()
-            average.lerp_(mean, 1 - self.lecam_decay)
+            average.lerp_(averaged(logits.mean()), 1 - self.lecam_decay)

@@ -3,10 +3,14 @@
 [0] Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training, 2020, https://arxiv.org/abs/2006.10738
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+
+from ldbench.core.sharing import of_batch
 
 BRIGHTNESS = 0.5  # half the range of the offset; this and the next three are the strengths of [0]
 SATURATION = 1.0  # half the range of the factor around 1
@@ -37,12 +41,17 @@ class DiffAug:
             return images
         recoloured, shifted, cut = (torch.rand(3) < self.probability).tolist()
         if recoloured:
-            images = recolour(images, *torch.rand(3, len(images), device=images.device))
+            images = recolour(images, *uniform(3, images))
         if shifted:
             images = shift(images, offsets(images, TRANSLATION))
         if cut:
-            images = cut_out(images, self.cutout, torch.rand(2, len(images), device=images.device))
+            images = cut_out(images, self.cutout, uniform(2, images))
         return images
+
+
+def uniform(count: int, images: Tensor) -> Tensor:  # (count, B) in [0, 1)
+    """So many numbers for each image."""
+    return of_batch(lambda num_images: torch.rand(count, num_images, device=images.device), len(images), dim=1)
 
 
 def recolour(
@@ -63,7 +72,8 @@ def recolour(
 def offsets(images: Tensor, ratio: float) -> Tensor:
     """Random shifts in pixels (2, B), uniform up to `ratio` of height and width in either direction."""
     bounds = [round_half_up(side * ratio) for side in images.shape[2:]]
-    return torch.stack([torch.randint(-bound, bound + 1, (len(images),), device=images.device) for bound in bounds])
+    drawn = lambda bound, count: torch.randint(-bound, bound + 1, (count,), device=images.device)  # noqa: E731
+    return torch.stack([of_batch(partial(drawn, bound), len(images)) for bound in bounds])
 
 
 def shift(

@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ldbench.layers.batch_norm import SharedBatchNorm
+
 SLOPE = 0.2  # of every LeakyReLU here
 
 
@@ -61,8 +63,8 @@ def convolution(channels: int, width: int, *, stride: int, bias: bool) -> nn.Con
 
 
 def batch_norm(width: int) -> nn.BatchNorm2d:
-    """Batch normalisation whose scales scatter around 1. Several processes each use the statistics of their own images, as the public code does."""
-    layer = nn.BatchNorm2d(width)
+    """Batch normalisation whose scales scatter around 1. Several processes share the statistics, where the public code has each use its own."""
+    layer = SharedBatchNorm(width)
     nn.init.normal_(layer.weight, mean=1.0, std=0.02)
     return layer
 
@@ -87,7 +89,7 @@ class FrozenFeatures(nn.Module):
 
     The teacher is kept in a tuple, where `nn.Module` does not look: it is no submodule, so that its weights enter no checkpoint, no optimizer
     and no parameter count, and `train()` leaves it alone. It follows the images to their device instead.
-    Batch statistics are those of each process, where the official heads share them.
+    Several processes share the batch statistics, as those of the official heads do.
     Raises ValueError for an even kernel size, numbers out of range, and a teacher without `readouts`.
     """
 
@@ -161,7 +163,7 @@ def head(width: int, kernel_size: int) -> nn.Sequential:
 def block(width: int, kernel_size: int) -> nn.Sequential:
     """A convolution along the patches, as if they lay on a circle, with batch normalisation."""
     layer = nn.Conv1d(width, width, kernel_size=kernel_size, padding=kernel_size // 2, padding_mode="circular")
-    return nn.Sequential(spectral(layer), nn.BatchNorm1d(width, eps=1e-6), nn.LeakyReLU(SLOPE))
+    return nn.Sequential(spectral(layer), SharedBatchNorm(width, eps=1e-6), nn.LeakyReLU(SLOPE))
 
 
 def spectral(layer: nn.Conv1d) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import Teacher
+from ldbench.core.sharing import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.query import QueryDecoder, Start
 
@@ -89,7 +90,7 @@ class Features(nn.Module):
         """The mean over the patches that count."""
         if self.tokens == "all" or recon.mask is None:
             return errors.mean()
-        return (errors * recon.mask).sum() / recon.mask.sum()
+        return (errors * recon.mask).sum() / averaged(recon.mask.sum())
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, P, channels)
         """The best prediction without looking at an image: the mean target of each patch."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ldbench.core.sharing import mean
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.embed import patchify
 
@@ -42,7 +43,7 @@ class PixelMSE(nn.Module):
             return error.mean()
         assert recon.patch_grid is not None, "a reconstruction with a mask names its patch grid"
         by_patch = patchify(error, recon.patch_grid).mean(dim=-1)  # (B, P)
-        return self.visible_ratio * by_patch[~recon.mask].mean() + (1 - self.visible_ratio) * by_patch[recon.mask].mean()
+        return self.visible_ratio * mean(by_patch[~recon.mask]) + (1 - self.visible_ratio) * mean(by_patch[recon.mask])
 
 
 class PixelL1(nn.Module):

@@ -16,6 +16,7 @@ from ldbench.core.chain import Chain, index_of, place_of, times_of
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import Interpolant, Kind, spread
 from ldbench.core.protocols import Network, TimeLaw
+from ldbench.core.sharing import normal_like
 
 PREDICTIONS = ("noise", "data", "angular")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
@@ -82,7 +83,7 @@ class Diffusion:
         z = z.float()
         index = index_of(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
         t = times_of(index, self.num_times)
-        noise = torch.randn_like(z) if noise is None else noise.float()
+        noise = normal_like(z) if noise is None else noise.float()
         x = self.interpolant.mix(noise, z, t)
         predicted = self.predicted(backbone, x, t, y)
         if self.kind_of_loss in ("kl", "rescaled_kl"):

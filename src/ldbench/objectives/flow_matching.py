@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import KINDS, Coefficients, Interpolant, Kind, exchange
 from ldbench.core.protocols import Network, TimeLaw
+from ldbench.core.sharing import normal_like
 
 WEIGHTINGS = ("none", "velocity", "likelihood")
 
@@ -110,7 +111,7 @@ class FlowMatching:
         """The terms by name: the prediction's, and `cosine` where it counts. What is not handed in is drawn from torch's global stream."""
         z = z.float()
         t = self.within(self.times.sample(len(z), step=step)) if t is None else t
-        noise = torch.randn_like(z) if noise is None else noise.float()
+        noise = normal_like(z) if noise is None else noise.float()
         x, velocity = self.interpolant.between(noise, z, t)
         predicted = self.predicted(backbone, x, t, y)  # (B, N, C)
         target = velocity if self.prediction == "velocity" else self.interpolant.written(self.prediction, noise, z, t)

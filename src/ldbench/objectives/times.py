@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldbench.core.chain import times_of
 from ldbench.core.interpolant import Interpolant
+from ldbench.core.sharing import of_batch
 
 
 class Uniform:
@@ -21,7 +22,7 @@ class Uniform:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return torch.rand(num_images, generator=rng, dtype=torch.float64)
+        return of_batch(lambda count: torch.rand(count, generator=rng, dtype=torch.float64), num_images)
 
 
 class LogitNormal:
@@ -44,7 +45,7 @@ class LogitNormal:
         """Times from `rng`, or torch's global stream."""
         if self.uniform_after is not None and step >= self.uniform_after:
             return Uniform().sample(num_images, step=step, rng=rng)
-        return self.times(torch.randn(num_images, generator=rng, dtype=torch.float64))
+        return self.times(of_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images))
 
     def times(
         self,
@@ -72,7 +73,7 @@ class NormalLogSNR:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return self.times(torch.randn(num_images, generator=rng, dtype=torch.float64))
+        return self.times(of_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images))
 
     def times(
         self,
@@ -100,4 +101,4 @@ class Counted:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return times_of(torch.randint(self.num_times, (num_images,), generator=rng), self.num_times)
+        return times_of(of_batch(lambda count: torch.randint(self.num_times, (count,), generator=rng), num_images), self.num_times)

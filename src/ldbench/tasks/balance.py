@@ -6,13 +6,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ldbench.core.posterior import Posterior
+from ldbench.core.sharing import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.tasks.phases import phase
+
+Adaptive = Literal["global", "local"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,11 @@ def balance(
     leaves: Mapping[str, Reconstruction],  # of terms that see the image alone, see `on_leaves`
     reconstructing: frozenset[str],
     balanced: Mapping[str, Anchored],
+    adaptive: Adaptive,
 ) -> Weighed:
     """The weighted sum of terms; a balanced one counts |gradient of the reconstruction terms| / (|its own| + 1e-4) times more (eq. 7 of [0]).
 
+    `adaptive`: `global` compares gradients of the whole batch, `local` those of each process's own images, as the official scripts do.
     Terms on leaves pull at the image by one gradient each, which serves the comparison and the step. Raises ValueError where the gradient of one
     reaches the latent past the image, and where no reconstruction term counts.
     """
@@ -65,7 +71,8 @@ def balance(
             parts.append(torch.autograd.grad(recon.images, anchor, direction.to(recon.images.dtype), retain_graph=True)[0].float() / lift)
         for name in (name for name in terms if name in names and name not in slopes):  # in their order: sums repeat to the last bit
             parts.append(by[name] * torch.autograd.grad(terms[name], anchor, retain_graph=True)[0].float())
-        return torch.stack(parts).sum(dim=0)
+        whole = torch.stack(parts).sum(dim=0)
+        return averaged(whole) if adaptive == "global" else whole
 
     lifted: dict[str, float | Tensor] = dict(weights)
     references: dict[int, Tensor] = {}  # by anchor

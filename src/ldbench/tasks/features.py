@@ -51,7 +51,9 @@ def train(network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: 
         overfit_batches=0,
         count_passes=False,
     )
-    trainer = trainers.build(accelerator="cpu", devices=1, strategy="auto", precision="fp32", deterministic=True, callbacks=[], loggers=[])
+    trainer = trainers.build(
+        accelerator="cpu", devices=1, num_nodes=1, strategy="auto", precision="fp32", deterministic=True, callbacks=[], loggers=[]
+    )
     try:
         trainer.fit(task, DataLoader(images, batch_sampler=stream))
     except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM

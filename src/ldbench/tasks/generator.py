@@ -28,9 +28,12 @@ class GeneratorTask(StepwiseTask):
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        torch.manual_seed(self.step_seed(self.batches))
-        z, y = batch
+    def learn(
+        self,
+        z: Tensor,  # (B, N, C)
+        y: Tensor,  # (B,)
+    ) -> dict[str, Tensor]:
+        """A pass over latents, and a step where the batch is the last of one."""
         with phase("generator forward"):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         loss = torch.stack(list(terms.values())).sum()

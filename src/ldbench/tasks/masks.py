@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ldbench.core.sharing import of_batch
+
 
 class MaskRatio(Protocol):
     """A law of mask ratios."""
@@ -72,7 +74,7 @@ class TruncatedNormal:
     def draw(self, step: int, num_images: int) -> float | Tensor:
         if self.per == "batch":
             return self.quantile(torch.rand((), dtype=torch.float64)).item()
-        return self.quantile(torch.rand(num_images, dtype=torch.float64))
+        return self.quantile(of_batch(lambda count: torch.rand(count, dtype=torch.float64), num_images))
 
     def quantile(
         self,

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from ldbench.core.sharing import shared
 from ldbench.tasks.optimization import AdamW
 
 
@@ -25,9 +26,9 @@ class Phase(Protocol):
 class StepwiseTask(L.LightningModule):
     """A training by manual optimisation through one phase.
 
-    Every batch is to be seeded with `step_seed`, which is told by (seed, phase, batch, process), so that a resumed run draws what an unbroken one
-    would. Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError and leaves a replay in
-    `folder`.
+    Every batch is seeded with `step_seed`, which is told by (seed, phase, batch), so that a resumed run draws what an unbroken one would, and
+    several processes what one would. Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError
+    and leaves a replay in `folder`.
     """
 
     def __init__(self, *, stage: Phase, seed: int, log_every: int, first_step: int, folder: Path):
@@ -57,9 +58,18 @@ class StepwiseTask(L.LightningModule):
         return self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps)
 
     def step_seed(self, batch: int) -> int:
-        """The seed of all that is drawn in one batch by one process."""
-        said = f"{self.seed}/{self.stage.name}/{batch}/{self.global_rank}"
+        """The seed of all that is drawn in one batch: one for all processes, which each keep the draws of their own images."""
+        said = f"{self.seed}/{self.stage.name}/{batch}/0"
         return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(self.step_seed(self.batches))
+        with shared(self.global_rank, self.trainer.world_size):
+            return self.learn(*batch)
+
+    def learn(self, *batch: Tensor) -> dict[str, Tensor]:
+        """One batch of this process: `loss`, without gradients."""
+        raise NotImplementedError
 
     def count(self, num_images: int) -> None:
         """Counts a batch of this process."""

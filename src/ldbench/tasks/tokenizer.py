@@ -13,8 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.protocols import Adversary, Balanced, LossTerm
+from ldbench.core.sharing import of_batch
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
-from ldbench.tasks.balance import Anchored, Weighed, balance, on_leaves, plain
+from ldbench.tasks.balance import Adaptive, Anchored, Weighed, balance, on_leaves, plain
 from ldbench.tasks.phases import phase
 from ldbench.tasks.stage import Stage
 from ldbench.tasks.stepwise import StepwiseTask
@@ -39,6 +40,7 @@ class TokenizerTask(StepwiseTask):
         log_every: int,  # optimizer steps
         first_step: int,  # optimizer steps of the stages before, for the log's axis
         folder: Path,
+        adaptive: Adaptive,  # what balanced terms are weighed by, see `balance`
     ):
         super().__init__(stage=stage, seed=seed, log_every=log_every, first_step=first_step, folder=folder)
         self.stage: Stage
@@ -47,6 +49,7 @@ class TokenizerTask(StepwiseTask):
         self.terms = dict(losses)
         self.adversaries: dict[str, Any] = {name: term for name, term in losses.items() if isinstance(term, Adversary)}
         self.opponents = [p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad]
+        self.adaptive = adaptive
         self.flip = stage.flip if label_safe_flips else 0.0
         for part in self.parts():
             getattr(tokenizer, part).requires_grad_(getattr(stage, part) == "trainable")
@@ -74,9 +77,12 @@ class TokenizerTask(StepwiseTask):
         schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
         return [optimizer, *([self.stage.optimizer.build(self.opponents)] if self.opponents else [])], schedulers
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        torch.manual_seed(self.step_seed(self.batches))
-        images, y = batch
+    def learn(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        y: Tensor,  # (B,)
+    ) -> dict[str, Tensor]:
+        """A pass over images, one of the discriminators, and a step of each where the batch is the last of one."""
         prepared = self.prepare(images)
         self.let_discriminators_learn(False)
         with phase("tokenizer forward"):
@@ -112,7 +118,7 @@ class TokenizerTask(StepwiseTask):
         """Images as the stage wants them: of its size, mirrored by chance."""
         images = self.resize(images)
         if self.flip:
-            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < self.flip
+            mirrored = of_batch(lambda count: torch.rand(count, 1, 1, 1, device=images.device), len(images)) < self.flip
             images = torch.where(mirrored, images.flip(-1), images)
         return images
 
@@ -161,7 +167,7 @@ class TokenizerTask(StepwiseTask):
         leaves = {name: on_leaves(recon) for name in counting if self.sees_image_alone(name)}
         terms = {name: self.term(name, images, leaves.get(name, recon), y) for name in counting}
         reconstructing = frozenset(name for name in counting if getattr(self.terms[name], "reconstructs", False))
-        return terms, balance(terms, weights, recon=recon, leaves=leaves, reconstructing=reconstructing, balanced=balanced)
+        return terms, balance(terms, weights, recon=recon, leaves=leaves, reconstructing=reconstructing, balanced=balanced, adaptive=self.adaptive)
 
     def term(self, name: str, images: Tensor, recon: Reconstruction, y: Tensor) -> Tensor:
         """The value of a term, under its name in a profile."""

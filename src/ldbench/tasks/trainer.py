@@ -1,14 +1,21 @@
 """The one Lightning trainer that every task runs under."""
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.environments import ClusterEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from ldbench.core.device import Precision, find_device
+from ldbench.tasks.companions import terminate
+from ldbench.tasks.processes import address, place
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -16,7 +23,8 @@ LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixe
 def build(
     *,
     accelerator: str,
-    devices: int,
+    devices: int,  # processes on each machine
+    num_nodes: int,
     strategy: str,
     precision: Precision,
     deterministic: bool,
@@ -25,16 +33,20 @@ def build(
 ) -> L.Trainer:
     """A trainer for one stage: one pass over a stream of batches whose length the task decides."""
     quieten()
-    if strategy == "ddp" or (strategy == "auto" and devices > 1):
-        strategy = "ddp_find_unused_parameters_true"  # a stage may leave parts untouched: mask tokens without a mask
+    chosen: str | DDPStrategy = strategy
+    if strategy == "ddp" or (strategy == "auto" and devices * num_nodes > 1):
+        # a stage may leave parts untouched: mask tokens without a mask. The first process may measure for long while the others wait for it
+        chosen = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=1))
     return L.Trainer(
         accelerator=find_device(accelerator).type,
         devices=devices,
-        strategy=strategy,
+        num_nodes=num_nodes,
+        strategy=chosen,
+        plugins=[Together()],
         precision=LIGHTNING_PRECISION[precision],
         deterministic=deterministic,
         max_epochs=1,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, *([Terminable()] if devices * num_nodes > 1 else [])],
         logger=list(loggers),
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -43,6 +55,52 @@ def build(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+class Terminable(L.Callback):
+    """Has SIGTERM end a shared training; Lightning's own handler would ask the other processes, which may be gone, or elsewhere."""
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)  # Lightning puts back afterwards what was there before
+
+
+class Together(ClusterEnvironment):
+    """What Lightning asks about the processes, which are all started by others."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return address()[0]
+
+    @property
+    def main_port(self) -> int:
+        return address()[1]
+
+    @staticmethod
+    def detect() -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return place().world
+
+    def global_rank(self) -> int:
+        return place().rank
+
+    def local_rank(self) -> int:
+        return place().local_rank
+
+    def node_rank(self) -> int:
+        return place().node
+
+    def set_world_size(self, size: int) -> None:
+        """Nothing: it is known."""
+
+    def set_global_rank(self, rank: int) -> None:
+        """Nothing: it is known."""
 
 
 def csv_logger(folder: Path) -> CSVLogger:

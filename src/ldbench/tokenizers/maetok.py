@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
+from ldbench.core.sharing import of_batch
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.masking import count_hidden, hide_highest
@@ -164,7 +165,7 @@ class MAETok(Tokenizer):
         if not bool(ratio.any()):
             return None
         if mask_noise is None:
-            mask_noise = torch.rand(len(images), places, device=images.device)
+            mask_noise = of_batch(lambda count: torch.rand(count, places, device=images.device), len(images))
         if mask_noise.shape != (len(images), places):
             raise ValueError(f"mask_noise must be ({len(images)}, {places}), one number a patch, got {tuple(mask_noise.shape)}.")
         return hide_highest(mask_noise, count_hidden(ratio, places).to(mask_noise.device))

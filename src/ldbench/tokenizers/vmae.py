@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
+from ldbench.core.sharing import of_batch
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP
@@ -133,7 +134,7 @@ class VMAE(Tokenizer):
             raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}.")
         num_patches = self.latent.num_tokens
         if mask_noise is None:
-            mask_noise = torch.rand(len(images), num_patches, device=images.device)
+            mask_noise = of_batch(lambda count: torch.rand(count, num_patches, device=images.device), len(images))
         if mask_noise.shape != (len(images), num_patches):
             raise ValueError(f"mask_noise must be ({len(images)}, {num_patches}), one number a patch, got {tuple(mask_noise.shape)}.")
         kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))

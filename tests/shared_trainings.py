@@ -1,0 +1,104 @@
+"""Trains every case below, alone or as one of the processes that the environment tells of, and keeps what each ended in.
+
+Run by tests/test_shared_trainings.py: `python shared_trainings.py FOLDER NUM_PROCESSES`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import load_file
+
+import ldbench
+from ldbench import fitting, generator_training, training
+from ldbench.core import sharing
+from ldbench.core.latent import LatentSpec
+from ldbench.data.tensor_latents import TensorLatents
+from ldbench.generator_plan import make_generator_plan
+from ldbench.layers.batch_norm import SharedBatchNorm
+from ldbench.layers.lpips import LPIPSNetwork
+from ldbench.plan import make_plan
+from ldbench.tasks.processes import is_follower
+
+COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks={}", "protocol=default"]
+NARROW = ["width=16", "depth=1", "num_heads=2"]
+
+GENERATOR = [f"generator.backbone.{word}" for word in NARROW]
+GENERATOR += ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=1", "generator.class_dropout=0.3"]
+GENERATOR += ["generator.ema_decays=[0.5]", "generator.exported_decay=0.5", "generator.optimizer.eps=1e-4", "generator.optimizer.clip_norm=0.1"]
+GENERATORS = {
+    "dit": ["generator=dit"],
+    "sit": ["generator=sit", "interpolant=gvp", "generator.accumulate=2"],
+    "lightningdit": ["generator=lightningdit"],
+    "maetok_sit": ["generator=sit", "objective=flow_matching_maetok", "times=normal_log_snr"],
+}
+
+VIT = [f"tokenizer.model.{side}{word}" for side in ("", "decoder_") for word in NARROW] + ["data.subset=0.1"]
+LEARNING = ["batch_size=8", "max_steps=4", "optimizer.warmup_steps=1", "optimizer.eps=1e-4", "optimizer.clip_norm=0.1"]
+PATCHGAN = ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.lecam_weight=0.1", "tokenizer.losses.gan.augment_probability=0.7"]
+PATCHGAN += ["tokenizer.losses.gan.discriminator.num_layers=1", "tokenizer.losses.gan.discriminator.width=4"]
+VISIBLE = "tokenizer.losses.pixels.visible_ratio=0.3"
+VMAE = [f"tokenizer.stages.{stage}.{word}" for stage in ("pretrain", "tune") for word in LEARNING]
+VMAE += ["tokenizer.losses.kl.weight=1e-2", "tokenizer.losses.kl.std=1.0", "tokenizer.stages.pretrain.accumulate=2", VISIBLE]
+MAETOK = [*(f"tokenizer.stages.masked.{word}" for word in LEARNING), "~tokenizer.stages.tune", "tokenizer.losses.hog.width=12", VISIBLE]
+VAVAE = [*(f"tokenizer.stages.train.{word}" for word in LEARNING), "tokenizer.stages.train.ema_decay=0.5", "tokenizer.losses.gan.start=1"]
+VAVAE += ["tokenizer.model.widths=[8,8,8,8]", "~tokenizer.losses.alignment", "data.subset=0.1"]
+TOKENIZERS = {
+    "vmae": ["tokenizer=vmae", *VIT, *VMAE],
+    "maetok": ["tokenizer=maetok", *VIT, *MAETOK, "tokenizer.stages.masked.mask_ratio.per=image"],
+    "vavae": ["tokenizer=vavae", *PATCHGAN, *VAVAE],
+}
+
+
+def latents() -> TensorLatents:
+    """Latents of their own means and scales."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.tensor([5.0, 0.0, -2.0]) + torch.tensor([0.1, 1.0, 3.0]) * torch.randn(50, 4, 3, generator=rng)
+    return TensorLatents(z, torch.arange(50) % 5, latent=LatentSpec(4, 3, (2, 2)), num_classes=5)
+
+
+def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
+    """What batch normalisation and a thinning make of this process's part of a batch, and the gradients of the mean over the processes."""
+    rng = torch.Generator().manual_seed(0)
+    found = {}
+    for dims in (2, 1):
+        x = (5 + torch.randn(6, 3, *[4] * dims, generator=rng))[rank::world].requires_grad_()
+        layer = SharedBatchNorm(3)
+        with sharing.shared(rank, world):
+            out = layer(x)
+            out.pow(3).mean().backward()
+            found |= {f"{name}_{dims}": sharing.averaged(p.grad) for name, p in layer.named_parameters()}
+        found |= {f"rows_{dims}": out.detach(), f"rows_{dims}_gradient": x.grad / world, **{f"{key}_{dims}": b for key, b in layer.named_buffers()}}
+    torch.manual_seed(0)
+    with sharing.shared(rank, world):
+        thinned = LPIPSNetwork.thinned(SimpleNamespace(dropout=torch.nn.Dropout(0.5)), torch.rand(8, 3, 4, 4, generator=rng)[rank::world])
+    return found | {"rows_thinned": thinned}
+
+
+def main(root: Path, num_processes: int) -> None:
+    words = [*COMMON, f"trainer.devices={num_processes}", f"paths.root={root}", *(["trainer.strategy=ddp"] if num_processes > 1 else [])]
+    ended, folders = {}, {}
+    for name, own in GENERATORS.items():
+        planned = make_generator_plan(ldbench.compose("train", [*own, *GENERATOR, *words]), latents())
+        with fitting.own_threads(1):
+            task = generator_training.train(planned, None)
+        ended[name], folders[name] = task.state_dict(), planned.run_folder
+    for name, own in TOKENIZERS.items():
+        planned = make_plan(ldbench.compose("train", [*own, *words]))
+        with fitting.own_threads(1):
+            ended[name] = training.fit(planned).state_dict()
+        folders[name] = planned.run_folder
+    ended["normalised"] = normalised(int(os.environ.get("RANK", "0")), num_processes)
+    if is_follower():
+        torch.save(ended, root / "other.pt")
+        return
+    for name in TOKENIZERS:
+        for path in sorted(folders[name].glob("stages/*.losses.safetensors")):
+            ended[name] |= {f"{path.stem}.{key}": value for key, value in load_file(path).items()}
+    torch.save({"ended": ended, "folders": {name: str(folder) for name, folder in folders.items()}}, root / "first.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

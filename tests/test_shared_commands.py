@@ -1,0 +1,66 @@
+"""A cell by two processes: however they are started, and wherever one of them was killed, it ends in the same files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+GENERATOR = ["generator=sit", "generator.max_steps=4", "generator.batch_size=8", "generator.ema_decays=[0.9]", "generator.exported_decay=0.9"]
+GENERATOR += ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2", "jobs={}"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def words(small_overrides: list[str]) -> list[str]:
+    return ["-m", "ldbench.train", *small_overrides, *GENERATOR, "tokenizer.stages.pretrain.max_steps=60", "tokenizer.stages.pretrain.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a cell whose two processes one command started."""
+    root = tmp_path_factory.mktemp("unbroken")
+    subprocess.run([sys.executable, *words, "trainer=ddp", f"paths.root={root}"], check=True, timeout=600)
+    return root
+
+
+def weights(root: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in root.glob("artifacts/*/*/weights.safetensors")}
+
+
+def test_torchrun_makes_the_same_files(words: list[str], unbroken: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, *TORCHRUN, *words, "trainer.devices=2", f"paths.root={tmp_path}"], check=True, timeout=600)
+    assert len(weights(unbroken)) == 2
+    assert weights(tmp_path) == weights(unbroken)
+    for root in (unbroken, tmp_path):
+        assert len(list(root.glob("runs/*/log/version_*"))) == 2, "one log for each training: followers write none"
+
+
+def test_one_process_makes_the_same_numbers_up_to_rounding(words: list[str], unbroken: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, *words, f"paths.root={tmp_path}"], check=True, timeout=600)
+    one, two = (load_file(next(root.glob("artifacts/tokenizers/vmae-*/weights.safetensors"))) for root in (tmp_path, unbroken))
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=0, atol=1e-3)  # of AdamW's 64 steps of 1.5e-3
+
+
+def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(words: list[str], unbroken: Path, tmp_path: Path) -> None:
+    command = [sys.executable, *words, "trainer=ddp", f"paths.root={tmp_path}"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")):
+        assert running.poll() is None
+        time.sleep(0.02)
+    (child,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
+    os.kill(child, signal.SIGKILL)
+    _, told = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert f"Process 1 of this training (pid {child}) was killed by SIGKILL" in told
+    assert not weights(tmp_path), "it was killed before its end"
+    subprocess.run(command, check=True, timeout=600)
+    assert weights(tmp_path) == weights(unbroken)

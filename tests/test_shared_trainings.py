@@ -1,0 +1,71 @@
+"""Two processes that share each batch train what one does: generators and tokenizers, masks and opponents, to the last digits of float32.
+
+Both see the same images with the same draws, so that only the order of sums differs: 1e-6 of a tensor's length after four steps. With an opponent
+it is 1e-4, because quotients of gradient norms and batch variances carry that rounding into every weight. Draws keyed by the process miss both
+by orders of magnitude. AdamW's eps is 1e-4 here: at 1e-8 it would make whole steps of gradients that are nothing but rounding.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldbench.results.figures import read_logs
+from ldbench.tasks.companions import free_port
+
+SCRIPT = Path(__file__).with_name("shared_trainings.py")
+ROUNDING = {"dit": 1e-6, "sit": 1e-6, "lightningdit": 1e-6, "maetok_sit": 1e-6, "vmae": 1e-6, "maetok": 1e-6, "vavae": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """What the cases ended in: `one` process, and the `first` and the `other` of two."""
+    roots = {world: tmp_path_factory.mktemp(f"by{world}") for world in (1, 2)}
+    alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    address = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environments = [(1, alone), *((2, alone | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1))]
+    running = []
+    for world, environment in environments:
+        with (roots[world] / f"log{environment.get('RANK', '')}").open("w") as log:
+            command = [sys.executable, str(SCRIPT), str(roots[world]), str(world)]
+            running.append((subprocess.Popen(command, env=environment, stdout=log, stderr=log), log.name))
+    for process, log in running:
+        assert process.wait(timeout=900) == 0, Path(log).read_text()[-4000:]
+    files = {"one": roots[1] / "first.pt", "first": roots[2] / "first.pt", "other": roots[2] / "other.pt"}
+    return {name: torch.load(path, weights_only=True) for name, path in files.items()}
+
+
+def close(a: torch.Tensor, b: torch.Tensor, *, within: float) -> bool:
+    return bool((a.double() - b.double()).norm() <= within * a.double().norm())
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_two_processes_end_in_the_weights_of_one(kept, name) -> None:
+    one, two = kept["one"]["ended"][name], kept["first"]["ended"][name]
+    assert one.keys() == two.keys()
+    far = [key for key in one if not close(one[key], two[key], within=ROUNDING[name])]
+    assert not far
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_two_processes_log_what_one_does_averaged_over_them(kept, name) -> None:
+    logs = [read_logs(sorted(Path(kept[who]["folders"][name]).glob("log/version_*/metrics.csv"))) for who in ("one", "first")]
+    assert {"train/loss", "train/grad_norm"} <= logs[0].keys() == logs[1].keys()
+    for figure, by_step in logs[0].items():
+        assert logs[1][figure] == pytest.approx(by_step, rel=10 * ROUNDING[name]), figure
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_each_process_ends_in_the_same_bits(kept, name) -> None:
+    first, other = kept["first"]["ended"][name], kept["other"][name]
+    assert all(torch.equal(value, first[key]) for key, value in other.items())
+
+
+def test_batch_statistics_and_their_gradients_are_those_of_the_whole_batch(kept) -> None:
+    one, first, other = kept["one"]["ended"]["normalised"], kept["first"]["ended"]["normalised"], kept["other"]["normalised"]
+    for key, whole in one.items():
+        two = torch.stack([first[key], other[key]], dim=1).flatten(0, 1) if key.startswith("rows") else first[key]
+        torch.testing.assert_close(two, whole, rtol=1e-5, atol=1e-6, msg=key)
