@@ -111,7 +111,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
-        job = Reconstruct(**common, batch_size=batch_size, workers=0, device=torch.device("cpu"))
+        job = Reconstruct(**common, batch_size=batch_size, num_processes=1, workers=0, device=torch.device("cpu"))
         values.append(job.run(Path(cfg.paths.root) / str(batch_size)))
     for name in metrics:
         assert values[0][name].value == pytest.approx(values[1][name].value, rel=1e-4)
