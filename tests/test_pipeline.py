@@ -228,6 +228,23 @@ def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: li
         pipeline.train(small(*overrides))
 
 
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("features_vgg16", r"other\.pt: These LPIPS weights lack 33 of 33 tensors"),
+        ("lpips", r"other\.pt: These are not torchvision's weights of VGG16"),
+    ],
+)
+def test_weights_of_another_layout_are_told_before_any_work(
+    small: Compose, tmp_path: Path, metric: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=told) as answered:
+        pipeline.train(small(f"protocol.reconstruction=[{metric}]", f"protocol.weights.{metric}={tmp_path}/other.pt"))
+    assert str(answered.value).startswith(f"protocol.weights.{metric}={tmp_path}/other.pt: ")
+
+
 def test_a_job_of_any_name_makes_a_record_of_its_own(
     small: Compose, small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

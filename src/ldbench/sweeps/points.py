@@ -86,7 +86,7 @@ def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Seq
 
 def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
     """Raises ValueError where SLURM would start another number of processes than share a training."""
-    if not str(launcher.get("_target_")).endswith(".SlurmLauncher"):
+    if not str(launcher.get("_target_")).endswith(config.SLURM):
         return
     for key, said in (("tasks_per_node", "trainer.devices"), ("nodes", "trainer.num_nodes")):
         wanted = OmegaConf.select(cfg, said)
