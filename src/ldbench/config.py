@@ -293,12 +293,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
 
     def run(cfg: DictConfig) -> None:
-        apart = HydraConfig.get().mode == RunMode.MULTIRUN and not HydraConfig.get().launcher._target_.endswith(SLURM)
-        if apart and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
-            raise ValueError(
-                "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
-                "Say trainer.devices=1, or hydra/launcher=local."
-            )
+        check_sharing(HydraConfig.get(), cfg)
         searchpath = searchpath_of(HydraConfig.get().runtime.config_sources)
         check_protocol(HydraConfig.get().runtime.choices, searchpath)
         task(cfg, searchpath)
@@ -320,6 +315,17 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
             raise
         print(f"\n{sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         sys.exit(2)
+
+
+def check_sharing(hydra: DictConfig, cfg: DictConfig) -> None:
+    """Raises ValueError for a training that several processes share at a point of a sweep, unless SLURM starts them all."""
+    if hydra.mode != RunMode.MULTIRUN or hydra.launcher._target_.endswith(SLURM):
+        return
+    if OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
+        raise ValueError(
+            "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
+            "Say trainer.devices=1, or hydra/launcher=local."
+        )
 
 
 def output_is_closed() -> bool:
