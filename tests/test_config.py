@@ -1,5 +1,9 @@
 """The config tree: names, mistakes, and what they are answered with."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -70,3 +74,29 @@ def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
     node = OmegaConf.create({"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": 2.0})
     with pytest.raises(ValueError, match=r"^visible_ratio must lie in \[0, 1\], got 2.0\.$"):
         config.instantiate(node)
+
+
+def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
+    script = "import sys\nsys.argv = ['train', '--help']\nsys.stdin.read()\nfrom ldbench.train import main\nmain()"
+    command = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout is not None
+    command.stdout.close()  # before it prints: it waits for its input to end
+    _, told = command.communicate(b"")
+    assert told == b""
+    assert command.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["job=predict", "tokenizer=vmae"], "tokenizer=vmae has nothing to do: job predict starts from records alone"),
+        (["job=predict", "seed=1", "tokenizer.seed=1"], "tokenizer.seed=1 has nothing to do: job predict"),
+        (["job=reference", "generator=sit"], "generator=sit has nothing to do: job reference is of images alone"),
+    ],
+)
+def test_words_that_a_job_has_no_use_for_are_refused(words: list[str], told: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ldbench.run", *words, f"paths.root={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import ldbench
 from ldbench import artifacts
 from ldbench.backbones.dit import DiT
+from ldbench.core.field import Field
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.schedules import GVP, Discrete, Linear
@@ -180,6 +182,19 @@ def test_another_generator_guides_it():
     guided, plain = (made().sample(noise, Y, EULER, Autoguidance(scale=s, low=0.0, high=1.0, guide=weak.field())) for s in (2.0, 1.0))
     torch.testing.assert_close(plain, made().sample(noise, Y, EULER, Unguided()), rtol=1e-4, atol=1e-4)
     assert (guided - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("objective", ["flow", "diffusion"])
+def test_a_guide_goes_to_other_processes_and_devices(objective: str) -> None:
+    guide = made().field() if objective == "flow" else diffusion().field(backbone(learned_variance=True))
+    guidance = Autoguidance(scale=2.0, low=0.0, high=1.0, guide=guide)
+    other = pickle.loads(pickle.dumps(guidance))
+    x, t = torch.randn(6, 4, 2), torch.full((6,), 0.5)
+    assert torch.equal(other(guide)(x, t, Y).value, guidance(guide)(x, t, Y).value)
+    field = Field(guide.predict, interpolant=guide.interpolant, prediction=guide.prediction, null_class=None, parts=(guide,))
+    field.to(torch.device("meta"))
+    assert {parameter.device.type for parameter in guide.network.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in other.guide.network.parameters()} == {"cpu"}
 
 
 def saved(tmp_path: Path, generator: Generator, keywords=BLUEPRINT) -> Path:

@@ -111,7 +111,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
-        job = Reconstruct(**common, batch_size=batch_size, workers=0, device=torch.device("cpu"))
+        job = Reconstruct(**common, batch_size=batch_size, num_processes=1, workers=0, device=torch.device("cpu"))
         values.append(job.run(Path(cfg.paths.root) / str(batch_size)))
     for name in metrics:
         assert values[0][name].value == pytest.approx(values[1][name].value, rel=1e-4)
@@ -226,6 +226,23 @@ def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: li
     monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
     with pytest.raises(ValueError, match=told):
         pipeline.train(small(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("features_vgg16", r"other\.pt: These LPIPS weights lack 33 of 33 tensors"),
+        ("lpips", r"other\.pt: These are not torchvision's weights of VGG16"),
+    ],
+)
+def test_weights_of_another_layout_are_told_before_any_work(
+    small: Compose, tmp_path: Path, metric: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=told) as answered:
+        pipeline.train(small(f"protocol.reconstruction=[{metric}]", f"protocol.weights.{metric}={tmp_path}/other.pt"))
+    assert str(answered.value).startswith(f"protocol.weights.{metric}={tmp_path}/other.pt: ")
 
 
 def test_a_job_of_any_name_makes_a_record_of_its_own(

@@ -17,7 +17,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.generator import Generator
 from ldbench.generator_plan import GeneratorPlan, check_parts, make_course, make_generator_plan, stats_digest
-from ldbench.released import generator_of
+from ldbench.released import converted, generator_of
 from ldbench.results import records
 from ldbench.sources import Obtained
 from ldbench.tasks.processes import agreed, leader_first
@@ -103,8 +103,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
             artifacts.verify(folder)
             log.info("Generator %s is there already: %s", folder.name, folder)
         else:
-            converted = official.convert(name, artifacts.read_weights(file, averaged=True), artifacts.read_settings(file))
-            blueprint, state = generator_of(cfg, converted, cfg.generator.stats)
+            blueprint, state = generator_of(cfg, converted(name, file, averaged=True), cfg.generator.stats)
             provenance = {"created": records.now(), "environment": records.environment()}
             artifacts.save(artifacts.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
             log.info("Imported %s. Generator: %s", file.name, folder)

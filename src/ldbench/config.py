@@ -7,6 +7,8 @@ import importlib
 import inspect
 import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ TYPES = {
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
     str | None: (str | None, "a word or null"),
 }
+SLURM = ".SlurmLauncher"  # the end of the name of the launcher whose tasks share a training
 COMPONENT_GROUPS = (
     *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),
     *("interpolant", "times", "objective", "sampler", "guidance"),
@@ -290,26 +293,51 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
 
     def run(cfg: DictConfig) -> None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN and OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
-            raise ValueError(
-                "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
-                "Say trainer.devices=1, or hydra/launcher=local."
-            )
+        check_sharing(HydraConfig.get(), cfg)
         searchpath = searchpath_of(HydraConfig.get().runtime.config_sources)
         check_protocol(HydraConfig.get().runtime.choices, searchpath)
         task(cfg, searchpath)
 
     try:
         check_folders(told_folders(sys.argv[1:]))
-        hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
+        try:
+            hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes what is left, when it ends
+            sys.exit(128 + signal.SIGPIPE)
         if wants_traceback:
             raise
         print(f"\n{sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
         sys.exit(2)
+
+
+def check_sharing(hydra: DictConfig, cfg: DictConfig) -> None:
+    """Raises ValueError for a training that several processes share at a point of a sweep, unless SLURM starts them all."""
+    if hydra.mode != RunMode.MULTIRUN or hydra.launcher._target_.endswith(SLURM):
+        return
+    if OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
+        raise ValueError(
+            "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
+            "Say trainer.devices=1, or hydra/launcher=local."
+        )
+
+
+def output_is_closed() -> bool:
+    """Whether whoever read what is printed here has gone, as `head` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def spoken() -> list[str]:
+    """The words of the command line that an entry point was started with; none where there is no entry point."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def sentence(error: Exception, config_name: str | None = None, overrides: Sequence[str] = ()) -> str:

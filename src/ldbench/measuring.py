@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ldbench.cells import ObtainedGenerator
 from ldbench.core.protocols import ImageData
 from ldbench.core.seen import SOURCE
 from ldbench.facts import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
-from ldbench.instruments import digest_of, node_of, weights_of, with_teacher
+from ldbench.instruments import digest_of, node_of, sums_asked, weights_of, with_teacher
 from ldbench.plan import plain
 from ldbench.reporting import send_record
 from ldbench.results import adm, records
@@ -175,14 +176,24 @@ def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
 
 
 def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
-    """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had."""
+    """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had, or are others'."""
     counting = {field for node in jobs for fact in asked_facts(node) for field in COUNTING.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
     named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
     for group, name in named:
         node = node_of(group, name, protocol, searchpath)
         getattr(config.find(node["_target_"]), "check", lambda: None)()
-        weights_of(name, node)
+        file = weights_of(name, node)
+        if file is not None:
+            config.once(("weights", json.dumps(node, sort_keys=True)), lambda name=name, node=node, file=file: check_layout(name, node, file))
+
+
+def check_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
+    """Raises ValueError, naming the file, for weights that a component cannot be made of."""
+    try:
+        config.instantiate(node, **sums_asked(name, node))
+    except ValueError as error:
+        raise ValueError(f"protocol.weights.{name}={file}: {error}") from error
 
 
 def tell(record: records.Record) -> None:

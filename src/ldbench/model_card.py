@@ -57,7 +57,7 @@ def make_card(folder: Path, repo: str, records: Sequence[Record], *, licence: st
         loading(repo, kind),
         facts(described, manifest),
         figures(records),
-        citing(name, described),
+        citing(folder, records),
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -109,13 +109,31 @@ def figures(records: Sequence[Record]) -> str:
     return f"## Measured\n\nNumbers of different protocols are not to be ranked together.\n\n{head}\n" + "\n".join(lines)
 
 
-def citing(name: str, described: Mapping[str, Any]) -> str:
-    """What to cite; nothing for a component that is nobody's paper."""
+def citing(folder: Path, records: Sequence[Record]) -> str:
+    """What to cite, for a generator with the paper of its tokenizer; nothing for a component that is nobody's paper."""
+    described = artifacts.read_config(folder)
+    papers = [paper_of(artifacts.name_of(folder), described)]
+    upstream = described["recipe"].get("upstream", {}).get("tokenizer")
+    if upstream is not None:
+        beside = next(iter(sorted(folder.absolute().parents[1].glob(f"tokenizers/*-{upstream[:8]}"))), None)
+        named = [record.artifacts["tokenizer"] for record in records if record.artifacts.get("tokenizer", "").endswith(upstream[:8])]
+        if beside is not None and artifacts.is_complete(beside):
+            papers.append(paper_of(beside.name, artifacts.read_config(beside)))
+        elif named:
+            papers.append(paper_of(named[0], None))
+    cited = "\n\n".join(bibtex(official.entry(paper).citation) for paper in dict.fromkeys(papers) if paper is not None)
+    return f"## Citation\n\n```bibtex\n{cited}\n```" if cited else ""
+
+
+def paper_of(name: str, described: Mapping[str, Any] | None) -> str | None:
+    """The official model whose paper an artifact's is, by its name and, where it is here, by what its config says."""
+    stem = name.rpartition("-")[0]
+    if described is None:
+        return stem if stem in official.catalogue() else PAPERS.get(stem)
     keywords = described["keywords"]
     parts = [keywords[part]["component"] for part in ("backbone", "objective") if part in keywords]
-    known = PAPERS.get(name.rpartition("-")[0], PAPERS.get("/".join(parts) if parts else described["component"]))
-    paper = described["recipe"].get("official") or known
-    return "" if paper is None else f"## Citation\n\n```bibtex\n{bibtex(official.entry(paper).citation)}\n```"
+    known = PAPERS.get(stem, PAPERS.get("/".join(parts) if parts else described["component"]))
+    return described["recipe"].get("official") or known
 
 
 def bibtex(citation: str) -> str:

@@ -52,8 +52,20 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     """
     check_job(cfg.job, protocol_of(cfg, searchpath), searchpath)
     if starts_from_records(cfg.job):
+        refuse_spoken(cfg.job, ("tokenizer", "generator"), "starts from records alone: those of paths.root")
         return compare(cfg)
-    return make(cfg, asked_of(cfg, searchpath), searchpath)
+    asked = asked_of(cfg, searchpath)
+    if not asked.with_tokenizer:
+        refuse_spoken(cfg.job, ("generator",), "is of images alone")  # a tokenizer's size may be that of the images
+    return make(cfg, asked, searchpath)
+
+
+def refuse_spoken(node: DictConfig, groups: Sequence[str], why: str) -> None:
+    """Raises ValueError for words of the command line about what a job has no use for."""
+    for word in config.spoken():
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        if key.partition(".")[0] in groups:
+            raise ValueError(f"{word} has nothing to do: job {config.find(node._target_).name} {why}. Leave it out.")
 
 
 def asked_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Asked:

@@ -22,10 +22,19 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         source = f"hf://{entry.hub}"
     if entry.kind == "tokenizer" and stats is not None:
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
-    found = official.convert(name, artifacts.read_weights(source, averaged=entry.kind == "generator"), artifacts.read_settings(source))
+    found = converted(name, source, averaged=entry.kind == "generator")
     if entry.kind == "tokenizer":
         return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
     return artifacts.build(*generator_of(config.compose("train", [f"generator={name}"]), found, stats))
+
+
+def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
+    """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
+    state, settings = artifacts.read_weights(source, averaged=averaged), artifacts.read_settings(source)
+    try:
+        return official.convert(name, state, settings)
+    except ValueError as error:
+        raise error if isinstance(source, Mapping) else ValueError(f"{source}: {error}") from error
 
 
 def generator_of(cfg: DictConfig, found: official.Converted, stats: Stats | None) -> tuple[artifacts.Blueprint, dict[str, Tensor]]:

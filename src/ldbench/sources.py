@@ -16,6 +16,7 @@ from ldbench import artifacts, official
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
 from ldbench.plan import make_data, make_plan, plain
+from ldbench.released import converted
 from ldbench.results import records
 from ldbench.tasks.processes import agreed, is_follower, leader_first
 
@@ -82,7 +83,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:
-            found = official.convert(name, artifacts.read_weights(file), artifacts.read_settings(file))
+            found = converted(name, file, averaged=False)
             check_keywords(cfg, found.keywords)
             data = make_data(cfg, searchpath)
             keywords = {**found.keywords, **choices}

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ldbench import artifacts
 from ldbench.core import seen
+from ldbench.jobs.batches import SplitImages
 from ldbench.jobs.passes import SetMeasures
 from ldbench.tasks import checkpoints
 
@@ -70,5 +71,5 @@ def test_features(spoil: Callable[[Path, Path], object], tmp_path: Path, trap: P
     path = tmp_path / f"{artifacts.digest({'needs': [], 'revision': seen.REVISION})}.safetensors"
     spoil(path, trap)
     if path.is_dir():
-        monkeypatch.setattr(SetMeasures, "look", lambda *_: None)
-    refused(lambda: measures.seen({}, iter(()), 1, needs=frozenset()), path)
+        monkeypatch.setattr(SetMeasures, "look", lambda *_, **__: None)
+    refused(lambda: measures.seen({}, SplitImages([], "round", 1, 0), num_processes=1, needs=frozenset()), path)

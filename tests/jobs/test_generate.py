@@ -1,6 +1,10 @@
 """Job `generate`: samples that depend on their seed, place and label alone, an interruption that leaves no trace, and what is measured of them."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 from ldbench import config
 from ldbench.core.latent import LatentSpec
+from ldbench.core.pixels import to_uint8
 from ldbench.core.schedules import Linear
 from ldbench.core.seen import Features, gather
 from ldbench.jobs import generate
@@ -87,6 +92,7 @@ def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
         said = {
             **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
             **{"num_samples": 30, "labels": "balanced", "sets": sets, "reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8},
+            **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
         }
         return Generate(**{**said, **changes})
@@ -111,14 +117,14 @@ def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_image
     found = {split: job(reference=split).run(tmp_path / split) for split in ("train", "test")}
     samples = torch.from_numpy(images_of(tmp_path / "train")).float().mean(dim=(1, 2))
     for split in ("train", "test"):
-        real = Levels().look(generate.to_uint8(getattr(data, split).tensors[0], "round")).features
+        real = Levels().look(to_uint8(getattr(data, split).tensors[0], "round")).features
         by_hand = FrechetDistance()(gather(Features(samples), {"normal"}), gather(Features(real), {"normal"}), paired=False)
         assert found[split]["gfd_levels"].value == pytest.approx(by_hand.value, rel=1e-9)
     assert found["train"]["gfd_levels_floor"] == found["test"]["gfd_levels_floor"]
 
 
 def test_a_file_of_reference_images_stands_for_a_split(job, data, tmp_path) -> None:
-    adm.write(tmp_path / "train.npz", [generate.to_uint8(data.train.tensors[0], "round")], len(data.train))
+    adm.write(tmp_path / "train.npz", [to_uint8(data.train.tensors[0], "round")], len(data.train))
     assert job(reference=str(tmp_path / "train.npz")).run(tmp_path / "a") == job(reference="train").run(tmp_path / "b"), "floors too"
 
 
@@ -164,6 +170,40 @@ def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(job, tmp_path
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["samples.npz", "samples.png"]
 
 
+class Fatal(Labelled):
+    """Kills the process that draws the last samples, as long as a file is there, once the other half is drawn."""
+
+    def __init__(self, flag: Path, parts: Path):
+        super().__init__()
+        self.flag = flag
+        self.parts = parts
+
+    def sample(self, noise: Tensor, y: Tensor, sampler: Any, guidance: Any, *, stream: Any) -> Tensor:
+        if self.flag.exists() and 29 in stream.indices:
+            while len(list(self.parts.glob("*.npy"))) < 3:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().sample(noise, y, sampler, guidance, stream=stream)
+
+
+def test_two_processes_draw_and_see_the_same_and_go_on_where_one_of_them_was_killed(job, tmp_path) -> None:
+    whole, flag = job().run(tmp_path / "whole"), tmp_path / "flag"
+    flag.touch()
+    fatal = Fatal(flag, tmp_path / "apart" / "parts")
+    with pytest.raises(ChildProcessError, match=r"came to an end: process 1 terminated with signal SIGKILL\nThe same command goes on"):
+        job(generator=fatal, num_processes=2).run(tmp_path / "apart")
+    assert len(list(fatal.parts.glob("*.npy"))) == 3
+    flag.unlink()
+    found = job(generator=fatal, num_processes=2).run(tmp_path / "apart")
+    assert fatal.made == 30 - 24, "what was drawn is not drawn again"
+    assert np.array_equal(images_of(tmp_path / "apart"), images_of(tmp_path / "whole"))
+    assert found.keys() == whole.keys()
+    for name, estimate in found.items():
+        for told, expected in zip(astuple(estimate), astuple(whole[name]), strict=True):
+            assert told == pytest.approx(expected, rel=1e-9)
+    assert not (tmp_path / "apart" / "shares").exists()
+
+
 def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(job, tmp_path) -> None:
     job(num_samples=42, labels="balanced").run(tmp_path)
     picture = np.asarray(Image.open(tmp_path / "samples.png")).astype(float)
@@ -199,7 +239,7 @@ def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
     assert job(generator=Labelled(1000), sets=None).y[:5].tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("key", ["batch_size", "part_size"])
+@pytest.mark.parametrize("key", ["batch_size", "part_size", "num_processes"])
 def test_sizes_below_one_are_refused(key) -> None:
     with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
-        Generate.check({"batch_size": 4, "part_size": 8, key: 0})
+        Generate.check({"batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})

@@ -1,43 +1,19 @@
 """One pass feeds every metric on sets, and what was seen of real images is seen once."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from ldbench import config
 from ldbench.core.pixels import to_uint8
-from ldbench.core.seen import Features, gather
+from ldbench.core.seen import flattened, gather
 from ldbench.jobs.passes import SetMeasures
 from ldbench.results import adm
 
-
-class Colours(nn.Module):
-    """The mean of each colour, in levels; classes by the brightest colour."""
-
-    revision, gives, standard = 1, frozenset({"features", "spatial", "logits"}), False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.looks = 0
-
-    def look(self, images: Tensor) -> Features:
-        assert images.dtype == torch.uint8
-        self.looks += len(images)
-        means = images.float().mean(dim=(2, 3))
-        return Features(means, spatial=images.float().mean(dim=3).flatten(1), logits=means)
-
-
-@pytest.fixture
-def data() -> Any:
-    draw = [torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) * 2 - 1 for count in (50, 30)]
-    train, test = (TensorDataset(images, torch.arange(len(images)) % 3) for images in draw)
-    return SimpleNamespace(name="colours", fingerprint="1", train=train, test=test)
+from .conftest import Colours
 
 
 def measures(folder: Path, *names: str, kept: int = 100, extractor: Any = None, digest: str = "a") -> SetMeasures:
@@ -49,8 +25,8 @@ def measures(folder: Path, *names: str, kept: int = 100, extractor: Any = None, 
 EVERY = tuple(sorted(config.options("distribution")))
 
 
-def reference(sets: SetMeasures, data: Any, split: str = "test", batch_size: int = 8, pixel_rule: str = "round"):
-    return sets.reference(data, split, pixel_rule=pixel_rule, batch_size=batch_size)
+def reference(sets: SetMeasures, data: Any, split: str = "test", batch_size: int = 8, pixel_rule: str = "round", num_processes: int = 1):
+    return sets.reference(data, split, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
 
 
 def test_every_metric_is_measured_and_named_after_its_extractor(data: Any, tmp_path: Path) -> None:
@@ -136,7 +112,7 @@ def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_
     sets.extractor.standard = True
     images, whole = to_uint8(data.test.tensors[0]), Colours().look(to_uint8(data.train.tensors[0]))
     adm.write(tmp_path / "reference.npz", images.split(7), 30, seen=gather(whole, ("normal", "spatial")))
-    seen = sets.published(tmp_path / "reference.npz", batch_size=8)
+    seen = sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
     torch.testing.assert_close(seen.normal.whole.mean, whole.features.double().mean(dim=0))
     assert torch.equal(seen.features, Colours().look(images).features)
     samples = reference(sets, data)
@@ -144,11 +120,19 @@ def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_
     assert found["gfid"].value > 0
     assert found["gfid"].low is not None
     assert found["precision"].value == 1.0
-    sets.published(tmp_path / "reference.npz", batch_size=8)
+    sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
     assert sets.extractor.looks == 60, "once"
 
 
 def test_statistics_of_inception_are_not_held_against_another_extractor(data: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "reference.npz", np.zeros((3, 2, 2, 3), np.uint8), mu=np.zeros(3), sigma=np.eye(3))
     with pytest.raises(ValueError, match="statistics of the standard Inception-v3, and colours is another extractor"):
-        measures(tmp_path, "fd").published(tmp_path / "reference.npz", batch_size=8)
+        measures(tmp_path, "fd").published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
+
+
+def test_two_processes_see_the_same_reference(data: Any, tmp_path: Path) -> None:
+    one, two = (flattened(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count)) for count in (1, 2))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-9, atol=1e-12)
+    assert [path.suffix for path in (tmp_path / "2").iterdir() if path.suffix != ".lock"] == [".safetensors"], "nothing else stays"

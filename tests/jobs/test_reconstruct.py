@@ -41,6 +41,14 @@ class Colours(nn.Module):
         return Features(images.float().mean(dim=(2, 3)))
 
 
+def darker(images: Tensor, recon: Tensor) -> Tensor:
+    return (images.double() - recon.double()).mean(dim=(1, 2, 3))
+
+
+def squared(images: Tensor, recon: Tensor) -> Tensor:
+    return (images.double() - recon.double()).square().mean(dim=(1, 2, 3))
+
+
 @pytest.fixture
 def data() -> Any:
     train, test = (torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) for count in (50, 30))
@@ -51,26 +59,18 @@ def distance(name: str) -> Any:
     return config.instantiate(config.option("distribution", name))
 
 
-def job(data: Any, by: float, folder: Path, *, batch_size: int = 8, split: str = "test", distances: tuple[str, ...] = ("fd",)) -> Reconstruct:
+def job(
+    data: Any, by: float, folder: Path, *, batch_size: int = 8, split: str = "test", distances: tuple[str, ...] = ("fd",), **changes: Any
+) -> Reconstruct:
     facts = {"folder": folder / "features", "workers": 0, "device": torch.device("cpu")}
     sets = SetMeasures(label="colours", extractor=Colours(), digest="a", metrics={name: distance(name) for name in distances}, kept=100, **facts)
     images = {"test": data.test, "train": data.train, "all": data.train + data.test}[split]
-    return Reconstruct(
-        tokenizer=Darker(by),
-        data=data,
-        images=images,
-        names=[str(i) for i in range(len(images))],
-        metrics={},
-        sets=sets if distances else None,
-        split=split,
-        pixel_rule="round",
-        latent="mean",
-        seed=0,
-        batch_size=batch_size,
-        workers=0,
-        device=torch.device("cpu"),
-        save_images=False,
-    )
+    said = {
+        **{"tokenizer": Darker(by), "data": data, "images": images, "names": [str(i) for i in range(len(images))], "metrics": {}, "split": split},
+        **{"sets": sets if distances else None, "pixel_rule": "round", "latent": "mean", "seed": 0, "batch_size": batch_size, "num_processes": 1},
+        **{"workers": 0, "device": torch.device("cpu"), "save_images": False},
+    }
+    return Reconstruct(**{**said, **changes})
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
@@ -101,10 +101,23 @@ def test_distances_do_not_depend_on_the_batch_size(data: Any, tmp_path: Path) ->
         assert small[name].value == pytest.approx(large[name].value, rel=1e-9)
 
 
+def test_two_processes_find_the_same_of_each_image_and_of_the_set(data: Any, tmp_path: Path) -> None:
+    metrics = {"darker": darker, "mse": squared}
+    every = {"distances": ("fd", "kid", "precision"), "metrics": metrics, "save_images": True, "latent": "sample"}
+    one, two = (job(data, 0.1, tmp_path, num_processes=count, **every).run(tmp_path / str(count)) for count in (1, 2))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert two[name].value == pytest.approx(one[name].value, rel=1e-9)
+    assert [one[name] for name in metrics] == [two[name] for name in metrics]
+    written = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in (tmp_path / "1", tmp_path / "2")]
+    assert written[0] == written[1]
+    assert len(written[0]) == 2 * 30 + 2
+
+
 def test_without_an_extractor_there_are_no_distances(data: Any, tmp_path: Path) -> None:
     assert job(data, 0.1, tmp_path, distances=()).run(tmp_path) == {}
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        Reconstruct.check({"batch_size": 0, "save_images": False})
+        Reconstruct.check({"batch_size": 0, "num_processes": 1, "save_images": False})

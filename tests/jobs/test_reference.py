@@ -1,41 +1,19 @@
 """A reference holds some images of a split, and the laws of all of it where these are Inception-v3's."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from ldbench import config
 from ldbench.core.pixels import to_uint8
-from ldbench.core.seen import Features, gather
+from ldbench.core.seen import gather
 from ldbench.jobs.passes import SetMeasures
 from ldbench.jobs.reference import Reference
 
-
-class Colours(nn.Module):
-    """The mean of each colour, and of each line."""
-
-    revision, gives = 1, frozenset({"features", "spatial", "logits"})
-
-    def __init__(self, standard: bool) -> None:
-        super().__init__()
-        self.standard = standard
-
-    def look(self, images: Tensor) -> Features:
-        means = images.float().mean(dim=(2, 3))
-        return Features(means, spatial=images.float().mean(dim=3).flatten(1), logits=means)
-
-
-@pytest.fixture
-def data() -> Any:
-    draw = [torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) * 2 - 1 for count in (50, 30)]
-    train, test = (TensorDataset(images, torch.arange(len(images)) % 3) for images in draw)
-    return SimpleNamespace(name="colours", fingerprint="1", train=train, test=test)
+from .conftest import Colours
 
 
 def make(data: Any, folder: Path, *, standard: bool = True, split: str = "train", num_images: int = 20) -> Reference:
@@ -43,7 +21,7 @@ def make(data: Any, folder: Path, *, standard: bool = True, split: str = "train"
     facts = {"kept": 100, "folder": folder, "workers": 0, "device": torch.device("cpu")}
     metrics = {"fd": config.instantiate(config.option("distribution", "fd"))}
     sets = SetMeasures(label="colours", extractor=extractor, digest="a", metrics=metrics, **facts)
-    return Reference(data=data, sets=sets, split=split, num_images=num_images, pixel_rule="round", batch_size=8, workers=0)
+    return Reference(data=data, sets=sets, split=split, num_images=num_images, pixel_rule="round", batch_size=8, num_processes=1, workers=0)
 
 
 def test_the_file_tells_the_laws_of_the_whole_split_and_holds_some_of_its_images(data: Any, tmp_path: Path) -> None:
@@ -66,7 +44,9 @@ def test_what_is_written_is_held_against_as_the_split_itself(data: Any, tmp_path
     job = make(data, tmp_path / "features", num_images=50)
     job.run(tmp_path)
     samples = gather(Colours(True).look(to_uint8(data.test.tensors[0])), {"normal"})
-    sides = [job.sets.held_against(data, name, pixel_rule="round", batch_size=8) for name in ("train", str(tmp_path / "reference.npz"))]
+    sides = [
+        job.sets.held_against(data, name, pixel_rule="round", batch_size=8, num_processes=1) for name in ("train", str(tmp_path / "reference.npz"))
+    ]
     ours, theirs = (job.sets.metrics["fd"](samples, side, paired=False).value for side in sides)
     assert ours == pytest.approx(theirs, rel=1e-6)
 
@@ -79,7 +59,7 @@ def test_another_extractor_leaves_no_statistics(data: Any, tmp_path: Path, caplo
         assert set(file.files) == {"arr_0", "arr_1"}
 
 
-@pytest.mark.parametrize(("key", "value"), [("split", "heldout"), ("num_images", 0), ("batch_size", 1.5)])
+@pytest.mark.parametrize(("key", "value"), [("split", "heldout"), ("num_images", 0), ("batch_size", 1.5), ("num_processes", 0)])
 def test_settings_out_of_range_are_refused(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"job.{key} must be"):
-        Reference.check({"split": "train", "num_images": 10, "batch_size": 2, key: value})
+        Reference.check({"split": "train", "num_images": 10, "batch_size": 2, "num_processes": 1, key: value})

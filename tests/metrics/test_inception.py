@@ -1,5 +1,6 @@
 """Inception-v3: torch-fidelity's network on random weights of the true layout, and what earns the name FID."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +51,12 @@ def test_it_sees_what_torch_fidelity_sees(extractor: Inception, weights_file: Pa
     torch.testing.assert_close(seen.features, features)
     torch.testing.assert_close(seen.logits, logits)
     assert not extractor.train().network.training
+
+
+def test_in_another_process_it_sees_the_same(extractor: Inception, images: torch.Tensor) -> None:
+    other = pickle.loads(pickle.dumps(extractor))
+    assert torch.equal(other.look(images).spatial, extractor.look(images).spatial)
+    assert not extractor._maps
 
 
 def test_its_spatial_features_are_the_first_seven_channels_of_mixed_6_in_tensorflows_order(extractor: Inception, images: torch.Tensor) -> None:

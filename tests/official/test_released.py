@@ -116,6 +116,13 @@ def test_statistics_that_are_of_no_use_are_refused(source, tmp_path):
         ldbench.load_official("dit_xl_2")
 
 
+def test_a_file_of_another_model_is_named(source):
+    folder = source("dit_xl_2")
+    torch.save({"w": torch.zeros(1)}, folder / "model.pt")
+    with pytest.raises(ValueError, match=rf"^{folder}: These tensors are no dit_xl_2: missing"):
+        ldbench.load_official("dit_xl_2", folder)
+
+
 def test_without_statistics_the_backbone_is_the_official_network_and_sampling_says_what_to_pass(source, transformer_state):
     generator = ldbench.load_official("dit_xl_2", source("dit_xl_2"))
     x, t, y = torch.randn(2, 16, 3), torch.tensor([3, 700]), torch.tensor([0, 5])

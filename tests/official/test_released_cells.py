@@ -75,3 +75,9 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
     assert len(list(tmp_path.glob("records/generate-*/samples/*/*.png"))) == 2
     (latents,) = tmp_path.glob("artifacts/latents/vavae_f16d32-*")
     assert LatentStore.open(latents).manifest.latent == LatentSpec(256, 32, (16, 16))
+
+
+def test_a_file_of_another_generator_is_named(words, tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "released" / "model.pt")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"):
+        cells.imported(ldbench.compose("run", words))

@@ -1,26 +1,119 @@
 """Launchers of other packages, where their extras are installed."""
 
 import importlib
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import hydra
 import pytest
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import config
+from ldbench.sweeps.points import check_tasks
+
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
+RAY = "hydra_plugins.hydra_ray_launcher"
+
+
+def need(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        pytest.skip("a launcher is an extra: pip install 'ldbench[slurm]' or 'ldbench[ray]'")
 
 
 @pytest.mark.parametrize(
     ("module", "launcher", "target"),
     [
-        ("hydra_plugins.hydra_submitit_launcher", "submitit_slurm", "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"),
-        ("hydra_plugins.hydra_submitit_launcher", "submitit_local", "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"),
-        ("hydra_plugins.hydra_ray_launcher", "ray", "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"),
+        (SUBMITIT, "slurm", f"{SUBMITIT}.submitit_launcher.SlurmLauncher"),
+        (SUBMITIT, "submitit_slurm", f"{SUBMITIT}.submitit_launcher.SlurmLauncher"),
+        (SUBMITIT, "submitit_local", f"{SUBMITIT}.submitit_launcher.LocalLauncher"),
+        (RAY, "ray", f"{RAY}.ray_launcher.RayLauncher"),
     ],
 )
 def test_another_launcher_takes_the_place_of_ours(module: str, launcher: str, target: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError:
-        pytest.skip(f"{launcher} is an extra: pip install 'ldbench[slurm]' or 'ldbench[ray]'")
+    need(module)
     words = [sys.executable, "-m", "ldbench.train", "--cfg", "hydra", "-p", "hydra.launcher", f"hydra/launcher={launcher}"]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert f"_target_: {target}" in told
     assert "jobs: 1" not in told.splitlines()
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What SLURM would be handed for two points, by the launcher of some overrides: the head of submitit's own submission file."""
+    need(SUBMITIT)
+    import submitit
+
+    for program in ("srun", "sbatch"):  # submitit looks whether they are there
+        (tmp_path / program).write_text("#!/bin/sh\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    texts: list[str] = []
+
+    def map_array(self: Any, task: Callable, *columns: Any) -> list[Any]:
+        texts.append(self._executor._make_submission_file_text("the command", "0"))
+        return [SimpleNamespace(results=lambda: [None]) for _ in columns[0]]
+
+    monkeypatch.setattr(submitit.AutoExecutor, "map_array", map_array)
+
+    def submit(*overrides: str) -> str:
+        with hydra.initialize_config_dir(config_dir=str(config.conf_dir()), version_base="1.3"):
+            cfg = hydra.compose("train", [*overrides, f"hydra.sweep.dir={tmp_path}/sweep"], return_hydra_config=True)
+        OmegaConf.set_readonly(cfg.hydra, False)
+        cfg.hydra.job.name = "train"
+        launcher = hydra.utils.instantiate(cfg.hydra.launcher)
+        launcher.setup(hydra_context=None, task_function=None, config=cfg)
+        launcher.launch([["seed=0"], ["seed=1"]], initial_job_idx=0)
+        return texts[-1]
+
+    return submit
+
+
+def test_slurm_is_asked_for_a_task_and_a_gpu_of_each_process_that_shares_a_training(submitted: Callable[..., str]) -> None:
+    told = submitted("hydra/launcher=slurm", "trainer=ddp", "trainer.devices=4", "hydra.launcher.nodes=2", "hydra.launcher.partition=gpu")
+    for line in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=gpu", "--time=1440"):
+        assert f"#SBATCH {line}\n" in told
+
+
+def test_submitits_own_options_reach_slurm_as_they_are(submitted: Callable[..., str]) -> None:
+    words = ("nodes=2", "tasks_per_node=3", "gpus_per_node=3", "cpus_per_task=8", "timeout_min=30")
+    told = submitted("hydra/launcher=submitit_slurm", *(f"hydra.launcher.{word}" for word in words))
+    for line in ("--nodes=2", "--ntasks-per-node=3", "--gpus-per-node=3", "--cpus-per-task=8", "--time=30"):
+        assert f"#SBATCH {line}\n" in told
+
+
+@pytest.mark.parametrize(("tasks", "nodes", "told"), [(1, 1, r"tasks_per_node=1 .* trainer\.devices=4"), (4, 1, r"nodes=1 .* trainer\.num_nodes=2")])
+def test_other_processes_than_share_a_training_are_refused(tasks: int, nodes: int, told: str) -> None:
+    launcher: DictConfig = OmegaConf.create({"_target_": f"{SUBMITIT}.submitit_launcher.SlurmLauncher", "tasks_per_node": tasks, "nodes": nodes})
+    cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4, "num_nodes": 2}})
+    with pytest.raises(ValueError, match=told):
+        check_tasks(launcher, cfg)
+    launcher.tasks_per_node, launcher.nodes = 4, 2
+    check_tasks(launcher, cfg)
+    check_tasks(OmegaConf.create({"_target_": "hydra_plugins.ldbench.LocalLauncher", "jobs": 2}), cfg)
+
+
+def test_several_processes_share_a_training_at_a_point_where_slurm_starts_them() -> None:
+    cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4}})
+    for launcher, mode in (("SlurmLauncher", RunMode.MULTIRUN), ("LocalLauncher", RunMode.RUN)):
+        config.check_sharing(OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg)
+    local: DictConfig = OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.LocalLauncher"}})
+    with pytest.raises(ValueError, match=r"would begin the sweep anew\. Say trainer\.devices=1"):
+        config.check_sharing(local, cfg)
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_on_submitits_local_executor(small_overrides: list[str], tmp_path: Path) -> None:
+    need(SUBMITIT)
+    words = [*small_overrides, "hydra/launcher=submitit_local", "tokenizer.seed=0,1", f"paths.root={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "ldbench.train", "-m", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("artifacts/tokenizers/vmae-*/manifest.json"))) == 2
+    assert len(list(tmp_path.glob("records/reconstruct-*.json"))) == 2

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ldbench.core.interpolant import Interpolant, Kind
 
@@ -56,7 +57,7 @@ class Field:
 
     `predict`: (x (B, N, C), t (B,) in the house's time, y (B,)) -> Prediction of the kind `prediction`.
     `null_class`: the label that stands for none, or None where the network has not learned without labels.
-    A field made of others (guidance) names them as `parts` and counts their calls.
+    A field made of others (guidance) names them as `parts` and counts their calls. `network`: what `to` moves, where it is a module.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Field:
         prediction: Kind,
         null_class: int | None,
         parts: tuple["Field", ...] = (),
+        network: object = None,
     ):
         self.predict = predict
         self.interpolant = interpolant
         self.prediction = prediction
         self.null_class = null_class
         self.parts = parts
+        self.network = network
         self.own_calls = 0
         self.own_items = 0
 
@@ -87,6 +90,14 @@ class Field:
             self.own_calls += 1
             self.own_items += len(x)
         return self.predict(x, t, y)
+
+    def to(self, device: torch.device) -> "Field":
+        """The same field, its networks on a device."""
+        for part in self.parts:
+            part.to(device)
+        if isinstance(self.network, nn.Module) and any(parameter.device != device for parameter in self.network.parameters()):
+            self.network.to(device)
+        return self
 
     @property
     def calls(self) -> int:

@@ -4,7 +4,7 @@ Every image has a place in its set. Rows are kept by place, and the parts that i
 depends on batches, order, workers or processes.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -18,6 +18,7 @@ REVISION = 1  # raised when what is gathered of the same features changes
 PARTS = 10  # of a set, in turn left out for an interval
 CHUNK = 8192  # rows that are summed at once, whatever the batches
 KINDS = ("features", "spatial")  # of features that have moments
+ROWS = frozenset({"features", "logits", "labels"})  # what is kept of single images
 
 
 @dataclass(frozen=True)
@@ -146,21 +147,36 @@ class Gathering:
             self._keep("labels", self.num_images, places, labels.cpu())
 
     def merge(self, other: "Gathering") -> None:
-        """Takes over what was gathered of other images of the same set, by another process for one."""
+        """Takes over what was gathered of other images of the same set."""
         if (other.num_images, set(other.needs), other.kept) != (self.num_images, set(self.needs), self.kept):
             raise ValueError("Only gatherings of one set and for the same metrics can be merged.")
-        if (self._gathered & other._gathered).any():
+        self.take(other.tensors())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was gathered so far, by name, as a file takes it to another process, which gives it to `take`."""
+        found = {"gathered": self._gathered}
+        for name, rows in self._rows.items():
+            found[name] = rows[self._among(name, self._gathered)]
+        for kind in KINDS:
+            self._sum(kind, finish=True)
+            if kind in self._parts:
+                found |= tensors_of(self._parts[kind], kind)
+        return found
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over the `tensors` of what was gathered of other images, for the same metrics."""
+        gathered = tensors["gathered"]
+        if (self._gathered & gathered).any():
             raise ValueError("An image was handed over twice: each place of a set is seen once.")
         for kind in KINDS:
             self._sum(kind, finish=True)
-            other._sum(kind, finish=True)
-            theirs, own = other._parts.get(kind), self._parts.get(kind)
-            if theirs is not None:
+            if f"{kind}.count" in tensors:
+                theirs, own = moments_of(tensors, kind), self._parts.get(kind)
                 self._parts[kind] = theirs if own is None else [mine.merged(its) for mine, its in zip(own, theirs)]
-        for name, rows in other._rows.items():
-            filled = other._gathered if len(rows) == self.num_images else other._gathered[self._places]
-            self._keep(name, len(rows), filled.nonzero()[:, 0], rows[filled])
-        self._gathered |= other._gathered
+        for name in ROWS & tensors.keys():
+            among = self._among(name, gathered)
+            self._keep(name, len(among), among.nonzero()[:, 0], tensors[name])
+        self._gathered |= gathered
 
     def finish(self) -> Seen:
         """The set. Raises ValueError where images are missing."""
@@ -175,8 +191,12 @@ class Gathering:
             spatial=normal.get("spatial"),
             places=self._places if "features" in self.needs else None,
             part=self._part[self._places] if "features" in self.needs else None,
-            **{name: self._rows.get(name) for name in ("features", "logits", "labels")},
+            **{name: self._rows.get(name) for name in ROWS},
         )
+
+    def _among(self, name: str, places: Tensor) -> Tensor:
+        """Which of the rows that are kept under a name are of some places, both told by a mask."""
+        return places[self._places] if name == "features" else places
 
     def _keep(self, name: str, length: int, places: Tensor, rows: Tensor) -> None:
         if name not in self._rows:
@@ -220,18 +240,26 @@ def flattened(seen: Seen) -> Mapping[str, Tensor]:
     for name in ("normal", "spatial"):
         normal = getattr(seen, name)
         if normal is not None:
-            found[f"{name}.count"] = torch.tensor([part.count for part in normal.parts])
-            found[f"{name}.mean"] = torch.stack([part.mean for part in normal.parts])
-            found[f"{name}.scatter"] = torch.stack([part.scatter for part in normal.parts])
+            found |= tensors_of(normal.parts, name)
     return found
 
 
 def unflattened(tensors: Mapping[str, Tensor]) -> Seen:
     """The set that `flattened` took apart."""
-    normal = {}
-    for name in ("normal", "spatial"):
-        if f"{name}.count" in tensors:
-            parts = zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])
-            normal[name] = Normal.of([Moments(*part) for part in parts])
+    normal = {name: Normal.of(moments_of(tensors, name)) for name in ("normal", "spatial") if f"{name}.count" in tensors}
     rows = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
     return Seen(int(tensors["num_images"]), normal.get("normal"), normal.get("spatial"), **rows)
+
+
+def tensors_of(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
+    """The moments of the parts of a set as tensors under a name."""
+    return {
+        f"{name}.count": torch.tensor([part.count for part in parts]),
+        f"{name}.mean": torch.stack([part.mean for part in parts]),
+        f"{name}.scatter": torch.stack([part.scatter for part in parts]),
+    }
+
+
+def moments_of(tensors: Mapping[str, Tensor], name: str) -> list[Moments]:
+    """The moments that `tensors_of` put under a name."""
+    return [Moments(*part) for part in zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])]

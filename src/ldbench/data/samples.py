@@ -46,8 +46,11 @@ class SampleParts:
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
         """The parts in order."""
-        for places in self.ranges():
-            yield places, rearrange(torch.from_numpy(np.load(self.path(places), allow_pickle=False)), "b h w c -> b c h w")
+        return ((places, self.load(places)) for places in self.ranges())
+
+    def load(self, places: range) -> Tensor:  # (part, 3, H, W) uint8
+        """A part."""
+        return rearrange(torch.from_numpy(np.load(self.path(places), allow_pickle=False)), "b h w c -> b c h w")
 
     def remove(self) -> None:
         """Forgets all parts."""

@@ -1,26 +1,27 @@
 """Job `generate`: what a generator makes of noise and labels, shown and held against real images."""
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
+from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
+from ldbench.core.shares import do_apart, shares_of
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.generator import Generator
+from ldbench.jobs.batches import Samples
+from ldbench.jobs.draws import Draws
 from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs.progress import progress
 from ldbench.results import adm
-from ldbench.sampling.noise import NoiseStream
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Generate:
         pixel_rule: PixelRule,
         batch_size: int,
         part_size: int,
+        num_processes: int,
         device: torch.device,
         save_images: bool,
         save_npz: bool,
@@ -69,11 +71,7 @@ class Generate:
                 f"The generator knows {generator.backbone.num_classes} classes, and {data.name} has {data.num_classes}: its samples cannot be held "
                 "against these images. Choose the data that it is of, or chosen labels such as job.labels=[0,1], which are shown only."
             )
-        self.tokenizer = tokenizer
         self.generator = generator
-        self.sampler = sampler
-        self.guidance = guidance
-        self.sampling_seed = sampling_seed
         self.data = data
         self.num_samples = num_samples
         self.sets = sets if measured else None
@@ -81,16 +79,18 @@ class Generate:
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
         self.part_size = part_size
+        self.num_processes = num_processes
         self.device = device
         self.save_images = save_images
         self.save_npz = save_npz
         self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
         generator.backbone.check_labels(self.y)
+        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, batch_size)
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
-        for key in ("batch_size", "part_size"):
+        for key in ("batch_size", "part_size", "num_processes"):
             if not isinstance(settings[key], int) or settings[key] < 1:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
 
@@ -103,7 +103,7 @@ class Generate:
         """Each metric on sets, with its 95 % interval where it has one. The sheet goes to `out/samples.png`, and the samples where asked for."""
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         self.draw(parts)
-        measured = {} if self.sets is None else self.measure(parts, self.sets)
+        measured = {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
         self.show(parts, out)
         if self.save_images:
             self.save(parts, out)
@@ -117,32 +117,25 @@ class Generate:
         missing, whole = parts.missing(), parts.ranges()
         if len(missing) < len(whole):
             log.info("Going on: %d of %d parts are drawn already.", len(whole) - len(missing), len(whole))
-        self.generator.to(self.device).eval()
-        self.tokenizer.to(self.device).eval()
-        for places in track(missing, "sampling", console=Console(stderr=True), disable=not sys.stderr.isatty()):
-            batches = [places[first : first + self.batch_size] for first in range(0, len(places), self.batch_size)]
-            parts.write(places, torch.cat([self.images(batch) for batch in batches]))
+        done = self.num_samples - sum(map(len, missing))
+        shares = shares_of(missing, self.num_processes)
+        work = partial(self.draws.make, parts)
+        with progress("sampling", total=self.num_samples, done=done) as advance:
+            if len(shares) == 1:
+                work(missing, device=self.device, advance=advance)
+            else:
+                do_apart(work, shares, device=self.device, advance=advance)
 
-    @torch.no_grad()
-    def images(self, places: range) -> Tensor:  # (B, 3, H, W) uint8
-        """The samples of some places."""
-        latent, stream = self.generator.backbone.latent, NoiseStream(self.sampling_seed, places)
-        noise = stream.normal(0, (len(places), latent.num_tokens, latent.channels)).to(self.device)
-        z = self.generator.sample(noise, self.y[list(places)].to(self.device), self.sampler, self.guidance, stream=stream)
-        return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
-
-    def measure(self, parts: SampleParts, sets: SetMeasures) -> dict[str, Estimate]:
+    def measure(self, parts: SampleParts, sets: SetMeasures, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and the floors of distances: those of real held-out images to the reference.
 
         Where the held-out images are the reference, the floor is their distance to the training images.
         """
-        watch = sets.begin(self.num_samples)
-        for places, images in parts.read():
-            for first, batch in zip(range(places.start, places.stop, self.batch_size), images.split(self.batch_size), strict=True):
-                watch.update(first, batch, self.y[first : first + len(batch)])
+        samples = sets.see(Samples(parts, self.y, self.batch_size), num_processes=self.num_processes, scratch=scratch)
         asked = ("test", "train" if self.reference == "test" else self.reference)
-        real = {name: sets.held_against(self.data, name, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for name in asked}
-        found = dict(sets.measure(watch.finish(), real[self.reference], prefix="g", paired=False))
+        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
+        real = {name: sets.held_against(self.data, name, **facts) for name in asked}
+        found = dict(sets.measure(samples, real[self.reference], prefix="g", paired=False))
         return found | dict(sets.floors(*real.values(), prefix="g"))
 
     def show(self, parts: SampleParts, out: Path) -> None:

@@ -1,7 +1,7 @@
 """One pass over a set of images feeds every metric on sets; what was seen of a data set's split is kept by digest."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +10,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ldbench import artifacts
 from ldbench.core import seen as gathering
 from ldbench.core.files import file_digest
-from ldbench.core.pixels import PixelRule, to_uint8
+from ldbench.core.pixels import PixelRule
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
+from ldbench.core.shares import shares_of
+from ldbench.jobs.apart import told_apart
+from ldbench.jobs.batches import Batches, FileImages, SplitImages
 from ldbench.results import adm
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,44 @@ class Watch:
         return self.gathered.finish()
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A pass of an extractor over a set of images, of which any process can make a share."""
+
+    extractor: Extractor
+    images: Batches
+    needs: frozenset[str]
+    kept: int
+
+    def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> Seen:
+        """The whole set; several processes leave what they gathered in the folder `scratch`, from which it is taken."""
+        batches = self.images.places()
+        shares, gathered = shares_of(batches, num_processes), self.begin()
+        if len(shares) == 1:
+            self.look(gathered, batches, device=device)
+        else:
+            self.extractor.to(torch.device("cpu"))  # from which it goes to other processes
+            for told in told_apart(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
+                gathered.take(told)
+        return gathered.finish()
+
+    def begin(self) -> Gathering:
+        """Of nothing yet."""
+        return Gathering(self.images.places()[-1].stop, self.needs, self.kept)
+
+    def look(self, gathered: Gathering, batches: Sequence[range], *, device: torch.device) -> None:
+        """Sees some batches."""
+        watch = Watch(self.extractor.to(device), gathered, device)
+        for places, (images, labels) in zip(batches, self.images.read(batches), strict=True):
+            watch.update(places.start, images, labels)
+
+    def look_apart(self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]) -> dict[str, Tensor]:
+        """What was gathered of some batches."""
+        gathered = self.begin()
+        self.look(gathered, batches, device=device)
+        return gathered.tensors()
+
+
 @dataclass
 class SetMeasures:
     """The metrics on sets that a protocol asks for, and the extractor that they look through."""
@@ -66,8 +106,13 @@ class SetMeasures:
         self.needs = frozenset().union(*(metric.needs for metric in self.metrics.values()))
 
     def begin(self, num_images: int) -> Watch:
-        """A pass over samples or reconstructions, all of whose features are kept where metrics need them."""
+        """A pass over reconstructions as they come, all of whose features are kept where metrics need them."""
         return Watch(self.extractor.to(self.device), Gathering(num_images, self.needs, num_images), self.device)
+
+    def see(self, images: Batches, *, num_processes: int, scratch: Path) -> Seen:
+        """A pass over samples, all of whose features are kept where metrics need them."""
+        kept = images.places()[-1].stop
+        return Pass(self.extractor, images, self.needs, kept).see(num_processes=num_processes, device=self.device, scratch=scratch)
 
     def reference(
         self,
@@ -76,40 +121,36 @@ class SetMeasures:
         *,
         pixel_rule: PixelRule,
         batch_size: int,
+        num_processes: int,
         needs: frozenset[str] | None = None,  # None: of all metrics
     ) -> Seen:
         """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
         said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
-        images = parts_of(data, split)
-        batches = (
-            (to_uint8(batch, pixel_rule), labels)
-            for part in images
-            for batch, labels in DataLoader(part, batch_size=batch_size, num_workers=self.workers)
-        )
-        return self.seen(said, batches, sum(map(len, images)), needs=needs)
+        images = SplitImages(parts_of(data, split), pixel_rule, batch_size, self.workers)
+        return self.seen(said, images, num_processes=num_processes, needs=needs)
 
-    def held_against(self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int) -> Seen:
+    def held_against(self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int) -> Seen:
         """The reference of a protocol: a split of the data, or an `.npz` in ADM's layout, whose pixels are as they are."""
         if reference in ("train", "test"):
-            return self.reference(data, reference, pixel_rule=pixel_rule, batch_size=batch_size)
-        return self.published(Path(reference), batch_size=batch_size)
+            return self.reference(data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
+        return self.published(Path(reference), batch_size=batch_size, num_processes=num_processes)
 
-    def published(self, path: Path, *, batch_size: int) -> Seen:
+    def published(self, path: Path, *, batch_size: int, num_processes: int) -> Seen:
         """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
 
         Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
         """
         laws = adm.check_statistics(path, self.label, standard=self.extractor.standard)
         said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
-        batches = ((batch, None) for batch in adm.read_images(path, batch_size))
-        return replace(self.seen(said, batches, adm.num_images(path), needs=self.needs - {"labels"}), **laws)
+        images = FileImages(path, batch_size)
+        return replace(self.seen(said, images, num_processes=num_processes, needs=self.needs - {"labels"}), **laws)
 
     def seen(
         self,
         said: Mapping[str, Any],
-        batches: Iterable[tuple[Tensor, Tensor | None]],  # (B, 3, H, W) uint8 and labels
-        num_images: int,
+        images: Batches,
         *,
+        num_processes: int,
         needs: frozenset[str] | None = None,  # None: of all metrics
     ) -> Seen:
         """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
@@ -118,21 +159,18 @@ class SetMeasures:
         if not path.is_file():
             with artifacts.building_lock(path):
                 if not path.is_file():
-                    self.look(path, batches, Gathering(num_images, needs, self.kept))
+                    self.look(path, Pass(self.extractor, images, needs, self.kept), num_processes=num_processes)
         log.debug("Features of %s: %s", said, path)
         try:
             return gathering.unflattened(load_file(path))
         except (SafetensorError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
             raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
 
-    def look(self, path: Path, batches: Iterable[tuple[Tensor, Tensor | None]], gathered: Gathering) -> None:
+    def look(self, path: Path, whole: Pass, *, num_processes: int) -> None:
         """Sees a whole set, and writes what was seen in one move."""
-        watch, first = Watch(self.extractor.to(self.device), gathered, self.device), 0
-        for batch, labels in batches:
-            watch.update(first, batch, labels)
-            first += len(batch)
+        seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
         scratch = path.with_suffix(".part")
-        artifacts.write_tensors(dict(gathering.flattened(watch.finish())), scratch)
+        artifacts.write_tensors(dict(gathering.flattened(seen)), scratch)
         scratch.replace(path)
 
     def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:

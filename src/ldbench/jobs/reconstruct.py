@@ -1,29 +1,28 @@
 """Job `reconstruct`: how well a tokenizer gives back the images of a split."""
 
 import csv
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from ldbench.core.estimates import mean_estimate
-from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
+from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
-from ldbench.core.seen import Seen
+from ldbench.core.seen import Gathering, Seen
+from ldbench.core.shares import shares_of
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.jobs.apart import told_apart
+from ldbench.jobs.comparing import Compared, Comparing, Metric
 from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs.progress import progress
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
-
-Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
 
 
 class Reconstruct:
@@ -53,11 +52,11 @@ class Reconstruct:
         latent: str,
         seed: int,
         batch_size: int,
+        num_processes: int,
         workers: int,
         device: torch.device,
         save_images: bool,
     ):
-        self.tokenizer = tokenizer
         self.data = data
         self.images = images
         self.names = names
@@ -65,18 +64,30 @@ class Reconstruct:
         self.sets = sets
         self.split = split
         self.pixel_rule = pixel_rule
-        self.latent = latent
-        self.seed = seed
         self.batch_size = batch_size
-        self.workers = workers
+        self.num_processes = num_processes
         self.device = device
         self.save_images = save_images
+        self.comparing = Comparing(
+            tokenizer=tokenizer,
+            images=images,
+            names=names,
+            metrics=metrics,
+            extractor=None if sets is None else sets.extractor,
+            needs=frozenset() if sets is None else sets.needs,
+            pixel_rule=pixel_rule,
+            latent=latent,
+            seed=seed,
+            batch_size=batch_size,
+            workers=workers,
+        )
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
-        if settings["batch_size"] < 1:
-            raise ValueError(f"batch_size of the job must be at least 1, got {settings['batch_size']}.")
+        for key in ("batch_size", "num_processes"):
+            if settings[key] < 1:
+                raise ValueError(f"{key} of the job must be at least 1, got {settings[key]}.")
 
     @staticmethod
     def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,52 +96,43 @@ class Reconstruct:
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """The mean of each metric over the images and each metric on sets, with 95 % intervals; the sheet goes to `out/reconstructions.png`."""
-        tokenizer = self.tokenizer.to(self.device).eval()
         out.mkdir(parents=True, exist_ok=True)
-        values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
-        for metric in self.metrics.values():
-            if isinstance(metric, nn.Module):
-                metric.to(self.device)
-        watch = None if self.sets is None else self.sets.begin(len(self.images))
-        errors = []
-        done = 0
-        loader = DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers)
-        for images, labels in track(loader, "reconstructing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
-            recon = self.reconstruct(tokenizer, images, first=done)
-            stored = to_uint8(images, self.pixel_rule)
-            for name, metric in self.metrics.items():
-                values[name].append(metric(stored, recon))
-            if watch is not None:
-                watch.update(done, recon, labels)
-            errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
-            if self.save_images:
-                self.save(stored, recon, self.names[done : done + len(images)], out)
-            done += len(images)
-        by_image = {name: torch.cat(parts) for name, parts in values.items()}
+        found = self.compared(out)
+        by_image = {name: torch.cat([part.values[name] for part in found]) for name in self.metrics}
         if self.save_images:
             self.tabulate(by_image, out)
-        self.draw(tokenizer, torch.cat(errors), out)
-        found = {name: mean_estimate(numbers) for name, numbers in by_image.items()}
-        return found if watch is None else found | self.measure(watch.finish())
+        self.draw(torch.cat([part.errors for part in found]), out)
+        means = {name: mean_estimate(numbers) for name, numbers in by_image.items()}
+        return means if self.sets is None else means | self.measure(self.sets, self.seen(found))
 
-    def measure(self, recon: Seen) -> dict[str, Estimate]:
+    def compared(self, out: Path) -> list[Compared]:
+        """What became of the images, in the order of their places: all of them, or a share of each process."""
+        folder = out if self.save_images else None
+        shares = shares_of(self.comparing.places(), self.num_processes)
+        with progress("reconstructing", total=len(self.images), done=0) as advance:
+            if len(shares) == 1:
+                return [self.comparing.compare(folder, *shares, device=self.device, advance=advance)]
+            work = partial(self.comparing.compare_apart, folder)
+            told = told_apart(work, shares, device=self.device, advance=advance, scratch=out / "shares")
+            return [Compared.of_tensors(tensors) for tensors in told]
+
+    def seen(self, found: Sequence[Compared]) -> Seen:
+        """What the extractor saw in the reconstructions, all of whose features are kept where metrics need them."""
+        gathering = Gathering(len(self.images), self.comparing.needs, len(self.images))
+        for part in found:
+            gathering.take(part.gathered)
+        return gathering.finish()
+
+    def measure(self, sets: SetMeasures, recon: Seen) -> dict[str, Estimate]:
         """Each metric of the reconstructions against their originals, and the floors of distances."""
-        assert self.sets is not None
-        real = {split: self.sets.reference(self.data, split, pixel_rule=self.pixel_rule, batch_size=self.batch_size) for split in self.splits()}
-        found = dict(self.sets.measure(recon, real[self.split], prefix="r", paired=True))
-        return found | dict(self.sets.floors(real["test"], real["train"], prefix="r"))
+        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
+        real = {split: sets.reference(self.data, split, **facts) for split in self.splits()}
+        found = dict(sets.measure(recon, real[self.split], prefix="r", paired=True))
+        return found | dict(sets.floors(real["test"], real["train"], prefix="r"))
 
     def splits(self) -> list[Literal["train", "test", "all"]]:
         """The splits that reconstructions and floors are held against."""
         return ["train", "test"] if self.split != "all" else ["all", "train", "test"]
-
-    def save(self, stored: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
-        """Writes a batch to `out/originals/<name>.png` and `out/reconstructions/<name>.png`."""
-        for folder, images in (("originals", stored), ("reconstructions", recon)):
-            for image, name in zip(images, names, strict=True):
-                path = out / folder / f"{name}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's figures to `out/images.csv`, in one move."""
@@ -141,27 +143,13 @@ class Reconstruct:
             table.writerows(zip(self.names, *(numbers.tolist() for numbers in by_image.values()), strict=True))
         scratch.replace(out / TABLE)
 
-    @torch.no_grad()
-    def reconstruct(
-        self,
-        tokenizer: Tokenizer,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1]
-        *,
-        first: int,  # the place of images[0] in the split
-    ) -> Tensor:  # (B, 3, H, W) uint8
-        posterior = tokenizer.encode(images.to(self.device))
-        z = posterior.mean
-        if self.latent == "sample":
-            noise = [torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(self.seed + first + i)) for i in range(len(z))]
-            z = posterior.sample(eps=torch.stack(noise).to(z))
-        return to_uint8(tokenizer.decode(z).float().cpu(), self.pixel_rule)
-
-    def draw(self, tokenizer: Tokenizer, errors: Tensor, out: Path) -> None:
+    def draw(self, errors: Tensor, out: Path) -> None:
         """Originals above reconstructions: four of the worst, of the median and of the best images."""
         order = errors.argsort(descending=True).tolist()
         middle = max(0, len(order) // 2 - 2)
         shown = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
         images = torch.stack([self.images[place][0] for place in shown])
-        recon = torch.cat([self.reconstruct(tokenizer, images[i : i + 1], first=place) for i, place in enumerate(shown)])
-        picture = rearrange(sheet([images, from_uint8(recon)]), "c h w -> h w c")
+        self.comparing.tokenizer.to(self.device).eval()
+        recon = [self.comparing.reconstruct(images[i : i + 1], first=place, device=self.device) for i, place in enumerate(shown)]
+        picture = rearrange(sheet([images, from_uint8(torch.cat(recon))]), "c h w -> h w c")
         Image.fromarray(picture.numpy()).save(out / "reconstructions.png")

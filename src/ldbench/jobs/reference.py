@@ -41,6 +41,7 @@ class Reference:
         num_images: int,
         pixel_rule: PixelRule,
         batch_size: int,
+        num_processes: int,
         workers: int,
     ):
         self.data = data
@@ -48,6 +49,7 @@ class Reference:
         self.split = split
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
+        self.num_processes = num_processes
         self.workers = workers
         whole: ConcatDataset[tuple[Tensor, int]] = ConcatDataset(parts_of(data, split))  # type: ignore[arg-type]
         places = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:num_images].sort().values
@@ -58,7 +60,7 @@ class Reference:
         """Raises ValueError for settings out of range."""
         if settings["split"] not in ("train", "test", "all"):
             raise ValueError(f"job.split must be one of train, test, all, got {settings['split']!r}.")
-        for key in ("num_images", "batch_size"):
+        for key in ("num_images", "batch_size", "num_processes"):
             if not isinstance(settings[key], int) or settings[key] < 1:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
 
@@ -91,4 +93,5 @@ class Reference:
                 "nothing" if self.sets is None else self.sets.label,
             )
             return None
-        return self.sets.reference(self.data, self.split, pixel_rule=self.pixel_rule, batch_size=self.batch_size, needs=LAWS)
+        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
+        return self.sets.reference(self.data, self.split, **facts, needs=LAWS)

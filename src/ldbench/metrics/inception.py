@@ -51,7 +51,10 @@ class Inception(nn.Module):
                 raise ValueError(f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}.") from error
         self.standard = sha256 == STANDARD
         self._maps: list[Tensor] = []
-        self.network.Mixed_6d.branch1x1.register_forward_hook(lambda _module, _inputs, output: self._maps.append(output))
+        self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._maps.append(output)
 
     @classmethod
     def check(cls) -> None:

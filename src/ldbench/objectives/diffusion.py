@@ -7,6 +7,7 @@
 """
 
 import math
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -102,11 +103,8 @@ class Diffusion:
             raise ValueError(
                 "variance=learned_range needs a backbone with 2 C outputs, and this one has C. Choose variance=fixed_small or fixed_large."
             )
-
-        def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
-            return self.predicted(backbone, x, t, y)
-
-        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class)
+        predict = partial(self.predicted, backbone)
+        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class, network=backbone)
 
     def predicted(
         self,

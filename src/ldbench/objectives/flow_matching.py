@@ -7,6 +7,7 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -124,11 +125,18 @@ class FlowMatching:
 
     def field(self, backbone: Network) -> Field:
         """The backbone as a field."""
+        predict = partial(self.prediction_of, backbone)
+        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class, network=backbone)
 
-        def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
-            return Prediction(self.predicted(backbone, x, t, y), self.prediction, x, t, self.interpolant)
-
-        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class)
+    def prediction_of(
+        self,
+        backbone: Network,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        y: Tensor,  # (B,)
+    ) -> Prediction:
+        """What the network says of x, in the words of a field."""
+        return Prediction(self.predicted(backbone, x, t, y), self.prediction, x, t, self.interpolant)
 
     def predicted(
         self,

@@ -99,7 +99,7 @@ class Autoguidance:
             if not len(rows):
                 return predicted
             value = predicted.value.clone()
-            value[rows] = away(self.guide(x[rows], t[rows], y[rows]).view(field.prediction), value[rows], self.scale, None)
+            value[rows] = away(self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction), value[rows], self.scale, None)
             return predicted.with_value(value)
 
         parts = (field, self.guide)

@@ -79,7 +79,22 @@ def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Seq
     whole = loader.load_sweep_config(master, list(overrides))
     searchpath = config.searchpath_of(whole.hydra.runtime.config_sources)
     config.check_protocol(whole.hydra.runtime.choices, searchpath)
-    return Composed(label, config.without_hydra(whole), searchpath)
+    cfg = config.without_hydra(whole)
+    check_tasks(master.hydra.launcher, cfg)
+    return Composed(label, cfg, searchpath)
+
+
+def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
+    """Raises ValueError where SLURM would start another number of processes than share a training."""
+    if not str(launcher.get("_target_")).endswith(config.SLURM):
+        return
+    for key, said in (("tasks_per_node", "trainer.devices"), ("nodes", "trainer.num_nodes")):
+        wanted = OmegaConf.select(cfg, said)
+        if wanted is not None and launcher[key] != wanted:
+            raise ValueError(
+                f"hydra.launcher.{key}={launcher[key]} starts other processes than {said}={wanted} has share a training. "
+                f"Say {said}={launcher[key]}, or hydra/launcher=slurm, which follows the trainer; a sweep over {said} needs a launch for each."
+            )
 
 
 def point_of(one: Composed, overrides: Sequence[str], known: dict[str, tuple[str, Any]]) -> Point:

@@ -3,28 +3,24 @@
 Processes take whole shards, so that no sum and no file depends on how many there are. What a process has finished stays.
 """
 
-import multiprocessing
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.queues import SimpleQueue
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.utils.data import DataLoader
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.protocols import ImageSet
+from ldbench.core.shares import do_apart, shares_of
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
-
-EVERY = 0.5  # seconds between two looks at what the processes have done
 
 
 def encode(
@@ -45,67 +41,18 @@ def encode(
     """
     writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
     missing = writer.missing()
-    num_processes = min(num_processes, len(missing))
-    facts = {"tokenizer": tokenizer.eval(), "images": images, "batch_size": batch_size, "workers": workers}
+    shares = shares_of(missing, num_processes)
+    work = partial(encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers)
     done = len(images) - sum(len(writer.images_of(shard)) for shard in missing)
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("encoding", total=len(images), completed=done)
-        if num_processes <= 1:
-            encode_shards(writer, missing, **facts, device=device, advance=lambda count: bar.advance(task, count))
+        advance = partial(bar.advance, task)
+        if len(shares) == 1:
+            work(missing, device=device, advance=advance)
         else:
-            shares = [missing[rank::num_processes] for rank in range(num_processes)]
-            encode_apart(writer, shares, **facts, device=device, advance=lambda count: bar.advance(task, count))
+            do_apart(work, shares, device=device, advance=advance)
     return writer.finish()
-
-
-def encode_apart(
-    writer: StoreWriter,
-    shares: Sequence[Sequence[int]],
-    *,
-    tokenizer: Tokenizer,
-    images: ImageSet,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    advance: Callable[[int], None],
-) -> None:
-    """Encodes each share of the shards in a process of its own; all end where one does. What one of them refuses is raised here."""
-    refused = multiprocessing.get_context("spawn").SimpleQueue()
-    facts = {"tokenizer": tokenizer, "images": images, "batch_size": batch_size, "workers": workers, "device": device}
-    running = spawn(encode_share, args=(writer, shares, facts, torch.get_num_threads(), refused), nprocs=len(shares), join=False)
-    assert running is not None
-    waiting = [shard for share in shares for shard in share]
-    ended = False
-    while not ended:
-        try:
-            ended = running.join(timeout=EVERY)
-        except ProcessException as error:
-            if not refused.empty():
-                raise refused.get() from error
-            raise ChildProcessError(f"A process that encoded came to an end: {error}\nThe same command goes on with what was finished.") from error
-        for shard in [shard for shard in waiting if writer.is_finished(shard)]:
-            waiting.remove(shard)
-            advance(len(writer.images_of(shard)))
-
-
-def encode_share(
-    rank: int,
-    writer: StoreWriter,
-    shares: Sequence[Sequence[int]],
-    facts: Mapping[str, Any],
-    threads: int,
-    refused: "SimpleQueue[Exception]",
-) -> None:
-    """What a process of `encode_apart` does: its share, in as many threads as the others, on a CUDA device of its own where there is one."""
-    torch.set_num_threads(threads)
-    device = facts["device"]
-    own = torch.device("cuda", rank % torch.cuda.device_count()) if device.type == "cuda" else device
-    try:
-        encode_shards(writer, shares[rank], **{**facts, "device": own}, advance=lambda _: None)
-    except (ValueError, OSError) as error:
-        refused.put(error)
-        raise
 
 
 def encode_shards(

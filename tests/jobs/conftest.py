@@ -1,0 +1,35 @@
+"""What the tests of jobs share: images of random colours, and an extractor that sees these."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from ldbench.core.seen import Features
+
+
+class Colours(nn.Module):
+    """The mean of each colour, in levels, and of each line; classes by the brightest colour. It counts at how many images it looked."""
+
+    revision, gives = 1, frozenset({"features", "spatial", "logits"})
+
+    def __init__(self, standard: bool = False) -> None:
+        super().__init__()
+        self.standard = standard
+        self.looks = 0
+
+    def look(self, images: Tensor) -> Features:
+        assert images.dtype == torch.uint8
+        self.looks += len(images)
+        means = images.float().mean(dim=(2, 3))
+        return Features(means, spatial=images.float().mean(dim=3).flatten(1), logits=means)
+
+
+@pytest.fixture
+def data() -> Any:
+    draw = [torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) * 2 - 1 for count in (50, 30)]
+    train, test = (TensorDataset(images, torch.arange(len(images)) % 3) for images in draw)
+    return SimpleNamespace(name="colours", fingerprint="1", train=train, test=test)

@@ -1,0 +1,48 @@
+"""Sets in batches: any share of them is what a whole pass reads at these places."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ldbench.core.pixels import to_uint8
+from ldbench.core.shares import shares_of
+from ldbench.data.samples import SampleParts
+from ldbench.jobs.batches import Batches, FileImages, Samples, SplitImages
+from ldbench.results import adm
+
+IMAGES = torch.rand(23, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+Y = torch.arange(23)
+
+
+def made(kind: str, folder: Path) -> Batches:
+    if kind == "split":
+        return SplitImages([TensorDataset(IMAGES[:11], Y[:11]), TensorDataset(IMAGES[11:], Y[11:])], "round", 4, 0)
+    if kind == "samples":
+        parts = SampleParts(folder / "parts", num_samples=23, part_size=10)
+        for places in parts.ranges():
+            parts.write(places, to_uint8(IMAGES)[list(places)])
+        return Samples(parts, Y, 4)
+    adm.write(folder / "images.npz", [to_uint8(IMAGES)], 23)
+    return FileImages(folder / "images.npz", 4)
+
+
+def together(images: Batches, wanted: list[range]) -> tuple[Tensor, list[Tensor | None]]:
+    batches, labels = zip(*images.read(wanted), strict=True)
+    assert [len(batch) for batch in batches] == [len(places) for places in wanted]
+    return torch.cat(batches), list(labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts"), [("split", [0, 4, 8, 11, 15, 19]), ("samples", [0, 4, 8, 10, 14, 18, 20]), ("file", [0, 4, 8, 12, 16, 20])]
+)
+@pytest.mark.parametrize("num_processes", [1, 2, 5])
+def test_shares_are_read_as_the_whole(tmp_path: Path, kind: str, starts: list[int], num_processes: int) -> None:
+    images = made(kind, tmp_path)
+    assert [places.start for places in images.places()] == starts
+    read = [together(images, list(share)) for share in shares_of(images.places(), num_processes)]
+    assert torch.equal(torch.cat([batch for batch, _ in read]), to_uint8(IMAGES))
+    labels = [label for _, labels in read for label in labels]
+    assert labels == [None] * 6 if kind == "file" else torch.equal(torch.cat(labels), Y)
