@@ -18,6 +18,7 @@ from ldbench import generator_training
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.generator_plan import GeneratorPlan, make_generator_plan
+from ldbench.numerics import check_trainer
 from ldbench.results.figures import read_logs
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.noise import NoiseStream
@@ -240,3 +241,11 @@ def test_weights_at_the_end_are_whole_files(plan_of) -> None:
     files = sorted((planned.run_folder / "weights").iterdir())
     assert [file.name for file in files] == ["0.5.safetensors", "0.9.safetensors", "last.safetensors"]
     assert all(load_file(file) for file in files)
+
+
+def test_latents_that_are_held_on_the_device_train_the_same_weights(plan_of, tmp_path: Path) -> None:
+    read = generator_training.fit(plan_of())
+    held = generator_training.fit(plan_of("trainer.resident=true", f"paths.root={tmp_path / 'held'}"))
+    assert same(read, held)
+    with pytest.raises(ValueError, match=r"trainer\.resident must be true or false, got 'maybe'"):
+        check_trainer(ldbench.compose("train", ["trainer.resident=maybe"]))

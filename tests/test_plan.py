@@ -20,6 +20,7 @@ Compose = Callable[..., DictConfig]
         "logger=tensorboard",
         "trainer.strategy=ddp",
         "trainer.workers=3",
+        "trainer.resident=true",
         "trainer.log_every=1",
         "callbacks.reconstructions.every=1",
         "callbacks.checkpoint.every=7",

@@ -83,6 +83,7 @@ def fit(
     run: Path,
     count_passes: bool,  # whether items of a later pass over the data are drawn anew
     collate: Callable[[Any], Any] | None = None,
+    resident: Callable[[torch.device], Dataset] | None = None,  # the items held on a device: read there, and by no workers
 ) -> None:
     """Trains a task to the end of its phase."""
     stage: Any = task.stage
@@ -108,8 +109,9 @@ def fit(
         overfit_batches=settings.overfit_batches,
         count_passes=count_passes,
     )
-    pinned = trainer.strategy.root_device.type == "cuda"
-    loader = DataLoader(items, batch_sampler=stream, num_workers=settings.workers, pin_memory=pinned, collate_fn=collate)
+    device = trainer.strategy.root_device
+    reading = {"num_workers": settings.workers, "pin_memory": device.type == "cuda"} if resident is None else {}
+    loader = DataLoader(items if resident is None else resident(device), batch_sampler=stream, collate_fn=collate, **reading)
     checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)

@@ -130,6 +130,7 @@ def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
             run=run,
             count_passes=True,
             collate=whole,
+            resident=items.resident if cfg.trainer.resident else None,
         )
     return task
 

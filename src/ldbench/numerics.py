@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # settings that numbers depend on
 SHARED = ("num_nodes", "adaptive")  # and those on which only numbers of several processes do
-DISPLAY = ("accelerator", "strategy", "workers", "deterministic", "log_every")  # the others
+DISPLAY = ("accelerator", "strategy", "workers", "resident", "deterministic", "log_every")  # the others
 LEAST = {"devices": 1, "num_nodes": 1, "threads": 1, "workers": 0, "log_every": 1, "overfit_batches": 0, "limit_steps": 1}
 SHARING_REVISION = 1  # of how several processes share a batch; raised when their numbers change, and those of one do not
 
@@ -22,6 +22,8 @@ def check_trainer(cfg: DictConfig) -> None:
             raise ValueError(f"trainer.{key} must be a whole number, got {value!r}.")
         if value is not None and value < least:
             raise ValueError(f"trainer.{key} must be at least {least}, got {value}.")
+    if not isinstance(cfg.trainer.resident, bool):
+        raise ValueError(f"trainer.resident must be true or false, got {cfg.trainer.resident!r}.")
     if cfg.trainer.adaptive not in ("global", "local"):
         raise ValueError(f"Unknown trainer.adaptive {cfg.trainer.adaptive!r}. Choose global or local.")
 

@@ -53,6 +53,10 @@ class LatentSet(Protocol):
         """z (B, N, C) and y (B,). An index beyond the set is one of a later pass over it, in which it may be drawn anew."""
         ...
 
+    def resident(self, device: torch.device) -> "LatentSet":
+        """The same set held on a device, whole."""
+        ...
+
 
 @runtime_checkable
 class LossTerm(Protocol):

@@ -43,8 +43,12 @@ class TensorLatents(Dataset):
         return len(self.z)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:  # (B, N, C), (B,)
-        places = torch.tensor(indices) % len(self.z)
+        places = (torch.tensor(indices) % len(self.z)).to(self.z.device)
         return self.z[places], self.y[places]
+
+    def resident(self, device: torch.device) -> "TensorLatents":
+        """The same latents on a device."""
+        return TensorLatents(self.z.to(device), self.y.to(device), latent=self.latent, num_classes=self.num_classes)
 
     @cached_property
     def fingerprint(self) -> str:

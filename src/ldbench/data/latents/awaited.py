@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -42,3 +43,7 @@ class AwaitedLatents(Dataset):
 
     def __getitems__(self, items: list[int]) -> tuple[Tensor, Tensor]:  # (B, N, C), (B,)
         return self.stored.__getitems__(items)
+
+    def resident(self, device: torch.device) -> StoredLatents:
+        """The latents from a store that is held on a device."""
+        return self.stored.resident(device)

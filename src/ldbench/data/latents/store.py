@@ -207,6 +207,11 @@ class StoredLatents(Dataset):
         passes, rows = np.divmod(np.asarray(items, dtype=np.int64), len(self))
         return self.store.batch(torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(passes), normaliser=self.normaliser)
 
+    def resident(self, device: torch.device) -> "StoredLatents":
+        """The same latents from a store that is held on a device."""
+        assert isinstance(self.store, LatentStore), "it is held already"
+        return StoredLatents(self.store.resident(device), seed=self.seed, normaliser=self.normaliser)
+
 
 def fingerprint_of(contents: Contents, seed: int) -> str:
     """The sha256 of all that the latents depend on which are sampled from a store by a seed."""
