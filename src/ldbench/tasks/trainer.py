@@ -33,11 +33,12 @@ def build(
 ) -> L.Trainer:
     """A trainer for one stage: one pass over a stream of batches whose length the task decides."""
     quieten()
-    chosen: str | Strategy = strategy
-    if strategy == "fsdp":
+    alone = devices * num_nodes == 1
+    chosen: str | Strategy = "auto" if alone and strategy in ("ddp", "fsdp") else strategy
+    if strategy == "fsdp" and not alone:
         sizes = {"data_parallel_size": devices * num_nodes, "tensor_parallel_size": 1}
         chosen = ModelParallelStrategy(**sizes, save_distributed_checkpoint=False, timeout=timedelta(days=1))
-    if strategy == "ddp" or (strategy == "auto" and devices * num_nodes > 1):
+    if strategy in ("ddp", "auto") and not alone:
         # a stage may leave parts untouched: mask tokens without a mask. The first process may measure for long while the others wait for it
         chosen = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=1))
     return L.Trainer(
@@ -49,7 +50,7 @@ def build(
         precision=LIGHTNING_PRECISION[precision],
         deterministic=deterministic,
         max_epochs=1,
-        callbacks=[*callbacks, *([Terminable()] if devices * num_nodes > 1 else [])],
+        callbacks=[*callbacks, *([] if alone else [Terminable()])],
         logger=list(loggers),
         enable_progress_bar=False,
         enable_model_summary=False,
