@@ -21,8 +21,9 @@ from ldbench.layers.batch_norm import SharedBatchNorm
 from ldbench.layers.lpips import LPIPSNetwork
 from ldbench.plan import make_plan
 from ldbench.tasks.processes import is_follower
+from ldbench.tasks.sharding import unsharded
 
-COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks={}", "protocol=default"]
+COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
 NARROW = ["width=16", "depth=1", "num_heads=2"]
 
 GENERATOR = [f"generator.backbone.{word}" for word in NARROW]
@@ -34,6 +35,7 @@ GENERATORS = {
     "lightningdit": ["generator=lightningdit"],
     "maetok_sit": ["generator=sit", "objective=flow_matching_maetok", "times=normal_log_snr"],
 }
+SHARDED = {"dit_sharded": GENERATORS["dit"], "lightningdit_sharded": GENERATORS["lightningdit"]}
 
 VIT = [f"tokenizer.model.{side}{word}" for side in ("", "decoder_") for word in NARROW] + ["data.subset=0.1"]
 LEARNING = ["batch_size=8", "max_steps=4", "optimizer.warmup_steps=1", "optimizer.eps=1e-4", "optimizer.clip_norm=0.1"]
@@ -80,11 +82,12 @@ def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
 def main(root: Path, num_processes: int) -> None:
     words = [*COMMON, f"trainer.devices={num_processes}", f"paths.root={root}", *(["trainer.strategy=ddp"] if num_processes > 1 else [])]
     ended, folders = {}, {}
-    for name, own in GENERATORS.items():
-        planned = make_generator_plan(ldbench.compose("train", [*own, *GENERATOR, *words]), latents())
+    for name, own in {**GENERATORS, **SHARDED}.items():
+        strategy = ["trainer.strategy=fsdp"] if name in SHARDED and num_processes > 1 else []
+        planned = make_generator_plan(ldbench.compose("train", [*own, *GENERATOR, *words, *strategy, f"paths.runs={root}/{name}"]), latents())
         with fitting.own_threads(1):
             task = generator_training.train(planned, None)
-        ended[name], folders[name] = task.state_dict(), planned.run_folder
+        ended[name], folders[name] = unsharded(task.state_dict()), planned.run_folder
     for name, own in TOKENIZERS.items():
         planned = make_plan(ldbench.compose("train", [*own, *words]))
         with fitting.own_threads(1):

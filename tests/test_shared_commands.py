@@ -1,5 +1,6 @@
 """A cell by two processes: however they are started, and wherever one of them was killed, it ends in the same files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 GENERATOR = ["generator=sit", "generator.max_steps=4", "generator.batch_size=8", "generator.ema_decays=[0.9]", "generator.exported_decay=0.9"]
 GENERATOR += ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2", "jobs={}"]
@@ -45,9 +44,9 @@ def test_torchrun_makes_the_same_files(words: list[str], unbroken: Path, tmp_pat
 
 def test_one_process_makes_the_same_numbers_up_to_rounding(words: list[str], unbroken: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, *words, f"paths.root={tmp_path}"], check=True, timeout=600)
-    one, two = (load_file(next(root.glob("artifacts/tokenizers/vmae-*/weights.safetensors"))) for root in (tmp_path, unbroken))
-    for key in one:
-        torch.testing.assert_close(one[key], two[key], rtol=0, atol=1e-3)  # of AdamW's 64 steps of 1.5e-3
+    one, two = (json.loads(next(root.glob("records/reconstruct-*.json")).read_text())["metrics"] for root in (tmp_path, unbroken))
+    for name, estimate in one.items():
+        assert two[name]["value"] == pytest.approx(estimate["value"], rel=1e-6), name  # weights that no image depends on may lie elsewhere
 
 
 def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(words: list[str], unbroken: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from ldbench.results.figures import read_logs
 from ldbench.tasks.companions import free_port
 
 SCRIPT = Path(__file__).with_name("shared_trainings.py")
-ROUNDING = {"dit": 1e-6, "sit": 1e-6, "lightningdit": 1e-6, "maetok_sit": 1e-6, "vmae": 1e-6, "maetok": 1e-6, "vavae": 1e-4}
+EXACT = ("dit", "sit", "lightningdit", "maetok_sit", "dit_sharded", "lightningdit_sharded", "vmae", "maetok")
+ROUNDING = {**dict.fromkeys(EXACT, 1e-6), "vavae": 1e-4}
 
 
 @pytest.fixture(scope="module")

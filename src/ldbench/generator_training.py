@@ -21,6 +21,7 @@ from ldbench.sampling.noise import NoiseStream
 from ldbench.starting import start_of
 from ldbench.tasks.generator import GeneratorTask
 from ldbench.tasks.processes import agreed, is_follower
+from ldbench.tasks.sharding import unsharded
 from ldbench.training import keep_tensors
 
 log = logging.getLogger(__name__)
@@ -57,11 +58,13 @@ def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
     if not weights_of(planned, course.exported_decay).is_file():
         with fitting.own_threads(planned.cfg.trainer.threads):
             task = train(planned, decode)
-        if is_follower():
-            return task.exported().cpu().eval()
         others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
-            keep_tensors(task.averaged(decay).backbone.state_dict(), weights_of(planned, decay))
+            state = unsharded(task.averaged(decay).backbone.state_dict())
+            if not is_follower():
+                keep_tensors(state, weights_of(planned, decay))
+        if is_follower():
+            return task.exported().eval()
         figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return averaged(planned, course.exported_decay)
 

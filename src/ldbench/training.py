@@ -93,7 +93,12 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
 
 
 def run(planned: Plan) -> Tokenizer:
-    """The trained tokenizer of a plan, after a rehearsal."""
+    """The trained tokenizer of a plan, after a rehearsal. Raises ValueError for a strategy that only generators can take."""
+    if planned.cfg.trainer.strategy == "fsdp":
+        raise ValueError(
+            "trainer.strategy=fsdp shards generators, and this tokenizer is not there yet. Train it first, by trainer.strategy=ddp and without "
+            "a generator: no digest depends on the strategy."
+        )
     teachers = Teachers(planned)
     rehearse(planned, teachers)
     return fit(planned, teachers)

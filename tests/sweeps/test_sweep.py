@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ldbench.sweeps.plugins import CheckedSweeper
+
 CELLS = ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
 CELLS += ["generator.backbone.depth=1", "generator.backbone.num_heads=2", "sampler.num_steps=2", "callbacks.checkpoint.every=2"]
 CELLS += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
@@ -142,3 +144,10 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
     done = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(tmp_path) == outcome(unbroken)
+
+
+def test_a_sweep_is_no_part_of_a_shared_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 were started for this one\. Leave torchrun or srun away, and say trainer\.devices=N"):
+        CheckedSweeper(params=None).sweep([])

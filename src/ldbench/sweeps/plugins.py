@@ -19,6 +19,7 @@ from ldbench.sweeps import points, processes
 from ldbench.sweeps.watch import end_with_the_sweep
 from ldbench.sweeps.waves import FAILED, Step, Waves
 from ldbench.sweeps.words import first_value, told_apart
+from ldbench.tasks.processes import place
 
 FIRST = "ldbench.sweeps.first"  # the entry point that makes what points share
 
@@ -40,6 +41,11 @@ class CheckedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Launches all combinations of an experiment's lists and the command line's words, which win. Raises ValueError for any mistake."""
+        if place().world > 1:
+            raise ValueError(
+                f"A sweep starts processes of its own, and {place().world} were started for this one. Leave torchrun or srun away, "
+                "and say trainer.devices=N; or start each point by itself."
+            )
         lists = {first_value(word): word for word in self.swept}
         words = [lists.get(word, word) for word in arguments]
         with flag_override(self.config, ["struct", "readonly"], [False, False]):

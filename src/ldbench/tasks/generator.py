@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.generator import Generator
 from ldbench.tasks.course import Course
 from ldbench.tasks.phases import phase
+from ldbench.tasks.sharding import shard, unsharded
 from ldbench.tasks.stepwise import StepwiseTask
 
 
@@ -21,7 +23,15 @@ class GeneratorTask(StepwiseTask):
         self.stage: Course
         self.generator = generator
         averages = [AveragedModel(generator.backbone, multi_avg_fn=get_ema_multi_avg_fn(decay)) for decay in course.ema_decays]
+        self.sharded = False
         self.averages = nn.ModuleList(averages).requires_grad_(False)
+
+    def configure_model(self) -> None:
+        """Spreads the backbone and its averages over the processes, where the trainer's strategy is to shard."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
+            for network in (self.generator.backbone, *(average.module for average in self.averages)):
+                shard(network, self.device_mesh["data_parallel"])
+            self.sharded = True
 
     def configure_optimizers(self) -> tuple[list, list]:
         optimizer = self.stage.optimizer.build(self.generator.parameters())
@@ -37,7 +47,7 @@ class GeneratorTask(StepwiseTask):
         with phase("generator forward"):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         loss = torch.stack(list(terms.values())).sum()
-        self.require_finite(loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": self.generator.state_dict()})
+        self.require_finite(loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": unsharded(self.generator.state_dict())})
         with phase("generator backward"):
             self.manual_backward(loss / self.stage.accumulate)
         self.count(len(z))

@@ -52,8 +52,8 @@ class Samples(L.Callback):
         self.draw(trainer, task)
 
     def draw(self, trainer: L.Trainer, task: GeneratorTask) -> None:
-        """One picture, by one process."""
-        if not trainer.is_global_zero:
+        """One picture, by one process; the others of a sharded network compute with it."""
+        if not (trainer.is_global_zero or task.sharded):
             return
         generator = task.exported()
         latent, stream = generator.backbone.latent, self.noise_of(range(self.num_images))
@@ -62,4 +62,5 @@ class Samples(L.Callback):
         generator.eval()
         z = generator.sample(noise, y, self.sampler, self.guidance, stream=stream)
         task.train(task.training)
-        show(trainer, self.picture_of(z.cpu()), folder=self.folder, name="samples", what="samples", step=task.steps)
+        if trainer.is_global_zero:
+            show(trainer, self.picture_of(z.cpu()), folder=self.folder, name="samples", what="samples", step=task.steps)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ldbench.core.sharing import shared
 from ldbench.tasks.optimization import AdamW
+from ldbench.tasks.sharding import unsharded_tensor
 
 
 class Phase(Protocol):
@@ -84,7 +85,7 @@ class StepwiseTask(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         limit = math.inf if self.stage.optimizer.clip_norm is None else self.stage.optimizer.clip_norm
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.grad_norms.append(nn.utils.clip_grad_norm_(parameters, limit))
+        self.grad_norms.append(unsharded_tensor(nn.utils.clip_grad_norm_(parameters, limit)))
 
     def over_processes(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """The means of scalars over the processes."""

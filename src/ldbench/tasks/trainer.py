@@ -11,7 +11,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from ldbench.core.device import Precision, find_device
 from ldbench.tasks.companions import terminate
@@ -33,8 +33,12 @@ def build(
 ) -> L.Trainer:
     """A trainer for one stage: one pass over a stream of batches whose length the task decides."""
     quieten()
-    chosen: str | DDPStrategy = strategy
-    if strategy == "ddp" or (strategy == "auto" and devices * num_nodes > 1):
+    alone = devices * num_nodes == 1
+    chosen: str | Strategy = "auto" if alone and strategy in ("ddp", "fsdp") else strategy
+    if strategy == "fsdp" and not alone:
+        sizes = {"data_parallel_size": devices * num_nodes, "tensor_parallel_size": 1}
+        chosen = ModelParallelStrategy(**sizes, save_distributed_checkpoint=False, timeout=timedelta(days=1))
+    if strategy in ("ddp", "auto") and not alone:
         # a stage may leave parts untouched: mask tokens without a mask. The first process may measure for long while the others wait for it
         chosen = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=1))
     return L.Trainer(
@@ -46,7 +50,7 @@ def build(
         precision=LIGHTNING_PRECISION[precision],
         deterministic=deterministic,
         max_epochs=1,
-        callbacks=[*callbacks, *([Terminable()] if devices * num_nodes > 1 else [])],
+        callbacks=[*callbacks, *([] if alone else [Terminable()])],
         logger=list(loggers),
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -118,6 +122,7 @@ def quieten() -> None:
         ".*GPU available but not used.*",
         ".*resuming from a checkpoint that ended before the epoch ended.*",
         ".*treespec, LeafSpec.*",
+        ".*returned a view tensor.*",  # sharded networks; nothing is done to it in place
         ".*module\\(s\\) in eval mode.*",  # teachers, and what a stage freezes
     ):
         warnings.filterwarnings("ignore", message=remark)

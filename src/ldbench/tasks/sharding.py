@@ -1,0 +1,31 @@
+"""A network whose weights, gradients and averages lie spread over the processes, and its whole state again.
+
+[0] Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, 2023, https://arxiv.org/abs/2304.11277
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+
+def shard(
+    network: nn.Module,
+    mesh: Any,  # of the processes that share a batch
+) -> None:
+    """Spreads a network over processes [0]: its blocks one by one, which are whole only while they compute, and then the rest."""
+    blocks = [block for module in network.modules() if isinstance(module, nn.ModuleList) for block in module]
+    for part in (*blocks, network):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+
+
+def unsharded(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state without shards. All processes call this together, where there are any."""
+    return {key: value.full_tensor() if isinstance(value, DTensor) else value for key, value in state.items()}
+
+
+def unsharded_tensor(x: Tensor) -> Tensor:
+    """A tensor without shards, likewise."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
