@@ -32,8 +32,7 @@ def obtain(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
     if is_child():  # its parent holds the lock, and waits for it in the middle of the training
         fit(planned, decode)
         return planned.folder
-    waiting = f"Another process is building {planned.name}. Waiting for it."
-    with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
+    with artifacts.building_lock(planned.folder):
         if artifacts.is_complete(planned.folder):
             artifacts.verify(planned.folder)
             log.info("Generator %s is there already: %s", planned.name, planned.folder)
@@ -58,10 +57,10 @@ def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
             task = train(planned, decode)
         if is_child():
             return task.exported().cpu().eval()
+        figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
         others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
             keep_tensors(task.averaged(decay).backbone.state_dict(), weights_of(planned, decay))
-        figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return averaged(planned, course.exported_decay)
 
 

@@ -53,7 +53,7 @@ def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Mod
         if artifacts.is_complete(place):
             log.debug("Network %s is there already: %s", planned.name, place)
         else:
-            with artifacts.building_lock(place, notify=lambda: log.info("Another process is building %s. Waiting for it.", planned.name)):
+            with artifacts.building_lock(place):
                 if not artifacts.is_complete(place):
                     build(planned, place)
         return artifacts.load(place, searchpath=searchpath)

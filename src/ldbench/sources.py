@@ -117,10 +117,9 @@ def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> 
         from ldbench import training
 
         training.run(planned)
-        with artifacts.building_lock(planned.folder):  # until its parent has stored the artifact
+        with artifacts.building_lock(planned.folder, doing=None):  # until its parent has stored the artifact
             return found
-    waiting = f"Another process is building {planned.name}. Waiting for it."
-    with artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting)):
+    with artifacts.building_lock(planned.folder):
         if artifacts.is_complete(planned.folder):
             artifacts.verify(planned.folder)
             log.info("Tokenizer %s is there already: %s", planned.name, planned.folder)

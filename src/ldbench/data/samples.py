@@ -11,6 +11,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ldbench.core.files import in_one_move, naming
+
 
 class SampleParts:
     """A folder of `num_samples` images in files of `part_size`; the last may be shorter. A part is there whole or not at all."""
@@ -38,11 +40,8 @@ class SampleParts:
         images: Tensor,  # (part, 3, H, W) uint8
     ) -> None:
         """Keeps a part, in one move."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        scratch = self.folder / f".{places.start:06d}.tmp"
-        with scratch.open("wb") as file:
+        with in_one_move(self.path(places)) as scratch, scratch.open("wb") as file:
             np.save(file, rearrange(images, "b c h w -> b h w c").numpy())
-        scratch.replace(self.path(places))
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
         """The parts in order."""
@@ -65,4 +64,5 @@ def write_pngs(
     for place, (image, name) in enumerate(zip(images, classes, strict=True), start=first):
         path = folder / name / f"{place:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+        with naming(path):
+            Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)

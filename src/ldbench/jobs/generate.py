@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from ldbench.core.files import in_one_move
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.tokenizer import Tokenizer
@@ -159,7 +160,8 @@ class Generate:
         blank = torch.full_like(next(row[0] for row in rows.values() if row), 255)
         filled = [torch.stack(row + [blank] * (width - len(row))) for _, row in sorted(rows.items()) if row]
         picture = rearrange(sheet([from_uint8(row) for row in filled]), "c h w -> h w c")
-        Image.fromarray(picture.numpy()).save(out / SHEET)
+        with in_one_move(out / SHEET) as scratch:
+            Image.fromarray(picture.numpy()).save(scratch, format="PNG")
 
     def save(self, parts: SampleParts, out: Path) -> None:
         """Writes every sample as PNG, in folders of classes."""

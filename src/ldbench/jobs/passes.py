@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ldbench import artifacts
 from ldbench.core import seen as gathering
-from ldbench.core.files import file_digest
+from ldbench.core.files import file_digest, in_one_move
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
@@ -116,7 +116,7 @@ class SetMeasures:
         needs = self.needs if needs is None else needs
         path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
         if not path.is_file():
-            with artifacts.building_lock(path):
+            with artifacts.building_lock(path, doing="looking at the images of"):
                 if not path.is_file():
                     self.look(path, batches, Gathering(num_images, needs, self.kept))
         log.debug("Features of %s: %s", said, path)
@@ -131,9 +131,8 @@ class SetMeasures:
         for batch, labels in batches:
             watch.update(first, batch, labels)
             first += len(batch)
-        scratch = path.with_suffix(".part")
-        artifacts.write_tensors(dict(gathering.flattened(watch.finish())), scratch)
-        scratch.replace(path)
+        with in_one_move(path) as scratch:
+            artifacts.write_tensors(dict(gathering.flattened(watch.finish())), scratch)
 
     def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ldbench.core.estimates import mean_estimate
+from ldbench.core.files import in_one_move, naming
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Seen
@@ -130,16 +131,15 @@ class Reconstruct:
             for image, name in zip(images, names, strict=True):
                 path = out / folder / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+                with naming(path):
+                    Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's figures to `out/images.csv`, in one move."""
-        scratch = out / f".{TABLE}.tmp"
-        with scratch.open("w", newline="") as file:
+        with in_one_move(out / TABLE) as scratch, scratch.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["image", *by_image])
             table.writerows(zip(self.names, *(numbers.tolist() for numbers in by_image.values()), strict=True))
-        scratch.replace(out / TABLE)
 
     @torch.no_grad()
     def reconstruct(
@@ -164,4 +164,5 @@ class Reconstruct:
         images = torch.stack([self.images[place][0] for place in shown])
         recon = torch.cat([self.reconstruct(tokenizer, images[i : i + 1], first=place) for i, place in enumerate(shown)])
         picture = rearrange(sheet([images, from_uint8(recon)]), "c h w -> h w c")
-        Image.fromarray(picture.numpy()).save(out / "reconstructions.png")
+        with in_one_move(out / "reconstructions.png") as scratch:
+            Image.fromarray(picture.numpy()).save(scratch, format="PNG")

@@ -20,11 +20,15 @@ COUNTERS = ("images_seen", "batch")
 
 
 def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
-    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins."""
+    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins.
+
+    A start that was killed as it wrote leaves a last line without an end, which does not count.
+    """
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for log in logs:
         with log.open(newline="") as file:
-            for row in csv.DictReader(file):
+            whole = (line for line in file if line.endswith("\n"))
+            for row in csv.DictReader(whole):
                 for name, value in row.items():
                     if name != "step" and value:
                         curves[name][int(row["step"])] = float(value)

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ldbench.core.device import Precision, find_device
+from ldbench.tasks.checkpoints import InPlace
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -36,6 +37,7 @@ def build(
         max_epochs=1,
         callbacks=list(callbacks),
         logger=list(loggers),
+        plugins=[InPlace()],
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,  # our own callback keeps them
