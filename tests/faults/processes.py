@@ -22,7 +22,7 @@ from ldbench import config
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 TOUCHES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.symlink", "os.truncate")  # besides opening for writing
-PATIENCE = 600.0  # seconds for what takes some
+PATIENCE = 300.0  # seconds for what takes some
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class AtFile:
 
     touch: str  # see `touched`
     count: int
-    delay: float  # seconds
+    delay: float = 0.0  # seconds
+    sent: signal.Signals = signal.SIGKILL
 
 
 Kill = AtTime | AtFile
@@ -120,7 +121,7 @@ def body(work: Callable[[], object], root: Path, log: Path, kill: AtFile | None,
         def strike(touch: str) -> None:
             if touch == kill.touch and next(counted) == kill.count:
                 if not kill.delay:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), kill.sent)
                 reached.send(None)  # type: ignore[attr-defined]
 
         watch(root, strike)

@@ -90,14 +90,15 @@ class Made:
         self.root = self.folder / "root"  # where the stage works, again and again
         self.after = self.folder / "after"
 
-    def lay_out(self) -> Path:
-        """The root as the stage finds it."""
-        shutil.rmtree(self.root, ignore_errors=True)
+    def lay_out(self, root: Path | None = None) -> Path:
+        """A root as the stage finds it."""
+        root = root or self.root
+        shutil.rmtree(root, ignore_errors=True)
         if self.before is None:
-            self.root.mkdir(parents=True)
+            root.mkdir(parents=True)
         else:
-            shutil.copytree(self.before.done.after, self.root, symlinks=True)
-        return self.root
+            shutil.copytree(self.before.done.after, root, symlinks=True)
+        return root
 
     def work(self, words: Sequence[str] = (), root: Path | None = None) -> Callable[[], object]:
         """What the stage's command does."""
