@@ -3,13 +3,11 @@
 `make test-faults` runs them; kills are drawn by seeds that the table names.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tests.faults.chains import Tally
 from tests.faults.stages import STAGES, TINY, Made
 
 from ldbench import config
@@ -50,22 +48,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -
         yield found
 
 
-@pytest.fixture
-def tally(record_property: Callable[[str, object], None], request: pytest.FixtureRequest) -> Callable[[str], Tally]:
-    """Begins a row of the table."""
-
-    def begin(stage: str) -> Tally:
-        row = Tally(stage, seed=f"{stage} 0")
-        request.addfinalizer(lambda: record_property("tally", asdict(row)))
-        return row
-
-    return begin
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of all kills, and of disks and rivals a line each."""
+    """The table of all kills, and a line for each stage on a full disk."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
-    told = [dict(report.user_properties) for report in reports if "faults/" in report.nodeid and report.when == "teardown"]
+    told = [dict(report.user_properties) for report in reports if "faults/" in report.nodeid and report.when == "call"]
     rows = [row["tally"] for row in told if "tally" in row]
     if rows:
         terminalreporter.section("kills")
@@ -73,9 +59,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
             terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    for row in told:
-        for line in row.get("faults", ()):
-            terminalreporter.write_line(line)
+    lines = [row["line"] for row in told if "line" in row]
+    if lines:
+        terminalreporter.section("full disks")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 def told_cell(row: dict[str, object], key: str) -> str:

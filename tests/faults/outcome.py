@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from ldbench.results.figures import read_logs
 OF_TIME = ("created", "seconds", "environment")
 
 
-def of(root: Path) -> dict[str, object]:
-    """The content of every file, by its path: numbers and pictures to the last bit. Of checkpoints the names only."""
-    found = {str(path.relative_to(root)): content(path) for path in files(root)}
+def of(root: Path, *, without: Sequence[str] = OF_TIME) -> dict[str, object]:
+    """The content of every file, by its path: numbers and pictures to the last bit. Of checkpoints the names only, of JSON not some keys."""
+    found = {str(path.relative_to(root)): content(path, without) for path in files(root)}
     for run in sorted(root.glob("runs/*/log")):
         found[str(run.relative_to(root))] = read_logs(sorted(run.glob("version_*/metrics.csv"), key=start_of))
     return found
@@ -38,7 +39,7 @@ def start_of(log: Path) -> int:
     return int(log.parent.name.removeprefix("version_"))
 
 
-def content(path: Path) -> object:
+def content(path: Path, without: Sequence[str]) -> object:
     """What one path holds."""
     if path.is_symlink():
         return str(path.readlink())
@@ -50,7 +51,7 @@ def content(path: Path) -> object:
         with np.load(path) as arrays:
             return {name: sha256(arrays[name].tobytes()).hexdigest() for name in arrays}
     if path.suffix == ".json":
-        return {key: value for key, value in json.loads(path.read_text()).items() if key not in OF_TIME}
+        return {key: value for key, value in json.loads(path.read_text()).items() if key not in without}
     return sha256(path.read_bytes()).hexdigest()
 
 

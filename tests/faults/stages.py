@@ -48,8 +48,9 @@ EVALUATION = [
     "protocol=digits",
     "protocol.extractor=tiny",
     "protocol.num_samples=24",
-    "jobs.generate.part_size=4",
-    "jobs.generate.batch_size=4",
+    "jobs.generate.part_size=8",
+    "jobs.generate.batch_size=8",  # that of the other: the last bits of features depend on it, and either may be the first to look
+    "jobs.reconstruct.batch_size=8",
     "jobs.reconstruct.save_images=true",
 ]
 UNMEASURED = ["~jobs.reconstruct", "~jobs.generate"]

@@ -21,7 +21,7 @@ def test_a_run_goes_on_from_what_can_be_read(stage: str, cut: Callable[[int], in
     root = one.root
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(one.after, root, symlinks=True)
-    for place in (*root.glob(ends), *root.glob(f"artifacts/{stage}s/*-*")):
+    for place in (*root.glob(ends), *root.glob(f"artifacts/{stage}s/[!.]*-*")):
         shutil.rmtree(place)
     newest, previous = (next(root.glob(f"runs/*/checkpoints/{name}{suffix}.ckpt")) for suffix in ("", ".previous"))
     for path in (newest, previous) if both else (newest,):

@@ -118,4 +118,4 @@ def test_files_that_may_not_grow_are_told_and_cost_nothing_that_was_done(
         refused.append(refusal(one, limited(one.work(), size - 1), root, tmp_path / "log"))
         mended(one, root, tmp_path / "log")
     assert None not in refused
-    record_property("faults", [f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: {', '.join(sorted(set(refused)))}"])
+    record_property("line", f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: {', '.join(sorted(set(refused)))}")

@@ -1,6 +1,7 @@
 """Samples on their way to a set: uint8 images in parts, each written in one move, so that what was interrupted goes on; and the folder of
 classes that they may leave."""
 
+import io
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,8 +41,10 @@ class SampleParts:
         images: Tensor,  # (part, 3, H, W) uint8
     ) -> None:
         """Keeps a part, in one move."""
-        with in_one_move(self.path(places)) as scratch, scratch.open("wb") as file:
-            np.save(file, rearrange(images, "b c h w -> b h w c").numpy())
+        content = io.BytesIO()
+        np.save(content, rearrange(images, "b c h w -> b h w c").numpy())  # to a file numpy would write past a full disk without a word
+        with in_one_move(self.path(places)) as scratch:
+            scratch.write_bytes(content.getbuffer())
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
         """The parts in order."""

@@ -15,6 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
+from ldbench.core.files import in_one_move
+
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
 COUNTERS = ("images_seen", "batch")
 
@@ -58,8 +60,8 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.supxlabel("optimizer step")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    with in_one_move(out) as scratch:
+        figure.savefig(scratch, dpi=110, format="png")
     plt.close(figure)
 
 

@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ldbench.core.files import naming
-from ldbench.core.pickles import read_pickle
+from ldbench.core.pickles import read_pickle, write_pickle
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +37,10 @@ class InPlace(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with naming(path), path.open("wb") as file:
-                write(checkpoint, file)
+            write_pickle(checkpoint, path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-
-
-def write(checkpoint: Mapping[str, Any], file: IO[bytes]) -> None:
-    """Writes a checkpoint to an open file. Raises OSError where the disk does not take it: torch tells of a position that is not the expected one."""
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 def rotate(written: Path, path: Path) -> None:

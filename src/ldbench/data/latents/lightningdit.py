@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ldbench.core.files import digest, file_digest, in_one_move
 from ldbench.core.latent import LatentSpec
-from ldbench.core.pickles import first_line, read_pickle, sound_tensors
+from ldbench.core.pickles import first_line, read_pickle, sound_tensors, write_pickle
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES, write_tensors
 from ldbench.data.latents.store import LatentStore
@@ -76,7 +76,7 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
         write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
     stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
     with in_one_move(folder / STATS) as scratch:
-        torch.save({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
+        write_pickle({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
 
 
 def read_stats(path: Path) -> tuple[Tensor, Tensor]:
