@@ -1,6 +1,7 @@
 """Artifacts: whole or absent, exactly what was saved, built by one process at a time, and harmless whoever made them."""
 
 import json
+import logging
 import threading
 import time
 
@@ -180,7 +181,8 @@ def test_the_manifest_is_written_last(vmae, tmp_path, monkeypatch):
     assert written == ["weights.safetensors", "config.json", "manifest.json"]
 
 
-def test_a_second_builder_waits_for_the_first_and_says_so(tmp_path):
+def test_a_second_builder_waits_for_the_first_and_says_so(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     folder, events, holding = tmp_path / "vmae-0123", [], threading.Event()
 
     def first():
@@ -190,7 +192,7 @@ def test_a_second_builder_waits_for_the_first_and_says_so(tmp_path):
             events.append("first done")
 
     def second():
-        with building_lock(folder, notify=lambda: events.append("second waits")):
+        with building_lock(folder):
             events.append("second builds")
 
     threads = [threading.Thread(target=first)]
@@ -200,23 +202,34 @@ def test_a_second_builder_waits_for_the_first_and_says_so(tmp_path):
     threads[1].start()
     for thread in threads:
         thread.join(10)
-    assert events == ["second waits", "first done", "second builds"]
+    assert events == ["first done", "second builds"]
+    assert caplog.messages == ["Another process is building vmae-0123. Waiting for it."]
 
 
-def test_builders_of_different_artifacts_do_not_wait(tmp_path):
-    waited = []
-    with building_lock(tmp_path / "a"), building_lock(tmp_path / "b", notify=lambda: waited.append("b")):
+def test_builders_of_different_artifacts_do_not_wait(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with building_lock(tmp_path / "a"), building_lock(tmp_path / "b"):
         pass
-    assert waited == []
+    assert caplog.messages == []
 
 
-def test_a_builder_that_fails_gives_the_lock_back(tmp_path):
+def test_a_builder_that_fails_gives_the_lock_back(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     with pytest.raises(ZeroDivisionError), building_lock(tmp_path / "a"):
         raise ZeroDivisionError
-    waited = []
-    with building_lock(tmp_path / "a", notify=lambda: waited.append("a")):
+    with building_lock(tmp_path / "a"):
         pass
-    assert waited == []
+    assert caplog.messages == []
+
+
+def test_what_a_killed_process_left_of_an_artifact_goes_when_it_is_stored(vmae, tmp_path):
+    folder = tmp_path / "vmae-0123"
+    left = tmp_path / ".building-vmae-0123"
+    left.mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+    save(vmae, folder)
+    artifacts.verify(folder)
+    assert not left.exists()
 
 
 def test_a_component_that_no_config_group_names_is_refused_with_those_that_are(folder):

@@ -5,9 +5,9 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 
 import argparse
 import importlib.util
+import logging
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ from ldbench.core.files import file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.pickles import first_line, read_pickle, sound_tensors
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -112,13 +114,15 @@ def kind(value: Tensor) -> tuple[bool, bool, bool]:
 
 
 def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mapping[str, Any], digest: str, provenance: Mapping[str, Any]) -> None:
-    """Writes an artifact folder, which is there whole or not at all.
+    """Writes an artifact folder, which is there whole or not at all. Of two callers at once one must wait: hold its `building_lock`.
 
     `recipe` is what the digest covers, `provenance` what else is worth knowing (environment, times).
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    building = folder.with_name(f".building-{folder.name}")
+    shutil.rmtree(building, ignore_errors=True)  # left by a process that was killed
     try:
+        building.mkdir()
         write_tensors(model.state_dict(), building / WEIGHTS)
         made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
         write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
@@ -126,7 +130,6 @@ def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mappin
         write_json(building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance})
         if folder.exists():  # left over from a version that could not be completed
             shutil.rmtree(folder)
-        building.chmod(0o755)
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -212,15 +215,15 @@ def is_complete(folder: Path) -> bool:
 
 
 @contextmanager
-def building_lock(folder: Path, *, notify: Any = None) -> Iterator[None]:
-    """Holds the right to build an artifact; waits for whoever holds it, after calling `notify` once."""
+def building_lock(folder: Path, *, doing: str | None = "building") -> Iterator[None]:
+    """Holds the right to build an artifact; waits for whoever holds it, and says what that one is doing. It ends with its process, killed too."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0.1)
     except Timeout:
-        if notify:
-            notify()
+        if doing:
+            log.info("Another process is %s %s. Waiting for it.", doing, folder.name)
         lock.acquire()
     try:
         yield

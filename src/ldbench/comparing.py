@@ -39,7 +39,7 @@ def compare(cfg: DictConfig) -> Path:
             "python -m ldbench.train makes the first ones."
         )
     job = config.find(cfg.job._target_)
-    with artifacts.building_lock(folder / job.name):  # of two at once, one measures
+    with artifacts.building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
         made = [compare_one(cfg, job, study) for study in job.studies(found, plain(cfg.job))]
     terminal.show(prediction_tables(made), reports.stdout())
     return folder

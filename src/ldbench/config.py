@@ -355,9 +355,10 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
     if "Config group override must be a string" in str(error):
         return "null is no option of a config group. Leave a part out with ~, as in ~tokenizer.losses.alignment."
     if isinstance(error, OSError) and error.strerror:
-        cures = {errno.ENOSPC: "Free some space", errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}
-        cure = cures.get(error.errno or 0, "Look at it")
-        return f"{error.filename or 'A file'}: {error.strerror}. {cure}, or choose another place with paths.root=DIR. What was done before stays."
+        full = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space")
+        cures = {**full, errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}
+        cure = f"{cures.get(error.errno or 0, 'Look at it')}, or choose another place with paths.root=DIR."
+        return f"{error.filename or 'A file'}: {error.strerror}. {cure} What was done before stays: the same command goes on from there."
     return str(error)
 
 

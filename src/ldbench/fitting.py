@@ -11,11 +11,13 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from ldbench import config
+from ldbench.core.files import naming
 from ldbench.results import wandb
 from ldbench.results.runs import Training
 from ldbench.tasks import checkpoints, companions
 from ldbench.tasks import trainer as trainers
 from ldbench.tasks.batches import BatchStream
+from ldbench.tasks.callbacks import Checkpoint
 from ldbench.tasks.processes import is_follower
 from ldbench.tasks.stepwise import StepwiseTask
 
@@ -49,7 +51,7 @@ def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[A
             raise ValueError(f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. Facts that it is handed: {known}.")
         if asked <= facts.keys():
             found.append(config.instantiate(node, **{fact: facts[fact] for fact in asked}))
-    return found
+    return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))  # what belongs to a step is done before the step is kept
 
 
 @contextmanager
@@ -116,7 +118,8 @@ def fit(
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)
     try:
-        trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
+        with naming(run):
+            trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         companions.await_end(error)
         raise

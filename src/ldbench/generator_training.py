@@ -31,8 +31,7 @@ Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H,
 
 def obtain(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
     """The artifact folder of a plan's generator, which is trained unless it is there. One process builds it while others wait."""
-    waiting = f"Another process is building {planned.name}. Waiting for it."
-    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting))
+    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder)
     with lock:
         if agreed(artifacts.is_complete(planned.folder)):
             artifacts.verify(planned.folder)
@@ -58,6 +57,8 @@ def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
     if not weights_of(planned, course.exported_decay).is_file():
         with fitting.own_threads(planned.cfg.trainer.threads):
             task = train(planned, decode)
+        if not is_follower():
+            figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
         others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
             state = unsharded(task.averaged(decay).backbone.state_dict())
@@ -65,7 +66,6 @@ def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
                 keep_tensors(state, weights_of(planned, decay))
         if is_follower():
             return task.exported().eval()
-        figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return averaged(planned, course.exported_decay)
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, flag_override
 
 from ldbench import artifacts, config
 from ldbench.cells import ObtainedGenerator
+from ldbench.core.files import naming
 from ldbench.core.protocols import ImageData
 from ldbench.core.seen import SOURCE
 from ldbench.facts import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
@@ -56,12 +57,14 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
             log.info("  left behind: %s", file.resolve())
         return
     facts = Facts(cfg, measured, protocol, searchpath)
+    with naming(figures):
+        metrics = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures)
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
     record = records.Record(
         id=identity,
         job=job.name,
         subject={"tokenizer": None, "generator": None, **subject, "data": data.name},
-        metrics=config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures),
+        metrics=metrics,
         protocol=described,
         artifacts={role: found.name for role, found in measured.artifacts.items()},
         config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},

@@ -57,7 +57,7 @@ def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Mod
             while not artifacts.is_complete(place):  # the first process builds it, at this place of the program
                 time.sleep(PAUSE)
         else:
-            with artifacts.building_lock(place, notify=lambda: log.info("Another process is building %s. Waiting for it.", planned.name)):
+            with artifacts.building_lock(place):
                 if not artifacts.is_complete(place):
                     build(planned, place)
         return artifacts.load(place, searchpath=searchpath)

@@ -155,7 +155,7 @@ def measure_each(cfg: DictConfig, measured: Measured, jobs: Sequence[DictConfig]
         return
     for node in jobs:
         asked = measured.asked(node)
-        with artifacts.building_lock(Path(cfg.paths.records) / asked.name):  # of two at once, one measures
+        with artifacts.building_lock(Path(cfg.paths.records) / asked.name, doing="measuring"):  # of two at once, one measures
             measure(cfg, asked, node, protocol, searchpath)
 
 

@@ -116,8 +116,7 @@ def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> 
     if check is not None:
         check(planned.latent, planned.data)
     found = Obtained(planned.folder, planned.digest, planned.data)
-    waiting = f"Another process is building {planned.name}. Waiting for it."
-    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder, notify=lambda: log.info(waiting))
+    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder)
     with lock:
         if agreed(artifacts.is_complete(planned.folder)):
             artifacts.verify(planned.folder)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench import artifacts, config, fitting, networks
+from ldbench.core.files import in_one_move
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
@@ -192,10 +193,8 @@ def keep_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Keeps what a stage ended in, in one move; nothing where there is nothing."""
     if not tensors:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    artifacts.write_tensors(tensors, scratch)
-    scratch.replace(path)
+    with in_one_move(path) as scratch:
+        artifacts.write_tensors(tensors, scratch)
 
 
 def announce(planned: Plan) -> None:

@@ -1,5 +1,6 @@
 """Samples in parts: whole or absent, and what leaves them is what was put in."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,24 @@ def test_parts_are_read_in_order_and_cover_all_places(parts: SampleParts) -> Non
 
 
 def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SampleParts) -> None:
-    parts.path(range(4, 8)).rename(parts.folder / ".000004.tmp")  # as a kill in the middle of writing leaves it
+    parts.path(range(4, 8)).rename(parts.folder / ".000004-000007.npy.99999999.tmp")  # as a kill in the middle of writing leaves it
     assert parts.missing() == [range(4, 8)]
     parts.write(range(4, 8), IMAGES[4:8])
     assert parts.missing() == []
     assert not list(parts.folder.glob(".*"))
+
+
+def test_a_part_that_the_disk_does_not_take_is_told_and_is_not_there(tmp_path: Path) -> None:
+    parts = SampleParts(tmp_path / "parts", num_samples=11, part_size=11)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (IMAGES.nbytes // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"000000-000010\.npy"):
+            parts.write(range(11), IMAGES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert parts.missing() == [range(11)]
+    assert list(parts.folder.iterdir()) == []
 
 
 def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:

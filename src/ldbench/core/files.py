@@ -1,8 +1,11 @@
-"""Files that can be trusted: JSON that is there whole or not at all, and sums of what is in them."""
+"""Files that can be trusted: there whole or not at all, and sums of what is in them."""
 
+import glob
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,12 +23,51 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON in one move: the file is there whole or not at all."""
+@contextmanager
+def in_one_move(path: Path) -> Iterator[Path]:
+    """A scratch file beside a path, which takes its place in the end: the file is there whole or not at all, as long as the one before.
+
+    What fails, as on a full disk, leaves no scratch, and an OSError that names the file. What killed processes left of the same file goes too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    scratch.replace(path)
+    try:
+        with naming(path):
+            yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not is_running(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within it, an OSError that names no file names this one: a write to a full disk tells none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process of this machine has this number."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON in one move."""
+    with in_one_move(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:

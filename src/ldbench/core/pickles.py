@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldbench.core.files import naming
+
 REPEATED = 4  # times the bytes of its file that tensors may hold: weights that two names share count twice
 LONGEST = 300  # characters of a tensor's name
 SMALL = 1 << 24  # bytes that no file is too small for
@@ -28,6 +30,18 @@ def read_pickle(path: Path, *, allowed: Sequence[type] = ()) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise ValueError(f"{path} is no file that is safe to read ({first_line(error)}).") from error
+
+
+def write_pickle(content: Any, path: Path) -> None:
+    """Writes what torch's loader reads. Raises OSError, naming the file, where the disk does not take it: torch tells of a position only."""
+    try:
+        with naming(path), path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        if not isinstance(error.__context__, OSError):
+            raise
+        with naming(path):
+            raise error.__context__ from None
 
 
 def check_archive(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Samples on their way to a set: uint8 images in parts, each written in one move, so that what was interrupted goes on; and the folder of
 classes that they may leave."""
 
+import io
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
+
+from ldbench.core.files import in_one_move, naming
 
 
 class SampleParts:
@@ -38,11 +41,10 @@ class SampleParts:
         images: Tensor,  # (part, 3, H, W) uint8
     ) -> None:
         """Keeps a part, in one move."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        scratch = self.folder / f".{places.start:06d}.tmp"
-        with scratch.open("wb") as file:
-            np.save(file, rearrange(images, "b c h w -> b h w c").numpy())
-        scratch.replace(self.path(places))
+        content = io.BytesIO()
+        np.save(content, rearrange(images, "b c h w -> b h w c").numpy())  # to a file numpy would write past a full disk without a word
+        with in_one_move(self.path(places)) as scratch:
+            scratch.write_bytes(content.getbuffer())
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
         """The parts in order."""
@@ -68,4 +70,5 @@ def write_pngs(
     for place, (image, name) in enumerate(zip(images, classes, strict=True), start=first):
         path = folder / name / f"{place:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+        with naming(path):
+            Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)

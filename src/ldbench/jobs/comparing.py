@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ldbench.core.files import naming
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.protocols import ImageSet
 from ldbench.core.seen import Extractor, Gathering
@@ -123,4 +124,5 @@ class Comparing:
             for image, name in zip(images, names, strict=True):
                 path = out / folder / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)
+                with naming(path):
+                    Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)

@@ -126,7 +126,7 @@ class Encode:
         """The store of a split, made where it is not there. One process makes it while others wait."""
         contents = self.contents(split)
         folder = contents.folder(self.latents)
-        with artifacts.building_lock(folder, notify=lambda: log.info("Another process is encoding %s. Waiting for it.", folder.name)):
+        with artifacts.building_lock(folder, doing="encoding"):
             there = is_complete(folder)
             if there:
                 clear_notes(folder)

@@ -11,6 +11,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ldbench.core.files import in_one_move
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.shares import do_apart, shares_of
@@ -152,7 +153,8 @@ class Generate:
         blank = torch.full_like(next(row[0] for row in rows.values() if row), 255)
         filled = [torch.stack(row + [blank] * (width - len(row))) for _, row in sorted(rows.items()) if row]
         picture = rearrange(sheet([from_uint8(row) for row in filled]), "c h w -> h w c")
-        Image.fromarray(picture.numpy()).save(out / SHEET)
+        with in_one_move(out / SHEET) as scratch:
+            Image.fromarray(picture.numpy()).save(scratch, format="PNG")
 
     def save(self, parts: SampleParts, out: Path) -> None:
         """Writes every sample as PNG, in folders of classes."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldbench import artifacts
 from ldbench.core import seen as gathering
-from ldbench.core.files import file_digest
+from ldbench.core.files import file_digest, in_one_move
 from ldbench.core.pixels import PixelRule
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
@@ -157,7 +157,7 @@ class SetMeasures:
         needs = self.needs if needs is None else needs
         path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
         if not path.is_file():
-            with artifacts.building_lock(path):
+            with artifacts.building_lock(path, doing="looking at the images of"):
                 if not path.is_file():
                     self.look(path, Pass(self.extractor, images, needs, self.kept), num_processes=num_processes)
         log.debug("Features of %s: %s", said, path)
@@ -169,9 +169,8 @@ class SetMeasures:
     def look(self, path: Path, whole: Pass, *, num_processes: int) -> None:
         """Sees a whole set, and writes what was seen in one move."""
         seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
-        scratch = path.with_suffix(".part")
-        artifacts.write_tensors(dict(gathering.flattened(seen)), scratch)
-        scratch.replace(path)
+        with in_one_move(path) as scratch:
+            artifacts.write_tensors(dict(gathering.flattened(seen)), scratch)
 
     def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""

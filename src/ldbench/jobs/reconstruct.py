@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.core.estimates import mean_estimate
+from ldbench.core.files import in_one_move
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Gathering, Seen
@@ -136,12 +137,10 @@ class Reconstruct:
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's figures to `out/images.csv`, in one move."""
-        scratch = out / f".{TABLE}.tmp"
-        with scratch.open("w", newline="") as file:
+        with in_one_move(out / TABLE) as scratch, scratch.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["image", *by_image])
             table.writerows(zip(self.names, *(numbers.tolist() for numbers in by_image.values()), strict=True))
-        scratch.replace(out / TABLE)
 
     def draw(self, errors: Tensor, out: Path) -> None:
         """Originals above reconstructions: four of the worst, of the median and of the best images."""
@@ -152,4 +151,5 @@ class Reconstruct:
         self.comparing.tokenizer.to(self.device).eval()
         recon = [self.comparing.reconstruct(images[i : i + 1], first=place, device=self.device) for i, place in enumerate(shown)]
         picture = rearrange(sheet([images, from_uint8(torch.cat(recon))]), "c h w -> h w c")
-        Image.fromarray(picture.numpy()).save(out / "reconstructions.png")
+        with in_one_move(out / "reconstructions.png") as scratch:
+            Image.fromarray(picture.numpy()).save(scratch, format="PNG")

@@ -7,7 +7,6 @@ and covariance of Inception-v3's features over a whole data set: `mu` (2048,), `
 """
 
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from einops import rearrange
 from numpy.lib import format as npy
 from torch import Tensor
 
+from ldbench.core.files import in_one_move
 from ldbench.core.moments import Gaussian, Normal
 from ldbench.core.seen import Seen
 
@@ -100,20 +100,14 @@ def write(
     seen: Seen | None = None,  # whose laws make the file a reference
 ) -> None:
     """Writes images, a batch at a time and in one move. Raises ValueError where there are more or fewer than was said, or of another size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays = {} if labels is None else {LABELS: labels.cpu().numpy()}
     for name, keys in STATISTICS.items():
         law = None if seen is None else getattr(seen, name)
         if law is not None:
             arrays |= dict(zip(keys, (law.whole.mean.numpy(), law.whole.covariance.numpy())))
-    try:
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            write_images(archive, batches, num_images)
-            write_arrays(archive, arrays)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with in_one_move(path) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        write_images(archive, batches, num_images)
+        write_arrays(archive, arrays)
 
 
 def write_images(archive: zipfile.ZipFile, batches: Iterable[Tensor], num_images: int) -> None:

@@ -15,16 +15,22 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
+from ldbench.core.files import in_one_move
+
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
 COUNTERS = ("images_seen", "batch")
 
 
 def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
-    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins."""
+    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins.
+
+    A start that was killed as it wrote leaves a last line without an end, which does not count.
+    """
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for log in logs:
         with log.open(newline="") as file:
-            for row in csv.DictReader(file):
+            whole = (line for line in file if line.endswith("\n"))
+            for row in csv.DictReader(whole):
                 for name, value in row.items():
                     if name != "step" and value:
                         curves[name][int(row["step"])] = float(value)
@@ -54,8 +60,8 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.supxlabel("optimizer step")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    with in_one_move(out) as scratch:
+        figure.savefig(scratch, dpi=110, format="png")
     plt.close(figure)
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
+from ldbench.core.files import in_one_move
 
 SCHEMA = 1
 
@@ -55,10 +55,8 @@ def write(record: Record, folder: Path) -> Path:
     path = path_of(folder, record.job, record.id)
     content = asdict(record)
     content["metrics"] = {name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    scratch.replace(path)
+    with in_one_move(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
 
 

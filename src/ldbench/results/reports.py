@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ldbench.core.files import in_one_move
 from ldbench.results import html, latex, markdown, spreadsheet, terminal
 from ldbench.results.boards import Board, make_boards
 from ldbench.results.comparison import compare, find
@@ -52,11 +53,9 @@ class Report:
             "leaderboard.tex": latex.render(self.tables, LEGEND),
             "leaderboard.html": html.render(self.boards, prediction_tables(self.records), self.published, self.sheets, now()),
         }
-        out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            scratch = out / f".{name}.tmp"
-            scratch.write_text(content, encoding="utf-8")
-            scratch.replace(out / name)
+            with in_one_move(out / name) as scratch:
+                scratch.write_text(content, encoding="utf-8")
         return [out / name for name in contents]
 
 

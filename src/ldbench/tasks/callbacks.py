@@ -30,15 +30,24 @@ SECONDS_BETWEEN_LINES = 15.0  # of progress, where nobody watches a terminal
 
 
 class Checkpoint(L.Callback):
-    """Keeps the state of the current stage in `folder/checkpoints/`, every so many optimizer steps: the newest one and the one before."""
+    """Keeps the state of the current stage in `folder/checkpoints/`, every so many optimizer steps: the newest one and the one before.
+
+    It comes after all other callbacks: what a run goes on from, it has shown and logged.
+    """
 
     def __init__(self, *, every: int, folder: Path, stage: str):
         self.every = every
         self.path = checkpoints.newest(folder, stage)
 
+    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+        if trainer.is_global_zero:  # what a process left that was killed as it wrote
+            checkpoints.scratch(self.path).unlink(missing_ok=True)
+
     def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         if task.ended_step and task.steps % self.every == 0:
             scratch = checkpoints.scratch(self.path)
+            for logger in trainer.loggers:
+                logger.save()
             trainer.save_checkpoint(scratch)
             if trainer.is_global_zero:
                 checkpoints.rotate(scratch, self.path)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldbench.core.pickles import read_pickle
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ldbench.core.pickles import read_pickle, write_pickle
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +29,22 @@ def scratch(path: Path) -> Path:
     return path.with_suffix(".tmp")
 
 
+class InPlace(TorchCheckpointIO):
+    """Writes checkpoints where they belong. Lightning's own way leads through the machine's folder for temporary files, which may be small."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes one. Raises OSError, naming the file, where the disk does not take it."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_pickle(checkpoint, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
 def rotate(written: Path, path: Path) -> None:
-    """Makes a checkpoint that is written whole the newest one. Wherever this is broken off, one whole checkpoint stands."""
+    """Makes a checkpoint that is written whole the newest one. Wherever this is broken off, one whole checkpoint stands: it itself, at least."""
     if path.is_file():
         path.replace(previous(path))
     written.replace(path)
@@ -43,13 +59,14 @@ def check(content: Any) -> None:
 
 def usable(path: Path) -> Path | None:
     """The newest checkpoint that can be read whole, or None where there is none; says so when one is cut short."""
-    for candidate in (path, previous(path)):
-        if not candidate.is_file():
-            continue
+    there = [candidate for candidate in (path, previous(path), scratch(path)) if candidate.is_file()]
+    for candidate in there:
         try:
             check(read_pickle(candidate))
         except ValueError as error:
-            log.warning("The checkpoint %s cannot be read (%s) Taking the one before it, or beginning anew.", candidate, error)
+            log.warning("The checkpoint %s cannot be read (%s)%s", candidate, error, "" if candidate == there[-1] else " Taking the one before it.")
             continue
         return candidate
+    if there:
+        log.warning("No checkpoint of stage %s can be read: it begins anew.", path.stem)
     return None

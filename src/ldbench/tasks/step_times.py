@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from ldbench.core.files import in_one_move
 from ldbench.tasks.phases import Clock
 from ldbench.tasks.stepwise import StepwiseTask
 
@@ -51,8 +52,5 @@ class StepTimes(L.Callback):
         told["images"] = self.images
         if task.device.type == "cuda":
             told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{task.stage.name}.json"
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(json.dumps(told, indent=2) + "\n")
-        scratch.replace(path)
+        with in_one_move(self.folder / f"{task.stage.name}.json") as scratch:
+            scratch.write_text(json.dumps(told, indent=2) + "\n")

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from ldbench.core.pickles import write_pickle
 from ldbench.core.sharing import shared
 from ldbench.tasks.optimization import AdamW
 from ldbench.tasks.sharding import unsharded_tensor
@@ -109,7 +110,7 @@ class StepwiseTask(L.LightningModule):
             return
         path = self.folder / f"nonfinite-{self.stage.name}-{self.batches}-{self.global_rank}.pt"
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save({**replay(), "seed": self.step_seed(self.batches)}, path)
+        write_pickle({**replay(), "seed": self.step_seed(self.batches)}, path)
         values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise FloatingPointError(
             f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower learning rate, "

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from ldbench.core.device import Precision, find_device
+from ldbench.tasks.checkpoints import InPlace
 from ldbench.tasks.companions import terminate
 from ldbench.tasks.processes import address, place
 
@@ -46,7 +47,7 @@ def build(
         devices=devices,
         num_nodes=num_nodes,
         strategy=chosen,
-        plugins=[Together()],
+        plugins=[Together(), InPlace()],
         precision=LIGHTNING_PRECISION[precision],
         deterministic=deterministic,
         max_epochs=1,

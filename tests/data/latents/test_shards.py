@@ -1,5 +1,6 @@
 """A shard is a safetensors file like any other, and is read where it lies."""
 
+import resource
 import struct
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def test_another_shape_or_dtype_is_refused(tmp_path: Path, shape: tuple[int, ...
             map_shard(tmp_path / "shard.safetensors", dtype=dtype, shape=expected)
 
 
-def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"cannot be written .*Free some space, or choose another place"):
-        write_shard(tmp_path / "nowhere" / "shard.safetensors", torch.zeros(1, 2, 4, 3), torch.zeros(1, dtype=torch.int64))
+def test_a_full_disk_is_told_with_what_to_do_and_no_scratch_is_left(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written .*Free some space, or choose another place"):
+            write_shard(tmp_path / "shard.safetensors", torch.zeros(1, 2, 4, 3), torch.zeros(1, dtype=torch.int64))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ A folder holds `latents_rank%02d_shard%03d.safetensors` with `latents` and `late
 [0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ldbench.core.files import digest, file_digest
+from ldbench.core.files import digest, file_digest, in_one_move
 from ldbench.core.latent import LatentSpec
-from ldbench.core.pickles import first_line, read_pickle, sound_tensors
+from ldbench.core.pickles import first_line, read_pickle, sound_tensors, write_pickle
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES, write_tensors
 from ldbench.data.latents.store import LatentStore
@@ -76,9 +75,8 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
         metadata = {"total_size": str(len(y)), "dtype": str(z.dtype), "device": "cpu"}
         write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
     stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
-    scratch = folder / f".{STATS}.{os.getpid()}.tmp"
-    torch.save({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
-    scratch.replace(folder / STATS)
+    with in_one_move(folder / STATS) as scratch:
+        write_pickle({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
 
 
 def read_stats(path: Path) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ It holds `moments` (rows, 2, N, C), posterior means and log-variances, or (rows,
 """
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ldbench.core.files import in_one_move
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 WORDS = {"bf16": np.int16, "fp16": np.int16, "fp32": np.int32}  # numpy has no bf16: numbers are carried as they lie
@@ -43,13 +44,12 @@ def write_shard(
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Writes safetensors in one move, for all to read. Raises OSError with what to do where the disk does not take them."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(dict(tensors), scratch, metadata=metadata and dict(metadata))
-    except SafetensorError as error:
-        raise OSError(f"{scratch} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
-    scratch.chmod(0o644)  # safetensors keeps its files private
-    scratch.replace(path)
+    with in_one_move(path) as scratch:
+        try:
+            save_file(dict(tensors), scratch, metadata=metadata and dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
+        scratch.chmod(0o644)  # safetensors keeps its files private
 
 
 def map_shard(path: Path, *, dtype: str, shape: tuple[int, ...]) -> MappedShard:
