@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from ldbench import training
 from ldbench.plan import make_plan
-from ldbench.results.figures import read_logs
 
 Compose = Callable[..., DictConfig]
 
@@ -28,11 +27,6 @@ LONGER = (
     "callbacks.reconstructions.every=0",
     "trainer.log_every=1",
 )
-
-
-def steps_done(run: Path) -> int:
-    logs = sorted(run.glob("log/version_*/metrics.csv"))
-    return max((max(points) for points in read_logs(logs).values()), default=0) if logs else 0
 
 
 def newest(run: Path) -> float:
