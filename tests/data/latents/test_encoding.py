@@ -188,6 +188,7 @@ def test_memory_is_that_of_a_shard_and_not_of_the_set(make: Make, tmp_path: Path
         told = multiprocessing.get_context("fork").SimpleQueue()
 
         def run() -> None:
+            make(folder / "first", images=Blank(), shard_size=shard_size, batch_size=16)  # what is loaded once is not what is asked for
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             make(folder, images=Large(), shard_size=shard_size, batch_size=16)
             told.put(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
