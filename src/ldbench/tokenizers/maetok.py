@@ -156,6 +156,7 @@ class MAETok(Tokenizer):
         z = posterior.sample(eps=eps)
         return Reconstruction(images=self.decoder(z), z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
 
+    @torch.compiler.disable  # its ratio is another number in every batch, for each of which it would be compiled anew
     def draw_mask(self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None) -> Tensor | None:  # (B, P) bool
         """Which patches are hidden; None when no ratio is above zero."""
         places = self.patch_grid[0] * self.patch_grid[1]
