@@ -67,6 +67,7 @@ def test_each_stage_goes_on_from_the_one_before_projection_and_opponent_too(smal
     assert not torch.equal(settled[0]["encoder.conv.conv_in.weight"], finished[0]["encoder.conv.conv_in.weight"])
 
 
+@pytest.mark.slow
 def test_a_stage_with_a_frozen_projection_broken_off_ends_in_the_weights_of_an_unbroken_one(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_projection_that_looks_on_leaves_every_bit_of_the_training_alone(name:
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
+@pytest.mark.slow
 def test_a_latent_that_is_pulled_is_aligned_better_than_one_that_is_looked_at(small: Compose, tmp_path: Path) -> None:
     words = ["tokenizer.stages.train.max_steps=60", "tokenizer.stages.train.batch_size=16", "tokenizer.stages.train.optimizer.warmup_steps=0"]
     found = {}
