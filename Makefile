@@ -20,7 +20,8 @@ $(READY): pyproject.toml requirements.lock
 	@echo "Setting up $(VENV): about 6 GB of packages, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
+	@$(BIN)/python -m compileall -q src  # else every process does this anew where PYTHONDONTWRITEBYTECODE is set
 	@touch $(READY)
 
 train: $(READY)  ## Train VMAE on real digits and measure it (ARGS="tokenizer.seed=1 ..." adds overrides)

@@ -100,3 +100,8 @@ def test_words_that_a_job_has_no_use_for_are_refused(words: list[str], told: str
     assert done.returncode == 2
     assert told in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_experiment_of_another_command_is_told_so() -> None:
+    with pytest.raises(ValueError, match=r"experiments=speed_generators_256 sets job, which ldbench\.train does not have\. The first lines"):
+        ldbench.compose("train", ["experiments=speed_generators_256"])

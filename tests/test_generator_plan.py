@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_told_with_what_to_change(overrides: list[str], tol
     ("overrides", "told"),
     [
         (["generator=sit", "sampler=ddim"], r"lives on Linear\. Choose sampler=heun"),
-        (["generator=sit", "generator.max_steps=0"], r"generator\.max_steps must be a whole number of at least 1"),
+        (["generator=sit", "generator.max_steps=-1"], r"generator\.max_steps must be a whole number of at least 0"),
         (["size=dit_b_2"], r"size=\.\.\. is of a generator, and none is chosen\. Say generator=sit"),
         (["interpolant=gvp"], r"interpolant=\.\.\. is of a generator, and none is chosen"),
         (["sampler=heun"], r"sampler=\.\.\. is of a generator, and none is chosen"),

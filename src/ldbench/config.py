@@ -5,11 +5,7 @@ import difflib
 import errno
 import importlib
 import inspect
-import os
 import re
-import select
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,9 +15,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,7 +26,6 @@ TYPES = {
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
     str | None: (str | None, "a word or null"),
 }
-SLURM = ".SlurmLauncher"  # the end of the name of the launcher whose tasks share a training
 COMPONENT_GROUPS = (
     *("tokenizer", "backbone", "loss", "teacher", "discriminator", "mask", "network"),
     *("interpolant", "times", "objective", "sampler", "guidance"),
@@ -129,13 +122,6 @@ def check_folders(searchpath: Sequence[str]) -> None:
 def checked_yaml(path: Path, mtime_ns: int, size: int) -> None:
     """Looks at a file once as long as it is not touched. Raises ValueError as `yamls.check`."""
     yamls.check(path)
-
-
-def told_folders(words: Sequence[str]) -> list[str]:
-    """The folders that a command line adds to the search path."""
-    lists = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
-    after = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
-    return [entry.strip(" '\"") for told in lists for entry in told.strip("[]").split(",") if entry] + after
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -283,63 +269,6 @@ def named(node: Any, searchpath: Sequence[str] = ()) -> Any:
     return rename(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
 
 
-def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
-    """Runs an entry point: Hydra composes `config_name` from the command line and hands it to `task` with the user's search path.
-
-    What is wrong in a config is told in one screen; HYDRA_FULL_ERROR=1 shows the traceback.
-    """
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ and "LDBENCH_SHORT_ERRORS" not in os.environ
-    if not wants_traceback:
-        os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
-
-    def run(cfg: DictConfig) -> None:
-        check_sharing(HydraConfig.get(), cfg)
-        searchpath = searchpath_of(HydraConfig.get().runtime.config_sources)
-        check_protocol(HydraConfig.get().runtime.choices, searchpath)
-        task(cfg, searchpath)
-
-    try:
-        check_folders(told_folders(sys.argv[1:]))
-        try:
-            hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
-        finally:
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
-    except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and output_is_closed():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes what is left, when it ends
-            sys.exit(128 + signal.SIGPIPE)
-        if wants_traceback:
-            raise
-        print(f"\n{sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
-        sys.exit(2)
-
-
-def check_sharing(hydra: DictConfig, cfg: DictConfig) -> None:
-    """Raises ValueError for a training that several processes share at a point of a sweep, unless SLURM starts them all."""
-    if hydra.mode != RunMode.MULTIRUN or hydra.launcher._target_.endswith(SLURM):
-        return
-    if OmegaConf.select(cfg, "trainer.devices", default=1) != 1:
-        raise ValueError(
-            "This launcher runs a sweep's points in processes of its own: others that share a training would begin the sweep anew. "
-            "Say trainer.devices=1, or hydra/launcher=local."
-        )
-
-
-def output_is_closed() -> bool:
-    """Whether whoever read what is printed here has gone, as `head` does."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def spoken() -> list[str]:
-    """The words of the command line that an entry point was started with; none where there is no entry point."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
 def sentence(error: Exception, config_name: str | None = None, overrides: Sequence[str] = ()) -> str:
     """What an error says to a user, with the nearest known name where one was mistyped."""
     if isinstance(error, MissingConfigException):
@@ -349,6 +278,9 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
     mistyped = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and mistyped:
         key = mistyped.group(1)
+        experiment = next((word for word in overrides if word.startswith("experiments=")), None)
+        if experiment and not any(word.lstrip("+~").partition("=")[0].partition("@")[0] == key for word in overrides):
+            return f"{experiment} sets {key}, which ldbench.{config_name} does not have. The first lines of its file say the command that it is for."
         hint = nearest(key.rpartition(".")[2], neighbours(key, config_name, overrides)) if config_name else ""
         part = f" -p {key.split('.')[0]}" if "." in key else ""
         return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
@@ -365,6 +297,8 @@ def sentence(error: Exception, config_name: str | None = None, overrides: Sequen
 def neighbours(key: str, config_name: str, overrides: Sequence[str]) -> list[str]:
     """The keys that stand where a mistyped one was looked for."""
     rest = [word for word in overrides if "=" in word and not word.startswith("-") and word.partition("=")[0] != key]
+    if len(rest) == len(overrides):  # the key is not of the command line: what is composed again fails again
+        return []
     try:
         composed, parent = compose(config_name, rest), key.rpartition(".")[0]
         node = OmegaConf.select(composed, parent) if parent else composed

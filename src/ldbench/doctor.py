@@ -86,7 +86,8 @@ def report(checks: Sequence[Check]) -> int:
 
 def main() -> None:
     try:
-        from ldbench.config import conf_dir, launch
+        from ldbench.config import conf_dir
+        from ldbench.entry import launch
 
         composes = (conf_dir() / "doctor.yaml").is_file()
     except ImportError:

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset
 
 from ldbench import artifacts, config
 from ldbench.cells import ObtainedGenerator, is_trained, make_encoder
-from ldbench.core.device import device_name, find_device
+from ldbench.core.device import Precision, device_name, find_device
 from ldbench.core.protocols import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.seen import Features, SetMetric, gather
 from ldbench.core.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ from ldbench.generator import Generator
 from ldbench.generator_plan import make_guidance, make_sampler
 from ldbench.instruments import digest_of, make, make_extractor, make_teacher
 from ldbench.jobs.passes import SetMeasures
-from ldbench.jobs.throughput import Drawing
+from ldbench.jobs.throughput import Drawing, StepTimer
 from ldbench.results.protocol import Protocol
 from ldbench.sources import Obtained
 
@@ -83,12 +83,18 @@ class Facts:
         """The generator and how it is sampled; None where no generator is chosen."""
         return None if self._measured.generator is None else Drawing(self._model, self.sampler(), self.guidance())
 
-    def step_times(self) -> Callable[[int], Mapping[str, Mapping[str, float]]]:
+    def step_times(self) -> StepTimer:
         """Times some training steps of the tokenizer, or of the generator where one is chosen; nothing for what is not trained here."""
         return self._step_times
 
     def machine(self) -> str:
         return machine_of(self._cfg)
+
+    def precision(self) -> Precision:
+        return self._cfg.trainer.precision
+
+    def compiled(self) -> bool:
+        return self._cfg.trainer.compile
 
     def sampling_seed(self) -> int:
         return self._cfg.seed
@@ -177,15 +183,15 @@ class Facts:
     def device(self) -> torch.device:
         return find_device(self._cfg.trainer.accelerator)
 
-    def _step_times(self, steps: int) -> Mapping[str, Mapping[str, float]]:
+    def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
         kind = "tokenizer" if self._measured.generator is None else "generator"
         if not is_trained(self._cfg, kind):
             return {}
         from ldbench import trial  # Lightning takes seconds to load
 
         if kind == "tokenizer":
-            return trial.of_tokenizer(self._cfg, steps, self._searchpath)
-        return trial.of_generator(self._cfg, self._obtained, steps, self._searchpath)
+            return trial.of_tokenizer(self._cfg, steps, batch_size, searchpath=self._searchpath)
+        return trial.of_generator(self._cfg, self._obtained, steps, batch_size, searchpath=self._searchpath)
 
     @property
     def _obtained(self) -> Obtained:
@@ -211,7 +217,7 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
 OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
 OF_TOKENIZER = OF_GENERATOR | {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"}  # and with a tokenizer
 
-OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (comparing.py)
+OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (measuring_records.py)
 
 
 def asked_facts(node: DictConfig) -> list[str]:
@@ -230,9 +236,13 @@ def takes_generator(node: DictConfig) -> bool:
 
 
 def machine_of(cfg: DictConfig) -> str:
-    """What times are of: the device and its number of threads."""
+    """What times are of: the device, a processor's number of threads, and how it computes where that is not plain float32."""
     device = find_device(cfg.trainer.accelerator)
-    return f"{device_name(device)}, {cfg.trainer.threads} threads" if device.type == "cpu" else device_name(device)
+    said = [device_name(device)]
+    said += [f"{cfg.trainer.threads} threads"] if device.type == "cpu" else []
+    said += [cfg.trainer.precision] if cfg.trainer.precision != "fp32" else []
+    said += ["compiled"] if cfg.trainer.compile else []
+    return ", ".join(said)
 
 
 def needs_tokenizer(node: DictConfig) -> bool:

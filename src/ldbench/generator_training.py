@@ -123,6 +123,8 @@ def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }
     items: Any = latents
+    if not planned.course.max_steps:
+        return task
     with fitting.logged(cfg.logger, run=run, training=planned.training) as loggers:
         fitting.fit(
             task,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.config import launch
+from ldbench.entry import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

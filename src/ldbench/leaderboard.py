@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.config import conf_dir, launch
+from ldbench.config import conf_dir
+from ldbench.entry import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # settings that numbers depend on
 SHARED = ("num_nodes", "adaptive")  # and those on which only numbers of several processes do
 DISPLAY = ("accelerator", "strategy", "workers", "resident", "deterministic", "log_every")  # the others
-LEAST = {"devices": 1, "num_nodes": 1, "threads": 1, "workers": 0, "log_every": 1, "overfit_batches": 0, "limit_steps": 1}
+LEAST = {"devices": 1, "num_nodes": 1, "threads": 1, "workers": 0, "log_every": 1, "overfit_batches": 0, "limit_steps": 0}
 SHARING_REVISION = 1  # of how several processes share a batch; raised when their numbers change, and those of one do not
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ldbench import artifacts, config
+from ldbench import artifacts, config, entry
 from ldbench.cells import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
-from ldbench.comparing import compare, refuse_in_training, starts_from_records
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
+from ldbench.measuring_records import compare, refuse_in_training, starts_from_records
 from ldbench.numerics import check_trainer
 from ldbench.plan import check_keys, check_names, make_data, plain
 from ldbench.reporting import check_logger
@@ -62,7 +62,7 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 
 def refuse_spoken(node: DictConfig, groups: Sequence[str], why: str) -> None:
     """Raises ValueError for words of the command line about what a job has no use for."""
-    for word in config.spoken():
+    for word in entry.spoken():
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
         if key.partition(".")[0] in groups:
             raise ValueError(f"{word} has nothing to do: job {config.find(node._target_).name} {why}. Leave it out.")

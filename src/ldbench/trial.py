@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ldbench import config, generator_training, training
 from ldbench.cells import planned_for
@@ -17,18 +17,23 @@ from ldbench.sources import Obtained
 Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` tells
 
 
-def of_tokenizer(cfg: DictConfig, steps: int, searchpath: Sequence[str] = ()) -> Times:
-    """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count."""
+def of_tokenizer(cfg: DictConfig, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+    """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count, on its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
-        planned = make_plan(shortened(cfg, steps, folder, searchpath), searchpath)
+        short = shortened(cfg, steps, folder, searchpath)
+        for stage in short.tokenizer.stages.values():
+            stage.batch_size = batch_size or stage.batch_size
+        planned = make_plan(short, searchpath)
         training.fit(planned)
         return read(planned.run_folder)
 
 
-def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, searchpath: Sequence[str] = ()) -> Times:
-    """The times of a step of the generator's training on the tokenizer's latents."""
+def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+    """The times of a step of the generator's training on the tokenizer's latents, in its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
-        planned, _ = planned_for(shortened(cfg, steps, folder, searchpath), obtained, searchpath)
+        short = shortened(cfg, steps, folder, searchpath)
+        short.generator.batch_size = batch_size or short.generator.batch_size
+        planned, _ = planned_for(short, obtained, searchpath)
         generator_training.train(planned, None)
         return read(planned.run_folder)
 
@@ -36,8 +41,10 @@ def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, searchpath: Se
 def shortened(cfg: DictConfig, steps: int, folder: str, searchpath: Sequence[str]) -> DictConfig:
     """The config of a training of a few timed steps, after those of the warm-up, that shows nothing and keeps nothing but times."""
     short = copy.deepcopy(cfg)
-    with flag_override(short, ["struct", "readonly"], [False, False]):
+    OmegaConf.set_readonly(short, False)
+    with flag_override(short, "struct", False):
         timed = config.option("callbacks", "step_times", searchpath).step_times
+        timed.operations = True
         short.callbacks = {"step_times": timed}
         short.logger = None
         short.paths.runs = folder

@@ -130,7 +130,7 @@ def body(work: Callable[[], object], root: Path, log: Path, kill: AtFile | None,
         watch(root, lambda touch: os.write(touches, f"{touch}\n".encode()))
     try:
         work()
-    except (ValueError, ArithmeticError, OSError) as error:  # as `config.launch` tells them
+    except (ValueError, ArithmeticError, OSError) as error:  # as `entry.launch` tells them
         print(config.sentence(error))
         sys.exit(2)
     except SystemExit:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 import ldbench
 from ldbench import config
 from ldbench.core.latent import LatentSpec
+from ldbench.facts import machine_of
 from ldbench.generator_plan import build_generator
+from ldbench.jobs import costs
 from ldbench.jobs.costs import flops, images_per_second, peak_memory
 from ldbench.jobs.throughput import Drawing, Throughput, decode, encode, of_step, parameters, predict
 
@@ -92,8 +94,18 @@ def drawing(guidance: str = "none", steps: int = 3, sampler: str = "euler") -> t
 
 
 def job(tokenizer: Any, drawn: Drawing | None = None, **changes: Any) -> Throughput:
-    times = {"train": {"seconds": 0.5, "waiting": 0.1, "tokenizer forward": 0.2, "images": 10}}
-    said = {"step_times": lambda steps: times, "machine": "a machine", "images": 4, "repeats": 2, "steps": 3, "device": CPU}
+    times = {"train": {"seconds": 0.5, "waiting": 0.1, "tokenizer forward": 0.2, "images": 10, "operations": 4e9}}
+    said = {
+        "step_times": lambda steps, batch_size: times,
+        "machine": "a machine",
+        "precision": "fp32",
+        "compiled": False,
+        "images": 4,
+        "repeats": 2,
+        "steps": 3,
+        "batch_size": None,
+        "device": CPU,
+    }
     return Throughput(tokenizer=tokenizer, drawing=drawn, **{**said, **changes})
 
 
@@ -106,16 +118,45 @@ def test_a_tokenizer_alone_is_counted_and_timed(tmp_path: Any) -> None:
     assert found["compression_ratio"].value == 3 * tokenizer.image_size**2 / (spec.num_tokens * spec.channels)
     assert all(found[f"images_per_second/{part}"].value > 0 for part in ("encoder", "decoder"))
     assert all(found[f"peak_memory/{part}"].value > 4 * parameters(tokenizer) for part in ("encoder", "decoder"))
-    assert found["step_seconds/train"].value == 0.5
+    assert (found["step_seconds/train"].value, found["flops/train"].value) == (0.5, 4e8)
+    rate = found["matrix_flops_per_second"].value
+    assert found["utilisation/train"].value == pytest.approx(4e9 / 0.5 / rate)
+    for part in ("encoder", "decoder"):
+        used, speed = found[f"utilisation/{part}"], found[f"images_per_second/{part}"]
+        assert used.value == pytest.approx(found[f"flops/{part}"].value * speed.value / rate)
+        assert used.low is None or used.low < used.value < used.high
     assert not [name for name in found if "backbone" in name or "sample" in name]
 
 
 def test_no_step_is_timed_where_none_is_asked_for(tmp_path: Any) -> None:
     tokenizer, _ = drawing()
-    asked: list[int] = []
-    found = job(tokenizer, steps=0, step_times=asked.append).run(tmp_path)
+    asked: list[tuple[int, int | None]] = []
+    found = job(tokenizer, steps=0, step_times=lambda *of: asked.append(of)).run(tmp_path)
     assert not asked
     assert not [name for name in found if name.startswith("step_seconds")]
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_parts_are_timed_as_they_are_trained(tmp_path: Any, compiled: bool) -> None:
+    tokenizer, drawn = drawing()
+    kinds: list[torch.dtype] = []
+    drawn.generator.backbone.register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
+    for given in (None, drawn):
+        found = job(tokenizer, given, precision="bf16", compiled=compiled).run(tmp_path)
+        assert all(estimate.value > 0 for estimate in found.values())
+    assert found["calls_per_sample"].value == 3
+    assert torch.bfloat16 in kinds
+
+
+def test_the_rate_of_matrix_products_counts_two_for_each_multiplication(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.25, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5])  # the first, which is not timed, is the fastest
+    monkeypatch.setattr(costs, "now", lambda _: next(ends))
+    assert costs.matrix_rate(CPU, "bf16", side=16) == 2 * 16**3 / 0.25
+
+
+def test_the_machine_tells_how_it_computes() -> None:
+    plain, other = (ldbench.compose("run", words) for words in ([], ["trainer.precision=bf16", "trainer.compile=true"]))
+    assert machine_of(other).removeprefix(machine_of(plain)) == ", bf16, compiled"
 
 
 @pytest.mark.parametrize(("guidance", "sampler", "calls"), [("none", "euler", 3), ("cfg", "euler", 6), ("none", "heun", 6)])
@@ -141,7 +182,7 @@ def test_the_phases_of_a_step_add_up() -> None:
     assert (found["images_per_second/train"], found["peak_memory/train"]) == (8.0, 3e9)
 
 
-@pytest.mark.parametrize(("key", "value"), [("images", 0), ("repeats", 1.5), ("steps", -1)])
+@pytest.mark.parametrize(("key", "value"), [("images", 0), ("repeats", 1.5), ("steps", -1), ("batch_size", 0)])
 def test_settings_out_of_range_are_refused(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"job.{key} must be a whole number of at least"):
-        Throughput.check({"images": 1, "repeats": 1, "steps": 0, key: value})
+        Throughput.check({"images": 1, "repeats": 1, "steps": 0, "batch_size": None, key: value})

@@ -90,9 +90,9 @@ class Case:
             deviations += [abs(full.mean(dtype=np.float64) - facts["stats"]["mean"]), abs(full.std(dtype=np.float64) - facts["stats"]["std"])]
         return float(np.max(deviations)) / facts["scale"]
 
-    def check(self, output: str, actual: Tensor) -> None:
-        """Fails where an output is further off than the case allows, and tells its error in the report."""
-        error, bound = self.error(output, actual), self.facts["tolerance"]["rel"]
+    def check(self, output: str, actual: Tensor, *, bound: float | None = None) -> None:
+        """Fails where an output is further off than the case allows, or than `bound`, and tells its error in the report."""
+        error, bound = self.error(output, actual), self.facts["tolerance"]["rel"] if bound is None else bound
         self.record_property(f"{TOLD}{self.name}/{output}", [self.name, error, bound, output])
         assert error <= bound, f"{self.name}: {output} is off by {error:.2e} of its scale, and {bound:.0e} is allowed"
 

@@ -77,12 +77,17 @@ def test_tuning_on_the_posterior_mean_gives_the_official_numbers(open_case):
 def test_position_tables_and_their_resizing_are_the_official_ones(open_case):
     case = open_case("vmae_pos_embed")
     small, large = (sincos_2d((side, side), width=192, dtype=torch.float32) for side in (16, 32))
-    case.check("sincos_16", small)
-    case.check("sincos_32", large)
-    case.check("sincos_16_resized_32", resize_table(small, (16, 16), (32, 32)))
+    case.check("sincos_16", small, bound=rounding(16))
+    case.check("sincos_32", large, bound=rounding(32))
+    case.check("sincos_16_resized_32", resize_table(small, (16, 16), (32, 32)), bound=rounding(16))
     case.check("table_16_resized_32", resize_table(case.input("table"), (16, 16), (32, 32)))
     case.check("table_16_resized_24", resize_table(case.input("table"), (16, 16), (24, 24)))
     case.check("table2_32_resized_16", resize_table(case.input("table2"), (32, 32), (16, 16)))
+
+
+def rounding(side: int) -> float:
+    """What the last bit of a frequency is at the last position: numpy's float32 powers differ by one between processors with AVX-512 and others."""
+    return (side - 1) * torch.finfo(torch.float32).eps
 
 
 def sizes(vmae) -> list[torch.Tensor]:

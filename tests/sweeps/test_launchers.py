@@ -14,7 +14,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import config
+from ldbench import config, entry
 from ldbench.sweeps.points import check_tasks
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
@@ -103,10 +103,10 @@ def test_other_processes_than_share_a_training_are_refused(tasks: int, nodes: in
 def test_several_processes_share_a_training_at_a_point_where_slurm_starts_them() -> None:
     cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4}})
     for launcher, mode in (("SlurmLauncher", RunMode.MULTIRUN), ("LocalLauncher", RunMode.RUN)):
-        config.check_sharing(OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg)
+        entry.check_sharing(OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg)
     local: DictConfig = OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.LocalLauncher"}})
     with pytest.raises(ValueError, match=r"would begin the sweep anew\. Say trainer\.devices=1"):
-        config.check_sharing(local, cfg)
+        entry.check_sharing(local, cfg)
 
 
 @pytest.mark.slow

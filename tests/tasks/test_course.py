@@ -13,7 +13,7 @@ NUMBERS = {"max_steps": 10, "batch_size": 4, "accumulate": 1, "ema_decays": [0.9
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"max_steps": 0}, r"generator\.max_steps must be a whole number of at least 1, got 0"),
+        ({"max_steps": -1}, r"generator\.max_steps must be a whole number of at least 0, got -1"),
         ({"batch_size": 2.5}, r"generator\.batch_size must be a whole number"),
         ({"accumulate": True}, r"generator\.accumulate must be a whole number"),
         ({"ema_decays": [0.9, 1.0]}, r"generator\.ema_decays must be different numbers between 0 and 1"),

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import training, trial
+from ldbench import config, training, trial
+from ldbench.jobs.costs import flops
+from ldbench.jobs.throughput import decode
 from ldbench.plan import make_plan
 from ldbench.tasks.phases import Clock, phase
 
@@ -36,7 +38,7 @@ def test_nothing_is_timed_where_no_clock_runs(monkeypatch: pytest.MonkeyPatch) -
 
 def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> None:
     weights = []
-    for words in ([], ["callbacks=step_times", "callbacks.step_times.warmup=1"]):
+    for words in ([], ["callbacks=step_times", "callbacks.step_times.warmup=1", "callbacks.step_times.operations=true"]):
         planned = make_plan(ldbench.compose("train", [*WORDS, *words, f"paths.root={tmp_path / str(len(words))}"]))
         weights.append(training.fit(planned).state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
@@ -47,6 +49,11 @@ def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> Non
         assert phases <= times.keys()
         assert 0 < sum(times[name] for name in phases) < times["seconds"]
         assert times["images"] > 0
+    tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=planned.cfg.tokenizer.image_size)
+    forward = flops(tokenizer, lambda module, x: module(x), (told["tune"]["images"], 3, *[tokenizer.image_size] * 2))
+    decoder = flops(tokenizer, decode, (told["tune"]["images"], tokenizer.latent.num_tokens, tokenizer.latent.channels))
+    backward = told["tune"]["operations"] - forward
+    assert 1.8 * decoder < backward < 2.1 * decoder, "a trained decoder's is twice its forward pass, a frozen encoder has none"
 
 
 def test_a_trial_times_late_terms_too_and_leaves_nothing_behind(tmp_path: Path) -> None:

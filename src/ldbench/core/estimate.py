@@ -10,3 +10,7 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def times(self, factor: float) -> "Estimate":
+        """In another unit: `factor` is greater than 0."""
+        return Estimate(self.value * factor, *(None if end is None else end * factor for end in (self.low, self.high)))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone
+from ldbench.core.device import Precision
 from ldbench.core.estimate import Estimate
 from ldbench.core.protocols import Guidance, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.generator import Generator
-from ldbench.jobs.costs import flops, images_per_second, peak_memory
+from ldbench.jobs.costs import Call, flops, images_per_second, lower_precision, matrix_rate, peak_memory
 from ldbench.sampling.noise import NoiseStream
 
 SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under
@@ -25,6 +26,9 @@ SPLIT = {  # phases of a training step by the beginning or the end of their name
     "discriminators": ("discriminator",),
     "optimizers": ("optimizer",),
 }
+
+# (steps, images in a batch, or None: the recipe's) -> stage -> phase -> seconds; nothing for what is not trained here
+StepTimer = Callable[[int, int | None], Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -40,32 +44,41 @@ class Throughput:
     """Counts parameters, floating-point operations and latents, and times encoding, decoding, the backbone, sampling and a training step.
 
     Operations are those of one image (of the backbone: one call), two for each multiplication and addition, with attention; they and the
-    parameters are exact. Times and memory are of this machine, which the protocol names. Weights and inputs are float32.
+    parameters are exact. Times and memory are of this machine, in the trainer's precision, compiled where it compiles; the protocol names all three.
+    `utilisation` is the share of `matrix_flops_per_second`, measured beside it, that a part's operations take (model FLOPs utilisation [0]).
+
+    [0] Chowdhery et al., PaLM, 2022, https://arxiv.org/abs/2204.02311, appendix B; there of the rate that a maker promises
     """
 
     name: ClassVar[str] = "throughput"
-    revision: ClassVar[int] = 1
-    settings: ClassVar[tuple[str, ...]] = ("images", "repeats", "steps")
+    revision: ClassVar[int] = 2
+    settings: ClassVar[tuple[str, ...]] = ("images", "repeats", "steps", "batch_size")
 
     def __init__(
         self,
         *,
         tokenizer: Tokenizer,
         drawing: Drawing | None,  # None where no generator is chosen
-        step_times: Callable[[int], Mapping[str, Mapping[str, float]]],  # steps -> stage -> phase -> seconds; nothing for what is not trained here
+        step_times: StepTimer,
         machine: str,  # what the times are of; it stands in the protocol
+        precision: Precision,
+        compiled: bool,  # whether encoding, decoding and the backbone are
         images: int,
         repeats: int,
         steps: int,
+        batch_size: int | None,  # images of a training step; None: as many as the recipe says
         device: torch.device,
     ):
         self.tokenizer = tokenizer
         self.drawing = drawing
         self.step_times = step_times
         self.machine = machine
+        self.precision = precision
+        self.compiled = compiled
         self.num_images = images
         self.repeats = repeats
         self.steps = steps
+        self.batch_size = batch_size
         self.device = device
 
     @staticmethod
@@ -74,6 +87,8 @@ class Throughput:
         for key, least in (("images", 1), ("repeats", 1), ("steps", 0)):
             if not isinstance(settings[key], int) or settings[key] < least:
                 raise ValueError(f"job.{key} must be a whole number of at least {least}, got {settings[key]!r}.")
+        if settings["batch_size"] is not None and not (isinstance(settings["batch_size"], int) and settings["batch_size"] >= 1):
+            raise ValueError(f"job.batch_size must be a whole number of at least 1, or null for the recipe's, got {settings['batch_size']!r}.")
 
     @staticmethod
     def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -83,9 +98,9 @@ class Throughput:
     def run(self, out: Path) -> dict[str, Estimate]:
         """The costs of the tokenizer, or with a generator those of the generator alone."""
         found = self.of_tokenizer() if self.drawing is None else self.of_generator(self.drawing)
-        for stage, times in (self.step_times(self.steps) if self.steps else {}).items():
+        for stage, times in (self.step_times(self.steps, self.batch_size) if self.steps else {}).items():
             found |= of_step(stage, times)
-        return found
+        return found | used(found, matrix_rate(self.device, self.precision))
 
     def of_tokenizer(self) -> dict[str, Estimate]:
         """Encoding and decoding, each alone."""
@@ -127,16 +142,21 @@ class Throughput:
             sample()
         counted["calls_per_sample"] = calls.items / self.num_images  # a guided call is two
         counted["flops/sample"] = counted["flops/backbone"] * counted["calls_per_sample"]
-        sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
+        if self.compiled:
+            backbone.compile()
+        with lower_precision(self.device, self.precision):
+            sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
         return {name: Estimate(float(value)) for name, value in counted.items()} | timed | {"images_per_second/sample": sampled}
 
     def timed(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
         """Images a second, and the peak of memory, of each call."""
         found = {}
-        for part, (call, *inputs) in parts.items():
+        for part, (plain, *inputs) in parts.items():
+            call: Call = torch.compile(plain) if self.compiled else plain
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
-            found[f"images_per_second/{part}"] = images_per_second(run, self.num_images, repeats=self.repeats, device=self.device)
-            found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
+            with lower_precision(self.device, self.precision):
+                found[f"images_per_second/{part}"] = images_per_second(run, self.num_images, repeats=self.repeats, device=self.device)
+                found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
         return found
 
 
@@ -159,8 +179,9 @@ class Calls:
 
 
 def of_step(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
-    """The seconds of one training step, and of what it is made of; on CUDA its peak of memory."""
-    found = {f"step_seconds/{stage}": times["seconds"], f"step_seconds/{stage}/waiting": times["waiting"]}
+    """The operations of one training step for each image, its seconds, and those of what it is made of; on CUDA its peak of memory."""
+    found = {f"flops/{stage}": times["operations"] / times["images"]} if times.get("operations") else {}
+    found |= {f"step_seconds/{stage}": times["seconds"], f"step_seconds/{stage}/waiting": times["waiting"]}
     for part, names in SPLIT.items():
         phases = [seconds for name, seconds in times.items() if name.startswith(names) or name.endswith(names)]
         found |= {f"step_seconds/{stage}/{part}": sum(phases)} if phases else {}
@@ -168,6 +189,13 @@ def of_step(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
     if "peak_memory" in times:
         found[f"peak_memory/{stage}"] = times["peak_memory"]
     return {name: Estimate(value) for name, value in found.items()}
+
+
+def used(found: Mapping[str, Estimate], rate: float) -> dict[str, Estimate]:
+    """The rate of a device's matrix products, and the share of it that each part takes of which operations and images a second are known."""
+    rates = {part: speed for name, speed in found.items() if (part := name.removeprefix("images_per_second/")) != name}
+    shares = {f"utilisation/{part}": speed.times(found[f"flops/{part}"].value / rate) for part, speed in rates.items() if f"flops/{part}" in found}
+    return {"matrix_flops_per_second": Estimate(rate), **shares}
 
 
 def parameters(module: nn.Module) -> int:

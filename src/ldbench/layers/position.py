@@ -42,7 +42,9 @@ def sincos_2d(
         raise ValueError(f"A two-dimensional sinusoid needs a width divisible by 4, got {width}.")
     if grid[0] * grid[1] * width > LARGEST:
         raise ValueError(f"A table of {grid[0]} x {grid[1]} positions of width {width} is larger than any model's. Choose a smaller image or width.")
-    real = {torch.float32: np.float32, torch.float64: np.float64}[dtype]  # numpy: its powers are those of the official tables, to the last bit
+    real = {torch.float32: np.float32, torch.float64: np.float64}[
+        dtype
+    ]  # numpy: its powers are those of the official tables, where the processor is alike to the last bit
     rows, columns = np.meshgrid(np.arange(grid[0], dtype=real), np.arange(grid[1], dtype=real), indexing="ij")
     quarter = width // 4
     omega = 1 / real(10000) ** (np.arange(quarter, dtype=real) / real(quarter))

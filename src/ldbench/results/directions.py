@@ -24,7 +24,9 @@ ON_FEATURES = (
     "rkd",
     "gkd",
 )
-COST = re.compile(r"(^|[/_])(params|parameters|flops|gflops|images_per_second|peak_memory|seconds|bytes|latency)([/_]|$)")
+COST = re.compile(
+    r"(^|[/_])(params|parameters|flops|gflops|matrix_flops_per_second|utilisation|images_per_second|peak_memory|seconds|bytes|latency)([/_]|$)"
+)
 REFERENCE = re.compile(r"(_floor|/chance)$")  # what a perfect model, or one that sees nothing, would get
 
 

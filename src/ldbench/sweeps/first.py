@@ -6,7 +6,7 @@ It takes the words of one of them, and `--config-name run` where they are of ldb
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ldbench.config import launch
+from ldbench.entry import launch
 from ldbench.sweeps.watch import end_with_the_sweep
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ldbench import config
+from ldbench import entry
 from ldbench.sweeps import points, processes
 from ldbench.sweeps.watch import end_with_the_sweep
 from ldbench.sweeps.waves import FAILED, Step, Waves
@@ -135,10 +135,10 @@ def flags(hydra: Any) -> list[str]:
 
 
 def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
-    """Runs an entry point, see `config.launch`, which may also be asked for a sweep, or be started by one."""
+    """Runs an entry point, see `entry.launch`, which may also be asked for a sweep, or be started by one."""
     end_with_the_sweep()
     for plugin in (CheckedSweeper, LocalLauncher):
         Plugins.instance().class_name_to_class[f"hydra_plugins.ldbench.{plugin.__name__}"] = plugin  # Hydra takes plugins under such names only
     LocalLauncher.entry = f"ldbench.{config_name}"
     sys.argv[1:], CheckedSweeper.swept = told_apart(sys.argv[1:])
-    config.launch(config_name, task)
+    entry.launch(config_name, task)

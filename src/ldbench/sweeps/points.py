@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench import config
+from ldbench import config, entry
 from ldbench.core.files import digest
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Seq
 
 def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
     """Raises ValueError where SLURM would start another number of processes than share a training."""
-    if not str(launcher.get("_target_")).endswith(config.SLURM):
+    if not str(launcher.get("_target_")).endswith(entry.SLURM):
         return
     for key, said in (("tasks_per_node", "trainer.devices"), ("nodes", "trainer.num_nodes")):
         wanted = OmegaConf.select(cfg, said)

@@ -24,10 +24,10 @@ class Course:
     name: str = "generator"
 
     def __post_init__(self) -> None:
-        for key in ("max_steps", "batch_size", "accumulate"):
+        for key, least in (("max_steps", 0), ("batch_size", 1), ("accumulate", 1)):
             value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"generator.{key} must be a whole number of at least 1, got {value!r}.")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"generator.{key} must be a whole number of at least {least}, got {value!r}.")
         if not all(isinstance(decay, float) and 0 < decay < 1 for decay in self.ema_decays) or len(set(self.ema_decays)) < len(self.ema_decays):
             raise ValueError(f"generator.ema_decays must be different numbers between 0 and 1, got {list(self.ema_decays)}.")
         if self.exported_decay is not None and self.exported_decay not in self.ema_decays:
