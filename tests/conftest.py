@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
+from ldbench import config
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import Interpolant, Kind, spread
 
@@ -31,6 +32,17 @@ SMALL = [
     "data.subset=0.1",
     "protocol=default",  # the one of the digits trains its extractor first
 ]
+
+
+TREE = config.unchanging()  # while tests run the config tree does not change: what was composed once is not read from files again
+
+
+def pytest_configure() -> None:
+    TREE.__enter__()
+
+
+def pytest_unconfigure() -> None:
+    TREE.__exit__(None, None, None)
 
 
 @dataclass

@@ -326,7 +326,7 @@ def test_a_job_from_outside_gets_the_facts_that_its_constructor_asks_for(
 def test_a_job_that_asks_for_what_nobody_knows_is_refused(small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searchpath = foreign_job(tmp_path, "images, weather", monkeypatch)
     cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
-    with pytest.raises(ValueError, match=r"asks for weather, which its yaml does not set\. Facts that a job may ask for: data, device"):
+    with pytest.raises(ValueError, match=r"asks for weather, which its yaml does not set\. Facts that a job may ask for: compiled, data, device"):
         pipeline.run(cfg, searchpath)
 
 

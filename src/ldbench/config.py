@@ -65,7 +65,7 @@ def once(key: Any, read: Callable[[], Any]) -> Any:
 
 def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The composed config, without running anything; None: of the overrides alone. Raises ValueError with a sentence for those that do not fit."""
-    return once((config_name, *overrides, "of", *searchpath), lambda: composed_anew(config_name, overrides, searchpath))
+    return once((str(conf_dir()), config_name, *overrides, "of", *searchpath), lambda: composed_anew(config_name, overrides, searchpath))
 
 
 def composed_anew(config_name: str | None, overrides: Sequence[str], searchpath: Sequence[str]) -> DictConfig:
@@ -184,7 +184,7 @@ def check_types(node: Any, place: str | None = None) -> None:
 
 def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """The raw yaml of every option in a config group, by name, without its defaults resolved; later folders of `searchpath` add to ours."""
-    return once(("options", group, *searchpath), lambda: options_anew(group, searchpath))
+    return once((str(conf_dir()), "options", group, *searchpath), lambda: options_anew(group, searchpath))
 
 
 def options_anew(group: str, searchpath: Sequence[str]) -> dict[str, dict[str, Any]]:

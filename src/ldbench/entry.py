@@ -31,7 +31,8 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         check_sharing(HydraConfig.get(), cfg)
         searchpath = config.searchpath_of(HydraConfig.get().runtime.config_sources)
         config.check_protocol(HydraConfig.get().runtime.choices, searchpath)
-        task(cfg, searchpath)
+        with config.unchanging():
+            task(cfg, searchpath)
 
     try:
         config.check_folders(told_folders(sys.argv[1:]))

@@ -150,9 +150,10 @@ EXPERIMENTS = [name for name in config.options("experiments") if has_generator(n
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str) -> None:
-    said = [f"experiments={name}"]
+    said, chosen = [f"experiments={name}"], config.options("experiments")[name]["defaults"]
+    entry = "run" if any("override /job" in word for word in chosen) else "train"
     for others in ([], ["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"]):
-        cfg = ldbench.compose("train", [*said, *others])
+        cfg = ldbench.compose(entry, [*said, *others])
         cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
         check_parts(cfg)
         make_course(cfg)
