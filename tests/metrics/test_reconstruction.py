@@ -88,8 +88,23 @@ def test_one_image_agrees_with_torchmetrics():
     images, recon = noise(3, num=1), noise(4, num=1)
     a, b = images.double(), recon.double()
     assert psnr(images, recon).item() == pytest.approx(torchmetrics.functional.image.peak_signal_noise_ratio(b, a, data_range=255.0).item(), rel=1e-6)
-    expected = torchmetrics.functional.image.structural_similarity_index_measure(b, a, data_range=255.0)
-    assert ssim(images, recon).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (9, 11), (32, 32), (40, 17)])
+def test_ssim_is_torchmetrics_and_that_of_each_image_alone(size):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 3, *size), generator=rng, dtype=torch.uint8)
+    recon = (images.double() + 20 * torch.randn(images.shape, generator=rng)).clamp(0, 255).to(torch.uint8)
+    found = ssim(images, recon)
+    by_torchmetrics = torchmetrics.functional.image.structural_similarity_index_measure
+    expected = by_torchmetrics(recon.double(), images.double(), data_range=255.0, reduction="none")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert torch.equal(found, torch.cat([ssim(images[i : i + 1], recon[i : i + 1]) for i in range(5)]))
+
+
+def test_images_that_the_window_does_not_fit_in_are_refused():
+    with pytest.raises(ValueError, match=r"ssim needs images of at least 6 px, for its window of 11 px, got 5\. Leave it out"):
+        ssim(noise(0, size=5), noise(1, size=5))
 
 
 @METRICS
