@@ -116,6 +116,7 @@ def test_it_runs_and_learns_under_bf16_autocast(name: str, kind: str) -> None:
     assert (out.float() - expected).abs().max() < 0.05 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_compiles_to_one_graph(name: str) -> None:
     backbone, (x, t, y) = built(name, "map"), inputs("map")

@@ -1,6 +1,7 @@
 """What every tokenizer in the config group promises: the next one is tested by existing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,21 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import make_plan
 
 NAMES = ldbench.list_tokenizers()
-SIZES = {name: ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.image_size for name in NAMES}
+YAMLS = config.options("tokenizer")
+
+
+def lineage(name: str) -> list[dict[str, Any]]:
+    """The yaml of a tokenizer and of those that it goes on from, itself first; composing all would take half a minute."""
+    raw = YAMLS[name]
+    return [raw, *(older for parent in raw.get("defaults", []) if isinstance(parent, str) and parent in YAMLS for older in lineage(parent))]
+
+
+SIZES = {name: next(raw["image_size"] for raw in lineage(name) if "image_size" in raw) for name in NAMES}
 SMALL = 64  # px; passes of larger tokenizers take seconds
-STEPS = {name: sum(stage.max_steps for stage in ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.stages.values()) for name in NAMES}
+STEPS = {name: sum(stage.get("max_steps", 0) for raw in lineage(name) for stage in raw.get("stages", {}).values()) for name in NAMES}
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
-VARIANTS = [name for name in TRAINED if any(name.startswith(f"{other}_") for other in TRAINED)]  # of another: a number or a loss differs
+VARIANTS = [name for name in TRAINED if name not in config.targets("tokenizer")]  # of another: a number or a loss differs
 WHOLE = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS]  # from the first stage to the record
 TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]

@@ -1,10 +1,15 @@
-"""What a Frechet distance costs at full size, beside torch-fidelity's and torchmetrics': pytest -m slow -s tests/metrics/test_speed.py"""
+"""What metrics cost at full size, beside torch-fidelity's and torchmetrics': pytest -m slow -s tests/metrics/test_speed.py"""
 
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from ldbench.metrics.reconstruction import ssim
 
 SCRIPT = """
 import sys, time
@@ -72,3 +77,24 @@ def test_the_frechet_distance_of_two_sets_of_ten_thousand(capsys: pytest.Capture
         print("\n10 000 + 10 000 features of 2048, float64, 2 threads:", *told, sep="\n  ")
     assert values["ldbench"] == pytest.approx(values["torch-fidelity"], rel=1e-4)
     assert values["ldbench"] == pytest.approx(values["torchmetrics"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "size"), [(60, 32), (4, 256)])
+def test_the_structural_similarity_of_images(count: int, size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    images, recon = (torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8) for _ in range(2))
+    calls = {
+        "ldbench": lambda: ssim(images, recon),
+        "torchmetrics": lambda: structural_similarity_index_measure(recon.double(), images.double(), data_range=255.0, reduction="none"),
+    }
+    seconds, values = {}, {}
+    for name, call in calls.items():
+        call()
+        began = time.perf_counter()
+        values[name] = call()
+        seconds[name] = time.perf_counter() - began
+    told = ", ".join(f"{name} {1000 * value / count:.1f} ms" for name, value in seconds.items())
+    with capsys.disabled():
+        print(f"\nSSIM of an image of {size} px, one thread: {told}, {seconds['torchmetrics'] / seconds['ldbench']:.1f} times as long")
+    torch.testing.assert_close(*values.values(), rtol=0, atol=1e-12)
