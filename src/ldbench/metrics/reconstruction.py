@@ -12,7 +12,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 WINDOW, SIGMA = 11, 1.5  # px, of [0]
 HALF = WINDOW // 2
@@ -27,6 +26,8 @@ def psnr(
     recon: Tensor,  # (B, 3, H, W) uint8
 ) -> Tensor:  # (B,) float64
     """Peak signal-to-noise ratio in dB, by image: 10 log10(255^2 / mse); infinite where nothing differs."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to load, and a mistake is answered before
+
     a, b = comparable(images, recon)
     return peak_signal_noise_ratio(b, a, data_range=255.0, reduction="none", dim=(1, 2, 3))
 
