@@ -73,6 +73,14 @@ def test_its_artifact_holds_the_statistics_and_samples_as_the_trained_one_does(p
     assert (z[..., 0] - 5).abs().max() < 1, "raw latents, at the tokenizer's scale"
 
 
+@pytest.mark.parametrize("words", ["generator.max_steps=0", "trainer.limit_steps=0"])
+def test_without_a_step_it_is_the_generator_as_it_begins(plan_of, words) -> None:
+    planned = plan_of(words)
+    made = ldbench.load(generator_training.obtain(planned))
+    assert same(made, generator_training.make_generator(planned))
+    assert planned.digest != plan_of().digest
+
+
 def test_what_is_there_is_not_trained_again(plan_of, monkeypatch) -> None:
     planned = plan_of()
     folder = generator_training.obtain(planned)

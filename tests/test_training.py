@@ -335,3 +335,11 @@ def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     (kept,) = tmp_path.glob("runs/*/stages/tune.losses.safetensors")
     assert load_file(kept)["gan.average_real"] != 0
+
+
+def test_without_a_step_it_is_the_tokenizer_as_it_begins(small) -> None:
+    planned = make_plan(small("trainer.limit_steps=0"))
+    begun, made = training.make_tokenizer(planned), training.run(planned)
+    begun.resize(planned.stages[-1].image_size)
+    expected = begun.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in made.state_dict().items())

@@ -61,7 +61,8 @@ def test_a_trial_times_late_terms_too_and_leaves_nothing_behind(tmp_path: Path) 
     words += ["teacher@tokenizer.losses.alignment.teacher=hog4", "+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.start=200"]
     words += ["tokenizer.losses.gan.discriminator.num_layers=1", "tokenizer.losses.gan.discriminator.width=4", "trainer.accelerator=cpu"]
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
-    found = trial.of_tokenizer(cfg, 2)
+    found = trial.of_tokenizer(cfg, 2, 3)
+    assert found["train"]["images"] == 3, "of the batch that was asked for"
     assert {"term gan", "discriminator of gan", "discriminators backward"} <= found["train"].keys()
     assert cfg.tokenizer.losses.gan.start == 200
     assert not list(tmp_path.iterdir())

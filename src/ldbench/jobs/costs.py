@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ldbench.core.device import Precision
 from ldbench.core.estimate import Estimate
 from ldbench.core.estimates import mean_estimate
+from ldbench.core.operations import Operations
 
 Call = Callable[..., Any]  # (module, *inputs) -> anything
 
@@ -30,9 +30,9 @@ def flops(module: nn.Module, call: Call, *shapes: Sequence[int] | torch.Tensor) 
     """
     shadow = copy.deepcopy(module).to("meta")
     inputs = [given.to("meta") if isinstance(given, torch.Tensor) else torch.empty(tuple(given), device="meta") for given in shapes]
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
+    with Operations() as counted, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
         call(shadow, *inputs)
-    return counter.get_total_flops()
+    return counted.total
 
 
 @torch.no_grad()

@@ -9,15 +9,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from ldbench.core.files import in_one_move
+from ldbench.core.operations import Operations
 from ldbench.tasks.phases import Clock
 from ldbench.tasks.stepwise import StepwiseTask
-
-ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class StepTimes(L.Callback):
@@ -66,25 +62,3 @@ class StepTimes(L.Callback):
             told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
         with in_one_move(self.folder / f"{task.stage.name}.json") as scratch:
             scratch.write_text(json.dumps(told, indent=2) + "\n")
-
-
-class Operations(TorchDispatchMode):
-    """Counts the floating-point operations of what is computed meanwhile, backward passes too, in `total`: by torch's formulas.
-
-    `FlopCounterMode`, which asks where in a module each happens, does not stand the gradients of balanced loss terms.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=found)
-        elif func._overloadpacket is ATTENTION:  # on a CPU, where not every torch has formulas
-            self.total += sdpa_flop_count(*(part.shape for part in args[:3]))
-        elif func._overloadpacket is ATTENTION_BACKWARD:
-            self.total += sdpa_backward_flop_count(*(part.shape for part in args[:4]))
-        return found

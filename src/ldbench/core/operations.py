@@ -1,0 +1,33 @@
+"""Operations: how many floating-point operations something takes."""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class Operations(TorchDispatchMode):
+    """Counts the floating-point operations of what is computed meanwhile, backward passes too, in `total`: two for each multiplication and addition.
+
+    By torch's formulas: matrix products, convolutions and attention. Its `FlopCounterMode`, which asks
+    where in a module each happens, does not stand the gradients of balanced loss terms.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=found)
+        elif func._overloadpacket is ATTENTION:  # on a CPU, where not every torch has formulas
+            self.total += sdpa_flop_count(*(part.shape for part in args[:3]))
+        elif func._overloadpacket is ATTENTION_BACKWARD:
+            self.total += sdpa_backward_flop_count(*(part.shape for part in args[:4]))
+        return found
