@@ -1,17 +1,25 @@
 """What many tests share: a tokenizer so small that all its stages train in a second."""
 
+import gc
+import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ldbench
 from ldbench import config
 from ldbench.core.field import Field, Prediction
-from ldbench.core.interpolant import Interpolant, Kind, spread
+from ldbench.core.interpolant import WRITTEN, Interpolant, Kind, spread
+from ldbench.results import figures
+from tests.composing import by_parts
 
 SMALL = [
     "tokenizer.model.width=16",
@@ -39,9 +47,17 @@ TREE = config.unchanging()  # while tests run the config tree does not change: w
 
 def pytest_configure() -> None:
     TREE.__enter__()
+    config.composed_anew = by_parts
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is there by now stays: the collector need not look through all of torch and Hydra again and again,
+    gc.set_threshold(20_000, 20, 20)  # and seldom through the rest: it took a minute of a run
 
 
 def pytest_unconfigure() -> None:
+    gc.unfreeze()
     TREE.__exit__(None, None, None)
 
 
@@ -83,7 +99,8 @@ class Gaussian:
         noise = spread(c.sigma / variance, x) * residual
         if kind == "score":
             return -spread(1 / variance, x) * residual
-        return interpolant.written(kind, noise, data, t)
+        of_data, of_noise = WRITTEN[kind](c)
+        return spread(of_data, x) * data + spread(of_noise, x) * noise
 
     def field(self, interpolant: Interpolant, kind: Kind, null_class: int | None = None) -> Field:
         """The perfect field in words of a kind, in the precision of x."""
@@ -117,9 +134,46 @@ def small(tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes the config of a tiny VMAE under a root of its own; overrides are added to it."""
 
     def compose(*overrides: str) -> DictConfig:
-        return ldbench.compose("train", [*SMALL, f"paths.root={tmp_path}", *overrides])
+        cfg = ldbench.compose("train", [*SMALL, *overrides])
+        if not any(word.startswith("paths.root=") for word in overrides):
+            cfg.paths.root = str(tmp_path)  # set afterwards: what many tests ask for is composed once
+        return cfg
 
     return compose
+
+
+Answer = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
+    """Gives what an entry point (its module) answers to the words of a command line, in this process: seconds less than in one of its own."""
+
+    def enter(entry: ModuleType, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [entry.__name__, *words])
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # else it would stay for the tests that follow,
+        monkeypatch.setattr(logging.root, "handlers", [])  # and these would write where nobody reads any more
+        for name in ("HYDRA_FULL_ERROR", "LDBENCH_SHORT_ERRORS"):  # an entry point sets them, for its children
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        capsys.readouterr()
+        try:
+            entry.main()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, told.out, told.err)
+
+    return enter
+
+
+@pytest.fixture(autouse=True)
+def _curves_where_they_are_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training draws its curves at the end, which takes as long as a tiny one itself: only where a test is marked `curves`."""
+    if not request.node.get_closest_marker("curves"):
+        monkeypatch.setattr(figures, "learning_curves", lambda logs, out: None)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench import fitting, generator_training, training
+from ldbench import config, fitting, generator_training, training
 from ldbench.core import sharing
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
@@ -29,11 +29,12 @@ NARROW = ["width=16", "depth=1", "num_heads=2"]
 GENERATOR = [f"generator.backbone.{word}" for word in NARROW]
 GENERATOR += ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=1", "generator.class_dropout=0.3"]
 GENERATOR += ["generator.ema_decays=[0.5]", "generator.exported_decay=0.5", "generator.optimizer.eps=1e-4", "generator.optimizer.clip_norm=0.1"]
+STEPS = "sampler.num_steps=3"  # of the sheet of samples at the end
 GENERATORS = {
-    "dit": ["generator=dit"],
-    "sit": ["generator=sit", "interpolant=gvp", "generator.accumulate=2"],
-    "lightningdit": ["generator=lightningdit"],
-    "maetok_sit": ["generator=sit", "objective=flow_matching_maetok", "times=normal_log_snr"],
+    "dit": ["generator=dit", "sampler.respacing='3'"],
+    "sit": ["generator=sit", "interpolant=gvp", "generator.accumulate=2", STEPS],
+    "lightningdit": ["generator=lightningdit", STEPS],
+    "maetok_sit": ["generator=sit", "objective=flow_matching_maetok", "times=normal_log_snr", STEPS],
 }
 SHARDED = {"dit_sharded": GENERATORS["dit"], "lightningdit_sharded": GENERATORS["lightningdit"]}
 
@@ -104,4 +105,5 @@ def main(root: Path, num_processes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    with config.unchanging():
+        main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
 import ldbench
-from ldbench import config
+from ldbench import config, run
+from tests import composing
+from tests.conftest import Answer
 
 
 def test_compose_gives_what_the_command_line_would() -> None:
@@ -94,9 +97,8 @@ def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
         (["job=reference", "generator=sit"], "generator=sit has nothing to do: job reference is of images alone"),
     ],
 )
-def test_words_that_a_job_has_no_use_for_are_refused(words: list[str], told: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ldbench.run", *words, f"paths.root={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_words_that_a_job_has_no_use_for_are_refused(answer: Answer, words: list[str], told: str, tmp_path: Path) -> None:
+    done = answer(run, *words, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert not list(tmp_path.iterdir())
@@ -105,3 +107,57 @@ def test_words_that_a_job_has_no_use_for_are_refused(words: list[str], told: str
 def test_an_experiment_of_another_command_is_told_so() -> None:
     with pytest.raises(ValueError, match=r"experiments=speed_generators_256 sets job, which ldbench\.train does not have\. The first lines"):
         ldbench.compose("train", ["experiments=speed_generators_256"])
+
+
+ALONE = {
+    group: next((name for name, path in config.files(group).items() if not config.BUILT_ON.search(path.read_text())), None)
+    for group in (*config.COMPONENT_GROUPS, "protocol")
+}
+
+
+@pytest.mark.parametrize("group", [group for group, name in ALONE.items() if name])
+def test_an_option_that_builds_on_no_other_is_what_hydra_makes_of_it(group: str) -> None:
+    composed, read = config.compose(None, [f"+{group}={ALONE[group]}"])[group], config.option(group, ALONE[group])
+    assert composed == read
+    assert list(composed) == list(read)
+    assert composed._get_full_key(None) == read._get_full_key(None) == group
+    for node in (composed, read):
+        with pytest.raises(ConfigAttributeError):
+            node.not_there = 1
+
+
+def test_of_two_options_of_one_name_ours_counts(tmp_path: Path) -> None:
+    (tmp_path / "metric").mkdir()
+    for name in ("psnr", "own"):
+        (tmp_path / "metric" / f"{name}.yaml").write_text("_target_: ldbench.losses.terms.PixelMSE\n")
+    targets = {name: config.option("metric", name, [str(tmp_path)])._target_ for name in ("psnr", "own")}
+    assert targets == {"psnr": config.option("metric", "psnr")._target_, "own": "ldbench.losses.terms.PixelMSE"}
+    assert config.compose(None, ["+metric=psnr"], searchpath=[str(tmp_path)]).metric._target_ == targets["psnr"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tokenizer.seed=1", "tokenizer.losses.kl=null", "paths.root=/somewhere/else"],
+        ["generator=sit", "generator.ema_decays=[0.5]", "sampler.num_steps=3", "size=dit_b_2", "sampler=heun", "generator.optimizer.lr=2e-3"],
+        ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator={width: 4}", "tokenizer.losses.gan.objective='a,b'"],
+        ["+tokenizer.stages.tune.losses.pixels.weight=2", "tokenizer.stages.tune.losses.pixels.weight=3", "tokenizer.stages.tune.max_steps=9"],
+        ["tokenizer.losses.kl.weight=2", "~tokenizer.losses.kl", "++tokenizer.seed=3", "tokenizer.seed=4"],
+        ["tokenizer=maetok", "tokenizer.name=${data.name}", "data.subset=0.1", "++trainer.new=1", "seed=2"],
+    ],
+)
+def test_tests_compose_what_hydra_does(words: list[str]) -> None:
+    assert config.composed_anew is not composing.HYDRAS
+    ours, hydras = (compose("train", words, []) for compose in (config.composed_anew, composing.HYDRAS))
+    assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
+    assert ours._metadata.flags == hydras._metadata.flags
+
+
+@pytest.mark.parametrize("words", [["tokenizer.seed=1,2"], ["tokenizer.sede=1"], ["tokenizer=vmea", "tokenizer.seed=1"], ["tokenizer.seed=[1"]])
+def test_tests_are_refused_what_hydra_refuses(words: list[str]) -> None:
+    told = []
+    for compose in (config.composed_anew, composing.HYDRAS):
+        with pytest.raises(ValueError, match=r"\S") as refused:
+            compose("train", words, [])
+        told.append(str(refused.value))
+    assert told[0] == told[1]

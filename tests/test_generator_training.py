@@ -149,6 +149,7 @@ def test_without_a_decoder_the_picture_is_of_the_latents(plan_of) -> None:
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 10
 
 
+@pytest.mark.curves
 def test_its_log_tells_terms_rates_and_counters(plan_of) -> None:
     planned = plan_of("generator=lightningdit", "trainer.log_every=2")
     generator_training.fit(planned)

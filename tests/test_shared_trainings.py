@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ldbench.results.figures import read_logs
 from ldbench.tasks.companions import free_port
@@ -21,10 +22,8 @@ EXACT = ("dit", "sit", "lightningdit", "maetok_sit", "dit_sharded", "lightningdi
 ROUNDING = {**dict.fromkeys(EXACT, 1e-6), "vavae": 1e-4}
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What the cases ended in: `one` process, and the `first` and the `other` of two."""
-    roots = {world: tmp_path_factory.mktemp(f"by{world}") for world in (1, 2)}
+def train_all(roots: dict[int, Path]) -> None:
+    """Trains all cases in one process, and beside it in two that share each batch."""
     alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     address = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environments = [(1, alone), *((2, alone | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1))]
@@ -35,6 +34,19 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
             running.append((subprocess.Popen(command, env=environment, stdout=log, stderr=log), log.name))
     for process, log in running:
         assert process.wait(timeout=900) == 0, Path(log).read_text()[-4000:]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """What the cases ended in: `one` process, and the `first` and the `other` of two. Trained once, in however many processes the tests run."""
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_trainings"
+    roots = {world: base / f"by{world}" for world in (1, 2)}
+    with FileLock(f"{base}.lock"):
+        if not base.exists():
+            for root in roots.values():
+                root.mkdir(parents=True)
+            train_all(roots)
     files = {"one": roots[1] / "first.pt", "first": roots[2] / "first.pt", "other": roots[2] / "other.pt"}
     return {name: torch.load(path, weights_only=True) for name, path in files.items()}
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ldbench import train
+from tests.conftest import Answer
+
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
@@ -26,13 +29,19 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["-m", "trainer.devices=2", "tokenizer.seed=0,1", "hydra/launcher=basic"], "Say trainer.devices=1, or hydra/launcher=local."),
     ],
 )
-def test_a_mistake_is_answered_in_one_screen_without_a_traceback(words: list[str], told: str, tmp_path: Path) -> None:
-    done = run(*words, cwd=tmp_path)
+def test_a_mistake_is_answered_in_one_screen_without_a_traceback(answer: Answer, words: list[str], told: str, tmp_path: Path) -> None:
+    done = answer(train, *words, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len((done.stderr + done.stdout).splitlines()) <= 12
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]  # Hydra's own note of a sweep
+
+
+def test_a_process_of_its_own_answers_alike(answer: Answer, tmp_path: Path) -> None:
+    words = ["tokenizer=vmae", "tokenizer.model.patch_size=7"]
+    done, here = run(*words, cwd=tmp_path), answer(train, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
 def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -62,13 +71,13 @@ def test_the_console_script_is_the_module(tmp_path: Path) -> None:
     assert subprocess.run([script, "nothing"], capture_output=True, check=False).returncode == 2
 
 
-def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(tmp_path: Path, small_overrides: list[str]) -> None:
+def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(answer: Answer, tmp_path: Path, small_overrides: list[str]) -> None:
     first = run(*small_overrides, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "psnr" in first.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "records", "runs"]
     began = time.time()
-    second = run(*small_overrides, cwd=tmp_path)
+    second = answer(train, *small_overrides, cwd=tmp_path)
     assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began]
 
@@ -93,9 +102,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(full_di
     assert not list(full_disk.glob("artifacts/tokenizers/*/manifest.json"))
 
 
-def test_a_root_that_cannot_be_written_is_told(tmp_path: Path, small_overrides: list[str]) -> None:
+def test_a_root_that_cannot_be_written_is_told(answer: Answer, tmp_path: Path, small_overrides: list[str]) -> None:
     (tmp_path / "file").write_text("no folder")
-    done = run(*small_overrides, f"paths.root={tmp_path / 'file'}", cwd=tmp_path)
+    done = answer(train, *small_overrides, f"paths.root={tmp_path / 'file'}", cwd=tmp_path)
     assert done.returncode == 2
     assert str(tmp_path / "file") in done.stderr
     assert "paths.root=DIR" in done.stderr

@@ -204,6 +204,7 @@ def test_the_debug_trainer_cuts_every_stage_short(small: Compose) -> None:
     assert planned.digest != make_plan(small()).digest
 
 
+@pytest.mark.curves
 def test_pictures_and_curves_are_left_behind(small: Compose) -> None:
     planned, _ = trained(small("callbacks.reconstructions.every=3"))
     pictures = sorted(path.name for path in (planned.run_folder / "images").iterdir())

@@ -5,6 +5,7 @@ import difflib
 import errno
 import importlib
 import inspect
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ COMPONENT_GROUPS = (
     *("interpolant", "times", "objective", "sampler", "guidance"),
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger", "budget"),
 )
+BUILT_ON = re.compile(r"^(# *@package|defaults *:)", re.MULTILINE)  # in a yaml that others have a part in
 WHOLES = {"generator": "ldbench.generator.Generator"}  # put together of components: one class each, and its group holds macros over the parts
 
 
@@ -40,7 +42,7 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-REMEMBERED: ContextVar[dict[Any, Any] | None] = ContextVar("REMEMBERED", default=None)  # what was read so far of a tree that does not change
+REMEMBERED: ContextVar[dict[Any, bytes] | None] = ContextVar("REMEMBERED", default=None)  # what was read of a tree that does not change, pickled
 
 
 @contextmanager
@@ -59,8 +61,8 @@ def once(key: Any, read: Callable[[], Any]) -> Any:
     if known is None:
         return read()
     if key not in known:
-        known[key] = read()
-    return copy.deepcopy(known[key])
+        known[key] = pickle.dumps(read(), protocol=pickle.HIGHEST_PROTOCOL)
+    return pickle.loads(known[key])
 
 
 def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
@@ -85,7 +87,9 @@ def composed_anew(config_name: str | None, overrides: Sequence[str], searchpath:
 def option(group: str, name: str, searchpath: Sequence[str] = ()) -> DictConfig:
     """The composed node of one option of a group, with its own defaults. Raises ValueError for a name that the group does not have."""
     require(group, name, searchpath)
-    return compose(None, [f"+{group}={name}"], searchpath=searchpath)[group]
+    if BUILT_ON.search(files(group, searchpath)[name].read_text()):
+        return compose(None, [f"+{group}={name}"], searchpath=searchpath)[group]
+    return OmegaConf.create({group: options(group, searchpath)[name]}, flags={"struct": True})[group]  # as Hydra would make it, sooner
 
 
 def require(group: str, name: str, searchpath: Sequence[str] = ()) -> None:
@@ -190,11 +194,16 @@ def options(group: str, searchpath: Sequence[str] = ()) -> dict[str, dict[str, A
 def options_anew(group: str, searchpath: Sequence[str]) -> dict[str, dict[str, Any]]:
     """See `options`: from the files of the config tree."""
     check_folders(searchpath)
-    found = {}
+    stamps = {name: (path, path.stat()) for name, path in files(group, searchpath).items()}
+    return {name: copy.deepcopy(raw_yaml(path, stamp.st_mtime_ns, stamp.st_size)) for name, (path, stamp) in stamps.items()}
+
+
+def files(group: str, searchpath: Sequence[str] = ()) -> dict[str, Path]:
+    """The yaml of every option in a config group, by name; where two folders have one of a name, ours or else the earlier counts, as in Hydra."""
+    found: dict[str, Path] = {}
     for folder in (conf_dir(), *(Path(entry.removeprefix("file://")) for entry in searchpath)):
         for path in sorted((folder / group).glob("*.yaml")):
-            stamp = path.stat()
-            found[path.stem] = copy.deepcopy(raw_yaml(path, stamp.st_mtime_ns, stamp.st_size))
+            found.setdefault(path.stem, path)
     return found
 
 

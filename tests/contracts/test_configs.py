@@ -23,7 +23,7 @@ from ldbench.core.seen import Features, gather
 from ldbench.core.tokenizer import Reconstruction
 
 GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
-PRIMARY = ("data", "generator", "protocol", "trainer", "callbacks", "logger", "paths")  # tokenizers and experiments have tests that compose each
+PRIMARY = ("generator", "trainer", "callbacks", "logger", "paths")  # tokenizers, data, protocols and experiments have tests that compose each
 OPTIONS = [(group, name) for group in GROUPS for name in config.options(group)]
 CONSTRUCTED = [  # our own constructors, with the yaml node that calls them
     (group, name)
@@ -33,9 +33,36 @@ CONSTRUCTED = [  # our own constructors, with the yaml node that calls them
 ]
 
 
-@pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair[0] in PRIMARY])
+def is_size(name: str) -> bool:
+    """Whether a generator differs from another by its size alone."""
+    return any(isinstance(entry, dict) and "override /size" in entry for entry in config.options("generator")[name].get("defaults", []))
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        pytest.param(group, name, marks=pytest.mark.slow) if group == "generator" and is_size(name) else (group, name)
+        for group, name in OPTIONS
+        if group in PRIMARY
+    ],
+)
 def test_it_composes(group: str, name: str) -> None:
     assert ldbench.compose("train", [f"{group}={name}"])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_an_option_builds_on_is_there(group: str) -> None:
+    for name, raw in config.options(group).items():
+        for entry in raw.get("defaults", []):
+            named = entry if isinstance(entry, dict) else {group: entry}
+            for place, option in named.items():
+                folder = place.removeprefix("override ").removeprefix("optional ").partition("@")[0]
+                known = {
+                    "_self_",
+                    None,
+                    *config.options(folder.removeprefix("/") if folder.startswith("/") or folder == group else f"{group}/{folder}"),
+                }
+                assert {str(option).startswith("${") or option in known} == {True}, f"{group}/{name}: {entry}"
 
 
 @pytest.mark.parametrize(("group", "name"), CONSTRUCTED)

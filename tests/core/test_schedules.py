@@ -35,13 +35,13 @@ def test_a_chain_in_the_houses_time_has_the_shares_of_its_betas(schedule):
     interpolant = Discrete(schedule=schedule, num_times=1000)
     c = interpolant.at(times_of(torch.arange(1000), 1000))
     torch.testing.assert_close(c.alpha.square(), torch.cumprod(1 - interpolant.betas, 0), rtol=1e-10, atol=0)
-    between = interpolant.alpha(torch.tensor([1 - 5.5 / 1000], dtype=torch.float64))
+    between = interpolant.at(torch.tensor([1 - 5.5 / 1000], dtype=torch.float64)).alpha
     assert float(c.alpha[5]) < float(between) < float(c.alpha[4])
 
 
 def test_the_continuous_path_is_the_limit_of_the_chain():
     times = times_of(torch.arange(0, 1000, 100), 1000)
-    chain, path = (each.alpha(times) for each in (Discrete(schedule="linear", num_times=1000), VP(beta_min=0.1, beta_max=20.0)))
+    chain, path = (each.at(times).alpha for each in (Discrete(schedule="linear", num_times=1000), VP(beta_min=0.1, beta_max=20.0)))
     torch.testing.assert_close(chain, path, rtol=0.02, atol=1e-3)
 
 

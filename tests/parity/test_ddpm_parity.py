@@ -26,7 +26,7 @@ def maps(z, side):
 
 
 def chain_of(interpolant) -> Chain:
-    return Chain(interpolant.alpha(times_of(torch.arange(1000), 1000)).square())
+    return Chain(interpolant.at(times_of(torch.arange(1000), 1000)).alpha.square())
 
 
 def diffusion(**changes) -> Diffusion:

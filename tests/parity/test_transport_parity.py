@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench.core.interpolant import spread
+from ldbench.core.interpolant import convert, spread
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.schedules import GVP, VP, Linear
 from ldbench.objectives.flow_matching import FlowMatching
@@ -58,8 +58,8 @@ def test_one_prediction_tells_what_sit_tells_by_two(open_case, backbone_of, path
         told = flow_matching(interpolant=interpolant, prediction=prediction).field(backbone_of(toy))(noise, t, torch.zeros(3))
         case.check(f"ode_drift|{path}|{prediction}", first_channel(told.velocity, 8))
         case.check(f"score|{path}|{prediction}", first_channel(told.score, 8))
-    case.check(f"noise_from_velocity|{path}", first_channel(interpolant.convert(noise, data, t, source="velocity", target="noise"), 8))
-    case.check(f"velocity_from_score|{path}", first_channel(interpolant.convert(noise, data, t, source="score", target="velocity"), 8))
+    case.check(f"noise_from_velocity|{path}", first_channel(convert(noise, data, interpolant.at(t), source="velocity", target="noise"), 8))
+    case.check(f"velocity_from_score|{path}", first_channel(convert(noise, data, interpolant.at(t), source="score", target="velocity"), 8))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -4,29 +4,38 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.conftest import Answer
 
+from ldbench import leaderboard
 from ldbench.results import records, store
 from ldbench.results.records import protocol_hash
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    command = [sys.executable, "-m", "ldbench.leaderboard", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+@pytest.fixture
+def run(answer: Answer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return partial(answer, leaderboard)
 
 
-def refused(*words: str, cwd: Path) -> str:
-    done = run(*words, cwd=cwd)
-    assert done.returncode == 2, done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stderr
+@pytest.fixture
+def refused(run) -> Callable[..., str]:
+    def answer(*words: str, cwd: Path) -> str:
+        done = run(*words, cwd=cwd)
+        assert done.returncode == 2, done.stdout
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    return answer
 
 
 def test_records_become_tables_in_the_terminal_and_in_four_files(store, tmp_path):
-    done = run(cwd=tmp_path)
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
+    command = [sys.executable, "-m", "ldbench.leaderboard"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "digits: generate, protocol digits" in done.stdout
     assert "#1" in done.stdout
@@ -40,7 +49,7 @@ def test_records_become_tables_in_the_terminal_and_in_four_files(store, tmp_path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_published_figures_stand_beside_those_of_the_same_data(make, tmp_path):
+def test_published_figures_stand_beside_those_of_the_same_data(run, make, tmp_path):
     records.write(make(data="celebahq256"), tmp_path / "records")
     assert "As published: VMAE and others, generation by LightningDiT-B (celebahq256)" in run(cwd=tmp_path).stdout
     assert "As published" not in run("published=none", cwd=tmp_path).stdout
@@ -48,7 +57,7 @@ def test_published_figures_stand_beside_those_of_the_same_data(make, tmp_path):
     assert run("published=all", cwd=tmp_path).stdout.count("As published: ") > 15
 
 
-def test_two_records_are_compared_field_by_field(make, tmp_path):
+def test_two_records_are_compared_field_by_field(run, refused, make, tmp_path):
     one = make()
     said = dict(one.protocol) | {"latent": "sample"}
     two = make(tokenizer="vavae", protocol=said | {"hash": protocol_hash(said)})
@@ -64,14 +73,14 @@ def test_two_records_are_compared_field_by_field(make, tmp_path):
     assert "#1" in run("rank=psnr", f"only=[{names[0]}]", cwd=tmp_path).stdout
 
 
-def test_ranks_of_one_protocol_are_told_best_first(make, tmp_path):
+def test_ranks_of_one_protocol_are_told_best_first(run, make, tmp_path):
     for place, tokenizer in enumerate(("maetok", "vavae", "vmae")):
         records.write(make(tokenizer=tokenizer, metrics={"rfd_digits": 3.0 - place}), tmp_path / "records")
     told = [line.split()[1] for line in run("rank=rfd_digits", cwd=tmp_path).stdout.splitlines() if "#" in line]
     assert told == ["vmae", "vavae", "maetok"]
 
 
-def test_merging_brings_other_peoples_records_into_the_tables(make, tmp_path):
+def test_merging_brings_other_peoples_records_into_the_tables(run, refused, make, tmp_path):
     records.write(make(), tmp_path / "records")
     other = records.write(make(tokenizer="vavae"), tmp_path / "other")
     told = run("merge=other", cwd=tmp_path)
@@ -101,12 +110,12 @@ def store_of(folder: Path) -> list[records.Record]:
         (["compere=[a,b]"], "Did you mean compare?"),
     ],
 )
-def test_a_mistake_is_answered_with_what_to_do(make, tmp_path, words, told):
+def test_a_mistake_is_answered_with_what_to_do(refused, make, tmp_path, words, told):
     records.write(make(), tmp_path / "records")
     assert told in refused(*words, cwd=tmp_path)
 
 
-def test_without_records_the_way_to_the_first_ones_is_told(tmp_path):
+def test_without_records_the_way_to_the_first_ones_is_told(refused, tmp_path):
     assert "python -m ldbench.train makes the first ones" in refused(cwd=tmp_path)
 
 

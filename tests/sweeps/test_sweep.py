@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tests.conftest import Answer
 
+from ldbench import train
 from ldbench.sweeps.plugins import CheckedSweeper
 
 CELLS = ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
@@ -83,8 +85,8 @@ def test_what_points_share_is_built_once_before_they_begin(small_overrides: list
     assert len(list(tmp_path.glob("records/*.json"))) == 1
 
 
-def test_mistakes_are_told_before_any_work(sweep: Sweep, tmp_path: Path) -> None:
-    done = sweep(tmp_path, "generator=sit,siit,dti", "seed=0,1")
+def test_mistakes_are_told_before_any_work(answer: Answer, tmp_path: Path) -> None:
+    done = answer(train, "-m", "generator=sit,siit,dti", "seed=0,1", cwd=tmp_path)
     assert done.returncode == 2
     assert "of 6 points of this sweep, 4 cannot be" in done.stderr
     assert "There is no generator=siit. Did you mean sit?" in done.stderr

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.interpolant import Interpolant, Kind
+from ldbench.core.interpolant import Coefficients, Interpolant, Kind, convert
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Prediction:
     t: Tensor  # (B,)
     interpolant: Interpolant
     variance_share: Tensor | None = None  # (B, N, C) or (B, 1, 1): of a step back, from the posterior's (0) to beta (1), see `Chain.logvar`
+
+    @cached_property
+    def coefficients(self) -> Coefficients:
+        """Those of the interpolant at t: (B,) float64 of the CPU."""
+        return self.interpolant.at(self.t)
 
     @property
     def velocity(self) -> Tensor:
@@ -45,7 +51,7 @@ class Prediction:
 
     def view(self, kind: Kind) -> Tensor:  # (B, N, C)
         """The prediction as one of this kind."""
-        return self.interpolant.convert(self.value, self.x, self.t, source=self.kind, target=kind)
+        return convert(self.value, self.x, self.coefficients, source=self.kind, target=kind)
 
     def with_value(self, value: Tensor) -> "Prediction":
         """The same prediction with another value of its kind."""

@@ -65,6 +65,21 @@ def spread(
     return values.to(like.dtype).to(like.device, non_blocking=True).reshape(-1, *(1,) * (like.ndim - 1))
 
 
+def convert(
+    value: Tensor,  # (B, N, C)
+    x: Tensor,  # (B, N, C)
+    c: Coefficients,  # (B,) of the times
+    *,
+    source: Kind,
+    target: Kind,
+) -> Tensor:  # (B, N, C)
+    """A prediction at x and these times as one of another kind."""
+    if source == target:
+        return value
+    of_x, of_value = exchange(c, source, target)
+    return spread(of_x, x) * x + spread(of_value, x) * value
+
+
 class Interpolant(ABC):
     """x_t = alpha(t) * data + sigma(t) * noise; t = 0 is noise, t = 1 is data (eq. 1 of [1], whose time runs the other way).
 
@@ -76,20 +91,8 @@ class Interpolant(ABC):
     num_times: int | None = None  # times that are counted, noise last (DDPM); None: time is continuous
 
     @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor:
-        """The share of the data."""
-
-    @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor:
-        """The share of the noise."""
-
-    @abstractmethod
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        """The derivative of `alpha` by time."""
-
-    @abstractmethod
-    def sigma_dot(self, t: Tensor) -> Tensor:
-        """The derivative of `sigma` by time."""
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """All coefficients at times that are (B,) float64 numbers of the CPU."""
 
     @abstractmethod
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
@@ -100,8 +103,7 @@ class Interpolant(ABC):
         t: Tensor,  # (B,) on any device, in any precision
     ) -> Coefficients:
         """All coefficients at these times."""
-        t = t.detach().to("cpu", torch.float64)
-        return Coefficients(self.alpha(t), self.sigma(t), self.alpha_dot(t), self.sigma_dot(t))
+        return self.coefficients(t.detach().to("cpu", torch.float64))
 
     def mix(
         self,
@@ -132,21 +134,6 @@ class Interpolant(ABC):
         """What a perfect prediction of this kind is for one pair of data and noise."""
         p, q = WRITTEN[kind](self.at(t))
         return spread(p, data) * data + spread(q, data) * noise
-
-    def convert(
-        self,
-        value: Tensor,  # (B, N, C)
-        x: Tensor,  # (B, N, C)
-        t: Tensor,  # (B,)
-        *,
-        source: Kind,
-        target: Kind,
-    ) -> Tensor:  # (B, N, C)
-        """A prediction at (x, t) as one of another kind."""
-        if source == target:
-            return value
-        of_x, of_value = exchange(self.at(t), source, target)
-        return spread(of_x, x) * x + spread(of_value, x) * value
 
     def time_at(
         self,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.chain import time_of
-from ldbench.core.interpolant import Interpolant, Kind
+from ldbench.core.interpolant import Coefficients, Interpolant, Kind
 
 
 class Linear(Interpolant):
@@ -21,17 +21,9 @@ class Linear(Interpolant):
 
     variance_preserving: ClassVar[bool] = False
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return t
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return 1 - t
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
-
-    def sigma_dot(self, t: Tensor) -> Tensor:
-        return -torch.ones_like(t)
+    def coefficients(self, t: Tensor) -> Coefficients:
+        one = torch.ones_like(t)
+        return Coefficients(alpha=t, sigma=1 - t, alpha_dot=one, sigma_dot=-one)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
         return (0.0, 1.0) if prediction == "velocity" else (margin, 1.0 - margin)
@@ -42,26 +34,29 @@ class GVP(Interpolant):
 
     variance_preserving: ClassVar[bool] = True
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return (math.pi / 2 * t).sin()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return (math.pi / 2 * (1 - t)).sin()  # cos(pi t / 2), exactly 0 at t = 1
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return math.pi / 2 * self.sigma(t)
-
-    def sigma_dot(self, t: Tensor) -> Tensor:
-        return -math.pi / 2 * self.alpha(t)
+    def coefficients(self, t: Tensor) -> Coefficients:
+        alpha = (math.pi / 2 * t).sin()
+        sigma = (math.pi / 2 * (1 - t)).sin()  # cos(pi t / 2), exactly 0 at t = 1
+        return Coefficients(alpha, sigma, alpha_dot=math.pi / 2 * sigma, sigma_dot=-math.pi / 2 * alpha)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
         return (0.0, 1.0) if prediction in ("velocity", "angular") else (margin, 1.0 - margin)
 
 
+def from_log_alpha(
+    log_alpha: Tensor,  # (B,)
+    rate: Tensor,  # (B,) its derivative by time
+) -> Coefficients:
+    """The coefficients with alpha^2 + sigma^2 = 1."""
+    alpha, sigma = log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+    return Coefficients(alpha, sigma, alpha_dot=alpha * rate, sigma_dot=-alpha.square() * rate / sigma)
+
+
 class VP(Interpolant):
     """The variance-preserving path of [3], of noise rates from `beta_min` at the data to `beta_max` at the noise.
 
-    Some data, alpha(0), is left at t = 0. Raises ValueError unless 0 < beta_min <= beta_max.
+    log(alpha) = -(beta_max - beta_min) (1 - t)^2 / 4 - beta_min (1 - t) / 2; some data, alpha(0), is left at t = 0.
+    Raises ValueError unless 0 < beta_min <= beta_max.
     """
 
     variance_preserving: ClassVar[bool] = True
@@ -72,25 +67,10 @@ class VP(Interpolant):
         self.beta_min = beta_min
         self.beta_max = beta_max
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return self.log_alpha(t).exp()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(2 * self.log_alpha(t))).sqrt()
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return self.alpha(t) * self.rate(t)
-
-    def sigma_dot(self, t: Tensor) -> Tensor:
-        return -self.alpha(t).square() * self.rate(t) / self.sigma(t)
-
-    def log_alpha(self, t: Tensor) -> Tensor:
-        """log(alpha) = -(beta_max - beta_min) (1 - t)^2 / 4 - beta_min (1 - t) / 2."""
-        return -0.25 * (self.beta_max - self.beta_min) * (1 - t).square() - 0.5 * self.beta_min * (1 - t)
-
-    def rate(self, t: Tensor) -> Tensor:
-        """The derivative of log(alpha): half of beta(t)."""
-        return 0.5 * ((1 - t) * (self.beta_max - self.beta_min) + self.beta_min)
+    def coefficients(self, t: Tensor) -> Coefficients:
+        left, slope = 1 - t, self.beta_max - self.beta_min
+        log_alpha = -0.25 * slope * left.square() - 0.5 * self.beta_min * left
+        return from_log_alpha(log_alpha, rate=0.5 * (left * slope + self.beta_min))  # half of beta(t)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
         return 0.0, 1.0 - margin  # sigma' is infinite at the data
@@ -128,33 +108,11 @@ class Discrete(Interpolant):
         self.betas = BETAS[schedule](num_times)  # (num_times,)
         self.log_alphas = torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.cumsum(torch.log1p(-self.betas), dim=0)])  # of index -1 on
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return self.log_alpha(t).exp()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(2 * self.log_alpha(t))).sqrt()
-
-    def alpha_dot(self, t: Tensor) -> Tensor:
-        return self.alpha(t) * self.rate(t)
-
-    def sigma_dot(self, t: Tensor) -> Tensor:
-        return -self.alpha(t).square() * self.rate(t) / self.sigma(t)
-
-    def log_alpha(self, t: Tensor) -> Tensor:
-        """log(alpha), linear between the times of the table."""
-        place, knot = self.place(t)
+    def coefficients(self, t: Tensor) -> Coefficients:
+        place = len(self.betas) * (1 - t)  # index + 1
+        knot = (place - 1e-6).floor().long().clamp(0, len(self.betas) - 1)  # the entry below; at a time of the table, the slope towards the data
         low, high = self.log_alphas[knot], self.log_alphas[knot + 1]
-        return low + (place - knot) * (high - low)
-
-    def rate(self, t: Tensor) -> Tensor:
-        """The derivative of log(alpha); at a time of the table, the one towards the data."""
-        _, knot = self.place(t)
-        return len(self.betas) * (self.log_alphas[knot] - self.log_alphas[knot + 1])
-
-    def place(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """index + 1 as a float64, and the number of the entry below it."""
-        place = len(self.betas) * (1 - t)
-        return place, (place - 1e-6).floor().long().clamp(0, len(self.betas) - 1)
+        return from_log_alpha(low + (place - knot) * (high - low), rate=len(self.betas) * (low - high))
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
         return 0.0, time_of(0, len(self.betas))

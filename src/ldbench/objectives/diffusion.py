@@ -63,7 +63,7 @@ class Diffusion:
         self.prediction = prediction
         self.variance = variance
         self.kind_of_loss = loss
-        self.chain = Chain(interpolant.alpha(times_of(torch.arange(self.num_times), self.num_times)).square())
+        self.chain = Chain(interpolant.at(times_of(torch.arange(self.num_times), self.num_times)).alpha.square())
 
     @property
     def learned_variance(self) -> bool:

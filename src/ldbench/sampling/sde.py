@@ -157,21 +157,23 @@ class ReverseSDE:
 
     def drift(self, predicted: Prediction) -> Tensor:  # (B, N, C)
         """velocity + w * score, with the score as -noise / sigma, so that it is finite wherever w / sigma is."""
-        return predicted.velocity - spread(self.pull(predicted.interpolant, predicted.t), predicted.x) * predicted.noise
+        return predicted.velocity - spread(self.pull(predicted.coefficients, predicted.t), predicted.x) * predicted.noise
 
     def kick(self, field: Field, start: float, end: float, normal: Tensor) -> Tensor:  # (B, N, C)
         """The noise of a step: sqrt(2 w dt) times the normal."""
         t = at(start, normal)
-        w = self.pull(field.interpolant, t) * field.interpolant.at(t).sigma
+        c = field.interpolant.at(t)
+        w = self.pull(c, t) * c.sigma
         return spread((2 * w * (end - start)).sqrt(), normal) * normal
 
-    def pull(self, interpolant: Interpolant, t: Tensor) -> Tensor:  # (B,) float64
-        """w / sigma at these times."""
-        return PULLS[self.diffusion](interpolant.at(t), t, self.norm)
+    def pull(self, c: Coefficients, t: Tensor) -> Tensor:  # (B,) float64
+        """w / sigma at these times, of which these are the coefficients."""
+        return PULLS[self.diffusion](c, t, self.norm)
 
     def interval(self, field: Field) -> tuple[float, float]:
         """The first and the last time of the noisy steps: those where velocity and diffusion are finite, and before the last step."""
         first, last = field.interval(self.margin)
         last = min(last, 1 - self.last_step_size)
-        finite = torch.isfinite(self.pull(field.interpolant, torch.tensor([first, last], dtype=torch.float64)))
+        ends = torch.tensor([first, last], dtype=torch.float64)
+        finite = torch.isfinite(self.pull(field.interpolant.at(ends), ends))
         return (first if finite[0] else max(first, self.margin)), (last if finite[1] else min(last, 1 - self.margin))
