@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,7 @@ TREE = config.unchanging()  # while tests run the config tree does not change: w
 
 
 def pytest_configure() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
     TREE.__enter__()
     config.composed_anew = by_parts
 

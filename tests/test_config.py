@@ -138,12 +138,10 @@ def test_of_two_options_of_one_name_ours_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["tokenizer.seed=1", "tokenizer.losses.kl=null", "paths.root=/somewhere/else"],
         ["generator=sit", "generator.ema_decays=[0.5]", "sampler.num_steps=3", "size=dit_b_2", "sampler=heun", "generator.optimizer.lr=2e-3"],
         ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator={width: 4}", "tokenizer.losses.gan.objective='a,b'"],
-        ["+tokenizer.stages.tune.losses.pixels.weight=2", "tokenizer.stages.tune.losses.pixels.weight=3", "tokenizer.stages.tune.max_steps=9"],
-        ["tokenizer.losses.kl.weight=2", "~tokenizer.losses.kl", "++tokenizer.seed=3", "tokenizer.seed=4"],
-        ["tokenizer=maetok", "tokenizer.name=${data.name}", "data.subset=0.1", "++trainer.new=1", "seed=2"],
+        ["tokenizer.losses.kl.weight=2", "~tokenizer.losses.kl", "++tokenizer.seed=3", "tokenizer.seed=4", "+trainer.more=1", "trainer.more=2"],
+        ["tokenizer.losses.kl=null", "tokenizer.name=${data.name}", "paths.root=/somewhere/else", "data.subset=0.1", "++trainer.new=1", "seed=2"],
     ],
 )
 def test_tests_compose_what_hydra_does(words: list[str]) -> None:

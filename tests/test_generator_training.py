@@ -198,6 +198,7 @@ def newest(run: Path) -> float:
     return max((path.stat().st_mtime for path in run.glob("checkpoints/*.ckpt")), default=0.0)
 
 
+@pytest.mark.slow  # test_resume.py does so with a tokenizer; a run of this kind that is broken off goes on above
 def test_killed_again_and_again_it_ends_in_the_same_bits(plan_of, tmp_path) -> None:
     options = ("generator.max_steps=150", "callbacks.checkpoint.every=5", "generator.accumulate=2")
     unbroken = generator_training.fit(plan_of(*options, f"paths.root={tmp_path / 'unbroken'}"))

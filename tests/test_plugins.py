@@ -81,7 +81,7 @@ def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_i
     environment = {**os.environ, "PYTHONPATH": str(package)}
     command = [sys.executable, "-m", "ldbench.train", "tokenizer=blocks", f"hydra.searchpath=[file://{package / 'conf'}]"]
     done = subprocess.run(
-        [*command, f"paths.root={package}", "trainer.accelerator=cpu", "protocol=default"],
+        [*command, f"paths.root={package}", "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1"],
         capture_output=True,
         text=True,
         env=environment,

@@ -230,11 +230,12 @@ def test_a_training_that_fails_is_a_run_that_failed(small: Compose, tmp_path: Pa
     assert read(folder).exit_code == 1
 
 
-@pytest.mark.parametrize("key", [None, "a" * 40])
+@pytest.mark.parametrize("key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)])  # with a key wandb tries for ten seconds
 def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_nobody_is_asked(small: Compose, tmp_path, monkeypatch, key) -> None:
     def ask(*_: object) -> str:
         raise AssertionError("somebody was asked")
 
+    monkeypatch.setattr("ldbench.results.wandb.ENTRY", 2)
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
     if key:

@@ -94,8 +94,10 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(full_disk: Path, tmp_path: Path, small_overrides: list[str]) -> None:
-    done = run(*small_overrides, f"paths.root={full_disk}", cwd=tmp_path)
+def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(
+    answer: Answer, full_disk: Path, tmp_path: Path, small_overrides: list[str]
+) -> None:
+    done = answer(train, *small_overrides, f"paths.root={full_disk}", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

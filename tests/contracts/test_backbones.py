@@ -14,6 +14,7 @@ from ldbench.core.latent import LatentSpec
 
 NAMES = sorted(config.options("backbone"))
 SIZES = sorted(config.options("size"))
+MARKED = [pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES]  # of coarse patches
 LATENTS = {"map": LatentSpec(24, 3, (4, 6)), "sequence": LatentSpec(6, 3)}
 FACTS = {"num_classes": 7, "has_null_class": True, "learned_variance": False}
 EACH = [(name, kind) for name in NAMES for kind in LATENTS]
@@ -144,7 +145,7 @@ def test_its_artifact_and_its_copy_give_back_every_number(name: str, kind: str, 
         assert torch.equal(other(*inputs(kind)), backbone(*inputs(kind)))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", MARKED)
 def test_a_size_fits_the_backbone_of_its_name(size: str) -> None:
     family, _, patch = size.split("_")
     composed = config.compose(None, [f"+backbone={family}", f"+size={size}"]).generator.backbone

@@ -148,12 +148,15 @@ def has_generator(experiment: str) -> bool:
 EXPERIMENTS = [name for name in config.options("experiments") if has_generator(name)]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str) -> None:
+CHOICES = (["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"])
+
+
+@pytest.mark.parametrize(("name", "others"), [(name, CHOICES[place % 2]) for place, name in enumerate(EXPERIMENTS)])
+def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, others: list[str]) -> None:
     said, chosen = [f"experiments={name}"], config.options("experiments")[name]["defaults"]
     entry = "run" if any("override /job" in word for word in chosen) else "train"
-    for others in ([], ["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"]):
-        cfg = ldbench.compose(entry, [*said, *others])
+    for words in (said, [*said, *others]):
+        cfg = ldbench.compose(entry, words)
         cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
         check_parts(cfg)
         make_course(cfg)

@@ -130,6 +130,7 @@ def test_statistics_of_inception_are_not_held_against_another_extractor(data: An
         measures(tmp_path, "fd").published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
 
 
+@pytest.mark.slow  # test_generate.py has it in a whole measurement
 def test_two_processes_see_the_same_reference(data: Any, tmp_path: Path) -> None:
     one, two = (flattened(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count)) for count in (1, 2))
     assert one.keys() == two.keys()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from einops import reduce
 from torch import Tensor, nn
-from torchvision.models import vgg16
+from torchvision.models.vgg import cfgs, make_layers
 
 from ldbench.core.sharing import of_batch, share
 
@@ -28,7 +28,7 @@ class LPIPSNetwork(nn.Module):
 
     def __init__(self, *, dropout: float):
         super().__init__()
-        features = vgg16(weights=None).features
+        features = make_layers(cfgs["D"], batch_norm=False)  # VGG16's, without the classifier that takes two seconds to draw
         self.stages = nn.ModuleList(features[start:end] for start, end in zip(STARTS, ENDS, strict=True))
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1, bias=False) for channels in CHANNELS)
         self.dropout = nn.Dropout(dropout)
