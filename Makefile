@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train matrix leaderboard test test-all test-faults test-wheel lint format types lock clean
+.PHONY: help setup train matrix leaderboard test test-all test-faults test-gpu test-wheel lint format types lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ test-all: $(READY)  ## Run every test, the slow ones too
 
 test-faults: $(READY)  ## Kill every stage at random, fill the disk, cut checkpoints short, start rivals; a table at the end
 	@$(BIN)/python -m pytest -n0 -m faults tests/faults $(ARGS)
+
+test-gpu: $(READY)  ## Run the tests of a graphics processor, which all others leave alone
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "gpu and not slow" tests/gpu tests/analysis/gmm/test_em.py $(ARGS)
 
 test-wheel: $(READY)  ## Install the wheel into an empty environment and train with it
 	@$(BIN)/python -m pytest tests/test_package.py

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import config
+from ldbench import config as composing
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import WRITTEN, Interpolant, Kind, spread
 from ldbench.results import figures
@@ -43,13 +43,15 @@ SMALL = [
 ]
 
 
-TREE = config.unchanging()  # while tests run the config tree does not change: what was composed once is not read from files again
+TREE = composing.unchanging()  # while tests run the config tree does not change: what was composed once is not read from files again
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere: those of graphics processors are asked for by their mark
     TREE.__enter__()
-    config.composed_anew = by_parts
+    composing.composed_anew = by_parts
 
 
 def pytest_collection_finish() -> None:

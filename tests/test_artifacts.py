@@ -151,7 +151,7 @@ def test_weights_of_another_model_are_refused(vmae, tmp_path):
         artifacts.load(tmp_path / "a")
 
 
-@pytest.mark.parametrize("written", ["save_file", "write_json"])
+@pytest.mark.parametrize("written", ["write_tensors", "write_json"])
 def test_a_save_that_dies_leaves_no_artifact_and_no_scraps(vmae, tmp_path, monkeypatch, written):
     def die(content, path, *_):
         raise KeyboardInterrupt
@@ -166,7 +166,7 @@ def test_a_save_that_dies_leaves_no_artifact_and_no_scraps(vmae, tmp_path, monke
 
 def test_a_save_that_dies_keeps_the_artifact_that_was_there(vmae, folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(artifacts, "save_file", lambda *_: 1 / 0)
+    monkeypatch.setattr(artifacts, "write_tensors", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(vmae, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -174,8 +174,8 @@ def test_a_save_that_dies_keeps_the_artifact_that_was_there(vmae, folder, monkey
 
 def test_the_manifest_is_written_last(vmae, tmp_path, monkeypatch):
     written = []
-    save_file, write_json = artifacts.save_file, artifacts.write_json
-    monkeypatch.setattr(artifacts, "save_file", lambda content, path: (written.append(path.name), save_file(content, path)))
+    write_tensors, write_json = artifacts.write_tensors, artifacts.write_json
+    monkeypatch.setattr(artifacts, "write_tensors", lambda content, path: (written.append(path.name), write_tensors(content, path)))
     monkeypatch.setattr(artifacts, "write_json", lambda path, content: (written.append(path.name), write_json(path, content)))
     save(vmae, tmp_path / "vmae-0123")
     assert written == ["weights.safetensors", "config.json", "manifest.json"]

@@ -152,7 +152,7 @@ def test_devices_are_named_with_what_they_train_in(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
-    assert only(machine.check_cuda(), "ok").what == "2 x NVIDIA H100, 80 GB; trains in fp32, bf16, fp16"
+    assert only(machine.check_cuda(), "ok").what == "2 x NVIDIA H100, 80 GB; trains in fp32, tf32, bf16, fp16"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12e9)
     assert only(machine.check_mps(), "ok").what.endswith("12 GB of memory; trains in fp32, bf16")

@@ -103,7 +103,7 @@ def test_a_weights_file_counts_by_its_content_and_not_by_its_path(small: Compose
         (["tokenizer.model.patch_size=7"], r"stage pretrain \(24 px\): patch_size 7 does not divide the 24 px image. Choose one of \[1, 2, 3"),
         (["tokenizer.image_size=64", "data=digits", "data.image_size=32"], "takes 64 px images, but data digits hands over 32 px"),
         (["tokenizer.model.num_heads=3"], "num_heads 3 does not divide width 16"),
-        (["trainer.precision=fp16"], "fp16 trains on CUDA only"),
+        (["trainer.precision=fp16"], "fp16 is for CUDA only"),
         (["tokenizer.name=../x"], r"tokenizer\.name must be letters, digits"),
         (["paths.runs="], r"paths\.runs must be a folder, got ''"),
         (["trainer.devices=2", "tokenizer.stages.tune.batch_size=9"], "batches of 9 images, which 2 processes cannot share evenly"),

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ldbench import config, huggingface
@@ -27,6 +26,7 @@ from ldbench.core.files import file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.pickles import first_line, read_pickle, sound_tensors
+from ldbench.core.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -229,15 +229,6 @@ def building_lock(folder: Path, *, doing: str | None = "building") -> Iterator[N
         yield
     finally:
         lock.release()
-
-
-def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
-    """Writes tensors as safetensors. Raises OSError with what to do where the disk does not take them."""
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
-        path.chmod(0o644)  # safetensors makes files that only their owner reads
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
 
 
 def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = False) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from ldbench import config
+from ldbench.core.device import rounding
 from ldbench.core.files import naming
 from ldbench.results import wandb
 from ldbench.results.runs import Training
@@ -118,7 +119,7 @@ def fit(
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)
     try:
-        with naming(run):
+        with naming(run), rounding(settings.precision):
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         companions.await_end(error)

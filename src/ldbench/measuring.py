@@ -39,8 +39,7 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     settings = plain(node)
     identity = records.record_id(
         job=job.name,
-        settings=with_teacher({key: settings[key] for key in job.settings if key in settings}, searchpath)
-        | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
+        settings=with_teacher(counted(job, settings), searchpath) | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
         artifacts={role: found.digest for role, found in measured.artifacts.items()},
         data=data.fingerprint,
         protocol=described["hash"],
@@ -77,6 +76,12 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     if figures.is_dir():
         log.info("  left behind: %s", figures)
     send_record(cfg, record)
+
+
+def counted(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
+    plain = getattr(job, "plain", {})
+    return {key: settings[key] for key in job.settings if key in settings and settings[key] != plain.get(key)}
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:

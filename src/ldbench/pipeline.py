@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config, entry
 from ldbench.cells import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
+from ldbench.core.device import check_devices, check_precision, keep_float32_whole
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
 from ldbench.measuring import check_job, check_protocol, check_weights, measure
@@ -93,10 +94,13 @@ def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
+    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     check_world(cfg.trainer.devices, cfg.trainer.num_nodes)
     check_logger(cfg)
     for node in asked.jobs:
         check_job(node, asked.protocol, searchpath)
+        if "precision" in node:
+            check_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
     check_protocol(asked.protocol, searchpath)
     check_weights(asked.jobs, asked.protocol, searchpath)
     if is_chosen(cfg):
@@ -124,6 +128,7 @@ def begin(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> None:
         logging.getLogger("ldbench").setLevel(logging.WARNING)  # what is done is told once
     check(cfg, asked, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
+    keep_float32_whole()
 
 
 def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench import artifacts, config, fitting, networks
-from ldbench.core.files import in_one_move
+from ldbench.core.tensors import write_tensors
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.plan import Plan, stage_losses
 from ldbench.results import figures
@@ -193,8 +193,7 @@ def keep_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Keeps what a stage ended in, in one move; nothing where there is nothing."""
     if not tensors:
         return
-    with in_one_move(path) as scratch:
-        artifacts.write_tensors(tensors, scratch)
+    write_tensors(tensors, path)
 
 
 def announce(planned: Plan) -> None:

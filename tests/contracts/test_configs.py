@@ -18,7 +18,7 @@ import ldbench
 from ldbench import artifacts, config, measuring, networks, pipeline
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.protocols import Adversary, Estimate, ImageData, LossTerm, Predictor
+from ldbench.core.protocols import Estimate, ImageData, LossTerm, Predictor, is_adversary
 from ldbench.core.seen import Features, gather
 from ldbench.core.tokenizer import Reconstruction
 
@@ -125,7 +125,7 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
     assert torch.isfinite(value)
     value.backward()
     assert any(t.grad is not None and t.grad.abs().sum() > 0 for t in (mean, logvar, recon))
-    if isinstance(term, Adversary):
+    if is_adversary(term):
         detached = Reconstruction(images=recon.detach(), z=mean.detach(), posterior=Posterior(mean.detach()))
         theirs = term.discriminate(images, detached)
         theirs.backward()

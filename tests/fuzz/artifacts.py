@@ -9,11 +9,12 @@ import atheris
 
 with atheris.instrument_imports(include=["ldbench", "json"]):
     from ldbench import artifacts
+    from ldbench.core import tensors
 
 from torch import nn
 
 FOLDER = Path(tempfile.mkdtemp()) / "a"
-artifacts.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / artifacts.WEIGHTS)
+tensors.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / artifacts.WEIGHTS)
 
 
 def read(data: bytes) -> None:

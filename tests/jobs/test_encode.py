@@ -36,7 +36,7 @@ def encode(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 
 def contents_of(folder: Path) -> dict[str, tuple[str, int]]:
-    return {str(path.relative_to(folder)): (file_digest(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): (file_digest(path), path.stat().st_mtime_ns) for path in folder.rglob("[!.]*") if path.is_file()}
 
 
 def only_record(root: Path) -> records.Record:
@@ -129,7 +129,7 @@ def test_an_altered_store_is_refused(encode: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["job.dtype=fp8"], r"job\.dtype must be one of fp32, bf16, fp16, got 'fp8'"),
+        (["job.dtype=fp8"], r"job\.dtype must be one of bf16, fp16, fp32, got 'fp8'"),
         (["job.shard_size=0"], r"job\.shard_size must be at least 1"),
         (["job.batch_size=0"], r"job\.batch_size must be at least 1"),
         (["job.cache=/nowhere"], r"job\.cache=/nowhere is no folder"),

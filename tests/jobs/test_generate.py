@@ -24,6 +24,7 @@ from ldbench.core.seen import Features, gather
 from ldbench.jobs import generate
 from ldbench.jobs.generate import Generate, labels_of
 from ldbench.jobs.passes import SetMeasures
+from ldbench.measuring import counted
 from ldbench.metrics.frechet import FrechetDistance
 from ldbench.results import adm
 from ldbench.sampling.guidance import Unguided
@@ -92,6 +93,7 @@ def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
         said = {
             **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
             **{"num_samples": 30, "labels": "balanced", "sets": sets, "reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8},
+            **{"precision": "fp32"},
             **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
         }
@@ -242,4 +244,28 @@ def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
 @pytest.mark.parametrize("key", ["batch_size", "part_size", "num_processes"])
 def test_sizes_below_one_are_refused(key) -> None:
     with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
-        Generate.check({"batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})
+        Generate.check({"precision": "fp32", "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})
+
+
+def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decoded_in_float32(job, tmp_path, monkeypatch) -> None:
+    seen = {}
+    sample, decode = Labelled.sample, Pixels.decode
+
+    def spy(kind: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            seen[kind] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+            return plain(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(Labelled, "sample", spy("sample", sample))
+    monkeypatch.setattr(Pixels, "decode", spy("decode", decode))
+    job(precision="bf16", sets=None).run(tmp_path)
+    assert seen == {"sample": torch.bfloat16, "decode": torch.float32}
+    with pytest.raises(ValueError, match=r"job\.precision must be one of fp32, tf32, bf16, fp16, got 'half'"):
+        Generate.check({"precision": "half", "batch_size": 4, "part_size": 8, "num_processes": 1})
+
+
+def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() -> None:
+    assert counted(Generate, {"precision": "fp32", "batch_size": 4}) == {}
+    assert counted(Generate, {"precision": "bf16", "batch_size": 4}) == {"precision": "bf16"}

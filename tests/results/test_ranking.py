@@ -107,6 +107,13 @@ def test_a_setting_on_which_no_number_depends_does_not_matter(make):
     assert [record.id for record, _ in ranking.rank_records([low, high], "psnr")] == [high.id, low.id]
 
 
+def test_float32_is_what_records_mean_that_name_no_precision_and_another_is_not_ranked_with_it(make):
+    older, newer = make(settings={}), make(tokenizer="vavae", settings={"precision": "fp32"})
+    assert len(ranking.rank_records([older, newer], "psnr")) == 2
+    with pytest.raises(ValueError, match="precision"):
+        ranking.rank_records([older, make(tokenizer="maetok", settings={"precision": "bf16"})], "psnr")
+
+
 def test_what_nobody_gave_a_direction_is_not_ranked(make):
     with pytest.raises(ValueError, match="Nobody said which values of loudness are better"):
         ranking.rank_records([make(metrics={"loudness": 1.0})], "loudness")

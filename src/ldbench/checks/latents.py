@@ -82,4 +82,4 @@ def leftover(folder: Path) -> list[Finding]:
     if not spare:
         return []
     what, place = f"{folder} keeps {counted(len(spare), 'file')} that only its making needed", quoted(folder)
-    return [Finding("warning", "latents", what, f"Unless it is being made right now: rm -f {place}/plan.json {place}/shard-*.json {place}/.*.tmp")]
+    return [Finding("warning", "latents", what, f"Unless it is being made right now: rm -rf {place}/plan.json {place}/shard-*.json {place}/.*.tmp")]

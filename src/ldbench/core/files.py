@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,22 +25,37 @@ def file_digest(path: str | Path) -> str:
 
 
 @contextmanager
-def in_one_move(path: Path) -> Iterator[Path]:
+def in_one_move(
+    path: Path,
+    *,
+    apart: bool = False,  # whether the scratch file lies in a folder of its own: for who writes others beside it
+) -> Iterator[Path]:
     """A scratch file beside a path, which takes its place in the end: the file is there whole or not at all, as long as the one before.
 
     What fails, as on a full disk, leaves no scratch, and an OSError that names the file. What killed processes left of the same file goes too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = place / path.name if apart else place
     try:
         with naming(path):
+            if apart:
+                place.mkdir(exist_ok=True)
             yield scratch
         scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        discard(place)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if not is_running(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
+            discard(left)
+
+
+def discard(place: Path) -> None:
+    """Removes a scratch file, or a folder of some, that may be gone already."""
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,6 @@ class Balanced(Protocol):
     largest_balance: float  # what the quotient is clamped to
 
 
-@runtime_checkable
 class Adversary(Protocol):
     """A loss term with an opponent, which learns by an optimizer of its own after each step of the tokenizer; it sees the image alone."""
 
@@ -103,6 +102,11 @@ class Adversary(Protocol):
     ) -> Tensor:
         """The loss of the discriminator, weighted as it should be."""
         ...
+
+
+def is_adversary(term: object) -> TypeGuard[Adversary]:
+    """Whether a loss term has an opponent. From Python 3.12 on a check against a protocol does not see modules inside a module."""
+    return isinstance(getattr(term, "discriminator", None), nn.Module) and callable(getattr(term, "discriminate", None))
 
 
 @runtime_checkable

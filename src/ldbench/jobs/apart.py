@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench import artifacts
 from ldbench.core.shares import do_apart
+from ldbench.core.tensors import write_tensors
 
 
 def told_apart(
@@ -41,7 +41,7 @@ def write_share(
     advance: Callable[[int], None],
 ) -> None:
     """Does a share and leaves what is told of it in its file."""
-    artifacts.write_tensors(work(share, device=device, advance=advance), file_of(scratch, share))
+    write_tensors(work(share, device=device, advance=advance), file_of(scratch, share))
 
 
 def file_of(scratch: Path, share: Sequence[range]) -> Path:

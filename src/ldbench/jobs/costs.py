@@ -3,21 +3,19 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ldbench.core.device import Precision
+from ldbench.core.device import HALF, Precision, rounding
 from ldbench.core.estimate import Estimate
 from ldbench.core.estimates import mean_estimate
 from ldbench.core.operations import Operations
 
 Call = Callable[..., Any]  # (module, *inputs) -> anything
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = {"cuda": 8192, "mps": 4096, "cpu": 512}  # of the matrices whose products tell a device's rate
 PRODUCTS = 5  # timed ones, of which the fastest counts
 
@@ -71,18 +69,14 @@ def images_per_second(call: Callable[[], Any], num_images: int, *, repeats: int,
 def matrix_rate(device: torch.device, precision: Precision, *, side: int | None = None) -> float:
     """Floating-point operations a second in the product of two square matrices: what a device can do at best, by the fastest of some."""
     side = SIDE[device.type] if side is None else side
-    a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device).to(HALF.get(precision, torch.float32)) for _ in range(2))
     seconds = []
-    for _ in range(PRODUCTS + 1):
-        started = now(device)
-        a @ b
-        seconds.append(now(device) - started)
+    with rounding(precision):
+        for _ in range(PRODUCTS + 1):
+            started = now(device)
+            a @ b
+            seconds.append(now(device) - started)
     return 2 * side**3 / min(seconds[1:])
-
-
-def lower_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """A block whose matrix products and convolutions are in a precision, as a training's are; of fp32, any block."""
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 def now(device: torch.device) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldbench.core.device import Precision, computing
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.protocols import Guidance, Sampler
 from ldbench.core.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ class Draws:
     seed: int
     y: Tensor  # (num_samples,)
     pixel_rule: PixelRule
+    precision: Precision  # in which the network computes
     batch_size: int
 
     def make(
@@ -48,5 +50,6 @@ class Draws:
         """The samples of some places."""
         latent, stream = self.generator.backbone.latent, NoiseStream(self.seed, places)
         noise = stream.normal(0, (len(places), latent.num_tokens, latent.channels)).to(device)
-        z = self.generator.sample(noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream)
+        with computing(self.precision, device.type):
+            z = self.generator.sample(noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream)
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)

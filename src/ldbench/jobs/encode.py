@@ -16,6 +16,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents import lightningdit
 from ldbench.data.latents.encoding import encode
 from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_complete
+from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import clear_notes
 
@@ -79,9 +80,9 @@ class Encode:
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
-        for key in ("dtype", "precision"):
-            if settings[key] not in PRECISIONS:
-                raise ValueError(f"job.{key} must be one of {', '.join(PRECISIONS)}, got {settings[key]!r}.")
+        for key, choices in (("dtype", tuple(DTYPES)), ("precision", PRECISIONS)):
+            if settings[key] not in choices:
+                raise ValueError(f"job.{key} must be one of {', '.join(choices)}, got {settings[key]!r}.")
         for key in ("shard_size", "batch_size", "num_processes"):
             if settings[key] < 1:
                 raise ValueError(f"job.{key} must be at least 1, got {settings[key]}.")

@@ -11,6 +11,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ldbench.core.device import PRECISIONS, Precision
 from ldbench.core.files import in_one_move
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
@@ -42,7 +43,8 @@ class Generate:
 
     name: ClassVar[str] = "generate"
     revision: ClassVar[int] = 1
-    settings: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ("precision",)
+    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}  # what there was before the setting
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Generate:
         sets: SetMeasures | None,  # metrics on sets; None where the protocol asks for none
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
+        precision: Precision,  # of the network; latents are decoded in float32
         batch_size: int,
         part_size: int,
         num_processes: int,
@@ -86,11 +89,13 @@ class Generate:
         self.save_npz = save_npz
         self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
         generator.backbone.check_labels(self.y)
-        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, batch_size)
+        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, batch_size)
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
+        if settings["precision"] not in PRECISIONS:
+            raise ValueError(f"job.precision must be one of {', '.join(PRECISIONS)}, got {settings['precision']!r}.")
         for key in ("batch_size", "part_size", "num_processes"):
             if not isinstance(settings[key], int) or settings[key] < 1:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")

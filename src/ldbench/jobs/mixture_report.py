@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ldbench.analysis.gmm.curve import Fitted
@@ -16,6 +15,7 @@ from ldbench.analysis.gmm.figure import Curve, draw
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.whitening import Whitening
 from ldbench.core.protocols import Estimate
+from ldbench.core.tensors import write_tensors
 
 FIGURE, NUMBERS, MIXTURES = "curve.png", "gmm.json", "gmm.safetensors"
 
@@ -90,7 +90,7 @@ class Report:
         tensors = {"whitening.mean": self.whitening.mean, "whitening.basis": self.whitening.basis}
         for name, mixture in {"single": self.single.mixture, **{f"k={size}": fitted.mixture for size, fitted in self.by_size.items()}}.items():
             tensors |= {f"{name}.{part}": value for part, value in parts_of(mixture).items()}
-        save_file({name: value.float().cpu().contiguous() for name, value in tensors.items()}, out / MIXTURES)
+        write_tensors({name: value.float() for name, value in tensors.items()}, out / MIXTURES)
         (out / NUMBERS).write_text(json.dumps(self.numbers(facts), indent=2) + "\n")
         self.draw(out / FIGURE, title=title)
 

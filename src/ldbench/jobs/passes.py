@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ldbench import artifacts
 from ldbench.core import seen as gathering
-from ldbench.core.files import file_digest, in_one_move
+from ldbench.core.files import file_digest
 from ldbench.core.pixels import PixelRule
 from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.seen import Extractor, Gathering, Seen, SetMetric
 from ldbench.core.shares import shares_of
+from ldbench.core.tensors import write_tensors
 from ldbench.jobs.apart import told_apart
 from ldbench.jobs.batches import Batches, FileImages, SplitImages
 from ldbench.results import adm
@@ -169,8 +170,7 @@ class SetMeasures:
     def look(self, path: Path, whole: Pass, *, num_processes: int) -> None:
         """Sees a whole set, and writes what was seen in one move."""
         seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
-        with in_one_move(path) as scratch:
-            artifacts.write_tensors(dict(gathering.flattened(seen)), scratch)
+        write_tensors(dict(gathering.flattened(seen)), path)
 
     def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""

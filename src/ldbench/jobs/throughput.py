@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone
-from ldbench.core.device import Precision
+from ldbench.core.device import Precision, computing
 from ldbench.core.estimate import Estimate
 from ldbench.core.protocols import Guidance, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.generator import Generator
-from ldbench.jobs.costs import Call, flops, images_per_second, lower_precision, matrix_rate, peak_memory
+from ldbench.jobs.costs import Call, flops, images_per_second, matrix_rate, peak_memory
 from ldbench.sampling.noise import NoiseStream
 
 SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under
@@ -122,7 +122,9 @@ class Throughput:
             "encoder": (encode, (torch.rand(self.num_images, *images, generator=draw) * 2 - 1).to(self.device)),
             "decoder": (decode, torch.randn(self.num_images, *z, generator=draw).to(self.device)),
         }
-        return {name: Estimate(float(value)) for name, value in counted.items()} | self.timed(tokenizer, parts)
+        timed = self.timed(tokenizer, parts)
+        tokenizer.cpu()  # its training is measured alone
+        return {name: Estimate(float(value)) for name, value in counted.items()} | timed
 
     def of_generator(self, drawing: Drawing) -> dict[str, Estimate]:
         """The backbone's call, and sampling: from noise to latents, which the tokenizer has yet to decode."""
@@ -133,19 +135,19 @@ class Throughput:
         noise = torch.randn(self.num_images, *z, generator=torch.Generator().manual_seed(0)).to(self.device)
         labels, calls = y.expand(self.num_images).to(self.device), Calls(backbone)
 
-        def sample() -> Tensor:
-            stream = NoiseStream(0, range(self.num_images))
-            return generator.sample(noise, labels, drawing.sampler, drawing.guidance, stream=stream)
+        def sample(num: int = self.num_images) -> Tensor:
+            return generator.sample(noise[:num], labels[:num], drawing.sampler, drawing.guidance, stream=NoiseStream(0, range(num)))
 
         timed = self.timed(backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)})
-        with calls:
-            sample()
-        counted["calls_per_sample"] = calls.items / self.num_images  # a guided call is two
+        with calls, torch.no_grad():
+            sample(1)
+        counted["calls_per_sample"] = calls.items  # a guided call is two
         counted["flops/sample"] = counted["flops/backbone"] * counted["calls_per_sample"]
         if self.compiled:
             backbone.compile()
-        with lower_precision(self.device, self.precision):
+        with computing(self.precision, self.device.type):
             sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
+        generator.cpu()  # its training is measured alone
         return {name: Estimate(float(value)) for name, value in counted.items()} | timed | {"images_per_second/sample": sampled}
 
     def timed(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
@@ -154,7 +156,7 @@ class Throughput:
         for part, (plain, *inputs) in parts.items():
             call: Call = torch.compile(plain) if self.compiled else plain
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
-            with lower_precision(self.device, self.precision):
+            with computing(self.precision, self.device.type):
                 found[f"images_per_second/{part}"] = images_per_second(run, self.num_images, repeats=self.repeats, device=self.device)
                 found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
         return found

@@ -12,6 +12,7 @@ HARMLESS = (  # settings of jobs on which no number depends, and those that the 
     *("component", "batch_size", "part_size", "shard_size", "workers", "num_processes", "num_samples", "labels"),
     *("save_images", "save_npz", "cache", "export", "verify", "force", "repeats", "steps"),
 )
+PLAIN = {"precision": "fp32"}  # settings that say what records without them mean
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def conditions_of(record: Record) -> Conditions:
     """Under which conditions a record was made."""
     jobs = record.config.get("jobs")
     node = record.config.get("job") or (jobs.get(record.job) if isinstance(jobs, Mapping) else None)
-    settings = {key: value for key, value in sorted(node.items()) if key not in HARMLESS} if isinstance(node, Mapping) else {}
+    settings = (
+        {key: value for key, value in sorted(node.items()) if key not in HARMLESS and value != PLAIN.get(key)} if isinstance(node, Mapping) else {}
+    )
     return Conditions(record.job, record.subject["data"] or "", record.protocol, settings)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.core.posterior import Posterior
-from ldbench.core.protocols import Adversary, Balanced, LossTerm
+from ldbench.core.protocols import Adversary, Balanced, LossTerm, is_adversary
 from ldbench.core.sharing import of_batch
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.tasks.balance import Adaptive, Anchored, Weighed, balance, on_leaves, plain
@@ -47,7 +47,7 @@ class TokenizerTask(StepwiseTask):
         self.tokenizer = tokenizer
         self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
         self.terms = dict(losses)
-        self.adversaries: dict[str, Any] = {name: term for name, term in losses.items() if isinstance(term, Adversary)}
+        self.adversaries: dict[str, Adversary] = {name: term for name, term in losses.items() if is_adversary(term)}
         self.opponents = [p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad]
         self.adaptive = adaptive
         self.flip = stage.flip if label_safe_flips else 0.0

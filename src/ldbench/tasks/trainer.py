@@ -18,7 +18,7 @@ from ldbench.tasks.checkpoints import InPlace
 from ldbench.tasks.companions import terminate
 from ldbench.tasks.processes import address, place
 
-LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LIGHTNING_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def build(

@@ -253,6 +253,7 @@ def test_mistakes_are_told() -> None:
     assert affordable([5, 10, 20], 199) == [5, 10]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cuda_device_comes_to_the_same(kind: Kind) -> None:

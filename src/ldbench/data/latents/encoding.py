@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ldbench.core.device import computing
 from ldbench.core.posterior import Posterior
 from ldbench.core.protocols import ImageSet
 from ldbench.core.shares import do_apart, shares_of
@@ -110,7 +111,7 @@ def encode_batch(
     precision: str,
 ) -> Posterior:
     """The posteriors of images, encoded in a precision."""
-    with torch.autocast(images.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+    with computing(precision, images.device.type):
         return tokenizer.encode(images)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldbench.core.device import PRECISIONS
 from ldbench.core.files import digest, file_digest, read_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pickles import first_line
@@ -42,7 +43,7 @@ class Contents:
     source: str | None = None  # sha256 of the files that the latents were taken from, where they were not encoded here
 
     def __post_init__(self) -> None:
-        for key, choices in (("split", ("train", "test")), ("dtype", ("bf16", "fp16", "fp32")), ("precision", ("fp32", "bf16", "fp16"))):
+        for key, choices in (("split", ("train", "test")), ("dtype", ("bf16", "fp16", "fp32")), ("precision", PRECISIONS)):
             if getattr(self, key) not in choices:
                 raise ValueError(f"The {key} of stored latents must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
 

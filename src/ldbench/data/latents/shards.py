@@ -7,17 +7,14 @@ It holds `moments` (rows, 2, N, C), posterior means and log-variances, or (rows,
 
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ldbench.core.files import in_one_move
+from ldbench.core.tensors import write_tensors
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 WORDS = {"bf16": np.int16, "fp16": np.int16, "fp32": np.int32}  # numpy has no bf16: numbers are carried as they lie
@@ -40,16 +37,6 @@ def write_shard(
 ) -> None:
     """Writes a shard: it is there whole or not at all. Raises OSError with what to do where the disk does not take it."""
     write_tensors({"moments": moments, "labels": labels}, path)
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes safetensors in one move, for all to read. Raises OSError with what to do where the disk does not take them."""
-    with in_one_move(path) as scratch:
-        try:
-            save_file(dict(tensors), scratch, metadata=metadata and dict(metadata))
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR.") from error
-        scratch.chmod(0o644)  # safetensors keeps its files private
 
 
 def map_shard(path: Path, *, dtype: str, shape: tuple[int, ...]) -> MappedShard:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldbench.core.files import file_digest, read_json, write_json
+from ldbench.core.files import discard, file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pickles import first_line
 from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, shard_name
@@ -143,7 +143,7 @@ class StoreWriter:
 def clear_notes(folder: Path) -> None:
     """Removes from a complete store what only its making needed, also what was left of a process that was stopped."""
     for path in leftovers(folder):
-        path.unlink(missing_ok=True)
+        discard(path)
 
 
 def leftovers(folder: Path) -> Iterator[Path]:

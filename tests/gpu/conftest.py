@@ -1,0 +1,27 @@
+"""What is tried on a graphics processor: `make test-gpu`. Everything here is skipped where torch sees none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldbench.core.device import rounding
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks and skips."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Float32 is whole, as for every command; afterwards other kernels than deterministic ones are allowed again."""
+    with rounding("fp32"):
+        yield
+    torch.use_deterministic_algorithms(False)
