@@ -55,3 +55,34 @@ def test_labels_without_a_row_are_refused():
         echo(has_null_class=False)(x, t, torch.tensor([5, 0]))
     with pytest.raises(ValueError, match="no label -1"):
         echo().check_labels(torch.tensor([-1]))
+
+
+class Stack(Echo):
+    """Two layers of one kind."""
+
+    def __init__(self, **facts):
+        super().__init__(**facts)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(2))
+
+    def forward(self, x, t, y):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_compiling_compiles_the_layers_of_a_stack_and_a_network_without_layers_whole():
+    facts = {"latent": LatentSpec(4, 3, (2, 2)), "num_classes": 5, "has_null_class": True, "learned_variance": False}
+    stack, plain, seen = Stack(**facts), Echo(**facts), []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    x, said = 2 * torch.randn(2, 4, 3, requires_grad=True), (torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    before = stack(x, *said)
+    stack.compile(backend=backend)
+    torch.testing.assert_close(stack(x, *said), before)
+    assert stack.blocks() == list(stack.layers)
+    assert len(seen) == 1, "the layers are alike: one compilation does for both"
+    plain.compile(backend=backend)
+    assert torch.equal(plain(x, *said), x)

@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, list[str]] = {
     "bf16": BF16,
     "bf16, compiled": [*BF16, *COMPILED],
     "bf16, compiled, resident": [*BF16, *COMPILED, "trainer.resident=true"],
+    "bf16, compiled, 4 workers": [*BF16, *COMPILED, "trainer.workers=4"],
     "bf16, compiled, not deterministic": [*BF16, *COMPILED, "trainer.deterministic=false"],
     "bf16, compiled, fused AdamW": [*BF16, *COMPILED],
 }

@@ -1,7 +1,7 @@
 """Backbone: noisy latents, a time and labels -> what the objective asked for. The base class of every plug-in in `backbones/`."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,17 @@ class Backbone(nn.Module, ABC):
     def out_channels(self) -> int:
         """Channels of the output: C, or 2C with a learned variance."""
         return (1 + self.learned_variance) * self.latent.channels
+
+    def blocks(self) -> list[nn.Module]:
+        """The parts of which it is a stack: what is compiled, and spread over processes, one by one."""
+        return [block for module in self.modules() if isinstance(module, nn.ModuleList) for block in module]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles its blocks, as `torch.compile` would it: they are alike, so that one compilation does for all. Without blocks, the whole."""
+        for block in self.blocks():
+            block.compile(*args, **kwargs)
+        if not self.blocks():
+            super().compile(*args, **kwargs)
 
     @abstractmethod
     def forward(

@@ -6,18 +6,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from ldbench.core.backbone import Backbone
+
 
 def shard(
-    network: nn.Module,
+    network: Backbone,
     mesh: Any,  # of the processes that share a batch
 ) -> None:
     """Spreads a network over processes [0]: its blocks one by one, which are whole only while they compute, and then the rest."""
-    blocks = [block for module in network.modules() if isinstance(module, nn.ModuleList) for block in module]
-    for part in (*blocks, network):
+    for part in (*network.blocks(), network):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
