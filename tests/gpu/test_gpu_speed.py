@@ -1,4 +1,4 @@
-"""What settings do for the speed of a training step on a graphics processor, and how its precisions learn. To see the figures:
+"""How fast a graphics processor trains, samples, encodes and fits mixtures, what settings do for it, and how precisions learn. To see:
 
 python -m pytest -q -n0 -s -m "gpu and slow" tests/gpu/test_gpu_speed.py
 """
@@ -12,32 +12,36 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import generator_training, trial
+from ldbench import config, generator_training, trial
 from ldbench.analysis.gmm.em import fit
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.points import HeldPoints
+from ldbench.core.device import computing
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.generator_plan import make_generator_plan
-from ldbench.jobs.costs import matrix_rate
+from ldbench.generator_plan import make_generator_plan, make_guidance, make_sampler
+from ldbench.jobs.costs import images_per_second, matrix_rate
+from ldbench.jobs.throughput import decode, encode
 from ldbench.results.figures import read_logs
+from ldbench.sampling.noise import NoiseStream
+from ldbench.tasks.generator import GeneratorTask
 
 pytestmark = pytest.mark.slow
 
+CUDA = torch.device("cuda")
 F16D32 = LatentSpec(256, 32, (16, 16))
-COMPILED = ["trainer.compile=true"]
 BF16 = ["trainer.precision=bf16"]
-OTHERWISE = ("seconds", "images", "operations", "peak_memory")  # of what is told, no parts of a step's time
+COMPILED = [*BF16, "trainer.compile=true"]
+RESIDENT = ["trainer.resident=true"]
 SETTINGS: Mapping[str, list[str]] = {
-    "fp32": [],
-    "tf32": ["trainer.precision=tf32"],
+    "bf16, compiled": COMPILED,
     "bf16": BF16,
-    "bf16, compiled": [*BF16, *COMPILED],
-    "bf16, compiled, resident": [*BF16, *COMPILED, "trainer.resident=true"],
-    "bf16, compiled, 4 workers": [*BF16, *COMPILED, "trainer.workers=4"],
-    "bf16, compiled, not deterministic": [*BF16, *COMPILED, "trainer.deterministic=false"],
-    "bf16, compiled, fused AdamW": [*BF16, *COMPILED],
+    "tf32": ["trainer.precision=tf32"],
+    "fp32": [],
+    "bf16, compiled, fused AdamW": COMPILED,
+    "bf16, compiled, not deterministic": [*COMPILED, "trainer.deterministic=false"],
 }
+OTHERWISE = ("seconds", "images", "operations", "peak_memory")  # of what is told, no parts of a step's time
 
 
 def latents(count: int = 2048) -> TensorLatents:
@@ -49,50 +53,94 @@ def latents(count: int = 2048) -> TensorLatents:
     return TensorLatents(means[y] + 0.5 * torch.randn(count, 256, 32, generator=rng), y, latent=F16D32, num_classes=1000)
 
 
-def timed(words: list[str], folder: Path, *, steps: int) -> Mapping[str, float]:
-    """What `StepTimes` tells of some steps of a training."""
-    cfg = ldbench.compose("train", ["trainer.accelerator=cuda", "callbacks.checkpoint.every=100000", *words])
+def timed(words: list[str], folder: Path, *, steps: int) -> tuple[Mapping[str, float], GeneratorTask]:
+    """What `StepTimes` tells of some steps of a training, and its end."""
+    torch._dynamo.reset()
+    torch.cuda.empty_cache()
+    cfg = ldbench.compose("train", ["trainer.accelerator=cuda", *RESIDENT, *words])
     planned = make_generator_plan(trial.shortened(cfg, steps, str(folder), ()), latents())
-    generator_training.train(planned, None)
+    task = generator_training.train(planned, None)
     (told,) = trial.read(planned.run_folder).values()
-    return told
+    return told, task
+
+
+def show(name: str, told: Mapping[str, float], rate: float) -> None:
+    """A line: the time of a step, images a second, memory, the share of the chip's rate, and the parts of the time."""
+    used = told["operations"] / told["seconds"] / rate
+    parts = ", ".join(f"{part} {1000 * value:.1f}" for part, value in told.items() if part not in OTHERWISE)
+    speed = f"{1000 * told['seconds']:7.1f} ms {told['images'] / told['seconds']:7.0f} images/s {told['peak_memory'] / 2**30:6.1f} GiB"
+    print(f"  {name:34s} {speed} {100 * used:5.1f} %   ({parts})", flush=True)
+    assert 0 < used < 1
+
+
+def rates() -> dict[str, float]:
+    """The rate of products of matrices, by precision."""
+    found = {name: matrix_rate(CUDA, name) for name in ("fp32", "tf32", "bf16")}
+    told = ", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in found.items())
+    print(f"\n{torch.cuda.get_device_name()}, products of matrices of 8192: {told}", flush=True)
+    return found
+
+
+def test_lightningdit_xl_1_trains_and_is_sampled(tmp_path: Path) -> None:
+    rate = rates()["bf16"]
+    began = time.perf_counter()
+    told, task = timed(["generator=lightningdit_xl_1", "generator.batch_size=128", *COMPILED], tmp_path, steps=12)
+    print(f"LightningDiT-XL/1, 128 latents of f16d32; built, compiled and timed in {time.perf_counter() - began:.0f} s")
+    show("bf16, compiled", told, rate)
+    words = ["generator=lightningdit_xl_1", "sampler.num_steps=20"]
+    cfg, generator, num = ldbench.compose("train", words), task.generator.eval().to(CUDA), 64
+    noise, y = torch.randn(num, 256, 32, device=CUDA), torch.arange(num, device=CUDA)
+    sampler, guidance = make_sampler(cfg), make_guidance(cfg, generator, ())
+    with computing("bf16", "cuda"):
+        draw = lambda: generator.sample(noise, y, sampler, guidance, stream=NoiseStream(0, range(num)))  # noqa: E731
+        speed = images_per_second(draw, num, repeats=2, device=CUDA).value
+    print(f"  sampling, 20 guided steps: {speed:.1f} images/s, so {speed * 20 / 250:.2f} of 250 steps", flush=True)
 
 
 def test_what_settings_do_for_a_step_of_lightningdit_b_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rate = {name: matrix_rate(torch.device("cuda"), name) for name in ("fp32", "tf32", "bf16")}
-    print("\nproducts of matrices of 8192: " + ", ".join(f"{name} {value / 1e12:.0f} TFLOP/s" for name, value in rate.items()))
+    rate = rates()
+    print("LightningDiT-B/1, 128 latents of f16d32")
     for name, words in SETTINGS.items():
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
         with monkeypatch.context() as patched:
             if "fused" in name:
                 patched.setattr(torch.optim, "AdamW", partial(torch.optim.AdamW, fused=True))
-            told = timed(["generator=lightningdit_b_1", "generator.batch_size=128", *words], tmp_path / name, steps=20)
-        used = told["operations"] / told["seconds"] / rate[name.partition(",")[0]]
-        parts = ", ".join(f"{part} {1000 * value:.1f}" for part, value in told.items() if part not in OTHERWISE)
-        print(f"{name:34s} {1000 * told['seconds']:7.1f} ms {told['peak_memory'] / 2**30:6.1f} GiB {100 * used:5.1f} %   ({parts})", flush=True)
-        assert 0 < used < 1
+            told, _ = timed(["generator=lightningdit_b_1", "generator.batch_size=128", *words], tmp_path / name, steps=15)
+        show(name, told, rate[name.partition(",")[0]])
 
 
 def test_precisions_learn_alike(tmp_path: Path) -> None:
     curves: dict[str, list[float]] = {}
-    ways = {"fp32": [], "tf32": ["trainer.precision=tf32"], "bf16": BF16, "bf16, compiled": [*BF16, *COMPILED]}
-    for name, words in ways.items():
+    for name, words in {"fp32": [], "bf16": BF16, "bf16, compiled": COMPILED}.items():
         torch._dynamo.reset()
-        said = ["generator=lightningdit_b_1", "generator.batch_size=32", "generator.max_steps=100", "trainer.log_every=1", *words]
-        said += ["callbacks.samples.every=0", "callbacks.checkpoint.every=100000", "trainer.accelerator=cuda", f"paths.runs={tmp_path / name}"]
-        cfg = ldbench.compose("train", said)
-        cfg.callbacks = {}
+        said = ["generator=lightningdit_b_1", "generator.batch_size=32", "generator.max_steps=100", "trainer.log_every=1", *words, *RESIDENT]
+        cfg = ldbench.compose("train", [*said, "trainer.accelerator=cuda"])
+        cfg.paths.runs, cfg.callbacks = str(tmp_path / name), {}
         planned = make_generator_plan(cfg, latents())
         generator_training.train(planned, None)
         curves[name] = list(read_logs(sorted(planned.run_folder.glob("log/version_*/metrics.csv")))["train/loss"].values())
-    print("\nmean loss of ten steps, LightningDiT-B/1, the same batches, times and noise: " + ", ".join(curves))
+    print("\nmean loss of ten steps of 32, LightningDiT-B/1, the same batches, times and noise: " + ", ".join(curves))
     for first in range(0, 100, 10):
         told = "  ".join(f"{sum(curve[first : first + 10]) / 10:8.4f}" for curve in curves.values())
         print(f"  {first + 1:3d} to {first + 10:3d}  {told}", flush=True)
     whole = torch.tensor(curves["fp32"])
     for name, curve in curves.items():
         assert (torch.tensor(curve) / whole - 1).abs().mean() < 0.02, name
+
+
+@pytest.mark.parametrize("name", ["maetok_b_128", "vavae_f16d32"])
+def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: Path) -> None:
+    rate = matrix_rate(CUDA, "bf16")
+    words = [f"tokenizer={name}", "data=shapes", "data.num_train=256", "data.num_test=8", "trainer.accelerator=cuda", "trainer.workers=8", *BF16]
+    cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
+    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=256).eval().to(CUDA)
+    images = torch.rand(32, 3, 256, 256, device=CUDA) * 2 - 1
+    with computing("bf16", "cuda"), torch.no_grad():
+        z = encode(tokenizer, images)
+        calls = partial(encode, tokenizer, images), partial(decode, tokenizer, z)
+        speeds = [images_per_second(call, 32, repeats=5, device=CUDA).value for call in calls]
+    print(f"\n{name}, 32 images of 256 px, bf16: encodes {speeds[0]:.0f} a second, decodes {speeds[1]:.0f}", flush=True)
+    for stage, told in trial.of_tokenizer(cfg, 6, 32).items():
+        show(f"a step of {stage}", told, rate)
 
 
 def timed_em(run: Callable[[int], object], iterations: int) -> float:

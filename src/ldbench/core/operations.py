@@ -1,5 +1,6 @@
 """Operations: how many floating-point operations something takes."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,11 +16,21 @@ class Operations(TorchDispatchMode):
 
     By torch's formulas: matrix products, convolutions and attention. Its `FlopCounterMode`, which asks
     where in a module each happens, does not stand the gradients of balanced loss terms.
+    What is to be compiled is not, meanwhile, and is compiled afterwards: some releases of torch never do it again, unless they are told so.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
+        self.eager = ExitStack()
+
+    def __enter__(self) -> Any:
+        self.eager.enter_context(torch.compiler.set_stance("force_eager"))
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self.eager.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
