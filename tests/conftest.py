@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
     if "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere: those of graphics processors are asked for by their mark
+    torch.ones(1, requires_grad=True).backward()  # after a compilation torch's first gradient would start threads, and forks could compute none
     TREE.__enter__()
     composing.composed_anew = by_parts
 

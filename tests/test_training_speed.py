@@ -4,6 +4,9 @@ python -m pytest -q -n0 -s -m slow tests/test_training_speed.py
 """
 
 import copy
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,6 +112,29 @@ def test_what_settings_do_for_a_generators_step(name: str) -> None:
         "compiled": step_of(compiled, z, y),
     }
     show(f"{name}, a step of 64 latents of the digits", best_of(steps, 30))
+
+
+@pytest.mark.parametrize("how", ["as it is", "whole", "one block for all"])
+def test_how_long_compiling_lightningdit_b_1_takes(how: str, tmp_path: Path) -> None:
+    script = """
+import sys, time, torch
+from torch import nn
+from tests.test_training_speed import F16D32, generator_of, step_of
+torch.set_num_threads(1)
+backbone = (generator := generator_of("lightningdit_b_1", F16D32, 1000)).backbone
+{"as it is": lambda: None, "whole": lambda: nn.Module.compile(backbone), "one block for all": backbone.compile}[sys.argv[1]]()
+step, seconds = step_of(generator, torch.randn(2, 256, 32), torch.arange(2)), []
+for _ in range(4):
+    began = time.perf_counter()
+    step()
+    seconds.append(time.perf_counter() - began)
+print(seconds[0], min(seconds[1:]))
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    told = subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True, env=environment)
+    first, later = map(float, told.stdout.split())
+    print(f"\nLightningDiT-B/1, two latents, {how}: the first step {first:.1f} s, later ones {later:.2f} s", end="", flush=True)
+    assert later <= first
 
 
 @pytest.mark.parametrize("size", ["digits", "LightningDiT-B/1"])
