@@ -76,6 +76,7 @@ def unbroken(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory, sm
     return found
 
 
+@pytest.mark.curves  # the unbroken sweep, made in a fixture, draws them too
 def test_a_killed_sweep_ends_as_one_that_never_was(unbroken: Sweep, record_property: Callable[[str, object], None]) -> None:
     row = Tally("sweep", seed="sweep 0")
     faults = list(chains(unbroken, row, random.Random(row.seed)))
