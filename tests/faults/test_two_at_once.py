@@ -36,7 +36,11 @@ RIVALS = {
         "evaluation", "os.mkdir artifacts/networks/.building-tiny-#", "building tiny-", ("~jobs.generate",), ("~jobs.reconstruct",)
     ),
     "features of a reference": Rivals(
-        "evaluation", "os.chmod artifacts/features/.#.safetensors.#.tmp/#.safetensors", "looking at the images of ", ("~jobs.generate",), ("~jobs.reconstruct",)
+        "evaluation",
+        "os.chmod artifacts/features/.#.safetensors.#.tmp/#.safetensors",
+        "looking at the images of ",
+        ("~jobs.generate",),
+        ("~jobs.reconstruct",),
     ),
 }
 
