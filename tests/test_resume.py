@@ -56,6 +56,7 @@ def kill_in_the_middle(cfg: DictConfig, run: Path, rng: random.Random) -> bool:
     return alive and child.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_in_the_same_bits(small: Compose, tmp_path: Path) -> None:
     expected = training.fit(make_plan(small(*LONGER, f"paths.root={tmp_path / 'unbroken'}"))).state_dict()
     cfg = small(*LONGER, f"paths.root={tmp_path / 'broken'}")

@@ -30,6 +30,7 @@ TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and w
 VARIANTS = [name for name in TRAINED if name not in config.targets("tokenizer")]  # of another: a number or a loss differs
 WHOLE = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS]  # from the first stage to the record
 TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
+SEVERAL = [name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]  # trainings in one test
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -151,7 +152,7 @@ def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -> None:
     overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", "~callbacks.reconstructions", *quickly(name)]
     ends = []
@@ -171,7 +172,7 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     training.rehearse(make_plan(ldbench.compose("train", [f"tokenizer={name}", *overrides, *quickly(name)])))
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(name: str, tmp_path: Path) -> None:
     overrides = ["loss@tokenizer.losses.alignment=alignment", "teacher@tokenizer.losses.alignment.teacher=hog4"]
     overrides += ["trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", f"paths.root={tmp_path}", *quickly(name)]

@@ -1,9 +1,9 @@
 """Files of tensors: whole or not at all, also where a process is killed in the middle of writing one."""
 
+import multiprocessing
+import resource
 import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -11,16 +11,13 @@ from safetensors.torch import load_file
 
 from ldbench.core.tensors import write_tensors
 
-KILLED = """
-import resource, signal, sys
-from pathlib import Path
-import torch
-from ldbench.core.tensors import write_tensors
-signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-write_tensors({"x": torch.zeros(100_000)}, Path(sys.argv[1]))
-"""
+
+def killed(path: Path) -> None:
+    """Writes more than the kernel lets it, which kills it in the middle."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    write_tensors({"x": torch.zeros(100_000)}, path)
 
 
 def test_tensors_come_back_and_all_may_read_them(tmp_path: Path) -> None:
@@ -36,8 +33,10 @@ def test_tensors_come_back_and_all_may_read_them(tmp_path: Path) -> None:
 def test_what_a_process_killed_in_the_middle_left_goes_with_the_next_writing(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_tensors({"x": torch.ones(3)}, path)
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
-    assert ended.returncode == -signal.SIGXFSZ
+    child = multiprocessing.get_context("fork").Process(target=killed, args=(path,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGXFSZ
     assert any(left.is_file() for left in tmp_path.rglob("*") if left != path), "it was caught in the act"
     assert torch.equal(load_file(path)["x"], torch.ones(3))
     write_tensors({"x": torch.zeros(3)}, path)

@@ -65,6 +65,7 @@ def test_jobs_of_one_tokenizer_share_it_and_the_latents_that_one_of_them_wants(s
     assert commands[2][2] == "ldbench.run"
 
 
+@pytest.mark.slow
 def test_a_folder_of_configs_is_handed_on(swept: Swept, tmp_path: Path) -> None:
     (tmp_path / "mine" / "tokenizer").mkdir(parents=True)
     (tmp_path / "mine" / "tokenizer" / "own.yaml").write_text("defaults: [vmae, _self_]\nname: own\n")
