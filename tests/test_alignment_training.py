@@ -88,7 +88,7 @@ def test_a_stage_with_a_frozen_projection_broken_off_ends_in_the_weights_of_an_u
     assert all(torch.equal(again[key], value) for key, value in whole.items())
 
 
-@pytest.mark.parametrize("name", ["vmae", pytest.param("maetok", marks=pytest.mark.slow), "vavae"])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("vmae", "maetok")), "vavae"])
 def test_a_projection_that_looks_on_leaves_every_bit_of_the_training_alone(name: str, tmp_path: Path) -> None:
     words = [f"tokenizer={name}", *SMALL[2:5], "trainer=debug", "trainer.accelerator=cpu"]
     words += [f"tokenizer.stages.{stage}.batch_size=8" for stage in ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.stages]

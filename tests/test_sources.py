@@ -73,6 +73,7 @@ def test_released_weights_become_an_artifact_and_are_measured_on_ones_own_images
             assert Image.open(figures / kind / f"{row['image']}.png").size == (128, 128)
 
 
+@pytest.mark.slow
 def test_the_digest_of_an_import_covers_the_files_content_and_not_its_place(tmp_path: Path, released: Path) -> None:
     small = ("data=shapes", "data.num_train=8", "data.num_test=8")
     first = pipeline.run(imported(tmp_path, released, *small))

@@ -129,6 +129,7 @@ def test_a_decoder_without_places_is_left_out_of_the_clusters(data: Any, tmp_pat
     assert not [name for name in found if "decoder" in name]
 
 
+@pytest.mark.slow
 def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
     tokenizer, said = Brightness(), {"num_train": 20, "attentive": True, "uniformity": True}
     first = job(tokenizer, data, **said).run(tmp_path)

@@ -139,6 +139,7 @@ def test_the_unit_of_the_latent_does_not_matter(data: Any, tmp_path: Path) -> No
         assert second[name].value == pytest.approx(told.value, rel=1e-3, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
     first = job(data).run(tmp_path)
     assert job(data).run(tmp_path) == first

@@ -54,6 +54,7 @@ def test_none_outlives_the_first(three) -> None:
         assert f"The first process of this training (pid {pids[0]}) is gone, and process {rank} ends too." in told
 
 
+@pytest.mark.slow
 def test_the_first_may_end_when_all_is_done(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py", "done"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
