@@ -99,6 +99,7 @@ def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None
     check_logger(cfg)
     for node in asked.jobs:
         check_job(node, asked.protocol, searchpath)
+    for node in (*asked.jobs, *([cfg.latents] if is_chosen(cfg) else [])):
         if "precision" in node:
             check_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
     check_protocol(asked.protocol, searchpath)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import ldbench
+from ldbench import pipeline
 from ldbench.core.device import PRECISIONS, check_devices, check_precision, computing, find_device, keep_float32_whole, rounding
 
 
@@ -76,3 +78,11 @@ def test_the_cpu_takes_the_other_precisions(precision):
 def test_an_unknown_precision_is_refused_with_the_known_ones(precision):
     with pytest.raises(ValueError, match=f"trainer.precision '{precision}'. Choose {', '.join(PRECISIONS)}"):
         check_precision(precision, "cpu")
+
+
+@pytest.mark.parametrize("word", ["latents.precision=tf32", "jobs.generate.precision=tf32"])
+def test_a_precision_of_another_device_is_refused_before_a_tokenizer_is_trained(word, tmp_path):
+    cfg = ldbench.compose("train", ["generator=sit", "trainer.accelerator=cpu", f"paths.root={tmp_path}", word])
+    with pytest.raises(ValueError, match=rf"{word} is for CUDA only, and this run is on cpu"):
+        pipeline.train(cfg)
+    assert not list(tmp_path.iterdir())
