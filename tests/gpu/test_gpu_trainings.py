@@ -14,6 +14,7 @@ from ldbench.generator_plan import make_generator_plan
 from ldbench.plan import make_plan
 from ldbench.results.figures import read_logs
 from ldbench.tasks.callbacks import Checkpoint
+from ldbench.tasks.optimization import AdamW
 
 CASES = [*TOKENIZERS, *GENERATORS]
 ON = ["trainer.accelerator=cuda", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
@@ -69,6 +70,22 @@ def test_every_way_of_computing_trains_and_begins_at_the_loss_of_float32(name: s
     assert all(value.dtype in (torch.float32, torch.int64, torch.bool) for value in ended.state_dict().values())
     print(f"{name} {how}: {losses(whole)} {losses(planned)}")
     assert losses(planned)[0] == pytest.approx(losses(whole)[0], rel=APART[how])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_a_step_is_one_kernel_unless_gradients_are_scaled_until_they_are_clipped(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused, build = [], AdamW.build
+
+    def spied(self: AdamW, *args: Any, **how: Any) -> torch.optim.Optimizer:
+        optimizer = build(self, *args, **how)
+        fused.append(bool(optimizer.param_groups[0]["fused"]))
+        return optimizer
+
+    monkeypatch.setattr(AdamW, "build", spied)
+    trained("vavae", tmp_path, f"trainer.precision={precision}", "trainer.limit_steps=1")
+    assert fused == [precision != "fp16"] * 2, "the tokenizer's and the discriminator's"
 
 
 def test_latents_that_are_held_on_the_device_train_the_same_weights(tmp_path: Path) -> None:

@@ -13,6 +13,17 @@ def test_swiglu_gates_the_second_half_by_the_first():
     torch.testing.assert_close(layer(x), (a * torch.sigmoid(a) * b) @ layer.fc2.weight.T + layer.fc2.bias)
 
 
+def test_swiglu_is_the_same_where_it_is_compiled():
+    torch.manual_seed(0)
+    layer, x = SwiGLU(width=4, hidden=3), torch.randn(2, 5, 4, requires_grad=True)
+    found = []
+    for call in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+        y = call(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain)
+
+
 def test_the_gelu_is_the_error_functions_unless_said_otherwise():
     torch.manual_seed(0)
     layer, x = MLP(width=4, hidden=8), torch.randn(3, 4)

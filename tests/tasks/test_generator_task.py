@@ -98,9 +98,11 @@ def test_gradients_are_clipped_and_accumulated(tmp_path):
     clipped.training_step((Z, Y), 0)
     assert clipped.told[0]["grad_norm"] > 0.1, "the log tells the norm before it was clipped"
     assert float(clipped.stepped_by) == pytest.approx(1e-3, rel=1e-3)
+    whole.training_step((Z, Y), 0)
+    assert whole.told[0]["grad_norm"] == clipped.told[0]["grad_norm"] == float(whole.stepped_by), "told without a limit too, and left as it is"
     halves.training_step((Z, Y), 0)
     assert halves.steps == 0
-    assert torch.equal(weights(halves.generator), weights(whole.generator)), "no step yet"
+    assert torch.equal(weights(halves.generator), weights(made(tmp_path).generator)), "no step yet"
     halves.training_step((Z, Y), 1)
     assert halves.steps == 1
     assert not torch.equal(weights(halves.generator), weights(whole.generator))

@@ -134,3 +134,16 @@ def test_one_step_without_gradient_direction_shrinks_matrices_by_rate_times_deca
     assert torch.equal(module.vector, torch.ones(3))
     assert torch.equal(module.kernel, torch.ones(2, 1, 1, 1)), "no gradient, no decay"
     assert torch.equal(module.frozen, torch.ones(5, 5))
+
+
+def test_a_step_in_one_kernel_is_the_same_but_for_rounding():
+    modules = [Mixed(), Mixed()]
+    optimizers = [adamw().build(module.parameters(), fused=fused) for module, fused in zip(modules, (False, True), strict=True)]
+    assert [bool(optimizer.param_groups[0]["fused"]) for optimizer in optimizers] == [False, True]
+    for _ in range(3):
+        for module, optimizer in zip(modules, optimizers, strict=True):
+            module.matrix.grad, module.scalar.grad = torch.linspace(-1, 1, 6).view(2, 3), torch.ones(())
+            optimizer.step()
+    for plain, fused in zip(*(module.parameters() for module in modules), strict=True):
+        torch.testing.assert_close(fused, plain)
+    assert not torch.equal(modules[1].matrix, torch.ones(2, 3))

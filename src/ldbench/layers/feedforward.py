@@ -5,6 +5,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,5 +38,9 @@ class SwiGLU(nn.Module):
         self,
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., D)
-        gate, value = self.fc1(x).chunk(2, dim=-1)
+        if torch.compiler.is_compiling():  # a product each: the gradient of one for both would have to be put together first, which is slow
+            weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
+            gate, value = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+        else:
+            gate, value = self.fc1(x).chunk(2, dim=-1)
         return self.fc2(F.silu(gate) * value)

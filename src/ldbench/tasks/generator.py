@@ -34,7 +34,7 @@ class GeneratorTask(StepwiseTask):
             self.sharded = True
 
     def configure_optimizers(self) -> tuple[list, list]:
-        optimizer = self.stage.optimizer.build(self.generator.parameters())
+        optimizer = self.build_optimizer(self.generator.parameters())
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
 

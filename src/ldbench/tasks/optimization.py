@@ -49,10 +49,10 @@ class AdamW:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of those parameters that are trainable."""
+    def build(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> torch.optim.Optimizer:
+        """The optimizer of those parameters that are trainable. `fused`: a step in one kernel, which rounds otherwise."""
         groups = weight_decay_groups(parameters, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=fused or None)
 
     def factor(self, step: int, max_steps: int) -> float:
         """What `lr` is multiplied by at an optimizer step (from 0) of a stage of `max_steps`."""

@@ -5,18 +5,34 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 from torch.autograd.profiler import record_function
 
+Mark = float | torch.cuda.Event  # a moment
+
+
+@dataclass
+class Span:
+    """A phase that was, and the phases right inside it."""
+
+    name: str
+    began: Mark
+    inside: list["Span"] = field(default_factory=list)
+    ended: Mark | None = None
+
 
 class Clock:
-    """The seconds of each phase while it is `running`. What a phase inside another takes is its own alone; an accelerator is waited for."""
+    """The seconds of each phase while it is `running`. What a phase inside another takes is its own alone.
+
+    On CUDA moments are marks in the stream of the device's work, which is not held up: what is read is when the device came to them.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inner: list[float] = []  # of each phase that is under way: what phases inside it took
+        self._spans: list[Span] = []
+        self._open: list[Span] = []  # the innermost last
 
     @contextmanager
     def running(self) -> Iterator["Clock"]:
@@ -27,24 +43,40 @@ class Clock:
         finally:
             _CLOCK.reset(token)
 
-    def now(self) -> float:
-        """Seconds, after all work that was handed to the device."""
+    def now(self) -> Mark:
+        """This moment."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            return torch.cuda.current_stream(self.device).record_event(torch.cuda.Event(enable_timing=True))
         return time.perf_counter()
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Adds the time of what is done meanwhile."""
-        started = self.now()
-        self._inner.append(0.0)
+        span = Span(name, self.now())
+        (self._open[-1].inside if self._open else self._spans).append(span)
+        self._open.append(span)
         try:
             yield
         finally:
-            taken = self.now() - started
-            self.seconds[name] += taken - self._inner.pop()
-            if self._inner:
-                self._inner[-1] += taken
+            self._open.pop().ended = self.now()
+
+    def seconds(self) -> dict[str, float]:
+        """What every phase took, in the order of their beginnings; waits for the device to have ended them."""
+        told: dict[str, float] = defaultdict(float)
+        waiting = list(reversed(self._spans))
+        while waiting:
+            span = waiting.pop()
+            told[span.name] += between(span.began, span.ended) - sum(between(inner.began, inner.ended) for inner in span.inside)
+            waiting += reversed(span.inside)
+        return dict(told)
+
+
+def between(began: Mark, ended: Mark | None) -> float:
+    """Seconds from one moment to another; waits for the device to reach the later one."""
+    if isinstance(began, torch.cuda.Event):
+        ended.synchronize()
+        return began.elapsed_time(ended) / 1000
+    return ended - began
 
 
 _CLOCK: ContextVar[Clock | None] = ContextVar("clock", default=None)

@@ -1,8 +1,9 @@
 """StepTimes: how long a training step takes, phase by phase."""
 
 import json
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from ldbench.core.files import in_one_move
 from ldbench.core.operations import Operations
-from ldbench.tasks.phases import Clock
+from ldbench.tasks.phases import Clock, Mark, between
 from ldbench.tasks.stepwise import StepwiseTask
 
 
@@ -20,8 +21,8 @@ class StepTimes(L.Callback):
     """Times the batches of every phase of a training but the first ones, and writes medians to `folder/step_times/<stage>.json`.
 
     `seconds` of a whole batch, from the end of the one before; of them `waiting` for data and what is around a step, and each phase that the
-    training names, an accelerator being waited for between them; `images`, of this process; on CUDA the `peak_memory` in bytes. Changes no number,
-    but with `operations` a compiled training's: the first batch, uncompiled, is counted for its floating-point operations.
+    training names; `images`, of this process; on CUDA the `peak_memory` in bytes. An accelerator is not held up. Changes no number, but with
+    `operations` a compiled training's: the first batch, uncompiled, is counted for its floating-point operations.
     """
 
     def __init__(self, *, warmup: int, operations: bool, folder: Path):
@@ -31,7 +32,8 @@ class StepTimes(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
         self.rows: list[dict[str, float]] = []
-        self.ended: float | None = None
+        self.ended: Mark | None = None
+        self.unread: Callable[[], dict[str, float]] | None = None
         self.counter: Operations | None = None
         if task.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(task.device)
@@ -47,11 +49,19 @@ class StepTimes(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.running.close()
         ended = self.clock.now()
+        self.read()  # the batch before, which the device is done with
         if self.ended is not None and batch_idx >= self.warmup:
-            self.rows.append({"seconds": ended - self.ended, "waiting": self.began - self.ended, **self.clock.seconds})
-        self.ended = time.perf_counter()
+            self.unread = partial(row, self.ended, self.began, ended, self.clock)
+        self.ended = ended
+
+    def read(self) -> None:
+        """Takes down the times of the batch that waits for it."""
+        if self.unread is not None:
+            self.rows.append(self.unread())
+            self.unread = None
 
     def on_train_end(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+        self.read()
         if not self.rows or not trainer.is_global_zero:
             return
         told = {name: median(row.get(name, 0.0) for row in self.rows) for name in dict.fromkeys(name for row in self.rows for name in row)}
@@ -62,3 +72,8 @@ class StepTimes(L.Callback):
             told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
         with in_one_move(self.folder / f"{task.stage.name}.json") as scratch:
             scratch.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def row(before: Mark, began: Mark, ended: Mark, clock: Clock) -> dict[str, float]:
+    """The times of a batch, in seconds: of all of it from the end of the batch before, and of its parts."""
+    return {"seconds": between(before, ended), "waiting": between(before, began), **clock.seconds()}

@@ -72,10 +72,10 @@ class TokenizerTask(StepwiseTask):
     def configure_optimizers(self) -> tuple[list, list]:
         theirs = {id(p) for p in self.opponents}
         own = [p for module in (self.tokenizer, self.losses) for p in module.parameters() if id(p) not in theirs]
-        optimizer = self.stage.optimizer.build(own)
+        optimizer = self.build_optimizer(own)
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
-        return [optimizer, *([self.stage.optimizer.build(self.opponents)] if self.opponents else [])], schedulers
+        return [optimizer, *([self.build_optimizer(self.opponents)] if self.opponents else [])], schedulers
 
     def learn(
         self,
