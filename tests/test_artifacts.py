@@ -129,13 +129,6 @@ def test_a_broken_manifest_is_refused_by_name(folder, content):
         artifacts.load(folder)
 
 
-def test_a_checkpoint_is_opened_at_its_averaged_weights_only_where_they_are_wanted():
-    checkpoint = {"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}}
-    assert artifacts.read_weights(checkpoint)["w"] == 0
-    assert artifacts.read_weights(checkpoint, averaged=True)["w"] == 1
-    assert artifacts.read_weights({"model": {"w": torch.zeros(1)}}, averaged=True)["w"] == 0
-
-
 def test_what_is_told_in_numbers_becomes_what_it_is():
     assert artifacts.made({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
         "width": 8,

@@ -1,17 +1,13 @@
 """The hub, against a server of our own on this machine that speaks as much of its language as a push and a load need."""
 
-import base64
-import hashlib
 import json
 import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
@@ -19,136 +15,11 @@ from huggingface_hub import ModelCard, constants, metadata_load
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import artifacts, hub, huggingface, model_card, official, pipeline
-from ldbench.core.estimate import Estimate
+from ldbench import artifacts, hub, huggingface, pipeline
 from ldbench.results import records
+from tests.hub_server import Hub, sha
 
 Compose = Callable[..., DictConfig]
-
-
-class Hub(ThreadingHTTPServer):
-    """Repositories in memory, a list of commits each; large files come and go beside the commits, as on the true hub."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.repos: dict[str, list[dict[str, bytes]]] = {}
-        self.private: dict[str, bool] = {}
-        self.large: dict[str, bytes] = {}
-        self.token = "hf_secret"
-        self.asked: list[str] = []
-        self.checked: list[str] = []  # cards
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-def sha(repo: str, number: int) -> str:
-    """The name of a commit."""
-    return hashlib.sha1(f"{repo}/{number}".encode()).hexdigest()
-
-
-class Answer(BaseHTTPRequestHandler):
-    """One request to the hub."""
-
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-    def say(self, content: Any, status: int = 200, **headers: str) -> None:
-        """Answers with JSON, or with bytes."""
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def refuse(self, status: int, code: str = "") -> None:
-        """Answers that it cannot be."""
-        self.say({"error": code}, status, **({"X_Error_Code": code} if code else {}))
-
-    def held(self, repo: str, revision: str) -> dict[str, bytes] | None:
-        """The files of a revision, after an answer where there is none."""
-        commits = self.server.repos.get(repo)
-        if commits is None:
-            self.refuse(404, "RepoNotFound")
-            return None
-        names = {sha(repo, number): files for number, files in enumerate(commits)} | {"main": commits[-1]}
-        if revision not in names:
-            self.refuse(404, "RevisionNotFound")
-        self.sha = next((name for name, files in names.items() if files is names.get(revision)), "")
-        return names.get(revision)
-
-    def do_GET(self) -> None:
-        """Files, and what there is of them."""
-        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-        self.server.asked.append(self.path)
-        if parts[0] == "api":
-            repo, rest = "/".join(parts[2:4]), parts[4:]
-            files = self.held(repo, rest[1] if len(rest) > 1 else "main")
-            if files is None:
-                return
-            if rest and rest[0] == "tree":
-                oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
-                self.say([{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()])
-            else:
-                self.say({"id": repo, "sha": self.sha, "private": False, "siblings": [{"rfilename": name} for name in files], "tags": []})
-            return
-        repo, (_, revision, *path) = "/".join(parts[:2]), parts[2:]
-        files = self.held(repo, revision)
-        if files is not None:
-            content = files["/".join(path)]
-            self.say(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=self.sha)
-
-    do_HEAD = do_GET
-
-    def do_PUT(self) -> None:
-        """A large file."""
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.large[self.path.rpartition("/")[2]] = content
-        self.say({})
-
-    def do_POST(self) -> None:
-        """Repositories and commits: of whoever has the token."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(self.path)
-        if self.headers.get("Authorization") != f"Bearer {self.server.token}":
-            return self.refuse(401)
-        path = urlsplit(self.path).path
-        if path == "/api/repos/create":
-            told = json.loads(body)
-            if told["organization"] in ("others", "broken"):
-                return self.refuse(403 if told["organization"] == "others" else 507)
-            repo = f"{told['organization']}/{told['name']}"
-            if repo in self.server.repos:
-                return self.say({"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409)
-            self.server.repos[repo] = [{}]
-            self.server.private[repo] = told.get("visibility") == "private" or bool(told.get("private"))
-            return self.say({"url": f"{self.server.url}/{repo}"})
-        if path == "/api/validate-yaml":
-            self.server.checked.append(json.loads(body)["content"])
-            return self.say({"errors": [], "warnings": []})
-        if path.endswith("/objects/batch"):
-            uploads = [{**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}} for each in json.loads(body)["objects"]]
-            return self.say({"transfer": "basic", "objects": uploads})
-        repo = "/".join(path.strip("/").split("/")[2:4])
-        if "/preupload/" in path:
-            modes = [(file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular") for file in json.loads(body)["files"]]
-            return self.say({"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]})
-        files = dict(self.server.repos[repo][-1])
-        for line in map(json.loads, body.splitlines()):
-            value = line["value"]
-            if line["key"] == "file":
-                files[value["path"]] = base64.b64decode(value["content"])
-            elif line["key"] == "lfsFile":
-                files[value["path"]] = self.server.large[value["oid"]]
-        self.server.repos[repo].append(files)
-        commit = sha(repo, len(self.server.repos[repo]) - 1)
-        return self.say({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})
 
 
 def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +108,7 @@ def test_a_second_push_is_a_second_revision_and_the_first_can_still_be_had(serve
     ldbench.push(trained, "me/tiny")
     ldbench.push(trained, "me/tiny", licence="mit")
     assert len(server.repos["me/tiny"]) == 3
-    first = artifacts.local(f"hf://me/tiny@{sha('me/tiny', 1)}")
+    first = huggingface.local(f"hf://me/tiny@{sha('me/tiny', 1)}")
     assert first.name == sha("me/tiny", 1)
     assert artifacts.name_of(first) == trained.name
     with pytest.raises(ValueError, match=r"hf://me/tiny@v9 cannot be fetched from the Hugging Face hub: it has no such revision\."):
@@ -332,52 +203,6 @@ def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
     hub.run(ldbench.compose("hub", [f"push={trained}", "repo=me/tiny", f"paths.root={tmp_path}"]), [])
     (tmp_path / "card.md").write_bytes(server.repos["me/tiny"][-1]["README.md"])
     assert metadata_load(tmp_path / "card.md")["model-index"]
-
-
-def record(job: str, **roles: str) -> records.Record:
-    """A record of artifacts."""
-    told = {"subject": {"tokenizer": "a", "generator": None, "data": "digits"}, "config": {}, "environment": {}, "created": "2030-01-01"}
-    return records.Record(id=job, job=job, metrics={"psnr": Estimate(float("inf"))}, protocol={"hash": "0" * 16}, artifacts=roles, **told)
-
-
-def test_a_tokenizers_figures_are_not_those_of_its_generators() -> None:
-    own, cell, other = record("own", tokenizer="t-1"), record("cell", tokenizer="t-1", generator="g-1"), record("other", tokenizer="t-2")
-    assert model_card.measured([own, cell, other], "t-1", "tokenizer") == [own]
-    assert model_card.measured([own, cell, other], "g-1", "generator") == [cell]
-
-
-def described(folder: Path, component: str, **recipe: object) -> Path:
-    """An artifact of which only its words are there."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"group": folder.parent.name[:-1], "component": component, "keywords": {}, "recipe": recipe}))
-    told = {"files": {"config.json": "", "weights.safetensors": ""}, "schema": artifacts.SCHEMA, "digest": folder.name.rpartition("-")[2]}
-    (folder / "manifest.json").write_text(json.dumps(told))
-    return folder
-
-
-def test_a_generators_card_cites_the_paper_of_its_tokenizer_too(tmp_path: Path) -> None:
-    own = described(
-        tmp_path / "generators" / "lightningdit_xl_1-01234567", "generator", official="lightningdit_xl_1", upstream={"tokenizer": "89abcdef00"}
-    )
-    assert model_card.citing(own, []).count("eprint") == 1, "nobody knows which tokenizer it is"
-    made_of = [record("cell", tokenizer="maetok-89abcdef", generator=own.name)]
-    assert official.entry("maetok_b_128").citation.rpartition("arXiv:")[2] in model_card.citing(own, made_of)
-    described(tmp_path / "tokenizers" / "mine-89abcdef", "vmae")
-    told = model_card.citing(own, made_of)
-    assert [official.entry(name).citation.rpartition("arXiv:")[2] in told for name in ("lightningdit_xl_1", "vmae_f8d16", "maetok_b_128")] == [
-        *(True, True, False)
-    ]
-
-
-@pytest.mark.parametrize("name", sorted(official.catalogue()))
-def test_every_official_citation_is_bibtex_too(name: str) -> None:
-    told = model_card.bibtex(official.entry(name).citation)
-    assert official.entry(name).citation.rpartition("arXiv:")[2] in told
-    assert told.count("{") == told.count("}")
-
-
-def test_the_papers_are_those_of_official_models() -> None:
-    assert set(model_card.PAPERS.values()) <= official.catalogue().keys()
 
 
 def test_nothing_calls_out_unless_it_is_asked_to(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

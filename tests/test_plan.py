@@ -218,6 +218,6 @@ def test_a_stages_change_reaches_into_a_term_and_a_file_counts_by_content_there_
         (tmp_path / name).write_bytes(content)
         common = ("+loss@tokenizer.losses.lpips=lpips", f"tokenizer.losses.lpips.weights.source={tmp_path / 'a.pt'}")
         cfg = small(*common, f"+tokenizer.stages.tune.losses.lpips.weights.source={tmp_path / name}")
-        assert plan.stage_losses(cfg, cfg.tokenizer.stages.tune.losses)["lpips"]["weights"]["_target_"] == "ldbench.artifacts.read_weights"
+        assert plan.stage_losses(cfg, cfg.tokenizer.stages.tune.losses)["lpips"]["weights"]["_target_"] == "ldbench.weights.read_weights"
         digests.append(make_plan(cfg).digest)
     assert digests[0] == digests[1] != digests[2]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config, official
+from ldbench import artifacts, config, huggingface, official, weights
 from ldbench.core.device import find_device
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
@@ -78,7 +78,7 @@ def stored(cfg: DictConfig) -> ObtainedGenerator:
     """The artifact under `generator.path`."""
     if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
         raise ValueError("generator=artifact needs generator.path: the folder of an artifact, or hf://owner/name.")
-    folder = artifacts.local(cfg.generator.path)
+    folder = huggingface.local(cfg.generator.path)
     return ObtainedGenerator(folder, artifacts.read_manifest(folder)["digest"])
 
 
@@ -91,7 +91,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
             "Released generators come without the statistics of their latents. Say generator.stats=latents_stats.pt, or one scale, "
             "such as generator.stats=0.18215 for Stable Diffusion's latents."
         )
-    file = artifacts.locate(cfg.generator.weights)
+    file = weights.locate(cfg.generator.weights)
     recipe = {
         **{"kind": "generator", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION},
         **{"stats": stats_digest(cfg), "objective": config.named(cfg.objective), "class_dropout": cfg.generator.class_dropout},

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config, numerics
+from ldbench import artifacts, config, numerics, weights
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normaliser import Normaliser
 from ldbench.core.protocols import Guidance, LatentSet, Sampler
@@ -147,7 +147,7 @@ def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normaliser:
 def stats_digest(cfg: DictConfig) -> Any:
     """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
     stats = cfg.generator.stats
-    return artifacts.file_digest(artifacts.locate(stats)) if isinstance(stats, str) else stats
+    return artifacts.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
 
 
 def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:

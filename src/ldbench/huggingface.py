@@ -7,6 +7,12 @@ from pathlib import Path
 WANTED = ("*.safetensors", "*.json", "*.bin", "*.pt", "*.pth")
 
 
+def local(path: str | Path) -> Path:
+    """A path itself, or the local copy of `hf://owner/name`, or of a revision of it, `hf://owner/name@revision`."""
+    name = str(path)
+    return fetch(name.removeprefix("hf://")) if name.startswith("hf://") else Path(name).expanduser()
+
+
 def fetch(name: str) -> Path:
     """The local copy of `owner/name` or `owner/name@revision`. Raises ValueError, with what to do, where it cannot be had."""
     from huggingface_hub import snapshot_download

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config, networks
+from ldbench import artifacts, config, networks, weights
 from ldbench.plan import plain, with_digests
 from ldbench.results.protocol import Protocol
 
@@ -29,7 +29,7 @@ def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
     if "weights" not in node:
         return None
     try:
-        return artifacts.locate(node["weights"]["source"])
+        return weights.locate(node["weights"]["source"])
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
-from ldbench import artifacts, config
+from ldbench import artifacts, config, huggingface
 from ldbench.cells import ObtainedGenerator
 from ldbench.core.files import naming
 from ldbench.core.protocols import ImageData
@@ -120,7 +120,7 @@ def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
     said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
     if "guide" in said["guidance"]:
-        said["guidance"]["guide"] = artifacts.read_manifest(artifacts.local(cfg.guidance.guide))["digest"]
+        said["guidance"]["guide"] = artifacts.read_manifest(huggingface.local(cfg.guidance.guide))["digest"]
     revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
     return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
 

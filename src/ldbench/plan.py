@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import artifacts, config, networks, numerics
+from ldbench import artifacts, config, networks, numerics, weights
 from ldbench.core.device import check_precision
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
@@ -225,7 +225,7 @@ def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
 def located(source: str) -> Path:
     """The weights file of a loss term. Raises ValueError with the way to give another, where it cannot be had."""
     try:
-        return artifacts.locate(source)
+        return weights.locate(source)
     except (ValueError, OSError) as error:
         raise ValueError(f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}.") from error
 
@@ -233,7 +233,7 @@ def located(source: str) -> Path:
 def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
     """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
     if isinstance(node, Mapping):
-        if node.get("_target_") == "ldbench.artifacts.read_weights":
+        if node.get("_target_") == "ldbench.weights.read_weights":
             return {"sha256": artifacts.file_digest(located(node["source"]))}
         told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
         return told | ({"network": networks.digest_of(node["network"], searchpath)} if "network" in node else {})

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ldbench import artifacts, config, official
+from ldbench import artifacts, config, official, weights
 from ldbench.core.normaliser import Normaliser
 
 Stats = str | Path | float | tuple[Any, Any]
@@ -30,7 +30,7 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
 
 def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
     """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
-    state, settings = artifacts.read_weights(source, averaged=averaged), artifacts.read_settings(source)
+    state, settings = weights.read_weights(source, averaged=averaged), weights.read_settings(source)
     try:
         return official.convert(name, state, settings)
     except ValueError as error:
@@ -62,7 +62,7 @@ def read_stats(stats: Stats, channels: int) -> Normaliser:
     if isinstance(stats, int | float):
         return Normaliser.from_scale(stats, channels=channels)
     if isinstance(stats, str | Path):
-        held = artifacts.read_weights(stats)
+        held = weights.read_weights(stats)
         if not {"mean", "std"} <= held.keys():
             raise ValueError(f"{stats} holds {', '.join(list(held)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt.")
         stats = (held["mean"], held["std"])

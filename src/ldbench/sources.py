@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ldbench import artifacts, official
+from ldbench import artifacts, huggingface, official, weights
 from ldbench.core.latent import LatentSpec
 from ldbench.core.protocols import ImageData
 from ldbench.plan import make_data, make_plan, plain
@@ -57,7 +57,7 @@ def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     """The artifact under `tokenizer.path`."""
     if OmegaConf.is_missing(cfg.tokenizer, "path") or cfg.tokenizer.path is None:
         raise ValueError("tokenizer=artifact needs tokenizer.path: the folder of an artifact, or hf://owner/name.")
-    folder = artifacts.local(cfg.tokenizer.path)
+    folder = huggingface.local(cfg.tokenizer.path)
     manifest = artifacts.read_manifest(folder)
     size = artifacts.read_config(folder)["keywords"].get("image_size")
     if type(size) is not int:
@@ -70,7 +70,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     """The artifact of the released weights under `tokenizer.weights`, whose digest covers the file's content."""
     name = cfg.tokenizer.name
     official.entry(name, "tokenizer")
-    file = artifacts.locate(cfg.tokenizer.weights)
+    file = weights.locate(cfg.tokenizer.weights)
     recipe = {"kind": "tokenizer", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION}
     choices = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CHOICES}
     recipe |= {"choices": choices}

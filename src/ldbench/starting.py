@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from ldbench import artifacts
+from ldbench import artifacts, huggingface
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def start_of(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> Sta
     """The artifact under `init`, where it is of this group ("tokenizer" or "generator"). Raises ValueError for a folder that is no artifact."""
     if cfg.init is None:
         return None
-    folder = artifacts.local(cfg.init)
+    folder = huggingface.local(cfg.init)
     manifest = artifacts.read_manifest(folder)
     is_ours = artifacts.read_config(folder)["group"] == group
     return Start(folder, manifest["digest"], searchpath) if is_ours else None
@@ -36,7 +36,7 @@ def start_of(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> Sta
 def check_start(cfg: DictConfig, trained: Sequence[str], searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
     if cfg.init is not None and not any(start_of(cfg, group, searchpath) for group in trained):
-        there = artifacts.read_config(artifacts.local(cfg.init))["group"]
+        there = artifacts.read_config(huggingface.local(cfg.init))["group"]
         raise ValueError(
             f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["ldbench", "torch._weights_only_unpickler", "zipfile"]):
-    from ldbench import artifacts
+    from ldbench import weights
 
 FOLDER = Path(tempfile.mkdtemp())
 warnings.simplefilter("ignore")
@@ -19,7 +19,7 @@ def read(data: bytes) -> None:
     path = FOLDER / ("w.safetensors" if data[:1] < b"\x40" else "w.pt")
     path.write_bytes(data[1:])
     try:
-        artifacts.read_weights(path)
+        weights.read_weights(path)
     except (ValueError, OSError) as error:
         if not str(error).replace("\n", "").isprintable():
             raise AssertionError(repr(error)) from error

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ldbench import artifacts
+from ldbench import artifacts, weights
 from ldbench.core.estimate import Estimate
 from ldbench.data.latents.manifest import Manifest
 from ldbench.results import records, validation
@@ -171,12 +171,12 @@ def test_the_reader_of_manifests(content: Any) -> None:
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "old.pt"])
 def test_the_reader_of_weights(name: str) -> None:
     sound = {"w.pt": PICKLE.getvalue(), "old.pt": OLD.getvalue(), "w.safetensors": save({"w": torch.arange(6.0)})}[name]
-    in_file(sound, name, lambda path: artifacts.read_weights(path)["w"].sum() == 15 or pytest.fail("the sound one is not read"))
+    in_file(sound, name, lambda path: weights.read_weights(path)["w"].sum() == 15 or pytest.fail("the sound one is not read"))
 
     @QUICK
     @given(st.binary(max_size=200) | spoiled(sound))
     def hold(content: bytes) -> None:
-        in_file(content, name, artifacts.read_weights)
+        in_file(content, name, weights.read_weights)
 
     hold()
 

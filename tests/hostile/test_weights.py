@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from ldbench import artifacts, official, released
+from ldbench import artifacts, official, released, weights
 
 Spoil = Callable[[Path, Path], object]  # (file, trap)
 
@@ -141,19 +141,19 @@ SAFETENSORS: dict[str, Spoil] = {
 def test_a_pickle(spoil: Spoil, tmp_path: Path, trap: Path, refused) -> None:
     path = tmp_path / "weights.pt"
     spoil(path, trap)
-    refused(lambda: artifacts.read_weights(path), path)
+    refused(lambda: weights.read_weights(path), path)
 
 
 @pytest.mark.parametrize("spoil", SAFETENSORS.values(), ids=SAFETENSORS.keys())
 def test_safetensors(spoil: Spoil, tmp_path: Path, trap: Path, refused) -> None:
     path = tmp_path / "model.safetensors"
     spoil(path, trap)
-    refused(lambda: artifacts.read_weights(path), path)
+    refused(lambda: weights.read_weights(path), path)
 
 
 def test_a_command_line_that_is_told_another_class_stays_what_it_is(tmp_path: Path) -> None:
     torch.save({"args": Set({"__class__": "os.system", "a": 1}), "model": {"w": torch.zeros(2)}}, tmp_path / "w.pt")
-    assert artifacts.read_weights(tmp_path / "w.pt").keys() == {"w"}
+    assert weights.read_weights(tmp_path / "w.pt").keys() == {"w"}
 
 
 def official_state() -> dict[str, torch.Tensor]:
@@ -169,8 +169,8 @@ def official_state() -> dict[str, torch.Tensor]:
 
 def imported(source: Any, settings: dict[str, Any] | None = None) -> torch.nn.Module:
     """The network of official weights, as an import makes it."""
-    settings = artifacts.read_settings(source) if settings is None else settings
-    found = official.convert("dit_s_2", artifacts.read_weights(source), settings)
+    settings = weights.read_settings(source) if settings is None else settings
+    found = official.convert("dit_s_2", weights.read_weights(source), settings)
     return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
 
 
@@ -246,7 +246,7 @@ def test_the_statistics_of_a_generator(content: object, tmp_path: Path, refused)
 @pytest.mark.parametrize("name", ["hf://../../etc/passwd", "hf://a/b/../../c", "../../../nowhere.pt", "os.system('true')", "dit_s_2\x00.pt"])
 def test_a_name_that_is_no_place(name: str, refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(lambda: artifacts.read_weights(name))
+    refused(lambda: weights.read_weights(name))
 
 
 def test_an_official_name_imports_nothing(refused) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ldbench import artifacts, config, instruments, pipeline
+from ldbench import config, instruments, pipeline, weights
 from ldbench.core.files import file_digest
 from ldbench.metrics import inception
 from ldbench.metrics.inception import Inception
@@ -33,7 +33,7 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def extractor(weights_file: Path) -> Inception:
-    return Inception(weights=artifacts.read_weights(weights_file), sha256=file_digest(weights_file))
+    return Inception(weights=weights.read_weights(weights_file), sha256=file_digest(weights_file))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_its_digest_is_of_the_weights_and_not_of_their_place(weights_file: Path,
 
 
 def test_weights_of_another_network_are_refused(weights_file: Path) -> None:
-    state = artifacts.read_weights(weights_file)
+    state = weights.read_weights(weights_file)
     with pytest.raises(ValueError, match=r"not those of torch-fidelity's Inception-v3: .*fc.weight.* Expected the file weights-inception-2015-12-05"):
         Inception(weights={key: value for key, value in state.items() if key != "fc.weight"}, sha256="0")
 
@@ -106,7 +106,7 @@ def test_pixels_that_are_not_uint8_are_refused(extractor: Inception) -> None:
 
 
 def test_the_name_of_the_published_file_ends_in_how_its_sha256_begins() -> None:
-    assert config.option("extractor", "inception").weights.source in artifacts.BUNDLED
-    assert inception.STANDARD.startswith(artifacts.INCEPTION.rpartition("-")[2].removesuffix(".pth"))
-    assert fidelity.URL_INCEPTION_V3 == artifacts.INCEPTION
-    assert artifacts.INCEPTION.endswith(inception.FILE)
+    assert config.option("extractor", "inception").weights.source in weights.BUNDLED
+    assert inception.STANDARD.startswith(weights.INCEPTION.rpartition("-")[2].removesuffix(".pth"))
+    assert fidelity.URL_INCEPTION_V3 == weights.INCEPTION
+    assert weights.INCEPTION.endswith(inception.FILE)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldbench import artifacts, config, official
+from ldbench import artifacts, config, official, weights
 from ldbench.core.backbone import Backbone
 from ldbench.layers.position import sincos_1d, sincos_2d
 from ldbench.layers.rotary import grid_turns
@@ -31,7 +31,7 @@ def convert_and_build() -> Callable[..., Backbone]:
     """The backbone of an official state dict, a checkpoint or a file."""
 
     def build(name: str, source: Any, settings: Mapping[str, Any] | None = None) -> Backbone:
-        found = official.convert(name, artifacts.read_weights(source, averaged=True), {"num_heads": HEADS} if settings is None else settings)
+        found = official.convert(name, weights.read_weights(source, averaged=True), {"num_heads": HEADS} if settings is None else settings)
         return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
 
     return build

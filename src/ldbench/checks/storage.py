@@ -65,18 +65,18 @@ def moved(path: Path) -> str:
 
 def check_downloads() -> list[Finding]:
     """Whether the weights of measurements, where they are here, are whole; those that are not come on first use."""
-    from ldbench import artifacts
+    from ldbench import artifacts, weights
 
     findings = []
-    for name, url in artifacts.DOWNLOADS.items():
-        path = artifacts.cached(url)
+    for name, url in weights.DOWNLOADS.items():
+        path = weights.cached(url)
         if path.is_file() and not artifacts.file_digest(path).startswith(path.stem.rpartition("-")[2]):
             cure = f"They are downloaded again on first use: rm {quoted(path)}"
             findings.append(Finding("broken", "weights", f"{path} ({name}) was altered or cut short: its sum is not the one in its name", cure))
         elif not path.is_file():
             cure = f"They are downloaded on first use. Without a network, put {url} there"
             findings.append(Finding("ok", "weights", f"{name} is not here: {path}", cure))
-    return findings or [Finding("ok", "weights", f"{' and '.join(artifacts.DOWNLOADS)} are here, and whole")]
+    return findings or [Finding("ok", "weights", f"{' and '.join(weights.DOWNLOADS)} are here, and whole")]
 
 
 def leftover(folder: Path) -> Finding:

@@ -121,7 +121,7 @@ def point_of(one: Composed, overrides: Sequence[str], known: dict[str, tuple[str
 
 def tokenizer_of(one: Composed) -> tuple[str, "Plan | None"]:
     """The name of the tokenizer of a config, and its plan where it is to be trained. Raises ValueError where it could not begin."""
-    from ldbench import artifacts, official, pipeline, plan, sources
+    from ldbench import official, pipeline, plan, sources, weights
 
     cfg = one.cfg
     if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
@@ -130,7 +130,7 @@ def tokenizer_of(one: Composed) -> tuple[str, "Plan | None"]:
     if "path" in list(cfg.tokenizer):
         return sources.stored(cfg, one.searchpath).name, None
     official.entry(cfg.tokenizer.name, "tokenizer")
-    artifacts.locate(cfg.tokenizer.weights)
+    weights.locate(cfg.tokenizer.weights)
     plan.make_data(cfg, one.searchpath)
     return cfg.tokenizer.name, None
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 import ldbench
-from ldbench import artifacts, doctor
+from ldbench import artifacts, doctor, weights
 from ldbench.checks import installation, machine, network
 from ldbench.checks.finding import Finding
 from ldbench.core.estimate import Estimate
@@ -114,7 +114,7 @@ def stopped_while_storing(root: Path) -> None:
 
 
 def cut_short_download(root: Path) -> None:
-    path = artifacts.cached(artifacts.INCEPTION)
+    path = weights.cached(weights.INCEPTION)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half of it")
 

@@ -1,0 +1,61 @@
+"""All data hand over their facts, and have a protocol."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ldbench
+from ldbench import config, measuring, pipeline
+from ldbench.core.protocols import ImageData
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> dict[str, Path]:
+    """Small folders in the layouts that image yamls ask for."""
+    from PIL import Image
+
+    def fill(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 30), (i * 40, 100, 200)).save(folder / f"{i}.png")
+
+    for split in ("train", "val"):
+        for label in ("a", "b"):
+            fill(tmp_path / "classes" / split / label)
+    for label in ("a", "b"):
+        fill(tmp_path / "tiny" / "train" / label / "images")
+    fill(tmp_path / "tiny" / "val" / "images")
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(f"{i}.png\t{'ab'[i % 2]}\t0\t0\t9\t9\n" for i in range(3)))
+    fill(tmp_path / "flat")
+    layouts = {"folder": "classes", "imagenet256": "classes", "imagenet512": "classes", "celebahq256": "flat", "tinyimagenet": "tiny"}
+    return {name: tmp_path / layout for name, layout in layouts.items()}
+
+
+@pytest.mark.parametrize("name", sorted(config.options("data")))
+def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
+    own = config.options("data")[name].get("image_size", 24)  # some yamls are of one size
+    size = own if isinstance(own, int) else 24
+    extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(name, [f"data.root={roots[name]}"] if name in roots else [])
+    cfg = ldbench.compose("train", [f"data={name}", f"tokenizer.image_size={size}", *extra])
+    data, again = config.instantiate(cfg.data), config.instantiate(cfg.data)
+    assert isinstance(data, ImageData)
+    assert data.image_size == size
+    assert len(data.class_names) == data.num_classes
+    assert data.fingerprint == again.fingerprint
+    for split in (data.train, data.test):
+        image, label = split[len(split) - 1]
+        assert image.shape == (3, size, size)
+        assert image.dtype == torch.float32
+        assert image.min() >= -1
+        assert image.max() <= 1
+        assert 0 <= label < data.num_classes
+
+
+@pytest.mark.parametrize("name", sorted(config.options("data")))
+def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
+    cfg = ldbench.compose("run", [f"data={name}", "protocol.split=all"])
+    protocol = pipeline.protocol_of(cfg)
+    assert protocol.name == name
+    assert protocol.split == "all"
+    measuring.check_protocol(protocol)

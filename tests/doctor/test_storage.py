@@ -1,0 +1,73 @@
+"""Artifacts and records: whole, altered, or left in the middle."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.doctor.findings import artifact_findings, only
+
+from ldbench import artifacts
+from ldbench.checks import storage
+
+
+def test_a_whole_artifact_is_counted_and_an_empty_store_is_no_fault(artifact: Path, tmp_path: Path) -> None:
+    assert "1 artifact in" in only(artifact_findings(tmp_path), "ok").what
+    assert "none in" in only(artifact_findings(tmp_path / "elsewhere"), "ok").what
+
+
+@pytest.mark.parametrize("name", [artifacts.WEIGHTS, artifacts.CONFIG])
+def test_an_altered_artifact_is_broken(name: str, artifact: Path, tmp_path: Path) -> None:
+    (artifact / name).write_bytes((artifact / name).read_bytes() + b" ")
+    found = only(artifact_findings(tmp_path), "broken")
+    assert f"{name} is not what the manifest says" in found.what
+    assert f"rm -r {artifact}, then python -m ldbench.train tokenizer=vmae" in found.cure
+    (artifact / name).unlink()
+    assert only(artifact_findings(tmp_path), "broken") == found
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": ["config.json", "weights.safetensors"]}'])
+def test_a_manifest_that_cannot_be_read_is_broken(content: str, artifact: Path, tmp_path: Path) -> None:
+    (artifact / artifacts.MANIFEST).write_text(content)
+    said = only(artifact_findings(tmp_path), "broken").what
+    assert "cannot be read" in said or "manifest.json is no manifest of an artifact (files is missing" in said
+
+
+def test_an_artifact_of_another_schema_is_broken(artifact: Path, tmp_path: Path) -> None:
+    manifest = json.loads((artifact / artifacts.MANIFEST).read_text())
+    (artifact / artifacts.MANIFEST).write_text(json.dumps(manifest | {"schema": 99}))
+    assert "has schema 99, and this version of ldbench reads 1" in only(artifact_findings(tmp_path), "broken").what
+
+
+def test_what_was_interrupted_is_a_warning_beside_what_is_whole(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifacts" / "generators" / "sit-99").mkdir(parents=True)
+    (artifact.parent / ".building-x1").mkdir()
+    (artifact.parent / ".vmae-0123abcd.lock").touch()
+    fine, partial, left = artifact_findings(tmp_path)
+    assert (fine.level, partial.level, left.level) == ("ok", "warning", "warning")
+    assert "sit-99 has no manifest.json" in partial.what
+    assert "the command that made it" in partial.cure
+    assert f"rm -r {artifact.parent / '.building-x1'}" in left.cure
+
+
+def test_checkpoints_may_go_only_when_their_artifact_is_sound(artifact: Path, tmp_path: Path) -> None:
+    for name in (artifact.name, "vmae-unfinished"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "runs" / name / "checkpoints" / "tune.ckpt").write_bytes(bytes(3_000_000))
+    _, spare = artifact_findings(tmp_path)
+    assert spare.level == "ok"
+    assert spare.what.startswith("3.0 MB of checkpoints may go")
+    assert spare.cure == f"To free the space: rm -r {tmp_path / 'runs' / artifact.name / 'checkpoints'}"
+    (artifact / artifacts.WEIGHTS).write_bytes(b"")
+    only(artifact_findings(tmp_path), "broken")
+
+
+def test_records_are_read_and_what_is_none_is_told(record: Path) -> None:
+    assert "1 record in" in only(storage.check_records(record.parent), "ok").what
+    (record.parent / "notes.json").write_text("[]")
+    (record.parent / "later.json").write_text('{"schema": 99}')
+    (record.parent / ".half.json").write_text("{")
+    fine, later, notes = storage.check_records(record.parent)
+    assert (fine.level, later.level, notes.level) == ("ok", "broken", "broken")
+    assert "later.json: schema must be 1, which is what this version of ldbench reads; got 99" in later.what
+    assert "notes.json: the file must be a JSON object" in notes.what
+    assert "move it out of" in notes.cure

@@ -1,0 +1,133 @@
+"""A hub of our own: as much of the Hugging Face hub's language as a push and a load need."""
+
+import base64
+import hashlib
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories in memory, a list of commits each; large files come and go beside the commits, as on the true hub."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.repos: dict[str, list[dict[str, bytes]]] = {}
+        self.private: dict[str, bool] = {}
+        self.large: dict[str, bytes] = {}
+        self.token = "hf_secret"
+        self.asked: list[str] = []
+        self.checked: list[str] = []  # cards
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def sha(repo: str, number: int) -> str:
+    """The name of a commit."""
+    return hashlib.sha1(f"{repo}/{number}".encode()).hexdigest()
+
+
+class Answer(BaseHTTPRequestHandler):
+    """One request to the hub."""
+
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def say(self, content: Any, status: int = 200, **headers: str) -> None:
+        """Answers with JSON, or with bytes."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def refuse(self, status: int, code: str = "") -> None:
+        """Answers that it cannot be."""
+        self.say({"error": code}, status, **({"X_Error_Code": code} if code else {}))
+
+    def held(self, repo: str, revision: str) -> dict[str, bytes] | None:
+        """The files of a revision, after an answer where there is none."""
+        commits = self.server.repos.get(repo)
+        if commits is None:
+            self.refuse(404, "RepoNotFound")
+            return None
+        names = {sha(repo, number): files for number, files in enumerate(commits)} | {"main": commits[-1]}
+        if revision not in names:
+            self.refuse(404, "RevisionNotFound")
+        self.sha = next((name for name, files in names.items() if files is names.get(revision)), "")
+        return names.get(revision)
+
+    def do_GET(self) -> None:
+        """Files, and what there is of them."""
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        self.server.asked.append(self.path)
+        if parts[0] == "api":
+            repo, rest = "/".join(parts[2:4]), parts[4:]
+            files = self.held(repo, rest[1] if len(rest) > 1 else "main")
+            if files is None:
+                return
+            if rest and rest[0] == "tree":
+                oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
+                self.say([{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()])
+            else:
+                self.say({"id": repo, "sha": self.sha, "private": False, "siblings": [{"rfilename": name} for name in files], "tags": []})
+            return
+        repo, (_, revision, *path) = "/".join(parts[:2]), parts[2:]
+        files = self.held(repo, revision)
+        if files is not None:
+            content = files["/".join(path)]
+            self.say(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=self.sha)
+
+    do_HEAD = do_GET
+
+    def do_PUT(self) -> None:
+        """A large file."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.large[self.path.rpartition("/")[2]] = content
+        self.say({})
+
+    def do_POST(self) -> None:
+        """Repositories and commits: of whoever has the token."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
+        if self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            return self.refuse(401)
+        path = urlsplit(self.path).path
+        if path == "/api/repos/create":
+            told = json.loads(body)
+            if told["organization"] in ("others", "broken"):
+                return self.refuse(403 if told["organization"] == "others" else 507)
+            repo = f"{told['organization']}/{told['name']}"
+            if repo in self.server.repos:
+                return self.say({"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409)
+            self.server.repos[repo] = [{}]
+            self.server.private[repo] = told.get("visibility") == "private" or bool(told.get("private"))
+            return self.say({"url": f"{self.server.url}/{repo}"})
+        if path == "/api/validate-yaml":
+            self.server.checked.append(json.loads(body)["content"])
+            return self.say({"errors": [], "warnings": []})
+        if path.endswith("/objects/batch"):
+            uploads = [{**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}} for each in json.loads(body)["objects"]]
+            return self.say({"transfer": "basic", "objects": uploads})
+        repo = "/".join(path.strip("/").split("/")[2:4])
+        if "/preupload/" in path:
+            modes = [(file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular") for file in json.loads(body)["files"]]
+            return self.say({"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]})
+        files = dict(self.server.repos[repo][-1])
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.server.large[value["oid"]]
+        self.server.repos[repo].append(files)
+        commit = sha(repo, len(self.server.repos[repo]) - 1)
+        return self.say({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})
