@@ -16,11 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+import ldbench
 from ldbench import config
+from ldbench.core.backbone import Backbone
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import to_uint8
 from ldbench.core.schedules import Linear
 from ldbench.core.seen import Features, gather
+from ldbench.generator_plan import build_generator
 from ldbench.jobs import generate
 from ldbench.jobs.generate import Generate, labels_of
 from ldbench.jobs.passes import SetMeasures
@@ -93,7 +96,7 @@ def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
         said = {
             **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
             **{"num_samples": 30, "labels": "balanced", "sets": sets, "reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8},
-            **{"precision": "fp32"},
+            **{"precision": "fp32", "compile": False},
             **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
         }
@@ -244,7 +247,7 @@ def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
 @pytest.mark.parametrize("key", ["batch_size", "part_size", "num_processes"])
 def test_sizes_below_one_are_refused(key) -> None:
     with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
-        Generate.check({"precision": "fp32", "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})
+        Generate.check({"precision": "fp32", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})
 
 
 def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decoded_in_float32(job, tmp_path, monkeypatch) -> None:
@@ -263,9 +266,34 @@ def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decod
     job(precision="bf16", sets=None).run(tmp_path)
     assert seen == {"sample": torch.bfloat16, "decode": torch.float32}
     with pytest.raises(ValueError, match=r"job\.precision must be one of fp32, tf32, bf16, fp16, got 'half'"):
-        Generate.check({"precision": "half", "batch_size": 4, "part_size": 8, "num_processes": 1})
+        Generate.check({"precision": "half", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1})
 
 
 def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() -> None:
-    assert counted(Generate, {"precision": "fp32", "batch_size": 4}) == {}
-    assert counted(Generate, {"precision": "bf16", "batch_size": 4}) == {"precision": "bf16"}
+    assert counted(Generate, {"precision": "fp32", "compile": False, "batch_size": 4}) == {}
+    assert counted(Generate, {"precision": "bf16", "compile": False, "batch_size": 4}) == {"precision": "bf16"}
+    assert counted(Generate, {"precision": "fp32", "compile": True}) == {"compile": True}
+
+
+def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monkeypatch) -> None:
+    traced: list[int] = []
+
+    def compile_quickly(self: Backbone) -> None:  # torch's own compiler takes long: tests/test_generator_speed.py
+        self.register_forward_pre_hook(lambda *_: traced.append(torch.compiler.is_compiling()))
+        nn.Module.compile(self, backend="aot_eager")
+
+    monkeypatch.setattr(Backbone, "compile", compile_quickly)
+    torch.manual_seed(0)
+    sizes = ["width=12", "depth=1", "num_heads=2"]
+    cfg = ldbench.compose("train", ["generator=sit", *(f"generator.backbone.{size}" for size in sizes)])
+    generator = build_generator(cfg, LatentSpec(16, 3, (4, 4)), CLASSES)
+    nn.init.normal_(generator.backbone.transformer.head.linear.weight, std=0.1)
+    for compile in (False, True):
+        job(generator=generator, compile=compile, sets=None, num_samples=6).run(tmp_path / str(compile))
+        assert bool(traced) == compile
+    assert all(traced)
+    plain, compiled = (images_of(tmp_path / str(compile)).astype(int) for compile in (False, True))
+    assert plain.std() > 1
+    assert abs(plain - compiled).max() <= 1
+    with pytest.raises(ValueError, match=r"job\.compile must be true or false, got 'yes'"):
+        Generate.check({"precision": "fp32", "compile": "yes"})

@@ -27,6 +27,7 @@ class Draws:
     y: Tensor  # (num_samples,)
     pixel_rule: PixelRule
     precision: Precision  # in which the network computes
+    compiled: bool  # whether the network is, which rounds otherwise
     batch_size: int
 
     def make(
@@ -39,6 +40,8 @@ class Draws:
     ) -> None:
         """Makes some parts, one after the other."""
         self.generator.to(device).eval()
+        if self.compiled:
+            self.generator.backbone.compile()
         self.tokenizer.to(device).eval()
         for places in wanted:
             batches = [places[first : first + self.batch_size] for first in range(0, len(places), self.batch_size)]

@@ -43,8 +43,8 @@ class Generate:
 
     name: ClassVar[str] = "generate"
     revision: ClassVar[int] = 1
-    settings: ClassVar[tuple[str, ...]] = ("precision",)
-    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}  # what there was before the setting
+    settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
+    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}  # what there was before the settings
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Generate:
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         precision: Precision,  # of the network; latents are decoded in float32
+        compile: bool,  # the network
         batch_size: int,
         part_size: int,
         num_processes: int,
@@ -89,13 +90,15 @@ class Generate:
         self.save_npz = save_npz
         self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
         generator.backbone.check_labels(self.y)
-        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, batch_size)
+        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, compile, batch_size)
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
         if settings["precision"] not in PRECISIONS:
             raise ValueError(f"job.precision must be one of {', '.join(PRECISIONS)}, got {settings['precision']!r}.")
+        if not isinstance(settings["compile"], bool):
+            raise ValueError(f"job.compile must be true or false, got {settings['compile']!r}.")
         for key in ("batch_size", "part_size", "num_processes"):
             if not isinstance(settings[key], int) or settings[key] < 1:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")

@@ -12,7 +12,7 @@ HARMLESS = (  # settings of jobs on which no number depends, and those that the 
     *("component", "batch_size", "part_size", "shard_size", "workers", "num_processes", "num_samples", "labels"),
     *("save_images", "save_npz", "cache", "export", "verify", "force", "repeats", "steps"),
 )
-PLAIN = {"precision": "fp32"}  # settings that say what records without them mean
+PLAIN = {"precision": "fp32", "compile": False}  # settings that say what records without them mean
 
 
 @dataclass(frozen=True)
