@@ -4,11 +4,13 @@ python -m pytest -q -n0 -s -m slow tests/test_training_speed.py
 """
 
 import copy
+import ctypes.util
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,59 @@ def test_every_kind_of_adamw_ends_in_the_same_weights(size: str) -> None:
     for name in ("foreach", "fused"):
         for ours, theirs in zip(models["loop"].parameters(), models[name].parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+STEPPING = """
+import sys, time, torch
+import ldbench
+from ldbench import config
+from ldbench.core.allocation import keep_freed_memory
+from tests.test_training_speed import DIGITS, F16D32, generator_of, step_of
+torch.set_num_threads(1)
+assert sys.argv[2] == "as it is" or keep_freed_memory()
+def of_tokenizer(name, count):
+    model = config.instantiate(ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.model, image_size=32)
+    optimizer, images = torch.optim.AdamW(model.parameters()), torch.rand(count, 3, 32, 32) * 2 - 1
+    def step():
+        model(images).images.square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return step
+steps = {
+    "sit": lambda: step_of(generator_of("sit", DIGITS, 10), torch.randn(64, 16, 4), torch.arange(64) % 10),
+    "LightningDiT-B/1": lambda: step_of(generator_of("lightningdit_b_1", F16D32, 1000), torch.randn(1, 256, 32), torch.arange(1)),
+    "vmae": lambda: of_tokenizer("vmae", 32),
+    "vavae": lambda: of_tokenizer("vavae", 16),
+}
+step = steps[sys.argv[1]]()
+for _ in sys.stdin:
+    began = time.perf_counter()
+    step()
+    print(time.perf_counter() - began, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("name", "repeats"), [("sit", 60), ("vmae", 60), ("vavae", 20), ("LightningDiT-B/1", 4)])
+def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
+    libraries = {allocator: ctypes.util.find_library(allocator) for allocator in ("jemalloc", "tcmalloc_minimal")}
+    settings: dict[str, tuple[str, dict[str, str]]] = {"default": ("kept", {}), "glibc as it is": ("as it is", {})}
+    settings |= {allocator: ("as it is", {"LD_PRELOAD": library}) for allocator, library in libraries.items() if library}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", STEPPING, name]
+    children = {key: subprocess.Popen([*command, how], env=environment | said, **pipes) for key, (how, said) in settings.items()}
+
+    def step(child: subprocess.Popen[str]) -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert float(child.stdout.readline()) > 0
+
+    show(f"{name}, a step", best_of({key: partial(step, child) for key, child in children.items()}, repeats))
+    for child in children.values():
+        child.communicate()
+        assert child.returncode == 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

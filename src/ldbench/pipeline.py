@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ldbench import artifacts, config, entry
 from ldbench.cells import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
+from ldbench.core.allocation import keep_freed_memory
 from ldbench.core.device import check_devices, check_precision, keep_float32_whole
 from ldbench.facts import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
 from ldbench.generator_plan import is_chosen
@@ -130,6 +131,7 @@ def begin(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> None:
     check(cfg, asked, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
     keep_float32_whole()
+    keep_freed_memory()
 
 
 def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:

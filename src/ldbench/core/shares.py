@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch.multiprocessing.spawn import ProcessException, spawn
 
+from ldbench.core.allocation import keep_freed_memory
 from ldbench.core.device import keep_float32_whole
 
 EVERY = 0.2  # seconds between two looks at what the processes have done
@@ -86,6 +87,7 @@ def do_share(
     """What a process of `do_apart` does: its share, in as many threads as the others."""
     torch.set_num_threads(threads)
     keep_float32_whole()
+    keep_freed_memory()
     own = torch.device("cuda", rank % torch.cuda.device_count()) if device.type == "cuda" else device
     try:
         work(shares[rank], device=own, advance=said.put)
