@@ -280,7 +280,7 @@ def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monke
 
     def compile_quickly(self: Backbone) -> None:  # torch's own compiler takes long: tests/test_generator_speed.py
         self.register_forward_pre_hook(lambda *_: traced.append(torch.compiler.is_compiling()))
-        nn.Module.compile(self, backend="aot_eager")
+        nn.Module.compile(self, backend="eager")
 
     monkeypatch.setattr(Backbone, "compile", compile_quickly)
     torch.manual_seed(0)

@@ -27,6 +27,7 @@ def profiled(tmp_path: Path, *overrides: str) -> tuple[dict[str, int], dict[str,
     return {name: events.count(name) for name in events}, weights
 
 
+@pytest.mark.slow
 def test_no_term_is_computed_twice_and_none_before_its_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     before, weights = profiled(tmp_path / "before", "callbacks=profile", "callbacks.profile.batch=1")
