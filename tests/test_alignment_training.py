@@ -42,6 +42,7 @@ def left_by(folder: Path, stage: str) -> tuple[dict, dict]:
 PROJECTION = "alignment.to_teacher.weight"
 
 
+@pytest.mark.slow
 def test_each_stage_goes_on_from_the_one_before_projection_and_opponent_too(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = {}
     make = training.fit_stage
@@ -88,7 +89,8 @@ def test_a_stage_with_a_frozen_projection_broken_off_ends_in_the_weights_of_an_u
     assert all(torch.equal(again[key], value) for key, value in whole.items())
 
 
-@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("vmae", "maetok")), "vavae"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vmae", "maetok", "vavae"])
 def test_a_projection_that_looks_on_leaves_every_bit_of_the_training_alone(name: str, tmp_path: Path) -> None:
     words = [f"tokenizer={name}", *SMALL[2:5], "trainer=debug", "trainer.accelerator=cpu"]
     words += [f"tokenizer.stages.{stage}.batch_size=8" for stage in ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.stages]

@@ -38,6 +38,7 @@ def test_a_mistake_is_answered_in_one_screen_without_a_traceback(answer: Answer,
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]  # Hydra's own note of a sweep
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_answers_alike(answer: Answer, tmp_path: Path) -> None:
     words = ["tokenizer=vmae", "tokenizer.model.patch_size=7"]
     done, here = run(*words, cwd=tmp_path), answer(train, *words, cwd=tmp_path)

@@ -300,6 +300,7 @@ def test_each_auxiliary_term_can_be_switched_off_from_the_command_line(tmp_path:
     assert more.recipe["stages"][0]["losses"]["digits"]["teacher"]["network"], "the digest covers the network that teaches"
 
 
+@pytest.mark.slow
 def test_a_taught_and_opposed_training_broken_off_ends_in_the_weights_of_an_unbroken_one(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_the_whole_doctor_ends_with_nothing_broken_on_a_sound_store(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_traceback(artifact: Path, tmp_path: Path) -> None:
     (artifact / artifacts.WEIGHTS).write_bytes(b"")
     elsewhere = tmp_path / "elsewhere"
