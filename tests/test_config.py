@@ -79,6 +79,7 @@ def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
         config.instantiate(node)
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
     script = "import sys\nsys.argv = ['train', '--help']\nsys.stdin.read()\nfrom ldbench.train import main\nmain()"
     command = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

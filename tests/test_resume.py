@@ -90,6 +90,7 @@ def finish_stage(cfg: DictConfig, run: Path, stage: str) -> None:
     child.join()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_cut_short_costs_steps_and_no_bits(small: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = (*LONGER, "tokenizer.stages.tune.max_steps=2")
     expected = training.fit(make_plan(small(*options, f"paths.root={tmp_path / 'unbroken'}"))).state_dict()

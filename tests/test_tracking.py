@@ -146,6 +146,7 @@ def test_a_tokenizers_training_is_one_run_with_its_name_its_config_its_figures_a
         assert Image.open(folder / "files" / said["path"]).tobytes() == Image.open(ours).tobytes()
 
 
+@pytest.mark.slow
 def test_a_cell_is_two_runs_of_one_group(small: Compose, tmp_path: Path) -> None:
     folder = pipeline.train(small("logger=wandb", "logger.group=matrix", *GENERATOR))
     runs_found = [read(place) for place in folders(tmp_path)]

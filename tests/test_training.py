@@ -70,7 +70,7 @@ def test_the_same_config_trains_the_same_weights(small: Compose, tmp_path: Path)
     assert not same(first, other)
 
 
-@pytest.mark.parametrize("stop_at", [3, 5])
+@pytest.mark.parametrize("stop_at", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:

@@ -273,8 +273,11 @@ def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() 
     assert counted(Generate, {"precision": "fp32", "compile": False, "batch_size": 4}) == {}
     assert counted(Generate, {"precision": "bf16", "compile": False, "batch_size": 4}) == {"precision": "bf16"}
     assert counted(Generate, {"precision": "fp32", "compile": True}) == {"compile": True}
+    with pytest.raises(ValueError, match=r"job\.compile must be true or false, got 'yes'"):
+        Generate.check({"precision": "fp32", "compile": "yes"})
 
 
+@pytest.mark.slow
 def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monkeypatch) -> None:
     traced: list[int] = []
 
@@ -295,5 +298,3 @@ def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monke
     plain, compiled = (images_of(tmp_path / str(compile)).astype(int) for compile in (False, True))
     assert plain.std() > 1
     assert abs(plain - compiled).max() <= 1
-    with pytest.raises(ValueError, match=r"job\.compile must be true or false, got 'yes'"):
-        Generate.check({"precision": "fp32", "compile": "yes"})

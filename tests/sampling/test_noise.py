@@ -26,6 +26,7 @@ def test_it_is_the_same_in_any_order_of_images_and_steps():
     assert torch.equal(NoiseStream(7, [3, 1, 2]).normal(9, (3, 5, 2)), later)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_another_process_and_leaves_global_streams_alone():
     state = torch.get_rng_state()
     here = NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist()

@@ -37,6 +37,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Swept:
     return sweep
 
 
+@pytest.mark.slow
 def test_a_matrix_builds_each_tokenizer_once_and_each_cell_is_a_command_of_its_own(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(plan, "make_data", lambda *given, whole=plan.make_data: opened.append(1) or whole(*given))
