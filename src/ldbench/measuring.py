@@ -37,14 +37,7 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     data = measured.data
     described = describe(cfg, data, protocol, asked, searchpath)
     settings = plain(node)
-    identity = records.record_id(
-        job=job.name,
-        settings=with_teacher(counted(job, settings), searchpath) | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
-        artifacts={role: found.digest for role, found in measured.artifacts.items()},
-        data=data.fingerprint,
-        protocol=described["hash"],
-        revision=job.revision,
-    )
+    identity = identity_of(cfg, measured, node, described["hash"], searchpath)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
@@ -78,10 +71,23 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     send_record(cfg, record)
 
 
+def identity_of(cfg: DictConfig, measured: Measured, node: DictConfig, protocol_hash: str, searchpath: Sequence[str] = ()) -> str:
+    """The id of the record of a job's measurement, which a rerun finds."""
+    job = config.find(node._target_)
+    return records.record_id(
+        job=job.name,
+        settings=with_teacher(counted(job, plain(node)), searchpath) | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
+        artifacts={role: found.digest for role, found in measured.artifacts.items()},
+        data=measured.data.fingerprint,
+        protocol=protocol_hash,
+        revision=job.revision,
+    )
+
+
 def counted(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
     plain = getattr(job, "plain", {})
-    return {key: settings[key] for key in job.settings if key in settings and settings[key] != plain.get(key)}
+    return {key: settings[key] for key in job.settings if key in settings and (key not in plain or settings[key] != plain[key])}
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:

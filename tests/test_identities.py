@@ -1,0 +1,241 @@
+"""What artifacts, protocols and records are called stays what it was: a change of the code that is meant to change no number changes no name.
+
+`identities.json` holds every digest, hash and id, and the first losses of a short training of each family. A change that is meant to alter
+numbers raises a revision; `LDBENCH_PIN_IDENTITIES=1 python -m pytest -n0 tests/test_identities.py` then writes the file anew.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+import ldbench
+from ldbench import config, fitting, generator_training, measuring, plan, training
+from ldbench.cells import ObtainedGenerator
+from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.awaited import AwaitedLatents
+from ldbench.data.tensor_latents import TensorLatents
+from ldbench.facts import Measured, asked_facts
+from ldbench.generator_plan import GeneratorPlan, make_generator_plan
+from ldbench.pipeline import protocol_of
+from ldbench.plan import Plan, make_plan
+from ldbench.results import records
+from ldbench.sources import Obtained
+
+ROOT = Path(__file__).parents[1]
+PINNED = Path(__file__).parent / "identities.json"
+RECORDS = ROOT / "experiments" / "matrix_digits" / "records"
+JOBS = ("reconstruct", "generate", "gmm", "smoothness", "probe")  # of the matrix on digits
+GENERATORS = ("dit", "sit", "lightningdit")
+PAPERS = (  # recipes of tokenizers, then of generators
+    *("vmae_imagenet256", "vmae_imagenet256_paper", "vmae_celebahq256"),
+    *("maetok_imagenet256", "maetok_imagenet256_script", "maetok_imagenet512", "maetok_tinyimagenet"),
+    *("vavae_imagenet256", "vavae_imagenet256_dinov2", "vavae_imagenet256_ldm", "vavae_imagenet256_mae"),
+    *("lightningdit_xl_1_vavae_64ep", "lightningdit_xl_1_vavae_800ep", "lightningdit_b_1_vmae_imagenet256", "lightningdit_b_1_vmae_celebahq256"),
+    *("sit_xl_1_maetok", "dit_xl_1_maetok", "sit_xl_2_sdvae", "dit_xl_2_sdvae"),
+)
+SHORT = ["trainer.accelerator=cpu", "trainer.threads=1", "trainer.limit_steps=3", "trainer.log_every=1", "data.subset=0.05"]
+FAMILIES = ("vmae", "maetok", "vavae")
+
+
+def pinned(kind: str, found: Mapping[str, Any]) -> None:
+    """Holds what was found against the file, or writes it into the file where that is asked for."""
+    held = json.loads(PINNED.read_text()) if PINNED.is_file() else {}
+    if os.environ.get("LDBENCH_PIN_IDENTITIES"):
+        PINNED.write_text(json.dumps({**held, kind: dict(found)}, indent=1, sort_keys=True) + "\n")
+        return
+    changed = {name: (held[kind].get(name), value) for name, value in found.items() if held[kind].get(name) != value}
+    assert not changed, f"{kind} (before, now): {changed}"
+    assert found.keys() == held[kind].keys()
+
+
+def tokenizer_plan(cfg: DictConfig) -> Plan:
+    """The plan of a recipe, whose networks need no memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        check = plan.check_model
+
+        def on_no_memory(*parts: Any) -> LatentSpec:
+            with torch.device("meta"):
+                return check(*parts)
+
+        patch.setattr(plan, "check_model", on_no_memory)
+        patch.setattr(plan, "check_precision", lambda precision, accelerator: None)  # this machine need not compute in it
+        return make_plan(cfg)
+
+
+def latents_of(cfg: DictConfig, data: Any, latent: LatentSpec, name: str, digest: str) -> AwaitedLatents:
+    """The latents of a tokenizer with this digest, of which nothing else counts."""
+    encoder = config.instantiate(
+        cfg.latents,
+        tokenizer=SimpleNamespace(latent=latent),
+        tokenizer_name=name,
+        tokenizer_digest=digest,
+        data=data,
+        latents=Path("latents"),
+        workers=0,
+        device=torch.device("cpu"),
+    )
+    return AwaitedLatents(encoder.contents("train"), latent=latent, seed=cfg.seed, make=lambda: pytest.fail("encodes"))
+
+
+def generator_plan(cfg: DictConfig, tokenizer: Plan) -> GeneratorPlan:
+    return make_generator_plan(cfg, latents_of(cfg, tokenizer.data, tokenizer.latent, tokenizer.name, tokenizer.digest))
+
+
+def with_stand_ins(node: Any, folder: Path) -> None:
+    """Gives every node of weights a small file of its own."""
+    entries = [entry for _, entry in node.items_ex(resolve=False)] if isinstance(node, DictConfig) else node._iter_ex(resolve=False)
+    for value in entries:
+        if isinstance(value, DictConfig) and value.get("_target_") == "ldbench.weights.read_weights":
+            given = "given" if OmegaConf.is_missing(value, "source") else str(value.source)
+            path = folder / f"{''.join(filter(str.isalnum, given))}.pt"
+            path.write_text(given)
+            value.source = str(path)
+        elif OmegaConf.is_config(value):
+            with_stand_ins(value, folder)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of generated images in ImageNet's layout, the same bytes everywhere."""
+    root = tmp_path_factory.mktemp("stand_in")
+    rng = torch.Generator().manual_seed(0)
+    for split, label, place in product(("train", "val"), ("a", "b"), range(2)):
+        path = root / split / label / f"{place}.ppm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(256, (12, 12, 3), generator=rng, dtype=torch.uint8)
+        path.write_bytes(b"P6 12 12 255\n" + pixels.numpy().tobytes())
+    return root
+
+
+@cache
+def digits_tokenizers() -> dict[str, Plan]:
+    """The plans of all tokenizers that fit the digits, by name."""
+    names = [name for name in config.options("tokenizer") if name != "artifact"]
+    sizes = {name: ldbench.compose("train", [f"tokenizer={name}"]) for name in names}
+    return {name: tokenizer_plan(cfg) for name, cfg in sizes.items() if cfg.tokenizer.image_size == cfg.data.image_size}
+
+
+def test_digests_of_tokenizers_on_digits() -> None:
+    found = {name: planned.digest for name, planned in digits_tokenizers().items()}
+    assert {*FAMILIES} <= found.keys()
+    pinned("digits_tokenizers", found)
+
+
+def test_digests_of_generators_on_digits() -> None:
+    found = {}
+    for tokenizer, generator in [*product(FAMILIES, GENERATORS), *((name, "sit") for name in digits_tokenizers() if name not in FAMILIES)]:
+        cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", f"generator={generator}"])
+        found[f"{tokenizer} {generator}"] = generator_plan(cfg, digits_tokenizers()[tokenizer]).digest
+    pinned("digits_generators", found)
+
+
+def test_digests_of_recipes_of_papers(images: Path, tmp_path: Path) -> None:
+    found = {}
+    for name in PAPERS:
+        cfg = ldbench.compose("train", [f"experiments={name}", f"data.root={images}"])
+        with_stand_ins(cfg, tmp_path)
+        if cfg.data.name == "tinyimagenet":
+            cfg.data.layout = "classes"
+        if "name" in cfg.get("generator", {}):
+            data = SimpleNamespace(name="stand_in", num_classes=1000, fingerprint="0" * 64, image_size=256, label_safe_flips=True)
+            latent = LatentSpec(128, 32) if "maetok" in name else LatentSpec(256, 32, (16, 16))
+            cfg.generator.stats = 0.5
+            found[name] = make_generator_plan(cfg, latents_of(cfg, data, latent, "stand_in", "1" * 64)).digest
+        else:
+            found[name] = tokenizer_plan(cfg).digest
+    assert len(found) >= 10
+    pinned("papers", found)
+
+
+def test_hashes_of_protocols(tmp_path: Path) -> None:
+    found = {}
+    data = SimpleNamespace(fingerprint="0" * 64)
+    cfg = ldbench.compose("run", ["generator=sit", "trainer.accelerator=cpu", "trainer.threads=1"])
+    OmegaConf.set_struct(cfg, False)
+    for name, job in product(config.options("protocol"), config.options("job")):
+        cfg.protocol, cfg.job = config.option("protocol", name), config.option("job", job)
+        asked = asked_facts(cfg.job)
+        if "metrics" not in asked and "sets" not in asked and "distances" not in asked:
+            continue
+        for component in [*cfg.protocol.reconstruction, cfg.protocol.extractor]:
+            group = "extractor" if component == cfg.protocol.extractor else "metric"
+            if component is not None and "weights" in config.option(group, component):
+                path = tmp_path / f"{component}.pt"
+                path.write_text(component)
+                cfg.protocol.weights[component] = str(path)
+        protocol, _ = measuring.settled(cfg.job, protocol_of(cfg))
+        found[f"{name} {job}"] = measuring.describe(cfg, data, protocol, asked, ())["hash"]
+    assert {row.split()[0] for row in found} == config.options("protocol").keys()
+    pinned("protocols", found)
+
+
+def test_ids_of_the_records_of_the_matrix() -> None:
+    expected = {path.name: json.loads(path.read_text()) for path in RECORDS.glob("*.json")}
+    assert len(expected) == 21
+    found = {}
+    for tokenizer, generator in product(FAMILIES, GENERATORS):
+        planned = digits_tokenizers()[tokenizer]
+        obtained = Obtained(planned.folder, planned.digest, planned.data)
+        added = [f"+job@jobs.{job}={job}" for job in JOBS if job not in ("reconstruct", "generate")]
+        cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", f"generator={generator}", *added])
+        made = generator_plan(cfg, planned)
+        for job in JOBS:
+            whole = Measured(planned.data, obtained, ObtainedGenerator(made.folder, made.digest))
+            target = whole.asked(cfg.jobs[job])
+            protocol, node = measuring.settled(cfg.jobs[job], protocol_of(cfg))
+            hashed = measuring.describe(cfg, planned.data, protocol, asked_facts(node), ())["hash"]
+            identity = measuring.identity_of(cfg, target, node, hashed)
+            found[records.path_of(Path(), job, identity).name] = {role: entry.name for role, entry in target.artifacts.items()}
+    assert found == {name: record["artifacts"] for name, record in expected.items()}
+
+
+def losses_of(run: Path) -> list[float]:
+    """The losses of the first three steps in a training's log."""
+    rows = [line.split(",") for path in sorted(run.glob("log/version_*/metrics.csv")) for line in path.read_text().splitlines()]
+    header, *rest = rows
+    column = header.index(next(name for name in header if name.endswith("/loss")))
+    return [float(row[column]) for row in rest if row[column]][:3]
+
+
+@pytest.fixture(scope="session")
+def first_losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """Of a short seeded training of each family, on one thread."""
+    torch.set_num_threads(1)
+    found, root = {}, tmp_path_factory.mktemp("first_losses")
+
+    def compose(*overrides: str) -> DictConfig:
+        cfg = ldbench.compose("train", [*overrides, *SHORT, f"paths.root={root}"])
+        cfg.callbacks = {}
+        return cfg
+
+    for name in FAMILIES:
+        planned = make_plan(compose(f"tokenizer={name}", *(["~tokenizer.losses.alignment"] if name == "vavae" else [])))
+        training.fit(planned)
+        found[name] = losses_of(planned.run_folder)
+    for name in GENERATORS:
+        rng = torch.Generator().manual_seed(0)
+        z = TensorLatents(torch.randn(50, 16, 4, generator=rng), torch.arange(50) % 5, latent=LatentSpec(16, 4, (4, 4)), num_classes=5)
+        made = make_generator_plan(compose(f"generator={name}"), z)
+        with fitting.own_threads(1):
+            generator_training.train(made, None)
+        found[name] = losses_of(made.run_folder)
+    return found
+
+
+def test_first_losses_of_each_family(first_losses: dict[str, list[float]]) -> None:
+    if os.environ.get("LDBENCH_PIN_IDENTITIES"):
+        return pinned("first_losses", first_losses)
+    held = json.loads(PINNED.read_text())["first_losses"]
+    assert first_losses.keys() == held.keys()
+    for name, losses in first_losses.items():
+        assert len(losses) == 3
+        assert losses == pytest.approx(held[name], rel=1e-4), name
