@@ -1,6 +1,6 @@
 """Composition for tests, which ask for hundreds of configs: Hydra composes a choice of parts once, and plain values are set on it as it sets them.
 
-tests/test_config.py holds what comes out against Hydra's own composition.
+tests/config/test_compose.py holds what comes out against Hydra's own composition.
 """
 
 import re
@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench import config
+from ldbench.config import compose as config
 
 VALUE = re.compile(r"(?!hydra\.)[a-z]\w*(\.\w+)+=")  # a word that changes a value: groups have no dot in their names
 Compose = Callable[[str | None, Sequence[str], Sequence[str]], DictConfig]

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import config as composing
+from ldbench.config import compose as composing
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import WRITTEN, Interpolant, Kind, spread
 from ldbench.results import figures

@@ -12,16 +12,19 @@ import torch
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench import config, fitting, generator_training, training
-from ldbench.core import sharing
+from ldbench.config import compose as config
+from ldbench.core import distributed as sharing
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.generator_plan import make_generator_plan
 from ldbench.layers.batch_norm import SharedBatchNorm
 from ldbench.layers.lpips import LPIPSNetwork
-from ldbench.plan import make_plan
-from ldbench.tasks.processes import is_follower
-from ldbench.tasks.sharding import unsharded
+from ldbench.pipeline import generator_training
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.generator_plan import make_generator_plan
+from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.runtime.process_group import is_follower
+from ldbench.training import fit as fitting
+from ldbench.training.fsdp import unsharded
 
 COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
 NARROW = ["width=16", "depth=1", "num_heads=2"]

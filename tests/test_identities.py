@@ -18,17 +18,22 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import ldbench
-from ldbench import config, fitting, generator_training, measuring, plan, training
-from ldbench.cells import ObtainedGenerator
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.facts import Measured, asked_facts
-from ldbench.generator_plan import GeneratorPlan, make_generator_plan
-from ldbench.pipeline import protocol_of
-from ldbench.plan import Plan, make_plan
+from ldbench.pipeline import generator_training
+from ldbench.pipeline import measure as measuring
+from ldbench.pipeline import tokenizer_plan as plan
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.generator_plan import GeneratorPlan, make_generator_plan
+from ldbench.pipeline.get_generator import ObtainedGenerator
+from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.pipeline.job_context import Measured, asked_facts
+from ldbench.pipeline.pipeline import protocol_of
+from ldbench.pipeline.tokenizer_plan import Plan, make_plan
 from ldbench.results import records
-from ldbench.sources import Obtained
+from ldbench.training import fit as fitting
 
 ROOT = Path(__file__).parents[1]
 PINNED = Path(__file__).parent / "identities.json"

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import ldbench
-from ldbench import config
-from ldbench.plan import make_data
+from ldbench.config import compose as config
+from ldbench.pipeline.tokenizer_plan import make_data
 
 
 def picture(size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:

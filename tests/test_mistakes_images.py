@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import ldbench
-from ldbench import config
-from ldbench.core.protocols import ImageData
+from ldbench.config import compose as config
+from ldbench.core.interfaces import ImageData
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import pipeline
+from ldbench.pipeline import pipeline
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldbench import config
+from ldbench.config import compose as config
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,9 +46,8 @@ def test_the_wheel_holds_the_page_and_what_is_published(installed: Path) -> None
 
 
 def test_the_wheel_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    script = (
-        "import ldbench.config, sys; print(ldbench.config.conf_dir()); sys.argv = ['train', '--help']; import ldbench.train; ldbench.train.main()"
-    )
+    script = "import sys; from ldbench import train; from ldbench.config.compose import conf_dir\n"
+    script += "print(conf_dir()); sys.argv = ['train', '--help']; train.main()"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, check=False
     )

@@ -39,7 +39,7 @@ def test_every_file_it_names_exists() -> None:
 
 
 def test_the_mistake_it_shows_is_the_one_that_is_told(tmp_path: Path) -> None:
-    from ldbench.plan import make_plan
+    from ldbench.pipeline.tokenizer_plan import make_plan
 
     with pytest.raises(ValueError, match="does not divide") as told:
         make_plan(ldbench.compose("train", ["tokenizer=vmae", "tokenizer.model.patch_size=7", f"paths.root={tmp_path}"]))

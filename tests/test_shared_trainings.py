@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from ldbench.results.figures import read_logs
-from ldbench.tasks.companions import free_port
+from ldbench.runtime.launcher import free_port
 
 SCRIPT = Path(__file__).with_name("shared_trainings.py")
 EXACT = ("dit", "sit", "lightningdit", "maetok_sit", "dit_sharded", "lightningdit_sharded", "vmae", "maetok")

@@ -46,7 +46,7 @@ def test_a_process_of_its_own_answers_alike(answer: Answer, tmp_path: Path) -> N
 
 
 def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    from ldbench import config
+    from ldbench.config import compose as config
 
     done = run("--help", cwd=tmp_path)
     assert done.returncode == 0

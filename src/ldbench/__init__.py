@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
+    from ldbench.core.generator import Generator
     from ldbench.core.tokenizer import Tokenizer
-    from ldbench.generator import Generator
 
 __version__ = "0.1.0"
 __all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "load", "load_official", "push"]
@@ -20,21 +20,21 @@ __all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "lo
 
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The config that `python -m ldbench.<config_name> <overrides>` would run. Raises ValueError for an override that does not fit."""
-    from ldbench import config
+    from ldbench.config import compose as config
 
     return config.compose(config_name, overrides, searchpath=searchpath)
 
 
 def list_tokenizers() -> list[str]:
     """The tokenizers that can be built, by the name that `tokenizer=` takes."""
-    from ldbench import config
+    from ldbench.config import compose as config
 
     return sorted(name for name, raw in config.options("tokenizer").items() if "path" not in raw)
 
 
 def list_generators() -> list[str]:
     """The generators that can be built, by the name that `generator=` takes."""
-    from ldbench import config
+    from ldbench.config import compose as config
 
     return sorted(name for name in config.options("generator") if name != "artifact")
 
@@ -51,7 +51,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Gen
 
     `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
     """
-    from ldbench import artifacts
+    from ldbench.artifacts import store as artifacts
 
     return artifacts.load(path, searchpath=searchpath)
 
@@ -68,7 +68,7 @@ def load_official(
     what these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling says what to pass.
     Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of other channels.
     """
-    from ldbench import released
+    from ldbench.official import load as released
 
     return released.load(name, source, stats=stats)
 

@@ -32,7 +32,7 @@ def checks_of(cfg: "DictConfig", searchpath: Sequence[str]) -> list[Check]:
     if isinstance(cfg.reach, str) or not set(cfg.reach) <= network.SERVICES.keys():
         known = ",".join(network.SERVICES)
         raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Say reach=[{known}].")
-    from ldbench import config
+    from ldbench.config import compose as config
 
     artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
@@ -86,8 +86,8 @@ def report(checks: Sequence[Check]) -> int:
 
 def main() -> None:
     try:
-        from ldbench.config import conf_dir
-        from ldbench.entry import launch
+        from ldbench.cli import launch
+        from ldbench.config.compose import conf_dir
 
         composes = (conf_dir() / "doctor.yaml").is_file()
     except ImportError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.entry import launch
+from ldbench.cli import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +30,9 @@ def push(artifact: str | Path, repo: str, *, private: bool = False, licence: str
     `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: the folder of those whose figures of
     this artifact the card tells. Raises ValueError, with what to do, for a folder that is incomplete or altered, and where the hub does not take it.
     """
-    from ldbench import artifacts, huggingface, model_card
+    from ldbench.artifacts import hub as huggingface
+    from ldbench.artifacts import store as artifacts
+    from ldbench.official import model_card
     from ldbench.results import store
 
     folder = Path(artifact).expanduser()

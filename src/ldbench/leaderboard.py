@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldbench.config import conf_dir
-from ldbench.entry import launch
+from ldbench.cli import launch
+from ldbench.config.compose import conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,7 +38,7 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
         files = report.write(Path(cfg.out))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
         if cfg.wandb is not None:
-            from ldbench.results import wandb
+            from ldbench.tracking import wandb_export as wandb
 
             wandb.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
 

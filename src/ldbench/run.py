@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ldbench.sweeps.plugins import launch
+from ldbench.cli import launch_with_sweeps
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     """What Hydra calls with the composed config."""
-    from ldbench import pipeline  # torch is loaded here: --help and mistakes need not wait for it
+    from ldbench.pipeline import pipeline  # torch is loaded here: --help and mistakes need not wait for it
 
     pipeline.run(cfg, searchpath)
 
 
 def main() -> None:
-    launch("run", run)
+    launch_with_sweeps("run", run)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ldbench import config
 from ldbench.backbones.dit import DiT
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 
 COUNTS = {  # of the official networks on 32 x 32 x 4 latents, with fixed positions

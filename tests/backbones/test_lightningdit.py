@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ldbench import config
 from ldbench.backbones.dit import DiT
 from ldbench.backbones.lightningdit import LightningDiT
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 
 COUNTS = {  # of the official networks on 16 x 16 x 32 latents, with fixed positions and without rotary tables

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.estimate import Estimate
-from ldbench.core.files import digest
+from ldbench.io.files import digest
 from ldbench.results import html, published, records
-from ldbench.results.boards import make_boards
+from ldbench.results.leaderboards import make_boards
 from ldbench.results.records import Record
 from ldbench.results.table import Place, Table
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import artifacts, config
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
 from ldbench.core.backbone import Backbone
 from ldbench.core.latent import LatentSpec
 

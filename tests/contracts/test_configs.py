@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 
 import ldbench
-from ldbench import config, measuring, networks, pipeline
+from ldbench.config import compose as config
+from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline import measure as measuring
+from ldbench.pipeline import pipeline
 
 GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
 

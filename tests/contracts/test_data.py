@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import config, measuring, pipeline
-from ldbench.core.protocols import ImageData
+from ldbench.config import compose as config
+from ldbench.core.interfaces import ImageData
+from ldbench.pipeline import measure as measuring
+from ldbench.pipeline import pipeline
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.field import Field
+from ldbench.core.interfaces import Guidance, Objective, Sampler
 from ldbench.core.interpolant import KINDS, Interpolant
-from ldbench.core.protocols import Guidance, Objective, Sampler
 
 INTERPOLANTS, TIMES, OBJECTIVES, SAMPLERS, GUIDANCES = (
     sorted(config.options(group)) for group in ("interpolant", "times", "objective", "sampler", "guidance")

@@ -7,11 +7,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import ldbench
-from ldbench import artifacts, config, generator_training
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.generator import Generator
-from ldbench.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, make_generator_plan
+from ldbench.pipeline import generator_training
+from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, make_generator_plan
 from ldbench.sampling.noise import NoiseStream
 
 NAMES = ldbench.list_generators()

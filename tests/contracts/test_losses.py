@@ -7,10 +7,10 @@ from omegaconf import OmegaConf
 from tests.contracts.untrained import untrained
 from torch import nn
 
-from ldbench import config
+from ldbench.config import compose as config
+from ldbench.core.interfaces import LossTerm, Predictor, is_adversary
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.protocols import LossTerm, Predictor, is_adversary
 from ldbench.core.tokenizer import Reconstruction
 
 

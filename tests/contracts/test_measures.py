@@ -8,10 +8,11 @@ import torch
 from tests.contracts.untrained import untrained
 from torchvision.models.vgg import cfgs, make_layers
 
-from ldbench import config, networks
-from ldbench.core.protocols import Estimate
-from ldbench.core.seen import Features, gather
-from ldbench.weights import read_weights
+from ldbench.artifacts.weights import read_weights
+from ldbench.config import compose as config
+from ldbench.core.interfaces import Estimate
+from ldbench.metrics.feature_set import Features, gather
+from ldbench.pipeline import feature_networks as networks
 
 DISTANCES = [name for name in sorted(config.options("distribution")) if config.find(config.option("distribution", name)._target_).is_distance]
 

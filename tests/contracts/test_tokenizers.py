@@ -8,9 +8,12 @@ import torch
 from omegaconf import OmegaConf
 
 import ldbench
-from ldbench import artifacts, config, pipeline, training
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.plan import make_plan
+from ldbench.pipeline import pipeline
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.tokenizer_plan import make_plan
 
 NAMES = ldbench.list_tokenizers()
 YAMLS = config.options("tokenizer")

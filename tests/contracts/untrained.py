@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ldbench import config
+from ldbench.config import compose as config
 
 
 def untrained(group: str, name: str) -> nn.Module:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldbench.core.field import Field
-from ldbench.core.schedules import GVP, Linear
+from ldbench.core.interpolants import GVP, Linear
 
 T, Y = torch.tensor([0.2, 0.7]), torch.tensor([0, 1])
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldbench.core.interpolant import KINDS, convert
-from ldbench.core.schedules import GVP, VP, Discrete, Linear
+from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 
 CONTINUOUS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0)}
 ALL = {**CONTINUOUS, "discrete": Discrete(schedule="linear", num_times=1000), "cosine": Discrete(schedule="cosine", num_times=1000)}

@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import to_uint8
-from ldbench.core.protocols import ImageData
 from ldbench.data.digits import Digits, DigitsColor, render_digit
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)

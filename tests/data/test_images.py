@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ldbench.core.protocols import ImageData
+from ldbench.core.interfaces import ImageData
 from ldbench.data.images import Folder
 
 SETTINGS = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.data.samples import SampleParts, write_pngs
 
 IMAGES = torch.randint(256, (11, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import to_uint8
-from ldbench.core.protocols import ImageData
 from ldbench.data.draws import contrasting_colours, keyed_generator
 from ldbench.data.shapes import KINDS, Scene, Shape, Shapes, draw_scene, render
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ldbench import artifacts
+from ldbench.artifacts import store as artifacts
+from ldbench.core.interfaces import Estimate
 from ldbench.core.latent import LatentSpec
-from ldbench.core.protocols import Estimate
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.results import records

@@ -10,7 +10,8 @@ import pytest
 from tests.doctor.findings import only
 
 import ldbench
-from ldbench import artifacts, doctor
+from ldbench import doctor
+from ldbench.artifacts import store as artifacts
 from ldbench.checks import installation, machine
 from ldbench.checks.finding import Finding, examine, first_line, size
 
@@ -84,7 +85,7 @@ def test_without_hydra_the_installation_is_looked_at_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "hydra", None)
-    monkeypatch.delitem(sys.modules, "ldbench.config")
+    monkeypatch.delitem(sys.modules, "ldbench.config.compose")
     monkeypatch.delattr(ldbench, "config")
     monkeypatch.setattr(installation, "check_torchvision", lambda: [])
     with pytest.raises(SystemExit) as ended:

@@ -21,14 +21,16 @@ from PIL import Image
 from torch import nn
 
 import ldbench
-from ldbench import artifacts, doctor, weights
+from ldbench import doctor
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
 from ldbench.checks import installation, machine, network
 from ldbench.checks.finding import Finding
 from ldbench.core.estimate import Estimate
-from ldbench.core.files import read_json, write_json
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import MANIFEST, Contents
 from ldbench.data.latents.writing import StoreWriter
+from ldbench.io.files import read_json, write_json
 from ldbench.results import records
 
 DIGEST = "0123abcd" * 8

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.doctor.findings import only
 
-from ldbench import config
 from ldbench.checks import installation
+from ldbench.config import compose as config
 
 NMS = "RuntimeError: operator torchvision::nms does not exist"
 

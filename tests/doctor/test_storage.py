@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.doctor.findings import artifact_findings, only
 
-from ldbench import artifacts
+from ldbench.artifacts import store as artifacts
 from ldbench.checks import storage
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.faults.stages import STAGES, TINY, Made
 
-from ldbench import config
+from ldbench.config import compose as config
 
 COLUMNS = {
     "stage": "stage",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ldbench import config
+from ldbench.config import compose as config
 
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT

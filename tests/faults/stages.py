@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from tests.faults import outcome, processes
 
 import ldbench
-from ldbench import pipeline
+from ldbench.pipeline import pipeline
 
 TOKENIZER = [
     "tokenizer.stages.pretrain.max_steps=14",

@@ -8,8 +8,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["ldbench", "json"]):
-    from ldbench import artifacts
-    from ldbench.core import tensors
+    from ldbench.artifacts import store as artifacts
+    from ldbench.io import safetensors_io as tensors
 
 from torch import nn
 

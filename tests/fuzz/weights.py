@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["ldbench", "torch._weights_only_unpickler", "zipfile"]):
-    from ldbench import weights
+    from ldbench.artifacts import weights
 
 FOLDER = Path(tempfile.mkdtemp())
 warnings.simplefilter("ignore")

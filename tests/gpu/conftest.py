@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldbench.core.device import rounding
+from ldbench.runtime.device import rounding
 
 HERE = Path(__file__).parent
 

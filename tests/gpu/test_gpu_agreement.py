@@ -11,14 +11,15 @@ from tests.faults.stages import TINY
 from torch import Tensor, nn
 
 import ldbench
-from ldbench import config, pipeline
 from ldbench.checks import machine
-from ldbench.core.device import device_name, find_device
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normaliser import Normaliser
+from ldbench.core.normalizer import Normaliser
 from ldbench.data.latents.store import LatentStore
-from ldbench.generator_plan import build_generator
 from ldbench.metrics.extractors import NetworkFeatures
+from ldbench.pipeline import pipeline
+from ldbench.pipeline.generator_plan import build_generator
+from ldbench.runtime.device import device_name, find_device
 from ldbench.sampling.noise import NoiseStream
 
 CUDA = torch.device("cuda")

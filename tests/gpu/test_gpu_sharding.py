@@ -10,13 +10,13 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 
 import ldbench
-from ldbench.core import sharing
+from ldbench.core import distributed as sharing
+from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normaliser import Normaliser
-from ldbench.generator import Generator
-from ldbench.generator_plan import build_generator
+from ldbench.core.normalizer import Normaliser
 from ldbench.layers.batch_norm import SharedBatchNorm
-from ldbench.tasks.sharding import shard, unsharded
+from ldbench.pipeline.generator_plan import build_generator
+from ldbench.training.fsdp import shard, unsharded
 
 
 @pytest.fixture

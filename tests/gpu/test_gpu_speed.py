@@ -12,19 +12,21 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import config, generator_training, trial
 from ldbench.analysis.gmm.em import fit
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.points import HeldPoints
-from ldbench.core.device import computing
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.generator_plan import make_generator_plan, make_guidance, make_sampler
-from ldbench.jobs.costs import images_per_second, matrix_rate
+from ldbench.jobs._benchmark import images_per_second, matrix_rate
 from ldbench.jobs.throughput import decode, encode
+from ldbench.pipeline import generator_training
+from ldbench.pipeline import step_timing as trial
+from ldbench.pipeline.generator_plan import make_generator_plan, make_guidance, make_sampler
 from ldbench.results.figures import read_logs
+from ldbench.runtime.device import computing
 from ldbench.sampling.noise import NoiseStream
-from ldbench.tasks.generator import GeneratorTask
+from ldbench.training.generator_module import GeneratorTask
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,13 @@ from tests.shared_trainings import GENERATOR, GENERATORS, TOKENIZERS, latents
 from torch import nn
 
 import ldbench
-from ldbench import generator_training, training
-from ldbench.generator_plan import make_generator_plan
-from ldbench.plan import make_plan
+from ldbench.pipeline import generator_training
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.generator_plan import make_generator_plan
+from ldbench.pipeline.tokenizer_plan import make_plan
 from ldbench.results.figures import read_logs
-from ldbench.tasks.callbacks import Checkpoint
-from ldbench.tasks.optimization import AdamW
+from ldbench.training.callbacks import Checkpoint
+from ldbench.training.optimizer import AdamW
 
 CASES = [*TOKENIZERS, *GENERATORS]
 ON = ["trainer.accelerator=cuda", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from ldbench.results import adm
+from ldbench.metrics import adm_npz as adm
 
 
 class Payload:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ldbench import artifacts, weights
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
 from ldbench.core.estimate import Estimate
 from ldbench.data.latents.manifest import Manifest
 from ldbench.results import records, validation

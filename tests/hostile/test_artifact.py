@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ldbench
-from ldbench import artifacts, sources
+from ldbench.artifacts import store as artifacts
+from ldbench.pipeline import get_tokenizer as sources
 from ldbench.tokenizers.vmae import VMAE
 
 SIZES = {"image_size": 8, "patch_size": 4, "latent_channels": 2, "width": 8, "depth": 1, "num_heads": 2}

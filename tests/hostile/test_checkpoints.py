@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ldbench import artifacts
-from ldbench.core import seen
-from ldbench.jobs.batches import SplitImages
-from ldbench.jobs.passes import SetMeasures
-from ldbench.tasks import checkpoints
+from ldbench.artifacts import store as artifacts
+from ldbench.jobs._batches import SplitImages
+from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.metrics import feature_set as seen
+from ldbench.training import checkpoints
 
 
 class Payload:

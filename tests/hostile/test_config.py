@@ -9,7 +9,7 @@ import pytest
 from omegaconf.errors import OmegaConfBaseException
 
 import ldbench
-from ldbench import config
+from ldbench.config import compose as config
 
 LAUGHS = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])
 

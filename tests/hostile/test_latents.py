@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ldbench.core.files import file_digest
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents import lightningdit
 from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
+from ldbench.io.files import file_digest
 
 SAID: dict[str, Any] = {"tokenizer": "vmae-01234567", "tokenizer_digest": "01234567", "data": "digits", "num_classes": 10, "fingerprint": "ab"}
 SAID |= {"split": "train", "preprocessing": {}, "flips": False, "dtype": "fp32", "precision": "fp32"}

@@ -14,7 +14,7 @@ import pytest
 
 from ldbench.core.estimate import Estimate
 from ldbench.results import html, latex, markdown, records, spreadsheet, store, terminal
-from ldbench.results.boards import make_boards
+from ldbench.results.leaderboards import make_boards
 from ldbench.results.reports import stdout
 from ldbench.results.table import table_of
 

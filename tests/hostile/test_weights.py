@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from ldbench import artifacts, official, released, weights
+from ldbench import official
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
+from ldbench.official import load as released
 
 Spoil = Callable[[Path, Path], object]  # (file, trap)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from ldbench.core.seen import Features
+from ldbench.metrics.feature_set import Features
 
 
 class Colours(nn.Module):

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ldbench.core.pixels import to_uint8
-from ldbench.core.shares import shares_of
 from ldbench.data.samples import SampleParts
-from ldbench.jobs.batches import Batches, FileImages, Samples, SplitImages
-from ldbench.results import adm
+from ldbench.jobs._batches import Batches, FileImages, Samples, SplitImages
+from ldbench.metrics import adm_npz as adm
+from ldbench.runtime.workers import shares_of
 
 IMAGES = torch.rand(23, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 Y = torch.arange(23)

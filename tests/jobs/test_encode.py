@@ -15,9 +15,10 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import config, pipeline
-from ldbench.core.files import file_digest
+from ldbench.config import compose as config
 from ldbench.data.latents.store import LatentStore
+from ldbench.io.files import file_digest
+from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]

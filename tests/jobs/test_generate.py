@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import ldbench
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.backbone import Backbone
+from ldbench.core.interpolants import Linear
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import to_uint8
-from ldbench.core.schedules import Linear
-from ldbench.core.seen import Features, gather
-from ldbench.generator_plan import build_generator
 from ldbench.jobs import generate
+from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs.generate import Generate, labels_of
-from ldbench.jobs.passes import SetMeasures
-from ldbench.measuring import counted
+from ldbench.metrics import adm_npz as adm
+from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
-from ldbench.results import adm
+from ldbench.pipeline.generator_plan import build_generator
+from ldbench.pipeline.measure import counted
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.ode import FixedGrid
 
@@ -281,7 +281,7 @@ def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() 
 def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monkeypatch) -> None:
     traced: list[int] = []
 
-    def compile_quickly(self: Backbone) -> None:  # torch's own compiler takes long: tests/test_generator_speed.py
+    def compile_quickly(self: Backbone) -> None:  # torch's own compiler takes long: tests/training/test_generator_speed.py
         self.register_forward_pre_hook(lambda *_: traced.append(torch.compiler.is_compiling()))
         nn.Module.compile(self, backend="eager")
 

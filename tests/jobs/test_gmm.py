@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ldbench
-from ldbench import config, pipeline
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.jobs.gmm import Gmm
+from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 Stores = tuple[LatentStore, LatentStore]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ldbench.core.estimate import Estimate
-from ldbench.core.files import digest
+from ldbench.io.files import digest
 from ldbench.jobs.predict import FIGURE, NUMBERS, Predict
 from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, told_in
 from ldbench.results.records import Record, protocol_hash

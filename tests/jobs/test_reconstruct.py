@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.pixels import to_uint8
 from ldbench.core.posterior import Posterior
-from ldbench.core.seen import Features, gather
-from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs.reconstruct import Reconstruct
+from ldbench.metrics.feature_set import Features, gather
 
 
 class Darker(nn.Module):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.pixels import to_uint8
-from ldbench.core.seen import gather
-from ldbench.jobs.passes import SetMeasures
+from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs.reference import Reference
+from ldbench.metrics.feature_set import gather
 
 from .conftest import Colours
 

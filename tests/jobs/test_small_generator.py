@@ -3,7 +3,7 @@
 import pytest
 
 import ldbench
-from ldbench import pipeline
+from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 

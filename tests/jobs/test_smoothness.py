@@ -13,9 +13,9 @@ from torch.utils.data import TensorDataset
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import from_uint8
 from ldbench.core.posterior import Posterior
-from ldbench.facts import apart
 from ldbench.jobs.smoothness import Smoothness
 from ldbench.metrics.frechet import FrechetDistance
+from ldbench.pipeline.job_context import apart
 
 SIGMA = torch.tensor([0.5, 0.25, 1.0])
 SETTINGS = {

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import ldbench
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
-from ldbench.facts import machine_of
-from ldbench.generator_plan import build_generator
-from ldbench.jobs import costs
-from ldbench.jobs.costs import flops, images_per_second, peak_memory
+from ldbench.jobs import _benchmark as costs
+from ldbench.jobs._benchmark import flops, images_per_second, peak_memory
 from ldbench.jobs.throughput import Drawing, Throughput, decode, encode, of_step, parameters, predict
+from ldbench.pipeline.generator_plan import build_generator
+from ldbench.pipeline.job_context import machine_of
 
 CPU = torch.device("cpu")
 TINY = ["generator.backbone.width=32", "generator.backbone.depth=2", "generator.backbone.num_heads=2"]

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import ldbench
-from ldbench import config
+from ldbench.config import compose as config
+from ldbench.core.interfaces import Balanced, LossTerm, is_adversary
 from ldbench.core.posterior import Posterior
-from ldbench.core.protocols import Balanced, LossTerm, is_adversary
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.adversary import Adversarial, hinge, lecam, linear, logistic, non_saturating
 from ldbench.losses.discriminators import PatchGAN

@@ -77,7 +77,7 @@ def test_the_weights_handed_over_are_copied(weights, images):
 def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(images):
     from torchmetrics.functional.image.lpips import _LPIPS
 
-    from ldbench.weights import read_weights
+    from ldbench.artifacts.weights import read_weights
 
     torch.manual_seed(3)
     theirs = _LPIPS(pretrained=True, net="vgg", pnet_rand=True).eval()  # their heads on a random VGG16: no download

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ldbench.core.moments import Gaussian, Moments
-from ldbench.core.seen import Features, gather
+from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, nuclear_norm
 from ldbench.metrics.frechet import frechet_distance as distance_of_laws
+from ldbench.metrics.moments import Gaussian, Moments
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ldbench import config, instruments, pipeline, weights
-from ldbench.core.files import file_digest
+from ldbench.artifacts import weights
+from ldbench.config import compose as config
+from ldbench.io.files import file_digest
 from ldbench.metrics import inception
 from ldbench.metrics.inception import Inception
+from ldbench.pipeline import components as instruments
+from ldbench.pipeline import pipeline
 
 fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `fidelity`")
 

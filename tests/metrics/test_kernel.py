@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.core.seen import Features, Seen, gather
+from ldbench.metrics.feature_set import Features, Seen, gather
 from ldbench.metrics.kernel import KernelDistance
 
 

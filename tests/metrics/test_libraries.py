@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from ldbench import config
-from ldbench.core.seen import Features, Gathering, Seen, gather
+from ldbench.config import compose as config
+from ldbench.metrics.feature_set import Features, Gathering, Seen, gather
 
 NEEDS = ("normal", "spatial", "features", "logits", "labels")
 EVERY = tuple(sorted(config.options("distribution")))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchmetrics.functional.image.lpips import _LPIPS
 
+from ldbench.artifacts.weights import read_weights
 from ldbench.core.pixels import from_uint8
 from ldbench.metrics.perceptual import LPIPS, STANDARD, VGGDistance
-from ldbench.weights import read_weights
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ldbench.core.seen import Features, Seen, gather
 from ldbench.metrics.accuracy import ClassAccuracy
+from ldbench.metrics.feature_set import Features, Seen, gather
 from ldbench.metrics.score import InceptionScore
 
 

@@ -26,7 +26,7 @@ rng = torch.Generator().manual_seed(0)
 mix = torch.randn(2048, 2048, generator=rng) / 2048 ** 0.5
 a, b = ((torch.randn(10_000, 2048, generator=rng) @ mix * scale + 0.2).relu() for scale in (1.0, 1.2))
 if who == "ldbench":
-    from ldbench.core.seen import Features, gather
+    from ldbench.metrics.feature_set import Features, gather
     from ldbench.metrics.frechet import frechet_distance
 elif who == "torch-fidelity":
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric

@@ -1,6 +1,5 @@
 """The notebook of the leaderboard: kept clean, and run from top to bottom on records of a matrix."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,17 +7,10 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from tests import made_records
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "leaderboard.ipynb"
-
-
-def matrix(folder: Path) -> Path:
-    """The records that the tests of results have."""
-    spec = importlib.util.spec_from_file_location("matrix_of_records", ROOT / "tests" / "results" / "conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill(folder)
 
 
 def test_it_is_kept_without_outputs() -> None:
@@ -30,7 +22,7 @@ def test_it_is_kept_without_outputs() -> None:
 
 @pytest.mark.parametrize("filled", [True, False])
 def test_it_runs_from_top_to_bottom_with_and_without_cells(filled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = matrix(tmp_path / "records")
+    records = made_records.fill(tmp_path / "records")
     if not filled:
         for path in records.glob("generate-*.json"):
             path.unlink()

@@ -11,7 +11,7 @@ from nbclient.exceptions import CellExecutionError
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench import pipeline
+from ldbench.pipeline import pipeline
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "smoothness.ipynb"
 FEW = [

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from omegaconf import DictConfig
 
-from ldbench import pipeline
+from ldbench.pipeline import pipeline
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
 TINY = [

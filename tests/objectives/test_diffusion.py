@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from ldbench.core.chain import times_of
-from ldbench.core.protocols import Objective
-from ldbench.core.schedules import Discrete, Linear
+from ldbench.core.discrete_diffusion import times_of
+from ldbench.core.interfaces import Objective
+from ldbench.core.interpolants import Discrete, Linear
 from ldbench.objectives.diffusion import Diffusion, discretised_nll
 from ldbench.objectives.times import Counted, LogitNormal, Uniform
 

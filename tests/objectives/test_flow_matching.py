@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ldbench.core.protocols import Objective
-from ldbench.core.schedules import GVP, VP, Discrete, Linear
+from ldbench.core.interfaces import Objective
+from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import LogitNormal, Uniform
 

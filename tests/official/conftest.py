@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldbench import artifacts, config, official, weights
+from ldbench import official
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
+from ldbench.config import compose as config
 from ldbench.core.backbone import Backbone
 from ldbench.layers.position import sincos_1d, sincos_2d
 from ldbench.layers.rotary import grid_turns

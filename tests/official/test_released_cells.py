@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import cells, generator_training, pipeline
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.store import LatentStore
+from ldbench.pipeline import generator_training, pipeline
+from ldbench.pipeline import get_generator as cells
 from ldbench.results import records
 
 

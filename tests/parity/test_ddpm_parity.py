@@ -4,8 +4,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench.core.chain import Chain, times_of
-from ldbench.core.schedules import Discrete
+from ldbench.core.discrete_diffusion import Chain, times_of
+from ldbench.core.interpolants import Discrete
 from ldbench.objectives.diffusion import Diffusion
 from ldbench.objectives.times import Counted
 from ldbench.sampling.ancestral import DDIM, Ancestral

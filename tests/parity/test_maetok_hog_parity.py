@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.teachers.hog import HOG
 
 pytestmark = pytest.mark.parity

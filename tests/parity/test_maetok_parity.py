@@ -8,8 +8,8 @@ import ldbench
 from ldbench.layers.masking import count_hidden
 from ldbench.layers.rotary import MixedRotary, initial_frequencies, rotate
 from ldbench.losses.features import Features
-from ldbench.tasks.masks import TruncatedNormal
 from ldbench.teachers.hog import HOG
+from ldbench.training.mask_schedules import TruncatedNormal
 
 pytestmark = pytest.mark.parity
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench.core.schedules import GVP, VP, Linear
+from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import Uniform
 from ldbench.sampling.grid import at, time_grid

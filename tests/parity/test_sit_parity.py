@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ldbench import artifacts, official
+from ldbench import official
+from ldbench.artifacts import store as artifacts
 from ldbench.layers.position import sincos_2d
 
 pytestmark = pytest.mark.parity

@@ -5,8 +5,8 @@ import torch
 from einops import rearrange
 
 from ldbench.core.interpolant import convert, spread
-from ldbench.core.normaliser import Normaliser
-from ldbench.core.schedules import GVP, VP, Linear
+from ldbench.core.interpolants import GVP, VP, Linear
+from ldbench.core.normalizer import Normaliser
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import LogitNormal, NormalLogSNR, Uniform
 from ldbench.sampling.grid import time_grid

@@ -17,10 +17,10 @@ from ldbench.losses.adversary import Adversarial
 from ldbench.losses.alignment import Alignment
 from ldbench.losses.discriminators import PatchGAN
 from ldbench.losses.terms import KL, PixelL1
-from ldbench.tasks.masks import Constant
-from ldbench.tasks.optimization import AdamW
-from ldbench.tasks.stage import Stage
-from ldbench.tasks.tokenizer import TokenizerTask
+from ldbench.training.mask_schedules import Constant
+from ldbench.training.optimizer import AdamW
+from ldbench.training.stage_config import Stage
+from ldbench.training.tokenizer_module import TokenizerTask
 
 from .conftest import fill
 

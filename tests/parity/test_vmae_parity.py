@@ -12,7 +12,7 @@ from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.embed import patchify
 from ldbench.layers.position import resize_table, sincos_2d
 from ldbench.losses.terms import FreeMeanKL, PixelMSE
-from ldbench.tasks.optimization import weight_decay_groups
+from ldbench.training.optimizer import weight_decay_groups
 
 pytestmark = pytest.mark.parity
 

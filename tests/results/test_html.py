@@ -9,7 +9,7 @@ import pytest
 
 from ldbench.results import html
 from ldbench.results import store as stores
-from ldbench.results.boards import make_boards
+from ldbench.results.leaderboards import make_boards
 from ldbench.results.payload import payload
 from ldbench.results.table import Place, Table
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 from ldbench.results.panels import Curve, draw_curves
 
 

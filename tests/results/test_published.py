@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ldbench import config
+from ldbench.config import compose as config
 from ldbench.results import published, spreadsheet
 from ldbench.results.ranking import rank_records
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ldbench.results import latex, markdown, spreadsheet, terminal
 from ldbench.results import store as stores
-from ldbench.results.boards import make_boards
+from ldbench.results.leaderboards import make_boards
 from ldbench.results.table import LEGEND, Place, Table, table_of
 
 EVIL = "a|b_c*[link](http://x) <img src=x onerror=alert(1)> \\input{/etc/passwd} $x$ %c @team [red]x[/red]"

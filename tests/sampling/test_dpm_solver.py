@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.core.schedules import GVP, VP, Discrete, Linear
+from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.dpm_solver import DPMSolver
 
 INTERPOLANTS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0), "discrete": Discrete(schedule="linear", num_times=1000)}

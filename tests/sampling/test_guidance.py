@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ldbench.core.field import Field, Prediction
-from ldbench.core.protocols import Guidance
-from ldbench.core.schedules import GVP, Linear
+from ldbench.core.interfaces import Guidance
+from ldbench.core.interpolants import GVP, Linear
 from ldbench.sampling.guidance import Autoguidance, ClassifierFree, Unguided
 from ldbench.sampling.noise import NoiseStream
 from ldbench.sampling.ode import FixedGrid

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ldbench.core.schedules import Linear
+from ldbench.core.interpolants import Linear
 from ldbench.sampling.noise import NoiseStream, increment
 from ldbench.sampling.sde import ReverseSDE
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.core.schedules import GVP, VP, Discrete, Linear
+from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.ode import Dopri5, FixedGrid
 from ldbench.sampling.runge_kutta import RULES
 

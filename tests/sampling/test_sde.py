@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ldbench.core.schedules import GVP, VP, Linear
+from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.sampling.noise import NoiseStream
 from ldbench.sampling.ode import FixedGrid
 from ldbench.sampling.sde import PULLS, ReverseSDE

@@ -14,7 +14,8 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import config, entry
+from ldbench import cli as entry
+from ldbench.config import compose as config
 from ldbench.sweeps.points import check_tasks
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ldbench.sweeps.overview import Overview, duration, last_line
 from ldbench.sweeps.points import Point
-from ldbench.sweeps.waves import RUNNING, Waves
+from ldbench.sweeps.schedule import RUNNING, Waves
 
 
 def shown(waves: Waves, *, terminal: bool, height: int = 40) -> tuple[Overview, io.StringIO]:

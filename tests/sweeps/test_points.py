@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ldbench import plan, run, train
+from ldbench import run, train
+from ldbench.pipeline import tokenizer_plan as plan
 from ldbench.sweeps import processes
 from ldbench.sweeps.points import labels_of
-from ldbench.sweeps.waves import Waves
+from ldbench.sweeps.schedule import Waves
 
 FAR = Path("/nowhere")
 Swept = Callable[..., tuple[Waves, list[list[str]]]]
@@ -46,7 +47,7 @@ def test_a_matrix_builds_each_tokenizer_once_and_each_cell_is_a_command_of_its_o
     assert [step.label.rpartition("-")[0] for step in firsts] == ["tokenizer vmae", "tokenizer maetok", "tokenizer vavae"]
     assert len(waves.steps) == 3 + 9
     assert len(opened) == 3, "data are opened once for each tokenizer"
-    assert commands[0][2] == "ldbench.sweeps.first"
+    assert commands[0][2] == "ldbench.prepare"
     assert commands[-1][1:3] == ["-m", "ldbench.train"]
     said = ["tokenizer=vavae", "generator=lightningdit", "experiments=matrix_digits", "seed=1", "generator.max_steps=9"]
     assert commands[-1][3:] == ["--config-name", "train", "hydra.launcher.jobs=2", "hydra.mode=RUN", *said]
@@ -62,7 +63,7 @@ def test_jobs_of_one_tokenizer_share_it_and_the_latents_that_one_of_them_wants(s
     waves, commands = swept("-m", "job=reconstruct,gmm", "tokenizer=vmae,maetok", entry=run)
     assert [step.is_first for step in waves.steps] == [True, True, False, False, False, False]
     assert "job=gmm" in commands[0]
-    assert commands[0][2:5] == ["ldbench.sweeps.first", "--config-name", "run"]
+    assert commands[0][2:5] == ["ldbench.prepare", "--config-name", "run"]
     assert commands[2][2] == "ldbench.run"
 
 

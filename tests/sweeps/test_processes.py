@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ldbench.sweeps import processes
-from ldbench.sweeps.points import Point
-from ldbench.sweeps.waves import DONE, FAILED, STOPPED, WAITING, Step, Waves
+from ldbench.sweeps.points import Point, SweepNeeds
+from ldbench.sweeps.schedule import DONE, FAILED, STOPPED, WAITING, Step, Waves
 
 
 class Notes:
@@ -33,7 +33,7 @@ class Notes:
 
 
 def points(*labels: str, tokenizer: str | None = None) -> Waves:
-    return Waves.of([Point([label], label, tokenizer, "vmae", True) for label in labels])
+    return Waves.of([Point([label], label, SweepNeeds(tokenizer, "vmae", latents=True)) for label in labels])
 
 
 def run(waves: Waves, script: str, folder: Path, *, jobs: int = 1, devices: Sequence[int] | None = None, notes: Notes | None = None) -> Notes:
@@ -80,7 +80,7 @@ def test_the_reason_is_what_it_said_last(script: str, reason: str, tmp_path: Pat
 
 
 def test_others_go_on_after_a_failure_and_points_without_their_tokenizer_never_begin(tmp_path: Path) -> None:
-    waves = Waves.of([*(Point([], label, "t", "vmae", True) for label in ("a", "b")), Point([], "c", None)])
+    waves = Waves.of([*(Point([], label, SweepNeeds("t", "vmae", latents=True)) for label in ("a", "b")), Point([], "c")])
     notes = run(waves, "import sys; sys.exit('no data' if sys.argv[2].startswith('tokenizer') else 0)", tmp_path)
     assert notes.told == ["begun tokenizer vmae", "failed tokenizer vmae", "failed a", "failed b", "begun c", "done c"]
     assert [step.reason for step in waves.steps[:3]] == ["no data", *["its tokenizer failed: no data"] * 2]
@@ -141,7 +141,7 @@ def test_a_process_ends_with_a_sweep_that_is_killed_and_takes_its_own_along(tmp_
     )
     sweep = (
         "import sys; from pathlib import Path; from unittest.mock import MagicMock; from ldbench.sweeps import processes; "
-        "from ldbench.sweeps.points import Point; from ldbench.sweeps.waves import Waves\n"
+        "from ldbench.sweeps.points import Point; from ldbench.sweeps.schedule import Waves\n"
         f"processes.run(Waves.of([Point([], 'a')]), command=lambda _: [sys.executable, '-c', {child!r}, {str(tmp_path / 'pid')!r}], "
         f"folder=Path({str(tmp_path)!r}), jobs=1, devices=None, watcher=MagicMock())"
     )

@@ -9,8 +9,8 @@ from einops import rearrange
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from ldbench import config
-from ldbench.core.protocols import Teacher
+from ldbench.config import compose as config
+from ldbench.core.interfaces import Teacher
 from ldbench.teachers.foundation import Foundation, blank
 
 WIDTHS = {"dinov2": 1024, "dinov2_small": 384, "clip": 768, "siglip": 1152, "mae": 768, "dino_v1_small": 384}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench import config
-from ldbench.core.protocols import Teacher
+from ldbench.config import compose as config
+from ldbench.core.interfaces import Teacher
 from ldbench.teachers.hog import HOG, gaussian
 
 SIZE = 64

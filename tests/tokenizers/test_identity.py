@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import ldbench
-from ldbench import config
-from ldbench.core.seen import Features, gather
+from ldbench.config import compose as config
+from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.reconstruction import psnr
-from ldbench.plan import make_plan
+from ldbench.pipeline.tokenizer_plan import make_plan
 from ldbench.tokenizers.identity import Identity
 
 

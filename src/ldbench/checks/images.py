@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ldbench.checks.finding import Finding
 
 if TYPE_CHECKING:
-    from ldbench.core.protocols import ImageData
+    from ldbench.core.interfaces import ImageData
 
 CURES = (
     "Repair",

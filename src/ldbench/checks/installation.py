@@ -67,7 +67,7 @@ def judge_torchvision(done: subprocess.CompletedProcess[str], *, torch: str, tor
 
 def check_config(searchpath: Sequence[str]) -> list[Finding]:
     """Whether the config tree is where it should be, and `train` composes."""
-    from ldbench import config
+    from ldbench.config import compose as config
 
     folder = config.conf_dir()
     if not folder.is_dir():

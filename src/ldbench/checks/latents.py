@@ -38,7 +38,7 @@ def check_origins(artifacts: Path) -> list[Finding]:
 
 def digest_of(folder: Path) -> str | None:
     """The digest of an artifact, or None where there is no sound one: another check says so."""
-    from ldbench import artifacts
+    from ldbench.artifacts import store as artifacts
 
     try:
         return artifacts.read_manifest(folder)["digest"]

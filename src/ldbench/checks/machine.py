@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldbench.checks.finding import Finding, quoted, size
-from ldbench.core.processor import processor_name
+from ldbench.runtime.cpu import processor_name
 
 LITTLE_SPACE, NO_SPACE = 5e9, 200e6  # bytes: the checkpoints of a large tokenizer; a run of the embedded default
 
@@ -48,7 +48,7 @@ def check_mps() -> list[Finding]:
 
 def check_trainer(*, accelerator: str, precision: str, devices: int, threads: int) -> list[Finding]:
     """Whether the configured trainer can run here."""
-    from ldbench.core.device import check_precision, find_device
+    from ldbench.runtime.device import check_precision, find_device
 
     try:
         check_precision(precision, accelerator)
@@ -92,7 +92,7 @@ def judge_space(folder: Path, *, free: float) -> Finding:
 
 def trains_in(accelerator: str) -> str:
     """The precisions that an accelerator can train in."""
-    from ldbench.core.device import PRECISIONS, check_precision
+    from ldbench.runtime.device import PRECISIONS, check_precision
 
     def takes(precision: str) -> bool:
         try:

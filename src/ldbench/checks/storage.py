@@ -65,7 +65,8 @@ def moved(path: Path) -> str:
 
 def check_downloads() -> list[Finding]:
     """Whether the weights of measurements, where they are here, are whole; those that are not come on first use."""
-    from ldbench import artifacts, weights
+    from ldbench.artifacts import store as artifacts
+    from ldbench.artifacts import weights
 
     findings = []
     for name, url in weights.DOWNLOADS.items():
@@ -87,7 +88,7 @@ def leftover(folder: Path) -> Finding:
 
 def fault(folder: Path, searchpath: Sequence[str] = ()) -> Finding | None:
     """What is wrong with an artifact's folder, or nothing."""
-    from ldbench import artifacts
+    from ldbench.artifacts import store as artifacts
 
     again = builds_again(folder)
     if not artifacts.is_complete(folder):
@@ -107,7 +108,8 @@ def fault(folder: Path, searchpath: Sequence[str] = ()) -> Finding | None:
 
 def stranger(folder: Path, searchpath: Sequence[str]) -> Finding | None:
     """What is wrong with the components that an artifact names, or nothing."""
-    from ldbench import artifacts, config
+    from ldbench.artifacts import store as artifacts
+    from ldbench.config import compose as config
 
     try:
         told = artifacts.read_config(folder)
@@ -130,14 +132,14 @@ def refusal(path: Path, error: Exception) -> str:
 
 def matches(file: Path, expected: str) -> bool:
     """Whether a file is there with these bytes."""
-    from ldbench import artifacts
+    from ldbench.artifacts import store as artifacts
 
     return file.is_file() and artifacts.file_digest(file) == expected
 
 
 def builds_again(folder: Path) -> str:
     """How to make an artifact anew, as far as its name tells."""
-    from ldbench import config
+    from ldbench.config import compose as config
 
     name = folder.name.rpartition("-")[0]
     known = folder.parent.name == "tokenizers" and name in config.options("tokenizer")

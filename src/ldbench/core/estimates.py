@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 
 
 def mean_estimate(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldbench.core.sharing import of_batch
+from ldbench.core.distributed import of_batch
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Data sets of images: scikit-learn's digits, procedural scenes, folders. Each meets `ldbench.core.protocols.ImageData`."""
+"""Data sets of images: scikit-learn's digits, procedural scenes, folders. Each meets `ldbench.core.interfaces.ImageData`."""

@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.core.files import in_one_move, naming
+from ldbench.io.files import in_one_move, naming
 
 
 class SampleParts:

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from ldbench import artifacts
-from ldbench.core.device import PRECISIONS
-from ldbench.core.protocols import Estimate, ImageData, ImageSet
+from ldbench.artifacts import store as artifacts
+from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents import lightningdit
 from ldbench.data.latents.encoding import encode
@@ -19,6 +18,7 @@ from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_compl
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import clear_notes
+from ldbench.runtime.device import PRECISIONS
 
 log = logging.getLogger(__name__)
 

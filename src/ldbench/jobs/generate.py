@@ -11,19 +11,19 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.core.device import PRECISIONS, Precision
-from ldbench.core.files import in_one_move
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
-from ldbench.core.protocols import Estimate, Guidance, ImageData, Sampler
-from ldbench.core.shares import do_apart, shares_of
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
-from ldbench.generator import Generator
-from ldbench.jobs.batches import Samples
-from ldbench.jobs.draws import Draws
-from ldbench.jobs.passes import SetMeasures
-from ldbench.jobs.progress import progress
-from ldbench.results import adm
+from ldbench.io.files import in_one_move
+from ldbench.jobs._batches import Samples
+from ldbench.jobs._progress import progress
+from ldbench.jobs._sample_draws import Draws
+from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.metrics import adm_npz as adm
+from ldbench.runtime.device import PRECISIONS, Precision
+from ldbench.runtime.workers import do_apart, shares_of
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from ldbench.analysis.gmm.curve import POINTS_PER_COMPONENT, Fitted, Way, afford
 from ldbench.analysis.gmm.mixture import KINDS, Kind
 from ldbench.analysis.gmm.points import Points
 from ldbench.analysis.gmm.whitening import Whitening, whiten
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs.mixture_report import FIGURE, MIXTURES, NUMBERS, OfClass, Report
-from ldbench.jobs.stored_points import Each, StoredPoints, unmirrored
+from ldbench.jobs._latent_points import Each, StoredPoints, unmirrored
+from ldbench.jobs._mixture_report import FIGURE, MIXTURES, NUMBERS, OfClass, Report
 
 log = logging.getLogger(__name__)
 

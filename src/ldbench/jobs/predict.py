@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ldbench.analysis.prediction import LEAST, Association, associate, holm, mean_ranks
-from ldbench.core.files import write_json
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
+from ldbench.io.files import write_json
 from ldbench.results.directions import direction_of
 from ldbench.results.prediction_figure import draw
 from ldbench.results.predictions import MEAN_RANK, told_in

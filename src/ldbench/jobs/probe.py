@@ -19,9 +19,9 @@ from ldbench.analysis.knn import neighbours
 from ldbench.analysis.probe import linear_probe, wilson
 from ldbench.analysis.rank import effective_rank
 from ldbench.analysis.uniformity import uniformity
-from ldbench.core.protocols import Estimate, ImageData, ImageSet, Teacher
+from ldbench.core.interfaces import Estimate, ImageData, ImageSet, Teacher
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.jobs.places import decoder_features
+from ldbench.jobs._decoder_features import decoder_features
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.core.estimates import mean_estimate
-from ldbench.core.files import in_one_move
+from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
-from ldbench.core.protocols import Estimate, ImageData, ImageSet
-from ldbench.core.seen import Gathering, Seen
-from ldbench.core.shares import shares_of
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.jobs.apart import told_apart
-from ldbench.jobs.comparing import Compared, Comparing, Metric
-from ldbench.jobs.passes import SetMeasures
-from ldbench.jobs.progress import progress
+from ldbench.io.files import in_one_move
+from ldbench.jobs._progress import progress
+from ldbench.jobs._reconstruction_pass import Compared, Comparing, Metric
+from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._sharded import told_apart
+from ldbench.metrics.feature_set import Gathering, Seen
+from ldbench.runtime.workers import shares_of
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from ldbench.core.interfaces import Estimate, ImageData
 from ldbench.core.pixels import PixelRule, to_uint8
-from ldbench.core.protocols import Estimate, ImageData
-from ldbench.core.seen import Seen
-from ldbench.jobs.passes import SetMeasures, parts_of
-from ldbench.results import adm
+from ldbench.jobs._set_metrics import SetMeasures, parts_of
+from ldbench.metrics import adm_npz as adm
+from ldbench.metrics.feature_set import Seen
 
 log = logging.getLogger(__name__)
 

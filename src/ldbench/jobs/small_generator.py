@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ldbench.core.estimates import mean_estimate
-from ldbench.core.protocols import Budget, Estimate
+from ldbench.core.interfaces import Budget, Estimate
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs.stored_points import unmirrored
+from ldbench.jobs._latent_points import unmirrored
 
 
 class LearnSmall:

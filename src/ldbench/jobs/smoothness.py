@@ -17,12 +17,12 @@ from ldbench.analysis.paths import distance_to_data, interpolate, measure_paths
 from ldbench.analysis.spectrum import spectrum
 from ldbench.analysis.stability import stability
 from ldbench.core.estimates import mean_estimate
+from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.pixels import PixelRule, sheet
-from ldbench.core.protocols import Estimate, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs.perturbation import SHOWN, Distance, Extractor, Metric, Perturbation, save
-from ldbench.jobs.standardised import Standardised, drawn_noise
+from ldbench.jobs._perturbation import SHOWN, Distance, Extractor, Metric, Perturbation, save
+from ldbench.jobs._standardized_tokenizer import Standardised, drawn_noise
 from ldbench.results.panels import Curve, draw_curves
 
 log = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone
-from ldbench.core.device import Precision, computing
 from ldbench.core.estimate import Estimate
-from ldbench.core.protocols import Guidance, Sampler
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import Guidance, Sampler
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.generator import Generator
-from ldbench.jobs.costs import Call, flops, images_per_second, matrix_rate, peak_memory
+from ldbench.jobs._benchmark import Call, flops, images_per_second, matrix_rate, peak_memory
+from ldbench.runtime.device import Precision, computing
 from ldbench.sampling.noise import NoiseStream
 
 SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ldbench.core import sharing
+from ldbench.core import distributed as sharing
 
 
 class SharedBatchNorm(_BatchNorm):

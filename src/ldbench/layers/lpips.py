@@ -10,7 +10,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from ldbench.core.sharing import of_batch, share
+from ldbench.core.distributed import of_batch, share
 
 SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1], as in taming-transformers
 SCALE = (0.458, 0.448, 0.450)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldbench.core.sharing import averaged
+from ldbench.core.distributed import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.augmentation import DiffAug
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
-from ldbench.core.protocols import Teacher
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.masking import take
 from ldbench.layers.query import QueryDecoder

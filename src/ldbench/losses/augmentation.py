@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ldbench.core.sharing import of_batch
+from ldbench.core.distributed import of_batch
 
 BRIGHTNESS = 0.5  # half the range of the offset; this and the next three are the strengths of [0]
 SATURATION = 1.0  # half the range of the factor around 1

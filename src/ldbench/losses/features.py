@@ -12,9 +12,9 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ldbench.core.distributed import averaged
+from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
-from ldbench.core.protocols import Teacher
-from ldbench.core.sharing import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.query import QueryDecoder, Start
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ldbench.core.sharing import mean
+from ldbench.core.distributed import mean
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.embed import patchify
 

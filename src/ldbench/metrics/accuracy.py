@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from ldbench.core.protocols import Estimate
-from ldbench.core.seen import Seen
+from ldbench.core.interfaces import Estimate
+from ldbench.metrics.feature_set import Seen
 from ldbench.metrics.intervals import of_share
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldbench.core.pixels import check_pixels
-from ldbench.core.seen import Features
+from ldbench.metrics.feature_set import Features
 
 
 class DINOv2(nn.Module):

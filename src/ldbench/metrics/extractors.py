@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.pixels import check_pixels, from_uint8
-from ldbench.core.seen import Features
+from ldbench.metrics.feature_set import Features
 
 
 class Classifier(Protocol):

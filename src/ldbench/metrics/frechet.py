@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.moments import Gaussian, Normal
-from ldbench.core.protocols import Estimate
-from ldbench.core.seen import Seen
+from ldbench.core.interfaces import Estimate
+from ldbench.metrics.feature_set import Seen
 from ldbench.metrics.intervals import jackknife
+from ldbench.metrics.moments import Gaussian, Normal
 
 HIDDEN = 1e-8  # of the largest square: from there on rounding counts
 

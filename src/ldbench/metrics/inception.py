@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldbench.core.pixels import check_pixels
-from ldbench.core.seen import Features
+from ldbench.metrics.feature_set import Features
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # its sha256

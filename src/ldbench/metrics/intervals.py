@@ -15,7 +15,7 @@ from statistics import fmean
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 
 NORMAL = 1.959963984540054  # 97.5 % of a standard normal lies below
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ldbench.core.protocols import Estimate
-from ldbench.core.seen import PARTS, Seen
+from ldbench.core.interfaces import Estimate
+from ldbench.metrics.feature_set import PARTS, Seen
 from ldbench.metrics.intervals import jackknife
 
 BLOCK = 2048  # rows of a kernel that are held at once

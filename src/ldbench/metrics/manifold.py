@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.protocols import Estimate
-from ldbench.core.seen import Seen
+from ldbench.core.interfaces import Estimate
+from ldbench.metrics.feature_set import Seen
 from ldbench.metrics.intervals import of_mean, of_share
 
 BLOCK = 1024  # rows of distances that are held at once

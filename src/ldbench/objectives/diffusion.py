@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.chain import Chain, index_of, place_of, times_of
+from ldbench.core.discrete_diffusion import Chain, index_of, place_of, times_of
+from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
+from ldbench.core.interfaces import Network, TimeLaw
 from ldbench.core.interpolant import Interpolant, Kind, spread
-from ldbench.core.protocols import Network, TimeLaw
-from ldbench.core.sharing import normal_like
 
 PREDICTIONS = ("noise", "data", "angular")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
+from ldbench.core.interfaces import Network, TimeLaw
 from ldbench.core.interpolant import KINDS, Coefficients, Interpolant, Kind, exchange
-from ldbench.core.protocols import Network, TimeLaw
-from ldbench.core.sharing import normal_like
 
 WEIGHTINGS = ("none", "velocity", "likelihood")
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.chain import times_of
+from ldbench.core.discrete_diffusion import times_of
+from ldbench.core.distributed import of_batch
 from ldbench.core.interpolant import Interpolant
-from ldbench.core.sharing import of_batch
 
 
 class Uniform:

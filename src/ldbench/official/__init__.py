@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NO_FAMILY = ("load", "model_card")  # modules beside this one that are no key maps
 REVISION = 1  # raised when a key map changes what an import ends in
 
 Kind = Literal["tokenizer", "generator"]
@@ -61,8 +62,8 @@ class Converted:
 
 
 def families() -> list[ModuleType]:
-    """The modules beside this one: each has `ENTRIES` by name and `convert(name, state, settings)`."""
-    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    """The key maps beside this module: each has `ENTRIES` by name and `convert(name, state, settings)`."""
+    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__) if found.name not in NO_FAMILY]
 
 
 def catalogue() -> dict[str, Entry]:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ldbench.results.models import flat
 from ldbench.results.records import Record
-from ldbench.results.subjects import flat
 
 ABSENT = "-"
 

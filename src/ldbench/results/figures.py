@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
-from ldbench.core.files import in_one_move
+from ldbench.io.files import in_one_move
 
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
 COUNTERS = ("images_seen", "batch")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ldbench.results.boards import Board
+from ldbench.results.leaderboards import Board
 from ldbench.results.payload import payload
 from ldbench.results.published import PaperTable
 from ldbench.results.table import Table

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.boards import Board, Cell, Row
 from ldbench.results.comparison import text
 from ldbench.results.curves import curves_of
 from ldbench.results.directions import direction_of, is_cost, is_reference
+from ldbench.results.leaderboards import Board, Cell, Row
+from ldbench.results.models import Subject, flat, seeds_of
 from ldbench.results.numbers import number
 from ldbench.results.published import PaperTable
 from ldbench.results.records import Record, encode
-from ldbench.results.subjects import Subject, flat, seeds_of
 from ldbench.results.table import Table, place_of
 
 Plain = dict[str, Any]

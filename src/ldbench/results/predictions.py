@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.conditions import conditions_of
 from ldbench.results.directions import direction_of
 from ldbench.results.numbers import number
+from ldbench.results.ranking_conditions import conditions_of
 from ldbench.results.records import Record
 from ldbench.results.table import ARROWS, Place, Table
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.conditions import refuse_mixed
 from ldbench.results.directions import Direction, direction_of
+from ldbench.results.ranking_conditions import refuse_mixed
 from ldbench.results.records import Record
 
 NORMAL = 1.959964

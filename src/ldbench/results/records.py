@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
-from ldbench.core.files import in_one_move
+from ldbench.io.files import in_one_move
 
 SCHEMA = 1
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ldbench.core.files import in_one_move
+from ldbench.io.files import in_one_move
 from ldbench.results import html, latex, markdown, spreadsheet, terminal
-from ldbench.results.boards import Board, make_boards
 from ldbench.results.comparison import compare, find
-from ldbench.results.conditions import conditions_of
+from ldbench.results.leaderboards import Board, make_boards
 from ldbench.results.numbers import noise, number
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.published import PaperTable, published_table, read_tables
 from ldbench.results.ranking import rank_records, summarise
+from ldbench.results.ranking_conditions import conditions_of
 from ldbench.results.records import Record, now
 from ldbench.results.store import sheets
 from ldbench.results.table import LEGEND, Place, Table, mark_of, table_of

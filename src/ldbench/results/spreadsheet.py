@@ -5,8 +5,8 @@ import io
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from ldbench.results.boards import Board
 from ldbench.results.directions import direction_of
+from ldbench.results.leaderboards import Board
 from ldbench.results.published import PaperTable
 
 COLUMNS: dict[str, type] = {

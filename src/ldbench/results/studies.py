@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ldbench.core.files import digest
-from ldbench.results.conditions import Conditions, conditions_of
+from ldbench.io.files import digest
 from ldbench.results.directions import is_reference
+from ldbench.results.models import OTHERS, TOKENIZERS, flat
 from ldbench.results.ranking import summarise
+from ldbench.results.ranking_conditions import Conditions, conditions_of
 from ldbench.results.records import Record
-from ldbench.results.subjects import OTHERS, TOKENIZERS, flat
 
 DISTANCES = ("gfid", "gfd_")  # beginnings of the names of the quality that is taken where none is named
 

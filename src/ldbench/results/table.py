@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ldbench.results.boards import Board, Cell
 from ldbench.results.curves import curves_of
 from ldbench.results.directions import direction_of
+from ldbench.results.leaderboards import Board, Cell
 from ldbench.results.numbers import noise, number
 from ldbench.results.ranking import Rank
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
-from ldbench.core.files import no_constant, without_twins
+from ldbench.io.files import no_constant, without_twins
 from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record

@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.chain import Chain, time_of
+from ldbench.core.discrete_diffusion import Chain, time_of
 from ldbench.core.field import Field
+from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant, spread
-from ldbench.core.protocols import Increments
 from ldbench.sampling.grid import DTYPES, at, check_state, last_of
 from ldbench.sampling.noise import increment
 from ldbench.sampling.respacing import kept

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ldbench.core.field import Field
+from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant, spread
-from ldbench.core.protocols import Increments
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, last_of, time_grid
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.field import Field
-from ldbench.core.protocols import Increments
+from ldbench.core.interfaces import Increments
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, time_grid
 from ldbench.sampling.noise import increment
 from ldbench.sampling.runge_kutta import rule_named

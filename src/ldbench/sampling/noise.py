@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldbench.core.protocols import Increments
+from ldbench.core.interfaces import Increments
 
 LARGEST = 2**63 - 1
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from ldbench.core.field import Field
+from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant
-from ldbench.core.protocols import Increments
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, last_of, time_grid
 from ldbench.sampling.runge_kutta import RULES, rule_named
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ldbench.core.field import Field, Prediction
+from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Coefficients, Interpolant, spread
-from ldbench.core.protocols import Increments
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, last_of, time_grid
 from ldbench.sampling.noise import increment
 

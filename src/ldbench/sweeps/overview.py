@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ldbench.sweeps.waves import DONE, FAILED, RUNNING, STOPPED, WAITING, Step, Waves
+from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, STOPPED, WAITING, Step, Waves
 
 STYLES = {WAITING: "dim", RUNNING: "bold", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
 TAIL = 4096  # bytes of a log that are looked at for its last line

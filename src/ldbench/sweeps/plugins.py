@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,19 +14,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ldbench import entry
+from ldbench.runtime.process_group import place
 from ldbench.sweeps import points, processes
-from ldbench.sweeps.watch import end_with_the_sweep
-from ldbench.sweeps.waves import FAILED, Step, Waves
-from ldbench.sweeps.words import first_value, told_apart
-from ldbench.tasks.processes import place
+from ldbench.sweeps.overrides import first_value
+from ldbench.sweeps.schedule import FAILED, Step, Waves
 
-FIRST = "ldbench.sweeps.first"  # the entry point that makes what points share
+FIRST = "ldbench.prepare"  # the entry point that makes what points share
 
 
 class CheckedSweeper(Sweeper):
     """Every combination of the values that are listed, all checked before any begins, whatever launches them."""
 
+    inspect: ClassVar[points.Inspect]
     swept: ClassVar[Sequence[str]] = ()  # the words of the command line that name several values; Hydra was told the first of each
 
     def __init__(self, *, params: Mapping[str, Any] | None):
@@ -53,7 +52,7 @@ class CheckedSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         loader = self.hydra_context.config_loader
         batch = combinations([*(f"{key}={value}" for key, value in self.params.items()), *words], loader)
-        found = points.checked(loader, self.config, batch)
+        found = points.checked(loader, self.config, batch, self.inspect)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         if isinstance(self.launcher, LocalLauncher):
@@ -70,6 +69,7 @@ class LocalLauncher(Launcher):
     A point that fails is told with its reason in the end, and the exit status is 1 then; the others go on.
     """
 
+    inspect: ClassVar[points.Inspect]
     entry: ClassVar[str] = "ldbench.train"  # the module of the command line; Hydra makes launchers, and hands over no word of it
 
     def __init__(self, *, jobs: int, devices: Sequence[int | str] | None):
@@ -90,7 +90,7 @@ class LocalLauncher(Launcher):
 
         from ldbench.sweeps.overview import Overview
 
-        found = self.points or points.checked(self.hydra_context.config_loader, self.config, job_overrides)
+        found = self.points or points.checked(self.hydra_context.config_loader, self.config, job_overrides, self.inspect)
         waves = Waves.of(found, initial_job_idx)
         overview = Overview(waves, Console())
         try:
@@ -134,11 +134,10 @@ def flags(hydra: Any) -> list[str]:
     return ["--config-name", hydra.job.config_name, *(word for folder in folders for word in ("--config-dir", folder))]
 
 
-def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
-    """Runs an entry point, see `entry.launch`, which may also be asked for a sweep, or be started by one."""
-    end_with_the_sweep()
+def register(module: str, inspect: points.Inspect, swept: Sequence[str]) -> None:
+    """Registers both plug-ins with Hydra for an entry point. `swept`: the overrides of the command line that name several values."""
     for plugin in (CheckedSweeper, LocalLauncher):
         Plugins.instance().class_name_to_class[f"hydra_plugins.ldbench.{plugin.__name__}"] = plugin  # Hydra takes plugins under such names only
-    LocalLauncher.entry = f"ldbench.{config_name}"
-    sys.argv[1:], CheckedSweeper.swept = told_apart(sys.argv[1:])
-    entry.launch(config_name, task)
+        plugin.inspect = staticmethod(inspect)
+    LocalLauncher.entry = module
+    CheckedSweeper.swept = swept

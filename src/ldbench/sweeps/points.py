@@ -1,32 +1,38 @@
 """The points of a sweep: each composed and checked as a start of its own would be, before any begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench import config, entry
-from ldbench.core.files import digest
+from ldbench.config import compose as config
 
-if TYPE_CHECKING:
-    from ldbench.plan import Plan
+SLURM_LAUNCHER = ".SlurmLauncher"  # the end of the name of the launcher whose tasks share a training
 
-WITHOUT_TOKENIZER = ("seed", "jobs", "job", "latents", "protocol", "force", "callbacks", "logger")  # besides a generator's: of no plan of a tokenizer
+
+@dataclass(frozen=True)
+class SweepNeeds:
+    """What a config needs that other points of its sweep may need too."""
+
+    tokenizer: str | None = None  # the identity of its tokenizer; None where it needs none
+    tokenizer_name: str = ""
+    latents: bool = False  # whether it reads latents of the training images
+
+
+Inspect = Callable[[DictConfig, Sequence[str], dict[str, Any]], SweepNeeds]  # of a config, a search path, and a cache of earlier points' tokenizers
 
 
 @dataclass(frozen=True)
 class Point:
     """One config of a sweep."""
 
-    overrides: Sequence[str]  # all of its own words
-    label: str  # those words in which it differs from other points
-    tokenizer: str | None = None  # the identity of the tokenizer that it needs; None where it needs none
-    tokenizer_name: str = ""
-    wants_latents: bool = False
+    overrides: Sequence[str]
+    label: str  # those overrides in which it differs from other points
+    needs: SweepNeeds = SweepNeeds()
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Composed:
     searchpath: Sequence[str]
 
 
-def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[str]]) -> list[Point]:
-    """The points of a batch of overrides. Raises ValueError with every mistake that an ordinary start would tell of any of them."""
+def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[str]], inspect: Inspect) -> list[Point]:
+    """The points of a batch of overrides. Raises ValueError with every mistake that an ordinary start would report of any of them."""
     labels = labels_of(batch)
     faults: dict[str, list[str]] = {}  # sentence -> the points that it is of
     composed = []
@@ -49,11 +55,12 @@ def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[s
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             faults.setdefault(config.sentence(error, master.hydra.job.config_name, overrides), []).append(label)
     refuse(faults, len(batch))
-    points, known = [], {}
+    points: list[Point] = []
+    known: dict[str, Any] = {}
     with config.unchanging():
         for one, overrides in zip(composed, batch, strict=True):
             try:
-                points.append(point_of(one, overrides, known))
+                points.append(Point(overrides, one.label, inspect(one.cfg, one.searchpath, known)))
             except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
                 faults.setdefault(config.sentence(error), []).append(one.label)
     refuse(faults, len(batch))
@@ -86,7 +93,7 @@ def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Seq
 
 def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
     """Raises ValueError where SLURM would start another number of processes than share a training."""
-    if not str(launcher.get("_target_")).endswith(entry.SLURM):
+    if not str(launcher.get("_target_")).endswith(SLURM_LAUNCHER):
         return
     for key, said in (("tasks_per_node", "trainer.devices"), ("nodes", "trainer.num_nodes")):
         wanted = OmegaConf.select(cfg, said)
@@ -95,48 +102,3 @@ def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
                 f"hydra.launcher.{key}={launcher[key]} starts other processes than {said}={wanted} has share a training. "
                 f"Say {said}={launcher[key]}, or hydra/launcher=slurm, which follows the trainer; a sweep over {said} needs a launch for each."
             )
-
-
-def point_of(one: Composed, overrides: Sequence[str], known: dict[str, tuple[str, Any]]) -> Point:
-    """What a point needs, after the checks of an ordinary start; `known` are the tokenizers of points before it, which it adds to.
-
-    Raises ValueError for a config whose parts do not fit.
-    """
-    from ldbench import cells, pipeline  # torch is loaded here: mistakes in words need not wait for it
-
-    cfg, searchpath = one.cfg, one.searchpath
-    asked = pipeline.asked_of(cfg, searchpath)
-    pipeline.check(cfg, asked, searchpath)
-    if not asked.with_tokenizer:
-        return Point(overrides, one.label)
-    key = digest(described(cfg))
-    if key not in known:  # its data are opened, which may take minutes
-        known[key] = tokenizer_of(one)
-    name, planned = known[key]
-    if planned is not None and asked.with_generator:
-        cells.check_cell(cfg, searchpath, planned.latent, planned.data)
-    wants_latents = asked.with_generator or bool(pipeline.wanted_latents(asked.jobs))
-    return Point(overrides, one.label, key if planned is None else str(planned.folder), name, wants_latents)
-
-
-def tokenizer_of(one: Composed) -> tuple[str, "Plan | None"]:
-    """The name of the tokenizer of a config, and its plan where it is to be trained. Raises ValueError where it could not begin."""
-    from ldbench import official, pipeline, plan, sources, weights
-
-    cfg = one.cfg
-    if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
-        planned = plan.make_plan(cfg, one.searchpath)
-        return planned.name, planned
-    if "path" in list(cfg.tokenizer):
-        return sources.stored(cfg, one.searchpath).name, None
-    official.entry(cfg.tokenizer.name, "tokenizer")
-    weights.locate(cfg.tokenizer.weights)
-    plan.make_data(cfg, one.searchpath)
-    return cfg.tokenizer.name, None
-
-
-def described(cfg: DictConfig) -> dict[str, Any]:
-    """All of a config that its tokenizer could depend on, and where it is kept."""
-    from ldbench.plan import GENERATION, plain
-
-    return {key: plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg if key not in (*WITHOUT_TOKENIZER, *GENERATION)}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ldbench.sweeps.schedule import RUNNING, STOPPED, WAITING, Step, Waves
 from ldbench.sweeps.watch import NAME, PARENT
-from ldbench.sweeps.waves import RUNNING, STOPPED, WAITING, Step, Waves
 
 PATIENCE = 30.0  # seconds that interrupted processes have to end by themselves
 HINT = "(HYDRA_FULL_ERROR=1"  # how the line begins that follows a mistake's sentence

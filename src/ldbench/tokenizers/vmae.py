@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ldbench.core.distributed import of_batch
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.sharing import of_batch
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from ldbench.core.files import file_digest
 from ldbench.core.posterior import Posterior
 from ldbench.data.latents.manifest import MANIFEST, Manifest, is_complete
 from ldbench.data.latents.statistics import Statistics
 from ldbench.data.latents.store import LatentStore
+from ldbench.io.files import file_digest
 
 Make = Callable[..., Manifest]
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normaliser import Normaliser
+from ldbench.core.normalizer import Normaliser
 from ldbench.data.latents.lightningdit import read_cache, read_stats, sum_of_cache, write_cache
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from ldbench.core.protocols import Estimate
+from ldbench.core.interfaces import Estimate
 
 BLUE, GREY, ORANGE = "#3465a4", "#777777", "#c46a1a"
 

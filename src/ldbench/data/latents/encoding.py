@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ldbench.core.device import computing
+from ldbench.core.interfaces import ImageSet
 from ldbench.core.posterior import Posterior
-from ldbench.core.protocols import ImageSet
-from ldbench.core.shares import do_apart, shares_of
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
+from ldbench.runtime.device import computing
+from ldbench.runtime.workers import do_apart, shares_of
 
 
 def encode(

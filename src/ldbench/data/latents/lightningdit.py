@@ -14,14 +14,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ldbench.core.files import digest, file_digest, in_one_move
 from ldbench.core.latent import LatentSpec
-from ldbench.core.pickles import first_line, read_pickle, sound_tensors, write_pickle
-from ldbench.core.tensors import write_tensors
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
+from ldbench.io.files import digest, file_digest, in_one_move
+from ldbench.io.safe_load import first_line, read_pickle, sound_tensors, write_pickle
+from ldbench.io.safetensors_io import write_tensors
 
 PATTERN = "latents_rank*_shard*.safetensors"
 STATS = "latents_stats.pt"

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldbench.core.device import PRECISIONS
-from ldbench.core.files import digest, file_digest, read_json
 from ldbench.core.latent import LatentSpec
-from ldbench.core.pickles import first_line
 from ldbench.data.latents.statistics import Statistics, combined
+from ldbench.io.files import digest, file_digest, read_json
+from ldbench.io.safe_load import first_line
+from ldbench.runtime.device import PRECISIONS
 
 SCHEMA = 1
 REVISION = 1  # raise when encoding comes to other numbers

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldbench.core.tensors import write_tensors
+from ldbench.io.safetensors_io import write_tensors
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 WORDS = {"bf16": np.int16, "fp16": np.int16, "fp32": np.int32}  # numpy has no bf16: numbers are carried as they lie

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ldbench.core.files import digest
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normaliser import Normaliser
+from ldbench.core.normalizer import Normaliser
 from ldbench.core.posterior import Posterior
 from ldbench.data.latents.manifest import Contents, Manifest, check_sizes, check_sums, read_manifest
 from ldbench.data.latents.noise import keys_of, posterior_noise
 from ldbench.data.latents.shards import DTYPES, map_shard
 from ldbench.data.latents.statistics import Of
+from ldbench.io.files import digest
 
 BLOCK = 1 << 18  # numbers that are sampled at once on a CPU: what its cache holds
 

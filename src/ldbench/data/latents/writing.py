@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldbench.core.files import discard, file_digest, read_json, write_json
 from ldbench.core.latent import LatentSpec
-from ldbench.core.pickles import first_line
 from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, shard_name
 from ldbench.data.latents.shards import DTYPES, write_shard
 from ldbench.data.latents.statistics import Statistics, combined
+from ldbench.io.files import discard, file_digest, read_json, write_json
+from ldbench.io.safe_load import first_line
 
 
 class StoreWriter:

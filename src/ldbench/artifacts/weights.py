@@ -1,0 +1,142 @@
+"""Weights from outside: tensors in a file, in a folder of Hugging Face's layout, on the hub, or in what our dependencies bring along."""
+
+import argparse
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldbench.artifacts import hub as huggingface
+from ldbench.io.files import read_json
+from ldbench.io.safe_load import first_line, read_pickle, sound_tensors
+
+NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "weights.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
+SETTINGS = "config.json"  # beside them
+INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
+DOWNLOADS = {"the Inception-v3 of FID": INCEPTION, "torchvision's VGG16": VGG16}
+
+
+def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = False) -> dict[str, Tensor]:
+    """The tensors of a weights file, by name: a state dict, `.pt`/`.pth`/`.bin`/`.safetensors`, a folder in Hugging Face layout, or a hub id.
+
+    A training checkpoint is opened at its `model` or `state_dict`, and where `averaged` weights are wanted, at its `ema` first. Pickles go
+    through torch's restricted loader.
+    Raises ValueError or FileNotFoundError with what was found and what was expected.
+    """
+    content = dict(source) if isinstance(source, Mapping) else read_file(found := locate(source))
+    for key in (*(["ema"] if averaged else []), "model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = dict(content[key])
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(source, Mapping):
+        try:
+            tensors = sound_tensors(content, found.stat().st_size)
+        except ValueError as error:
+            raise ValueError(f"{found}: {error}") from error
+    if not tensors:
+        found = ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int)) or "nothing"
+        where = "these weights" if isinstance(source, Mapping) else f"{source}"
+        raise ValueError(f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
+    return tensors
+
+
+def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """What the config.json beside a weights file says, as in Hugging Face's layout; nothing where there is none.
+
+    Raises ValueError for one that cannot be read.
+    """
+    path = None if isinstance(source, Mapping) else locate(source).parent / SETTINGS
+    if path is None or not path.is_file():
+        return {}
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}. Expected an object of settings.")
+    return settings
+
+
+def locate(source: str | Path) -> Path:
+    """The weights file that a path, a hub id (`owner/name`, `hf://owner/name`) or a name in BUNDLED stands for.
+
+    Raises FileNotFoundError where there is none.
+    """
+    name = str(source)
+    if name in BUNDLED:
+        return BUNDLED[name]()
+    if not name.isprintable():
+        raise ValueError(f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
+    path = Path(name.removeprefix("hf://")).expanduser()
+    is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
+    if not path.exists() or name.startswith("hf://"):
+        if not is_hub_id:
+            raise FileNotFoundError(f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
+        path = huggingface.local(name if name.startswith("hf://") else f"hf://{name}")
+    if path.is_dir():
+        inside = [path / known for known in NAMES if (path / known).is_file()]
+        if not inside:
+            raise FileNotFoundError(f"The folder {path} holds no weights. Expected one of {', '.join(NAMES)}.")
+        return inside[0]
+    return path
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a safetensors file or of a pickle read by torch's restricted loader. Raises ValueError for anything else."""
+    expected = "Expected tensors in .safetensors, .pt or .pth."
+    if not path.is_file():  # a pipe would be read for ever
+        raise ValueError(f"{path} is no file. {expected}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except Exception as error:  # a damaged or hostile file can fail in any way
+            raise ValueError(f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}") from error
+    try:
+        content = read_pickle(path, allowed=[argparse.Namespace])  # official checkpoints carry their command line
+    except ValueError as error:
+        raise ValueError(str(error).replace("is no file that", "is no weights file that") + f" {expected}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`.")
+    return dict(content)
+
+
+def torchmetrics_heads() -> Path:
+    """The linear heads of LPIPS on VGG16, which torchmetrics brings along."""
+    package = importlib.util.find_spec("torchmetrics")
+    assert package is not None, "torchmetrics is a dependency"
+    return Path(str(package.origin)).parent / "functional" / "image" / "lpips_models" / "vgg.pth"
+
+
+def torchvision_vgg16() -> Path:
+    """torchvision's VGG16 trained on ImageNet, from torch's hub cache, downloaded on first use."""
+    from torchvision.models import VGG16_Weights
+
+    assert VGG16_Weights.IMAGENET1K_V1.url == VGG16
+    return downloaded(VGG16, what="torchvision's VGG16")
+
+
+def fidelity_inception() -> Path:
+    """torch-fidelity's Inception-v3, from torch's hub cache, downloaded on first use."""
+    return downloaded(INCEPTION, what="The Inception-v3 of FID")
+
+
+def downloaded(url: str, *, what: str) -> Path:
+    """A file whose name ends in how its sha256 begins. Raises ValueError where it is not there and cannot be had."""
+    path = cached(url)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {path}, or give its path.") from error
+    return path
+
+
+def cached(url: str) -> Path:
+    """Where torch's hub cache keeps a file, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16, "torch-fidelity://inception": fidelity_inception}

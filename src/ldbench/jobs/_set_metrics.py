@@ -1,0 +1,195 @@
+"""One pass over a set of images feeds every metric on sets; what was seen of a data set's split is kept by digest."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldbench.artifacts import store as artifacts
+from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.pixels import PixelRule
+from ldbench.io.files import file_digest
+from ldbench.io.safetensors_io import write_tensors
+from ldbench.jobs._batches import Batches, FileImages, SplitImages
+from ldbench.jobs._sharded import told_apart
+from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import feature_set as gathering
+from ldbench.metrics.feature_set import Extractor, Gathering, Seen, SetMetric
+from ldbench.runtime.workers import shares_of
+
+log = logging.getLogger(__name__)
+
+STANDARD = {"sfd": "sfid"}  # names on Inception-v3 that differ from those of the config group
+
+
+@dataclass
+class Watch:
+    """A pass that is under way: a set of images as an extractor sees it."""
+
+    extractor: Extractor
+    gathered: Gathering
+    device: torch.device
+
+    def update(
+        self,
+        first: int,  # the place of images[0] in the set
+        images: Tensor,  # (B, 3, H, W) uint8
+        labels: Tensor | None = None,  # (B,)
+    ) -> None:
+        """Looks at a batch."""
+        looked = self.extractor.look(images.to(self.device))
+        self.gathered.update(torch.arange(first, first + len(images)), looked, labels)
+
+    def finish(self) -> Seen:
+        """All of the set."""
+        return self.gathered.finish()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass of an extractor over a set of images, of which any process can make a share."""
+
+    extractor: Extractor
+    images: Batches
+    needs: frozenset[str]
+    kept: int
+
+    def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> Seen:
+        """The whole set; several processes leave what they gathered in the folder `scratch`, from which it is taken."""
+        batches = self.images.places()
+        shares, gathered = shares_of(batches, num_processes), self.begin()
+        if len(shares) == 1:
+            self.look(gathered, batches, device=device)
+        else:
+            self.extractor.to(torch.device("cpu"))  # from which it goes to other processes
+            for told in told_apart(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
+                gathered.take(told)
+        return gathered.finish()
+
+    def begin(self) -> Gathering:
+        """Of nothing yet."""
+        return Gathering(self.images.places()[-1].stop, self.needs, self.kept)
+
+    def look(self, gathered: Gathering, batches: Sequence[range], *, device: torch.device) -> None:
+        """Sees some batches."""
+        watch = Watch(self.extractor.to(device), gathered, device)
+        for places, (images, labels) in zip(batches, self.images.read(batches), strict=True):
+            watch.update(places.start, images, labels)
+
+    def look_apart(self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]) -> dict[str, Tensor]:
+        """What was gathered of some batches."""
+        gathered = self.begin()
+        self.look(gathered, batches, device=device)
+        return gathered.tensors()
+
+
+@dataclass
+class SetMeasures:
+    """The metrics on sets that a protocol asks for, and the extractor that they look through."""
+
+    label: str  # the extractor's name
+    extractor: Extractor
+    digest: str  # of all that the extractor's numbers depend on
+    metrics: Mapping[str, SetMetric]  # by the names of the config group
+    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
+    folder: Path  # of what was seen before
+    workers: int
+    device: torch.device
+    needs: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.needs = frozenset().union(*(metric.needs for metric in self.metrics.values()))
+
+    def begin(self, num_images: int) -> Watch:
+        """A pass over reconstructions as they come, all of whose features are kept where metrics need them."""
+        return Watch(self.extractor.to(self.device), Gathering(num_images, self.needs, num_images), self.device)
+
+    def see(self, images: Batches, *, num_processes: int, scratch: Path) -> Seen:
+        """A pass over samples, all of whose features are kept where metrics need them."""
+        kept = images.places()[-1].stop
+        return Pass(self.extractor, images, self.needs, kept).see(num_processes=num_processes, device=self.device, scratch=scratch)
+
+    def reference(
+        self,
+        data: ImageData,
+        split: Literal["train", "test", "all"],
+        *,
+        pixel_rule: PixelRule,
+        batch_size: int,
+        num_processes: int,
+        needs: frozenset[str] | None = None,  # None: of all metrics
+    ) -> Seen:
+        """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
+        said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
+        images = SplitImages(parts_of(data, split), pixel_rule, batch_size, self.workers)
+        return self.seen(said, images, num_processes=num_processes, needs=needs)
+
+    def held_against(self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int) -> Seen:
+        """The reference of a protocol: a split of the data, or an `.npz` in ADM's layout, whose pixels are as they are."""
+        if reference in ("train", "test"):
+            return self.reference(data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
+        return self.published(Path(reference), batch_size=batch_size, num_processes=num_processes)
+
+    def published(self, path: Path, *, batch_size: int, num_processes: int) -> Seen:
+        """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
+
+        Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
+        """
+        laws = adm.check_statistics(path, self.label, standard=self.extractor.standard)
+        said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
+        images = FileImages(path, batch_size)
+        return replace(self.seen(said, images, num_processes=num_processes, needs=self.needs - {"labels"}), **laws)
+
+    def seen(
+        self,
+        said: Mapping[str, Any],
+        images: Batches,
+        *,
+        num_processes: int,
+        needs: frozenset[str] | None = None,  # None: of all metrics
+    ) -> Seen:
+        """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
+        needs = self.needs if needs is None else needs
+        path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
+        if not path.is_file():
+            with artifacts.building_lock(path, doing="looking at the images of"):
+                if not path.is_file():
+                    self.look(path, Pass(self.extractor, images, needs, self.kept), num_processes=num_processes)
+        log.debug("Features of %s: %s", said, path)
+        try:
+            return gathering.unflattened(load_file(path))
+        except (SafetensorError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
+            raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
+
+    def look(self, path: Path, whole: Pass, *, num_processes: int) -> None:
+        """Sees a whole set, and writes what was seen in one move."""
+        seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
+        write_tensors(dict(gathering.flattened(seen)), path)
+
+    def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
+        """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""
+        for key, metric in self.metrics.items():
+            yield self.name(key, prefix), metric(samples, reference, paired=paired)
+
+    def floors(self, heldout: Seen, others: Seen, *, prefix: Literal["r", "g"]) -> Iterator[tuple[str, Estimate]]:
+        """Every distance of real held-out images to other real ones: the training images, or those of a reference."""
+        for key, metric in self.metrics.items():
+            if metric.is_distance:
+                yield f"{self.name(key, prefix)}_floor", metric(heldout, others, paired=False)
+
+    def name(self, key: str, prefix: Literal["r", "g"]) -> str:
+        """A metric's name in records: that of the papers on the standard Inception-v3, and with the extractor in it on any other."""
+        if key == "fd":
+            return f"{prefix}fid" if self.extractor.standard else f"{prefix}fd_{self.label}"
+        return STANDARD.get(key, key) if self.extractor.standard else f"{key}_{self.label}"
+
+
+def parts_of(data: ImageData, split: Literal["train", "test", "all"]) -> list[ImageSet]:
+    """The images of a split, in one part or two."""
+    return [data.train, data.test] if split == "all" else [getattr(data, split)]

@@ -1,0 +1,1 @@
+"""From a config to artifacts and records: the one place where configs become objects."""

@@ -1,0 +1,83 @@
+"""The instruments of a measurement: metrics, extractors and teachers by their names in the config groups, made, and told by digest."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
+from ldbench.config import compose as config
+from ldbench.config.compose import plain
+from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline.tokenizer_plan import with_digests
+from ldbench.results.protocol import Protocol
+
+
+def node_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
+    composed = config.option(group, name, searchpath)
+    given = protocol.weights.get(name) if group in ("metric", "extractor") else None
+    if given is not None:
+        if "weights" not in composed:
+            raise ValueError(f"protocol.weights.{name} has nothing to do: {name} takes no weights.")
+        composed.weights.source = given
+    if "weights" in composed and OmegaConf.is_missing(composed.weights, "source"):
+        raise ValueError(f"{group}={name} needs weights that you give it: protocol.weights.{name}=PATH.")
+    return plain(composed)
+
+
+def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
+    """The file of a component's weights; None where it has none. Raises ValueError with what to do where it cannot be had."""
+    if "weights" not in node:
+        return None
+    try:
+        return weights.locate(node["weights"]["source"])
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."
+        ) from error
+
+
+def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
+    """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
+    node = node_of(group, name, protocol, searchpath)
+    return config.instantiate(node, **sums_asked(name, node))
+
+
+def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
+    """An extractor by its name in the config group; a network that it stands on is trained on first use."""
+    node = node_of("extractor", name, protocol, searchpath)
+    network = {"network": networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**node, **network}, **sums_asked(name, node))
+
+
+def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+    """A teacher by its name in the config group; a network that it stands on is trained on first use."""
+    node = config.option("teacher", name, searchpath)
+    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**plain(node), **network})
+
+
+def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """A job's settings with the teacher that they name told by all that its features depend on."""
+    if settings.get("teacher") is None:
+        return dict(settings)
+    node = plain(config.option("teacher", settings["teacher"], searchpath))
+    told = {**config.named(with_digests(node, searchpath), searchpath), "revision": config.find(node["_target_"]).revision}
+    return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
+
+
+def sums_asked(name: str, node: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of a component's weights file, where its constructor asks for it."""
+    file = weights_of(name, node)
+    return {"sha256": artifacts.file_digest(file)} if file is not None and "sha256" in config.required(node["_target_"]) else {}
+
+
+def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
+    """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
+    node = node_of(group, name, protocol, searchpath)
+    weights_of(name, node)
+    revision = getattr(config.find(node["_target_"]), "revision", 1)
+    return artifacts.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})

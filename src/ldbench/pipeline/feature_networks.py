@@ -1,0 +1,122 @@
+"""Feature networks: trained on first use from a recipe in yaml, and kept as artifacts.
+
+A recipe is an option of the config group `network`. Teachers and extractors hold one under `network`, and whoever builds them puts the
+network itself in its place.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.config.compose import plain
+from ldbench.core.interfaces import ImageData
+from ldbench.results import records
+from ldbench.runtime.process_group import PAUSE, is_follower
+from ldbench.training.optimizer import AdamW
+
+log = logging.getLogger(__name__)
+
+TRAINING_REVISION = 1  # raise when `tasks.features` trains to other numbers
+KEYS = ("name", "seed", "model", "data", "optimizer", "max_steps", "batch_size", "shift", "threads")
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """A feature network's training, before any of it is done."""
+
+    node: Mapping[str, Any]
+    data: ImageData
+    optimizer: AdamW
+    blueprint: artifacts.Blueprint
+    recipe: Mapping[str, Any]  # all that its numbers depend on
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.node['name']}-{self.digest[:8]}"
+
+
+def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Module:
+    """The network that a recipe describes, in eval mode on the CPU: trained unless it stands among the artifacts of `cfg.paths`.
+
+    Neither torch's random stream nor its thread count is another one afterwards.
+    """
+    planned = plan(node, searchpath)
+    place = Path(cfg.paths.artifacts) / "networks" / planned.name
+    with torch.random.fork_rng(devices=[]):
+        if artifacts.is_complete(place):
+            log.debug("Network %s is there already: %s", planned.name, place)
+        elif is_follower():
+            while not artifacts.is_complete(place):  # the first process builds it, at this place of the program
+                time.sleep(PAUSE)
+        else:
+            with artifacts.building_lock(place):
+                if not artifacts.is_complete(place):
+                    build(planned, place)
+        return artifacts.load(place, searchpath=searchpath)
+
+
+def digest_of(node: Any, searchpath: Sequence[str] = ()) -> str:
+    """The digest of the network that a recipe describes, without training it."""
+    return plan(node, searchpath).digest
+
+
+def plan(node: Any, searchpath: Sequence[str] = ()) -> NetworkPlan:
+    """What a recipe asks for. Raises ValueError with a sentence for whatever does not fit."""
+    node = plain(node)
+    check(node)
+    data = config.instantiate(node["data"])
+    keywords = {key: value for key, value in node["model"].items() if key != "_target_"}
+    component = config.name_of("network", node["model"]["_target_"], searchpath)
+    blueprint = artifacts.Blueprint("network", component, {**keywords, "image_size": data.image_size, "num_classes": data.num_classes})
+    recipe = {
+        "kind": "network",
+        "component": component,
+        "keywords": dict(blueprint.keywords),
+        "training": config.named({key: node[key] for key in ("optimizer", "max_steps", "batch_size", "shift")}, searchpath),
+        "seed": node["seed"],
+        "data": data.fingerprint,
+        "threads": node["threads"],
+        "revisions": {"model": config.component("network", component, searchpath).revision, "training": TRAINING_REVISION},
+    }
+    return NetworkPlan(node, data, config.instantiate(node["optimizer"]), blueprint, recipe, artifacts.digest(recipe))
+
+
+def check(node: Mapping[str, Any]) -> None:
+    """Raises ValueError for keys that a recipe does not have or lacks, and for numbers out of range."""
+    for key in node.keys() - set(KEYS):
+        raise ValueError(f"There is no config key network.{key}.{config.nearest(str(key), KEYS)}")
+    for key in KEYS:
+        if key not in node:
+            raise ValueError(f"The recipe of a network lacks {key}. Known networks: network={', '.join(config.options('network'))}.")
+    for key, least in (("seed", 0), ("max_steps", 1), ("batch_size", 2), ("shift", 0), ("threads", 1)):
+        if not isinstance(node[key], int) or isinstance(node[key], bool) or node[key] < least:
+            raise ValueError(f"network.{key} must be a whole number of at least {least}, got {node[key]!r}.")
+
+
+def build(planned: NetworkPlan, place: Path) -> None:
+    """Trains a network and stores it as an artifact."""
+    from ldbench.training import classifier_module as features
+    from ldbench.training import fit as fitting  # Lightning takes seconds to load: what is there already need not wait for it
+
+    node, blueprint = planned.node, planned.blueprint
+    log.info("Training network %s on %s (%d images).", planned.name, planned.data.name, len(planned.data.train))
+    began = time.monotonic()
+    with fitting.own_threads(node["threads"]):
+        torch.manual_seed(node["seed"])
+        network = config.instantiate(node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes)
+        said = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
+        network = features.train(network, planned.data.train, optimizer=planned.optimizer, **said)
+    seconds = time.monotonic() - began
+    provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
+    artifacts.save(network, place, blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+    log.info("Trained in %.0f s. Network: %s", seconds, place)

@@ -1,0 +1,192 @@
+"""What a config asks of a generator, proved to fit together before any work begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
+from ldbench.config import compose as config
+from ldbench.config.compose import plain
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import Guidance, LatentSet, Sampler
+from ldbench.core.latent import LatentSpec
+from ldbench.core.normalizer import Normaliser
+from ldbench.official.load import read_stats
+from ldbench.pipeline import trainer_settings as numerics
+from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline.tokenizer_plan import GENERATION, revisions, told_of
+from ldbench.tracking.wandb_runs import Training
+from ldbench.training.generator_config import TRAINING_REVISION, Course
+
+NOMINAL = LatentSpec(256, 4, (16, 16))  # of what no latents are known, while parts are proved to fit
+
+
+@dataclass(frozen=True)
+class GeneratorPlan:
+    """A generator's training, proved to fit together, before any of it is done."""
+
+    cfg: DictConfig
+    searchpath: Sequence[str]
+    latents: LatentSet
+    course: Course
+    blueprint: artifacts.Blueprint  # of the finished generator
+    recipe: Mapping[str, Any]  # all that its numbers depend on
+    digest: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact is, or will be."""
+        return Path(self.cfg.paths.artifacts) / "generators" / self.name
+
+    @property
+    def run_folder(self) -> Path:
+        """Where its training keeps checkpoints, logs and pictures."""
+        return Path(self.cfg.paths.runs) / self.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.cfg.generator.name}-{self.digest[:8]}"
+
+    @property
+    def training(self) -> Training:
+        """What loggers are told of it."""
+        tokenizer = self.cfg.tokenizer
+        names = (Path(tokenizer.path).name if "path" in tokenizer else tokenizer.name, self.cfg.generator.name, self.cfg.data.name)
+        return Training("generator", self.name, self.digest, names, told_of(self.cfg, self.searchpath))
+
+
+def is_chosen(cfg: DictConfig) -> bool:
+    """Whether a config has a generator. Raises ValueError for parts of one without the generator itself."""
+    if "name" in cfg.get("generator", {}):
+        return True
+    given = [key for key in GENERATION if key in cfg]
+    if given:
+        said = "backbone=... or size=..." if given[0] == "generator" else f"{given[0]}=..."
+        raise ValueError(f"{said} is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
+    return False
+
+
+def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str] = ()) -> GeneratorPlan:
+    """What a config asks for on these latents. Raises ValueError with a sentence for whatever does not fit."""
+    course = make_course(cfg)
+    if cfg.generator.weights is not None:
+        raise ValueError(
+            "generator.weights are released weights, and this would train others. Leave them out, "
+            f"or open them: ldbench.load_official({cfg.generator.name!r}, PATH, stats=...)."
+        )
+    facts = facts_of(cfg, latents.latent, latents.num_classes)
+    if cfg.generator.stats is not None:
+        read_stats(cfg.generator.stats, latents.latent.channels)
+    check_parts(cfg, latents.latent, latents.num_classes, searchpath)
+    parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
+    trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
+    named = config.named({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}}, searchpath)
+    keywords = {
+        "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_numbers()},
+        "objective": named["objective"],
+        "normaliser": {"channels": latents.latent.channels},
+        "class_dropout": cfg.generator.class_dropout,
+    }
+    recipe = {
+        "kind": "generator",
+        "keywords": keywords,
+        "course": named["course"],
+        "seed": cfg.seed,
+        "latents": latents.fingerprint,
+        "upstream": dict(latents.upstream),
+        "stats": stats_digest(cfg),
+        "numerics": numerics.told(cfg),
+        "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
+    }
+    start = start_of(cfg, "generator", searchpath)
+    recipe |= {"init": start.digest} if start else {}
+    blueprint = artifacts.Blueprint("generator", "generator", keywords)
+    return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, artifacts.digest(recipe))
+
+
+def make_course(cfg: DictConfig) -> Course:
+    """The numbers of the training, with the trainer's cap on its steps. Raises ValueError for values that are missing or out of range."""
+    missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key.split(".")[0] in GENERATION)
+    if missing:
+        raise ValueError(f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=...")
+    node, limit = plain(cfg.generator), cfg.trainer.limit_steps
+    if limit is not None:
+        node["max_steps"] = min(node["max_steps"], limit)
+    course = Course.from_config(node, optimizer=config.instantiate(cfg.generator.optimizer))
+    if course.batch_size % numerics.world_size(cfg):
+        raise ValueError(
+            f"Batches of {course.batch_size} latents cannot be shared evenly by {numerics.world_size(cfg)} processes. "
+            f"Set generator.batch_size to a multiple of {numerics.world_size(cfg)}."
+        )
+    return course
+
+
+def check_parts(cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together. Computes nothing."""
+    generator = build_generator(cfg, latent, num_classes, device="meta")
+    generator.check(config.instantiate(cfg.sampler), make_guidance(cfg, generator, searchpath))
+
+
+def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, device: str = "cpu") -> Generator:
+    """The untrained generator of a config, on latents whose statistics are not set yet."""
+    config.check_types(cfg.generator.backbone)
+    facts = facts_of(cfg, latent, num_classes)
+    with torch.device(device):
+        backbone = config.instantiate(cfg.generator.backbone, **facts)
+    objective, normaliser = config.instantiate(cfg.objective), Normaliser(latent.channels)
+    return Generator(backbone=backbone, objective=objective, normaliser=normaliser, class_dropout=cfg.generator.class_dropout)
+
+
+def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normaliser:
+    """The scale at which latents are learned: by their own statistics, unless the config gives others."""
+    channels, stats = latents.latent.channels, cfg.generator.stats
+    return Normaliser.from_stats(latents.mean, latents.std, channels=channels) if stats is None else read_stats(stats, channels)
+
+
+def stats_digest(cfg: DictConfig) -> Any:
+    """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
+    stats = cfg.generator.stats
+    return artifacts.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
+
+
+def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
+    """What a backbone is told besides its yaml. Raises ValueError where the yaml says it too."""
+    facts = {
+        "latent": latent,
+        "num_classes": num_classes,
+        "has_null_class": cfg.generator.class_dropout > 0,
+        "learned_variance": config.instantiate(cfg.objective).learned_variance,
+    }
+    given = sorted(facts.keys() & set(cfg.generator.backbone))
+    if given:
+        raise ValueError(f"There is no config key generator.backbone.{given[0]}: a backbone is told it by the latents and the objective.")
+    return facts
+
+
+def make_guidance(cfg: DictConfig, generator: Generator, searchpath: Sequence[str] = ()) -> Guidance:
+    """The configured guidance; a guide is the artifact of another generator. Raises ValueError where it is not given, or of other latents."""
+    if "guide" not in cfg.guidance:
+        return config.instantiate(cfg.guidance)
+    path = cfg.guidance.guide
+    if path is None:
+        raise ValueError(
+            "This guidance leads away from a weaker generator, and none is given. Say guidance.guide=ARTIFACT, the folder of one, "
+            "or choose guidance=none or guidance=cfg."
+        )
+    guide = artifacts.load(path, searchpath=searchpath)
+    if not isinstance(guide, Generator):
+        raise ValueError(f"{path} is a {type(guide).__name__}. A guide must be a generator.")
+    ours, theirs = generator.backbone.latent, guide.backbone.latent
+    if ours != theirs:
+        raise ValueError(f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. Choose another.")
+    return config.instantiate(cfg.guidance, guide=guide.field())
+
+
+def make_sampler(cfg: DictConfig) -> Sampler:
+    """The configured sampler."""
+    return config.instantiate(cfg.sampler)

@@ -1,0 +1,155 @@
+"""A generator's training on latents: from a plan to the trained generator, and to its artifact."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldbench.artifacts import store as artifacts
+from ldbench.core.generator import Generator
+from ldbench.core.pixels import sheet
+from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
+from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline.tokenizer_training import keep_tensors
+from ldbench.results import figures, records
+from ldbench.runtime.process_group import agreed, is_follower
+from ldbench.sampling.noise import NoiseStream
+from ldbench.training import fit as fitting
+from ldbench.training.fsdp import unsharded
+from ldbench.training.generator_module import GeneratorTask
+
+log = logging.getLogger(__name__)
+
+Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H, W) in [-1, 1]
+
+
+def obtain(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
+    """The artifact folder of a plan's generator, which is trained unless it is there. One process builds it while others wait."""
+    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder)
+    with lock:
+        if agreed(artifacts.is_complete(planned.folder)):
+            artifacts.verify(planned.folder)
+            log.info("Generator %s is there already: %s", planned.name, planned.folder)
+            return planned.folder
+        started = time.monotonic()
+        generator = fit(planned, decode)
+        seconds = time.monotonic() - started
+        if not is_follower():
+            provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
+            artifacts.save(generator, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+            log.info("Trained in %.0f s. Generator: %s", seconds, planned.folder)
+        agreed(True)  # others go on when it is stored
+    return planned.folder
+
+
+def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
+    """The trained generator of a plan, in eval mode on the CPU; from the last checkpoint, where there is one.
+
+    `decode` makes images of its samples for the pictures on the way; without it these show latents. It changes no number.
+    """
+    course, run = planned.course, planned.run_folder
+    if not weights_of(planned, course.exported_decay).is_file():
+        with fitting.own_threads(planned.cfg.trainer.threads):
+            task = train(planned, decode)
+        if not is_follower():
+            figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
+        others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
+        for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
+            state = unsharded(task.averaged(decay).backbone.state_dict())
+            if not is_follower():
+                keep_tensors(state, weights_of(planned, decay))
+        if is_follower():
+            return task.exported().eval()
+    return averaged(planned, course.exported_decay)
+
+
+def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
+    """The trained generator on the average with a decay, or on the last weights (None): what may guide the exported one.
+
+    Raises ValueError for a decay that was not kept, or before the training has ended.
+    """
+    path = weights_of(planned, decay)
+    if not path.is_file():
+        raise ValueError(f"There is no {path}. Kept at the end of the training: {list(planned.course.ema_decays)}, and None for the last weights.")
+    generator = make_generator(planned)
+    generator.backbone.load_state_dict(load_file(path))
+    return generator.eval()
+
+
+def weights_of(planned: GeneratorPlan, decay: float | None) -> Path:
+    """Where the run keeps the backbone at its end, on an average or on the last weights."""
+    return planned.run_folder / "weights" / f"{'last' if decay is None else decay}.safetensors"
+
+
+def make_generator(planned: GeneratorPlan) -> Generator:
+    """The generator as it begins, with the statistics of the latents: seeded, or with the weights of an artifact.
+
+    Raises ValueError for an artifact of another architecture.
+    """
+    latents = planned.latents
+    torch.manual_seed(planned.cfg.seed)
+    generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
+    generator.normaliser = make_normaliser(planned.cfg, latents)
+    start = start_of(planned.cfg, "generator", planned.searchpath)
+    if start is not None:
+        given = start.load().backbone.state_dict()
+        artifacts.check_state(generator.backbone, given)
+        generator.backbone.load_state_dict(given)
+    return generator
+
+
+def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
+    """The task of a plan at the end of its training."""
+    cfg, run, latents = planned.cfg, planned.run_folder, planned.latents
+    run.mkdir(parents=True, exist_ok=True)
+    generator = make_generator(planned)
+    task = GeneratorTask(generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run)
+    log.info("Training %s on %d latents: %d steps.", planned.name, len(latents), planned.course.max_steps)
+    log.info("Pictures, logs and checkpoints: %s", run)
+    if cfg.trainer.compile:
+        generator.backbone.compile()
+    facts = {
+        "folder": run,
+        "stage": planned.course.name,
+        "sampler": make_sampler(cfg),
+        "guidance": make_guidance(cfg, generator, planned.searchpath),
+        "noise_of": partial(NoiseStream, cfg.seed),
+        "picture_of": figures.latents if decode is None else partial(decoded, decode),
+    }
+    items: Any = latents
+    if not planned.course.max_steps:
+        return task
+    with fitting.logged(cfg.logger, run=run, training=planned.training) as loggers:
+        fitting.fit(
+            task,
+            items,
+            settings=cfg.trainer,
+            callbacks=fitting.make_callbacks(cfg.callbacks, facts),
+            loggers=loggers,
+            run=run,
+            count_passes=True,
+            collate=whole,
+            resident=items.resident if cfg.trainer.resident else None,
+        )
+    return task
+
+
+def whole(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """A batch that is one already."""
+    return batch
+
+
+@torch.no_grad()
+def decoded(
+    decode: Decode,
+    z: Tensor,  # (K, N, C)
+) -> Tensor:  # (3, H, W) uint8
+    """Images of latents in one picture, eight in a row."""
+    return sheet(list(decode(z).float().cpu().split(8)))

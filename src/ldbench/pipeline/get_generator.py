@@ -1,0 +1,180 @@
+"""A cell's second half: a tokenizer's latents, and the generator of them, which is trained, imported, or there."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from ldbench import official
+from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import weights
+from ldbench.config import compose as config
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import ImageData
+from ldbench.core.latent import LatentSpec
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.awaited import AwaitedLatents
+from ldbench.official.load import converted, generator_of
+from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, make_generator_plan, stats_digest
+from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.results import records
+from ldbench.runtime.device import find_device
+from ldbench.runtime.process_group import agreed, leader_first
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ObtainedGenerator:
+    """A complete generator artifact."""
+
+    folder: Path
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return artifacts.name_of(self.folder) if artifacts.is_complete(self.folder) else self.folder.name
+
+    def load(self, searchpath: Sequence[str] = ()) -> Generator:
+        """The generator. Raises ValueError for an artifact of something else."""
+        generator = artifacts.load(self.folder, searchpath=searchpath)
+        if not isinstance(generator, Generator):
+            raise ValueError(f"{self.folder} is a {type(generator).__name__}, and generator.path must be a generator.")
+        return generator
+
+
+def obtain_generator(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> ObtainedGenerator:
+    """The configured generator of a tokenizer's latents, built if it is not there. Raises ValueError for one of other latents."""
+    if "path" in list(cfg.generator):  # also where it has no value yet
+        found = leader_first(partial(stored, cfg))
+    elif cfg.generator.weights is not None:
+        found = leader_first(partial(imported, cfg))
+    else:
+        return trained(cfg, obtained, searchpath)
+    check_latents(found, obtained, searchpath)
+    return found
+
+
+def check_generator(cfg: DictConfig, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for a generator whose own parts do not fit together, whatever the latents."""
+    if is_trained(cfg):
+        make_course(cfg)
+        check_parts(cfg, searchpath=searchpath)
+
+
+def check_cell(cfg: DictConfig, searchpath: Sequence[str], latent: LatentSpec, data: ImageData) -> None:
+    """Raises ValueError for a generator that cannot be of these latents and images."""
+    if is_trained(cfg):
+        check_parts(cfg, latent, data.num_classes, searchpath)
+
+
+def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
+    """Whether the configured tokenizer or generator is one that this house trains, and not an artifact or released weights."""
+    return "path" not in list(cfg[kind]) and cfg[kind].weights is None
+
+
+def stored(cfg: DictConfig) -> ObtainedGenerator:
+    """The artifact under `generator.path`."""
+    if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
+        raise ValueError("generator=artifact needs generator.path: the folder of an artifact, or hf://owner/name.")
+    folder = huggingface.local(cfg.generator.path)
+    return ObtainedGenerator(folder, artifacts.read_manifest(folder)["digest"])
+
+
+def imported(cfg: DictConfig) -> ObtainedGenerator:
+    """The artifact of the released weights under `generator.weights`, whose digest covers the file's content, its statistics and the objective."""
+    name = cfg.generator.name
+    official.entry(name, "generator")
+    if cfg.generator.stats is None:
+        raise ValueError(
+            "Released generators come without the statistics of their latents. Say generator.stats=latents_stats.pt, or one scale, "
+            "such as generator.stats=0.18215 for Stable Diffusion's latents."
+        )
+    file = weights.locate(cfg.generator.weights)
+    recipe = {
+        **{"kind": "generator", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION},
+        **{"stats": stats_digest(cfg), "objective": config.named(cfg.objective), "class_dropout": cfg.generator.class_dropout},
+    }
+    digest = artifacts.digest(recipe)
+    folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
+    with artifacts.building_lock(folder):
+        if artifacts.is_complete(folder):
+            artifacts.verify(folder)
+            log.info("Generator %s is there already: %s", folder.name, folder)
+        else:
+            blueprint, state = generator_of(cfg, converted(name, file, averaged=True), cfg.generator.stats)
+            provenance = {"created": records.now(), "environment": records.environment()}
+            artifacts.save(artifacts.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+            log.info("Imported %s. Generator: %s", file.name, folder)
+    return ObtainedGenerator(folder, digest)
+
+
+def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequence[str]) -> None:
+    """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
+    described = artifacts.read_config(found.folder)
+    upstream = described["recipe"].get("upstream", {})
+    if upstream.get("tokenizer", obtained.digest) != obtained.digest:
+        raise ValueError(
+            f"The generator {found.name} makes latents of the tokenizer with digest {upstream['tokenizer'][:8]}, and {obtained.name} is another. "
+            "Choose that one: tokenizer=artifact tokenizer.path=DIR, or the words that it was trained with."
+        )
+    told = described["keywords"].get("backbone", {}).get("latent")
+    ours = latent_of(obtained, searchpath).to_numbers()
+    if told != ours:
+        raise ValueError(f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit.")
+
+
+def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
+    """The latent of a tokenizer's artifact."""
+    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer.latent
+
+
+def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
+    """The artifact of the configured training on the tokenizer's latents."""
+    planned, tokenizer = planned_for(cfg, obtained, searchpath)
+    if agreed(artifacts.is_complete(planned.folder)):
+        artifacts.verify(planned.folder)
+        log.info("Generator %s is there already: %s", planned.name, planned.folder)
+        return ObtainedGenerator(planned.folder, planned.digest)
+    from ldbench.pipeline import generator_training  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
+
+    return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+
+
+def latents_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> None:
+    """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
+    planned, _ = planned_for(cfg, obtained, searchpath)
+    if not artifacts.is_complete(planned.folder):
+        make_encoder(cfg, obtained, searchpath).store("train")
+
+
+def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> tuple[GeneratorPlan, Tokenizer]:
+    """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
+    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    assert isinstance(tokenizer, Tokenizer)
+    encoder = make_encoder(cfg, obtained, searchpath)
+    latents = AwaitedLatents(
+        encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: leader_first(partial(encoder.store, "train"))
+    )
+    return make_generator_plan(cfg, latents, searchpath), tokenizer
+
+
+def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:
+    """The job that makes the stores of a cell's latents, as `latents` in the config says."""
+    facts = {
+        "tokenizer": artifacts.load(obtained.folder, searchpath=searchpath),
+        "tokenizer_name": obtained.name,
+        "tokenizer_digest": obtained.digest,
+        "data": obtained.data,
+        "latents": Path(cfg.paths.artifacts) / "latents",
+        "workers": cfg.trainer.workers,
+        "device": find_device(cfg.trainer.accelerator),
+    }
+    return config.instantiate(cfg.latents, **facts)

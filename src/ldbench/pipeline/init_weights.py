@@ -1,0 +1,43 @@
+"""Where a training begins when not from nothing: the weights of an artifact, `init=` in the config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+from torch import nn
+
+from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import store as artifacts
+
+
+@dataclass(frozen=True)
+class Start:
+    """An artifact whose weights a training begins with."""
+
+    folder: Path
+    digest: str
+    searchpath: Sequence[str]
+
+    def load(self) -> nn.Module:
+        """Its model, in eval mode on the CPU."""
+        return artifacts.load(self.folder, searchpath=self.searchpath)
+
+
+def start_of(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> Start | None:
+    """The artifact under `init`, where it is of this group ("tokenizer" or "generator"). Raises ValueError for a folder that is no artifact."""
+    if cfg.init is None:
+        return None
+    folder = huggingface.local(cfg.init)
+    manifest = artifacts.read_manifest(folder)
+    is_ours = artifacts.read_config(folder)["group"] == group
+    return Start(folder, manifest["digest"], searchpath) if is_ours else None
+
+
+def check_start(cfg: DictConfig, trained: Sequence[str], searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
+    if cfg.init is not None and not any(start_of(cfg, group, searchpath) for group in trained):
+        there = artifacts.read_config(huggingface.local(cfg.init))["group"]
+        raise ValueError(
+            f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
+        )

@@ -1,0 +1,261 @@
+"""Facts: what a job may ask for, and which of a protocol's fields its numbers then depend on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.latents.store import LatentStore
+from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs.throughput import Drawing, StepTimer
+from ldbench.metrics.feature_set import Features, SetMetric, gather
+from ldbench.pipeline.components import digest_of, make, make_extractor, make_teacher
+from ldbench.pipeline.generator_plan import make_guidance, make_sampler
+from ldbench.pipeline.get_generator import ObtainedGenerator, is_trained, make_encoder
+from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.results.protocol import Protocol
+from ldbench.runtime.device import Precision, device_name, find_device
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measurement is of: images, and mostly a tokenizer, or a generator of its latents."""
+
+    data: ImageData
+    tokenizer: Obtained | None = None
+    generator: ObtainedGenerator | None = None
+
+    @property
+    def artifacts(self) -> dict[str, Obtained | ObtainedGenerator]:
+        """By role."""
+        return {role: found for role in ("tokenizer", "generator") if (found := getattr(self, role)) is not None}
+
+    @property
+    def name(self) -> str:
+        """Of the last thing built, or of the images."""
+        return list(self.artifacts.values())[-1].name if self.artifacts else self.data.name
+
+    def asked(self, node: DictConfig) -> "Measured":
+        """Of these, what a job asks for: a generator counts for no measurement of its tokenizer."""
+        tokenizer, generator = needs_tokenizer(node), takes_generator(node)
+        return Measured(self.data, self.tokenizer if tokenizer else None, self.generator if generator else None)
+
+
+class Facts:
+    """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
+
+    def __init__(self, cfg: DictConfig, measured: Measured, protocol: Protocol, searchpath: Sequence[str]):
+        self._cfg = cfg
+        self._measured = measured
+        self._protocol = protocol
+        self._searchpath = searchpath
+
+    def tokenizer(self) -> Tokenizer:
+        return artifacts.load(self._obtained.folder, searchpath=self._searchpath)
+
+    def tokenizer_name(self) -> str:
+        """Of its artifact's folder."""
+        return self._obtained.name
+
+    def tokenizer_digest(self) -> str:
+        return self._obtained.digest
+
+    def generator(self) -> Generator:
+        return self._model
+
+    def sampler(self) -> Sampler:
+        return make_sampler(self._cfg)
+
+    def guidance(self) -> Guidance:
+        return make_guidance(self._cfg, self._model, self._searchpath)
+
+    def drawing(self) -> Drawing | None:
+        """The generator and how it is sampled; None where no generator is chosen."""
+        return None if self._measured.generator is None else Drawing(self._model, self.sampler(), self.guidance())
+
+    def step_times(self) -> StepTimer:
+        """Times some training steps of the tokenizer, or of the generator where one is chosen; nothing for what is not trained here."""
+        return self._step_times
+
+    def machine(self) -> str:
+        return machine_of(self._cfg)
+
+    def precision(self) -> Precision:
+        return self._cfg.trainer.precision
+
+    def compiled(self) -> bool:
+        return self._cfg.trainer.compile
+
+    def sampling_seed(self) -> int:
+        return self._cfg.seed
+
+    def data(self) -> ImageData:
+        return self._measured.data
+
+    def train_latents(self) -> LatentStore:
+        """Of the training images; encoded where they are not there."""
+        return make_encoder(self._cfg, self._obtained, self._searchpath).store("train")
+
+    def heldout_latents(self) -> LatentStore:
+        return make_encoder(self._cfg, self._obtained, self._searchpath).store("test")
+
+    def images(self) -> ImageSet:
+        splits = splits_of(self._measured.data, self._protocol)
+        return splits[0] if len(splits) == 1 else ConcatDataset(splits)
+
+    def names(self) -> Sequence[str]:
+        """A name for each of `images`: its file's where it has one, else its place."""
+        splits = splits_of(self._measured.data, self._protocol)
+        named, count = [name for part in splits for name in getattr(part, "names", ())], sum(map(len, splits))
+        return named if len(named) == count else [f"{place:06d}" for place in range(count)]
+
+    def metrics(self) -> dict[str, Any]:
+        return {name: make("metric", name, self._protocol, self._searchpath) for name in self._protocol.reconstruction}
+
+    def sets(self) -> SetMeasures | None:
+        """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
+        name = self._protocol.extractor
+        if name is None:
+            return None
+        return SetMeasures(
+            label=name,
+            extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
+            digest=digest_of("extractor", name, self._protocol, self._searchpath),
+            metrics={key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution},
+            kept=self._protocol.kept,
+            folder=Path(self._cfg.paths.artifacts) / "features",
+            workers=self.workers(),
+            device=self.device(),
+        )
+
+    def extractors(self) -> dict[str, Any]:
+        """By name; none where the protocol measures no sets."""
+        name = self._protocol.extractor
+        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._searchpath)}
+
+    def distances(self) -> dict[str, Any]:
+        """Of the features of two sets of images: those of the protocol's metrics that need no more."""
+        made = {name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution}
+        return {name: partial(apart, metric) for name, metric in made.items() if metric.is_distance and metric.needs <= {"normal", "features"}}
+
+    def split(self) -> str:
+        return self._protocol.split
+
+    def pixel_rule(self) -> str:
+        return self._protocol.pixel_rule
+
+    def latent(self) -> str:
+        return self._protocol.latent
+
+    def seed(self) -> int:
+        return self._protocol.seed
+
+    def num_samples(self) -> int:
+        return self._protocol.num_samples
+
+    def labels(self) -> str | Sequence[int]:
+        return self._protocol.labels
+
+    def reference(self) -> str:
+        return self._protocol.reference
+
+    def latents(self) -> Path:
+        """The folder of all latent stores."""
+        return Path(self._cfg.paths.artifacts) / "latents"
+
+    def teachers(self) -> Callable[[str], Any]:
+        """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
+        return lambda name: make_teacher(name, self._cfg, self._searchpath)
+
+    def workers(self) -> int:
+        return self._cfg.trainer.workers
+
+    def device(self) -> torch.device:
+        return find_device(self._cfg.trainer.accelerator)
+
+    def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
+        kind = "tokenizer" if self._measured.generator is None else "generator"
+        if not is_trained(self._cfg, kind):
+            return {}
+        from ldbench.pipeline import step_timing as trial  # Lightning takes seconds to load
+
+        if kind == "tokenizer":
+            return trial.of_tokenizer(self._cfg, steps, batch_size, searchpath=self._searchpath)
+        return trial.of_generator(self._cfg, self._obtained, steps, batch_size, searchpath=self._searchpath)
+
+    @property
+    def _obtained(self) -> Obtained:
+        assert self._measured.tokenizer is not None, "a job that asks for a tokenizer is not run without one"
+        return self._measured.tokenizer
+
+    @cached_property
+    def _model(self) -> Generator:
+        assert self._measured.generator is not None, "a job that asks for a generator is not run without one"
+        return self._measured.generator.load(self._searchpath)
+
+
+FACTS = frozenset(name for name in vars(Facts) if not name.startswith("_"))
+COUNTING = {  # what a job asks for -> the protocol's fields that its numbers then depend on
+    "images": {"split"},
+    "names": {"split"},
+    "metrics": {"reconstruction"},
+    "sets": {"extractor", "distribution", "kept"},
+    "extractors": {"extractor"},
+    "distances": {"distribution"},
+    **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
+}
+OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
+OF_TOKENIZER = OF_GENERATOR | {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"}  # and with a tokenizer
+
+OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (measuring_records.py)
+
+
+def asked_facts(node: DictConfig) -> list[str]:
+    """The keywords of a job's constructor that its yaml does not set and that have no default."""
+    return [name for name in config.required(node._target_) if name not in node]
+
+
+def needs_generator(node: DictConfig) -> bool:
+    """Whether a job asks for something that there is only with a generator."""
+    return bool(OF_GENERATOR & set(asked_facts(node)))
+
+
+def takes_generator(node: DictConfig) -> bool:
+    """Whether a job measures the generator where one is chosen, and maybe the tokenizer where none is."""
+    return needs_generator(node) or "drawing" in asked_facts(node)
+
+
+def machine_of(cfg: DictConfig) -> str:
+    """What times are of: the device, a processor's number of threads, and how it computes where that is not plain float32."""
+    device = find_device(cfg.trainer.accelerator)
+    said = [device_name(device)]
+    said += [f"{cfg.trainer.threads} threads"] if device.type == "cpu" else []
+    said += [cfg.trainer.precision] if cfg.trainer.precision != "fp32" else []
+    said += ["compiled"] if cfg.trainer.compile else []
+    return ", ".join(said)
+
+
+def needs_tokenizer(node: DictConfig) -> bool:
+    """Whether a job asks for something that there is only with a tokenizer; of images alone, none is trained."""
+    return bool(OF_TOKENIZER & set(asked_facts(node)))
+
+
+def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
+    """A metric's value on the features (n, D) and (m, D) of two sets of images."""
+    return metric(gather(Features(a), metric.needs), gather(Features(b), metric.needs), paired=False).value
+
+
+def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:
+    """The images of a protocol's split, in one part or two."""
+    return [data.train, data.test] if protocol.split == "all" else [getattr(data, protocol.split)]

@@ -1,0 +1,221 @@
+"""One measurement: from a job's yaml, a tokenizer and a protocol to a record, unless it is known."""
+
+import copy
+import inspect
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, flag_override
+
+from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.config.compose import plain
+from ldbench.core.interfaces import ImageData
+from ldbench.io.files import naming
+from ldbench.metrics import adm_npz as adm
+from ldbench.metrics.feature_set import SOURCE
+from ldbench.pipeline.components import digest_of, node_of, sums_asked, weights_of, with_teacher
+from ldbench.pipeline.get_generator import ObtainedGenerator
+from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.pipeline.job_context import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
+from ldbench.results import records
+from ldbench.results.protocol import Protocol
+from ldbench.tracking.send_records import send_record
+
+log = logging.getLogger(__name__)
+
+SPLITS = {"test": "held-out", "train": "training", "all": "training and held-out"}
+PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
+
+
+def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Makes a job's measurement under the protocol and writes the record, unless that was done before."""
+    protocol, node = settled(node, protocol)
+    job, asked = config.find(node._target_), asked_facts(node)
+    data = measured.data
+    described = describe(cfg, data, protocol, asked, searchpath)
+    settings = plain(node)
+    identity = identity_of(cfg, measured, node, described["hash"], searchpath)
+    folder = Path(cfg.paths.records)
+    path = records.path_of(folder, job.name, identity)
+    figures = path.with_suffix("")  # in the folder beside the record
+    left = [figures / file for file in job.leaves(settings)]
+    if path.is_file() and all(file.exists() for file in left) and not cfg.force:
+        log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
+        tell(records.read(path))
+        for file in left:
+            log.info("  left behind: %s", file.resolve())
+        return
+    facts = Facts(cfg, measured, protocol, searchpath)
+    with naming(figures):
+        metrics = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures)
+    subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
+    record = records.Record(
+        id=identity,
+        job=job.name,
+        subject={"tokenizer": None, "generator": None, **subject, "data": data.name},
+        metrics=metrics,
+        protocol=described,
+        artifacts={role: found.name for role, found in measured.artifacts.items()},
+        config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
+        environment=records.environment(),
+        created=records.now(),
+    )
+    on = f" on {sum(map(len, splits_of(data, protocol)))} {SPLITS[protocol.split]} images" if "images" in asked else ""
+    log.info("Measured%s: %s", on, records.write(record, folder))
+    tell(record)
+    if figures.is_dir():
+        log.info("  left behind: %s", figures)
+    send_record(cfg, record)
+
+
+def identity_of(cfg: DictConfig, measured: Measured, node: DictConfig, protocol_hash: str, searchpath: Sequence[str] = ()) -> str:
+    """The id of the record of a job's measurement, which a rerun finds."""
+    job = config.find(node._target_)
+    return records.record_id(
+        job=job.name,
+        settings=with_teacher(counted(job, plain(node)), searchpath) | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
+        artifacts={role: found.digest for role, found in measured.artifacts.items()},
+        data=measured.data.fingerprint,
+        protocol=protocol_hash,
+        revision=job.revision,
+    )
+
+
+def counted(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
+    plain = getattr(job, "plain", {})
+    return {key: settings[key] for key in job.settings if key in settings and (key not in plain or settings[key] != plain[key])}
+
+
+def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
+    """What people call an artifact: the name in the config, or where that says only a path, the folder's without its digest."""
+    return obtained.name.removesuffix(f"-{obtained.digest[:8]}") if "path" in node else str(node.name)
+
+
+def settled(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:
+    """The protocol with what a job's yaml says in its place, and the node without it. Raises ValueError for values that a protocol cannot have."""
+    said = {key: value for key, value in plain(node).items() if key in PROTOCOLS and value is not None}
+    node = copy.deepcopy(node)  # within its config still
+    with flag_override(node, ["struct", "readonly"], [False, False]):
+        for key in PROTOCOLS:
+            node.pop(key, None)
+    return replace(protocol, **said), node
+
+
+def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], searchpath: Sequence[str]) -> dict[str, Any]:
+    """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
+
+    A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
+    Times are of the machine, which is named.
+    """
+    counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
+    drawn = digests_of(protocol, counting, searchpath)
+    if "sampler" in asked:
+        own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
+        said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
+        drawn |= {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
+    if "machine" in asked:
+        drawn["machine"] = machine_of(cfg)
+    return protocol.described(data=data.fingerprint, counting=counting, **drawn)
+
+
+def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+    """How samples are drawn: what their numbers depend on besides the artifacts."""
+    said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
+    if "guide" in said["guidance"]:
+        said["guidance"]["guide"] = artifacts.read_manifest(huggingface.local(cfg.guidance.guide))["digest"]
+    revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
+    return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
+
+
+def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """What a protocol's hash says of the extractor, the weights of metrics and a reference's file, where these count."""
+    found: dict[str, Any] = {}
+    if "extractor" in counting and protocol.extractor is not None:
+        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
+    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
+    if "reconstruction" in counting and weighed:
+        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+    if "reference" in counting and protocol.reference_file is not None:
+        found["reference"] = artifacts.file_digest(protocol.reference_file)
+    return found
+
+
+def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
+    _, node = settled(node, protocol)
+    config.check_types(node)
+    job = config.find(node._target_)
+    for attribute in ("name", "revision", "settings", "check", "leaves"):
+        if not hasattr(job, attribute):
+            raise ValueError(f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at.")
+    parameters = inspect.signature(job).parameters
+    for key in node:
+        if not str(key).startswith("_") and key not in parameters:
+            raise ValueError(f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - FACTS))}")
+    known = ", ".join(sorted(FACTS))
+    for name in asked_facts(node):
+        if name not in FACTS | OF_RECORDS:
+            raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
+    if node.get("teacher") is not None:
+        config.require("teacher", node.teacher, searchpath)
+    job.check(plain(node))
+    for value in plain(node).values():
+        if isinstance(value, Mapping) and "_target_" in value:
+            config.instantiate(value)  # so that what it refuses is told before any work begins
+
+
+def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError for names that their config groups do not know, metrics on what the extractor does not give, and a reference that is none."""
+    for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
+        for name in names:
+            config.require(group, name, searchpath)
+    if protocol.reference_file is not None:
+        adm.num_images(protocol.reference_file)
+    if protocol.extractor is None:
+        return
+    extractor = config.find(config.option("extractor", protocol.extractor, searchpath)._target_)
+    if protocol.reference_file is not None:
+        adm.check_statistics(protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True))
+    gives = extractor.gives
+    for name in protocol.distribution:
+        needs = config.find(config.option("distribution", name, searchpath)._target_).needs
+        missing = sorted({SOURCE[need] for need in needs if need in SOURCE} - gives)
+        if missing:
+            told = f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives {', '.join(sorted(gives))}."
+            raise ValueError(f"{told} Leave {name} out, or choose another protocol.extractor.")
+
+
+def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+    """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had, or are others'."""
+    counting = {field for node in jobs for fact in asked_facts(node) for field in COUNTING.get(fact, ())}
+    named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
+    named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
+    for group, name in named:
+        node = node_of(group, name, protocol, searchpath)
+        getattr(config.find(node["_target_"]), "check", lambda: None)()
+        file = weights_of(name, node)
+        if file is not None:
+            config.once(("weights", json.dumps(node, sort_keys=True)), lambda name=name, node=node, file=file: check_layout(name, node, file))
+
+
+def check_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
+    """Raises ValueError, naming the file, for weights that a component cannot be made of."""
+    try:
+        config.instantiate(node, **sums_asked(name, node))
+    except ValueError as error:
+        raise ValueError(f"protocol.weights.{name}={file}: {error}") from error
+
+
+def tell(record: records.Record) -> None:
+    """The figures of a record, in lines."""
+    width = max(map(len, record.metrics), default=0)
+    for name, estimate in record.metrics.items():
+        interval = "" if estimate.low is None else f"  (95 % interval {estimate.low:.4g} to {estimate.high:.4g})"
+        log.info("  %-*s  %.4g%s", width, name, estimate.value, interval)

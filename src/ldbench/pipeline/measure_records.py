@@ -1,0 +1,91 @@
+"""One measurement over records: from a job's yaml and the folder of records to a record of its own, unless it is known. No model is opened."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.config.compose import plain
+from ldbench.pipeline.job_context import OF_RECORDS, asked_facts
+from ldbench.pipeline.tokenizer_plan import check_keys
+from ldbench.results import records, reports, store, terminal
+from ldbench.results.predictions import prediction_tables
+from ldbench.results.studies import Study
+from ldbench.tracking.send_records import check_logger, send_record
+
+log = logging.getLogger(__name__)
+
+
+def starts_from_records(node: DictConfig) -> bool:
+    """Whether a job asks for records, and not for a tokenizer."""
+    return bool(OF_RECORDS & set(asked_facts(node)))
+
+
+def compare(cfg: DictConfig) -> Path:
+    """Makes the configured measurement of each study that the records hold, and returns their folder.
+
+    Its records are of no one tokenizer: `subject` has none, `artifacts` names all, and the id covers the ids of the records that were used.
+    Raises ValueError where there are no records, or too few.
+    """
+    check_keys(cfg)
+    check_logger(cfg)
+    folder = Path(cfg.paths.records)
+    found = store.read_all(folder)
+    if not found:
+        raise ValueError(
+            f"There are no records in {folder.absolute()}, and this job starts from them. paths.root=DIR looks elsewhere; "
+            "python -m ldbench.train makes the first ones."
+        )
+    job = config.find(cfg.job._target_)
+    with artifacts.building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
+        made = [compare_one(cfg, job, study) for study in job.studies(found, plain(cfg.job))]
+    terminal.show(prediction_tables(made), reports.stdout())
+    return folder
+
+
+def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
+    """The record of one study: read where it is there, else made."""
+    settings = {**plain(cfg.job), "target": study.target}
+    protocol = study.conditions.protocol
+    used = {f"tokenizer {place}": name for place, name in enumerate(sorted({name for names in study.artifacts.values() for name in names}), 1)}
+    identity = records.record_id(
+        job=job.name,
+        settings={key: settings[key] for key in job.settings} | {"records": sorted(record.id for record in study.records)},
+        artifacts=used,
+        data=protocol["data"],
+        protocol=protocol["hash"],
+        revision=job.revision,
+    )
+    folder = Path(cfg.paths.records)
+    path = records.path_of(folder, job.name, identity)
+    figures = path.with_suffix("")
+    if path.is_file() and all((figures / file).exists() for file in job.leaves(settings)) and not cfg.force:
+        log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
+        return records.read(path)
+    record = records.Record(
+        id=identity,
+        job=job.name,
+        subject={"tokenizer": None, "generator": " ".join(study.quality), "data": study.conditions.data},
+        metrics=config.instantiate({**plain(cfg.job), "target": study.target}, study=study).run(figures),
+        protocol=protocol,
+        artifacts=used,
+        config={"job": config.named(settings)},
+        environment=records.environment(),
+        created=records.now(),
+    )
+    log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
+    log.info("  left behind: %s", figures)
+    send_record(cfg, record)
+    return record
+
+
+def refuse_in_training(nodes: Sequence[DictConfig]) -> None:
+    """Raises ValueError for a job of `train` that starts from records: it measures none of what was trained."""
+    for node in nodes:
+        if starts_from_records(node):
+            name = config.find(node._target_).name
+            raise ValueError(f"jobs.{name} starts from records, and not from what is trained here. Say: python -m ldbench.run job={name}")

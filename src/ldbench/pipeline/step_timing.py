@@ -1,0 +1,70 @@
+"""A trial: a few steps of the configured training, which leave nothing behind, for the times of their phases."""
+
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from ldbench.config import compose as config
+from ldbench.pipeline import generator_training
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.get_generator import planned_for
+from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.pipeline.tokenizer_plan import make_plan
+
+Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` tells
+
+
+def of_tokenizer(cfg: DictConfig, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+    """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count, on its own batches or others."""
+    with tempfile.TemporaryDirectory() as folder:
+        short = shortened(cfg, steps, folder, searchpath)
+        for stage in short.tokenizer.stages.values():
+            stage.batch_size = batch_size or stage.batch_size
+        planned = make_plan(short, searchpath)
+        training.fit(planned)
+        return read(planned.run_folder)
+
+
+def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+    """The times of a step of the generator's training on the tokenizer's latents, in its own batches or others."""
+    with tempfile.TemporaryDirectory() as folder:
+        short = shortened(cfg, steps, folder, searchpath)
+        short.generator.batch_size = batch_size or short.generator.batch_size
+        planned, _ = planned_for(short, obtained, searchpath)
+        generator_training.train(planned, None)
+        return read(planned.run_folder)
+
+
+def shortened(cfg: DictConfig, steps: int, folder: str, searchpath: Sequence[str]) -> DictConfig:
+    """The config of a training of a few timed steps, after those of the warm-up, that shows nothing and keeps nothing but times."""
+    short = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(short, False)
+    with flag_override(short, "struct", False):
+        timed = config.option("callbacks", "step_times", searchpath).step_times
+        timed.operations = True
+        short.callbacks = {"step_times": timed}
+        short.logger = None
+        short.paths.runs = folder
+        short.trainer.limit_steps = timed.warmup + steps
+        for part in (short.tokenizer, *short.tokenizer.get("stages", {}).values()):
+            at_once(part.get("losses") or {})
+    return short
+
+
+def at_once(node: Any) -> None:
+    """Lets every loss term count from the first step, in full."""
+    for key, value in node.items():
+        if isinstance(value, DictConfig):
+            at_once(value)
+        elif key in ("start", "warmup") and value:
+            node[key] = 0
+
+
+def read(run: Path) -> Times:
+    """What the training left."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((run / "step_times").glob("*.json"))}

@@ -1,0 +1,206 @@
+"""All stages of a plan, one after the other, under the one trainer."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.io.safetensors_io import write_tensors
+from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
+from ldbench.results import figures
+from ldbench.runtime.process_group import is_follower
+from ldbench.training import fit as fitting
+from ldbench.training.batch_sampler import RandomCrops
+from ldbench.training.stage_config import Stage
+from ldbench.training.tokenizer_module import TokenizerTask
+
+log = logging.getLogger(__name__)
+
+
+def make_tokenizer(planned: Plan) -> Tokenizer:
+    """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of an artifact.
+
+    Raises ValueError for an artifact of another architecture.
+    """
+    torch.manual_seed(planned.cfg.tokenizer.seed)
+    start = start_of(planned.cfg, "tokenizer", planned.searchpath)
+    if start is None:
+        return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+    given = start.load()
+    tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
+    artifacts.check_state(tokenizer, given.state_dict())
+    tokenizer.load_state_dict(given.state_dict())
+    tokenizer.resize(planned.stages[0].image_size)
+    return tokenizer
+
+
+def check_schedule(term: Any, place: str) -> None:
+    """Raises ValueError for a weight, a start, a warm-up or a largest balance below zero."""
+    for key in ("weight", "start", "warmup", "largest_balance"):
+        if getattr(term, key, 0) < 0:
+            raise ValueError(f"{place}.{key} must not be negative, got {getattr(term, key)}.")
+
+
+class Teachers:
+    """The frozen teachers of a recipe's loss terms, each built once and shared by all that name it."""
+
+    def __init__(self, planned: Plan):
+        self.planned = planned
+        self.known: dict[str, Any] = {}
+
+    def placed(self, node: Any) -> Any:
+        """A plain config node in which every node under a key `teacher` is the teacher itself."""
+        if isinstance(node, Mapping):
+            return {key: self.teacher(value) if key == "teacher" else self.placed(value) for key, value in node.items()}
+        return [self.placed(value) for value in node] if isinstance(node, list) else node
+
+    def teacher(self, node: Mapping[str, Any]) -> Any:
+        """The teacher that a node describes; a feature network that it stands on is trained on first use."""
+        key = artifacts.digest(node)
+        if key not in self.known:
+            network = {"network": networks.obtain(node["network"], self.planned.cfg, self.planned.searchpath)} if "network" in node else {}
+            self.known[key] = config.instantiate({**node, **network})
+        return self.known[key]
+
+
+def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
+    """The loss terms of a stage, with its changes to the recipe's, seeded; each is handed the facts that it asks for."""
+    torch.manual_seed(planned.cfg.tokenizer.seed)
+    facts = {
+        "latent": tokenizer.latent,
+        "patch_grid": tokenizer.patch_grid,
+        "image_size": stage.image_size,
+        "num_classes": planned.data.num_classes,
+    }
+    found = {}
+    for name, node in stage_losses(planned.cfg, stage.losses).items():
+        place = f"tokenizer.losses.{name}"
+        config.check_types(node, place)
+        given = sorted(facts.keys() & node.keys())
+        if given:
+            raise ValueError(f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data.")
+        asked = config.parameters(node["_target_"])
+        found[name] = config.instantiate(teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked})
+        check_schedule(found[name], place)
+    if stage.max_steps and all(term.start > 0 for term in found.values()):
+        raise ValueError(f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0.")
+    return found
+
+
+def run(planned: Plan) -> Tokenizer:
+    """The trained tokenizer of a plan, after a rehearsal. Raises ValueError for a strategy that only generators can take."""
+    if planned.cfg.trainer.strategy == "fsdp":
+        raise ValueError(
+            "trainer.strategy=fsdp shards generators, and this tokenizer is not there yet. Train it first, by trainer.strategy=ddp and without "
+            "a generator: no digest depends on the strategy."
+        )
+    teachers = Teachers(planned)
+    rehearse(planned, teachers)
+    return fit(planned, teachers)
+
+
+def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
+    """Runs two images through every stage and its losses, so that whatever does not fit is told before the first step."""
+    teachers = teachers or Teachers(planned)
+    with torch.random.fork_rng(), torch.no_grad():
+        tokenizer = make_tokenizer(planned)
+        images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
+        for stage in planned.stages:
+            tokenizer.resize(stage.image_size)
+            if not stage.max_steps:
+                continue
+            try:
+                make_task(planned, tokenizer, stage, teachers).rehearse(torch.stack(images), torch.tensor(y))
+            except ValueError as error:
+                raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
+
+
+def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerTask:
+    """The Lightning module of one stage."""
+    before = planned.stages[: list(planned.stages).index(stage)]
+    return TokenizerTask(
+        tokenizer=tokenizer,
+        losses=make_losses(planned, tokenizer, stage, teachers),
+        stage=stage,
+        seed=planned.cfg.tokenizer.seed,
+        label_safe_flips=planned.data.label_safe_flips,
+        log_every=planned.cfg.trainer.log_every,
+        first_step=sum(stage.max_steps for stage in before),
+        folder=planned.run_folder,
+        adaptive=planned.cfg.trainer.adaptive,
+    )
+
+
+def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
+    """Trains all stages that are not done yet, each from the last checkpoint there is.
+
+    What loss terms have learned (auxiliary decoders, discriminators) goes on in the next stage, where the term is the same.
+    """
+    teachers = teachers or Teachers(planned)
+    run = planned.run_folder
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(planned)
+    announce(planned)
+    learned: dict[str, Tensor] = {}  # by loss terms
+    with fitting.logged(planned.cfg.logger, run=run, training=planned.training) as loggers:
+        for stage in planned.stages:
+            tokenizer.resize(stage.image_size)
+            done = run / "stages" / f"{stage.name}.safetensors"
+            terms = done.with_suffix(".losses.safetensors")
+            if done.is_file():
+                log.info("Stage %s is done already.", stage.name)
+                tokenizer.load_state_dict(load_file(done))
+                learned |= load_file(terms) if terms.is_file() else {}
+            elif stage.max_steps:
+                task = make_task(planned, tokenizer, stage, teachers)
+                task.go_on_with(learned)
+                tokenizer = fit_stage(planned, task, loggers)
+                learned |= task.learned_by_terms()
+                if not is_follower():
+                    keep_tensors(task.learned_by_terms(), terms)
+                    keep_tensors(tokenizer.state_dict(), done)
+    if not is_follower():
+        figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
+    return tokenizer.eval()
+
+
+def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tokenizer:
+    """Trains one stage and returns what it leaves behind, on the CPU."""
+    settings, run, stage = planned.cfg.trainer, planned.run_folder, task.stage
+    if stage.flip and not task.flip:
+        log.info("Stage %s mirrors no images: in %s that may change the class.", stage.name, planned.data.name)
+    if settings.compile:
+        torch._functorch.config.donated_buffer = False  # balanced terms pass backwards through a compiled tokenizer twice
+        task.tokenizer.compile()
+    images = planned.data.train
+    crops = stage.crop_scale is not None and hasattr(images, "draw")
+    if stage.crop_scale is not None and not crops:
+        log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
+    if crops:
+        images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
+    callbacks = fitting.make_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
+    fitting.fit(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
+    return task.result().cpu()
+
+
+def keep_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Keeps what a stage ended in, in one move; nothing where there is nothing."""
+    if not tensors:
+        return
+    write_tensors(tensors, path)
+
+
+def announce(planned: Plan) -> None:
+    """Says what is about to be trained, and where it goes."""
+    steps = ", ".join(f"{stage.name} {stage.max_steps} steps at {stage.image_size} px" for stage in planned.stages)
+    log.info("Training %s on %s (%d images): %s.", planned.name, planned.data.name, len(planned.data.train), steps)
+    log.info("Pictures, logs and checkpoints: %s", planned.run_folder)

@@ -1,1 +1,0 @@
-"""How models are trained: the only Lightning modules."""

@@ -1,0 +1,132 @@
+"""StepwiseTask: what trainings have in common. They count their own steps, can stop and go on anywhere, and end where a loss is not finite."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from ldbench.core.distributed import shared
+from ldbench.io.safe_load import write_pickle
+from ldbench.training.fsdp import unsharded_tensor
+from ldbench.training.optimizer import AdamW
+
+
+class Phase(Protocol):
+    """What a training knows of the phase that it is in."""
+
+    name: str
+    max_steps: int  # optimizer steps
+    accumulate: int  # batches in an optimizer step
+    optimizer: AdamW
+
+
+class StepwiseTask(L.LightningModule):
+    """A training by manual optimisation through one phase.
+
+    Every batch is seeded with `step_seed`, which is told by (seed, phase, batch), so that a resumed run draws what an unbroken one would, and
+    several processes what one would. Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError
+    and leaves a replay in `folder`.
+    """
+
+    def __init__(self, *, stage: Phase, seed: int, log_every: int, first_step: int, folder: Path):
+        super().__init__()
+        self.automatic_optimization = False
+        self.stage = stage
+        self.seed = seed
+        self.log_every = log_every  # optimizer steps
+        self.first_step = first_step  # optimizer steps of the phases before, for the log's axis
+        self.folder = folder
+        self.batches = 0
+        self.images_seen = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done in this phase."""
+        return self.batches // self.stage.accumulate
+
+    @property
+    def ended_step(self) -> bool:
+        """Whether the last batch was the last of an optimizer step."""
+        return self.batches % self.stage.accumulate == 0
+
+    @property
+    def due(self) -> bool:
+        """Whether the last step belongs in the log."""
+        return self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps)
+
+    def step_seed(self, batch: int) -> int:
+        """The seed of all that is drawn in one batch: one for all processes, which each keep the draws of their own images."""
+        said = f"{self.seed}/{self.stage.name}/{batch}/0"
+        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(self.step_seed(self.batches))
+        with shared(self.global_rank, self.trainer.world_size):
+            return self.learn(*batch)
+
+    def learn(self, *batch: Tensor) -> dict[str, Tensor]:
+        """One batch of this process: `loss`, without gradients."""
+        raise NotImplementedError
+
+    def count(self, num_images: int) -> None:
+        """Counts a batch of this process."""
+        self.batches += 1
+        self.images_seen += num_images * self.trainer.world_size
+
+    def begin_step(self, optimizer: Any) -> None:
+        """Remembers the rate of a step, and none of the gradients before it."""
+        self.lr = optimizer.param_groups[0]["lr"]
+        self.grad_norms: list[Tensor] = []  # in the order in which optimizers step
+
+    def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The phase's optimizer: on CUDA in one kernel, unless float16 has its gradients scaled, which that kernel would undo only after clipping."""
+        return self.stage.optimizer.build(parameters, fused=self.device.type == "cuda" and self.trainer.scaler is None)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = self.stage.optimizer.clip_norm
+        if limit is None:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:
+            norm = nn.utils.clip_grad_norm_(parameters, limit)
+        self.grad_norms.append(unsharded_tensor(norm))
+
+    def over_processes(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """The means of scalars over the processes."""
+        return {name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean")) for name, value in values.items()}
+
+    def log_values(self, values: Mapping[str, float]) -> None:
+        """Values, the rate and counters to every logger, along the optimizer steps of all phases."""
+        told = {
+            **{f"train/{name}": value for name, value in values.items()},
+            "train/lr": self.lr,
+            "train/grad_norm": float(self.grad_norms[0]),
+            "train/images_seen": self.images_seen,
+            "train/batch": self.batches,
+        }
+        for logger in self.loggers:
+            logger.log_metrics(told, step=self.first_step + self.steps)
+
+    def require_finite(self, loss: Tensor, terms: Mapping[str, Tensor], replay: Callable[[], Mapping[str, Any]]) -> None:
+        """Raises FloatingPointError, in every process, when any process's loss is not finite; what repeats the batch is saved before."""
+        if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
+            return
+        path = self.folder / f"nonfinite-{self.stage.name}-{self.batches}-{self.global_rank}.pt"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_pickle({**replay(), "seed": self.step_seed(self.batches)}, path)
+        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower learning rate, "
+            f"clip_norm, or trainer.precision=fp32. The batch, the seed of its draws and the weights are in {path} for a replay."
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches = checkpoint["progress"]["batches"]
+        self.images_seen = checkpoint["progress"]["images_seen"]

@@ -1,0 +1,87 @@
+"""GeneratorTask: a generator's training on latents, under `lightning.Trainer`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ldbench.core.generator import Generator
+from ldbench.training.base_module import StepwiseTask
+from ldbench.training.fsdp import shard, unsharded
+from ldbench.training.generator_config import Course
+from ldbench.training.timing import phase
+
+
+class GeneratorTask(StepwiseTask):
+    """Trains a generator by the sum of its objective's terms, and keeps averages of its backbone at several decays beside it."""
+
+    def __init__(self, *, generator: Generator, course: Course, seed: int, log_every: int, folder: Path):
+        super().__init__(stage=course, seed=seed, log_every=log_every, first_step=0, folder=folder)
+        self.stage: Course
+        self.generator = generator
+        averages = [AveragedModel(generator.backbone, multi_avg_fn=get_ema_multi_avg_fn(decay)) for decay in course.ema_decays]
+        self.sharded = False
+        self.averages = nn.ModuleList(averages).requires_grad_(False)
+
+    def configure_model(self) -> None:
+        """Spreads the backbone and its averages over the processes, where the trainer's strategy is to shard."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
+            for network in (self.generator.backbone, *(average.module for average in self.averages)):
+                shard(network, self.device_mesh["data_parallel"])
+            self.sharded = True
+
+    def configure_optimizers(self) -> tuple[list, list]:
+        optimizer = self.build_optimizer(self.generator.parameters())
+        factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
+
+    def learn(
+        self,
+        z: Tensor,  # (B, N, C)
+        y: Tensor,  # (B,)
+    ) -> dict[str, Tensor]:
+        """A pass over latents, and a step where the batch is the last of one."""
+        with phase("generator forward"):
+            terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
+        loss = torch.stack(list(terms.values())).sum()
+        self.require_finite(loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": unsharded(self.generator.state_dict())})
+        with phase("generator backward"):
+            self.manual_backward(loss / self.stage.accumulate)
+        self.count(len(z))
+        if self.ended_step:
+            with phase("optimizer"):
+                self.step()
+            if self.due:
+                self.log_values(self.over_processes({"loss": loss, **terms}))
+        return {"loss": loss.detach()}
+
+    def step(self) -> None:
+        """One step of the optimizer, its schedule and the averages; Lightning calls `on_before_optimizer_step` in it."""
+        optimizer: Any = self.optimizers()
+        self.begin_step(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()
+        for average in self.averages:
+            average.update_parameters(self.generator.backbone)
+
+    def averaged(self, decay: float | None) -> Generator:
+        """The generator on an average of its weights, or on the last ones (None). Raises ValueError for a decay that is not kept."""
+        if decay is None:
+            return self.generator
+        if decay not in self.stage.ema_decays:
+            raise ValueError(f"No average with the decay {decay} is kept. Choose one of {list(self.stage.ema_decays)}, or None for the last weights.")
+        trained = self.generator
+        return Generator(
+            backbone=self.averages[list(self.stage.ema_decays).index(decay)].module,
+            objective=trained.objective,
+            normaliser=trained.normaliser,
+            class_dropout=trained.class_dropout,
+        )
+
+    def exported(self) -> Generator:
+        """What the training leaves behind."""
+        return self.averaged(self.stage.exported_decay)

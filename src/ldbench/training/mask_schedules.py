@@ -1,0 +1,115 @@
+"""How large a share of the patches a training step hides.
+
+[0] Li et al., MAGE: MAsked Generative Encoder, 2023, https://arxiv.org/abs/2211.09117 (truncated-normal ratios)
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ldbench.core.distributed import of_batch
+
+
+class MaskRatio(Protocol):
+    """A law of mask ratios."""
+
+    @property
+    def largest(self) -> float:
+        """The largest ratio that it may draw."""
+        ...
+
+    def draw(self, step: int, num_images: int) -> float | Tensor:
+        """The ratio at an optimizer step (from 0): one number, or (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same share at every step. Raises ValueError unless 0 <= ratio < 1."""
+
+    ratio: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float):
+            raise ValueError(f"mask_ratio must be a number, or a law such as /mask@...: truncated_normal, got {self.ratio!r}.")
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f"mask_ratio must lie in [0, 1), got {self.ratio}.")
+
+    @property
+    def largest(self) -> float:
+        return self.ratio
+
+    def draw(self, step: int, num_images: int) -> float:
+        return self.ratio
+
+
+@dataclass(frozen=True)
+class TruncatedNormal:
+    """A normal of `mean` and `std` truncated to [low, high], drawn anew at each step from torch's global stream [0].
+
+    `per`: `batch` draws one ratio for all images (official), `image` one for each. Raises ValueError unless 0 <= low <= high <= 1 and std > 0.
+    """
+
+    low: float
+    high: float
+    mean: float
+    std: float
+    per: Literal["batch", "image"]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1 or self.std <= 0:
+            raise ValueError(f"A truncated normal needs 0 <= low <= high <= 1 and std > 0, got {self.low}, {self.high} and {self.std}.")
+        if self.per not in ("batch", "image"):
+            raise ValueError(f"Unknown per {self.per!r}. Choose batch or image.")
+        if not torch.isfinite(self.unclamped(torch.tensor(0.5, dtype=torch.float64))):
+            raise ValueError(f"A normal of mean {self.mean} and std {self.std} has nothing between {self.low} and {self.high}. Move its mean nearer.")
+
+    @property
+    def largest(self) -> float:
+        return self.high
+
+    def draw(self, step: int, num_images: int) -> float | Tensor:
+        if self.per == "batch":
+            return self.quantile(torch.rand((), dtype=torch.float64)).item()
+        return self.quantile(of_batch(lambda count: torch.rand(count, dtype=torch.float64), num_images))
+
+    def quantile(
+        self,
+        u: Tensor,  # in [0, 1]
+    ) -> Tensor:
+        """The ratio below which a share u of the draws lies, in float64."""
+        return self.unclamped(u.double()).clamp(self.low, self.high)
+
+    def unclamped(self, u: Tensor) -> Tensor:
+        """The quantile up to rounding. Computed in the lower tail, where small probabilities keep their digits; the upper one is mirrored."""
+        mirrored = self.mean < (self.low + self.high) / 2
+        ends = (-self.high, -self.low) if mirrored else (self.low, self.high)
+        mean, share = (-self.mean, 1 - u) if mirrored else (self.mean, u)
+        scaled = torch.tensor([(end - mean) / self.std for end in ends], dtype=torch.float64)
+        below, above = torch.special.erfc(-scaled / math.sqrt(2)) / 2
+        found = mean + self.std * torch.special.ndtri(below + share * (above - below))
+        return -found if mirrored else found
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From `first` to `last` over `steps` optimizer steps, then `last`. Raises ValueError for ratios outside [0, 1) and no steps."""
+
+    first: float
+    last: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.first < 1 and 0 <= self.last < 1) or self.steps < 1:
+            raise ValueError(f"A linear mask ratio needs both ends in [0, 1) and at least one step, got {self.first}, {self.last} and {self.steps}.")
+
+    @property
+    def largest(self) -> float:
+        return max(self.first, self.last)
+
+    def draw(self, step: int, num_images: int) -> float:
+        passed = min(1.0, step / self.steps)
+        return self.first + passed * (self.last - self.first)

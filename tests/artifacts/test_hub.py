@@ -1,0 +1,230 @@
+"""The hub, against a server of our own on this machine that speaks as much of its language as a push and a load need."""
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, constants, metadata_load
+from omegaconf import DictConfig
+from tests.artifacts.hub_server import Hub, sha
+
+import ldbench
+from ldbench import hub
+from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import store as artifacts
+from ldbench.pipeline import pipeline
+from ldbench.results import records
+
+Compose = Callable[..., DictConfig]
+
+
+def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes huggingface_hub ask another place; it reads HF_ENDPOINT only once."""
+    from huggingface_hub import hf_api
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(hf_api.api, "endpoint", url)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of our own, whose token we have, and a cache of our own."""
+    running = Hub()
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    turn_to(running.url, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files by git's own way, which our server speaks
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    monkeypatch.setenv("HF_TOKEN", running.token)
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def made(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a tiny tokenizer was trained and measured, once for all tests here."""
+    root = tmp_path_factory.mktemp("made")
+    pipeline.train(ldbench.compose("train", [*small_overrides, f"paths.root={root}"]))
+    return root
+
+
+@pytest.fixture
+def trained(made: Path, tmp_path: Path) -> Path:
+    """A copy of its artifact, beside its record."""
+    for part in ("artifacts", "records"):
+        shutil.copytree(made / part, tmp_path / part)
+    (folder,) = (path.parent for path in (tmp_path / "artifacts" / "tokenizers").glob("*/manifest.json"))
+    return folder
+
+
+def test_what_is_pushed_is_loaded_again_and_can_be_measured(server: Hub, trained: Path, small: Compose, tmp_path: Path) -> None:
+    url = ldbench.push(trained, "me/tiny", private=True, licence="mit", records=tmp_path / "records")
+    assert url == f"{server.url}/me/tiny/commit/{sha('me/tiny', 1)}"
+    assert server.private["me/tiny"]
+    files = server.repos["me/tiny"][-1]
+    assert set(files) == {"weights.safetensors", "config.json", "manifest.json", "README.md"}
+    assert files["weights.safetensors"] == (trained / "weights.safetensors").read_bytes()
+    ours, theirs = ldbench.load(trained).state_dict(), ldbench.load("hf://me/tiny").state_dict()
+    assert all(torch.equal(theirs[key], value) for key, value in ours.items())
+    again = ldbench.compose(
+        "run", ["tokenizer=artifact", "tokenizer.path=hf://me/tiny", "protocol=default", "data.subset=0.1", f"paths.root={tmp_path / 'other'}"]
+    )
+    pipeline.run(again)
+    (path,), (first,) = (sorted((place / "records").glob("*.json")) for place in (tmp_path / "other", tmp_path))
+    assert path.name == first.name, "the same measurement of the same artifact"
+    record = records.read(path)
+    assert record.artifacts == {"tokenizer": trained.name}
+    assert record.subject["tokenizer"] == "vmae"
+    assert record.metrics == records.read(first).metrics
+
+
+def test_the_card_tells_what_was_measured_and_how_and_what_to_cite(server: Hub, trained: Path, tmp_path: Path) -> None:
+    ldbench.push(trained, "me/tiny", licence="mit", records=tmp_path / "records")
+    card = ModelCard(server.repos["me/tiny"][-1]["README.md"].decode())
+    assert card.data.license == "mit"
+    assert card.data.model_name == trained.name
+    (record,) = (records.read(path) for path in (tmp_path / "records").glob("*.json"))
+    told = {each.metric_name: each for each in card.data.eval_results}
+    assert {name: each.metric_value for name, each in told.items()} == {name: each.value for name, each in record.metrics.items()}
+    psnr = told["psnr"]
+    assert (psnr.task_name, psnr.dataset_name, psnr.dataset_args) == ("reconstruct", "digits", {"protocol": record.protocol["hash"]})
+    assert 'ldbench.load("hf://me/tiny")' in card.text
+    assert "eprint = {2507.09984}" in card.text
+    assert artifacts.read_manifest(trained)["digest"] in card.text
+    assert str(tmp_path) not in card.content
+
+
+def test_a_second_push_is_a_second_revision_and_the_first_can_still_be_had(server: Hub, trained: Path, tmp_path: Path) -> None:
+    ldbench.push(trained, "me/tiny")
+    ldbench.push(trained, "me/tiny", licence="mit")
+    assert len(server.repos["me/tiny"]) == 3
+    first = huggingface.local(f"hf://me/tiny@{sha('me/tiny', 1)}")
+    assert first.name == sha("me/tiny", 1)
+    assert artifacts.name_of(first) == trained.name
+    with pytest.raises(ValueError, match=r"hf://me/tiny@v9 cannot be fetched from the Hugging Face hub: it has no such revision\."):
+        ldbench.load("hf://me/tiny@v9")
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "config.json"])
+def test_a_file_that_was_altered_on_the_hub_is_refused(server: Hub, trained: Path, file: str) -> None:
+    ldbench.push(trained, "me/tiny")
+    files = server.repos["me/tiny"][-1]
+    files[file] = files[file][:-1] + bytes([files[file][-1] ^ 1])
+    with pytest.raises(ValueError, match=rf"{file} is not what its manifest says"):
+        ldbench.load("hf://me/tiny")
+
+
+def test_a_strangers_name_leads_nowhere(trained: Path) -> None:
+    told = json.loads((trained / "manifest.json").read_text())
+    for name in ("../../elsewhere", "vmae", 3, f"../x-{told['digest'][:8]}"):
+        (trained / "manifest.json").write_text(json.dumps({**told, "name": name}))
+        with pytest.raises(ValueError, match="names the artifact"):
+            artifacts.name_of(trained)
+
+
+def test_an_altered_artifact_is_not_pushed(server: Hub, trained: Path) -> None:
+    with (trained / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(ValueError, match="not what its manifest says"):
+        ldbench.push(trained, "me/tiny")
+    assert not server.asked
+
+
+@pytest.mark.parametrize(("token", "said"), [(None, "Run `hf auth login`, or set HF_TOKEN"), ("hf_wrong", "HF_TOKEN to a token that is valid")])
+def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(server: Hub, trained: Path, monkeypatch, token, said) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ValueError, match=rf"^me/tiny cannot be pushed to the Hugging Face hub: .*{said}\.$") as told:
+        ldbench.push(trained, "me/tiny")
+    assert "\n" not in str(told.value)
+    assert "me/tiny" not in server.repos
+
+
+def test_another_owners_repository_is_refused_in_a_sentence(server: Hub, trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"your token may not write there\. Make one with write access, or choose a repository of your own\."):
+        ldbench.push(trained, "others/tiny")
+
+
+def test_an_error_of_the_hub_itself_is_told_as_it_is(server: Hub, trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"^broken/tiny cannot be pushed to the Hugging Face hub: .*507"):
+        ldbench.push(trained, "broken/tiny")
+
+
+def test_a_repository_that_is_not_there_is_told(server: Hub) -> None:
+    with pytest.raises(
+        ValueError, match=r"hf://me/nothing cannot be fetched from the Hugging Face hub: there is none of that name, or it is private"
+    ):
+        ldbench.load("hf://me/nothing")
+
+
+@pytest.mark.parametrize("act", [lambda folder: ldbench.load("hf://me/tiny"), lambda folder: ldbench.push(folder, "me/tiny")])
+def test_no_network_is_told(server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Any]) -> None:
+    turn_to("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(ValueError, match=r"the hub cannot be reached\. Look at the network, or at HF_ENDPOINT\."):
+        act(trained)
+
+
+def test_what_was_fetched_once_is_there_without_a_network(server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ldbench.push(trained, "me/tiny")
+    ldbench.load("hf://me/tiny")
+    turn_to("http://127.0.0.1:9", monkeypatch)
+    assert ldbench.load("hf://me/tiny").latent == ldbench.load(trained).latent
+
+
+@pytest.mark.parametrize("repo", ["tiny", "me/tiny/more", "me tiny/x", "hf://me/tiny"])
+def test_what_is_no_name_on_the_hub_is_refused_before_it_is_asked(server: Hub, trained: Path, repo: str) -> None:
+    with pytest.raises(ValueError, match="A name on the hub is owner/name"):
+        ldbench.push(trained, repo)
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("repo=me/tiny", "push must be the folder"), ("push=DIR", "repo must be owner/name"), ("private=2", "private must be true or false")],
+)
+def test_the_command_says_what_it_lacks(override: str, said: str) -> None:
+    rest = {"push": "push=x", "repo": "repo=me/x"} if override.startswith("private") else {}
+    with pytest.raises(ValueError, match=said):
+        hub.run(ldbench.compose("hub", [override, *rest.values()]), [])
+
+
+def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
+    hub.run(ldbench.compose("hub", [f"push={trained}", "repo=me/tiny", f"paths.root={tmp_path}"]), [])
+    (tmp_path / "card.md").write_bytes(server.repos["me/tiny"][-1]["README.md"])
+    assert metadata_load(tmp_path / "card.md")["model-index"]
+
+
+def test_nothing_calls_out_unless_it_is_asked_to(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+
+    def connect(self: socket.socket, address: Any) -> None:
+        called.append(address)
+        raise OSError("no network in this test")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **_: connect(SimpleNamespace(), asked))
+    folder = pipeline.train(small())
+    ldbench.load(folder)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    pipeline.run(
+        ldbench.compose("run", ["tokenizer=artifact", f"tokenizer.path={tmp_path / 'elsewhere'}", "protocol=default", f"paths.root={tmp_path / 'b'}"])
+    )
+    assert not called
+    with pytest.raises(ValueError, match="the hub cannot be reached"):
+        huggingface.fetch("me/tiny")
+    assert called, "the test would have seen it"

@@ -1,0 +1,108 @@
+"""A tokenizer from outside the package: one file, one yaml."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ldbench
+
+MODULE = '''
+"""A tokenizer that averages blocks of pixels."""
+
+import torch
+from torch import nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction, Tokenizer
+
+
+class Blocks(Tokenizer):
+    def __init__(self, *, image_size: int, block: int, channels: int):
+        super().__init__()
+        self.image_size, self.block, self.channels = image_size, block, channels
+        self.encoder = nn.Conv2d(3, channels, kernel_size=block, stride=block)
+        self.decoder = nn.ConvTranspose2d(channels, 3, kernel_size=block, stride=block)
+
+    @property
+    def latent(self):
+        side = self.image_size // self.block
+        return LatentSpec(num_tokens=side * side, channels=self.channels, grid=(side, side))
+
+    def encode(self, images):
+        self.check_images(images)
+        return Posterior(mean=self.encoder(images).flatten(2).transpose(1, 2))
+
+    def decode(self, z, grid=None):
+        return self.decoder(self.latent.to_map(z))
+
+    def forward(self, images, *, mask_ratio=0.0, mask_noise=None, eps=None):
+        posterior = self.encode(images)
+        return Reconstruction(images=self.decode(posterior.mean), z=posterior.mean, posterior=posterior)
+
+    def anchors(self):
+        return {"encoder": self.encoder.weight, "decoder": self.decoder.weight}
+'''
+
+YAML = """
+defaults:
+  - /loss@losses.pixels: mse
+  - /stage@stages.all: default
+  - _self_
+name: blocks
+weights: null
+seed: 0
+image_size: 32
+model:
+  _target_: blocks_tokenizer.Blocks
+  block: 8
+  channels: 4
+stages:
+  all:
+    max_steps: 5
+    batch_size: 16
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with the plug-in's module and its config group."""
+    (tmp_path / "blocks_tokenizer.py").write_text(MODULE)
+    (tmp_path / "conf" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "conf" / "tokenizer" / "blocks.yaml").write_text(YAML)
+    return tmp_path
+
+
+def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_it_is_trusted(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    command = [sys.executable, "-m", "ldbench.train", "tokenizer=blocks", f"hydra.searchpath=[file://{package / 'conf'}]"]
+    done = subprocess.run(
+        [*command, f"paths.root={package}", "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = next((package / "artifacts" / "tokenizers").glob("blocks-*"))
+    with pytest.raises(ValueError, match="There is no tokenizer named 'blocks' here"):
+        ldbench.load(folder)
+    monkeypatch.syspath_prepend(str(package))
+    tokenizer = ldbench.load(folder, searchpath=[str(package / "conf")])
+    assert tokenizer.decode(tokenizer.encode(torch.zeros(1, 3, 32, 32)).mean).shape == (1, 3, 32, 32)
+
+
+def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.pipeline import tokenizer_training as training
+    from ldbench.pipeline.tokenizer_plan import make_plan
+
+    monkeypatch.syspath_prepend(str(package))
+    searchpath = [str(package / "conf")]
+    overrides = ["tokenizer=blocks", "+loss@tokenizer.losses.kl=kl", f"paths.root={package}"]
+    planned = make_plan(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
+    with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
+        training.rehearse(planned)

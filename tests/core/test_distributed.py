@@ -1,0 +1,60 @@
+"""What is drawn for a shared batch: the rows of the whole, and the plain call where nothing is shared."""
+
+import torch
+
+from ldbench.core.distributed import averaged, mean, normal_like, of_batch, share, shared, total
+
+
+def drawn(rank: int, world: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    with shared(rank, world):
+        return of_batch(lambda count: torch.rand(count, 3), 8 // world)
+
+
+def test_processes_draw_the_rows_of_their_images() -> None:
+    whole = drawn(0, 1)
+    torch.manual_seed(0)
+    assert torch.equal(whole, torch.rand(8, 3))
+    for rank in range(4):
+        assert torch.equal(drawn(rank, 4), whole[rank::4])
+
+
+def test_images_may_lie_along_another_axis() -> None:
+    torch.manual_seed(0)
+    whole = torch.rand(2, 6)
+    torch.manual_seed(0)
+    with shared(1, 3):
+        assert torch.equal(of_batch(lambda count: torch.rand(2, count), 2, dim=1), whole[:, 1::3])
+
+
+def test_draws_after_one_another_stay_in_step() -> None:
+    streams = []
+    for rank in range(2):
+        torch.manual_seed(0)
+        with shared(rank, 2):
+            normal_like(torch.empty(4, 3))
+            streams.append(torch.rand(()))
+    assert streams[0] == streams[1]
+
+
+def test_normals_are_those_of_one_process() -> None:
+    torch.manual_seed(0)
+    whole = torch.randn_like(torch.empty(6, 2, 3))
+    torch.manual_seed(0)
+    with shared(1, 2):
+        assert torch.equal(normal_like(torch.empty(3, 2, 3)), whole[1::2])
+
+
+def test_sharing_ends_with_its_block_whatever_happens() -> None:
+    try:
+        with shared(1, 2):
+            raise RuntimeError
+    except RuntimeError:
+        assert share().world == 1
+
+
+def test_one_process_averages_nothing() -> None:
+    x = torch.rand(5)
+    assert averaged(x) is x
+    assert total(x) is x
+    assert mean(x) == x.mean()

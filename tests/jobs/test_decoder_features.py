@@ -1,0 +1,41 @@
+"""Decoder features: what pixels are read from in every tokenizer, and none where no module works on the grid."""
+
+import pytest
+import torch
+
+from ldbench.config import compose as config
+from ldbench.jobs._decoder_features import decoder_features
+
+
+def tokenizer_of(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    node = config.option("tokenizer", name)
+    return config.instantiate(node.model, image_size=node.image_size).eval()
+
+
+@pytest.mark.parametrize("name", ["vmae", "maetok"])
+def test_a_transformers_are_what_its_pixels_are_read_from(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    seen = []
+    tokenizer.decoder.to_pixels.register_forward_hook(lambda module, given, told: seen.append(given[0]))
+    z = torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels)
+    with torch.no_grad():
+        features = decoder_features(tokenizer, z)
+    assert torch.equal(features, seen[0])
+    assert features.shape[1] == tokenizer.patch_grid[0] * tokenizer.patch_grid[1]
+
+
+def test_a_convolutional_decoders_are_a_map_on_the_latents_grid() -> None:
+    tokenizer = tokenizer_of("vavae")
+    with torch.no_grad():
+        features = decoder_features(tokenizer, torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels))
+    assert features.shape[:2] == (2, tokenizer.latent.num_tokens)
+    assert features.shape[2] > tokenizer.latent.channels
+
+
+def test_the_identity_has_none_and_no_hook_stays() -> None:
+    tokenizer = tokenizer_of("identity")
+    assert decoder_features(tokenizer, torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels)) is None
+    vmae = tokenizer_of("vmae")
+    decoder_features(vmae, torch.randn(1, vmae.latent.num_tokens, vmae.latent.channels))
+    assert not any(module._forward_hooks for module in vmae.modules())

@@ -1,0 +1,126 @@
+"""Records as a matrix leaves them: three tokenizers, three generators, two seeds, and every job's names."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldbench.core.estimate import Estimate
+from ldbench.results import records
+from ldbench.results.records import Record
+
+TOKENIZERS = ("maetok", "vavae", "vmae")
+GENERATORS = ("dit", "lightningdit", "sit")
+DATA = "f62f1804fbc47a5093a6e708adb5e9ad301f0dc799cf44a430cdb5b529d1ed77"
+
+
+def protocol_of(**fields: Any) -> dict[str, Any]:
+    said = {"name": "digits", **fields, "data": DATA}
+    return {**said, "hash": records.protocol_hash(said)}
+
+
+RECONSTRUCTION = protocol_of(split="test", pixel_rule="round", latent="mean", reconstruction=["mse", "psnr", "ssim"], extractor={"name": "digits"})
+GENERATION = protocol_of(num_samples=1000, labels="balanced", extractor={"name": "digits"}, sampler="own", guidance="own")
+PLAIN = protocol_of()
+
+
+@pytest.fixture
+def make() -> Callable[..., Record]:
+    """Makes a record; what is not said is that of a reconstruction by vmae."""
+    return make_record
+
+
+def make_record(
+    *,
+    job: str = "reconstruct",
+    tokenizer: str = "vmae",
+    generator: str | None = None,
+    data: str = "digits",
+    seeds: tuple[int, int] = (0, 0),  # the tokenizer's and the generator's
+    metrics: Mapping[str, float | tuple[float, float, float]] | None = None,
+    protocol: Mapping[str, Any] = RECONSTRUCTION,
+    settings: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,  # more of the tokenizer's config
+    created: str = "2026-11-24T16:13:24+00:00",
+) -> Record:
+    numbers = metrics if metrics is not None else {"psnr": (40.0, 39.5, 40.5), "rfd_digits": 0.01}
+    artifacts = {"tokenizer": f"{tokenizer}-{abs(hash_of(tokenizer, seeds[0], recipe)):08x}"}
+    config = {"data": {"name": data}, "tokenizer": {"name": tokenizer, "seed": seeds[0], "model": {"width": 96}, **(recipe or {})}}
+    if generator is not None:
+        artifacts["generator"] = f"{generator}-{abs(hash_of(generator, tokenizer, seeds)):08x}"
+        config["generator"] = {"name": generator, "max_steps": 1000}
+    identity = records.record_id(
+        job=job, settings=settings, artifacts=artifacts | {"data": data}, data=DATA, protocol=protocol["hash"], revision=hash_of(created)
+    )
+    return Record(
+        id=identity,
+        job=job,
+        subject={"tokenizer": tokenizer, "generator": generator, "data": data},
+        metrics={name: Estimate(*value) if isinstance(value, tuple) else Estimate(value) for name, value in numbers.items()},
+        protocol=protocol,
+        artifacts=artifacts,
+        config={**config, "job": {"component": job, "batch_size": 64, **(settings or {})}, "seed": seeds[1], "trainer": {"workers": 0}},
+        environment={"python": "3.11.7", "packages": {"torch": "2.15.0"}},
+        created=created,
+    )
+
+
+def hash_of(*said: Any) -> int:
+    return random.Random(repr(said)).randrange(2**31)
+
+
+def jobs_of(place: int, seed: int, rng: random.Random) -> dict[str, tuple[Mapping[str, Any], dict[str, Any]]]:
+    """What each job measures of a tokenizer: job -> (protocol, metrics)."""
+    psnr = 29.5 + 5.4 * place + rng.gauss(0, 0.2)
+    smooth = {f"smoothness/psnr/eps={eps}": psnr / (1 + (3 - place) * eps) for eps in (0.01, 0.03, 0.1, 0.3, 1.0)}
+    mixtures = {f"gmm/nll_per_dim/k={k}": 1.4 - 0.1 * place - 0.04 * i + rng.gauss(0, 0.01) for i, k in enumerate((1, 5, 10, 50))}
+    reconstruct = {"psnr": (psnr, psnr - 0.2, psnr + 0.2), "ssim": 0.95 + 0.02 * place, "rfd_digits": 0.03 / (1 + 6 * place) + rng.gauss(0, 3e-4)}
+    accuracy = 0.97 + rng.gauss(0, 0.004)
+    return {
+        "reconstruct": (RECONSTRUCTION, {**reconstruct, "rfd_digits_floor": 0.0756}),
+        "probe": (PLAIN, {"probe/accuracy": (accuracy, accuracy - 0.015, accuracy + 0.012), "probe/chance": 0.1}),
+        "smoothness": (PLAIN, {**smooth, "smoothness/slope": -0.2}),
+        "gmm": (PLAIN, mixtures),
+        "throughput": (PLAIN, {"params": 4.2e6 * (1 + place), "flops": 1.3e9, "images_per_second": 812.0 - 90 * place, "peak_memory": 3.1e8}),
+    }
+
+
+def matrix() -> list[Record]:
+    found = []
+    for place, tokenizer in enumerate(TOKENIZERS):
+        for seed in (0, 1):
+            for job, (protocol, metrics) in jobs_of(place, seed, random.Random(f"{tokenizer} {seed}")).items():
+                found.append(make_record(job=job, tokenizer=tokenizer, seeds=(seed, 0), protocol=protocol, metrics=metrics))
+        for column, generator in enumerate(GENERATORS):
+            for seed in (0, 1):
+                rng = random.Random(f"{tokenizer} {generator} {seed}")
+                distance = 0.9 - 0.25 * (1.2 - abs(place - 1)) - 0.09 * column + rng.gauss(0, 0.03)
+                seen = 0.86 + 0.03 * column + rng.gauss(0, 0.01)
+                metrics = {"gfd_digits": distance, "gfd_digits_floor": 0.0756, "class_accuracy_digits": (seen, seen - 0.02, seen + 0.02)}
+                found.append(
+                    make_record(job="generate", tokenizer=tokenizer, generator=generator, seeds=(0, seed), protocol=GENERATION, metrics=metrics)
+                )
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A folder of records of the matrix, with sheets."""
+    return fill(tmp_path / "records")
+
+
+def fill(folder: Path) -> Path:
+    from PIL import Image
+
+    for record in matrix():
+        figures = records.write(record, folder).with_suffix("")
+        sheet = {"generate": "samples", "reconstruct": "reconstructions"}.get(record.job)
+        if sheet:
+            figures.mkdir()
+            rng = random.Random(record.id)
+            picture = Image.new("L", (80, 40))
+            picture.putdata([rng.randrange(256) for _ in range(80 * 40)])
+            picture.save(figures / f"{sheet}.png")
+    return folder

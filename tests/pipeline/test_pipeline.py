@@ -1,0 +1,340 @@
+"""From a config to an artifact and a record, and nothing twice."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+import ldbench
+from ldbench.artifacts import store as artifacts
+from ldbench.config import compose as config
+from ldbench.pipeline import components as instruments
+from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline import pipeline
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.results import records
+
+Compose = Callable[..., DictConfig]
+
+
+def only_record(root: Path) -> records.Record:
+    (path,) = (root / "records").glob("*.json")
+    return records.read(path)
+
+
+def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(small: Compose, tmp_path: Path) -> None:
+    folder = pipeline.train(small())
+    tokenizer = ldbench.load(folder)
+    assert tokenizer.latent.num_tokens == 16
+    assert not tokenizer.training
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert folder.name == f"vmae-{manifest['digest'][:8]}"
+    record = only_record(tmp_path)
+    assert record.job == "reconstruct"
+    assert record.artifacts == {"tokenizer": folder.name}
+    assert record.subject == {"tokenizer": "vmae", "generator": None, "data": "digits"}
+    assert set(record.metrics) == {"psnr", "ssim", "mse"}
+    assert all(e.low < e.value < e.high for e in record.metrics.values())
+    assert (tmp_path / "records" / f"reconstruct-{record.id}" / "reconstructions.png").is_file()
+
+
+def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(small: Compose, tmp_path: Path) -> None:
+    cfg = small()
+    tokenizer = ldbench.load(pipeline.train(cfg))
+    from ldbench.core.pixels import to_uint8
+
+    test = config.instantiate(cfg.data).test
+    images = torch.stack([test[i][0] for i in range(len(test))])
+    with torch.no_grad():
+        recon = tokenizer.decode(tokenizer.encode(images).mean)
+    error = (to_uint8(images).double() - to_uint8(recon).double()).square().mean(dim=(1, 2, 3))
+    by_hand = (10 * torch.log10(255**2 / error)).mean().item()
+    assert only_record(tmp_path).metrics["psnr"].value == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_what_is_there_is_neither_trained_nor_measured_again(
+    small: Compose, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pipeline.train(small())
+    before = {path: path.stat().st_mtime_ns for path in folder.parents[2].rglob("*") if path.is_file() and path.suffix != ".lock"}
+    monkeypatch.setattr(training, "fit", lambda planned: pytest.fail("trained again"))
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    assert pipeline.train(small("logger=wandb", "callbacks.checkpoint.every=3")) == folder
+    assert f"is there already: {folder}" in caplog.text
+    assert "measured already" in caplog.text
+    after = {path: path.stat().st_mtime_ns for path in folder.parents[2].rglob("*") if path.is_file() and path.suffix != ".lock"}
+    assert after == before
+
+
+def test_force_measures_again_and_finds_the_same(small: Compose, tmp_path: Path) -> None:
+    pipeline.train(small())
+    first = only_record(tmp_path)
+    pipeline.train(small("force=true"))
+    assert only_record(tmp_path).metrics == first.metrics
+
+
+def test_another_protocol_makes_another_record(small: Compose, tmp_path: Path) -> None:
+    pipeline.train(small())
+    pipeline.train(small("protocol.pixel_rule=truncate"))
+    found = [records.read(path) for path in (tmp_path / "records").glob("*.json")]
+    assert len({record.id for record in found}) == len({record.protocol["hash"] for record in found}) == 2
+
+
+def test_an_artifact_that_is_not_complete_is_built_again(small: Compose) -> None:
+    folder = pipeline.train(small())
+    (folder / "manifest.json").unlink()
+    weights = (folder / "weights.safetensors").read_bytes()
+    assert pipeline.train(small()) == folder
+    assert artifacts.is_complete(folder)
+    assert (folder / "weights.safetensors").read_bytes() == weights
+
+
+def test_wandb_offline_gets_the_losses_and_closes_its_run(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    pipeline.train(small("logger=wandb"))
+    assert wandb.run is None, "the run was finished"
+    (run_file,) = (path for path in tmp_path.rglob("run-*.wandb") if "records" not in path.relative_to(tmp_path).parts)
+    assert b"train/loss" in run_file.read_bytes()
+
+
+def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose) -> None:
+    from ldbench.jobs.reconstruct import Reconstruct
+
+    cfg = small()
+    tokenizer = ldbench.load(pipeline.train(cfg))
+    test = config.instantiate(cfg.data).test
+    metrics = {name: instruments.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
+    common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
+    common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
+    common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
+    values = []
+    for batch_size in (7, 90):
+        job = Reconstruct(**common, batch_size=batch_size, num_processes=1, workers=0, device=torch.device("cpu"))
+        values.append(job.run(Path(cfg.paths.root) / str(batch_size)))
+    for name in metrics:
+        assert values[0][name].value == pytest.approx(values[1][name].value, rel=1e-4)
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
+    default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
+    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim"):
+        instruments.make("metric", "pnsr", default)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    """A config folder with the digits' extractor on a network that takes no time, and data that have no protocol."""
+    for group, name, text in (
+        ("extractor", "tiny", "defaults: [digits, _self_]\nnetwork: {name: tiny, max_steps: 3, batch_size: 16, data: {subset: 0.1}}\n"),
+        ("data", "mine", "defaults: [digits, _self_]\nname: mine\nsubset: 0.05\n"),
+    ):
+        (tmp_path / "conf" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / group / f"{name}.yaml").write_text(text)
+    return str(tmp_path / "conf")
+
+
+def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_in_the_protocol(
+    small: Compose, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ["protocol=digits", "protocol.extractor=tiny"]
+    pipeline.train(small(*overrides), [tiny])
+    record = only_record(tmp_path)
+    assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
+    assert record.metrics["rfd_tiny"].value > 0
+    (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
+    digest = networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
+    assert network.name == f"tiny-{digest[:8]}"
+    assert record.protocol["extractor"]["name"] == "tiny"
+    assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
+    assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(record.metrics)
+    monkeypatch.setattr(networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
+    caplog.set_level(logging.INFO)
+    pipeline.train(small(*overrides), [tiny])
+    assert "measured already" in caplog.text
+    assert "  rfd_tiny_floor  " in caplog.text
+    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    with pytest.raises(pytest.fail.Exception, match="what is known needs no network"):
+        pipeline.train(small(*overrides), [tiny])  # another network, another protocol
+
+
+def test_data_name_their_protocol_and_data_without_one_are_measured_under_default(
+    small: Compose, small_overrides: list[str], tiny: str, tmp_path: Path
+) -> None:
+    overrides = [word for word in small_overrides if not word.startswith("protocol")]
+    assert ldbench.compose("train", overrides).protocol.name == "digits"
+    assert ldbench.compose("run", ["data=shapes", "protocol.split=all"]).protocol.name == "shapes"
+    foreign = ldbench.compose("train", [*overrides, "data=mine", f"paths.root={tmp_path}"], searchpath=[tiny])
+    assert "protocol" not in foreign
+    assert pipeline.protocol_of(foreign) == pipeline.protocol_of(small())
+    pipeline.train(foreign, [tiny])
+    assert only_record(tmp_path).protocol["name"] == "default"
+
+
+def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_to_install(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or protocol=default"):
+        pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
+
+
+def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp_path: Path, tiny: str) -> None:
+    overrides = ["protocol=digits", "protocol.extractor=tiny"]
+    pipeline.train(small(*overrides), [tiny])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")}
+    assert len(before) == 2
+    pipeline.train(small(*overrides, "tokenizer.seed=1"), [tiny])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("protocol=defalt", r"There is no protocol=defalt\. Did you mean default\?\nAvailable: .*digits"),
+        ("protocol.splt=all", "There is no config key protocol.splt. Did you mean split"),
+    ],
+)
+def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ldbench.compose("train", [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["+protocol.splits=all"], r"There is no config key protocol\.splits\. Did you mean split\?"),
+        (["protocol.reconstruction=[pnsr]"], "no metric named 'pnsr'. Did you mean psnr"),
+        (["protocol.distribution=[fid]", "protocol.extractor=digits"], "no distribution named 'fid'. Did you mean fd"),
+        (["protocol.distribution=[fd]", "protocol.extractor=digit"], "no extractor named 'digit'. Did you mean digits"),
+        (
+            ["protocol.distribution=[fd,sfd]", "protocol.extractor=digits"],
+            r"names sfd, which is of spatial: extractor=digits gives features, logits\. Leave sfd out",
+        ),
+        (["protocol.reconstruction=[lpips]", "protocol.weights.lpips=nowhere.pth"], r"no file nowhere\.pth(.|\n)*say protocol\.weights\.lpips=PATH"),
+        (["protocol.reconstruction=[features_vgg16]"], r"needs weights that you give it: protocol\.weights\.features_vgg16=PATH"),
+        (["protocol.weights.lpips=nowhere.pth"], r"protocol\.weights\.lpips has nothing to do"),
+        (["+protocol.weights.psnr=nowhere.pth"], "psnr takes no weights"),
+        (["+jobs.reconstruct.batchsize=3"], r"There is no config key jobs\.reconstruct\.batchsize\. Did you mean batch_size\?"),
+        (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
+        (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),
+        (["+job@jobs.probe=probe", "jobs.probe.num_train=1"], "num_train must be a whole number of at least 2"),
+        (["+job@jobs.probe=probe", "jobs.probe.teacher=digit"], "no teacher named 'digit'. Did you mean digits"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    with pytest.raises(ValueError, match=told):
+        pipeline.train(small(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("features_vgg16", r"other\.pt: These LPIPS weights lack 33 of 33 tensors"),
+        ("lpips", r"other\.pt: These are not torchvision's weights of VGG16"),
+    ],
+)
+def test_weights_of_another_layout_are_told_before_any_work(
+    small: Compose, tmp_path: Path, metric: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    torch.save({"w": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=told) as answered:
+        pipeline.train(small(f"protocol.reconstruction=[{metric}]", f"protocol.weights.{metric}={tmp_path}/other.pt"))
+    assert str(answered.value).startswith(f"protocol.weights.{metric}={tmp_path}/other.pt: ")
+
+
+def test_a_job_of_any_name_makes_a_record_of_its_own(
+    small: Compose, small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def probed(*overrides: str) -> records.Record:
+        pipeline.run(ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=probe", *overrides]))
+        return records.read(max((tmp_path / "records").glob("probe-*.json"), key=lambda path: path.stat().st_mtime_ns))
+
+    folder = pipeline.train(small("+job@jobs.probe=probe"))
+    assert len(list((tmp_path / "records").glob("*.json"))) == 2
+    caplog.set_level(logging.INFO)
+    first = probed("job.batch_size=16", "protocol.pixel_rule=truncate", "trainer.workers=0")
+    assert "job probe was measured already" in caplog.text, "neither batches nor what a probe does not look at make another measurement"
+    assert first.job == "probe"
+    assert first.artifacts == {"tokenizer": folder.name}
+    assert {"probe/accuracy", "probe/chance", "probe/knn_accuracy", "probe/intrinsic_dimension", "probe/collapsed_channels"} < set(first.metrics)
+    assert set(first.protocol) == {"name", "data", "hash"}
+    second = probed("job.num_train=50")
+    assert second.id != first.id
+    assert second.metrics["probe/accuracy"].value <= first.metrics["probe/accuracy"].value
+    assert len(list((tmp_path / "records").glob("probe-*.json"))) == 2
+
+
+def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert instruments.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = instruments.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first == instruments.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first["seed"] == 0
+    assert first["teacher"]["name"] == "digits"
+    assert instruments.with_teacher({"teacher": "hog"})["teacher"]["digest"] != instruments.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
+    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    assert instruments.with_teacher({"seed": 0, "teacher": "digits"}) != first
+
+
+JOB = '''
+"""A job that counts."""
+from ldbench.core.interfaces import Estimate
+
+
+class Count:
+    name, revision, settings = "count", 1, ("factor",)
+
+    def __init__(self, *, {asked}, factor: int, offset: int = 0):
+        self.number = factor * len(images) + offset
+
+    @staticmethod
+    def check(settings):
+        assert settings["factor"] > 0
+
+    @staticmethod
+    def leaves(settings):
+        return ()
+
+    def run(self, out):
+        return {{"count": Estimate(float(self.number))}}
+'''
+
+
+def foreign_job(tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    module = f"counting_{asked.replace(', ', '_')}"
+    (tmp_path / f"{module}.py").write_text(JOB.format(asked=asked))
+    (tmp_path / "conf" / "job").mkdir(parents=True)
+    (tmp_path / "conf" / "job" / "count.yaml").write_text(f"_target_: {module}.Count\nfactor: 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return [str(tmp_path / "conf")]
+
+
+def test_a_job_from_outside_gets_the_facts_that_its_constructor_asks_for(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searchpath = foreign_job(tmp_path, "images", monkeypatch)
+    cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
+    pipeline.run(cfg, searchpath)
+    record = only_record(tmp_path)
+    assert record.metrics["count"].value == 2 * 360
+    assert record.protocol["split"] == "test"
+    assert "pixel_rule" not in record.protocol
+
+
+def test_a_job_that_asks_for_what_nobody_knows_is_refused(small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searchpath = foreign_job(tmp_path, "images, weather", monkeypatch)
+    cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
+    with pytest.raises(ValueError, match=r"asks for weather, which its yaml does not set\. Facts that a job may ask for: compiled, data, device"):
+        pipeline.run(cfg, searchpath)
+
+
+def test_what_is_no_job_is_refused(small: Compose) -> None:
+    with pytest.raises(ValueError, match=r"ldbench\.data\.digits\.Digits is no job: it has no \w+"):
+        pipeline.train(small("jobs.reconstruct._target_=ldbench.data.digits.Digits"))

@@ -1,0 +1,348 @@
+"""Stages under the trainer: what they change, what they leave alone, and how they stop and go on."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+import ldbench
+from ldbench.pipeline import pipeline
+from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline.tokenizer_plan import Plan, make_plan
+from ldbench.results.figures import read_logs
+from ldbench.training.callbacks import Checkpoint
+
+Compose = Callable[..., DictConfig]
+
+
+def trained(cfg: DictConfig) -> tuple[Plan, dict[str, torch.Tensor]]:
+    """The plan of a config and the weights that its training ends in."""
+    planned = make_plan(cfg)
+    return planned, {key: value.clone() for key, value in training.fit(planned).state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def log_of(planned: Plan) -> dict[str, dict[int, float]]:
+    return read_logs(sorted(planned.run_folder.glob("log/version_*/metrics.csv")))
+
+
+def test_a_frozen_encoder_keeps_every_bit(small: Compose) -> None:
+    planned, _ = trained(small())
+    before, after = (load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune"))
+    encoder = [key for key in after if key.startswith("encoder.") and not key.endswith("positions")]
+    assert len(encoder) > 10
+    assert all(torch.equal(before[key], after[key]) for key in encoder)
+    assert not torch.equal(before["decoder.to_pixels.weight"], after["decoder.to_pixels.weight"])
+
+
+def test_the_official_tuning_moves_the_encoder_too(small: Compose) -> None:
+    planned, _ = trained(small("tokenizer.stages.tune.encoder=trainable"))
+    before, after = (load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune"))
+    assert not torch.equal(before["encoder.transformer.blocks.0.attn.qkv.weight"], after["encoder.transformer.blocks.0.attn.qkv.weight"])
+
+
+def test_position_tables_move_to_the_full_resolution_by_interpolation(small: Compose) -> None:
+    from ldbench.layers.position import resize_table, sincos_2d
+
+    _, weights = trained(small())
+    expected = resize_table(sincos_2d((3, 3), width=16, dtype=torch.float32), (3, 3), (4, 4))
+    assert torch.equal(weights["encoder.positions"], expected)
+    _, fresh = trained(small("tokenizer.model.position_resize=fresh"))
+    assert torch.equal(fresh["encoder.positions"], sincos_2d((4, 4), width=16, dtype=torch.float32))
+
+
+def test_the_same_config_trains_the_same_weights(small: Compose, tmp_path: Path) -> None:
+    _, first = trained(small())
+    _, second = trained(small(f"paths.root={tmp_path / 'elsewhere'}"))
+    _, other = trained(small("tokenizer.seed=1"))
+    assert same(first, second)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("stop_at", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    options = ("tokenizer.stages.pretrain.accumulate=2", "tokenizer.stages.pretrain.ema_decay=0.9")
+    _, unbroken = trained(small(*options, f"paths.root={tmp_path / 'unbroken'}"))
+    saved = Checkpoint.on_train_batch_end
+
+    def save_and_stop(self: Checkpoint, trainer, task, *rest) -> None:
+        saved(self, trainer, task, *rest)
+        if task.stage.name == "pretrain" and task.steps == stop_at:
+            raise RuntimeError("the power is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Checkpoint, "on_train_batch_end", save_and_stop)
+        with pytest.raises(RuntimeError, match="the power is gone"):
+            trained(small(*options))
+    planned, resumed = trained(small(*options))
+    assert same(unbroken, resumed)
+    assert len(list(planned.run_folder.glob("log/version_*"))) == 2, "the second start keeps the first one's log"
+    seen = log_of(planned)["train/images_seen"]
+    assert seen[6] == 6 * 2 * 8, "the counters go on"
+
+
+def test_accumulating_two_half_batches_equals_one_whole_batch_up_to_rounding(small: Compose) -> None:
+    # mean losses over equal halves average to that of the whole; masks and noise differ by batch, so both are off
+    plain = ("tokenizer.stages.pretrain.mask_ratio=0", "tokenizer.stages.pretrain.latent=mean", "tokenizer.losses.kl=null")
+    _, whole = trained(small(*plain, "tokenizer.stages.pretrain.batch_size=16"))
+    _, halves = trained(small(*plain, "tokenizer.stages.pretrain.accumulate=2"))
+    key = "encoder.transformer.blocks.0.attn.qkv.weight"
+    torch.testing.assert_close(whole[key], halves[key], rtol=0, atol=2e-4)
+
+
+def test_an_average_of_the_weights_is_what_a_stage_leaves_behind(small: Compose) -> None:
+    slow = "tokenizer.stages.pretrain.ema_decay=0.9999"
+    planned, _ = trained(small(slow))
+    plain, _ = trained(small())
+    key = "decoder.to_pixels.weight"
+    averaged, last = (load_file(p.run_folder / "stages" / "pretrain.safetensors")[key] for p in (planned, plain))
+    first_step, _ = trained(small("tokenizer.stages.pretrain.max_steps=1", "tokenizer.stages.pretrain.optimizer.schedule=constant"))
+    start = load_file(first_step.run_folder / "stages" / "pretrain.safetensors")[key]
+    assert (averaged - start).abs().max() < 0.01 * (last - start).abs().max(), "a slow average stays where it began"
+
+
+def test_gradients_are_clipped_to_the_norm_that_the_recipe_names(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, closure=None):
+        result = step(self, closure)
+        norms.append(math.sqrt(sum(p.grad.square().sum().item() for group in self.param_groups for p in group["params"] if p.grad is not None)))
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    trained(small("tokenizer.stages.pretrain.optimizer.clip_norm=0.01"))
+    assert all(norm <= 0.01 * 1.001 for norm in norms[:6])
+    assert max(norms[6:]) > 0.01, "the second stage names no norm"
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_for_a_replay(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ldbench.losses.terms import PixelMSE
+
+    healthy = PixelMSE.forward
+
+    def broken(self: PixelMSE, images, recon, y):
+        loss = healthy(self, images, recon, y)
+        return loss * math.nan if images.requires_grad is False and recon.images.requires_grad and broken.calls == 3 else loss
+
+    def counted(self: PixelMSE, images, recon, y):
+        broken.calls += 1
+        return broken(self, images, recon, y)
+
+    broken.calls = 0
+    monkeypatch.setattr(PixelMSE, "forward", counted)
+    planned = make_plan(small())
+    with pytest.raises(FloatingPointError, match=r"stage pretrain is not finite at batch 2 .*pixels nan") as told:
+        training.fit(planned)
+    path = planned.run_folder / "nonfinite-pretrain-2-0.pt"
+    assert str(path) in str(told.value)
+    replay = torch.load(path, weights_only=True)
+    assert replay["images"].shape == (8, 3, 32, 32)
+    assert replay["y"].shape == (8,)
+    tokenizer = training.make_tokenizer(planned)
+    tokenizer.load_state_dict(replay["tokenizer"])
+    assert not (planned.run_folder / "stages").exists(), "a broken stage leaves nothing that the next start would trust"
+
+
+def test_a_checkpoint_holds_plain_values_and_no_frozen_networks(small: Compose, tmp_path: Path) -> None:
+    from ldbench.layers.lpips import LPIPSNetwork
+
+    weights = tmp_path / "lpips.pt"
+    torch.save(taming_state(LPIPSNetwork(dropout=0.0)), weights)
+    lpips = ["+loss@tokenizer.losses.lpips=lpips", f"tokenizer.losses.lpips.weights.source={weights}"]
+    planned, _ = trained(small(*lpips, "tokenizer.stages.pretrain.max_steps=2", "tokenizer.stages.tune.max_steps=2"))
+    checkpoint = torch.load(planned.run_folder / "checkpoints" / "pretrain.ckpt", weights_only=True)
+    assert any(key.startswith("tokenizer.") for key in checkpoint["state_dict"])
+    assert not any(key.startswith("losses.") for key in checkpoint["state_dict"])
+    assert "train/lpips" in log_of(planned)
+
+
+def taming_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict of the true architecture in taming-transformers' layout."""
+    from ldbench.layers.lpips import CONVOLUTIONS
+
+    own = network.state_dict()
+    state = {"scaling_layer.shift": own["shift"], "scaling_layer.scale": own["scale"]}
+    for stage, layers in enumerate(CONVOLUTIONS):
+        state[f"lin{stage}.model.1.weight"] = own[f"heads.{stage}.weight"]
+        for layer in layers:
+            for kind in ("weight", "bias"):
+                state[f"net.slice{stage + 1}.{layer}.{kind}"] = own[f"stages.{stage}.{layer}.{kind}"]
+    return state
+
+
+@pytest.mark.parametrize("options", [["trainer.precision=bf16"], ["tokenizer.stages.pretrain.optimizer.schedule=constant"]])
+def test_other_precisions_and_schedules_train(small: Compose, options: list[str]) -> None:
+    planned, weights = trained(small(*options))
+    assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in weights.values())
+    assert log_of(planned)["train/loss"]
+
+
+def test_overfitting_one_batch_drives_the_loss_down(small: Compose) -> None:
+    options = ("trainer=overfit", "trainer.limit_steps=60", "tokenizer.stages.pretrain.max_steps=60", "tokenizer.stages.pretrain.optimizer.lr=5e-3")
+    planned, _ = trained(small(*options, "trainer.accelerator=cpu", "trainer.threads=1", "tokenizer.stages.pretrain.mask_ratio=0"))
+    loss = log_of(planned)["train/loss"]
+    assert loss[60] < 0.35 * loss[1]
+
+
+def test_the_debug_trainer_cuts_every_stage_short(small: Compose) -> None:
+    planned = make_plan(small("trainer=debug"))
+    assert [stage.max_steps for stage in planned.stages] == [3, 0, 3]
+    assert planned.digest != make_plan(small()).digest
+
+
+@pytest.mark.curves
+def test_pictures_and_curves_are_left_behind(small: Compose) -> None:
+    planned, _ = trained(small("callbacks.reconstructions.every=3"))
+    pictures = sorted(path.name for path in (planned.run_folder / "images").iterdir())
+    assert pictures == ["0000003-pretrain.png", "0000006-pretrain.png", "0000009-tune.png", "0000010-tune.png"]
+    assert (planned.run_folder / "learning_curves.png").stat().st_size > 10_000
+
+
+def test_tensorboard_gets_the_same_losses(small: Compose) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    planned, _ = trained(small("logger=tensorboard"))
+    events = next(planned.run_folder.rglob("events.out.*"))
+    accumulated = EventAccumulator(str(events.parent)).Reload()
+    by_step = {event.step: event.value for event in accumulated.Scalars("train/loss")}
+    assert by_step == pytest.approx(log_of(planned)["train/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_training_ends_where_eager_training_does(small: Compose) -> None:
+    no_draws = ("tokenizer.stages.pretrain.mask_ratio=0", "tokenizer.stages.pretrain.latent=mean")  # compiled graphs draw other numbers
+    _, eager = trained(small(*no_draws))
+    _, compiled = trained(small(*no_draws, "trainer.compile=true"))
+    assert eager.keys() == compiled.keys(), "no _orig_mod."
+    for key in eager:
+        torch.testing.assert_close(eager[key], compiled[key], rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_ends_in_the_same_artifact(tmp_path: Path, small_overrides: list[str]) -> None:
+    longer = [*small_overrides, "tokenizer.stages.pretrain.max_steps=400", "callbacks.checkpoint.every=20"]
+    command = [sys.executable, "-m", "ldbench.train", *longer]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    subprocess.run([*command, f"paths.root={unbroken}"], check=True, timeout=300, capture_output=True)
+    running = subprocess.Popen([*command, f"paths.root={broken}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(broken.glob("runs/*/checkpoints/pretrain.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not list(broken.glob("artifacts/tokenizers/vmae-*")), "it was killed before its end"
+    subprocess.run([*command, f"paths.root={broken}"], check=True, timeout=300, capture_output=True)
+    a, b = (next((root / "artifacts" / "tokenizers").glob("vmae-*")) for root in (unbroken, broken))
+    assert a.name == b.name
+    assert (a / "weights.safetensors").read_bytes() == (b / "weights.safetensors").read_bytes()
+
+
+def test_training_through_the_pipeline_equals_training_by_hand(small: Compose) -> None:
+    folder = pipeline.train(small())
+    _, by_hand = trained(small("paths.runs=${paths.root}/other_runs"))
+    assert same(by_hand, ldbench.load(folder).state_dict())
+
+
+TAUGHT = (  # a tokenizer that drops what is hidden, with every kind of teacher and an opponent
+    "+loss@tokenizer.losses.hog=hog",
+    "tokenizer.losses.hog.width=12",
+    "+loss@tokenizer.losses.digits=digits",
+    "tokenizer.losses.digits.width=12",
+    "tokenizer.losses.digits.teacher.network.max_steps=2",
+    "+loss@tokenizer.losses.classes=classes",
+    "tokenizer.losses.classes.width=12",
+    "+loss@tokenizer.losses.gan=adversarial",
+    "tokenizer.losses.gan.discriminator.num_layers=1",
+    "tokenizer.losses.gan.discriminator.width=4",
+    "tokenizer.losses.gan.start=2",
+    "tokenizer.losses.gan.lecam_weight=0.001",
+    "tokenizer.losses.gan.augment_probability=0.5",
+    "tokenizer.losses.gan.consistency_weight=1.0",
+)
+
+
+def test_auxiliary_decoders_and_an_opponent_attach_to_any_tokenizer_and_vanish_at_export(small: Compose) -> None:
+    cfg = small(*TAUGHT)
+    folder = pipeline.train(cfg)
+    plain = pipeline.train(small())
+    assert load_file(folder / "weights.safetensors").keys() == load_file(plain / "weights.safetensors").keys()
+    logged = log_of(make_plan(cfg))
+    assert {f"train/{name}" for name in ("hog", "digits", "classes", "gan", "gan_balance", "gan_discriminator")} <= logged.keys()
+    assert min(logged["train/gan"]) > 2, "nothing of it before its start"
+    assert {f"heldout/{name}_explained" for name in ("hog", "digits", "classes")} <= logged.keys()
+    learned = load_file(make_plan(cfg).run_folder / "stages" / "pretrain.losses.safetensors")
+    assert {"hog", "digits", "classes", "gan"} == {key.partition(".")[0] for key in learned}
+    assert not any("teacher" in key for key in learned)
+
+
+def test_each_auxiliary_term_can_be_switched_off_from_the_command_line(tmp_path: Path) -> None:
+    plain, without, more = (
+        make_plan(ldbench.compose("train", ["tokenizer=maetok", *said]))
+        for said in ((), ("~tokenizer.losses.hog",), ("+loss@tokenizer.losses.digits=digits",))
+    )
+    assert len({plain.digest, without.digest, more.digest}) == 3
+    assert "hog" not in without.cfg.tokenizer.losses
+    assert more.recipe["stages"][0]["losses"]["digits"]["teacher"]["network"], "the digest covers the network that teaches"
+
+
+@pytest.mark.slow
+def test_a_taught_and_opposed_training_broken_off_ends_in_the_weights_of_an_unbroken_one(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = trained(small(*TAUGHT, "tokenizer.stages.pretrain.max_steps=8", f"paths.root={tmp_path / 'unbroken'}"))
+    cfg = small(*TAUGHT, "tokenizer.stages.pretrain.max_steps=8", f"paths.root={tmp_path / 'broken'}")
+    keep = Checkpoint.on_train_batch_end
+
+    def break_off(self, trainer, task, *args):
+        keep(self, trainer, task, *args)
+        if task.steps == 5 and task.stage.name == "pretrain":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Checkpoint, "on_train_batch_end", break_off)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            training.fit(make_plan(cfg))
+    planned, weights = trained(cfg)
+    assert same(weights, expected[1])
+    kept, unbroken = (load_file(each.run_folder / "stages" / "tune.losses.safetensors") for each in (planned, expected[0]))
+    assert same(kept, unbroken)
+    assert kept["gan.average_real"] != 0
+
+
+@pytest.mark.slow
+def test_a_balanced_opponent_trains_compiled_under_a_frozen_encoder_too(small: Compose) -> None:
+    planned, _ = trained(small(*TAUGHT, "tokenizer.losses.gan.start=0", "trainer.compile=true", "trainer.limit_steps=2"))
+    assert max(log_of(planned)["train/gan_balance"].values()) > 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Path, small_overrides: list[str]) -> None:
+    command = [sys.executable, "-m", "ldbench.train", *small_overrides, *TAUGHT, "tokenizer.losses.gan.start=0", f"paths.root={tmp_path}"]
+    done = subprocess.run([*command, "trainer=ddp"], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    (kept,) = tmp_path.glob("runs/*/stages/tune.losses.safetensors")
+    assert load_file(kept)["gan.average_real"] != 0
+
+
+def test_without_a_step_it_is_the_tokenizer_as_it_begins(small) -> None:
+    planned = make_plan(small("trainer.limit_steps=0"))
+    begun, made = training.make_tokenizer(planned), training.run(planned)
+    begun.resize(planned.stages[-1].image_size)
+    expected = begun.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in made.state_dict().items())

@@ -1,0 +1,42 @@
+"""Counting operations: by the formulas of products, and without a mark on what is to be compiled."""
+
+import torch
+from torch import nn
+
+from ldbench.runtime.flops import Operations
+
+
+class Layer(nn.Module):
+    """A product, and something of each element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.gelu(self.linear(x))
+
+
+def test_a_product_is_two_operations_for_each_multiplication_and_its_backward_pass_two_products_more() -> None:
+    x = torch.randn(4, 8, requires_grad=True)
+    with Operations() as counted:
+        out = Layer()(x)
+        forward = counted.total
+        out.sum().backward()
+    assert forward == 2 * 4 * 8 * 6
+    assert counted.total == 3 * forward
+
+
+def test_what_is_compiled_is_counted_as_it_is_written_and_compiled_afterwards() -> None:
+    layer, x, compiled = Layer(), torch.randn(4, 8), []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    layer.compile(backend=backend)
+    with Operations() as counted:
+        layer(x)
+    assert (counted.total, compiled) == (2 * 4 * 8 * 6, [])
+    layer(x)
+    assert len(compiled) == 1

@@ -1,0 +1,53 @@
+"""Work in shares: everything once, whatever the processes, and what one of them refuses is told."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ldbench.runtime.workers import do_apart, shares_of
+
+CPU = torch.device("cpu")
+
+
+@given(count=st.integers(0, 40), num_processes=st.integers(1, 12))
+def test_shares_are_the_items_in_their_order_as_even_as_they_go(count: int, num_processes: int) -> None:
+    shares = shares_of(range(count), num_processes)
+    assert [item for share in shares for item in share] == list(range(count))
+    assert len(shares) == max(1, min(num_processes, count))
+    sizes = {len(share) for share in shares}
+    assert max(sizes) - min(sizes) <= 1
+
+
+class Write:
+    """Leaves a file for each number with the threads of its process, and refuses the number 3."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, share: Sequence[int], *, device: torch.device, advance: Callable[[int], None]) -> None:
+        for number in share:
+            if number == 3:
+                raise ValueError("There is no 3.")
+            (self.folder / str(number)).write_text(f"{torch.get_num_threads()} {device}")
+            advance(number)
+
+
+@pytest.mark.slow
+def test_each_share_is_done_in_as_many_threads_and_told(tmp_path: Path) -> None:
+    told: list[int] = []
+    torch.set_num_threads(2)
+    do_apart(Write(tmp_path), [[1, 2], [4]], device=CPU, advance=told.append)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("124", "2 cpu")
+    assert sorted(told) == [1, 2, 4]
+
+
+@pytest.mark.slow
+def test_what_one_refuses_is_raised_and_what_was_done_before_stays(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"There is no 3\."):
+        do_apart(Write(tmp_path), [[1, 3, 2], [4]], device=CPU, advance=lambda _: None)
+    assert (tmp_path / "1").exists()
+    assert not (tmp_path / "2").exists()

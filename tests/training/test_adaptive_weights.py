@@ -1,0 +1,124 @@
+"""Balanced terms: the sum and its gradients are those of the definition, and no term is passed backwards twice."""
+
+import pytest
+import torch
+from torch import nn
+
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction
+from ldbench.training.adaptive_weights import Anchored, balance, on_leaves, plain
+
+WEIGHTS = {"pixels": 1.0, "sharp": 0.3, "gan": 0.5, "pull": 0.1, "size": 0.01}
+PASSED: list[str] = []  # the terms that a backward pass went through
+
+
+class Told(torch.autograd.Function):
+    """The identity, which tells of every backward pass through it."""
+
+    @staticmethod
+    def forward(ctx, x, name):
+        ctx.name = name
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        PASSED.append(ctx.name)
+        return gradient, None
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    PASSED.clear()
+    return nn.ModuleDict({"encoder": nn.Linear(12, 6), "decoder": nn.Linear(6, 12)})
+
+
+IMAGES = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+def passed(network) -> Reconstruction:
+    z = network["encoder"](IMAGES.flatten(1)).reshape(2, 2, 3)
+    return Reconstruction(images=network["decoder"](z.flatten(1)).reshape(IMAGES.shape), z=z, posterior=Posterior(z))
+
+
+def measured(name: str, recon: Reconstruction) -> torch.Tensor:
+    image = Told.apply(recon.images, name)
+    return {
+        "pixels": lambda: (image - IMAGES).abs().mean(),
+        "sharp": lambda: (image[..., 1:] - image[..., :-1] - 1).square().mean(),
+        "gan": lambda: -image.cos().mean(),
+        "pull": lambda: Told.apply(recon.z, name).sin().mean(),
+        "size": lambda: recon.z.square().mean(),
+    }[name]()
+
+
+def weighed(network, **largest):
+    recon = passed(network)
+    leaves = {name: on_leaves(recon) for name in ("pixels", "sharp", "gan")}
+    terms = {name: measured(name, leaves.get(name, recon)) for name in WEIGHTS}
+    places = {
+        "gan": Anchored(network["decoder"].weight, largest.get("gan", 1e4)),
+        "pull": Anchored(network["encoder"].weight, largest.get("pull", 1e8)),
+    }
+    return balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels", "sharp")), balanced=places, adaptive="global")
+
+
+def defined(network) -> tuple[dict, torch.Tensor]:
+    """Weights and loss as eq. 7 says, by one gradient for each."""
+    recon = passed(network)
+    terms = {name: measured(name, recon) for name in WEIGHTS}
+    reference = WEIGHTS["pixels"] * terms["pixels"] + WEIGHTS["sharp"] * terms["sharp"]
+    weights = dict(WEIGHTS)
+    for name, anchor in (("gan", network["decoder"].weight), ("pull", network["encoder"].weight)):
+        ours, theirs = (torch.autograd.grad(x, anchor, retain_graph=True)[0].norm() for x in (reference, terms[name]))
+        weights[name] = WEIGHTS[name] * (ours / (theirs + 1e-4)).item()
+    return weights, sum(weights[name] * term for name, term in terms.items())
+
+
+def gradients(network, loss) -> list[torch.Tensor]:
+    network.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in network.parameters()]
+
+
+def test_weights_value_and_gradients_are_those_of_the_definition(network):
+    weights, loss = defined(network)
+    found = weighed(network)
+    assert {name: float(weight) for name, weight in found.weights.items()} == pytest.approx(weights, rel=1e-5)
+    assert found.value.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert not found.value.requires_grad
+    for ours, theirs in zip(gradients(network, found.pulling), gradients(network, loss), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_a_term_that_sees_the_image_alone_is_passed_backwards_once(network):
+    weighed(network).pulling.backward()
+    assert sorted(PASSED) == ["gan", "pixels", "pull", "pull", "sharp"]  # the latent's own: at the anchor, and in the step
+    PASSED.clear()
+    defined(network)[1].backward()
+    assert sorted(PASSED) == ["gan"] * 2 + ["pixels"] * 3 + ["pull"] * 2 + ["sharp"] * 3
+
+
+def test_a_balance_goes_no_further_than_its_largest(network):
+    found = weighed(network, gan=0.01, pull=0.02).weights
+    assert float(found["gan"]) == pytest.approx(0.5 * 0.01)
+    assert float(found["pull"]) == pytest.approx(0.1 * 0.02)
+
+
+def test_terms_without_a_balance_are_summed_by_weight(network):
+    recon = passed(network)
+    terms = {name: measured(name, recon) for name in WEIGHTS}
+    found = plain(terms, WEIGHTS)
+    assert found.value.item() == pytest.approx(sum(WEIGHTS[name] * term.item() for name, term in terms.items()), rel=1e-6)
+    assert found.pulling.requires_grad
+
+
+def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
+    recon = passed(network)
+    leaves = {"pixels": on_leaves(recon)}
+    terms = {"pixels": leaves["pixels"].images.mean() + leaves["pixels"].z.mean(), "pull": recon.z.mean()}
+    place = {"pull": Anchored(network["encoder"].weight, 1.0)}
+    with pytest.raises(ValueError, match="Drop its `reconstructs`"):
+        balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")
+    with pytest.raises(ValueError, match="none of these counts"):
+        balance({"pull": recon.z.mean()}, WEIGHTS, recon=recon, leaves={}, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")

@@ -1,0 +1,240 @@
+"""The training step: when a term counts and how much, what a discriminator learns from, and what goes on, is kept, or is left out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.losses.features import Features
+from ldbench.losses.terms import PixelMSE
+from ldbench.tokenizers.maetok import MAETok
+from ldbench.training.mask_schedules import Constant, TruncatedNormal
+from ldbench.training.optimizer import AdamW
+from ldbench.training.stage_config import Stage
+from ldbench.training.tokenizer_module import TokenizerTask
+
+RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "constant", "warmup_steps": 0, "warmup_lr": None}
+OPTIMIZER = AdamW(**RATES, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip_norm=None)
+
+
+class Judge(nn.Module):
+    """An adversarial term in its smallest form: a linear judge of pixels. Counts what is asked of it."""
+
+    revision = 1
+
+    def __init__(self, *, start=0, warmup=0, balancing="none", largest_balance=1e4):
+        super().__init__()
+        self.weight, self.start, self.warmup = 0.5, start, warmup
+        self.balancing, self.largest_balance = balancing, largest_balance
+        self.discriminator = nn.Linear(3 * 8 * 8, 1)
+        self.asked = []
+
+    def forward(self, images, recon, y):
+        self.asked.append("tokenizer")
+        return -self.discriminator(recon.images.flatten(1)).mean()
+
+    def discriminate(self, images, recon):
+        assert not recon.images.requires_grad
+        assert not recon.z.requires_grad
+        self.asked.append("discriminator")
+        return (self.discriminator(recon.images.flatten(1)) - self.discriminator(images.flatten(1))).mean()
+
+
+def stage(**changes) -> Stage:
+    numbers = {"name": "s", "image_size": 8, "max_steps": 10, "batch_size": 2, "accumulate": 1, "mask_ratio": Constant(0.0), "latent": "mean"}
+    numbers |= {"crop": "area", "crop_scale": None, "flip": 0.0, "encoder": "trainable", "decoder": "trainable", "ema_decay": None, "losses": {}}
+    return Stage(**{**numbers, "optimizer": OPTIMIZER, **changes})
+
+
+def tokenizer() -> MAETok:
+    torch.manual_seed(0)
+    sizes = {"image_size": 8, "patch_size": 4, "num_tokens": 2, "latent_channels": 3, "width": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}
+    words = {"latent_head": "ae", "positions": "rope", "rope_theta": 10.0, "layer_scale": None, "modulation_start": "identity"}
+    words |= {"linear_std": 0.02, "token_std": 0.02, "decoder_class_token": False, "to_pixels": "linear"}
+    return MAETok(**sizes, **words, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
+
+
+def mse(**changes) -> PixelMSE:
+    return PixelMSE(**{"weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": None, **changes})
+
+
+def make(terms, **changes) -> TokenizerTask:
+    """A task whose Lightning half is replaced by plain torch, so that a step can be watched."""
+    task = TokenizerTask(
+        tokenizer=tokenizer(),
+        losses=terms,
+        stage=stage(**changes),
+        seed=0,
+        label_safe_flips=False,
+        log_every=1000,
+        first_step=0,
+        folder=Path("unused"),
+        adaptive="global",
+    )
+    optimizers, schedulers = task.configure_optimizers()
+    task.optimizers = lambda: optimizers if len(optimizers) > 1 else optimizers[0]
+    task.lr_schedulers = lambda: schedulers[0]
+    task.manual_backward = lambda loss: loss.backward()
+    task._trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision))
+    task.write_log = lambda loss, terms, recon, images: task.__dict__.update(told={"loss": loss, **terms})
+    task.grad_norms = []
+    return task
+
+
+IMAGES, Y = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1, torch.tensor([0, 1])
+
+
+def weights(module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+
+
+def test_nothing_of_a_term_is_computed_before_its_start_and_its_weight_then_rises():
+    judge = Judge(start=2, warmup=4)
+    task = make({"pixels": mse(), "gan": judge})
+    before = weights(judge)
+    for batch in range(2):
+        task.training_step((IMAGES, Y), batch)
+    assert judge.asked == []
+    assert torch.equal(weights(judge), before)
+    seen = []
+    for batch in range(2, 8):
+        seen.append(task.weight("gan"))
+        task.training_step((IMAGES, Y), batch)
+    assert seen == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+    assert judge.asked == ["tokenizer", "discriminator"] * 6
+    assert not torch.equal(weights(judge), before)
+
+
+def test_starts_are_counted_in_batches_whatever_an_optimizer_step_takes():
+    judge = Judge(start=2)
+    task = make({"pixels": mse(), "gan": judge}, accumulate=2)
+    for batch in range(3):
+        task.training_step((IMAGES, Y), batch)
+    assert task.steps == 1
+    assert judge.asked == ["tokenizer", "discriminator"]
+
+
+def test_the_tokenizers_pass_leaves_no_gradient_in_the_discriminator_nor_the_other_way_round():
+    judge = Judge()
+    task = make({"pixels": mse(), "gan": judge})
+    found = {}
+
+    def watch(loss):
+        loss.backward()
+        found[len(found)] = (
+            judge.discriminator.weight.grad is not None,
+            sum(p.grad.abs().sum().item() for p in task.tokenizer.parameters() if p.grad is not None),
+        )
+
+    task.manual_backward = watch
+    task.training_step((IMAGES, Y), 0)
+    assert not found[0][0]
+    assert found[1][0]
+    assert found[0][1] == found[1][1]
+
+
+def test_a_balanced_term_pulls_as_hard_at_the_anchor_as_the_reconstruction():
+    task = make({"pixels": mse(), "gan": Judge(balancing="decoder")})
+    terms, weighed = task.measure(IMAGES, task.reconstruct(IMAGES), Y)
+    recon, anchor = task.reconstruct(IMAGES), task.tokenizer.anchors()["decoder"]
+    again = {name: term(IMAGES, recon, Y) for name, term in task.terms.items()}
+    norms = {name: torch.autograd.grad(value, anchor, retain_graph=True)[0].norm() for name, value in again.items()}
+    torch.testing.assert_close(weighed.weights["gan"] * norms["gan"], 0.5 * norms["pixels"], rtol=1e-2, atol=0)
+    torch.testing.assert_close(weighed.value, terms["pixels"] + weighed.weights["gan"] * terms["gan"])
+    assert not weighed.weights["gan"].requires_grad
+    assert not any(p.grad is not None for p in task.opponents)
+
+
+def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
+    for terms, changes, told in (
+        ({"pixels": mse(), "gan": Judge(balancing="encoder")}, {"encoder": "frozen"}, "encoder's anchor, which this stage freezes"),
+        ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them counts from the start"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make(terms, **changes).rehearse(IMAGES, Y)
+
+
+def test_a_rehearsal_runs_what_starts_late():
+    judge = Judge(start=10_000)
+    make({"pixels": mse(), "gan": judge}).rehearse(IMAGES, Y)
+    assert judge.asked == ["tokenizer", "discriminator"]
+
+
+class Frozen(nn.Module):
+    """A teacher with weights."""
+
+    revision = 1
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 5)
+        self.requires_grad_(False)
+
+    def channels(self, image_size, grid):
+        return 5
+
+    def forward(self, images, grid):
+        with torch.no_grad():
+            return self.net(images.unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(-1, -2)).flatten(2).transpose(1, 2))
+
+
+def features(teacher) -> Features:
+    return Features(
+        weight=1.0,
+        start=0,
+        warmup=0,
+        teacher=teacher,
+        tokens="all",
+        distance="mse",
+        width=8,
+        depth=1,
+        num_heads=2,
+        modulation_start="zero",
+        linear_std=0.02,
+        token_std=0.02,
+        latent=LatentSpec(2, 3),
+        patch_grid=(2, 2),
+        image_size=8,
+    )
+
+
+def test_a_teacher_is_shared_stays_as_it_is_and_is_in_no_checkpoint():
+    teacher = Frozen()
+    task = make({"pixels": mse(), "one": features(teacher), "two": features(teacher)})
+    before = weights(teacher)
+    task.training_step((IMAGES, Y), 0)
+    assert torch.equal(weights(teacher), before)
+    kept = task.state_dict()
+    assert any(key.startswith("losses.one.decoder.") for key in kept)
+    assert not any(".teacher." in key for key in kept)
+    task.load_state_dict(kept)
+
+
+def test_what_terms_learned_goes_on_where_they_are_the_same_and_begins_afresh_elsewhere():
+    first = make({"pixels": mse(), "gan": Judge(), "feat": features(Frozen())})
+    for batch in range(2):
+        first.training_step((IMAGES, Y), batch)
+    learned = first.learned_by_terms()
+    torch.manual_seed(9)
+    same, other = Judge(), features(Frozen())
+    other.head = nn.Linear(8, 6)
+    fresh = weights(other.decoder)
+    task = make({"gan": same, "feat": other, "pixels": mse()})
+    task.go_on_with(learned)
+    assert torch.equal(weights(same), weights(first.terms["gan"]))
+    assert torch.equal(weights(other.decoder), fresh)
+
+
+def test_a_ratio_is_drawn_from_the_seed_of_its_batch():
+    law = TruncatedNormal(low=0.2, high=0.8, mean=0.8, std=0.25, per="image")
+
+    def masks(seed):
+        task = make({"pixels": mse()}, mask_ratio=law)
+        torch.manual_seed(seed)
+        return task.reconstruct(IMAGES).mask
+
+    assert torch.equal(masks(1), masks(1))
+    assert any(not torch.equal(masks(1), masks(seed)) for seed in range(2, 6))
