@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 import ldbench
 from ldbench.config import compose as composing
 from ldbench.core.field import Field, Prediction
-from ldbench.core.interpolant import WRITTEN, Interpolant, Kind, spread
+from ldbench.core.interpolant import PREDICTION_COEFFICIENTS, Interpolant, Kind, expand_like
 from ldbench.results import figures
 from tests.composing import by_parts
 
@@ -43,14 +43,20 @@ SMALL = [
 ]
 
 
-TREE = composing.unchanging()  # while tests run the config tree does not change: what was composed once is not read from files again
+TREE = (
+    composing.unchanging()
+)  # while tests run the config tree does not change: what was composed once is not read from files again
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
     if "gpu" not in config.option.markexpr:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere: those of graphics processors are asked for by their mark
-    torch.ones(1, requires_grad=True).backward()  # after a compilation torch's first gradient would start threads, and forks could compute none
+        os.environ["CUDA_VISIBLE_DEVICES"] = (
+            ""  # the same tests everywhere: those of graphics processors are asked for by their mark
+        )
+    torch.ones(
+        1, requires_grad=True
+    ).backward()  # after a compilation torch's first gradient would start threads, and forks could compute none
     TREE.__enter__()
     composing.composed_anew = by_parts
 
@@ -99,13 +105,13 @@ class Gaussian:
         """The best prediction of a kind: the expectation given x."""
         c = interpolant.at(t)
         variance = c.alpha.square() * self.std**2 + c.sigma.square()
-        residual = x - spread(c.alpha * self.mean, x)
-        data = self.mean + spread(c.alpha * self.std**2 / variance, x) * residual
-        noise = spread(c.sigma / variance, x) * residual
+        residual = x - expand_like(c.alpha * self.mean, x)
+        data = self.mean + expand_like(c.alpha * self.std**2 / variance, x) * residual
+        noise = expand_like(c.sigma / variance, x) * residual
         if kind == "score":
-            return -spread(1 / variance, x) * residual
-        of_data, of_noise = WRITTEN[kind](c)
-        return spread(of_data, x) * data + spread(of_noise, x) * noise
+            return -expand_like(1 / variance, x) * residual
+        of_data, of_noise = PREDICTION_COEFFICIENTS[kind](c)
+        return expand_like(of_data, x) * data + expand_like(of_noise, x) * noise
 
     def field(self, interpolant: Interpolant, kind: Kind, null_class: int | None = None) -> Field:
         """The perfect field in words of a kind, in the precision of x."""

@@ -21,8 +21,16 @@ def protocol_of(**fields: Any) -> dict[str, Any]:
     return {**said, "hash": records.protocol_hash(said)}
 
 
-RECONSTRUCTION = protocol_of(split="test", pixel_rule="round", latent="mean", reconstruction=["mse", "psnr", "ssim"], extractor={"name": "digits"})
-GENERATION = protocol_of(num_samples=1000, labels="balanced", extractor={"name": "digits"}, sampler="own", guidance="own")
+RECONSTRUCTION = protocol_of(
+    split="test",
+    pixel_rule="round",
+    latent="mean",
+    reconstruction=["mse", "psnr", "ssim"],
+    extractor={"name": "digits"},
+)
+GENERATION = protocol_of(
+    num_samples=1000, labels="balanced", extractor={"name": "digits"}, sampler="own", guidance="own"
+)
 PLAIN = protocol_of()
 
 
@@ -47,21 +55,36 @@ def make_record(
 ) -> Record:
     numbers = metrics if metrics is not None else {"psnr": (40.0, 39.5, 40.5), "rfd_digits": 0.01}
     artifacts = {"tokenizer": f"{tokenizer}-{abs(hash_of(tokenizer, seeds[0], recipe)):08x}"}
-    config = {"data": {"name": data}, "tokenizer": {"name": tokenizer, "seed": seeds[0], "model": {"width": 96}, **(recipe or {})}}
+    config = {
+        "data": {"name": data},
+        "tokenizer": {"name": tokenizer, "seed": seeds[0], "model": {"width": 96}, **(recipe or {})},
+    }
     if generator is not None:
         artifacts["generator"] = f"{generator}-{abs(hash_of(generator, tokenizer, seeds)):08x}"
         config["generator"] = {"name": generator, "max_steps": 1000}
     identity = records.record_id(
-        job=job, settings=settings, artifacts=artifacts | {"data": data}, data=DATA, protocol=protocol["hash"], revision=hash_of(created)
+        job=job,
+        settings=settings,
+        artifacts=artifacts | {"data": data},
+        data=DATA,
+        protocol=protocol["hash"],
+        revision=hash_of(created),
     )
     return Record(
         id=identity,
         job=job,
         subject={"tokenizer": tokenizer, "generator": generator, "data": data},
-        metrics={name: Estimate(*value) if isinstance(value, tuple) else Estimate(value) for name, value in numbers.items()},
+        metrics={
+            name: Estimate(*value) if isinstance(value, tuple) else Estimate(value) for name, value in numbers.items()
+        },
         protocol=protocol,
         artifacts=artifacts,
-        config={**config, "job": {"component": job, "batch_size": 64, **(settings or {})}, "seed": seeds[1], "trainer": {"workers": 0}},
+        config={
+            **config,
+            "job": {"component": job, "batch_size": 64, **(settings or {})},
+            "seed": seeds[1],
+            "trainer": {"workers": 0},
+        },
         environment={"python": "3.11.7", "packages": {"torch": "2.15.0"}},
         created=created,
     )
@@ -75,15 +98,30 @@ def jobs_of(place: int, seed: int, rng: random.Random) -> dict[str, tuple[Mappin
     """What each job measures of a tokenizer: job -> (protocol, metrics)."""
     psnr = 29.5 + 5.4 * place + rng.gauss(0, 0.2)
     smooth = {f"smoothness/psnr/eps={eps}": psnr / (1 + (3 - place) * eps) for eps in (0.01, 0.03, 0.1, 0.3, 1.0)}
-    mixtures = {f"gmm/nll_per_dim/k={k}": 1.4 - 0.1 * place - 0.04 * i + rng.gauss(0, 0.01) for i, k in enumerate((1, 5, 10, 50))}
-    reconstruct = {"psnr": (psnr, psnr - 0.2, psnr + 0.2), "ssim": 0.95 + 0.02 * place, "rfd_digits": 0.03 / (1 + 6 * place) + rng.gauss(0, 3e-4)}
+    mixtures = {
+        f"gmm/nll_per_dim/k={k}": 1.4 - 0.1 * place - 0.04 * i + rng.gauss(0, 0.01)
+        for i, k in enumerate((1, 5, 10, 50))
+    }
+    reconstruct = {
+        "psnr": (psnr, psnr - 0.2, psnr + 0.2),
+        "ssim": 0.95 + 0.02 * place,
+        "rfd_digits": 0.03 / (1 + 6 * place) + rng.gauss(0, 3e-4),
+    }
     accuracy = 0.97 + rng.gauss(0, 0.004)
     return {
         "reconstruct": (RECONSTRUCTION, {**reconstruct, "rfd_digits_floor": 0.0756}),
         "probe": (PLAIN, {"probe/accuracy": (accuracy, accuracy - 0.015, accuracy + 0.012), "probe/chance": 0.1}),
         "smoothness": (PLAIN, {**smooth, "smoothness/slope": -0.2}),
         "gmm": (PLAIN, mixtures),
-        "throughput": (PLAIN, {"params": 4.2e6 * (1 + place), "flops": 1.3e9, "images_per_second": 812.0 - 90 * place, "peak_memory": 3.1e8}),
+        "throughput": (
+            PLAIN,
+            {
+                "params": 4.2e6 * (1 + place),
+                "flops": 1.3e9,
+                "images_per_second": 812.0 - 90 * place,
+                "peak_memory": 3.1e8,
+            },
+        ),
     }
 
 
@@ -92,15 +130,28 @@ def matrix() -> list[Record]:
     for place, tokenizer in enumerate(TOKENIZERS):
         for seed in (0, 1):
             for job, (protocol, metrics) in jobs_of(place, seed, random.Random(f"{tokenizer} {seed}")).items():
-                found.append(make_record(job=job, tokenizer=tokenizer, seeds=(seed, 0), protocol=protocol, metrics=metrics))
+                found.append(
+                    make_record(job=job, tokenizer=tokenizer, seeds=(seed, 0), protocol=protocol, metrics=metrics)
+                )
         for column, generator in enumerate(GENERATORS):
             for seed in (0, 1):
                 rng = random.Random(f"{tokenizer} {generator} {seed}")
                 distance = 0.9 - 0.25 * (1.2 - abs(place - 1)) - 0.09 * column + rng.gauss(0, 0.03)
                 seen = 0.86 + 0.03 * column + rng.gauss(0, 0.01)
-                metrics = {"gfd_digits": distance, "gfd_digits_floor": 0.0756, "class_accuracy_digits": (seen, seen - 0.02, seen + 0.02)}
+                metrics = {
+                    "gfd_digits": distance,
+                    "gfd_digits_floor": 0.0756,
+                    "class_accuracy_digits": (seen, seen - 0.02, seen + 0.02),
+                }
                 found.append(
-                    make_record(job="generate", tokenizer=tokenizer, generator=generator, seeds=(0, seed), protocol=GENERATION, metrics=metrics)
+                    make_record(
+                        job="generate",
+                        tokenizer=tokenizer,
+                        generator=generator,
+                        seeds=(0, seed),
+                        protocol=GENERATION,
+                        metrics=metrics,
+                    )
                 )
     return found
 

@@ -13,25 +13,34 @@ from safetensors.torch import load_file
 
 import ldbench
 from ldbench.config import compose as config
-from ldbench.core import distributed as sharing
+from ldbench.core import distributed
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.layers.batch_norm import SharedBatchNorm
 from ldbench.layers.lpips import LPIPSNetwork
-from ldbench.pipeline import generator_training
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.generator_plan import make_generator_plan
-from ldbench.pipeline.tokenizer_plan import make_plan
-from ldbench.runtime.process_group import is_follower
-from ldbench.training import fit as fitting
+from ldbench.pipeline import generator_training, tokenizer_training
+from ldbench.pipeline.generator_plan import plan_generator
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
+from ldbench.runtime.process_group import is_worker_rank
+from ldbench.training import fit
 from ldbench.training.fsdp import unsharded
 
 COMMON = ["trainer.accelerator=cpu", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
 NARROW = ["width=16", "depth=1", "num_heads=2"]
 
 GENERATOR = [f"generator.backbone.{word}" for word in NARROW]
-GENERATOR += ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=1", "generator.class_dropout=0.3"]
-GENERATOR += ["generator.ema_decays=[0.5]", "generator.exported_decay=0.5", "generator.optimizer.eps=1e-4", "generator.optimizer.clip_norm=0.1"]
+GENERATOR += [
+    "generator.max_steps=4",
+    "generator.batch_size=8",
+    "generator.optimizer.warmup_steps=1",
+    "generator.class_dropout=0.3",
+]
+GENERATOR += [
+    "generator.ema_decays=[0.5]",
+    "generator.exported_decay=0.5",
+    "generator.optimizer.eps=1e-4",
+    "generator.optimizer.clip_norm=0.1",
+]
 STEPS = "sampler.num_steps=3"  # of the sheet of samples at the end
 GENERATORS = {
     "dit": ["generator=dit", "sampler.respacing='3'"],
@@ -43,13 +52,31 @@ SHARDED = {"dit_sharded": GENERATORS["dit"], "lightningdit_sharded": GENERATORS[
 
 VIT = [f"tokenizer.model.{side}{word}" for side in ("", "decoder_") for word in NARROW] + ["data.subset=0.1"]
 LEARNING = ["batch_size=8", "max_steps=4", "optimizer.warmup_steps=1", "optimizer.eps=1e-4", "optimizer.clip_norm=0.1"]
-PATCHGAN = ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.lecam_weight=0.1", "tokenizer.losses.gan.augment_probability=0.7"]
+PATCHGAN = [
+    "+loss@tokenizer.losses.gan=adversarial",
+    "tokenizer.losses.gan.lecam_weight=0.1",
+    "tokenizer.losses.gan.augment_probability=0.7",
+]
 PATCHGAN += ["tokenizer.losses.gan.discriminator.num_layers=1", "tokenizer.losses.gan.discriminator.width=4"]
 VISIBLE = "tokenizer.losses.pixels.visible_ratio=0.3"
 VMAE = [f"tokenizer.stages.{stage}.{word}" for stage in ("pretrain", "tune") for word in LEARNING]
-VMAE += ["tokenizer.losses.kl.weight=1e-2", "tokenizer.losses.kl.std=1.0", "tokenizer.stages.pretrain.accumulate=2", VISIBLE]
-MAETOK = [*(f"tokenizer.stages.masked.{word}" for word in LEARNING), "~tokenizer.stages.tune", "tokenizer.losses.hog.width=12", VISIBLE]
-VAVAE = [*(f"tokenizer.stages.train.{word}" for word in LEARNING), "tokenizer.stages.train.ema_decay=0.5", "tokenizer.losses.gan.start=1"]
+VMAE += [
+    "tokenizer.losses.kl.weight=1e-2",
+    "tokenizer.losses.kl.std=1.0",
+    "tokenizer.stages.pretrain.accumulate=2",
+    VISIBLE,
+]
+MAETOK = [
+    *(f"tokenizer.stages.masked.{word}" for word in LEARNING),
+    "~tokenizer.stages.tune",
+    "tokenizer.losses.hog.width=12",
+    VISIBLE,
+]
+VAVAE = [
+    *(f"tokenizer.stages.train.{word}" for word in LEARNING),
+    "tokenizer.stages.train.ema_decay=0.5",
+    "tokenizer.losses.gan.start=1",
+]
 VAVAE += ["tokenizer.model.widths=[8,8,8,8]", "~tokenizer.losses.alignment", "data.subset=0.1"]
 TOKENIZERS = {
     "vmae": ["tokenizer=vmae", *VIT, *VMAE],
@@ -72,33 +99,46 @@ def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
     for dims in (2, 1):
         x = (5 + torch.randn(6, 3, *[4] * dims, generator=rng))[rank::world].requires_grad_()
         layer = SharedBatchNorm(3)
-        with sharing.shared(rank, world):
+        with distributed.shared(rank, world):
             out = layer(x)
             out.pow(3).mean().backward()
-            found |= {f"{name}_{dims}": sharing.averaged(p.grad) for name, p in layer.named_parameters()}
-        found |= {f"rows_{dims}": out.detach(), f"rows_{dims}_gradient": x.grad / world, **{f"{key}_{dims}": b for key, b in layer.named_buffers()}}
+            found |= {f"{name}_{dims}": distributed.averaged(p.grad) for name, p in layer.named_parameters()}
+        found |= {
+            f"rows_{dims}": out.detach(),
+            f"rows_{dims}_gradient": x.grad / world,
+            **{f"{key}_{dims}": b for key, b in layer.named_buffers()},
+        }
     torch.manual_seed(0)
-    with sharing.shared(rank, world):
-        thinned = LPIPSNetwork.thinned(SimpleNamespace(dropout=torch.nn.Dropout(0.5)), torch.rand(8, 3, 4, 4, generator=rng)[rank::world])
+    with distributed.shared(rank, world):
+        thinned = LPIPSNetwork.thinned(
+            SimpleNamespace(dropout=torch.nn.Dropout(0.5)), torch.rand(8, 3, 4, 4, generator=rng)[rank::world]
+        )
     return found | {"rows_thinned": thinned}
 
 
 def main(root: Path, num_processes: int) -> None:
-    words = [*COMMON, f"trainer.devices={num_processes}", f"paths.root={root}", *(["trainer.strategy=ddp"] if num_processes > 1 else [])]
+    words = [
+        *COMMON,
+        f"trainer.devices={num_processes}",
+        f"paths.root={root}",
+        *(["trainer.strategy=ddp"] if num_processes > 1 else []),
+    ]
     ended, folders = {}, {}
     for name, own in {**GENERATORS, **SHARDED}.items():
         strategy = ["trainer.strategy=fsdp"] if name in SHARDED and num_processes > 1 else []
-        planned = make_generator_plan(ldbench.compose("train", [*own, *GENERATOR, *words, *strategy, f"paths.runs={root}/{name}"]), latents())
-        with fitting.own_threads(1):
-            task = generator_training.train(planned, None)
+        planned = plan_generator(
+            ldbench.compose("train", [*own, *GENERATOR, *words, *strategy, f"paths.runs={root}/{name}"]), latents()
+        )
+        with fit.own_threads(1):
+            task = generator_training.fit_generator(planned, None)
         ended[name], folders[name] = unsharded(task.state_dict()), planned.run_folder
     for name, own in TOKENIZERS.items():
-        planned = make_plan(ldbench.compose("train", [*own, *words]))
-        with fitting.own_threads(1):
-            ended[name] = training.fit(planned).state_dict()
+        planned = plan_tokenizer(ldbench.compose("train", [*own, *words]))
+        with fit.own_threads(1):
+            ended[name] = tokenizer_training.train_stages(planned).state_dict()
         folders[name] = planned.run_folder
     ended["normalised"] = normalised(int(os.environ.get("RANK", "0")), num_processes)
-    if is_follower():
+    if is_worker_rank():
         torch.save(ended, root / "other.pt")
         return
     for name in TOKENIZERS:

@@ -26,7 +26,19 @@ SAME_LEVEL = {
     **{key: {"cli"} for key in LEVELS[6]},
     "__init__": {"hub"},
 }  # what is imported of one's own level besides oneself
-PLUGINS = ("tokenizers", "backbones", "teachers", "losses", "objectives", "sampling", "metrics", "data", "analysis", "official", "layers")
+PLUGINS = (
+    "tokenizers",
+    "backbones",
+    "teachers",
+    "losses",
+    "objectives",
+    "sampling",
+    "metrics",
+    "data",
+    "analysis",
+    "official",
+    "layers",
+)
 NO_PLUGINS = (  # these stand among plug-ins, and no yaml names them
     *("ldbench.data.latents.", "ldbench.data.samples."),
     *("ldbench.metrics.feature_set.", "ldbench.metrics.moments.", "ldbench.metrics.adm_npz."),
@@ -87,12 +99,18 @@ def test_third_parties_come_through_their_door() -> None:
     outside = []
     for path in FILES:
         used = {name.split(".")[0] for name in imports(path)}
-        outside += [f"{path.relative_to(SOURCE)} imports {party}" for party in used & DOORS.keys() if package(path) not in DOORS[party]]
+        outside += [
+            f"{path.relative_to(SOURCE)} imports {party}"
+            for party in used & DOORS.keys()
+            if package(path) not in DOORS[party]
+        ]
     assert not outside
 
 
 def test_plug_ins_do_not_import_each_other() -> None:
-    plugged = {target.rpartition(".")[0] for group in config.COMPONENT_GROUPS for target in config.targets(group).values()}
+    plugged = {
+        target.rpartition(".")[0] for group in config.COMPONENT_GROUPS for target in config.targets(group).values()
+    }
     plugged = {module for module in plugged if module.startswith("ldbench.")}
     assert len(plugged) >= 6
     for path in FILES:
@@ -105,13 +123,22 @@ def test_plug_ins_do_not_import_each_other() -> None:
 def test_code_imports_no_plug_in_by_name() -> None:
     for path in FILES:
         if (LEVEL[package(path)] >= 4 and package(path) != "official") or package(path) in ("artifacts", "config"):
-            found = {name for name in imports(path) if name.startswith(tuple(f"ldbench.{group}." for group in (*PLUGINS[:4], "metrics", "data")))}
+            found = {
+                name
+                for name in imports(path)
+                if name.startswith(tuple(f"ldbench.{group}." for group in (*PLUGINS[:4], "metrics", "data")))
+            }
             found = {name for name in found if not f"{name}.".startswith(NO_PLUGINS)}
             assert not found, f"{path.name} imports {found}: yaml names the plug-ins"
 
 
 def test_what_is_no_plug_in_is_named_by_no_yaml() -> None:
-    assert not [target for group in config.COMPONENT_GROUPS for target in config.targets(group).values() if target.startswith(NO_PLUGINS)]
+    assert not [
+        target
+        for group in config.COMPONENT_GROUPS
+        for target in config.targets(group).values()
+        if target.startswith(NO_PLUGINS)
+    ]
 
 
 def test_no_package_has_a_drawer() -> None:
@@ -121,7 +148,9 @@ def test_no_package_has_a_drawer() -> None:
 LISTING = "import ldbench; ldbench.list_tokenizers(); ldbench.list_generators(); ldbench.list_official()"
 
 
-@pytest.mark.parametrize("statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard", "import ldbench.hub"])
+@pytest.mark.parametrize(
+    "statement", ["import ldbench", LISTING, "import ldbench.train", "import ldbench.leaderboard", "import ldbench.hub"]
+)
 def test_importing_and_listing_load_no_torch(statement: str) -> None:
     script = f"{statement}\nimport sys\nprint([name for name in ('torch', 'lightning', 'wandb', 'sklearn') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -132,8 +161,14 @@ def test_a_file_says_what_it_is_and_public_things_say_what_they_return() -> None
     for path in FILES:
         tree = ast.parse(path.read_text())
         assert ast.get_docstring(tree), f"{path} has no first line"
-        public = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
+        public = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]
         silent = [node.name for node in public if not ast.get_docstring(node) and node.name != "main"]
         assert not silent, f"{path.name}: {silent} have no docstring"
-        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        calls = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         assert "print" not in calls or package(path) in ("cli", "__main__"), f"{path.name} prints"

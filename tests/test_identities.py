@@ -22,18 +22,15 @@ from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.pipeline import generator_training
-from ldbench.pipeline import measure as measuring
-from ldbench.pipeline import tokenizer_plan as plan
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.generator_plan import GeneratorPlan, make_generator_plan
+from ldbench.pipeline import generator_training, measure, tokenizer_plan, tokenizer_training
+from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
 from ldbench.pipeline.get_generator import ObtainedGenerator
 from ldbench.pipeline.get_tokenizer import Obtained
-from ldbench.pipeline.job_context import Measured, asked_facts
+from ldbench.pipeline.job_context import EvaluationTarget, required_inputs
 from ldbench.pipeline.pipeline import protocol_of
-from ldbench.pipeline.tokenizer_plan import Plan, make_plan
+from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
 from ldbench.results import records
-from ldbench.training import fit as fitting
+from ldbench.training import fit
 
 ROOT = Path(__file__).parents[1]
 PINNED = Path(__file__).parent / "identities.json"
@@ -44,10 +41,21 @@ PAPERS = (  # recipes of tokenizers, then of generators
     *("vmae_imagenet256", "vmae_imagenet256_paper", "vmae_celebahq256"),
     *("maetok_imagenet256", "maetok_imagenet256_script", "maetok_imagenet512", "maetok_tinyimagenet"),
     *("vavae_imagenet256", "vavae_imagenet256_dinov2", "vavae_imagenet256_ldm", "vavae_imagenet256_mae"),
-    *("lightningdit_xl_1_vavae_64ep", "lightningdit_xl_1_vavae_800ep", "lightningdit_b_1_vmae_imagenet256", "lightningdit_b_1_vmae_celebahq256"),
+    *(
+        "lightningdit_xl_1_vavae_64ep",
+        "lightningdit_xl_1_vavae_800ep",
+        "lightningdit_b_1_vmae_imagenet256",
+        "lightningdit_b_1_vmae_celebahq256",
+    ),
     *("sit_xl_1_maetok", "dit_xl_1_maetok", "sit_xl_2_sdvae", "dit_xl_2_sdvae"),
 )
-SHORT = ["trainer.accelerator=cpu", "trainer.threads=1", "trainer.limit_steps=3", "trainer.log_every=1", "data.subset=0.05"]
+SHORT = [
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "trainer.limit_steps=3",
+    "trainer.log_every=1",
+    "data.subset=0.05",
+]
 FAMILIES = ("vmae", "maetok", "vavae")
 
 
@@ -62,18 +70,20 @@ def pinned(kind: str, found: Mapping[str, Any]) -> None:
     assert found.keys() == held[kind].keys()
 
 
-def tokenizer_plan(cfg: DictConfig) -> Plan:
+def plan_without_memory(cfg: DictConfig) -> Plan:
     """The plan of a recipe, whose networks need no memory."""
     with pytest.MonkeyPatch.context() as patch:
-        check = plan.check_model
+        check = tokenizer_plan.check_model
 
         def on_no_memory(*parts: Any) -> LatentSpec:
             with torch.device("meta"):
                 return check(*parts)
 
-        patch.setattr(plan, "check_model", on_no_memory)
-        patch.setattr(plan, "check_precision", lambda precision, accelerator: None)  # this machine need not compute in it
-        return make_plan(cfg)
+        patch.setattr(tokenizer_plan, "check_model", on_no_memory)
+        patch.setattr(
+            tokenizer_plan, "check_precision", lambda precision, accelerator: None
+        )  # this machine need not compute in it
+        return plan_tokenizer(cfg)
 
 
 def latents_of(cfg: DictConfig, data: Any, latent: LatentSpec, name: str, digest: str) -> AwaitedLatents:
@@ -92,12 +102,16 @@ def latents_of(cfg: DictConfig, data: Any, latent: LatentSpec, name: str, digest
 
 
 def generator_plan(cfg: DictConfig, tokenizer: Plan) -> GeneratorPlan:
-    return make_generator_plan(cfg, latents_of(cfg, tokenizer.data, tokenizer.latent, tokenizer.name, tokenizer.digest))
+    return plan_generator(cfg, latents_of(cfg, tokenizer.data, tokenizer.latent, tokenizer.name, tokenizer.digest))
 
 
 def with_stand_ins(node: Any, folder: Path) -> None:
     """Gives every node of weights a small file of its own."""
-    entries = [entry for _, entry in node.items_ex(resolve=False)] if isinstance(node, DictConfig) else node._iter_ex(resolve=False)
+    entries = (
+        [entry for _, entry in node.items_ex(resolve=False)]
+        if isinstance(node, DictConfig)
+        else node._iter_ex(resolve=False)
+    )
     for value in entries:
         if isinstance(value, DictConfig) and value.get("_target_") == "ldbench.weights.read_weights":
             given = "given" if OmegaConf.is_missing(value, "source") else str(value.source)
@@ -126,7 +140,9 @@ def digits_tokenizers() -> dict[str, Plan]:
     """The plans of all tokenizers that fit the digits, by name."""
     names = [name for name in config.options("tokenizer") if name != "artifact"]
     sizes = {name: ldbench.compose("train", [f"tokenizer={name}"]) for name in names}
-    return {name: tokenizer_plan(cfg) for name, cfg in sizes.items() if cfg.tokenizer.image_size == cfg.data.image_size}
+    return {
+        name: plan_without_memory(cfg) for name, cfg in sizes.items() if cfg.tokenizer.image_size == cfg.data.image_size
+    }
 
 
 def test_digests_of_tokenizers_on_digits() -> None:
@@ -137,7 +153,10 @@ def test_digests_of_tokenizers_on_digits() -> None:
 
 def test_digests_of_generators_on_digits() -> None:
     found = {}
-    for tokenizer, generator in [*product(FAMILIES, GENERATORS), *((name, "sit") for name in digits_tokenizers() if name not in FAMILIES)]:
+    for tokenizer, generator in [
+        *product(FAMILIES, GENERATORS),
+        *((name, "sit") for name in digits_tokenizers() if name not in FAMILIES),
+    ]:
         cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", f"generator={generator}"])
         found[f"{tokenizer} {generator}"] = generator_plan(cfg, digits_tokenizers()[tokenizer]).digest
     pinned("digits_generators", found)
@@ -151,12 +170,14 @@ def test_digests_of_recipes_of_papers(images: Path, tmp_path: Path) -> None:
         if cfg.data.name == "tinyimagenet":
             cfg.data.layout = "classes"
         if "name" in cfg.get("generator", {}):
-            data = SimpleNamespace(name="stand_in", num_classes=1000, fingerprint="0" * 64, image_size=256, label_safe_flips=True)
+            data = SimpleNamespace(
+                name="stand_in", num_classes=1000, fingerprint="0" * 64, image_size=256, label_safe_flips=True
+            )
             latent = LatentSpec(128, 32) if "maetok" in name else LatentSpec(256, 32, (16, 16))
             cfg.generator.stats = 0.5
-            found[name] = make_generator_plan(cfg, latents_of(cfg, data, latent, "stand_in", "1" * 64)).digest
+            found[name] = plan_generator(cfg, latents_of(cfg, data, latent, "stand_in", "1" * 64)).digest
         else:
-            found[name] = tokenizer_plan(cfg).digest
+            found[name] = plan_without_memory(cfg).digest
     assert len(found) >= 10
     pinned("papers", found)
 
@@ -168,7 +189,7 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
     OmegaConf.set_struct(cfg, False)
     for name, job in product(config.options("protocol"), config.options("job")):
         cfg.protocol, cfg.job = config.option("protocol", name), config.option("job", job)
-        asked = asked_facts(cfg.job)
+        asked = required_inputs(cfg.job)
         if "metrics" not in asked and "sets" not in asked and "distances" not in asked:
             continue
         for component in [*cfg.protocol.reconstruction, cfg.protocol.extractor]:
@@ -177,8 +198,8 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
                 path = tmp_path / f"{component}.pt"
                 path.write_text(component)
                 cfg.protocol.weights[component] = str(path)
-        protocol, _ = measuring.settled(cfg.job, protocol_of(cfg))
-        found[f"{name} {job}"] = measuring.describe(cfg, data, protocol, asked, ())["hash"]
+        protocol, _ = measure.merge_overrides(cfg.job, protocol_of(cfg))
+        found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, ())["hash"]
     assert {row.split()[0] for row in found} == config.options("protocol").keys()
     pinned("protocols", found)
 
@@ -194,18 +215,24 @@ def test_ids_of_the_records_of_the_matrix() -> None:
         cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", f"generator={generator}", *added])
         made = generator_plan(cfg, planned)
         for job in JOBS:
-            whole = Measured(planned.data, obtained, ObtainedGenerator(made.folder, made.digest))
-            target = whole.asked(cfg.jobs[job])
-            protocol, node = measuring.settled(cfg.jobs[job], protocol_of(cfg))
-            hashed = measuring.describe(cfg, planned.data, protocol, asked_facts(node), ())["hash"]
-            identity = measuring.identity_of(cfg, target, node, hashed)
-            found[records.path_of(Path(), job, identity).name] = {role: entry.name for role, entry in target.artifacts.items()}
+            whole = EvaluationTarget(planned.data, obtained, ObtainedGenerator(made.folder, made.digest))
+            target = whole.restricted_to_job(cfg.jobs[job])
+            protocol, node = measure.merge_overrides(cfg.jobs[job], protocol_of(cfg))
+            hashed = measure.describe(cfg, planned.data, protocol, required_inputs(node), ())["hash"]
+            identity = measure.identity_of(cfg, target, node, hashed)
+            found[records.path_of(Path(), job, identity).name] = {
+                role: entry.name for role, entry in target.artifacts.items()
+            }
     assert found == {name: record["artifacts"] for name, record in expected.items()}
 
 
 def losses_of(run: Path) -> list[float]:
     """The losses of the first three steps in a training's log."""
-    rows = [line.split(",") for path in sorted(run.glob("log/version_*/metrics.csv")) for line in path.read_text().splitlines()]
+    rows = [
+        line.split(",")
+        for path in sorted(run.glob("log/version_*/metrics.csv"))
+        for line in path.read_text().splitlines()
+    ]
     header, *rest = rows
     column = header.index(next(name for name in header if name.endswith("/loss")))
     return [float(row[column]) for row in rest if row[column]][:3]
@@ -223,15 +250,19 @@ def first_losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[flo
         return cfg
 
     for name in FAMILIES:
-        planned = make_plan(compose(f"tokenizer={name}", *(["~tokenizer.losses.alignment"] if name == "vavae" else [])))
-        training.fit(planned)
+        planned = plan_tokenizer(
+            compose(f"tokenizer={name}", *(["~tokenizer.losses.alignment"] if name == "vavae" else []))
+        )
+        tokenizer_training.train_stages(planned)
         found[name] = losses_of(planned.run_folder)
     for name in GENERATORS:
         rng = torch.Generator().manual_seed(0)
-        z = TensorLatents(torch.randn(50, 16, 4, generator=rng), torch.arange(50) % 5, latent=LatentSpec(16, 4, (4, 4)), num_classes=5)
-        made = make_generator_plan(compose(f"generator={name}"), z)
-        with fitting.own_threads(1):
-            generator_training.train(made, None)
+        z = TensorLatents(
+            torch.randn(50, 16, 4, generator=rng), torch.arange(50) % 5, latent=LatentSpec(16, 4, (4, 4)), num_classes=5
+        )
+        made = plan_generator(compose(f"generator={name}"), z)
+        with fit.own_threads(1):
+            generator_training.fit_generator(made, None)
         found[name] = losses_of(made.run_folder)
     return found
 

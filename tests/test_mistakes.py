@@ -57,7 +57,9 @@ SPOILED = [
 
 
 @pytest.mark.parametrize(("spoil", "told"), [row[1:] for row in SPOILED], ids=[row[0] for row in SPOILED])
-def test_an_unreadable_image_is_named_in_one_error_before_work(root: Path, spoil: Callable[[Path], object], told: str) -> None:
+def test_an_unreadable_image_is_named_in_one_error_before_work(
+    root: Path, spoil: Callable[[Path], object], told: str
+) -> None:
     spoil(root / "cat" / "x.png")
     with pytest.raises(ValueError, match=told) as answered:
         opened(root)
@@ -81,8 +83,12 @@ def test_without_the_check_an_unreadable_image_is_named_where_it_is_met(root: Pa
     truncate(root / "cat" / "0.png")
     (root / "cat" / "0.png").unlink()
     data = opened(root, "data.check=none")
-    split, place = next((split, i) for split in (data.train, data.test) for i, name in enumerate(split.names) if name == "cat/0.jpg")
-    with pytest.raises(ValueError, match=r"Cannot read .*cat/0\.jpg as an image: It is truncated .*Repair or remove the file"):
+    split, place = next(
+        (split, i) for split in (data.train, data.test) for i, name in enumerate(split.names) if name == "cat/0.jpg"
+    )
+    with pytest.raises(
+        ValueError, match=r"Cannot read .*cat/0\.jpg as an image: It is truncated .*Repair or remove the file"
+    ):
         split[place]
 
 
@@ -126,16 +132,36 @@ def only_val(root: Path) -> None:
 
 FOLDERS = [
     ("no images", empty, [], "There are no images in .*Images end in one of"),
-    ("an empty class", one_empty_class, [], "The class folders bird in .* have no images. Fill them, or move them away"),
+    (
+        "an empty class",
+        one_empty_class,
+        [],
+        "The class folders bird in .* have no images. Fill them, or move them away",
+    ),
     ("loose images", loose, [], r"class folders and 1 images beside them \(loose\.png\)"),
     ("classes that train lacks", strange_class, [], "classes that its training split lacks: emu"),
     ("val without train", only_val, [], "has val/ but no train/"),
-    ("unknown layout", None, ["data.layout=tree"], "data.layout is 'tree'. Choose one of auto, classes, flat, tinyimagenet"),
+    (
+        "unknown layout",
+        None,
+        ["data.layout=tree"],
+        "data.layout is 'tree'. Choose one of auto, classes, flat, tinyimagenet",
+    ),
     ("unknown check", None, ["data.check=maybe"], "data.check is 'maybe'. Choose decode or none"),
     ("unknown on_error", None, ["data.on_error=ignore"], "data.on_error is 'ignore'. Choose raise or skip"),
     ("skip without check", None, ["data.on_error=skip", "data.check=none"], "Set data.check=decode"),
-    ("tinyimagenet without annotations", None, ["data.layout=tinyimagenet"], "is missing, which data.layout=tinyimagenet needs"),
-    ("list file that is not there", None, ["data.subset=nowhere.txt"], "names the list file nowhere.txt, which does not exist"),
+    (
+        "tinyimagenet without annotations",
+        None,
+        ["data.layout=tinyimagenet"],
+        "is missing, which data.layout=tinyimagenet needs",
+    ),
+    (
+        "list file that is not there",
+        None,
+        ["data.subset=nowhere.txt"],
+        "names the list file nowhere.txt, which does not exist",
+    ),
     ("subset out of range", None, ["data.subset=0"], "Give a fraction in"),
     ("test fraction out of range", None, ["data.test_fraction=2"], "data.test_fraction is 2"),
     ("size of nothing", None, ["tokenizer.image_size=0"], "data.image_size is 0"),
@@ -143,14 +169,18 @@ FOLDERS = [
 
 
 @pytest.mark.parametrize(("spoil", "overrides", "told"), [row[1:] for row in FOLDERS], ids=[row[0] for row in FOLDERS])
-def test_a_folder_or_setting_that_does_not_fit_is_told(root: Path, spoil: Callable[[Path], None] | None, overrides: list[str], told: str) -> None:
+def test_a_folder_or_setting_that_does_not_fit_is_told(
+    root: Path, spoil: Callable[[Path], None] | None, overrides: list[str], told: str
+) -> None:
     if spoil is not None:
         spoil(root)
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         opened(root, *overrides)
 
 
-@pytest.mark.parametrize(("name", "told"), [("nowhere", "is not a folder. Set it to the one that holds train/"), ("file", "is a file")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("nowhere", "is not a folder. Set it to the one that holds train/"), ("file", "is a file")]
+)
 def test_a_root_that_is_no_folder_is_told(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((ValueError, FileNotFoundError), match=told):

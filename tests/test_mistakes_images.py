@@ -30,17 +30,25 @@ def write(root: Path, *paths: str) -> None:
 def opened(name: str, root: Path, *overrides: str) -> ImageData:
     own = config.options("data")[name].get("image_size", 24)
     size = own if isinstance(own, int) else 24
-    return config.instantiate(ldbench.compose("train", [f"data={name}", f"data.root={root}", f"tokenizer.image_size={size}", *overrides]).data)
+    return config.instantiate(
+        ldbench.compose("train", [f"data={name}", f"data.root={root}", f"tokenizer.image_size={size}", *overrides]).data
+    )
 
 
 def divided(root: Path) -> None:
     """Two classes in two splits."""
-    write(root, *(f"{split}/{label}/{i}.png" for split in ("train", "val") for label in ("cat", "dog") for i in range(2)))
+    write(
+        root, *(f"{split}/{label}/{i}.png" for split in ("train", "val") for label in ("cat", "dog") for i in range(2))
+    )
 
 
 def tiny(root: Path) -> None:
     """Tiny ImageNet in small."""
-    write(root, *(f"train/{label}/images/{label}_{i}.JPEG" for label in ("n1", "n2") for i in range(2)), *(f"val/images/{i}.JPEG" for i in range(2)))
+    write(
+        root,
+        *(f"train/{label}/images/{label}_{i}.JPEG" for label in ("n1", "n2") for i in range(2)),
+        *(f"val/images/{i}.JPEG" for i in range(2)),
+    )
     (root / "val" / "val_annotations.txt").write_text("0.JPEG\tn1\t0\t0\t9\t9\n1.JPEG\tn2\t0\t0\t9\t9\n")
 
 
@@ -113,16 +121,28 @@ def spoiled_split(root: Path) -> None:
 
 
 def all_kinds(root: Path) -> None:
-    deep, floating = Image.fromarray(np.full((4, 4), 999, dtype=np.uint16)), Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32))
+    deep, floating = (
+        Image.fromarray(np.full((4, 4), 999, dtype=np.uint16)),
+        Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)),
+    )
     kinds = {"5.jpg": saved(picture(99, 99), "JPEG", 0.6), "6.png": b"text", "7.png": b"", "8.png": saved(deep, "PNG")}
-    with_files(divided, **{f"train/dog/{name}": content for name, content in (kinds | {"9.tiff": saved(floating, "TIFF")}).items()})(root)
+    with_files(
+        divided,
+        **{f"train/dog/{name}": content for name, content in (kinds | {"9.tiff": saved(floating, "TIFF")}).items()},
+    )(root)
 
 
 as_user = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
 SKIP, TINY = ["data.on_error=skip"], "tinyimagenet"
 
 MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, what the answer names, what it says to do)
-    "root one level too high": ("folder", one_too_high, [], "has no folder but pets/, which holds train/", r"Set data\.root=.*/pets\."),
+    "root one level too high": (
+        "folder",
+        one_too_high,
+        [],
+        "has no folder but pets/, which holds train/",
+        r"Set data\.root=.*/pets\.",
+    ),
     "every kind of broken file": (
         "folder",
         all_kinds,
@@ -149,9 +169,20 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         r"test split without any image\. The first: val/cat/0\.png: It is empty",
         "Repair these images",
     ),
-    "a link to nothing": ("folder", broken_link, [], r"train/cat/link\.png is a link to a file that is not there", "Restore the file, or remove"),
+    "a link to nothing": (
+        "folder",
+        broken_link,
+        [],
+        r"train/cat/link\.png is a link to a file that is not there",
+        "Restore the file, or remove",
+    ),
     "a file without permission": pytest.param(
-        "folder", locked_file, [], r"train/cat/0\.png: There is no permission to read it", "Repair or remove", marks=as_user
+        "folder",
+        locked_file,
+        [],
+        r"train/cat/0\.png: There is no permission to read it",
+        "Repair or remove",
+        marks=as_user,
     ),
     "a folder without permission": pytest.param(
         "folder", locked_folder, [], "no permission to list .*/train/cat", "Change its permissions", marks=as_user
@@ -163,8 +194,20 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         r"Line 2 of .*items\.txt is 'train/cat/9\.png'",
         r"Expected .* a path relative to data\.root",
     ),
-    "train flat, val sorted": ("folder", flat_and_sorted, [], "train has images without class folders", "or set data.layout=flat"),
-    "an empty val": ("folder", without(divided, "val/cat", "val/dog"), [], "no images in .*/val", "Fill what stands beside train/"),
+    "train flat, val sorted": (
+        "folder",
+        flat_and_sorted,
+        [],
+        "train has images without class folders",
+        "or set data.layout=flat",
+    ),
+    "an empty val": (
+        "folder",
+        without(divided, "val/cat", "val/dog"),
+        [],
+        "no images in .*/val",
+        "Fill what stands beside train/",
+    ),
     "classes asked of a flat folder": (
         "folder",
         lambda root: write(root, "0.png", "1.png"),
@@ -172,7 +215,13 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         "has 2 images and no",
         "Sort it",
     ),
-    "ImageNet without val": ("imagenet256", without(divided, "val"), [], "has no train/ with a val/ beside it", r"or data\.test_fraction=0\.1"),
+    "ImageNet without val": (
+        "imagenet256",
+        without(divided, "val"),
+        [],
+        "has no train/ with a val/ beside it",
+        r"or data\.test_fraction=0\.1",
+    ),
     "ImageNet's train given as its root": (
         "imagenet512",
         lambda root: write(root, "n1/0.JPEG", "n2/0.JPEG"),
@@ -187,7 +236,13 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         "has class folders with images, but .*/val has 1 images",
         r"Sort it: move each image into a folder of its class\. For ImageNet, torchvision\.datasets\.ImageNet",
     ),
-    "Tiny ImageNet without train": (TINY, without(tiny, "train"), [], "train is missing", r"Set data\.root to the unpacked tiny-imagenet-200/"),
+    "Tiny ImageNet without train": (
+        TINY,
+        without(tiny, "train"),
+        [],
+        "train is missing",
+        r"Set data\.root to the unpacked tiny-imagenet-200/",
+    ),
     "Tiny ImageNet without annotations": (
         TINY,
         without(tiny, "val/val_annotations.txt"),
@@ -202,12 +257,48 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         r"Line 2 of .*val_annotations\.txt says that 1\.JPEG is of class n9",
         "Add that folder, or remove the line",
     ),
-    "Tiny ImageNet with half a line": (TINY, annotated("0.JPEG n1\n"), [], r"Line 1 of .*'0\.JPEG n1'", "Expected a file, its class and its box"),
-    "Tiny ImageNet with an absent image": (TINY, annotated("7.JPEG\tn1\n"), [], r"Line 1 of .* names 7\.JPEG", "Restore the image, or remove"),
-    "Tiny ImageNet with a line too many": (TINY, annotated("0.JPEG\tn1\n0.JPEG\tn2\n"), [], "an earlier line does too", "remove the line"),
-    "Tiny ImageNet with a line too few": (TINY, annotated("0.JPEG\tn1\n"), [], r"no line for 1 images, as for val/images/1\.JPEG", "Add their lines"),
-    "Tiny ImageNet's empty val": (TINY, without(annotated(""), "val/images/0.JPEG", "val/images/1.JPEG"), [], "is empty", "Unpack the archive"),
-    "Tiny ImageNet with no training images": (TINY, without(tiny, "train/n1", "train/n2"), [], "no images in .*train", "Unpack the archive"),
+    "Tiny ImageNet with half a line": (
+        TINY,
+        annotated("0.JPEG n1\n"),
+        [],
+        r"Line 1 of .*'0\.JPEG n1'",
+        "Expected a file, its class and its box",
+    ),
+    "Tiny ImageNet with an absent image": (
+        TINY,
+        annotated("7.JPEG\tn1\n"),
+        [],
+        r"Line 1 of .* names 7\.JPEG",
+        "Restore the image, or remove",
+    ),
+    "Tiny ImageNet with a line too many": (
+        TINY,
+        annotated("0.JPEG\tn1\n0.JPEG\tn2\n"),
+        [],
+        "an earlier line does too",
+        "remove the line",
+    ),
+    "Tiny ImageNet with a line too few": (
+        TINY,
+        annotated("0.JPEG\tn1\n"),
+        [],
+        r"no line for 1 images, as for val/images/1\.JPEG",
+        "Add their lines",
+    ),
+    "Tiny ImageNet's empty val": (
+        TINY,
+        without(annotated(""), "val/images/0.JPEG", "val/images/1.JPEG"),
+        [],
+        "is empty",
+        "Unpack the archive",
+    ),
+    "Tiny ImageNet with no training images": (
+        TINY,
+        without(tiny, "train/n1", "train/n2"),
+        [],
+        "no images in .*train",
+        "Unpack the archive",
+    ),
 }
 
 
@@ -227,12 +318,36 @@ def test_a_mistake_with_images_is_answered(
 
 
 FINE = {  # what looks like a mistake and is none: (data, how the folder came about, overrides, training and test images, classes)
-    "CelebA-HQ in one folder": ("celebahq256", lambda root: write(root, *(f"{i}.jpg" for i in range(10))), [], (9, 1), ("all",)),
-    "CelebA-HQ in two": ("celebahq256", lambda root: write(root, "train/0.png", "train/1.png", "val/0.png"), [], (2, 1), ("all",)),
+    "CelebA-HQ in one folder": (
+        "celebahq256",
+        lambda root: write(root, *(f"{i}.jpg" for i in range(10))),
+        [],
+        (9, 1),
+        ("all",),
+    ),
+    "CelebA-HQ in two": (
+        "celebahq256",
+        lambda root: write(root, "train/0.png", "train/1.png", "val/0.png"),
+        [],
+        (2, 1),
+        ("all",),
+    ),
     "CelebA-HQ by class": ("celebahq256", divided, [], (4, 4), ("cat", "dog")),
     "CelebA-HQ by class, taken as one": ("celebahq256", divided, ["data.layout=flat"], (4, 4), ("all",)),
-    "ImageNet with an unlabelled test": ("imagenet256", lambda root: (divided(root), write(root, "test/0.JPEG")), [], (4, 4), ("cat", "dog")),
-    "Tiny ImageNet with its test": (TINY, lambda root: (tiny(root), write(root, "test/images/0.JPEG")), [], (4, 2), ("n1", "n2")),
+    "ImageNet with an unlabelled test": (
+        "imagenet256",
+        lambda root: (divided(root), write(root, "test/0.JPEG")),
+        [],
+        (4, 4),
+        ("cat", "dog"),
+    ),
+    "Tiny ImageNet with its test": (
+        TINY,
+        lambda root: (tiny(root), write(root, "test/images/0.JPEG")),
+        [],
+        (4, 2),
+        ("n1", "n2"),
+    ),
     "Tiny ImageNet as a folder of one's own": ("folder", tiny, [], (4, 2), ("n1", "n2")),
     "broken files left out": ("folder", all_kinds, SKIP, (4, 4), ("cat", "dog")),
     "a broken file in an unchecked ImageNet": ("imagenet256", all_kinds, [], (9, 4), ("cat", "dog")),
@@ -241,7 +356,12 @@ FINE = {  # what looks like a mistake and is none: (data, how the folder came ab
 
 @pytest.mark.parametrize(("name", "build", "overrides", "counts", "classes"), FINE.values(), ids=FINE.keys())
 def test_what_is_no_mistake_is_read(
-    tmp_path: Path, name: str, build: Callable[[Path], object], overrides: list[str], counts: tuple[int, int], classes: tuple[str, ...]
+    tmp_path: Path,
+    name: str,
+    build: Callable[[Path], object],
+    overrides: list[str],
+    counts: tuple[int, int],
+    classes: tuple[str, ...],
 ) -> None:
     build(tmp_path)
     data = opened(name, tmp_path, *overrides)

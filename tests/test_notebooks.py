@@ -32,7 +32,9 @@ def executed(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) ->
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows pictures
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     text = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
     return text, sum("image/png" in output.get("data", {}) for output in outputs)
@@ -51,8 +53,12 @@ def measured(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"])
-def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+@pytest.mark.parametrize(
+    "said", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"]
+)
+def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(
+    measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     root = measured("job=gmm", "job.min_variance=0", "job.components=[5,10]", "job.per_class=false", *said)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     text, pictures = executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(root))

@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the built wheel was unpacked, as pip would."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as content:
         content.extractall(folder / "site")
@@ -32,7 +37,9 @@ def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
         for path in [*group.glob("*.yaml"), *group.glob("*/*.yaml"), group]
         if path.is_file()
     }
-    theirs = {path.relative_to(installed / "ldbench" / "conf") for path in (installed / "ldbench" / "conf").rglob("*.yaml")}
+    theirs = {
+        path.relative_to(installed / "ldbench" / "conf") for path in (installed / "ldbench" / "conf").rglob("*.yaml")
+    }
     assert theirs == ours
     assert any("experiments" in path.parts for path in theirs)
 
@@ -49,28 +56,40 @@ def test_the_wheel_runs_from_an_empty_folder(installed: Path, tmp_path: Path) ->
     script = "import sys; from ldbench import train; from ldbench.config.compose import conf_dir\n"
     script += "print(conf_dir()); sys.argv = ['train', '--help']; train.main()"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        check=False,
     )
     assert done.stdout.splitlines()[0] == str(installed / "ldbench" / "conf")
     assert "experiments: ablation_" in done.stdout
 
 
 def test_the_lock_names_versions_and_no_index() -> None:
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert len(lines) > 50
     assert all("==" in line for line in lines)
     assert not [line for line in lines if "://" in line or line.startswith("-")]
 
 
 @pytest.mark.slow
-def test_the_wheel_installed_in_an_empty_environment_trains_from_another_folder(tmp_path: Path, installed: Path, small_overrides: list[str]) -> None:
+def test_the_wheel_installed_in_an_empty_environment_trains_from_another_folder(
+    tmp_path: Path, installed: Path, small_overrides: list[str]
+) -> None:
     (wheel,) = installed.parent.glob("*.whl")
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
         pytest.skip("uv is not here: pip install uv")
     python = tmp_path / "environment" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, python.parents[1]], check=True)
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "--constraint", ROOT / "requirements.lock", wheel], check=True)
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, "--constraint", ROOT / "requirements.lock", wheel],
+        check=True,
+    )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

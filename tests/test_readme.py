@@ -10,7 +10,12 @@ import ldbench
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TABLE = README.split("## Changing something")[1].split("A mistake is answered")[0]
-SNIPPETS = [snippet for row in TABLE.splitlines() if row.startswith("|") for snippet in re.findall(r"`([^`]+)`", row.rsplit("|", 2)[1])]
+SNIPPETS = [
+    snippet
+    for row in TABLE.splitlines()
+    if row.startswith("|")
+    for snippet in re.findall(r"`([^`]+)`", row.rsplit("|", 2)[1])
+]
 OVERRIDES = [s for s in SNIPPETS if re.match(r"^[~+]?[a-z_./@]+=|^~", s)]
 
 
@@ -39,8 +44,10 @@ def test_every_file_it_names_exists() -> None:
 
 
 def test_the_mistake_it_shows_is_the_one_that_is_told(tmp_path: Path) -> None:
-    from ldbench.pipeline.tokenizer_plan import make_plan
+    from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
     with pytest.raises(ValueError, match="does not divide") as told:
-        make_plan(ldbench.compose("train", ["tokenizer=vmae", "tokenizer.model.patch_size=7", f"paths.root={tmp_path}"]))
+        plan_tokenizer(
+            ldbench.compose("train", ["tokenizer=vmae", "tokenizer.model.patch_size=7", f"paths.root={tmp_path}"])
+        )
     assert str(told.value) in README

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-GENERATOR = ["generator=sit", "generator.max_steps=4", "generator.batch_size=8", "generator.ema_decays=[0.9]", "generator.exported_decay=0.9"]
+GENERATOR = [
+    "generator=sit",
+    "generator.max_steps=4",
+    "generator.batch_size=8",
+    "generator.ema_decays=[0.9]",
+    "generator.exported_decay=0.9",
+]
 GENERATOR += ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2", "jobs={}"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
 
@@ -19,7 +25,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def words(small_overrides: list[str]) -> list[str]:
-    return ["-m", "ldbench.train", *small_overrides, *GENERATOR, "tokenizer.stages.pretrain.max_steps=60", "tokenizer.stages.pretrain.batch_size=8"]
+    return [
+        "-m",
+        "ldbench.train",
+        *small_overrides,
+        *GENERATOR,
+        "tokenizer.stages.pretrain.max_steps=60",
+        "tokenizer.stages.pretrain.batch_size=8",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,9 @@ def weights(root: Path) -> dict[str, bytes]:
 
 
 def test_torchrun_makes_the_same_files(words: list[str], unbroken: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, *TORCHRUN, *words, "trainer.devices=2", f"paths.root={tmp_path}"], check=True, timeout=600)
+    subprocess.run(
+        [sys.executable, *TORCHRUN, *words, "trainer.devices=2", f"paths.root={tmp_path}"], check=True, timeout=600
+    )
     assert len(weights(unbroken)) == 2
     assert weights(tmp_path) == weights(unbroken)
     for root in (unbroken, tmp_path):
@@ -44,12 +59,19 @@ def test_torchrun_makes_the_same_files(words: list[str], unbroken: Path, tmp_pat
 
 def test_one_process_makes_the_same_numbers_up_to_rounding(words: list[str], unbroken: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, *words, f"paths.root={tmp_path}"], check=True, timeout=600)
-    one, two = (json.loads(next(root.glob("records/reconstruct-*.json")).read_text())["metrics"] for root in (tmp_path, unbroken))
+    one, two = (
+        json.loads(next(root.glob("records/reconstruct-*.json")).read_text())["metrics"]
+        for root in (tmp_path, unbroken)
+    )
     for name, estimate in one.items():
-        assert two[name]["value"] == pytest.approx(estimate["value"], rel=1e-6), name  # weights that no image depends on may lie elsewhere
+        assert two[name]["value"] == pytest.approx(estimate["value"], rel=1e-6), (
+            name
+        )  # weights that no image depends on may lie elsewhere
 
 
-def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(words: list[str], unbroken: Path, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(
+    words: list[str], unbroken: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, *words, "trainer=ddp", f"paths.root={tmp_path}"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")):

@@ -26,7 +26,10 @@ def train_all(roots: dict[int, Path]) -> None:
     """Trains all cases in one process, and beside it in two that share each batch."""
     alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     address = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    environments = [(1, alone), *((2, alone | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1))]
+    environments = [
+        (1, alone),
+        *((2, alone | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1)),
+    ]
     running = []
     for world, environment in environments:
         with (roots[world] / f"log{environment.get('RANK', '')}").open("w") as log:
@@ -65,7 +68,10 @@ def test_two_processes_end_in_the_weights_of_one(kept) -> None:
 
 def test_two_processes_log_what_one_does_averaged_over_them(kept) -> None:
     for name, rounding in ROUNDING.items():
-        logs = [read_logs(sorted(Path(kept[who]["folders"][name]).glob("log/version_*/metrics.csv"))) for who in ("one", "first")]
+        logs = [
+            read_logs(sorted(Path(kept[who]["folders"][name]).glob("log/version_*/metrics.csv")))
+            for who in ("one", "first")
+        ]
         assert {"train/loss", "train/grad_norm"} <= logs[0].keys() == logs[1].keys(), name
         for figure, by_step in logs[0].items():
             assert logs[1][figure] == pytest.approx(by_step, rel=10 * rounding), f"{figure} of {name}"
@@ -78,7 +84,11 @@ def test_each_process_ends_in_the_same_bits(kept) -> None:
 
 
 def test_batch_statistics_and_their_gradients_are_those_of_the_whole_batch(kept) -> None:
-    one, first, other = kept["one"]["ended"]["normalised"], kept["first"]["ended"]["normalised"], kept["other"]["normalised"]
+    one, first, other = (
+        kept["one"]["ended"]["normalised"],
+        kept["first"]["ended"]["normalised"],
+        kept["other"]["normalised"],
+    )
     for key, whole in one.items():
         two = torch.stack([first[key], other[key]], dim=1).flatten(0, 1) if key.startswith("rows") else first[key]
         torch.testing.assert_close(two, whole, rtol=1e-5, atol=1e-6, msg=key)

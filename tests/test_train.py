@@ -16,26 +16,43 @@ from tests.conftest import Answer
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    return subprocess.run([sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "ldbench.train", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["tokenizer=vmea"], "Did you mean vmae?"),
-        (["tokenizer=vmae", "tokenizer.model.patch_size=7"], "patch_size 7 does not divide the 24 px image. Choose one of"),
+        (
+            ["tokenizer=vmae", "tokenizer.model.patch_size=7"],
+            "patch_size 7 does not divide the 24 px image. Choose one of",
+        ),
         (["tokenizer=vmae_f8d16", "data=digits"], "takes 256 px images, but data digits hands over 32 px"),
         (["data=folder"], "data.root"),
-        (["-m", "trainer.devices=2", "tokenizer.seed=0,1", "hydra/launcher=basic"], "Say trainer.devices=1, or hydra/launcher=local."),
+        (
+            ["-m", "trainer.devices=2", "tokenizer.seed=0,1", "hydra/launcher=basic"],
+            "Say trainer.devices=1, or hydra/launcher=local.",
+        ),
     ],
 )
-def test_a_mistake_is_answered_in_one_screen_without_a_traceback(answer: Answer, words: list[str], told: str, tmp_path: Path) -> None:
+def test_a_mistake_is_answered_in_one_screen_without_a_traceback(
+    answer: Answer, words: list[str], told: str, tmp_path: Path
+) -> None:
     done = answer(train, *words, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len((done.stderr + done.stdout).splitlines()) <= 12
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]  # Hydra's own note of a sweep
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"
+    ]  # Hydra's own note of a sweep
 
 
 @pytest.mark.slow
@@ -50,7 +67,9 @@ def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> Non
 
     done = run("--help", cwd=tmp_path)
     assert done.returncode == 0
-    groups = {path.name for path in config.conf_dir().iterdir() if path.is_dir()} - {"hydra"}  # its own help lists these
+    groups = {path.name for path in config.conf_dir().iterdir() if path.is_dir()} - {
+        "hydra"
+    }  # its own help lists these
     assert {line.split(":")[0] for line in done.stdout.splitlines()} >= groups
     assert "experiments: ablation_" in done.stdout
     assert "vmae_f8d16" in done.stdout
@@ -59,7 +78,13 @@ def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> Non
 
 def test_help_loads_no_torch(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
-    done = subprocess.run([sys.executable, "-c", f"{script}print('torch' in sys.modules)"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
     assert done.stdout.strip().endswith("False")
 
 
@@ -67,12 +92,16 @@ def test_the_console_script_is_the_module(tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "ldbench"
     if not script.exists():
         pytest.skip("ldbench is on the path but not installed")
-    done = subprocess.run([script, "train", "tokenizer=vmea"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [script, "train", "tokenizer=vmea"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert "Did you mean vmae?" in done.stderr
     assert subprocess.run([script, "nothing"], capture_output=True, check=False).returncode == 2
 
 
-def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(answer: Answer, tmp_path: Path, small_overrides: list[str]) -> None:
+def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(
+    answer: Answer, tmp_path: Path, small_overrides: list[str]
+) -> None:
     first = run(*small_overrides, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "psnr" in first.stdout
@@ -80,7 +109,11 @@ def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(answer
     began = time.time()
     second = answer(train, *small_overrides, cwd=tmp_path)
     assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began]
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began
+    ]
 
 
 @pytest.fixture
@@ -88,7 +121,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of 600 kB."""
     folder = tmp_path / "full"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("only root may mount a small file system")
     yield folder
@@ -115,7 +150,9 @@ def test_a_root_that_cannot_be_written_is_told(answer: Answer, tmp_path: Path, s
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interruption_is_answered_with_a_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
+def test_an_interruption_is_answered_with_a_sentence(
+    sent: signal.Signals, tmp_path: Path, small_overrides: list[str]
+) -> None:
     words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # where tests run in several processes, these do not listen to Ctrl-C
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -51,9 +51,9 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Gen
 
     `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
     """
-    from ldbench.artifacts import store as artifacts
+    from ldbench.artifacts import store
 
-    return artifacts.load(path, searchpath=searchpath)
+    return store.load(path, searchpath=searchpath)
 
 
 def load_official(
@@ -73,7 +73,14 @@ def load_official(
     return released.load(name, source, stats=stats)
 
 
-def push(artifact: str | Path, repo: str, *, private: bool = False, licence: str | None = None, records: str | Path | None = None) -> str:
+def push(
+    artifact: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    licence: str | None = None,
+    records: str | Path | None = None,
+) -> str:
     """Puts an artifact folder on the Hugging Face hub, with a card, and returns the commit's address; `load("hf://owner/name")` then loads it.
 
     `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: a folder of records, for the card.

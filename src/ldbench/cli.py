@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldbench.config import compose as config
 from ldbench.sweeps import plugins
-from ldbench.sweeps.overrides import told_apart
+from ldbench.sweeps.overrides import split_sweep_overrides
 from ldbench.sweeps.points import SLURM_LAUNCHER, SweepNeeds
 from ldbench.sweeps.watch import end_with_the_sweep
 
@@ -28,7 +28,9 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
     """
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ and "LDBENCH_SHORT_ERRORS" not in os.environ
     if not wants_traceback:
-        os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = "1"  # errors reach us whole, in this process and its children
+        os.environ["HYDRA_FULL_ERROR"] = os.environ["LDBENCH_SHORT_ERRORS"] = (
+            "1"  # errors reach us whole, in this process and its children
+        )
 
     def run(cfg: DictConfig) -> None:
         check_sharing(HydraConfig.get(), cfg)
@@ -38,7 +40,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
             task(cfg, searchpath)
 
     try:
-        config.check_folders(told_folders(sys.argv[1:]))
+        config.check_folders(searchpath_overrides(sys.argv[1:]))
         try:
             hydra.main(config_path=str(config.conf_dir()), config_name=config_name, version_base="1.3")(run)()
         finally:
@@ -48,18 +50,23 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
         if isinstance(error, BrokenPipeError) and output_is_closed():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python writes what is left, when it ends
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # where Python writes what is left, when it ends
             sys.exit(128 + signal.SIGPIPE)
         if wants_traceback:
             raise
-        print(f"\n{config.sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)", file=sys.stderr)
+        print(
+            f"\n{config.sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
 def launch_with_sweeps(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
     """Runs an entry point, see `launch`, which may also be asked for a sweep, or be started by one."""
     end_with_the_sweep()
-    sys.argv[1:], swept = told_apart(sys.argv[1:])
+    sys.argv[1:], swept = split_sweep_overrides(sys.argv[1:])
     plugins.register(f"ldbench.{config_name}", sweep_needs, swept)
     launch(config_name, task)
 
@@ -89,7 +96,7 @@ def output_is_closed() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def told_folders(words: Sequence[str]) -> list[str]:
+def searchpath_overrides(words: Sequence[str]) -> list[str]:
     """The folders that a command line adds to the search path."""
     lists = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
     after = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]

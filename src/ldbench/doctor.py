@@ -51,7 +51,9 @@ def checks_of(cfg: "DictConfig", searchpath: Sequence[str]) -> list[Check]:
     ]
     if cfg.get("data") is not None:
         node = OmegaConf.create(OmegaConf.to_container(cfg.data))
-        if str(OmegaConf.to_container(node).get("image_size", "")).startswith("${"):  # of a tokenizer, which there is none of here
+        if str(OmegaConf.to_container(node).get("image_size", "")).startswith(
+            "${"
+        ):  # of a tokenizer, which there is none of here
             node.image_size = ANY_SIZE
         checks.append(("data", partial(images.check_data, partial(config.instantiate, node))))
     return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
@@ -80,7 +82,11 @@ def report(checks: Sequence[Check]) -> int:
         if len(findings) > MOST:
             log.info("%-8s %-12s and %d more", "", subject, len(findings) - MOST)
     broken, warnings = levels.count("broken"), levels.count("warning")
-    log.info("\n%s broken, %s.", broken or "Nothing is", f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warnings")
+    log.info(
+        "\n%s broken, %s.",
+        broken or "Nothing is",
+        f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warnings",
+    )
     return 1 if broken else 0
 
 

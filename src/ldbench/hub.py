@@ -18,25 +18,36 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     """What Hydra calls with the composed config."""
     for key, what in (("push", "the folder of an artifact"), ("repo", "owner/name on the hub")):
         if not isinstance(cfg[key], str):
-            raise ValueError(f"{key} must be {what}, got {cfg[key]!r}. As in: push=artifacts/tokenizers/vmae-3f9c21ab repo=owner/name")
+            raise ValueError(
+                f"{key} must be {what}, got {cfg[key]!r}. As in: push=artifacts/tokenizers/vmae-3f9c21ab repo=owner/name"
+            )
     if not isinstance(cfg.private, bool):
         raise ValueError(f"private must be true or false, got {cfg.private!r}.")
-    log.info("Pushed: %s", push(cfg.push, cfg.repo, private=cfg.private, licence=cfg.licence, records=cfg.paths.records))
+    log.info(
+        "Pushed: %s", push(cfg.push, cfg.repo, private=cfg.private, licence=cfg.licence, records=cfg.paths.records)
+    )
 
 
-def push(artifact: str | Path, repo: str, *, private: bool = False, licence: str | None = None, records: str | Path | None = None) -> str:
+def push(
+    artifact: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    licence: str | None = None,
+    records: str | Path | None = None,
+) -> str:
     """Puts an artifact on the hub in one commit, its card beside it, and returns the commit's address. `hf://owner/name` then loads it.
 
     `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: the folder of those whose figures of
     this artifact the card tells. Raises ValueError, with what to do, for a folder that is incomplete or altered, and where the hub does not take it.
     """
-    from ldbench.artifacts import hub as huggingface
+    from ldbench.artifacts import hub
     from ldbench.artifacts import store as artifacts
     from ldbench.official import model_card
     from ldbench.results import store
 
     folder = Path(artifact).expanduser()
-    huggingface.check(repo)
+    hub.check(repo)
     artifacts.verify(folder)
     kind = json.loads((folder / artifacts.CONFIG).read_text())["group"]
     if kind not in model_card.TASKS:
@@ -45,7 +56,9 @@ def push(artifact: str | Path, repo: str, *, private: bool = False, licence: str
     found = [] if records is None else model_card.measured(store.read_all(Path(records)), name, kind)
     card = model_card.make_card(folder, repo, found, licence=licence)
     files = {file: folder / file for file in (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST)}
-    return huggingface.upload({**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(found)} records")
+    return hub.upload(
+        {**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(found)} records"
+    )
 
 
 def main() -> None:

@@ -6,7 +6,16 @@ import torch
 from ldbench.analysis.attentive import attentive_probe
 from ldbench.analysis.probe import linear_probe
 
-SAID = {"width": 32, "num_heads": 2, "steps": 400, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.0, "seed": 0, "device": torch.device("cpu")}
+SAID = {
+    "width": 32,
+    "num_heads": 2,
+    "steps": 400,
+    "batch_size": 64,
+    "lr": 3e-3,
+    "weight_decay": 0.0,
+    "seed": 0,
+    "device": torch.device("cpu"),
+}
 
 
 def needles(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,9 @@ def test_turned_scaled_and_moved_views_are_the_same() -> None:
 def test_a_stretched_view_is_not() -> None:
     x = normal(2000, 2)
     stretched = x * torch.tensor([1.0, 3.0], dtype=torch.float64)
-    assert linear_cka(x, stretched).cka == pytest.approx((1 + 9) / (2 * (1 + 81)) ** 0.5, abs=0.03)  # of covariances I and diag(1, 9)
+    assert linear_cka(x, stretched).cka == pytest.approx(
+        (1 + 9) / (2 * (1 + 81)) ** 0.5, abs=0.03
+    )  # of covariances I and diag(1, 9)
 
 
 def test_strangers_have_nothing_in_common_though_they_have_more_features_than_images() -> None:

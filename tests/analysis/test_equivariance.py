@@ -18,7 +18,7 @@ def mean(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, PATCH)
 
 
-def spread(maps: Tensor) -> Tensor:
+def expand_like(maps: Tensor) -> Tensor:
     return maps.repeat_interleave(PATCH, dim=2).repeat_interleave(PATCH, dim=3)
 
 
@@ -27,7 +27,7 @@ ZERO = torch.zeros(3, dtype=torch.float64)
 
 @pytest.mark.parametrize("name", ["shift", "rotation"])
 def test_averages_of_patches_move_with_their_image(name: str) -> None:
-    found = equivariance(mean, spread, images(), MOVES[name])
+    found = equivariance(mean, expand_like, images(), MOVES[name])
     torch.testing.assert_close(found.latent, ZERO)
     torch.testing.assert_close(found.pixels, ZERO)
 
@@ -35,12 +35,12 @@ def test_averages_of_patches_move_with_their_image(name: str) -> None:
 def test_averages_of_a_ramp_grow_with_it() -> None:
     rows, columns = torch.meshgrid(*[torch.arange(16, dtype=torch.float64)] * 2, indexing="ij")
     ramps = torch.stack([0.3 * rows + columns, rows - 2 * columns, rows])[None].expand(3, -1, -1, -1)
-    torch.testing.assert_close(equivariance(mean, spread, ramps, scale).latent, ZERO)
+    torch.testing.assert_close(equivariance(mean, expand_like, ramps, scale).latent, ZERO)
 
 
 def test_a_latent_that_knows_its_place_is_off_by_what_it_knows() -> None:
     place = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
-    found = equivariance(lambda x: mean(x) + place, lambda maps: spread(maps - place), images(), shift)
+    found = equivariance(lambda x: mean(x) + place, lambda maps: expand_like(maps - place), images(), shift)
     apart = (place - torch.roll(place, (1, 1), dims=(2, 3))).square().mean().sqrt()
     torch.testing.assert_close(found.latent, apart.expand(3))
     torch.testing.assert_close(found.pixels, apart.expand(3))
@@ -52,8 +52,8 @@ def test_a_direction_inside_a_patch_does_not_turn_with_it() -> None:
     def encode(x: Tensor) -> Tensor:
         return F.conv2d(x, weights.expand(3, 1, PATCH, PATCH), stride=PATCH, groups=3)
 
-    assert (equivariance(encode, spread, images(), rotate).latent > 0.5).all()
-    torch.testing.assert_close(equivariance(encode, spread, images(), shift).latent, ZERO)
+    assert (equivariance(encode, expand_like, images(), rotate).latent > 0.5).all()
+    torch.testing.assert_close(equivariance(encode, expand_like, images(), shift).latent, ZERO)
 
 
 def test_moves_do_what_they_are_named() -> None:
@@ -67,4 +67,4 @@ def test_moves_do_what_they_are_named() -> None:
 
 def test_images_of_no_whole_number_of_cells_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(16, 16\) px are no whole number of cells of a \(3, 3\) grid"):
-        equivariance(lambda x: x[:, :, :3, :3], spread, images(), shift)
+        equivariance(lambda x: x[:, :, :3, :3], expand_like, images(), shift)

@@ -42,7 +42,11 @@ def test_with_ties_they_are_those_of_scipy(seed: int) -> None:
 def test_the_exact_p_value_is_that_of_all_permutations_and_a_drawn_one_is_near_it(seed: int) -> None:
     x, y = torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)).tolist()
     theirs = stats.permutation_test(
-        (x,), lambda order: stats.spearmanr(order, y).statistic, permutation_type="pairings", n_resamples=math.inf, alternative="two-sided"
+        (x,),
+        lambda order: stats.spearmanr(order, y).statistic,
+        permutation_type="pairings",
+        n_resamples=math.inf,
+        alternative="two-sided",
     )
     found = associate(x, y, **FEW)
     assert found.p == pytest.approx(theirs.pvalue, abs=1e-12)
@@ -100,7 +104,9 @@ def test_holm_raises_each_p_value_by_those_that_are_left_and_keeps_their_order()
 
 def test_holm_keeps_the_chance_of_any_false_discovery() -> None:
     ps = torch.rand(2000, 20, generator=torch.Generator().manual_seed(0)).double()
-    assert (torch.tensor([min(holm(row)) for row in ps.tolist()]) <= 0.05).double().mean().item() == pytest.approx(0.05, abs=0.015)
+    assert (torch.tensor([min(holm(row)) for row in ps.tolist()]) <= 0.05).double().mean().item() == pytest.approx(
+        0.05, abs=0.015
+    )
 
 
 def test_signs_and_mean_ranks() -> None:

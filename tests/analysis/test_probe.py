@@ -40,7 +40,9 @@ def test_a_feature_that_never_changes_tells_nothing_and_breaks_nothing() -> None
     train, test = normal(100, 3, seed=0), normal(80, 3, seed=1)
     train_y, test_y = ((x[:, 0] > 0).long() for x in (train, test))
     constant = [torch.cat([x, torch.full((len(x), 1), 3.0)], dim=1) for x in (train, test)]
-    assert linear_probe(constant[0], train_y, constant[1], test_y, **SAID) == linear_probe(train, train_y, test, test_y, **SAID)
+    assert linear_probe(constant[0], train_y, constant[1], test_y, **SAID) == linear_probe(
+        train, train_y, test, test_y, **SAID
+    )
 
 
 def test_chance_is_the_held_out_share_of_the_most_frequent_training_class() -> None:
@@ -59,7 +61,12 @@ def test_it_draws_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("hits", "trials", "expected"),
-    [(8, 10, (0.4901625, 0.9433178)), (0, 10, (0.0, 0.2775328)), (360, 360, (0.9894421, 1.0)), (50, 100, (0.4038315, 0.5961685))],
+    [
+        (8, 10, (0.4901625, 0.9433178)),
+        (0, 10, (0.0, 0.2775328)),
+        (360, 360, (0.9894421, 1.0)),
+        (50, 100, (0.4038315, 0.5961685)),
+    ],
 )
 def test_the_interval_is_wilsons(hits: int, trials: int, expected: tuple[float, float]) -> None:
     assert wilson(hits, trials) == pytest.approx(expected, abs=1e-6)

@@ -31,7 +31,9 @@ def test_unequal_ones_count_by_their_entropy() -> None:
 
 def test_more_features_than_items_and_another_scale_change_nothing() -> None:
     x = with_singular_values([3.0, 2.0, 1.0], n=10, width=50)
-    assert effective_rank(x).value == pytest.approx(effective_rank(with_singular_values([3.0, 2.0, 1.0])).value, rel=1e-6)
+    assert effective_rank(x).value == pytest.approx(
+        effective_rank(with_singular_values([3.0, 2.0, 1.0])).value, rel=1e-6
+    )
     assert effective_rank(1e-5 * x).value == pytest.approx(effective_rank(x).value, rel=1e-6)
     assert effective_rank(x).largest == 9
 

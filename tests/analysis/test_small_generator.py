@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 def learn(z: torch.Tensor, steps: int, **said):
     half = len(z) // 2
     y = torch.arange(len(z)) % 2
-    return Budget(**{**SIZE, "steps": steps, **said}).learn(z[:half], y[:half], z[half:], y[half:], num_classes=2, device=CPU)
+    return Budget(**{**SIZE, "steps": steps, **said}).learn(
+        z[:half], y[:half], z[half:], y[half:], num_classes=2, device=CPU
+    )
 
 
 def normal(count: int = 1024) -> torch.Tensor:

@@ -36,7 +36,9 @@ def test_the_squared_error_of_a_linear_decoder_is_its_parabola() -> None:
 def test_a_straight_curve_has_its_slope_and_its_triangle() -> None:
     told = curve([0.0, 0.1, 0.4], torch.tensor([[7.0, 1.0], [6.7, 1.0], [5.8, 1.0]]))
     torch.testing.assert_close(told.slope, torch.tensor([-3.0, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(told.area, torch.tensor([-3.0 * 0.4**2 / 2, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        told.area, torch.tensor([-3.0 * 0.4**2 / 2, 0.0], dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 def test_the_means_are_those_of_the_mean_curve() -> None:

@@ -30,12 +30,16 @@ def test_noise_is_flat_and_its_high_share_is_that_of_the_frequencies() -> None:
     found = spectrum(normal(400, 4, 8, 8))
     frequency = torch.hypot(torch.fft.fftfreq(8)[:, None], torch.fft.fftfreq(8)[None])
     assert abs(found.slope) < 0.05
-    assert (found.high.sum() / found.total.sum()).item() == pytest.approx(((frequency > 0.25).sum() / 63).item(), rel=0.02)
+    assert (found.high.sum() / found.total.sum()).item() == pytest.approx(
+        ((frequency > 0.25).sum() / 63).item(), rel=0.02
+    )
 
 
 @pytest.mark.parametrize("law", [-1.0, -2.0])
 def test_a_planted_law_is_its_slope(law: float) -> None:
-    frequency = torch.hypot(torch.fft.fftfreq(16, dtype=torch.float64)[:, None], torch.fft.fftfreq(16, dtype=torch.float64)[None])
+    frequency = torch.hypot(
+        torch.fft.fftfreq(16, dtype=torch.float64)[:, None], torch.fft.fftfreq(16, dtype=torch.float64)[None]
+    )
     amplitude = torch.where(frequency > 0, frequency, 1.0) ** (law / 2)
     noise = torch.fft.fft2(normal(2, 3, 16, 16))
     planted = torch.fft.ifft2(noise / noise.abs() * amplitude).real

@@ -11,8 +11,19 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_a_linear_tokenizer_moves_by_what_its_matrices_say() -> None:
-    encoder, decoder, images, noise = normal(6, 48), normal(48, 6, seed=1), normal(4, 3, 4, 4, seed=2), normal(4, 3, 4, 4, seed=3)
-    found = stability(lambda x: x.flatten(1) @ encoder.T, lambda z: (z @ decoder.T).unflatten(1, (3, 4, 4)), images, noise=noise, eps=0.05)
+    encoder, decoder, images, noise = (
+        normal(6, 48),
+        normal(48, 6, seed=1),
+        normal(4, 3, 4, 4, seed=2),
+        normal(4, 3, 4, 4, seed=3),
+    )
+    found = stability(
+        lambda x: x.flatten(1) @ encoder.T,
+        lambda z: (z @ decoder.T).unflatten(1, (3, 4, 4)),
+        images,
+        noise=noise,
+        eps=0.05,
+    )
     moved = 0.05 * (noise.flatten(1) @ encoder.T).square().mean(dim=1).sqrt()
     torch.testing.assert_close(found.moved, moved)
     torch.testing.assert_close(found.gain, moved / (0.05 * noise.square().mean(dim=(1, 2, 3)).sqrt()))

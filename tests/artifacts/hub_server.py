@@ -76,9 +76,19 @@ class Answer(BaseHTTPRequestHandler):
                 return
             if rest and rest[0] == "tree":
                 oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
-                self.say([{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()])
+                self.say(
+                    [{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()]
+                )
             else:
-                self.say({"id": repo, "sha": self.sha, "private": False, "siblings": [{"rfilename": name} for name in files], "tags": []})
+                self.say(
+                    {
+                        "id": repo,
+                        "sha": self.sha,
+                        "private": False,
+                        "siblings": [{"rfilename": name} for name in files],
+                        "tags": [],
+                    }
+                )
             return
         repo, (_, revision, *path) = "/".join(parts[:2]), parts[2:]
         files = self.held(repo, revision)
@@ -107,7 +117,9 @@ class Answer(BaseHTTPRequestHandler):
                 return self.refuse(403 if told["organization"] == "others" else 507)
             repo = f"{told['organization']}/{told['name']}"
             if repo in self.server.repos:
-                return self.say({"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409)
+                return self.say(
+                    {"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409
+                )
             self.server.repos[repo] = [{}]
             self.server.private[repo] = told.get("visibility") == "private" or bool(told.get("private"))
             return self.say({"url": f"{self.server.url}/{repo}"})
@@ -115,12 +127,20 @@ class Answer(BaseHTTPRequestHandler):
             self.server.checked.append(json.loads(body)["content"])
             return self.say({"errors": [], "warnings": []})
         if path.endswith("/objects/batch"):
-            uploads = [{**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}} for each in json.loads(body)["objects"]]
+            uploads = [
+                {**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}}
+                for each in json.loads(body)["objects"]
+            ]
             return self.say({"transfer": "basic", "objects": uploads})
         repo = "/".join(path.strip("/").split("/")[2:4])
         if "/preupload/" in path:
-            modes = [(file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular") for file in json.loads(body)["files"]]
-            return self.say({"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]})
+            modes = [
+                (file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular")
+                for file in json.loads(body)["files"]
+            ]
+            return self.say(
+                {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
+            )
         files = dict(self.server.repos[repo][-1])
         for line in map(json.loads, body.splitlines()):
             value = line["value"]

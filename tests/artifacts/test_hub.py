@@ -18,7 +18,7 @@ from tests.artifacts.hub_server import Hub, sha
 import ldbench
 from ldbench import hub
 from ldbench.artifacts import hub as huggingface
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.pipeline import pipeline
 from ldbench.results import records
 
@@ -70,7 +70,9 @@ def trained(made: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_pushed_is_loaded_again_and_can_be_measured(server: Hub, trained: Path, small: Compose, tmp_path: Path) -> None:
+def test_what_is_pushed_is_loaded_again_and_can_be_measured(
+    server: Hub, trained: Path, small: Compose, tmp_path: Path
+) -> None:
     url = ldbench.push(trained, "me/tiny", private=True, licence="mit", records=tmp_path / "records")
     assert url == f"{server.url}/me/tiny/commit/{sha('me/tiny', 1)}"
     assert server.private["me/tiny"]
@@ -80,7 +82,14 @@ def test_what_is_pushed_is_loaded_again_and_can_be_measured(server: Hub, trained
     ours, theirs = ldbench.load(trained).state_dict(), ldbench.load("hf://me/tiny").state_dict()
     assert all(torch.equal(theirs[key], value) for key, value in ours.items())
     again = ldbench.compose(
-        "run", ["tokenizer=artifact", "tokenizer.path=hf://me/tiny", "protocol=default", "data.subset=0.1", f"paths.root={tmp_path / 'other'}"]
+        "run",
+        [
+            "tokenizer=artifact",
+            "tokenizer.path=hf://me/tiny",
+            "protocol=default",
+            "data.subset=0.1",
+            f"paths.root={tmp_path / 'other'}",
+        ],
     )
     pipeline.run(again)
     (path,), (first,) = (sorted((place / "records").glob("*.json")) for place in (tmp_path / "other", tmp_path))
@@ -98,23 +107,33 @@ def test_the_card_tells_what_was_measured_and_how_and_what_to_cite(server: Hub, 
     assert card.data.model_name == trained.name
     (record,) = (records.read(path) for path in (tmp_path / "records").glob("*.json"))
     told = {each.metric_name: each for each in card.data.eval_results}
-    assert {name: each.metric_value for name, each in told.items()} == {name: each.value for name, each in record.metrics.items()}
+    assert {name: each.metric_value for name, each in told.items()} == {
+        name: each.value for name, each in record.metrics.items()
+    }
     psnr = told["psnr"]
-    assert (psnr.task_name, psnr.dataset_name, psnr.dataset_args) == ("reconstruct", "digits", {"protocol": record.protocol["hash"]})
+    assert (psnr.task_name, psnr.dataset_name, psnr.dataset_args) == (
+        "reconstruct",
+        "digits",
+        {"protocol": record.protocol["hash"]},
+    )
     assert 'ldbench.load("hf://me/tiny")' in card.text
     assert "eprint = {2507.09984}" in card.text
-    assert artifacts.read_manifest(trained)["digest"] in card.text
+    assert store.read_manifest(trained)["digest"] in card.text
     assert str(tmp_path) not in card.content
 
 
-def test_a_second_push_is_a_second_revision_and_the_first_can_still_be_had(server: Hub, trained: Path, tmp_path: Path) -> None:
+def test_a_second_push_is_a_second_revision_and_the_first_can_still_be_had(
+    server: Hub, trained: Path, tmp_path: Path
+) -> None:
     ldbench.push(trained, "me/tiny")
     ldbench.push(trained, "me/tiny", licence="mit")
     assert len(server.repos["me/tiny"]) == 3
     first = huggingface.local(f"hf://me/tiny@{sha('me/tiny', 1)}")
     assert first.name == sha("me/tiny", 1)
-    assert artifacts.name_of(first) == trained.name
-    with pytest.raises(ValueError, match=r"hf://me/tiny@v9 cannot be fetched from the Hugging Face hub: it has no such revision\."):
+    assert store.name_of(first) == trained.name
+    with pytest.raises(
+        ValueError, match=r"hf://me/tiny@v9 cannot be fetched from the Hugging Face hub: it has no such revision\."
+    ):
         ldbench.load("hf://me/tiny@v9")
 
 
@@ -132,7 +151,7 @@ def test_a_strangers_name_leads_nowhere(trained: Path) -> None:
     for name in ("../../elsewhere", "vmae", 3, f"../x-{told['digest'][:8]}"):
         (trained / "manifest.json").write_text(json.dumps({**told, "name": name}))
         with pytest.raises(ValueError, match="names the artifact"):
-            artifacts.name_of(trained)
+            store.name_of(trained)
 
 
 def test_an_altered_artifact_is_not_pushed(server: Hub, trained: Path) -> None:
@@ -143,8 +162,13 @@ def test_an_altered_artifact_is_not_pushed(server: Hub, trained: Path) -> None:
     assert not server.asked
 
 
-@pytest.mark.parametrize(("token", "said"), [(None, "Run `hf auth login`, or set HF_TOKEN"), ("hf_wrong", "HF_TOKEN to a token that is valid")])
-def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(server: Hub, trained: Path, monkeypatch, token, said) -> None:
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [(None, "Run `hf auth login`, or set HF_TOKEN"), ("hf_wrong", "HF_TOKEN to a token that is valid")],
+)
+def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(
+    server: Hub, trained: Path, monkeypatch, token, said
+) -> None:
     monkeypatch.delenv("HF_TOKEN")
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
@@ -155,7 +179,10 @@ def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(server: Hub,
 
 
 def test_another_owners_repository_is_refused_in_a_sentence(server: Hub, trained: Path) -> None:
-    with pytest.raises(ValueError, match=r"your token may not write there\. Make one with write access, or choose a repository of your own\."):
+    with pytest.raises(
+        ValueError,
+        match=r"your token may not write there\. Make one with write access, or choose a repository of your own\.",
+    ):
         ldbench.push(trained, "others/tiny")
 
 
@@ -166,19 +193,26 @@ def test_an_error_of_the_hub_itself_is_told_as_it_is(server: Hub, trained: Path)
 
 def test_a_repository_that_is_not_there_is_told(server: Hub) -> None:
     with pytest.raises(
-        ValueError, match=r"hf://me/nothing cannot be fetched from the Hugging Face hub: there is none of that name, or it is private"
+        ValueError,
+        match=r"hf://me/nothing cannot be fetched from the Hugging Face hub: there is none of that name, or it is private",
     ):
         ldbench.load("hf://me/nothing")
 
 
-@pytest.mark.parametrize("act", [lambda folder: ldbench.load("hf://me/tiny"), lambda folder: ldbench.push(folder, "me/tiny")])
-def test_no_network_is_told(server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Any]) -> None:
+@pytest.mark.parametrize(
+    "act", [lambda folder: ldbench.load("hf://me/tiny"), lambda folder: ldbench.push(folder, "me/tiny")]
+)
+def test_no_network_is_told(
+    server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Any]
+) -> None:
     turn_to("http://127.0.0.1:9", monkeypatch)
     with pytest.raises(ValueError, match=r"the hub cannot be reached\. Look at the network, or at HF_ENDPOINT\."):
         act(trained)
 
 
-def test_what_was_fetched_once_is_there_without_a_network(server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_fetched_once_is_there_without_a_network(
+    server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ldbench.push(trained, "me/tiny")
     ldbench.load("hf://me/tiny")
     turn_to("http://127.0.0.1:9", monkeypatch)
@@ -194,7 +228,11 @@ def test_what_is_no_name_on_the_hub_is_refused_before_it_is_asked(server: Hub, t
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("repo=me/tiny", "push must be the folder"), ("push=DIR", "repo must be owner/name"), ("private=2", "private must be true or false")],
+    [
+        ("repo=me/tiny", "push must be the folder"),
+        ("push=DIR", "repo must be owner/name"),
+        ("private=2", "private must be true or false"),
+    ],
 )
 def test_the_command_says_what_it_lacks(override: str, said: str) -> None:
     rest = {"push": "push=x", "repo": "repo=me/x"} if override.startswith("private") else {}
@@ -208,7 +246,9 @@ def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
     assert metadata_load(tmp_path / "card.md")["model-index"]
 
 
-def test_nothing_calls_out_unless_it_is_asked_to(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_calls_out_unless_it_is_asked_to(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: list[Any] = []
 
     def connect(self: socket.socket, address: Any) -> None:
@@ -222,7 +262,15 @@ def test_nothing_calls_out_unless_it_is_asked_to(small: Compose, tmp_path: Path,
     ldbench.load(folder)
     shutil.copytree(folder, tmp_path / "elsewhere")
     pipeline.run(
-        ldbench.compose("run", ["tokenizer=artifact", f"tokenizer.path={tmp_path / 'elsewhere'}", "protocol=default", f"paths.root={tmp_path / 'b'}"])
+        ldbench.compose(
+            "run",
+            [
+                "tokenizer=artifact",
+                f"tokenizer.path={tmp_path / 'elsewhere'}",
+                "protocol=default",
+                f"paths.root={tmp_path / 'b'}",
+            ],
+        )
     )
     assert not called
     with pytest.raises(ValueError, match="the hub cannot be reached"):

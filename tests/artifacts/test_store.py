@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.artifacts.store import Blueprint, building_lock, digest
 from ldbench.core.latent import LatentSpec
 from ldbench.tokenizers.vmae import VMAE
@@ -43,7 +43,7 @@ def folder(vmae, tmp_path):
 
 
 def save(model, folder):
-    artifacts.save(model, folder, BLUEPRINT, recipe={"seed": 0}, digest="0123", provenance={"created": "today"})
+    store.save(model, folder, BLUEPRINT, recipe={"seed": 0}, digest="0123", provenance={"created": "today"})
     return folder
 
 
@@ -52,30 +52,39 @@ def tamper(folder, **changed) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["config.json"] = artifacts.file_digest(path)
+    manifest["files"]["config.json"] = store.file_digest(path)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_what_is_loaded_is_what_was_saved_to_the_last_bit(vmae, folder):
-    loaded = artifacts.load(folder)
+    loaded = store.load(folder)
     assert isinstance(loaded, VMAE)
     assert not loaded.training
     saved = vmae.state_dict()
     assert loaded.state_dict().keys() == saved.keys()
-    assert all(torch.equal(value, saved[key]) and value.dtype == saved[key].dtype for key, value in loaded.state_dict().items())
+    assert all(
+        torch.equal(value, saved[key]) and value.dtype == saved[key].dtype for key, value in loaded.state_dict().items()
+    )
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(loaded.encode(images).mean, vmae.eval().encode(images).mean)
 
 
 def test_an_artifact_says_what_it_is_made_of_and_where_it_comes_from(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "weights.safetensors"]
-    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), "a shared folder is read by others too"
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), (
+        "a shared folder is read by others too"
+    )
     described = json.loads((folder / "config.json").read_text())
-    assert (described["group"], described["component"], described["keywords"], described["recipe"]) == ("tokenizer", "vmae", KEYWORDS, {"seed": 0})
-    manifest = artifacts.read_manifest(folder)
+    assert (described["group"], described["component"], described["keywords"], described["recipe"]) == (
+        "tokenizer",
+        "vmae",
+        KEYWORDS,
+        {"seed": 0},
+    )
+    manifest = store.read_manifest(folder)
     assert (manifest["digest"], manifest["created"]) == ("0123", "today")
     assert set(manifest["files"]) == {"config.json", "weights.safetensors"}
-    assert artifacts.is_complete(folder)
+    assert store.is_complete(folder)
 
 
 def test_saving_leaves_nothing_else_behind(folder):
@@ -88,7 +97,7 @@ def test_saving_over_an_incomplete_folder_replaces_it(vmae, tmp_path):
     (folder / "weights.safetensors").write_bytes(b"half")
     (folder / "stray").write_text("left over")
     save(vmae, folder)
-    assert artifacts.load(folder).image_size == 8
+    assert store.load(folder).image_size == 8
     assert not (folder / "stray").exists()
 
 
@@ -106,42 +115,45 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused_by_name(folder, na
         ValueError,
         match=rf"{name} is not what its manifest says: it was altered or cut short. Remove .* and run the command",
     ):
-        artifacts.load(folder)
+        store.load(folder)
 
 
 def test_a_folder_without_a_manifest_is_refused_with_the_artifacts_beside_it(vmae, folder):
     other = save(vmae, folder.with_name("vmae-4567"))
     (folder / "manifest.json").unlink()
-    assert not artifacts.is_complete(folder)
-    with pytest.raises(ValueError, match=rf"{folder.name} is no complete artifact: it has no manifest.json. Artifacts there: {other.name}\."):
-        artifacts.load(folder)
+    assert not store.is_complete(folder)
+    with pytest.raises(
+        ValueError,
+        match=rf"{folder.name} is no complete artifact: it has no manifest.json. Artifacts there: {other.name}\.",
+    ):
+        store.load(folder)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere is no complete artifact"):
-        artifacts.load(tmp_path / "nowhere")
+        store.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", ["", '{"files": {', "{}", '{"files": {}}'])
 def test_a_broken_manifest_is_refused_by_name(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json"):
-        artifacts.load(folder)
+        store.load(folder)
 
 
 def test_what_is_told_in_numbers_becomes_what_it_is():
-    assert artifacts.made({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
+    assert store.made({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
         "width": 8,
         "latent": LatentSpec(6, 2, (2, 3)),
     }
-    assert artifacts.made(KEYWORDS) == KEYWORDS
+    assert store.made(KEYWORDS) == KEYWORDS
 
 
 def test_weights_of_another_model_are_refused(vmae, tmp_path):
     blueprint = Blueprint("tokenizer", "vmae", KEYWORDS | {"depth": 2})
-    artifacts.save(vmae, tmp_path / "a", blueprint, recipe={}, digest="0", provenance={})
+    store.save(vmae, tmp_path / "a", blueprint, recipe={}, digest="0", provenance={})
     with pytest.raises(ValueError, match=r"do not fit VMAE: 12 missing \(first: encoder\.transformer\.blocks\.1"):
-        artifacts.load(tmp_path / "a")
+        store.load(tmp_path / "a")
 
 
 @pytest.mark.parametrize("written", ["write_tensors", "write_json"])
@@ -149,17 +161,17 @@ def test_a_save_that_dies_leaves_no_artifact_and_no_scraps(vmae, tmp_path, monke
     def die(content, path, *_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifacts, written, die)
+    monkeypatch.setattr(store, written, die)
     folder = tmp_path / "artifacts" / "vmae-0123"
     with pytest.raises(KeyboardInterrupt):
         save(vmae, folder)
-    assert not artifacts.is_complete(folder)
+    assert not store.is_complete(folder)
     assert list(folder.parent.iterdir()) == []
 
 
 def test_a_save_that_dies_keeps_the_artifact_that_was_there(vmae, folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(artifacts, "write_tensors", lambda *_: 1 / 0)
+    monkeypatch.setattr(store, "write_tensors", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save(vmae, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -167,9 +179,13 @@ def test_a_save_that_dies_keeps_the_artifact_that_was_there(vmae, folder, monkey
 
 def test_the_manifest_is_written_last(vmae, tmp_path, monkeypatch):
     written = []
-    write_tensors, write_json = artifacts.write_tensors, artifacts.write_json
-    monkeypatch.setattr(artifacts, "write_tensors", lambda content, path: (written.append(path.name), write_tensors(content, path)))
-    monkeypatch.setattr(artifacts, "write_json", lambda path, content: (written.append(path.name), write_json(path, content)))
+    write_tensors, write_json = store.write_tensors, store.write_json
+    monkeypatch.setattr(
+        store, "write_tensors", lambda content, path: (written.append(path.name), write_tensors(content, path))
+    )
+    monkeypatch.setattr(
+        store, "write_json", lambda path, content: (written.append(path.name), write_json(path, content))
+    )
     save(vmae, tmp_path / "vmae-0123")
     assert written == ["weights.safetensors", "config.json", "manifest.json"]
 
@@ -221,21 +237,23 @@ def test_what_a_killed_process_left_of_an_artifact_goes_when_it_is_stored(vmae, 
     left.mkdir()
     (left / "weights.safetensors").write_bytes(b"half")
     save(vmae, folder)
-    artifacts.verify(folder)
+    store.verify(folder)
     assert not left.exists()
 
 
 def test_a_component_that_no_config_group_names_is_refused_with_those_that_are(folder):
     tamper(folder, component="stranger")
     with pytest.raises(ValueError, match=r"no tokenizer named 'stranger' here. Known: .*vmae.*searchpath"):
-        artifacts.load(folder)
+        store.load(folder)
 
 
 @pytest.fixture
 def trap(tmp_path, monkeypatch):
     """A module that leaves a trace when it is imported or called, and a function that tells whether it did."""
     trace = tmp_path / "trace"
-    (tmp_path / "intruder.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\ndef run(*_, **__): ...\n")
+    (tmp_path / "intruder.py").write_text(
+        f"import pathlib\npathlib.Path({str(trace)!r}).touch()\ndef run(*_, **__): ...\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     return trace.exists
 
@@ -255,7 +273,7 @@ def trap(tmp_path, monkeypatch):
 def test_no_word_of_a_strangers_config_runs_code(folder, trap, changed):
     tamper(folder, **changed)
     try:
-        artifacts.load(folder)
+        store.load(folder)
     except (ValueError, TypeError):
         refused = True
     else:
@@ -272,14 +290,14 @@ def test_a_group_outside_the_config_tree_is_refused_even_when_the_artifact_bring
         group = "../" * 30 + group.lstrip("/")
     tamper(folder, group=group, component="evil", keywords={})
     with pytest.raises(ValueError, match="group"):
-        artifacts.load(folder)
+        store.load(folder)
     assert not trap()
 
 
 def test_a_keyword_that_the_component_does_not_take_is_refused_with_a_sentence(folder):
     tamper(folder, keywords=KEYWORDS | {"colour": "red"})
     with pytest.raises(ValueError, match="colour"):
-        artifacts.load(folder)
+        store.load(folder)
 
 
 def test_the_digest_does_not_depend_on_the_order_of_keys_and_on_everything_else():
@@ -303,4 +321,7 @@ def test_the_digest_refuses_what_is_not_plain():
 
 
 def test_the_digest_is_the_same_in_every_process():
-    assert digest({"b": [1, None, "x"], "a": {"d": 0.1, "c": True}}) == "ea6f3b7fbc6e4e812799d2e591e849cf6ad59f6736c5a2931156b2101082bb10"
+    assert (
+        digest({"b": [1, None, "x"], "a": {"d": 0.1, "c": True}})
+        == "ea6f3b7fbc6e4e812799d2e591e849cf6ad59f6736c5a2931156b2101082bb10"
+    )

@@ -8,8 +8,22 @@ from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
 
 COUNTS = {  # of the official networks on 32 x 32 x 4 latents, with fixed positions
-    **{"s_2": 32_963_360, "s_4": 32_945_024, "s_8": 33_148_160, "b_2": 130_512_416, "b_4": 130_475_648, "b_8": 130_881_536},
-    **{"l_2": 458_102_816, "l_4": 458_053_760, "l_8": 458_594_816, "xl_2": 675_129_632, "xl_4": 675_074_432, "xl_8": 675_683_072},
+    **{
+        "s_2": 32_963_360,
+        "s_4": 32_945_024,
+        "s_8": 33_148_160,
+        "b_2": 130_512_416,
+        "b_4": 130_475_648,
+        "b_8": 130_881_536,
+    },
+    **{
+        "l_2": 458_102_816,
+        "l_4": 458_053_760,
+        "l_8": 458_594_816,
+        "xl_2": 675_129_632,
+        "xl_4": 675_074_432,
+        "xl_8": 675_683_072,
+    },
 }
 IMAGENET = {"num_classes": 1000, "has_null_class": True}
 
@@ -47,8 +61,22 @@ def test_other_latents_have_the_official_counts_too(latent, learned_variance, si
 
 def tiny(**changes) -> DiT:
     torch.manual_seed(0)
-    given = {"latent": LatentSpec(24, 3, (4, 6)), "num_classes": 5, "has_null_class": True, "learned_variance": False, "patch_size": 2}
-    shape = {"width": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "qk_norm": False, "class_std": 0.02, "checkpointing": False}
+    given = {
+        "latent": LatentSpec(24, 3, (4, 6)),
+        "num_classes": 5,
+        "has_null_class": True,
+        "learned_variance": False,
+        "patch_size": 2,
+    }
+    shape = {
+        "width": 16,
+        "depth": 1,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+        "qk_norm": False,
+        "class_std": 0.02,
+        "checkpointing": False,
+    }
     return DiT(**{**given, **shape, **changes})
 
 

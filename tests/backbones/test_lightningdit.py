@@ -21,7 +21,9 @@ def meta(size: str, latent: LatentSpec, **changes) -> LightningDiT:
     """A size of the paper without memory."""
     node = config.compose(None, ["+backbone=lightningdit", f"+size=lightningdit_{size}"]).generator.backbone
     with torch.device("meta"):
-        return config.instantiate({**node, **changes}, latent=latent, num_classes=1000, has_null_class=True, learned_variance=False)
+        return config.instantiate(
+            {**node, **changes}, latent=latent, num_classes=1000, has_null_class=True, learned_variance=False
+        )
 
 
 def count(network: LightningDiT) -> int:
@@ -42,7 +44,13 @@ def test_other_latents_and_switches_have_the_official_counts_too():
 def tiny(**changes) -> LightningDiT:
     """A small one away from its start, at which the output is zero."""
     torch.manual_seed(0)
-    given = {"latent": LatentSpec(24, 3, (4, 6)), "num_classes": 5, "has_null_class": True, "learned_variance": False, "patch_size": 2}
+    given = {
+        "latent": LatentSpec(24, 3, (4, 6)),
+        "num_classes": 5,
+        "has_null_class": True,
+        "learned_variance": False,
+        "patch_size": 2,
+    }
     shape = {"width": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 3.0, "class_std": 0.02, "checkpointing": False}
     network = LightningDiT(**{**given, **shape, **SWITCHES, **changes})
     for parameter in network.parameters():
@@ -58,15 +66,30 @@ def inputs():
 
 def test_with_every_switch_off_it_is_dit(inputs):
     network = tiny(**PLAIN)
-    given = {"latent": LatentSpec(24, 3, (4, 6)), "num_classes": 5, "has_null_class": True, "learned_variance": False, "patch_size": 2}
-    dit = DiT(**given, width=16, depth=2, num_heads=2, mlp_ratio=3.0, qk_norm=False, class_std=0.02, checkpointing=False)
+    given = {
+        "latent": LatentSpec(24, 3, (4, 6)),
+        "num_classes": 5,
+        "has_null_class": True,
+        "learned_variance": False,
+        "patch_size": 2,
+    }
+    dit = DiT(
+        **given, width=16, depth=2, num_heads=2, mlp_ratio=3.0, qk_norm=False, class_std=0.02, checkpointing=False
+    )
     dit.load_state_dict(network.state_dict())
     assert torch.equal(dit(*inputs), network(*inputs))
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"norm": "layer"}, {"feedforward": "gelu"}, {"rope_theta": None}, {"rope_theta": 100.0}, {"qk_norm": True}, {"shifts": False}],
+    [
+        {"norm": "layer"},
+        {"feedforward": "gelu"},
+        {"rope_theta": None},
+        {"rope_theta": 100.0},
+        {"qk_norm": True},
+        {"shifts": False},
+    ],
     ids=str,
 )
 def test_every_switch_changes_the_numbers(inputs, changes):

@@ -22,7 +22,15 @@ class Browser:
     def __init__(self, program: str, profile: Path):
         to_browser, self._send = os.pipe()
         self._receive, from_browser = os.pipe()
-        words = (program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions", "--remote-debugging-pipe")
+        words = (
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-extensions",
+            "--remote-debugging-pipe",
+        )
         redirect = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
             ["bash", "-c", redirect, *words, f"--user-data-dir={profile}", "about:blank"],
@@ -42,7 +50,9 @@ class Browser:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """What the browser answers to a command."""
         self._last += 1
-        message = {"id": self._last, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._last, "method": method, "params": params} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._send, json.dumps(message).encode() + b"\0")
         while True:
             told = self._next()
@@ -83,28 +93,41 @@ class Browser:
         codes = {"Enter": 13, "Escape": 27, "Tab": 9}
         for kind in ("keyDown", "keyUp"):
             typed = {"text": text} if text and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes.get(key, 0), **typed)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes.get(key, 0), **typed
+            )
 
     def click(self, selector: str) -> None:
         """The mouse, on the middle of the first element that fits."""
         place = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}}); "
-        x, y = self.run(place + "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()")
+        x, y = self.run(
+            place + "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def view(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
         """The size of the window, and the colours that the system asks for."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def requests(self) -> list[str]:
         """The addresses that the page asked for; what it holds itself (data:) is no request."""
-        urls = [event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        urls = [
+            event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
+        ]
         return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[dict[str, Any]]:
         """Errors and warnings of the page, uncaught ones too."""
-        kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled", "Page.javascriptDialogOpening")
+        kinds = (
+            "Runtime.exceptionThrown",
+            "Log.entryAdded",
+            "Runtime.consoleAPICalled",
+            "Page.javascriptDialogOpening",
+        )
         return [event for event in self.events if event["method"] in kinds]
 
     def close(self) -> None:

@@ -27,10 +27,14 @@ CHOOSE = """(() => {{
 OPEN = "document.querySelector('dialog').open"
 
 
-def record_of(job: str, tokenizer: str, generator: str | None, seed: int, *, data: str = "digits", **metrics: float) -> Record:
+def record_of(
+    job: str, tokenizer: str, generator: str | None, seed: int, *, data: str = "digits", **metrics: float
+) -> Record:
     said = {"name": "digits", "split": "test", "job": job}
     protocol = {**said, "hash": records.protocol_hash(said)}
-    artifacts = {"tokenizer": f"{tokenizer}-1"} | ({} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"})
+    artifacts = {"tokenizer": f"{tokenizer}-1"} | (
+        {} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"}
+    )
     return Record(
         id=digest([job, tokenizer, generator, seed])[:16],
         job=job,
@@ -44,7 +48,14 @@ def record_of(job: str, tokenizer: str, generator: str | None, seed: int, *, dat
     )
 
 
-CELLS = {("a", "dit"): 0.9, ("a", "sit"): 0.6, ("b", "dit"): 0.7, ("b", "sit"): 0.5, ("c", "dit"): 0.8, ("c", "sit"): 0.55}
+CELLS = {
+    ("a", "dit"): 0.9,
+    ("a", "sit"): 0.6,
+    ("b", "dit"): 0.7,
+    ("b", "sit"): 0.5,
+    ("c", "dit"): 0.8,
+    ("c", "sit"): 0.55,
+}
 QUALITY = {"a": (20.0, 0.3), "b": (30.0, 0.1), "c": (25.0, 0.05)}
 
 
@@ -54,14 +65,20 @@ def made() -> Sequence[Record]:
     found = []
     for tokenizer, (psnr, rfd) in QUALITY.items():
         points = {f"smoothness__psnr__eps_is_{eps}": psnr / (1 + eps) for eps in (1, 2, 3)}
-        found.append(record_of("reconstruct", tokenizer, None, 0, psnr=psnr, rfd_digits=rfd, rfd_digits_floor=0.07, **points))
+        found.append(
+            record_of("reconstruct", tokenizer, None, 0, psnr=psnr, rfd_digits=rfd, rfd_digits_floor=0.07, **points)
+        )
     for (tokenizer, generator), gfd in CELLS.items():
         found += [record_of("generate", tokenizer, generator, seed, gfd_digits=gfd + 0.001 * seed) for seed in (0, 1)]
     return found
 
 
 PREDICTED = Table(
-    "digits: what predicts gfd", ["measurement"], ["Spearman", "p"], [(["psnr ↑"], [Place("-0.88", "[-0.99, -0.51]"), None])], ["A note."]
+    "digits: what predicts gfd",
+    ["measurement"],
+    ["Spearman", "p"],
+    [(["psnr ↑"], [Place("-0.88", "[-0.99, -0.51]"), None])],
+    ["A note."],
 )
 
 
@@ -73,7 +90,9 @@ def page(made: Sequence[Record], tmp_path: Path) -> Path:
     Image.new("L", (8, 8), 90).save(sheet)
     path = tmp_path / "leaderboard.html"
     tables = published.read_tables(config.conf_dir() / "experiments" / "published")
-    path.write_text(html.render(make_boards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026"))
+    path.write_text(
+        html.render(make_boards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026")
+    )
     return path
 
 
@@ -90,12 +109,17 @@ def test_the_best_stands_first_and_a_click_on_the_header_turns_the_order(shown):
     assert shown.run(NAMES.format("cells")) == ["b + sit", "c + sit", "a + sit", "b + dit", "c + dit", "a + dit"]
     shown.click('[data-table="cells"] thead [aria-sort] button')
     assert shown.run(NAMES.format("cells"))[0] == "a + dit"
-    assert shown.run("document.querySelector('[data-table=\"cells\"] [aria-sort]').getAttribute('aria-sort')") == "descending"
+    assert (
+        shown.run("document.querySelector('[data-table=\"cells\"] [aria-sort]').getAttribute('aria-sort')")
+        == "descending"
+    )
     assert shown.run(NAMES.format("tokenizers")) == ["b", "c", "a"], "a table is sorted by itself"
 
 
 def test_a_column_of_another_job_sorts_cells_too(shown):
-    shown.run("[...document.querySelectorAll('[data-table=\"cells\"] thead button')].find((b) => b.textContent.startsWith('rfd_digits')).click()")
+    shown.run(
+        "[...document.querySelectorAll('[data-table=\"cells\"] thead button')].find((b) => b.textContent.startsWith('rfd_digits')).click()"
+    )
     assert [name[0] for name in shown.run(NAMES.format("cells"))] == ["c", "c", "b", "b", "a", "a"]
 
 
@@ -106,7 +130,10 @@ def test_filters_hide_models_everywhere(shown):
     assert shown.run("document.querySelectorAll('[data-plot=scatter] .mark').length") == 1
     assert shown.run("document.activeElement.id") == "filter"
     shown.call("Input.insertText", text=" nothing such")
-    assert shown.run("document.querySelector('[data-table=\"cells\"] [role=status]').textContent") == "Nothing fits the filter."
+    assert (
+        shown.run("document.querySelector('[data-table=\"cells\"] [role=status]').textContent")
+        == "Nothing fits the filter."
+    )
 
 
 def test_a_chip_takes_a_tokenizer_out_and_brings_it_back(shown):
@@ -134,7 +161,11 @@ def test_a_click_on_a_number_tells_its_protocol_and_records(shown, made):
     told = shown.run("document.querySelector('dialog').textContent")
     assert "Rank 1 of 6 measured alike" in told
     assert "split" in told
-    names = [f"generate-{record.id}" for record in made if record.subject == {"tokenizer": "b", "generator": "sit", "data": "digits"}]
+    names = [
+        f"generate-{record.id}"
+        for record in made
+        if record.subject == {"tokenizer": "b", "generator": "sit", "data": "digits"}
+    ]
     assert len(names) == 2
     assert all(name in told for name in names)
     assert "sit-b-0" in told
@@ -153,8 +184,12 @@ def test_the_keyboard_opens_what_the_mouse_opens(shown):
 
 
 def test_ranks_and_noise_are_marked(shown):
-    assert shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2  # gFD; PSNR of both b; rFD of both c
-    ranks = shown.run("[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')].map((r) => r.querySelector('.rank').textContent)")
+    assert (
+        shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2
+    )  # gFD; PSNR of both b; rFD of both c
+    ranks = shown.run(
+        "[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')].map((r) => r.querySelector('.rank').textContent)"
+    )
     assert ranks == ["1", "2?", "3?"]
 
 
@@ -184,9 +219,16 @@ def test_sheets_and_published_tables_are_set_apart(shown):
 
 
 def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
-    mine = [record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0), record_of("generate", "b", "sit", 0, data="imagenet256", gfid=99.0)]
+    mine = [
+        record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0),
+        record_of("generate", "b", "sit", 0, data="imagenet256", gfid=99.0),
+    ]
     path = tmp_path / "papers.html"
-    path.write_text(html.render(make_boards(mine), [], published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"))
+    path.write_text(
+        html.render(
+            make_boards(mine), [], published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"
+        )
+    )
     browser.open(path)
     assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20
     assert (
@@ -195,7 +237,9 @@ def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
         )
         == 0
     )
-    assert browser.run("document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]').length") == 1, "ours is first among ours"
+    assert browser.run("document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]').length") == 1, (
+        "ours is first among ours"
+    )
     assert browser.run("document.querySelectorAll('[data-published] details[open]').length") > 10
     assert browser.complaints() == []
 

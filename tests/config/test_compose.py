@@ -75,7 +75,9 @@ def test_an_unknown_keyword_is_told_by_its_place_in_the_config() -> None:
 
 
 def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
-    node = OmegaConf.create({"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": 2.0})
+    node = OmegaConf.create(
+        {"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": 2.0}
+    )
     with pytest.raises(ValueError, match=r"^visible_ratio must lie in \[0, 1\], got 2.0\.$"):
         config.instantiate(node)
 
@@ -83,7 +85,9 @@ def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
 @pytest.mark.slow
 def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
     script = "import sys\nsys.argv = ['train', '--help']\nsys.stdin.read()\nfrom ldbench.train import main\nmain()"
-    command = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert command.stdout is not None
     command.stdout.close()  # before it prints: it waits for its input to end
     _, told = command.communicate(b"")
@@ -99,7 +103,9 @@ def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
         (["job=reference", "generator=sit"], "generator=sit has nothing to do: job reference is of images alone"),
     ],
 )
-def test_words_that_a_job_has_no_use_for_are_refused(answer: Answer, words: list[str], told: str, tmp_path: Path) -> None:
+def test_words_that_a_job_has_no_use_for_are_refused(
+    answer: Answer, words: list[str], told: str, tmp_path: Path
+) -> None:
     done = answer(run, *words, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
@@ -107,12 +113,17 @@ def test_words_that_a_job_has_no_use_for_are_refused(answer: Answer, words: list
 
 
 def test_an_experiment_of_another_command_is_told_so() -> None:
-    with pytest.raises(ValueError, match=r"experiments=speed_generators_256 sets job, which ldbench\.train does not have\. The first lines"):
+    with pytest.raises(
+        ValueError,
+        match=r"experiments=speed_generators_256 sets job, which ldbench\.train does not have\. The first lines",
+    ):
         ldbench.compose("train", ["experiments=speed_generators_256"])
 
 
 ALONE = {
-    group: next((name for name, path in config.files(group).items() if not config.BUILT_ON.search(path.read_text())), None)
+    group: next(
+        (name for name, path in config.files(group).items() if not config.BUILT_ON.search(path.read_text())), None
+    )
     for group in (*config.COMPONENT_GROUPS, "protocol")
 }
 
@@ -140,10 +151,35 @@ def test_of_two_options_of_one_name_ours_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["generator=sit", "generator.ema_decays=[0.5]", "sampler.num_steps=3", "size=dit_b_2", "sampler=heun", "generator.optimizer.lr=2e-3"],
-        ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator={width: 4}", "tokenizer.losses.gan.objective='a,b'"],
-        ["tokenizer.losses.kl.weight=2", "~tokenizer.losses.kl", "++tokenizer.seed=3", "tokenizer.seed=4", "+trainer.more=1", "trainer.more=2"],
-        ["tokenizer.losses.kl=null", "tokenizer.name=${data.name}", "paths.root=/somewhere/else", "data.subset=0.1", "++trainer.new=1", "seed=2"],
+        [
+            "generator=sit",
+            "generator.ema_decays=[0.5]",
+            "sampler.num_steps=3",
+            "size=dit_b_2",
+            "sampler=heun",
+            "generator.optimizer.lr=2e-3",
+        ],
+        [
+            "+loss@tokenizer.losses.gan=adversarial",
+            "tokenizer.losses.gan.discriminator={width: 4}",
+            "tokenizer.losses.gan.objective='a,b'",
+        ],
+        [
+            "tokenizer.losses.kl.weight=2",
+            "~tokenizer.losses.kl",
+            "++tokenizer.seed=3",
+            "tokenizer.seed=4",
+            "+trainer.more=1",
+            "trainer.more=2",
+        ],
+        [
+            "tokenizer.losses.kl=null",
+            "tokenizer.name=${data.name}",
+            "paths.root=/somewhere/else",
+            "data.subset=0.1",
+            "++trainer.new=1",
+            "seed=2",
+        ],
     ],
 )
 def test_tests_compose_what_hydra_does(words: list[str]) -> None:
@@ -153,7 +189,10 @@ def test_tests_compose_what_hydra_does(words: list[str]) -> None:
     assert ours._metadata.flags == hydras._metadata.flags
 
 
-@pytest.mark.parametrize("words", [["tokenizer.seed=1,2"], ["tokenizer.sede=1"], ["tokenizer=vmea", "tokenizer.seed=1"], ["tokenizer.seed=[1"]])
+@pytest.mark.parametrize(
+    "words",
+    [["tokenizer.seed=1,2"], ["tokenizer.sede=1"], ["tokenizer=vmea", "tokenizer.seed=1"], ["tokenizer.seed=[1"]],
+)
 def test_tests_are_refused_what_hydra_refuses(words: list[str]) -> None:
     told = []
     for compose in (config.composed_anew, composing.HYDRAS):

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.core.backbone import Backbone
 from ldbench.core.latent import LatentSpec
 
 NAMES = sorted(config.options("backbone"))
 SIZES = sorted(config.options("size"))
-MARKED = [pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES]  # of coarse patches
+MARKED = [
+    pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES
+]  # of coarse patches
 LATENTS = {"map": LatentSpec(24, 3, (4, 6)), "sequence": LatentSpec(6, 3)}
-FACTS = {"num_classes": 7, "has_null_class": True, "learned_variance": False}
+JOB_INPUTS = {"num_classes": 7, "has_null_class": True, "learned_variance": False}
 EACH = [(name, kind) for name in NAMES for kind in LATENTS]
 
 
@@ -29,8 +31,8 @@ def node(name: str) -> dict[str, Any]:
 def built(name: str, kind: str, *, moved: bool = True, **changes: Any) -> Backbone:
     """An option on a small latent; `moved` away from its start, at which the output is zero."""
     torch.manual_seed(0)
-    given = {key: value for key, value in changes.items() if key not in FACTS}
-    facts = FACTS | {key: value for key, value in changes.items() if key in FACTS}
+    given = {key: value for key, value in changes.items() if key not in JOB_INPUTS}
+    facts = JOB_INPUTS | {key: value for key, value in changes.items() if key in JOB_INPUTS}
     backbone = config.instantiate({**node(name), **given}, latent=LATENTS[kind], **facts).eval()
     for parameter in backbone.parameters() if moved else ():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -40,7 +42,11 @@ def built(name: str, kind: str, *, moved: bool = True, **changes: Any) -> Backbo
 def inputs(kind: str, count: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(1)
     spec = LATENTS[kind]
-    return torch.randn(count, spec.num_tokens, spec.channels, generator=rng), torch.rand(count, generator=rng), torch.arange(count) + 5
+    return (
+        torch.randn(count, spec.num_tokens, spec.channels, generator=rng),
+        torch.rand(count, generator=rng),
+        torch.arange(count) + 5,
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), EACH)
@@ -71,7 +77,10 @@ def test_its_first_output_is_zero(name: str, kind: str) -> None:
 def test_items_of_a_batch_do_not_see_each_other(name: str, kind: str) -> None:
     backbone, (x, t, y) = built(name, kind), inputs(kind)
     with torch.no_grad():
-        together, alone = backbone(x, t, y), torch.cat([backbone(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(len(x))])
+        together, alone = (
+            backbone(x, t, y),
+            torch.cat([backbone(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(len(x))]),
+        )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -80,7 +89,12 @@ def test_latents_times_labels_and_places_all_count(name: str, kind: str) -> None
     backbone, (x, t, y) = built(name, kind), inputs(kind, count=1)
     with torch.no_grad():
         told = backbone(x, t, y)
-        others = [backbone(x + 1, t, y), backbone(x, t + 0.1, y), backbone(x, t, y - 1), backbone(x.flip(1), t, y).flip(1)]
+        others = [
+            backbone(x + 1, t, y),
+            backbone(x, t + 0.1, y),
+            backbone(x, t, y - 1),
+            backbone(x.flip(1), t, y).flip(1),
+        ]
     for other in others:
         assert (other - told).abs().max() > 1e-3
 
@@ -139,8 +153,8 @@ def test_wrong_shapes_are_refused(name: str, kind: str) -> None:
 def test_its_artifact_and_its_copy_give_back_every_number(name: str, kind: str, tmp_path: Path) -> None:
     backbone = built(name, kind)
     keywords = {key: value for key, value in node(name).items() if key != "_target_"}
-    blueprint = artifacts.Blueprint("backbone", name, {**keywords, **FACTS, "latent": LATENTS[kind].to_numbers()})
-    artifacts.save(backbone, tmp_path / "b", blueprint, recipe={}, digest="0", provenance={})
+    blueprint = store.Blueprint("backbone", name, {**keywords, **JOB_INPUTS, "latent": LATENTS[kind].to_numbers()})
+    store.save(backbone, tmp_path / "b", blueprint, recipe={}, digest="0", provenance={})
     for other in (ldbench.load(tmp_path / "b"), copy.deepcopy(backbone)):
         assert other.latent == backbone.latent
         assert torch.equal(other(*inputs(kind)), backbone(*inputs(kind)))
@@ -156,6 +170,8 @@ def test_a_size_fits_the_backbone_of_its_name(size: str) -> None:
     assert composed.patch_size == int(patch)
     side = 2 * int(patch)
     with torch.device("meta"):
-        backbone = config.instantiate(composed, latent=LatentSpec(side * side, 4, (side, side)), **FACTS).to("meta")  # its tables too
+        backbone = config.instantiate(composed, latent=LatentSpec(side * side, 4, (side, side)), **JOB_INPUTS).to(
+            "meta"
+        )  # its tables too
         told = backbone(torch.zeros(1, side * side, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long))
     assert told.shape == (1, side * side, 4)

@@ -8,13 +8,17 @@ import pytest
 
 import ldbench
 from ldbench.config import compose as config
-from ldbench.pipeline import feature_networks as networks
-from ldbench.pipeline import measure as measuring
-from ldbench.pipeline import pipeline
+from ldbench.pipeline import feature_networks, measure, pipeline
 
 GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
 
-PRIMARY = ("generator", "trainer", "callbacks", "logger", "paths")  # tokenizers, data, protocols and experiments have tests that compose each
+PRIMARY = (
+    "generator",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+)  # tokenizers, data, protocols and experiments have tests that compose each
 
 OPTIONS = [(group, name) for group in GROUPS for name in config.options(group)]
 
@@ -28,7 +32,10 @@ CONSTRUCTED = [  # our own constructors, with the yaml node that calls them
 
 def is_size(name: str) -> bool:
     """Whether a generator differs from another by its size alone."""
-    return any(isinstance(entry, dict) and "override /size" in entry for entry in config.options("generator")[name].get("defaults", []))
+    return any(
+        isinstance(entry, dict) and "override /size" in entry
+        for entry in config.options("generator")[name].get("defaults", [])
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,9 @@ def built_on(group: str, entry: str | dict[str, str]) -> list[tuple[str, str]]:
 def test_what_an_option_builds_on_is_there(group: str) -> None:
     for name, raw in config.options(group).items():
         for entry in raw.get("defaults", []):
-            missing = [where for where in built_on(group, entry) if where[1] not in ("_self_", None, *config.options(where[0]))]
+            missing = [
+                where for where in built_on(group, entry) if where[1] not in ("_self_", None, *config.options(where[0]))
+            ]
             assert not missing, f"{group}/{name} builds on {missing}"
 
 
@@ -65,13 +74,17 @@ def test_yaml_and_constructor_agree_and_neither_sets_what_the_other_does(group: 
     parameters = inspect.signature(config.find(node["_target_"])).parameters
     given = {key for key in node if not key.startswith("_") and key != "defaults"}
     assert given <= parameters.keys()
-    assert all(parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or group in ("optimizer", "mask") for key in parameters)
-    assert not {key for key in given if parameters[key].default is not inspect.Parameter.empty}, "a default in two places"
+    assert all(
+        parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or group in ("optimizer", "mask") for key in parameters
+    )
+    assert not {key for key in given if parameters[key].default is not inspect.Parameter.empty}, (
+        "a default in two places"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(config.options("network")))
 def test_the_recipe_of_a_network_is_sound_and_its_digest_repeats(name: str) -> None:
-    first, second = (networks.digest_of(config.option("network", name)) for _ in range(2))
+    first, second = (feature_networks.digest_of(config.option("network", name)) for _ in range(2))
     assert first == second
     assert config.option("network", name).name == name
 
@@ -80,7 +93,7 @@ def test_the_recipe_of_a_network_is_sound_and_its_digest_repeats(name: str) -> N
 def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> None:
     cfg = ldbench.compose("run", [f"job={name}"])
     node = cfg.job
-    measuring.check_job(node, pipeline.protocol_of(cfg))
+    measure.check_job(node, pipeline.protocol_of(cfg))
     job = config.find(node._target_)
     own = config.targets("job")
     assert job.name == name if name in own else job.name in own  # a preset is a variant of a job
@@ -89,10 +102,14 @@ def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
 def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
-    mine, default = (pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default"))
+    mine, default = (
+        pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default")
+    )
     same = {"name": "default", "extractor": None, "distribution": (), "num_samples": 1}
     assert set(mine.reconstruction) >= set(default.reconstruction)
-    assert replace(mine, **same, reconstruction=default.reconstruction) == replace(default, distribution=(), num_samples=1)
+    assert replace(mine, **same, reconstruction=default.reconstruction) == replace(
+        default, distribution=(), num_samples=1
+    )
 
 
 @pytest.mark.parametrize("name", sorted(config.options("experiments")))

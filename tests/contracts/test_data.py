@@ -8,8 +8,7 @@ import torch
 import ldbench
 from ldbench.config import compose as config
 from ldbench.core.interfaces import ImageData
-from ldbench.pipeline import measure as measuring
-from ldbench.pipeline import pipeline
+from ldbench.pipeline import measure, pipeline
 
 
 @pytest.fixture
@@ -28,9 +27,17 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     for label in ("a", "b"):
         fill(tmp_path / "tiny" / "train" / label / "images")
     fill(tmp_path / "tiny" / "val" / "images")
-    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("".join(f"{i}.png\t{'ab'[i % 2]}\t0\t0\t9\t9\n" for i in range(3)))
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text(
+        "".join(f"{i}.png\t{'ab'[i % 2]}\t0\t0\t9\t9\n" for i in range(3))
+    )
     fill(tmp_path / "flat")
-    layouts = {"folder": "classes", "imagenet256": "classes", "imagenet512": "classes", "celebahq256": "flat", "tinyimagenet": "tiny"}
+    layouts = {
+        "folder": "classes",
+        "imagenet256": "classes",
+        "imagenet512": "classes",
+        "celebahq256": "flat",
+        "tinyimagenet": "tiny",
+    }
     return {name: tmp_path / layout for name, layout in layouts.items()}
 
 
@@ -38,7 +45,9 @@ def roots(tmp_path: Path) -> dict[str, Path]:
 def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
     own = config.options("data")[name].get("image_size", 24)  # some yamls are of one size
     size = own if isinstance(own, int) else 24
-    extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(name, [f"data.root={roots[name]}"] if name in roots else [])
+    extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(
+        name, [f"data.root={roots[name]}"] if name in roots else []
+    )
     cfg = ldbench.compose("train", [f"data={name}", f"tokenizer.image_size={size}", *extra])
     data, again = config.instantiate(cfg.data), config.instantiate(cfg.data)
     assert isinstance(data, ImageData)
@@ -60,4 +69,4 @@ def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
     protocol = pipeline.protocol_of(cfg)
     assert protocol.name == name
     assert protocol.split == "all"
-    measuring.check_protocol(protocol)
+    measure.check_protocol(protocol)

@@ -64,17 +64,29 @@ class Perfect:
     def __call__(self, x, t, y):
         objective = self.objective
         if objective.interpolant.num_times is not None:
-            told = self.gaussian.told(objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times)
+            told = self.gaussian.told(
+                objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times
+            )
         else:
             at = objective.network_time
-            told = self.gaussian.told(objective.interpolant, objective.prediction, x, (t.double() - at.start) / at.direction)
+            told = self.gaussian.told(
+                objective.interpolant, objective.prediction, x, (t.double() - at.start) / at.direction
+            )
             told = at.velocity(told) if objective.prediction == "velocity" else told
         return torch.cat([told, torch.zeros_like(told)], dim=-1) if self.learned_variance else told
 
 
 def test_refusals_leave_what_ought_to_compose():
-    continuous, discrete = 3 * 5 - 1, 2 * 3  # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
-    every = {"diffusion": discrete, "flow_matching": continuous, "flow_matching_maetok": continuous, "flow_matching_cosine": 3}  # its velocities
+    continuous, discrete = (
+        3 * 5 - 1,
+        2 * 3,
+    )  # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
+    every = {
+        "diffusion": discrete,
+        "flow_matching": continuous,
+        "flow_matching_maetok": continuous,
+        "flow_matching_cosine": 3,
+    }  # its velocities
     found = [words for words in product(INTERPOLANTS, TIMES, OBJECTIVES, KINDS) if objective_of(*words)]
     for times, objective in product(TIMES, OBJECTIVES):
         expected = 0 if times == "counted" and objective != "diffusion" else every[objective]
@@ -119,7 +131,9 @@ def test_an_objective_has_finite_terms_for_each_image_and_a_field_that_knows_the
         assert isinstance(field, Field)
         x, t = torch.randn(4, 6, 2), torch.full((4,), 0.4)
         for view in ("velocity", "score", "noise", "data"):
-            torch.testing.assert_close(getattr(field(x, t, Y), view), gaussian.told(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3)
+            torch.testing.assert_close(
+                getattr(field(x, t, Y), view), gaussian.told(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3
+            )
         assert field.null_class == NULL
 
 

@@ -7,13 +7,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training
-from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, make_generator_plan
+from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, plan_generator
 from ldbench.sampling.noise import NoiseStream
 
 NAMES = ldbench.list_generators()
@@ -50,11 +50,13 @@ def latents(latent: LatentSpec) -> TensorLatents:
 
 KINDS = ("map", "sequence")
 FAMILIES = ("dit", "sit", "lightningdit", "maetok_dit_xl_1", "maetok_sit_xl_1")  # one of each that has parts of its own
-MARKED = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]  # the others are sizes
+MARKED = [
+    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES
+]  # the others are sizes
 
 
 def planned(name: str, kind: str, root: Path, *overrides: str) -> GeneratorPlan:
-    return make_generator_plan(macro(name, *TRAINED, f"paths.root={root}", *overrides), latents(spec(name, kind)))
+    return plan_generator(macro(name, *TRAINED, f"paths.root={root}", *overrides), latents(spec(name, kind)))
 
 
 def moved(name: str, kind: str) -> Generator:
@@ -64,7 +66,9 @@ def moved(name: str, kind: str) -> Generator:
     generator = build_generator(macro(name, *SMALLER), latent, num_classes=6).eval()
     for parameter in generator.backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    generator.normaliser.load_state_dict({"mean": torch.full((latent.channels,), 3.0), "std": torch.full((latent.channels,), 2.0)})
+    generator.normaliser.load_state_dict(
+        {"mean": torch.full((latent.channels,), 3.0), "std": torch.full((latent.channels,), 2.0)}
+    )
     return generator
 
 
@@ -74,7 +78,7 @@ def test_it_composes_and_its_parts_fit_on_maps_and_sequences(name: str) -> None:
     assert cfg.generator.name == name
     assert not OmegaConf.missing_keys(cfg)
     cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
-    first, second = (make_generator_plan(cfg, latents(spec(name, kind))) for kind in KINDS)
+    first, second = (plan_generator(cfg, latents(spec(name, kind))) for kind in KINDS)
     assert first.digest != second.digest
     assert first.name.startswith(f"{name}-")
 
@@ -106,17 +110,20 @@ def test_a_step_on_a_batch_lowers_the_loss_of_that_batch(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, kind: str, tmp_path: Path) -> None:
     plan = planned(name, kind, tmp_path)
-    trained = generator_training.fit(plan)
-    loaded = ldbench.load(generator_training.obtain(plan))
+    trained = generator_training.train_generator(plan)
+    loaded = ldbench.load(generator_training.train_or_reuse(plan))
     theirs = loaded.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in trained.state_dict().items())
     sampler, guidance = config.instantiate(plan.cfg.sampler), config.instantiate(plan.cfg.guidance)
     stream, shape = NoiseStream(0, range(6)), (6, plan.latents.latent.num_tokens, plan.latents.latent.channels)
-    z, again = (each.sample(stream.normal(0, shape), torch.arange(6), sampler, guidance, stream=stream) for each in (trained, loaded))
+    z, again = (
+        each.sample(stream.normal(0, shape), torch.arange(6), sampler, guidance, stream=stream)
+        for each in (trained, loaded)
+    )
     assert torch.equal(z, again)
     assert torch.isfinite(z).all()
-    described = artifacts.Blueprint("generator", "generator", plan.blueprint.keywords)
-    assert artifacts.build(described, theirs).state_dict().keys() == theirs.keys()
+    described = store.Blueprint("generator", "generator", plan.blueprint.keywords)
+    assert store.build(described, theirs).state_dict().keys() == theirs.keys()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -144,7 +151,10 @@ def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(na
 def has_generator(experiment: str) -> bool:
     """Whether an experiment, or one that it goes on from, chooses a generator."""
     defaults = config.options("experiments")[experiment].get("defaults", [])
-    return any("override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry) for entry in defaults)
+    return any(
+        "override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry)
+        for entry in defaults
+    )
 
 
 EXPERIMENTS = [name for name in config.options("experiments") if has_generator(name)]

@@ -37,7 +37,7 @@ SMALLER = {  # what images of 8 px need
     "adversarial_dino": {"discriminator": {"width": 3, "depths": [1], "input_size": 8}},
 }
 
-FACTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "num_classes": 5}
+JOB_INPUTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "num_classes": 5}
 
 
 def loss_term(name: str) -> nn.Module:
@@ -45,7 +45,9 @@ def loss_term(name: str) -> nn.Module:
     for place in (node, node.get("discriminator", {})):
         if "teacher" in place:
             place["teacher"] = Look()
-    return config.instantiate(node, **{fact: FACTS[fact] for fact in FACTS.keys() & set(config.parameters(node["_target_"]))})
+    return config.instantiate(
+        node, **{fact: JOB_INPUTS[fact] for fact in JOB_INPUTS.keys() & set(config.parameters(node["_target_"]))}
+    )
 
 
 @pytest.mark.parametrize("name", sorted(name for name in config.options("loss") if not name.startswith("lpips")))
@@ -71,7 +73,10 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
         assert torch.isfinite(theirs)
     if isinstance(term, Predictor):
         targets = term.targets(images, torch.zeros(2, dtype=torch.long))
-        assert term.errors(term.predict(passed), targets).shape == term.errors(term.constant(targets).expand_as(term.predict(passed)), targets).shape
+        assert (
+            term.errors(term.predict(passed), targets).shape
+            == term.errors(term.constant(targets).expand_as(term.predict(passed)), targets).shape
+        )
 
 
 def teacher_of(name: str) -> nn.Module:
@@ -87,7 +92,9 @@ def teacher_of(name: str) -> nn.Module:
 
 LARGE = ("dinov2", "siglip", "clip", "mae")  # hundreds of millions of weights
 
-TEACHERS = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in sorted(config.options("teacher"))]
+TEACHERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in sorted(config.options("teacher"))
+]
 
 
 @pytest.mark.parametrize("name", TEACHERS)

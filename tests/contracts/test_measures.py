@@ -12,9 +12,13 @@ from ldbench.artifacts.weights import read_weights
 from ldbench.config import compose as config
 from ldbench.core.interfaces import Estimate
 from ldbench.metrics.feature_set import Features, gather
-from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline import feature_networks
 
-DISTANCES = [name for name in sorted(config.options("distribution")) if config.find(config.option("distribution", name)._target_).is_distance]
+DISTANCES = [
+    name
+    for name in sorted(config.options("distribution"))
+    if config.find(config.option("distribution", name)._target_).is_distance
+]
 
 
 @pytest.mark.parametrize("name", DISTANCES)
@@ -22,20 +26,26 @@ def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: s
     distance = config.instantiate(config.option("distribution", name))
     rng = torch.Generator().manual_seed(0)
     a, b, c = (torch.randn(200, 6, generator=rng) for _ in range(3))
-    sets = [gather(Features(rows, spatial=rows), distance.needs) for rows in (a, b, c + 3, a.flip(0))]
-    alike, unlike, flipped = (distance(*pair, paired=False).value for pair in (sets[:2], (sets[0], sets[2]), (sets[3], sets[1])))
+    sets = [gather(Features(rows, spatial=rows), distance.requires) for rows in (a, b, c + 3, a.flip(0))]
+    alike, unlike, flipped = (
+        distance(*pair, paired=False).value for pair in (sets[:2], (sets[0], sets[2]), (sets[3], sets[1]))
+    )
     assert abs(alike) < unlike
     assert flipped == pytest.approx(alike, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(config.options("extractor")) if "network" in config.option("extractor", name)])
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(config.options("extractor")) if "network" in config.option("extractor", name)]
+)
 def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: str) -> None:
     extractor = untrained("extractor", name)
     assert extractor.revision >= 1
     images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    seen, first = extractor.look(images), extractor.look(images[:1])
-    assert {name for name in ("features", "spatial", "logits") if getattr(seen, name) is not None} == set(extractor.gives)
-    for given in extractor.gives:
+    seen, first = extractor.extract(images), extractor.extract(images[:1])
+    assert {name for name in ("features", "spatial", "logits") if getattr(seen, name) is not None} == set(
+        extractor.provides
+    )
+    for given in extractor.provides:
         rows = getattr(seen, given)
         assert rows.ndim == 2
         assert rows.dtype == torch.float32
@@ -48,11 +58,13 @@ def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: st
 def test_a_metric_on_sets_tells_a_finite_number_within_its_interval(name: str) -> None:
     metric = config.instantiate(config.option("distribution", name))
     assert metric.revision >= 1
-    assert metric.needs <= {"normal", "spatial", "features", "logits", "labels"}
+    assert metric.requires <= {"normal", "spatial", "features", "logits", "labels"}
     assert isinstance(metric.is_distance, bool)
     rng = torch.Generator().manual_seed(0)
     sets = [Features(*(torch.randn(count, 5, generator=rng) for _ in range(3))) for count in (40, 30)]
-    seen = [gather(given, metric.needs, labels=torch.arange(len(given.features)) % 5) for given in sets]  # what it needs is enough
+    seen = [
+        gather(given, metric.requires, labels=torch.arange(len(given.features)) % 5) for given in sets
+    ]  # what it needs is enough
     found = metric(*seen, paired=False)
     assert isinstance(found, Estimate)
     assert found.low <= found.value <= found.high
@@ -75,7 +87,9 @@ def metric_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 @pytest.mark.parametrize("name", sorted(config.options("metric")))
 def test_a_metric_gives_each_image_its_own_figure_in_double_precision(name: str) -> None:
     metric = metric_of(name)
-    images, recon = torch.randint(0, 256, (2, 3, 3, 161, 161), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images, recon = torch.randint(
+        0, 256, (2, 3, 3, 161, 161), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     figures = metric(images, recon)
     assert figures.shape == (3,)
     assert figures.dtype == torch.float64
@@ -83,5 +97,7 @@ def test_a_metric_gives_each_image_its_own_figure_in_double_precision(name: str)
 
 
 def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
-    extractor, teacher = (networks.digest_of(config.option(group, "digits").network) for group in ("extractor", "teacher"))
+    extractor, teacher = (
+        feature_networks.digest_of(config.option(group, "digits").network) for group in ("extractor", "teacher")
+    )
     assert extractor != teacher

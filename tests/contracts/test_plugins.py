@@ -77,9 +77,17 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_it_is_trusted(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_it_is_trusted(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(package)}
-    command = [sys.executable, "-m", "ldbench.train", "tokenizer=blocks", f"hydra.searchpath=[file://{package / 'conf'}]"]
+    command = [
+        sys.executable,
+        "-m",
+        "ldbench.train",
+        "tokenizer=blocks",
+        f"hydra.searchpath=[file://{package / 'conf'}]",
+    ]
     done = subprocess.run(
         [*command, f"paths.root={package}", "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1"],
         capture_output=True,
@@ -96,13 +104,15 @@ def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_i
     assert tokenizer.decode(tokenizer.encode(torch.zeros(1, 3, 32, 32)).mean).shape == (1, 3, 32, 32)
 
 
-def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldbench.pipeline import tokenizer_training as training
-    from ldbench.pipeline.tokenizer_plan import make_plan
+def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ldbench.pipeline import tokenizer_training
+    from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
     monkeypatch.syspath_prepend(str(package))
     searchpath = [str(package / "conf")]
     overrides = ["tokenizer=blocks", "+loss@tokenizer.losses.kl=kl", f"paths.root={package}"]
-    planned = make_plan(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
+    planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
     with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
-        training.rehearse(planned)
+        tokenizer_training.rehearse(planned)

@@ -8,12 +8,11 @@ import torch
 from omegaconf import OmegaConf
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.pipeline import pipeline
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import pipeline, tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 NAMES = ldbench.list_tokenizers()
 YAMLS = config.options("tokenizer")
@@ -22,18 +21,35 @@ YAMLS = config.options("tokenizer")
 def lineage(name: str) -> list[dict[str, Any]]:
     """The yaml of a tokenizer and of those that it goes on from, itself first; composing all would take half a minute."""
     raw = YAMLS[name]
-    return [raw, *(older for parent in raw.get("defaults", []) if isinstance(parent, str) and parent in YAMLS for older in lineage(parent))]
+    return [
+        raw,
+        *(
+            older
+            for parent in raw.get("defaults", [])
+            if isinstance(parent, str) and parent in YAMLS
+            for older in lineage(parent)
+        ),
+    ]
 
 
 SIZES = {name: next(raw["image_size"] for raw in lineage(name) if "image_size" in raw) for name in NAMES}
 SMALL = 64  # px; passes of larger tokenizers take seconds
-STEPS = {name: sum(stage.get("max_steps", 0) for raw in lineage(name) for stage in raw.get("stages", {}).values()) for name in NAMES}
+STEPS = {
+    name: sum(stage.get("max_steps", 0) for raw in lineage(name) for stage in raw.get("stages", {}).values())
+    for name in NAMES
+}
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
-VARIANTS = [name for name in TRAINED if name not in config.targets("tokenizer")]  # of another: a number or a loss differs
-WHOLE = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS]  # from the first stage to the record
+VARIANTS = [
+    name for name in TRAINED if name not in config.targets("tokenizer")
+]  # of another: a number or a loss differs
+WHOLE = [
+    pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS
+]  # from the first stage to the record
 TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
-SEVERAL = [name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]  # trainings in one test
+SEVERAL = [
+    name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED
+]  # trainings in one test
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -44,7 +60,10 @@ def built(name: str) -> Tokenizer:
 
 
 def images(tokenizer: Tokenizer, count: int = 2) -> torch.Tensor:
-    return torch.rand(count, 3, tokenizer.image_size, tokenizer.image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return (
+        torch.rand(count, 3, tokenizer.image_size, tokenizer.image_size, generator=torch.Generator().manual_seed(0)) * 2
+        - 1
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,8 +151,8 @@ def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
     cfg = ldbench.compose("train", [f"tokenizer={name}"])
     model = OmegaConf.to_container(cfg.tokenizer.model, resolve=True)
     keywords = {**{k: v for k, v in model.items() if k != "_target_"}, "image_size": cfg.tokenizer.image_size}
-    blueprint = artifacts.Blueprint("tokenizer", config.name_of("tokenizer", cfg.tokenizer.model._target_), keywords)
-    artifacts.save(tokenizer, tmp_path / "t", blueprint, recipe={}, digest="0", provenance={})
+    blueprint = store.Blueprint("tokenizer", config.name_of("tokenizer", cfg.tokenizer.model._target_), keywords)
+    store.save(tokenizer, tmp_path / "t", blueprint, recipe={}, digest="0", provenance={})
     loaded = ldbench.load(tmp_path / "t").state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in tokenizer.state_dict().items())
 
@@ -142,7 +161,7 @@ def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
 def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
     size = SIZES[name]
     overrides = [f"tokenizer={name}", *([] if size == 32 else ["data=shapes", "data.num_train=16", "data.num_test=8"])]
-    first, second = (make_plan(ldbench.compose("train", overrides)) for _ in range(2))
+    first, second = (plan_tokenizer(ldbench.compose("train", overrides)) for _ in range(2))
     assert first.digest == second.digest
     assert first.stages[-1].image_size == size
 
@@ -151,17 +170,24 @@ def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
 def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path: Path) -> None:
     overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "protocol=default", *quickly(name)]
     folder = pipeline.train(ldbench.compose("train", [*overrides, f"paths.root={tmp_path}"]))
-    assert artifacts.is_complete(folder)
+    assert store.is_complete(folder)
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -> None:
-    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", "~callbacks.reconstructions", *quickly(name)]
+    overrides = [
+        f"tokenizer={name}",
+        "trainer=debug",
+        "trainer.accelerator=cpu",
+        "data.subset=0.1",
+        "~callbacks.reconstructions",
+        *quickly(name),
+    ]
     ends = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
         cfg = ldbench.compose("train", [*overrides, f"tokenizer.seed={seed}", f"paths.root={tmp_path / place}"])
-        ends.append(training.fit(make_plan(cfg)).state_dict())
+        ends.append(tokenizer_training.train_stages(plan_tokenizer(cfg)).state_dict())
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
     assert not all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())
 
@@ -170,16 +196,27 @@ def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -
 def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     terms = {"gradients": "hog", "named": "classes", "opponent": "adversarial"}
     overrides = [f"+loss@tokenizer.losses.{term}={option}" for term, option in terms.items()]
-    overrides += ["teacher@tokenizer.losses.gradients.teacher=hog4", "tokenizer.losses.opponent.discriminator.num_layers=2"]
+    overrides += [
+        "teacher@tokenizer.losses.gradients.teacher=hog4",
+        "tokenizer.losses.opponent.discriminator.num_layers=2",
+    ]
     overrides += ["tokenizer.losses.opponent.balancing=decoder", "trainer.accelerator=cpu", "data.subset=0.1"]
-    training.rehearse(make_plan(ldbench.compose("train", [f"tokenizer={name}", *overrides, *quickly(name)])))
+    tokenizer_training.rehearse(
+        plan_tokenizer(ldbench.compose("train", [f"tokenizer={name}", *overrides, *quickly(name)]))
+    )
 
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(name: str, tmp_path: Path) -> None:
     overrides = ["loss@tokenizer.losses.alignment=alignment", "teacher@tokenizer.losses.alignment.teacher=hog4"]
-    overrides += ["trainer=debug", "trainer.accelerator=cpu", "data.subset=0.1", f"paths.root={tmp_path}", *quickly(name)]
-    training.run(make_plan(ldbench.compose("train", [f"tokenizer={name}", *overrides])))
+    overrides += [
+        "trainer=debug",
+        "trainer.accelerator=cpu",
+        "data.subset=0.1",
+        f"paths.root={tmp_path}",
+        *quickly(name),
+    ]
+    tokenizer_training.train_tokenizer(plan_tokenizer(ldbench.compose("train", [f"tokenizer={name}", *overrides])))
 
 
 def quickly(name: str) -> list[str]:

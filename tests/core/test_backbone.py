@@ -16,7 +16,15 @@ class Echo(Backbone):
 
 
 def echo(**changes) -> Echo:
-    return Echo(**{"latent": LatentSpec(4, 3, (2, 2)), "num_classes": 5, "has_null_class": True, "learned_variance": False, **changes})
+    return Echo(
+        **{
+            "latent": LatentSpec(4, 3, (2, 2)),
+            "num_classes": 5,
+            "has_null_class": True,
+            "learned_variance": False,
+            **changes,
+        }
+    )
 
 
 def test_the_null_class_comes_after_the_classes_or_is_not_there():

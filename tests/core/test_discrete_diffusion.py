@@ -1,9 +1,9 @@
-"""Chain: the door between counted and the house's times, and the Gaussians of its steps."""
+"""DiscreteDiffusion: the door between counted and the house's times, and the Gaussians of its steps."""
 
 import pytest
 import torch
 
-from ldbench.core.discrete_diffusion import Chain, index_of, place_of, time_of, times_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, index_of, place_of, time_of, times_of
 
 
 def test_the_index_counts_from_the_data_and_time_from_the_noise():
@@ -25,7 +25,7 @@ def test_every_time_belongs_to_one_index_and_all_indices_have_the_same_share():
 def test_a_step_back_is_the_posterior_of_the_chain():
     """Bayes by hand: x_1 = sqrt(a) x_0 + sqrt(1-a) n, x_2 = sqrt(b) x_1 + sqrt(1-b) n."""
     a, b = 0.9, 0.8
-    chain = Chain(torch.tensor([a, a * b], dtype=torch.float64))
+    chain = DiscreteDiffusion(torch.tensor([a, a * b], dtype=torch.float64))
     precision = b / (1 - b) + 1 / (1 - a)
     assert float(chain.posterior_variance[1]) == pytest.approx(1 / precision)
     x, data = torch.full((1, 1, 1), 0.3, dtype=torch.float64), torch.full((1, 1, 1), -0.6, dtype=torch.float64)
@@ -35,7 +35,7 @@ def test_a_step_back_is_the_posterior_of_the_chain():
 
 
 def test_the_variance_of_a_step_lies_between_the_posteriors_and_beta():
-    chain = Chain(torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64))
+    chain = DiscreteDiffusion(torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64))
     index, shares = torch.tensor([1, 2]), torch.zeros(2, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(chain.logvar(index, shares).flatten().exp(), chain.posterior_variance[1:])
     torch.testing.assert_close(chain.logvar(index, shares + 1).flatten().exp(), chain.betas[1:])
@@ -45,4 +45,4 @@ def test_the_variance_of_a_step_lies_between_the_posteriors_and_beta():
 
 def test_a_chain_whose_data_do_not_fade_is_refused():
     with pytest.raises(ValueError, match="must fall at every step"):
-        Chain(torch.tensor([0.5, 0.5]))
+        DiscreteDiffusion(torch.tensor([0.5, 0.5]))

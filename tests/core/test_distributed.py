@@ -2,13 +2,13 @@
 
 import torch
 
-from ldbench.core.distributed import averaged, mean, normal_like, of_batch, share, shared, total
+from ldbench.core.distributed import averaged, draw_for_global_batch, mean, normal_like, share, shared, total
 
 
 def drawn(rank: int, world: int) -> torch.Tensor:
     torch.manual_seed(0)
     with shared(rank, world):
-        return of_batch(lambda count: torch.rand(count, 3), 8 // world)
+        return draw_for_global_batch(lambda count: torch.rand(count, 3), 8 // world)
 
 
 def test_processes_draw_the_rows_of_their_images() -> None:
@@ -24,7 +24,7 @@ def test_images_may_lie_along_another_axis() -> None:
     whole = torch.rand(2, 6)
     torch.manual_seed(0)
     with shared(1, 3):
-        assert torch.equal(of_batch(lambda count: torch.rand(2, count), 2, dim=1), whole[:, 1::3])
+        assert torch.equal(draw_for_global_batch(lambda count: torch.rand(2, count), 2, dim=1), whole[:, 1::3])
 
 
 def test_draws_after_one_another_stay_in_step() -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.backbones.dit import DiT
 from ldbench.core.field import Field
 from ldbench.core.generator import Generator
 from ldbench.core.interpolants import GVP, Discrete, Linear
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.objectives.diffusion import Diffusion
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import Counted, Uniform
@@ -26,11 +26,26 @@ from ldbench.sampling.ode import FixedGrid
 from ldbench.sampling.sde import ReverseSDE
 
 LATENT = LatentSpec(4, 2, (2, 2))
-SIZES = {"patch_size": 1, "width": 12, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "qk_norm": False, "class_std": 0.5, "checkpointing": False}
+SIZES = {
+    "patch_size": 1,
+    "width": 12,
+    "depth": 1,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "qk_norm": False,
+    "class_std": 0.5,
+    "checkpointing": False,
+}
 MEAN, STD = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 4.0])
 Y = torch.arange(6) % 5
 EULER = FixedGrid(rule="euler", num_steps=5, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
-FLOW = {"prediction": "velocity", "weighting": "none", "cosine_weight": 0.0, "network_time": "data_at_one", "margin": 1e-3}
+FLOW = {
+    "prediction": "velocity",
+    "weighting": "none",
+    "cosine_weight": 0.0,
+    "network_time": "data_at_one",
+    "margin": 1e-3,
+}
 BLUEPRINT = {
     "backbone": {
         "component": "dit",
@@ -40,7 +55,12 @@ BLUEPRINT = {
         "learned_variance": False,
         **SIZES,
     },
-    "objective": {"component": "flow_matching", "interpolant": {"component": "linear"}, "times": {"component": "uniform"}, **FLOW},
+    "objective": {
+        "component": "flow_matching",
+        "interpolant": {"component": "linear"},
+        "times": {"component": "uniform"},
+        **FLOW,
+    },
     "normaliser": {"channels": 2},
     "class_dropout": 0.5,
 }
@@ -61,11 +81,18 @@ def flow(interpolant=None) -> FlowMatching:
 
 def diffusion(variance: str = "learned_range") -> Diffusion:
     chain = Discrete(schedule="linear", num_times=100)
-    return Diffusion(interpolant=chain, times=Counted(interpolant=chain), prediction="noise", variance=variance, loss="mse")
+    return Diffusion(
+        interpolant=chain, times=Counted(interpolant=chain), prediction="noise", variance=variance, loss="mse"
+    )
 
 
 def made(**changes) -> Generator:
-    parts = {"backbone": backbone(), "objective": flow(), "normaliser": Normaliser.from_stats(MEAN, STD, channels=2), "class_dropout": 0.5}
+    parts = {
+        "backbone": backbone(),
+        "objective": flow(),
+        "normaliser": Normalizer.from_stats(MEAN, STD, channels=2),
+        "class_dropout": 0.5,
+    }
     return Generator(**(parts | changes))
 
 
@@ -99,7 +126,9 @@ def test_labels_are_dropped_at_the_share_that_is_asked_for_or_as_handed_in():
     torch.set_rng_state(before)
     first = made().loss(torch.zeros(6, 4, 2), Y, step=0)["velocity"]
     torch.set_rng_state(before)
-    assert torch.equal(made().loss(torch.zeros(6, 4, 2), Y, step=0)["velocity"], first), "all that is drawn comes from the global stream"
+    assert torch.equal(made().loss(torch.zeros(6, 4, 2), Y, step=0)["velocity"], first), (
+        "all that is drawn comes from the global stream"
+    )
 
 
 def test_the_null_class_is_what_the_backbone_sees_of_a_dropped_label():
@@ -115,7 +144,7 @@ def test_the_null_class_is_what_the_backbone_sees_of_a_dropped_label():
         ({"class_dropout": 1.0}, "class_dropout must lie in"),
         ({"backbone": backbone(has_null_class=False)}, r"has none\. Choose class_dropout=0"),
         ({"objective": diffusion()}, r"tells none\. Choose objective\.variance=fixed_large"),
-        ({"normaliser": Normaliser(3)}, "statistics are of 3 channels, but the backbone's latents have 2"),
+        ({"normaliser": Normalizer(3)}, "statistics are of 3 channels, but the backbone's latents have 2"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, told):
@@ -132,7 +161,10 @@ def test_labels_of_a_backbone_without_null_class_are_never_dropped():
 def test_without_statistics_the_backbone_works_and_sampling_says_what_to_pass():
     generator = made(normaliser=None)
     assert generator.backbone(torch.randn(6, 4, 2), torch.rand(6), Y).shape == (6, 4, 2)
-    for attempt in (lambda: generator.sample(torch.randn(6, 4, 2), Y, EULER, Unguided()), lambda: generator.loss(torch.zeros(6, 4, 2), Y, step=0)):
+    for attempt in (
+        lambda: generator.sample(torch.randn(6, 4, 2), Y, EULER, Unguided()),
+        lambda: generator.loss(torch.zeros(6, 4, 2), Y, step=0),
+    ):
         with pytest.raises(ValueError, match=r"stats=latents_stats\.pt, stats=\(mean, std\) or stats=0\.18215"):
             attempt()
 
@@ -142,7 +174,10 @@ def test_a_sampler_and_a_guidance_that_cannot_work_are_told_before_any_call():
     plain = made(backbone=backbone(has_null_class=False), class_dropout=0.0)
     for check, told in (
         (lambda: made().check(ancestral, Unguided()), r"lives on Linear\. Choose sampler=heun"),
-        (lambda: made().sample(torch.randn(6, 4, 2), Y, ancestral, Unguided()), r"lives on Linear\. Choose sampler=heun"),
+        (
+            lambda: made().sample(torch.randn(6, 4, 2), Y, ancestral, Unguided()),
+            r"lives on Linear\. Choose sampler=heun",
+        ),
         (lambda: plain.check(EULER, cfg()), "has no null class"),
         (lambda: plain.sample(torch.randn(6, 4, 2), Y, EULER, cfg()), "has no null class"),
         (lambda: plain.sample(torch.randn(6, 4, 2), Y + 1, EULER, Unguided()), "There is no label 5"),
@@ -163,7 +198,14 @@ def test_a_network_with_a_variance_is_read_without_it_by_flow_matching_and_with_
 
 def test_samples_of_an_image_do_not_depend_on_its_batch():
     generator = made()
-    sde = {"rule": "euler_maruyama", "num_steps": 6, "diffusion": "sigma", "norm": 1.0, "last_step": "mean", "last_step_size": 0.04}
+    sde = {
+        "rule": "euler_maruyama",
+        "num_steps": 6,
+        "diffusion": "sigma",
+        "norm": 1.0,
+        "last_step": "mean",
+        "last_step_size": 0.04,
+    }
     sampler = ReverseSDE(**sde, shift=1.0, margin=1e-3, dtype="float32")
 
     def sample(indices):
@@ -179,7 +221,9 @@ def test_another_generator_guides_it():
         for parameter in weak.backbone.parameters():
             parameter *= 0.5
     noise = torch.randn(6, 4, 2)
-    guided, plain = (made().sample(noise, Y, EULER, Autoguidance(scale=s, low=0.0, high=1.0, guide=weak.field())) for s in (2.0, 1.0))
+    guided, plain = (
+        made().sample(noise, Y, EULER, Autoguidance(scale=s, low=0.0, high=1.0, guide=weak.field())) for s in (2.0, 1.0)
+    )
     torch.testing.assert_close(plain, made().sample(noise, Y, EULER, Unguided()), rtol=1e-4, atol=1e-4)
     assert (guided - plain).abs().max() > 1e-2
 
@@ -191,14 +235,23 @@ def test_a_guide_goes_to_other_processes_and_devices(objective: str) -> None:
     other = pickle.loads(pickle.dumps(guidance))
     x, t = torch.randn(6, 4, 2), torch.full((6,), 0.5)
     assert torch.equal(other(guide)(x, t, Y).value, guidance(guide)(x, t, Y).value)
-    field = Field(guide.predict, interpolant=guide.interpolant, prediction=guide.prediction, null_class=None, parts=(guide,))
+    field = Field(
+        guide.predict, interpolant=guide.interpolant, prediction=guide.prediction, null_class=None, parts=(guide,)
+    )
     field.to(torch.device("meta"))
     assert {parameter.device.type for parameter in guide.network.parameters()} == {"meta"}
     assert {parameter.device.type for parameter in other.guide.network.parameters()} == {"cpu"}
 
 
 def saved(tmp_path: Path, generator: Generator, keywords=BLUEPRINT) -> Path:
-    artifacts.save(generator, tmp_path / "g", artifacts.Blueprint("generator", "generator", keywords), recipe={}, digest="0", provenance={})
+    store.save(
+        generator,
+        tmp_path / "g",
+        store.Blueprint("generator", "generator", keywords),
+        recipe={},
+        digest="0",
+        provenance={},
+    )
     return tmp_path / "g"
 
 
@@ -224,10 +277,16 @@ def test_its_artifact_may_lack_statistics(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"objective": {"component": "os.system", "command": "true"}}, r"There is no objective named 'os\.system' here"),
+        (
+            {"objective": {"component": "os.system", "command": "true"}},
+            r"There is no objective named 'os\.system' here",
+        ),
         ({"objective": {"component": "flow_matching", "_target_": "os.system"}}, "do not fit generator"),
         ({"logger": {"component": "wandb", "project": "theirs"}}, "logger is no part of a model"),
-        ({"objective": {**BLUEPRINT["objective"], "times": {"component": "linear"}}}, "There is no times named 'linear' here"),
+        (
+            {"objective": {**BLUEPRINT["objective"], "times": {"component": "linear"}}},
+            "There is no times named 'linear' here",
+        ),
         ({"normaliser": {"channels": 2, "path": "/etc/passwd"}}, "do not fit generator"),
         ({"backbone": {**BLUEPRINT["backbone"], "width": 24}}, "of another shape"),
     ],
@@ -238,7 +297,7 @@ def test_a_strangers_artifact_can_name_components_and_nothing_else(tmp_path, cha
     described["keywords"] |= changes
     (folder / "config.json").write_text(json.dumps(described))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["config.json"] = artifacts.file_digest(folder / "config.json")
+    manifest["files"]["config.json"] = store.file_digest(folder / "config.json")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=told):
         ldbench.load(folder)
@@ -250,9 +309,20 @@ def test_a_step_takes_one_call_whatever_is_asked_and_guidance_costs_items_in_its
     noise = torch.randn(6, 4, 2)
     euler = FixedGrid(rule="euler", num_steps=250, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
     generator.sample(noise, Y, euler, cfg(low=0.1))
-    assert (len(counted), sum(counted)) == (250, 6 * (250 + 225)), "the official code calls for twice the items at all 250"
+    assert (len(counted), sum(counted)) == (250, 6 * (250 + 225)), (
+        "the official code calls for twice the items at all 250"
+    )
     counted.clear()
-    sde = {"rule": "euler_maruyama", "num_steps": 249, "diffusion": "sigma", "norm": 1.0, "last_step": "mean", "last_step_size": 0.04}
+    sde = {
+        "rule": "euler_maruyama",
+        "num_steps": 249,
+        "diffusion": "sigma",
+        "norm": 1.0,
+        "last_step": "mean",
+        "last_step_size": 0.04,
+    }
     sampler = ReverseSDE(**sde, shift=1.0, margin=1e-3, dtype="float32")
     generator.sample(noise, Y, sampler, Unguided(), increments=torch.randn(249, 6, 4, 2))
-    assert (len(counted), sum(counted)) == (250, 6 * 250), "the official code calls 500 times, for velocity and for score"
+    assert (len(counted), sum(counted)) == (250, 6 * 250), (
+        "the official code calls 500 times, for velocity and for score"
+    )

@@ -7,7 +7,11 @@ from ldbench.core.interpolant import KINDS, convert
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 
 CONTINUOUS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0)}
-ALL = {**CONTINUOUS, "discrete": Discrete(schedule="linear", num_times=1000), "cosine": Discrete(schedule="cosine", num_times=1000)}
+ALL = {
+    **CONTINUOUS,
+    "discrete": Discrete(schedule="linear", num_times=1000),
+    "cosine": Discrete(schedule="cosine", num_times=1000),
+}
 T = torch.tensor([0.05, 0.3, 0.6, 0.95], dtype=torch.float64)
 
 
@@ -58,14 +62,18 @@ def test_the_words_are_what_they_say():
     assert torch.equal(gvp.written("velocity", noise, data, T), velocity)
     torch.testing.assert_close(Linear().between(noise, data, T)[1], data - noise)
     torch.testing.assert_close(gvp.written("score", noise, data, T), -noise / gvp.at(T).sigma[:, None, None])
-    torch.testing.assert_close(velocity, -torch.pi / 2 * gvp.written("angular", noise, data, T))  # its angle falls by pi / 2 in all
+    torch.testing.assert_close(
+        velocity, -torch.pi / 2 * gvp.written("angular", noise, data, T)
+    )  # its angle falls by pi / 2 in all
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_the_diffusion_is_that_of_the_forward_process(name):
     """Its variance dynamics: d sigma^2 / dt = 2 alpha' / alpha sigma^2 - 2 diffusion, towards the data."""
     c = CONTINUOUS[name].at(T)
-    torch.testing.assert_close(2 * c.sigma * c.sigma_dot, 2 * c.alpha_dot / c.alpha * c.sigma.square() - 2 * c.diffusion)
+    torch.testing.assert_close(
+        2 * c.sigma * c.sigma_dot, 2 * c.alpha_dot / c.alpha * c.sigma.square() - 2 * c.diffusion
+    )
 
 
 @pytest.mark.parametrize("name", ALL)

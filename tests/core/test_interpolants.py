@@ -26,7 +26,10 @@ def test_the_cosine_betas_give_a_squared_cosine_and_end_below_one():
     betas = cosine_betas(1000)
     assert float(betas[-1]) == 0.999
     share = torch.cumprod(1 - betas, 0)
-    expected = torch.cos(torch.tensor((0.5 + 0.008) / 1.008 * torch.pi / 2)) ** 2 / torch.cos(torch.tensor(0.008 / 1.008 * torch.pi / 2)) ** 2
+    expected = (
+        torch.cos(torch.tensor((0.5 + 0.008) / 1.008 * torch.pi / 2)) ** 2
+        / torch.cos(torch.tensor(0.008 / 1.008 * torch.pi / 2)) ** 2
+    )
     assert float(share[499]) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -41,7 +44,9 @@ def test_a_chain_in_the_houses_time_has_the_shares_of_its_betas(schedule):
 
 def test_the_continuous_path_is_the_limit_of_the_chain():
     times = times_of(torch.arange(0, 1000, 100), 1000)
-    chain, path = (each.at(times).alpha for each in (Discrete(schedule="linear", num_times=1000), VP(beta_min=0.1, beta_max=20.0)))
+    chain, path = (
+        each.at(times).alpha for each in (Discrete(schedule="linear", num_times=1000), VP(beta_min=0.1, beta_max=20.0))
+    )
     torch.testing.assert_close(chain, path, rtol=0.02, atol=1e-3)
 
 

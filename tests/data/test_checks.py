@@ -54,7 +54,9 @@ def test_16_bit_colours_lose_their_lower_byte_and_16_bit_greys_are_refused(tmp_p
     (tmp_path / "colours.png").write_bytes(png(1, 1, depth=16, colour=2, rows=b"\0\x12\xff\x34\xff\x56\xff"))
     assert read_image(str(tmp_path / "colours.png")).getpixel((0, 0)) == (0x12, 0x34, 0x56)
     (tmp_path / "greys.png").write_bytes(png(1, 1, depth=16, colour=0, rows=b"\0\x12\xff"))
-    with pytest.raises(TooDeep, match=r"It has 16-bit greys \(mode I;16\), more than 8 bits.* Convert it to 8 bits first\."):
+    with pytest.raises(
+        TooDeep, match=r"It has 16-bit greys \(mode I;16\), more than 8 bits.* Convert it to 8 bits first\."
+    ):
         read_image(str(tmp_path / "greys.png"))
 
 

@@ -13,7 +13,9 @@ RATIO = (3 / 4, 4 / 3)
 
 def boxes(width: int, height: int, count: int, scale: tuple[float, float] = (0.25, 1.0)) -> torch.Tensor:
     rng = torch.Generator().manual_seed(0)
-    return torch.tensor([random_box(width, height, scale=scale, ratio=RATIO, rng=rng) for _ in range(count)], dtype=torch.float64)
+    return torch.tensor(
+        [random_box(width, height, scale=scale, ratio=RATIO, rng=rng) for _ in range(count)], dtype=torch.float64
+    )
 
 
 def test_boxes_lie_in_the_image_and_keep_to_area_and_aspect() -> None:
@@ -47,7 +49,8 @@ def test_a_crop_is_its_generators_alone() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
     before = torch.random.get_rng_state()
     first, again, other = (
-        np.asarray(random_crop(image, 24, scale=(0.25, 1.0), ratio=RATIO, rng=torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)
+        np.asarray(random_crop(image, 24, scale=(0.25, 1.0), ratio=RATIO, rng=torch.Generator().manual_seed(seed)))
+        for seed in (1, 1, 2)
     )
     assert (first == again).all()
     assert (first != other).any()
@@ -76,7 +79,10 @@ def test_bounds_that_make_no_sense_are_refused(scale: tuple[float, float], ratio
 
 def test_a_random_square_is_a_piece_of_the_shrunken_image_and_its_generators_alone() -> None:
     image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (90, 70, 3), dtype=np.uint8))
-    drawn = [np.asarray(random_square(image, 24, scale=(0.8, 1.0), rng=torch.Generator().manual_seed(seed))) for seed in (*range(30), 0)]
+    drawn = [
+        np.asarray(random_square(image, 24, scale=(0.8, 1.0), rng=torch.Generator().manual_seed(seed)))
+        for seed in (*range(30), 0)
+    ]
     assert (drawn[0] == drawn[-1]).all()
     assert len({picture.tobytes() for picture in drawn}) > 20
     for picture in drawn[:5]:

@@ -59,8 +59,14 @@ def test_the_split_is_the_same_at_every_seed_and_in_both_data_sets():
 def test_labels_belong_to_their_scans():
     data = _digits(image_size=8)
     bundled = load_digits()
-    known = {tuple((scan.flatten() * (255 / 16)).round().astype(int)): label for scan, label in zip(bundled.images, bundled.target, strict=True)}
-    assert all(known[tuple(image.flatten().tolist())] == label for image, label in zip(data.test.images, data.test.labels, strict=True))
+    known = {
+        tuple((scan.flatten() * (255 / 16)).round().astype(int)): label
+        for scan, label in zip(bundled.images, bundled.target, strict=True)
+    }
+    assert all(
+        known[tuple(image.flatten().tolist())] == label
+        for image, label in zip(data.test.images, data.test.labels, strict=True)
+    )
 
 
 def test_a_scan_of_twice_the_size_mixes_neighbours_nine_to_three_to_three_to_one():
@@ -91,9 +97,14 @@ def test_a_subset_thins_the_training_split_only():
 def test_the_fingerprint_covers_what_the_images_depend_on_and_nothing_else(tmp_path):
     items = tmp_path / "items.txt"
     items.write_text("\n".join(map(str, range(1437))))
-    plain = {_digits(**c).fingerprint for c in ({}, {"name": "mine"}, {"seed": 7}, {"subset": 1.0}, {"subset": str(items)})}
+    plain = {
+        _digits(**c).fingerprint for c in ({}, {"name": "mine"}, {"seed": 7}, {"subset": 1.0}, {"subset": str(items)})
+    }
     assert len(plain) == 1
-    changed = [_digits(**c).fingerprint for c in ({"image_size": 16}, {"subset": 0.5}, {"subset": 0.5, "seed": 1}, {"subset": 0.4})]
+    changed = [
+        _digits(**c).fingerprint
+        for c in ({"image_size": 16}, {"subset": 0.5}, {"subset": 0.5, "seed": 1}, {"subset": 0.4})
+    ]
     color = [_color(**c).fingerprint for c in ({}, {"seed": 1}, {"views": 2}, {"image_size": 16}, {"subset": 0.5})]
     assert len({*plain, *changed, *color}) == 1 + len(changed) + len(color)
     assert _color().fingerprint == _color(name="mine").fingerprint
@@ -150,9 +161,13 @@ def test_a_dot_moves_where_scale_shift_and_rotation_say():
     dot[3, 5] = 1  # centre at (5.5, 3.5) / 8: (.1875, -.0625) from the middle
 
     def place(rotation: float, scale: float, shift: tuple[float, float]) -> tuple[float, float]:
-        return _centre_of(render_digit(dot, foreground=WHITE, background=BLACK, rotation=rotation, scale=scale, shift=shift, size=128))
+        return _centre_of(
+            render_digit(dot, foreground=WHITE, background=BLACK, rotation=rotation, scale=scale, shift=shift, size=128)
+        )
 
     assert place(0.0, 1.0, (0.0, 0.0)) == pytest.approx((0.6875, 0.4375), abs=2e-3)
     assert place(0.0, 0.5, (0.1, -0.2)) == pytest.approx((0.5 + 0.09375 + 0.1, 0.5 - 0.03125 - 0.2), abs=2e-3)
-    assert place(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx((0.5625, 0.6875), abs=2e-3)  # right turns down: clockwise
+    assert place(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx(
+        (0.5625, 0.6875), abs=2e-3
+    )  # right turns down: clockwise
     assert place(math.pi / 2, 1.0, (0.1, -0.2)) == pytest.approx((0.6625, 0.4875), abs=2e-3)  # moved after it is turned

@@ -40,13 +40,22 @@ def _write(root: Path, *paths: str) -> None:
 @pytest.fixture
 def pets(tmp_path) -> Path:
     """Ten cats and twenty dogs, some of them nested."""
-    _write(tmp_path / "pets", *(f"cat/{i}.png" for i in range(10)), *(f"dog/{'young/' if i < 5 else ''}{i}.PNG" for i in range(20)))
+    _write(
+        tmp_path / "pets",
+        *(f"cat/{i}.png" for i in range(10)),
+        *(f"dog/{'young/' if i < 5 else ''}{i}.PNG" for i in range(20)),
+    )
     return tmp_path / "pets"
 
 
 @pytest.fixture
 def divided(tmp_path) -> Path:
-    _write(tmp_path / "divided", *(f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(4)), "val/cat/0.png", "val/dog/0.png")
+    _write(
+        tmp_path / "divided",
+        *(f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(4)),
+        "val/cat/0.png",
+        "val/dog/0.png",
+    )
     return tmp_path / "divided"
 
 
@@ -100,7 +109,10 @@ def test_workers_read_the_same_items(pets):
 def test_the_fingerprint_moves_with_files_and_settings_and_not_with_the_root(pets, tmp_path):
     shutil.copytree(pets, tmp_path / "elsewhere" / "copy")
     fingerprint = _folder(pets).fingerprint
-    assert fingerprint == _folder(tmp_path / "elsewhere" / "copy", name="mine", seed=3, label_safe_flips=False, subset=1.0).fingerprint
+    assert (
+        fingerprint
+        == _folder(tmp_path / "elsewhere" / "copy", name="mine", seed=3, label_safe_flips=False, subset=1.0).fingerprint
+    )
     changes = ({"image_size": 4}, {"test_fraction": 0.4}, {"subset": 0.5}, {"subset": 0.5, "seed": 1})
     changed = [_folder(pets, **change).fingerprint for change in changes]
     (pets / "cat/0.png").write_bytes((pets / "cat/0.png").read_bytes() + b"\0")
@@ -146,7 +158,10 @@ def test_a_draw_is_a_random_crop_of_its_generators_alone(pets):
     split = _folder(pets).train
     assert split.crops
     before = torch.random.get_rng_state()
-    draws = [split.draw(3, scale=(0.2, 1.0), ratio=(0.75, 4 / 3), rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    draws = [
+        split.draw(3, scale=(0.2, 1.0), ratio=(0.75, 4 / 3), rng=torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
+    ]
     assert torch.equal(before, torch.random.get_rng_state())
     (first, label), (again, _), (other, _) = draws
     assert torch.equal(first, again)
@@ -178,11 +193,23 @@ def test_leaving_a_file_out_moves_no_other_to_another_split(pets, caplog):
     assert len({before, whole.fingerprint, data.fingerprint}) == 3
     assert data.fingerprint == _folder(pets, on_error="skip").fingerprint
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told[0] == f"2 of 30 images in {pets} cannot be read and are left out. The first: {broken[0]}: It is empty, 0 bytes long."
+    assert (
+        told[0]
+        == f"2 of 30 images in {pets} cannot be read and are left out. The first: {broken[0]}: It is empty, 0 bytes long."
+    )
 
 
 def test_the_fingerprint_of_sound_files_is_the_same_with_and_without_the_check(pets):
-    assert len({_folder(pets, check="none").fingerprint, _folder(pets).fingerprint, _folder(pets, on_error="skip").fingerprint}) == 1
+    assert (
+        len(
+            {
+                _folder(pets, check="none").fingerprint,
+                _folder(pets).fingerprint,
+                _folder(pets, on_error="skip").fingerprint,
+            }
+        )
+        == 1
+    )
 
 
 def test_only_what_a_subset_leaves_is_checked(divided, tmp_path):

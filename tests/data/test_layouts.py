@@ -31,13 +31,22 @@ def _labels(files: list[File]) -> Counter[str]:
 @pytest.fixture
 def pets(tmp_path) -> Path:
     """Ten cats and twenty dogs, some of them nested."""
-    _write(tmp_path / "pets", *(f"cat/{i}.png" for i in range(10)), *(f"dog/{'young/' if i < 5 else ''}{i}.PNG" for i in range(20)))
+    _write(
+        tmp_path / "pets",
+        *(f"cat/{i}.png" for i in range(10)),
+        *(f"dog/{'young/' if i < 5 else ''}{i}.PNG" for i in range(20)),
+    )
     return tmp_path / "pets"
 
 
 @pytest.fixture
 def divided(tmp_path) -> Path:
-    _write(tmp_path / "divided", *(f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(4)), "val/cat/0.png", "val/dog/0.png")
+    _write(
+        tmp_path / "divided",
+        *(f"train/{c}/{i}.png" for c in ("cat", "dog") for i in range(4)),
+        "val/cat/0.png",
+        "val/dog/0.png",
+    )
     return tmp_path / "divided"
 
 
@@ -48,14 +57,18 @@ def tiny(tmp_path) -> Path:
     _write(root, *(f"train/{c}/images/{c}_{i}.JPEG" for c in ("n1", "n2") for i in range(3)))
     _write(root, *(f"val/images/val_{i}.JPEG" for i in range(3)), "test/images/test_0.JPEG", "test/images/test_1.JPEG")
     (root / "train" / "n1" / "n1_boxes.txt").write_text("n1_0.JPEG\t0\t0\t9\t9\n")
-    (root / "val" / "val_annotations.txt").write_text("".join(f"val_{i}.JPEG\tn{2 - i % 2}\t0\t0\t9\t9\n" for i in range(3)))
+    (root / "val" / "val_annotations.txt").write_text(
+        "".join(f"val_{i}.JPEG\tn{2 - i % 2}\t0\t0\t9\t9\n" for i in range(3))
+    )
     return root
 
 
 def test_class_folders_alone_are_divided_by_class(pets):
     train, test = _splits(pets)
     assert (_labels(train), _labels(test)) == ({"cat": 8, "dog": 16}, {"cat": 2, "dog": 4})
-    assert sorted(_paths(train) + _paths(test)) == sorted(path.relative_to(pets).as_posix() for path in pets.rglob("*") if path.is_file())
+    assert sorted(_paths(train) + _paths(test)) == sorted(
+        path.relative_to(pets).as_posix() for path in pets.rglob("*") if path.is_file()
+    )
     assert (_paths(train), _paths(test)) == (sorted(_paths(train)), sorted(_paths(test)))
     assert all(file.path.startswith(f"{file.label}/") and file.num_bytes == len(b"image") for file in train)
     assert (train, test) == _splits(pets, "classes")
@@ -110,15 +123,22 @@ def test_flat_takes_class_folders_as_one_class(pets, divided):
 def test_tiny_imagenet_has_its_validation_classes_from_the_annotations(tiny, layout):
     train, test = _splits(tiny, layout, test_fraction=None)
     assert _labels(train) == {"n1": 3, "n2": 3}
-    assert [(file.path, file.label) for file in test] == [(f"val/images/val_{i}.JPEG", f"n{2 - i % 2}") for i in range(3)]
+    assert [(file.path, file.label) for file in test] == [
+        (f"val/images/val_{i}.JPEG", f"n{2 - i % 2}") for i in range(3)
+    ]
 
 
 def test_tiny_imagenet_with_a_sorted_val_is_read_by_classes(tiny):
     shutil.rmtree(tiny / "val" / "images")
     _write(tiny, "val/n1/val_0.JPEG", "val/n2/images/val_1.JPEG")
     assert _splits(tiny) == _splits(tiny, "classes")
-    assert [(file.path, file.label) for file in _splits(tiny)[1]] == [("val/n1/val_0.JPEG", "n1"), ("val/n2/images/val_1.JPEG", "n2")]
-    with pytest.raises(ValueError, match=r"val/images is missing.* If val/ is sorted into class folders, set data\.layout=classes"):
+    assert [(file.path, file.label) for file in _splits(tiny)[1]] == [
+        ("val/n1/val_0.JPEG", "n1"),
+        ("val/n2/images/val_1.JPEG", "n2"),
+    ]
+    with pytest.raises(
+        ValueError, match=r"val/images is missing.* If val/ is sorted into class folders, set data\.layout=classes"
+    ):
         _splits(tiny, "tinyimagenet")
 
 

@@ -29,7 +29,9 @@ def test_parts_are_read_in_order_and_cover_all_places(parts: SampleParts) -> Non
 
 
 def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SampleParts) -> None:
-    parts.path(range(4, 8)).rename(parts.folder / ".000004-000007.npy.99999999.tmp")  # as a kill in the middle of writing leaves it
+    parts.path(range(4, 8)).rename(
+        parts.folder / ".000004-000007.npy.99999999.tmp"
+    )  # as a kill in the middle of writing leaves it
     assert parts.missing() == [range(4, 8)]
     parts.write(range(4, 8), IMAGES[4:8])
     assert parts.missing() == []
@@ -53,7 +55,9 @@ def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:
     write_pngs(tmp_path / "samples", IMAGES[:3], first=7, classes=["cat", "dog", "cat"])
     found = sorted(str(path.relative_to(tmp_path / "samples")) for path in tmp_path.rglob("*.png"))
     assert found == ["cat/000007.png", "cat/000009.png", "dog/000008.png"]
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples" / "dog" / "000008.png")), IMAGES[1].permute(1, 2, 0).numpy())
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / "samples" / "dog" / "000008.png")), IMAGES[1].permute(1, 2, 0).numpy()
+    )
 
 
 def test_data_folder_reads_them_again(tmp_path: Path) -> None:

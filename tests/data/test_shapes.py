@@ -27,7 +27,9 @@ AREAS = {  # of the unit shapes
 
 
 def _shapes(**changes) -> Shapes:
-    return Shapes(**{"name": "shapes", "image_size": 32, "num_train": 64, "num_test": 16, "subset": None, "seed": 0, **changes})
+    return Shapes(
+        **{"name": "shapes", "image_size": 32, "num_train": 64, "num_test": 16, "subset": None, "seed": 0, **changes}
+    )
 
 
 def _alone(kind: str, *, rotation: float = 0.3, scale: float = 0.3) -> Scene:
@@ -83,7 +85,9 @@ def test_a_scene_of_twice_the_size_downsampled_is_the_scene(size):
         halved = F.avg_pool2d(render(_scene(i), size=2 * size).float(), 2)
         difference = (small - halved).abs().amax(dim=0)  # of 255 levels; hard edges reach a mean of 3 to 5
         assert difference.mean() < 1.3
-        assert (difference > 16).float().mean() < 0.02  # at corners, whose coverage is not linear in the distance; hard edges: 5 %
+        assert (
+            difference > 16
+        ).float().mean() < 0.02  # at corners, whose coverage is not linear in the distance; hard edges: 5 %
 
 
 def test_a_mirrored_scene_is_a_scene_of_the_same_class():
@@ -103,9 +107,13 @@ def test_a_mirrored_scene_is_a_scene_of_the_same_class():
 
 def test_kinds_stay_apart_whatever_their_rotation():
     turns = torch.linspace(0, 2 * math.pi, 61)[:-1].tolist()
-    masks = torch.stack([torch.stack([render(_alone(k, rotation=r), size=32)[0] / 255 for r in turns]) for k in KINDS])  # (8, 60, H, W)
+    masks = torch.stack(
+        [torch.stack([render(_alone(k, rotation=r), size=32)[0] / 255 for r in turns]) for k in KINDS]
+    )  # (8, 60, H, W)
     halfway = [render(_alone(k, rotation=turns[1] / 2), size=32)[0] / 255 for k in KINDS]  # between two known rotations
-    distances = torch.stack([(masks - probe).abs().mean(dim=(2, 3)).amin(dim=1) for probe in halfway])  # (8 probes, 8 kinds)
+    distances = torch.stack(
+        [(masks - probe).abs().mean(dim=(2, 3)).amin(dim=1) for probe in halfway]
+    )  # (8 probes, 8 kinds)
     own = distances.diagonal()
     others = distances.masked_fill(torch.eye(len(KINDS), dtype=torch.bool), math.inf).amin(dim=1)
     assert (own < 0.5 * others).all()
@@ -123,7 +131,9 @@ def test_a_shape_stands_inside_the_image_and_before_its_gradient():
 
 
 def test_contrasting_colours_are_not_all_lighter():
-    pairs = torch.tensor([contrasting_colours(2, contrast=0.35, rng=keyed_generator("test", i)) for i in range(60)]).mean(dim=2)
+    pairs = torch.tensor(
+        [contrasting_colours(2, contrast=0.35, rng=keyed_generator("test", i)) for i in range(60)]
+    ).mean(dim=2)
     assert 10 < (pairs[:, 0] > pairs[:, 1]).sum() < 50
 
 
@@ -170,7 +180,9 @@ def test_the_fingerprint_covers_what_the_images_depend_on():
     assert len({_shapes(**change).fingerprint for change in changes}) == len(changes)
 
 
-@pytest.mark.parametrize(("change", "message"), [({"image_size": 4}, "image_size is 4"), ({"num_test": 7}, "num_test=7")])
+@pytest.mark.parametrize(
+    ("change", "message"), [({"image_size": 4}, "image_size is 4"), ({"num_test": 7}, "num_test=7")]
+)
 def test_too_small_a_setting_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         _shapes(**change)

@@ -6,7 +6,9 @@ import torch
 from ldbench.data.draws import keyed_generator
 from ldbench.data.subset import choose, stratified
 
-LABELS = torch.arange(1000).remainder(7).where(torch.arange(1000) < 997, 7)  # seven large classes and one of three items
+LABELS = (
+    torch.arange(1000).remainder(7).where(torch.arange(1000) < 997, 7)
+)  # seven large classes and one of three items
 
 
 def test_no_subset_keeps_everything():
@@ -39,7 +41,10 @@ def test_the_global_generator_is_neither_read_nor_moved():
 
 
 def test_generators_of_different_keys_differ():
-    draws = {torch.rand((), generator=keyed_generator("a", *key)).item() for key in [(0, 1), (1, 0), (0, 11), (0, 1, 1), (1,)]}
+    draws = {
+        torch.rand((), generator=keyed_generator("a", *key)).item()
+        for key in [(0, 1), (1, 0), (0, 11), (0, 1, 1), (1,)]
+    }
     assert len(draws) == 5
 
 
@@ -52,7 +57,11 @@ def test_a_fraction_out_of_range_is_refused(fraction):
 def test_a_list_file_holds_indices_or_names(tmp_path):
     items = tmp_path / "items.txt"
     items.write_text("2\n\n cat/a b.png \n0\n")
-    assert choose(LABELS[:4], subset=str(items), seed=0, names=["x.png", "cat/a b.png", "y.png", "z.png"]).tolist() == [0, 1, 2]
+    assert choose(LABELS[:4], subset=str(items), seed=0, names=["x.png", "cat/a b.png", "y.png", "z.png"]).tolist() == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(

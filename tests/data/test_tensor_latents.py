@@ -8,7 +8,9 @@ from ldbench.data import tensor_latents
 from ldbench.data.tensor_latents import TensorLatents
 
 LATENT = LatentSpec(6, 3)
-Z = torch.tensor([1000.0, 0.0, -5.0]) + torch.tensor([0.1, 2.0, 30.0]) * torch.randn(50, 6, 3, generator=torch.Generator().manual_seed(0))
+Z = torch.tensor([1000.0, 0.0, -5.0]) + torch.tensor([0.1, 2.0, 30.0]) * torch.randn(
+    50, 6, 3, generator=torch.Generator().manual_seed(0)
+)
 Y = torch.arange(50) % 4
 
 
@@ -38,7 +40,11 @@ def test_its_fingerprint_covers_latents_labels_and_shape_and_nothing_else():
     moved, relabelled = Z.clone(), Y.clone()
     moved[0, 0, 0] += 1e-3
     relabelled[0] = 1
-    others = [TensorLatents(moved, Y, **said), TensorLatents(Z, relabelled, **said), TensorLatents(Z, Y, latent=LATENT, num_classes=5)]
+    others = [
+        TensorLatents(moved, Y, **said),
+        TensorLatents(Z, relabelled, **said),
+        TensorLatents(Z, Y, latent=LATENT, num_classes=5),
+    ]
     others.append(TensorLatents(Z, Y, latent=LatentSpec(6, 3, (2, 3)), num_classes=4))
     assert len({first, *(other.fingerprint for other in others)}) == 5
 

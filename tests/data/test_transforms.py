@@ -76,9 +76,13 @@ def test_an_exif_orientation_is_ignored(tmp_path):
         assert to_rgb(image).size == (4, 2)
 
 
-@pytest.mark.parametrize(("mode", "depth"), [("I", "32-bit whole numbers"), ("F", "floating point numbers"), ("I;16", "16-bit greys")])
+@pytest.mark.parametrize(
+    ("mode", "depth"), [("I", "32-bit whole numbers"), ("F", "floating point numbers"), ("I;16", "16-bit greys")]
+)
 def test_more_than_eight_bits_are_refused_with_their_depth(mode, depth):
-    with pytest.raises(TooDeep, match=rf"It has {depth} \(mode {mode}\), more than 8 bits.* Convert it to 8 bits first"):
+    with pytest.raises(
+        TooDeep, match=rf"It has {depth} \(mode {mode}\), more than 8 bits.* Convert it to 8 bits first"
+    ):
         to_rgb(Image.new(mode, (2, 2)))
 
 
@@ -96,7 +100,9 @@ def test_a_centre_is_bit_exact_to_the_definition_at_odd_and_extreme_sides(width,
     for _ in range(halvings):
         expected = expected.resize((expected.width // 2, expected.height // 2), resample=Image.Resampling.BOX)
     scale = size / min(expected.size)
-    pixels = np.array(expected.resize([round(side * scale) for side in expected.size], resample=Image.Resampling.BICUBIC))
+    pixels = np.array(
+        expected.resize([round(side * scale) for side in expected.size], resample=Image.Resampling.BICUBIC)
+    )
     top, left = (np.array(pixels.shape[:2]) - size) // 2
     assert np.array_equal(center_crop(picture, size), pixels[top : top + size, left : left + size])
 

@@ -27,14 +27,28 @@ def artifact(tmp_path: Path) -> Path:
 def record(tmp_path: Path) -> Path:
     empty = {name: {} for name in ("artifacts", "config", "environment")}
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
-    said = {"subject": {"tokenizer": "vmae", "generator": None, "data": "digits"}, "protocol": protocol, "created": "2026-11-24T16:13:24+00:00"}
-    return records.write(records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **said, **empty), tmp_path / "records")
+    said = {
+        "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
+        "protocol": protocol,
+        "created": "2026-11-24T16:13:24+00:00",
+    }
+    return records.write(
+        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **said, **empty),
+        tmp_path / "records",
+    )
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A whole store of latents."""
-    said = {"tokenizer_digest": "0123abcd", "data": "digits", "num_classes": 10, "fingerprint": "ab", "split": "train", "preprocessing": {}}
+    said = {
+        "tokenizer_digest": "0123abcd",
+        "data": "digits",
+        "num_classes": 10,
+        "fingerprint": "ab",
+        "split": "train",
+        "preprocessing": {},
+    }
     contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", **said)
     folder = contents.folder(tmp_path / "artifacts" / "latents")
     writer = StoreWriter(folder, contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)

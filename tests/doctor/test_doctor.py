@@ -41,7 +41,12 @@ def test_warnings_do_not_count() -> None:
 
 
 def test_the_whole_doctor_ends_with_nothing_broken_on_a_sound_store(
-    artifact: Path, record: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    artifact: Path,
+    record: Path,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(installation, "check_torchvision", lambda: [])
     monkeypatch.setattr(machine, "judge_space", lambda folder, free: Finding("ok", "disk", "enough"))
@@ -55,7 +60,9 @@ def test_the_whole_doctor_ends_with_nothing_broken_on_a_sound_store(
 
 
 @pytest.mark.slow
-def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_traceback(artifact: Path, tmp_path: Path) -> None:
+def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_traceback(
+    artifact: Path, tmp_path: Path
+) -> None:
     (artifact / artifacts.WEIGHTS).write_bytes(b"")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -65,7 +72,9 @@ def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_trace
         "from ldbench.checks import installation; installation.PROBE = 'pass'\n"
         "from ldbench.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=elsewhere, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=elsewhere, env=environment, check=False
+    )
     assert done.returncode == 1, done.stderr
     assert "weights.safetensors is not what the manifest says" in done.stdout
     assert "torchvision" in done.stdout
@@ -76,7 +85,13 @@ def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_trace
 
 def test_help_loads_no_torch(tmp_path: Path) -> None:
     script = "import sys; sys.argv = ['doctor', '--help']\nfrom ldbench.doctor import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
-    done = subprocess.run([sys.executable, "-c", f"{script}print('torch' in sys.modules)"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
     assert "usage: python -m ldbench.doctor" in done.stdout
     assert done.stdout.strip().endswith("False")
 

@@ -22,8 +22,7 @@ from torch import nn
 
 import ldbench
 from ldbench import doctor
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.checks import installation, machine, network
 from ldbench.checks.finding import Finding
 from ldbench.core.estimate import Estimate
@@ -43,18 +42,37 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(installation, "check_torchvision", lambda: [])
     monkeypatch.setattr(machine, "judge_space", lambda folder, free: Finding("ok", "disk", "enough"))
     folder = tmp_path / "artifacts" / "tokenizers" / "vmae-0123abcd"
-    artifacts.save(nn.Linear(2, 2), folder, artifacts.Blueprint("tokenizer", "vmae", {}), recipe={}, digest=DIGEST, provenance={})
-    said: dict[str, Any] = {"tokenizer_digest": DIGEST, "data": "digits", "num_classes": 10, "fingerprint": "ab", "split": "train"}
-    contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", preprocessing={}, **said)
-    writer = StoreWriter(tmp_path / "artifacts" / "latents" / "vmae", contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)
+    store.save(
+        nn.Linear(2, 2), folder, store.Blueprint("tokenizer", "vmae", {}), recipe={}, digest=DIGEST, provenance={}
+    )
+    said: dict[str, Any] = {
+        "tokenizer_digest": DIGEST,
+        "data": "digits",
+        "num_classes": 10,
+        "fingerprint": "ab",
+        "split": "train",
+    }
+    contents = Contents(
+        tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", preprocessing={}, **said
+    )
+    writer = StoreWriter(
+        tmp_path / "artifacts" / "latents" / "vmae", contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3
+    )
     for shard in writer.missing():
         count = len(writer.images_of(shard))
         writer.write(shard, torch.randn(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
     writer.finish()
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
-    told = {"subject": {"tokenizer": "vmae", "generator": None, "data": "digits"}, "protocol": protocol, "created": "2026-11-24T16:13:24+00:00"}
+    told = {
+        "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
+        "protocol": protocol,
+        "created": "2026-11-24T16:13:24+00:00",
+    }
     empty: dict[str, Any] = {name: {} for name in ("artifacts", "config", "environment")}
-    path = records.write(records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **told, **empty), tmp_path / "records")
+    path = records.write(
+        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **told, **empty),
+        tmp_path / "records",
+    )
     path.with_suffix("").mkdir()
     for label in ("cat", "dog"):
         (tmp_path / "pets" / label).mkdir(parents=True)
@@ -64,12 +82,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def composed(root: Path, words: Sequence[str] = ()) -> DictConfig:
-    return ldbench.compose("doctor", [f"paths.root={root}", "trainer.accelerator=cpu", "data=folder", f"data.root={root / 'pets'}", *words])
+    return ldbench.compose(
+        "doctor", [f"paths.root={root}", "trainer.accelerator=cpu", "data=folder", f"data.root={root / 'pets'}", *words]
+    )
 
 
 def problems(root: Path, words: Sequence[str] = ()) -> list[Finding]:
     """All findings that are not well."""
-    return [finding for _, check in doctor.checks_of(composed(root, words), []) for finding in check() if finding.level != "ok"]
+    return [
+        finding
+        for _, check in doctor.checks_of(composed(root, words), [])
+        for finding in check()
+        if finding.level != "ok"
+    ]
 
 
 def removal(finding: Finding) -> str:
@@ -87,12 +112,19 @@ def bit_flipped(path: Path) -> None:
 
 def unfinished(root: Path) -> None:
     shutil.copytree(root / "artifacts" / "tokenizers" / "vmae-0123abcd", root / "artifacts" / "tokenizers" / "vmae-99")
-    (root / "artifacts" / "tokenizers" / "vmae-99" / artifacts.MANIFEST).unlink()
+    (root / "artifacts" / "tokenizers" / "vmae-99" / store.MANIFEST).unlink()
 
 
 def of_an_unknown_component(root: Path) -> None:
-    blueprint = artifacts.Blueprint("tokenizer", "stranger", {})
-    artifacts.save(nn.Linear(2, 2), root / "artifacts" / "tokenizers" / "stranger-1", blueprint, recipe={}, digest="1", provenance={})
+    blueprint = store.Blueprint("tokenizer", "stranger", {})
+    store.save(
+        nn.Linear(2, 2),
+        root / "artifacts" / "tokenizers" / "stranger-1",
+        blueprint,
+        recipe={},
+        digest="1",
+        provenance={},
+    )
 
 
 def other_statistics(root: Path) -> None:
@@ -139,28 +171,54 @@ FAULTS = {
         lambda root: bit_flipped(root / "artifacts/tokenizers/vmae-0123abcd/weights.safetensors"),
         *("broken", "artifacts", "weights.safetensors is not what the manifest says"),
     ),
-    "an artifact of an unknown component": Fault(of_an_unknown_component, "broken", "artifacts", "is of the tokenizer 'stranger', which no config"),
-    "an artifact that was being stored": Fault(stopped_while_storing, "warning", "artifacts", ".building-x1 was left by a process"),
+    "an artifact of an unknown component": Fault(
+        of_an_unknown_component, "broken", "artifacts", "is of the tokenizer 'stranger', which no config"
+    ),
+    "an artifact that was being stored": Fault(
+        stopped_while_storing, "warning", "artifacts", ".building-x1 was left by a process"
+    ),
     "a store with a missing shard": Fault(
-        lambda root: (root / STORE / "shard-00001.safetensors").unlink(), "broken", "latents", "shard-00001.safetensors is missing"
+        lambda root: (root / STORE / "shard-00001.safetensors").unlink(),
+        "broken",
+        "latents",
+        "shard-00001.safetensors is missing",
     ),
     "a store with a bit flipped": Fault(
-        lambda root: bit_flipped(root / STORE / "shard-00001.safetensors"), "broken", "latents", "shard-00001.safetensors was altered"
+        lambda root: bit_flipped(root / STORE / "shard-00001.safetensors"),
+        "broken",
+        "latents",
+        "shard-00001.safetensors was altered",
     ),
     "a store with a short shard": Fault(
-        lambda root: (root / STORE / "shard-00000.safetensors").write_bytes(b"short"), "broken", "latents", "has 5 bytes, and its manifest says"
+        lambda root: (root / STORE / "shard-00000.safetensors").write_bytes(b"short"),
+        "broken",
+        "latents",
+        "has 5 bytes, and its manifest says",
     ),
-    "a store of another tokenizer": Fault(without_the_tokenizer, "warning", "latents", "is of the tokenizer vmae-0123abcd (0123abcd), which is not"),
-    "statistics that do not fit": Fault(other_statistics, "broken", "latents", "its statistics are not those that its shards add up to"),
-    "what only the making of latents needed": Fault(lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "keeps 1 file"),
-    "a record that is not sound": Fault(changed_record, "broken", "records", "metrics.psnr.value must be a number, 'inf' or '-inf'; got 'twenty'"),
+    "a store of another tokenizer": Fault(
+        without_the_tokenizer, "warning", "latents", "is of the tokenizer vmae-0123abcd (0123abcd), which is not"
+    ),
+    "statistics that do not fit": Fault(
+        other_statistics, "broken", "latents", "its statistics are not those that its shards add up to"
+    ),
+    "what only the making of latents needed": Fault(
+        lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "keeps 1 file"
+    ),
+    "a record that is not sound": Fault(
+        changed_record, "broken", "records", "metrics.psnr.value must be a number, 'inf' or '-inf'; got 'twenty'"
+    ),
     "a foreign file among records": Fault(
         lambda root: (root / "records" / "notes.txt").write_text("mine"), "warning", "records", "notes.txt is no record"
     ),
     "figures without their record": Fault(
-        lambda root: (root / "records" / "probe-02").mkdir(), "warning", "records", "probe-02 is a folder without its record"
+        lambda root: (root / "records" / "probe-02").mkdir(),
+        "warning",
+        "records",
+        "probe-02 is a folder without its record",
     ),
-    "weights cut short in the cache": Fault(cut_short_download, "broken", "weights", "(the Inception-v3 of FID) was altered or cut short"),
+    "weights cut short in the cache": Fault(
+        cut_short_download, "broken", "weights", "(the Inception-v3 of FID) was altered or cut short"
+    ),
     "a broken image": Fault(
         lambda root: (root / "pets" / "cat" / "0.png").write_text("no picture"),
         "broken",
@@ -190,8 +248,18 @@ def test_a_fault_that_is_planted_is_found_and_its_cure_cures_it(fault: Fault, ro
 
 
 def test_ten_faults_at_once_are_ten_findings_and_status_1(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    together = ["an unfinished artifact", "an artifact of an unknown component", "an artifact that was being stored", "statistics that do not fit"]
-    together += ["a record that is not sound", "a foreign file among records", "figures without their record", "a broken image"]
+    together = [
+        "an unfinished artifact",
+        "an artifact of an unknown component",
+        "an artifact that was being stored",
+        "statistics that do not fit",
+    ]
+    together += [
+        "a record that is not sound",
+        "a foreign file among records",
+        "figures without their record",
+        "a broken image",
+    ]
     together += ["weights cut short in the cache"]
     for name in together:
         FAULTS[name].plant(root)
@@ -222,8 +290,12 @@ def test_the_cure_of_old_packages_is_a_command_of_pip(root: Path, monkeypatch: p
 
 
 def test_data_without_a_size_of_its_own_and_data_that_are_left_out_are_told(root: Path) -> None:
-    told = [finding for _, check in doctor.checks_of(composed(root), []) for finding in check() if finding.subject == "data"]
-    assert [(finding.level, finding.what) for finding in told] == [("ok", "folder: 10 training and 2 test images of 2 classes")]
+    told = [
+        finding for _, check in doctor.checks_of(composed(root), []) for finding in check() if finding.subject == "data"
+    ]
+    assert [(finding.level, finding.what) for finding in told] == [
+        ("ok", "folder: 10 training and 2 test images of 2 classes")
+    ]
     (root / "pets" / "cat" / "4.png").write_text("no picture")
     (skipped,) = [finding for finding in problems(root, ["data.on_error=skip"]) if finding.subject == "data"]
     assert "1 cannot be read (first: cat/4.png)" in skipped.what
@@ -256,7 +328,9 @@ def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
 
 @pytest.mark.parametrize(("name", "variable"), [("wandb", "WANDB_BASE_URL"), ("hub", "HF_ENDPOINT")])
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "ok"), (401, "ok"), (503, "warning")])
-def test_what_answers_is_reached(name: str, variable: str, status: int, level: str, server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_answers_is_reached(
+    name: str, variable: str, status: int, level: str, server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, asked, answer = server
     answer["status"] = status
     monkeypatch.setenv(variable, address)

@@ -49,15 +49,48 @@ def test_a_package_that_is_only_on_the_path_is_told(monkeypatch: pytest.MonkeyPa
     [
         (probed(0), "2.8.0", "0.23.0", "ok", "work together", ""),
         (probed(0), "2.8.0+cpu", "0.23.0+cpu", "ok", "work together", ""),
-        (probed(0), "2.8.0+cpu", "0.23.0", "warning", "different builds", "--index-url https://download.pytorch.org/whl/cpu"),
-        (probed(1, f"Traceback\n{NMS}\n"), "2.8.0+cpu", "0.23.0", "broken", "nms does not exist", "https://download.pytorch.org/whl/cpu"),
-        (probed(1, f"Traceback\n{NMS}\n"), "2.8.0", "0.23.0+cpu", "broken", "nms does not exist", "--force-reinstall torch torchvision"),
-        (probed(1, "Traceback\nImportError: libcudart.so.12: no such file\n"), "2.8.0", "0.23.0", "broken", "libcudart.so.12", "same index"),
+        (
+            probed(0),
+            "2.8.0+cpu",
+            "0.23.0",
+            "warning",
+            "different builds",
+            "--index-url https://download.pytorch.org/whl/cpu",
+        ),
+        (
+            probed(1, f"Traceback\n{NMS}\n"),
+            "2.8.0+cpu",
+            "0.23.0",
+            "broken",
+            "nms does not exist",
+            "https://download.pytorch.org/whl/cpu",
+        ),
+        (
+            probed(1, f"Traceback\n{NMS}\n"),
+            "2.8.0",
+            "0.23.0+cpu",
+            "broken",
+            "nms does not exist",
+            "--force-reinstall torch torchvision",
+        ),
+        (
+            probed(1, "Traceback\nImportError: libcudart.so.12: no such file\n"),
+            "2.8.0",
+            "0.23.0",
+            "broken",
+            "libcudart.so.12",
+            "same index",
+        ),
         (probed(-4), "2.8.0", "0.23.0", "broken", "the process ended with status -4", "same index"),
     ],
 )
 def test_torch_and_torchvision_are_judged_by_what_they_do(
-    done: subprocess.CompletedProcess[str], torch_version: str, torchvision_version: str, level: str, what: str, cure: str
+    done: subprocess.CompletedProcess[str],
+    torch_version: str,
+    torchvision_version: str,
+    level: str,
+    what: str,
+    cure: str,
 ) -> None:
     found = only([installation.judge_torchvision(done, torch=torch_version, torchvision=torchvision_version)], level)
     assert what in found.what

@@ -25,7 +25,9 @@ def test_devices_are_named_with_what_they_train_in(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("built_for", "told"), [(None, "built without CUDA"), ("12.8", "sees no device")])
-def test_a_graphics_card_that_torch_cannot_use_is_told(built_for: str | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graphics_card_that_torch_cannot_use_is_told(
+    built_for: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for)
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
@@ -41,7 +43,10 @@ def test_the_configured_trainer_is_held_against_the_machine(monkeypatch: pytest.
     assert "1 of 4 threads" in only(machine.check_trainer(**settings), "ok").what
     assert "trainer.threads=2" in only(machine.check_trainer(**settings | {"threads": 4, "devices": 2}), "warning").cure
     assert "Choose bf16 or fp32" in only(machine.check_trainer(**settings | {"precision": "fp16"}), "broken").cure
-    assert "Choose trainer.accelerator=auto" in only(machine.check_trainer(**settings | {"accelerator": "cuda"}), "broken").cure
+    assert (
+        "Choose trainer.accelerator=auto"
+        in only(machine.check_trainer(**settings | {"accelerator": "cuda"}), "broken").cure
+    )
 
 
 def test_room_on_the_disk_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +60,10 @@ def test_room_on_the_disk_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("in the way")
-    assert "no file can be written in" in only([f for f in machine.check_disk([file / "artifacts"]) if f.level != "ok"], "broken").what
+    assert (
+        "no file can be written in"
+        in only([f for f in machine.check_disk([file / "artifacts"]) if f.level != "ok"], "broken").what
+    )
 
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.doctor.findings import artifact_findings, only
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.checks import storage
 
 
@@ -15,7 +15,7 @@ def test_a_whole_artifact_is_counted_and_an_empty_store_is_no_fault(artifact: Pa
     assert "none in" in only(artifact_findings(tmp_path / "elsewhere"), "ok").what
 
 
-@pytest.mark.parametrize("name", [artifacts.WEIGHTS, artifacts.CONFIG])
+@pytest.mark.parametrize("name", [store.WEIGHTS, store.CONFIG])
 def test_an_altered_artifact_is_broken(name: str, artifact: Path, tmp_path: Path) -> None:
     (artifact / name).write_bytes((artifact / name).read_bytes() + b" ")
     found = only(artifact_findings(tmp_path), "broken")
@@ -27,14 +27,14 @@ def test_an_altered_artifact_is_broken(name: str, artifact: Path, tmp_path: Path
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": ["config.json", "weights.safetensors"]}'])
 def test_a_manifest_that_cannot_be_read_is_broken(content: str, artifact: Path, tmp_path: Path) -> None:
-    (artifact / artifacts.MANIFEST).write_text(content)
+    (artifact / store.MANIFEST).write_text(content)
     said = only(artifact_findings(tmp_path), "broken").what
     assert "cannot be read" in said or "manifest.json is no manifest of an artifact (files is missing" in said
 
 
 def test_an_artifact_of_another_schema_is_broken(artifact: Path, tmp_path: Path) -> None:
-    manifest = json.loads((artifact / artifacts.MANIFEST).read_text())
-    (artifact / artifacts.MANIFEST).write_text(json.dumps(manifest | {"schema": 99}))
+    manifest = json.loads((artifact / store.MANIFEST).read_text())
+    (artifact / store.MANIFEST).write_text(json.dumps(manifest | {"schema": 99}))
     assert "has schema 99, and this version of ldbench reads 1" in only(artifact_findings(tmp_path), "broken").what
 
 
@@ -57,7 +57,7 @@ def test_checkpoints_may_go_only_when_their_artifact_is_sound(artifact: Path, tm
     assert spare.level == "ok"
     assert spare.what.startswith("3.0 MB of checkpoints may go")
     assert spare.cure == f"To free the space: rm -r {tmp_path / 'runs' / artifact.name / 'checkpoints'}"
-    (artifact / artifacts.WEIGHTS).write_bytes(b"")
+    (artifact / store.WEIGHTS).write_bytes(b"")
     only(artifact_findings(tmp_path), "broken")
 
 

@@ -41,7 +41,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -
         (folder / "conf" / name).write_text(content)
     found: dict[str, Made] = {}
     for stage in STAGES:
-        found[stage.name] = Made(stage, folder, found[list(found)[-1]] if found else None, small_overrides, folder / "conf")
+        found[stage.name] = Made(
+            stage, folder, found[list(found)[-1]] if found else None, small_overrides, folder / "conf"
+        )
     with config.unchanging():
         for stage in found.values():
             stage.warm()

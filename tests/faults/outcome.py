@@ -17,14 +17,20 @@ def of(root: Path, *, without: Sequence[str] = OF_TIME) -> dict[str, object]:
     """The content of every file, by its path: numbers and pictures to the last bit. Of checkpoints the names only, of JSON not some keys."""
     found = {str(path.relative_to(root)): content(path, without) for path in files(root)}
     for run in sorted(root.glob("runs/*/log")):
-        found[str(run.relative_to(root))] = read_logs(sorted(run.glob("version_*/metrics.csv"), key=start_of))
+        found[str(run.relative_to(root))] = read_logs(sorted(run.glob("version_*/metrics.csv"), key=resolve_init))
     return found
 
 
 def files(root: Path) -> list[Path]:
     """What counts of a root: all but logs, locks and the words of processes."""
-    paths = (path for path in sorted(root.rglob("*")) if path.is_symlink() or not path.is_dir() or not any(path.iterdir()))
-    return [path for path in paths if "log" not in path.relative_to(root).parts and not is_lock(path) and "sweeps" not in path.parts]
+    paths = (
+        path for path in sorted(root.rglob("*")) if path.is_symlink() or not path.is_dir() or not any(path.iterdir())
+    )
+    return [
+        path
+        for path in paths
+        if "log" not in path.relative_to(root).parts and not is_lock(path) and "sweeps" not in path.parts
+    ]
 
 
 def names(root: Path) -> set[str]:
@@ -35,7 +41,7 @@ def is_lock(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".lock")
 
 
-def start_of(log: Path) -> int:
+def resolve_init(log: Path) -> int:
     return int(log.parent.name.removeprefix("version_"))
 
 

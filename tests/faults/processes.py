@@ -21,7 +21,15 @@ from ldbench.config import compose as config
 
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-TOUCHES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.symlink", "os.truncate")  # besides opening for writing
+TOUCHES = (
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.chmod",
+    "os.symlink",
+    "os.truncate",
+)  # besides opening for writing
 PATIENCE = 300.0  # seconds for what takes some
 
 
@@ -73,7 +81,9 @@ def watch(root: Path, tell: Callable[[str], None]) -> None:
 class Forked:
     """A process that does some work under a root; its words go to a log, its temporary files to `log`'s neighbour `tmp`."""
 
-    def __init__(self, work: Callable[[], object], root: Path, log: Path, kill: AtFile | None = None, note: Path | None = None):
+    def __init__(
+        self, work: Callable[[], object], root: Path, log: Path, kill: AtFile | None = None, note: Path | None = None
+    ):
         self.log = log
         self.reached, reached = FORK.Pipe(duplex=False)
         self.process = FORK.Process(target=body, args=(work, root, log, kill, reached, note))
@@ -104,7 +114,9 @@ class Forked:
         return self.log.read_text() if self.log.is_file() else ""
 
 
-def body(work: Callable[[], object], root: Path, log: Path, kill: AtFile | None, reached: object, note: Path | None) -> None:
+def body(
+    work: Callable[[], object], root: Path, log: Path, kill: AtFile | None, reached: object, note: Path | None
+) -> None:
     """What a forked process does: its work, told as the command line tells it."""
     place = log.parent / "tmp"
     place.mkdir(parents=True, exist_ok=True)
@@ -140,7 +152,9 @@ def body(work: Callable[[], object], root: Path, log: Path, kill: AtFile | None,
         sys.exit(1)
 
 
-def run(work: Callable[[], object], root: Path, log: Path, *, kill: Kill | None = None, note: Path | None = None) -> int:
+def run(
+    work: Callable[[], object], root: Path, log: Path, *, kill: Kill | None = None, note: Path | None = None
+) -> int:
     """Does work in a process of its own, killed where that is said; the exit status."""
     forked = Forked(work, root, log, kill if isinstance(kill, AtFile) else None, note)
     if isinstance(kill, AtTime):

@@ -135,4 +135,6 @@ class Made:
     def is_under_way(self) -> bool:
         """Whether the stage was begun, and has not come to its end."""
         there = outcome.names(self.root)
-        return bool(there - self.done.found) and not there >= self.done.outcome.keys() - {name for name in self.outcome if name.endswith("/log")}
+        return bool(there - self.done.found) and not there >= self.done.outcome.keys() - {
+            name for name in self.outcome if name.endswith("/log")
+        }

@@ -19,7 +19,16 @@ from ldbench.sweeps import processes
 class ForkedPopen:
     """What `subprocess.Popen` is for a sweep: `python -m MODULE WORDS` in a session of its own."""
 
-    def __init__(self, words: Sequence[str], *, stdin: int, stdout: IO[str], stderr: int, env: Mapping[str, str], start_new_session: bool):
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        stdin: int,
+        stdout: IO[str],
+        stderr: int,
+        env: Mapping[str, str],
+        start_new_session: bool,
+    ):
         assert words[:2] == [sys.executable, "-m"]
         self.returncode: int | None = None
         self.pid = os.fork()

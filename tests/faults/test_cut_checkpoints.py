@@ -9,14 +9,20 @@ from tests.faults import outcome
 from tests.faults.processes import run
 from tests.faults.stages import Made
 
-CUTS: dict[str, Callable[[int], int]] = {"nothing left": lambda size: 0, "half": lambda size: size // 2, "a byte short": lambda size: size - 1}
+CUTS: dict[str, Callable[[int], int]] = {
+    "nothing left": lambda size: 0,
+    "half": lambda size: size // 2,
+    "a byte short": lambda size: size - 1,
+}
 STAGES = {"tokenizer": ("runs/vmae-*/stages", "pretrain"), "generator": ("runs/sit-*/weights", "generator")}
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["the newest", "both"])
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_goes_on_from_what_can_be_read(stage: str, cut: Callable[[int], int], both: bool, made: dict[str, Made], tmp_path: Path) -> None:
+def test_a_run_goes_on_from_what_can_be_read(
+    stage: str, cut: Callable[[int], int], both: bool, made: dict[str, Made], tmp_path: Path
+) -> None:
     one, (ends, name) = made[stage].done, STAGES[stage]
     root = one.root
     shutil.rmtree(root, ignore_errors=True)

@@ -26,7 +26,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode:
         pytest.skip("only root may mount a small file system")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=False)
@@ -41,7 +43,9 @@ def fill(disk: Path, leave: int = 0) -> None:
 
 def written(made: Made) -> int:
     """The bytes of whole pages that a stage adds to a root."""
-    sizes = {name: -(-(made.after / name).lstat().st_size // 4096) * 4096 for name in outcome.names(made.after) - made.found}
+    sizes = {
+        name: -(-(made.after / name).lstat().st_size // 4096) * 4096 for name in outcome.names(made.after) - made.found
+    }
     return sum(sizes.values())
 
 
@@ -110,11 +114,20 @@ def test_files_that_may_not_grow_are_told_and_cost_nothing_that_was_done(
     stage: str, made: dict[str, Made], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     one, root, refused = made[stage].done, made[stage].root, []
-    sizes = sorted({(one.after / name).lstat().st_size for name in outcome.names(one.after) - one.found if (one.after / name).is_file()})
+    sizes = sorted(
+        {
+            (one.after / name).lstat().st_size
+            for name in outcome.names(one.after) - one.found
+            if (one.after / name).is_file()
+        }
+    )
     longest = [size for size in sizes if size >= SHORTEST]
     for size in longest[:: max(1, len(longest) // LIMITS)][:LIMITS] or sizes[-1:]:
         one.lay_out()
         refused.append(refusal(one, limited(one.work(), size - 1), root, tmp_path / "log"))
         mended(one, root, tmp_path / "log")
     assert None not in refused
-    record_property("line", f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: {', '.join(sorted(set(refused)))}")
+    record_property(
+        "line",
+        f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: {', '.join(sorted(set(refused)))}",
+    )

@@ -77,7 +77,9 @@ def unbroken(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory, sm
 
 
 @pytest.mark.curves  # the unbroken sweep, made in a fixture, draws them too
-def test_a_killed_sweep_ends_as_one_that_never_was(unbroken: Sweep, record_property: Callable[[str, object], None]) -> None:
+def test_a_killed_sweep_ends_as_one_that_never_was(
+    unbroken: Sweep, record_property: Callable[[str, object], None]
+) -> None:
     row = Tally("sweep", seed="sweep 0")
     faults = list(chains(unbroken, row, random.Random(row.seed)))
     record_property("tally", asdict(row))
@@ -116,7 +118,11 @@ def killed(forked: Forked, target: str, rng: random.Random) -> list[int]:
     """Kills a sweep, or a part of it; the processes that were at work for it. Where the launcher is left it comes to its end."""
     os.kill(forked.pid, signal.SIGSTOP)  # so that it starts no other meanwhile
     at_work = children_of(forked.pid)
-    doomed = {"all of it": [forked.pid, *at_work], "its launcher": [forked.pid], "one of its processes": at_work and [rng.choice(at_work)]}[target]
+    doomed = {
+        "all of it": [forked.pid, *at_work],
+        "its launcher": [forked.pid],
+        "one of its processes": at_work and [rng.choice(at_work)],
+    }[target]
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
     os.kill(forked.pid, signal.SIGCONT)

@@ -29,11 +29,20 @@ MADE = ("Trained in", "Measured", "Latents of")  # how a line begins that ends i
 
 RIVALS = {
     "a tokenizer": Rivals("tokenizer", "os.mkdir runs/vmae-#/stages", "building vmae-"),
-    "latents": Rivals("encoding", "open artifacts/latents/vmae-digits-train-#/.plan.json.#.tmp", "encoding vmae-digits-train-", other="generator"),
+    "latents": Rivals(
+        "encoding",
+        "open artifacts/latents/vmae-digits-train-#/.plan.json.#.tmp",
+        "encoding vmae-digits-train-",
+        other="generator",
+    ),
     "a generator": Rivals("generator", "os.mkdir runs/sit-#/weights", "building sit-"),
     "a record": Rivals("sampling", "os.mkdir records/generate-#/parts", "measuring sit-"),
     "a feature network": Rivals(
-        "evaluation", "os.mkdir artifacts/networks/.building-tiny-#", "building tiny-", ("~jobs.generate",), ("~jobs.reconstruct",)
+        "evaluation",
+        "os.mkdir artifacts/networks/.building-tiny-#",
+        "building tiny-",
+        ("~jobs.generate",),
+        ("~jobs.reconstruct",),
     ),
     "features of a reference": Rivals(
         "evaluation",
@@ -63,7 +72,9 @@ def is_halted(pid: int) -> bool:
 def test_two_after_one_thing_make_it_once(rivals: Rivals, killed: bool, made: dict[str, Made], tmp_path: Path) -> None:
     one, other = made[rivals.stage].done, made[rivals.other or rivals.stage].done
     root = one.lay_out()
-    first = Forked(one.work(rivals.first), root, tmp_path / "first" / "log", AtFile(rivals.halt, 1, sent=signal.SIGSTOP))
+    first = Forked(
+        one.work(rivals.first), root, tmp_path / "first" / "log", AtFile(rivals.halt, 1, sent=signal.SIGSTOP)
+    )
     wait_until(lambda: is_halted(first.pid), first)
     second = Forked(other.work(rivals.second, root), root, tmp_path / "second" / "log")
     wait_until(lambda: f"Another process is {rivals.waits}" in second.said(), second)
@@ -76,5 +87,9 @@ def test_two_after_one_thing_make_it_once(rivals: Rivals, killed: bool, made: di
     assert outcome.differing(outcome.of(other.after, without=without), outcome.of(root, without=without)) == []
     assert outcome.held_locks(root) == []
     if not killed:
-        made_of = [line.rpartition("/")[2] for line in (first.said() + second.said()).splitlines() if line.startswith(MADE) and "there" not in line]
+        made_of = [
+            line.rpartition("/")[2]
+            for line in (first.said() + second.said()).splitlines()
+            if line.startswith(MADE) and "there" not in line
+        ]
         assert sorted(made_of) == sorted(set(made_of)), "nothing is made twice"

@@ -1,4 +1,4 @@
-"""Fuzzes the loader of artifacts, by manifests and by configs whose manifest fits: python tests/fuzz/artifacts.py -max_total_time=120."""
+"""Fuzzes the loader of artifacts, by manifests and by configs whose manifest fits: python tests/fuzz/store.py -max_total_time=120."""
 
 import json
 import sys
@@ -8,25 +8,25 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["ldbench", "json"]):
-    from ldbench.artifacts import store as artifacts
-    from ldbench.io import safetensors_io as tensors
+    from ldbench.artifacts import store
+    from ldbench.io import safetensors_io
 
 from torch import nn
 
 FOLDER = Path(tempfile.mkdtemp()) / "a"
-tensors.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / artifacts.WEIGHTS)
+safetensors_io.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / store.WEIGHTS)
 
 
 def read(data: bytes) -> None:
     """One artifact: the first byte tells whether the others are its manifest or its config."""
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / artifacts.WEIGHTS).write_bytes((FOLDER.parent / artifacts.WEIGHTS).read_bytes())
-    (FOLDER / artifacts.CONFIG).write_bytes(data[1:])
-    files = {name: artifacts.file_digest(FOLDER / name) for name in (artifacts.WEIGHTS, artifacts.CONFIG)}
+    (FOLDER / store.WEIGHTS).write_bytes((FOLDER.parent / store.WEIGHTS).read_bytes())
+    (FOLDER / store.CONFIG).write_bytes(data[1:])
+    files = {name: store.file_digest(FOLDER / name) for name in (store.WEIGHTS, store.CONFIG)}
     fitting = json.dumps({"schema": 1, "digest": "01", "files": files}).encode()
-    (FOLDER / artifacts.MANIFEST).write_bytes(data[1:] if data[:1] < b"\x80" else fitting)
+    (FOLDER / store.MANIFEST).write_bytes(data[1:] if data[:1] < b"\x80" else fitting)
     try:
-        artifacts.load(FOLDER)
+        store.load(FOLDER)
     except (ValueError, OSError) as error:
         if not str(error).replace("\n", "").isprintable():
             raise AssertionError(repr(error)) from error

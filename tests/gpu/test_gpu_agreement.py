@@ -14,7 +14,7 @@ import ldbench
 from ldbench.checks import machine
 from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.metrics.extractors import NetworkFeatures
 from ldbench.pipeline import pipeline
@@ -27,7 +27,13 @@ TOKENIZERS = [*sorted(set(config.targets("tokenizer"))), "vmae_f8d16", "maetok_b
 GENERATORS = ("dit", "sit", "lightningdit", "maetok_sit_xl_1")
 SAMPLERS = sorted(config.options("sampler"))
 FEW = {"num_steps": 6, "respacing": "6"}
-SIT = ["generator=sit", "generator.max_steps=20", "generator.batch_size=8", "generator.backbone.width=24", "generator.backbone.depth=1"]
+SIT = [
+    "generator=sit",
+    "generator.max_steps=20",
+    "generator.batch_size=8",
+    "generator.backbone.width=24",
+    "generator.backbone.depth=1",
+]
 SIT += ["generator.backbone.num_heads=2", "sampler=euler_maruyama", "sampler.num_steps=8"]
 SETS = ["protocol=digits", "protocol.extractor=tiny", "protocol.num_samples=64"]
 JOBS = {  # -> how far its figures may lie apart, as a share of the CPU's
@@ -62,13 +68,16 @@ def test_a_tokenizer_says_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", GENERATORS)
 @torch.no_grad()
 def test_a_generator_carries_the_same_noise_to_the_same_latents(name: str, sampler: str) -> None:
-    cfg = ldbench.compose("train", [f"generator={name}", *(f"generator.backbone.{word}" for word in ("width=24", "depth=1", "num_heads=2"))])
+    cfg = ldbench.compose(
+        "train",
+        [f"generator={name}", *(f"generator.backbone.{word}" for word in ("width=24", "depth=1", "num_heads=2"))],
+    )
     torch.manual_seed(0)
     latent = LatentSpec(16, 8, (4, 4))
     generator = build_generator(cfg, latent, num_classes=6).eval()
     for parameter in generator.backbone.parameters():
         nn.init.normal_(parameter, std=0.1)
-    generator.normaliser = Normaliser.from_scale(0.5, channels=8)
+    generator.normaliser = Normalizer.from_scale(0.5, channels=8)
     node = config.option("sampler", sampler)
     made = config.instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
     guidance = config.instantiate(config.option("guidance", "cfg"))
@@ -103,9 +112,13 @@ def cell(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -
     words = [word for word in small_overrides if not word.startswith(("trainer.accelerator", "protocol="))]
 
     def compose(entry: str, *said: str) -> DictConfig:
-        return ldbench.compose(entry, [*words, *SIT, *SETS, f"paths.root={root}", *said], searchpath=[str(root / "own")])
+        return ldbench.compose(
+            entry, [*words, *SIT, *SETS, f"paths.root={root}", *said], searchpath=[str(root / "own")]
+        )
 
-    pipeline.train(compose("train", "trainer.accelerator=cuda", "~jobs.reconstruct", "~jobs.generate"), [str(root / "own")])
+    pipeline.train(
+        compose("train", "trainer.accelerator=cuda", "~jobs.reconstruct", "~jobs.generate"), [str(root / "own")]
+    )
     compose.own = str(root / "own")  # type: ignore[attr-defined]
     return compose
 
@@ -119,26 +132,45 @@ def test_a_job_measures_the_same(job: str, cell: Callable[..., DictConfig], tmp_
         (record,) = (tmp_path / device).glob(f"{job}-*.json")
         found[device] = {key: value["value"] for key, value in json.loads(record.read_text())["metrics"].items()}
     assert found["cpu"].keys() == found["cuda"].keys()
-    far = {key: (value, found["cuda"][key]) for key, value in found["cpu"].items() if abs(value - found["cuda"][key]) > JOBS[job] * abs(value) + 1e-4}
+    far = {
+        key: (value, found["cuda"][key])
+        for key, value in found["cpu"].items()
+        if abs(value - found["cuda"][key]) > JOBS[job] * abs(value) + 1e-4
+    }
     assert not far
 
 
 def test_encoded_latents_are_the_same_up_to_rounding(cell: Callable[..., DictConfig], tmp_path: Path) -> None:
     stores = {}
     for device in ("cpu", "cuda"):
-        words = [f"paths.artifacts={tmp_path / device}", f"paths.records={tmp_path / device}", f"trainer.accelerator={device}"]
+        words = [
+            f"paths.artifacts={tmp_path / device}",
+            f"paths.records={tmp_path / device}",
+            f"trainer.accelerator={device}",
+        ]
         (tmp_path / device).mkdir()
         (tmp_path / device / "tokenizers").symlink_to(Path(cell("run").paths.artifacts) / "tokenizers")
         pipeline.run(cell("run", "job=encode", "job.dtype=fp32", *words), [cell.own])  # type: ignore[attr-defined]
         (folder,) = (path for path in (tmp_path / device / "latents").iterdir() if path.is_dir())
         stores[device] = LatentStore.open(folder)
-    (here, y), (there, same_y) = (store.batch(torch.arange(64), seed=0, step=0) for store in (stores["cpu"], stores["cuda"]))
+    (here, y), (there, same_y) = (
+        store.batch(torch.arange(64), seed=0, step=0) for store in (stores["cpu"], stores["cuda"])
+    )
     assert torch.equal(y, same_y)
     assert apart(here, there) < 1e-4
 
 
-def test_what_a_training_costs_is_told_with_memory_and_utilisation(cell: Callable[..., DictConfig], tmp_path: Path) -> None:
-    cfg = cell("run", "job=throughput", "job.steps=3", "trainer.accelerator=cuda", "trainer.precision=bf16", f"paths.records={tmp_path}")
+def test_what_a_training_costs_is_told_with_memory_and_utilisation(
+    cell: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    cfg = cell(
+        "run",
+        "job=throughput",
+        "job.steps=3",
+        "trainer.accelerator=cuda",
+        "trainer.precision=bf16",
+        f"paths.records={tmp_path}",
+    )
     pipeline.run(cfg, [cell.own])  # type: ignore[attr-defined]
     (path,) = tmp_path.glob("throughput-*.json")
     record = json.loads(path.read_text())
@@ -156,7 +188,9 @@ def test_auto_is_the_graphics_processor_and_the_doctor_names_it() -> None:
     assert "tf32" in finding.what
 
 
-def test_more_devices_than_there_are_are_refused_before_work_begins(cell: Callable[..., DictConfig], tmp_path: Path) -> None:
+def test_more_devices_than_there_are_are_refused_before_work_begins(
+    cell: Callable[..., DictConfig], tmp_path: Path
+) -> None:
     count = torch.cuda.device_count() + 1
     cfg = cell("train", "trainer.accelerator=cuda", f"trainer.devices={count}", f"paths.root={tmp_path}")
     with pytest.raises(ValueError, match=rf"trainer\.devices={count}.*{count - 1}"):

@@ -13,7 +13,7 @@ import ldbench
 from ldbench.core import distributed as sharing
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.layers.batch_norm import SharedBatchNorm
 from ldbench.pipeline.generator_plan import build_generator
 from ldbench.training.fsdp import shard, unsharded
@@ -42,7 +42,7 @@ def test_a_sharded_generator_learns_what_a_whole_one_learns(name: str, alone: No
     torch.manual_seed(0)
     cfg = ldbench.compose("train", [f"generator={name}", "generator.backbone.depth=2"])
     whole = build_generator(cfg, LatentSpec(16, 4, (4, 4)), num_classes=10).cuda()
-    whole.normaliser = Normaliser.from_scale(1.0, channels=4)
+    whole.normaliser = Normalizer.from_scale(1.0, channels=4)
     whole.cuda()
     spread = copy.deepcopy(whole)
     shard(spread.backbone, init_device_mesh("cuda", (1,)))

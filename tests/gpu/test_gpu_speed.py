@@ -20,13 +20,12 @@ from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.jobs._benchmark import images_per_second, matrix_rate
 from ldbench.jobs.throughput import decode, encode
-from ldbench.pipeline import generator_training
-from ldbench.pipeline import step_timing as trial
-from ldbench.pipeline.generator_plan import make_generator_plan, make_guidance, make_sampler
+from ldbench.pipeline import generator_training, step_timing
+from ldbench.pipeline.generator_plan import make_guidance, make_sampler, plan_generator
 from ldbench.results.figures import read_logs
 from ldbench.runtime.device import computing
 from ldbench.sampling.noise import NoiseStream
-from ldbench.training.generator_module import GeneratorTask
+from ldbench.training.generator_module import GeneratorModule
 
 pytestmark = pytest.mark.slow
 
@@ -53,17 +52,19 @@ def latents(count: int = 2048) -> TensorLatents:
     coarse = torch.randn(10, 32, 4, 4, generator=rng)
     means = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bicubic").flatten(2).mT
     y = torch.arange(count) % 10
-    return TensorLatents(means[y] + 0.5 * torch.randn(count, 256, 32, generator=rng), y, latent=F16D32, num_classes=1000)
+    return TensorLatents(
+        means[y] + 0.5 * torch.randn(count, 256, 32, generator=rng), y, latent=F16D32, num_classes=1000
+    )
 
 
-def timed(words: list[str], folder: Path, *, steps: int) -> tuple[Mapping[str, float], GeneratorTask]:
+def timed(words: list[str], folder: Path, *, steps: int) -> tuple[Mapping[str, float], GeneratorModule]:
     """What `StepTimes` tells of some steps of a training, and its end."""
     torch._dynamo.reset()
     torch.cuda.empty_cache()
     cfg = ldbench.compose("train", ["trainer.accelerator=cuda", *RESIDENT, *words])
-    planned = make_generator_plan(trial.shortened(cfg, steps, str(folder), ()), latents())
-    task = generator_training.train(planned, None)
-    (told,) = trial.read(planned.run_folder).values()
+    planned = plan_generator(step_timing.shortened(cfg, steps, str(folder), ()), latents())
+    task = generator_training.fit_generator(planned, None)
+    (told,) = step_timing.read(planned.run_folder).values()
     return told, task
 
 
@@ -108,8 +109,12 @@ def test_what_settings_do_for_a_step_of_lightningdit_b_1(tmp_path: Path, monkeyp
     for name, words in SETTINGS.items():
         with monkeypatch.context() as patched:
             if "not fused" in name:
-                patched.setattr(GeneratorTask, "build_optimizer", lambda task, parameters: task.stage.optimizer.build(parameters))
-            told, _ = timed(["generator=lightningdit_b_1", "generator.batch_size=128", *words], tmp_path / name, steps=15)
+                patched.setattr(
+                    GeneratorModule, "build_optimizer", lambda task, parameters: task.stage.optimizer.build(parameters)
+                )
+            told, _ = timed(
+                ["generator=lightningdit_b_1", "generator.batch_size=128", *words], tmp_path / name, steps=15
+            )
         show(name, told, rate[name.partition(",")[0]])
 
 
@@ -117,12 +122,21 @@ def test_precisions_learn_alike(tmp_path: Path) -> None:
     curves: dict[str, list[float]] = {}
     for name, words in {"fp32": [], "bf16": BF16, "bf16, compiled": COMPILED}.items():
         torch._dynamo.reset()
-        said = ["generator=lightningdit_b_1", "generator.batch_size=32", "generator.max_steps=100", "trainer.log_every=1", *words, *RESIDENT]
+        said = [
+            "generator=lightningdit_b_1",
+            "generator.batch_size=32",
+            "generator.max_steps=100",
+            "trainer.log_every=1",
+            *words,
+            *RESIDENT,
+        ]
         cfg = ldbench.compose("train", [*said, "trainer.accelerator=cuda"])
         cfg.paths.runs, cfg.callbacks = str(tmp_path / name), {}
-        planned = make_generator_plan(cfg, latents())
-        generator_training.train(planned, None)
-        curves[name] = list(read_logs(sorted(planned.run_folder.glob("log/version_*/metrics.csv")))["train/loss"].values())
+        planned = plan_generator(cfg, latents())
+        generator_training.fit_generator(planned, None)
+        curves[name] = list(
+            read_logs(sorted(planned.run_folder.glob("log/version_*/metrics.csv")))["train/loss"].values()
+        )
     print("\nmean loss of ten steps of 32, LightningDiT-B/1, the same batches, times and noise: " + ", ".join(curves))
     for first in range(0, 100, 10):
         told = "  ".join(f"{sum(curve[first : first + 10]) / 10:8.4f}" for curve in curves.values())
@@ -135,7 +149,15 @@ def test_precisions_learn_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["maetok_b_128", "vavae_f16d32"])
 def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: Path) -> None:
     rate = matrix_rate(CUDA, "bf16")
-    words = [f"tokenizer={name}", "data=shapes", "data.num_train=256", "data.num_test=8", "trainer.accelerator=cuda", "trainer.workers=8", *BF16]
+    words = [
+        f"tokenizer={name}",
+        "data=shapes",
+        "data.num_train=256",
+        "data.num_test=8",
+        "trainer.accelerator=cuda",
+        "trainer.workers=8",
+        *BF16,
+    ]
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
     tokenizer = config.instantiate(cfg.tokenizer.model, image_size=256).eval().to(CUDA)
     images = torch.rand(32, 3, 256, 256, device=CUDA) * 2 - 1
@@ -144,7 +166,7 @@ def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: P
         calls = partial(encode, tokenizer, images), partial(decode, tokenizer, z)
         speeds = [images_per_second(call, 32, repeats=5, device=CUDA).value for call in calls]
     print(f"\n{name}, 32 images of 256 px, bf16: encodes {speeds[0]:.0f} a second, decodes {speeds[1]:.0f}", flush=True)
-    for stage, told in trial.of_tokenizer(cfg, 6, 32).items():
+    for stage, told in step_timing.of_tokenizer(cfg, 6, 32).items():
         show(f"a step of {stage}", told, rate)
 
 
@@ -166,7 +188,9 @@ def test_an_iteration_of_em_on_a_million_points(kind: str) -> None:
     count, dim, num = 1_000_000, 64, 100
     rng = torch.Generator(device="cuda").manual_seed(0)
     centres = 1.5 * torch.randn(num, dim, generator=rng, device="cuda")
-    x = centres[torch.randint(num, (count,), generator=rng, device="cuda")] + 0.7 * torch.randn(count, dim, generator=rng, device="cuda")
+    x = centres[torch.randint(num, (count,), generator=rng, device="cuda")] + 0.7 * torch.randn(
+        count, dim, generator=rng, device="cuda"
+    )
     x = (x - x.mean(dim=0)) / x.std(dim=0)
     means = x[torch.randperm(count, generator=rng, device="cuda")[:num]].double().cpu()
     ones = torch.ones_like(means) if kind == "diagonal" else torch.eye(dim, dtype=torch.float64).repeat(num, 1, 1)
@@ -176,5 +200,8 @@ def test_an_iteration_of_em_on_a_million_points(kind: str) -> None:
     before = torch.cuda.memory_allocated()
     seconds = timed_em(lambda steps: fit(points, start, floor=1e-6, max_iter=steps, tolerance=0.0), 5)
     added = (torch.cuda.max_memory_allocated() - before) / 2**20
-    print(f"\nEM, {kind}, {count:,} x {dim}, K = {num}: {1000 * seconds:.1f} ms an iteration, {added:.0f} MiB beside the points", flush=True)
+    print(
+        f"\nEM, {kind}, {count:,} x {dim}, K = {num}: {1000 * seconds:.1f} ms an iteration, {added:.0f} MiB beside the points",
+        flush=True,
+    )
     assert seconds > 0

@@ -9,27 +9,31 @@ from tests.shared_trainings import GENERATOR, GENERATORS, TOKENIZERS, latents
 from torch import nn
 
 import ldbench
-from ldbench.pipeline import generator_training
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.generator_plan import make_generator_plan
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import generator_training, tokenizer_training
+from ldbench.pipeline.generator_plan import plan_generator
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks import Checkpoint
 from ldbench.training.optimizer import AdamW
 
 CASES = [*TOKENIZERS, *GENERATORS]
 ON = ["trainer.accelerator=cuda", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
-APART = {"tf32": 0.01, "bf16": 0.1, "fp16": 0.1, "compiled": 0.1}  # share of float32's first loss by which others may miss it: some draw otherwise
+APART = {
+    "tf32": 0.01,
+    "bf16": 0.1,
+    "fp16": 0.1,
+    "compiled": 0.1,
+}  # share of float32's first loss by which others may miss it: some draw otherwise
 
 
 def trained(name: str, root: Path, *words: str) -> tuple[Any, nn.Module]:
     """The plan of a case, and what its training ended in."""
     if name in TOKENIZERS:
-        planned: Any = make_plan(ldbench.compose("train", [*TOKENIZERS[name], *ON, f"paths.root={root}", *words]))
-        return planned, training.fit(planned)
+        planned: Any = plan_tokenizer(ldbench.compose("train", [*TOKENIZERS[name], *ON, f"paths.root={root}", *words]))
+        return planned, tokenizer_training.train_stages(planned)
     cfg = ldbench.compose("train", [*GENERATORS[name], *GENERATOR, *ON, f"paths.root={root}", *words])
-    planned = make_generator_plan(cfg, latents())
-    return planned, generator_training.fit(planned)
+    planned = plan_generator(cfg, latents())
+    return planned, generator_training.train_generator(planned)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -43,7 +47,9 @@ def losses(planned: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_training_broken_off_ends_in_the_bits_of_an_unbroken_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_broken_off_ends_in_the_bits_of_an_unbroken_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, unbroken = trained(name, tmp_path / "unbroken")
     keep = Checkpoint.on_train_batch_end
 
@@ -96,7 +102,11 @@ def test_latents_that_are_held_on_the_device_train_the_same_weights(tmp_path: Pa
 
 
 def test_the_devices_numbers_are_near_a_cpus_where_nothing_is_drawn(tmp_path: Path) -> None:
-    plain = ["tokenizer.stages.pretrain.mask_ratio=0", "tokenizer.stages.pretrain.latent=mean", "tokenizer.stages.tune.mask_ratio=0"]
+    plain = [
+        "tokenizer.stages.pretrain.mask_ratio=0",
+        "tokenizer.stages.pretrain.latent=mean",
+        "tokenizer.stages.tune.mask_ratio=0",
+    ]
     there, _ = trained("vmae", tmp_path / "there", *plain)
     here, _ = trained("vmae", tmp_path / "here", *plain, "trainer.accelerator=cpu")
     assert losses(there) == pytest.approx(losses(here), rel=1e-3)

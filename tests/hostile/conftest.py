@@ -29,7 +29,9 @@ def refused(record_property) -> Callable[..., str]:
             action()
         said = str(answer.value)
         record_property("said", said)
-        assert type(answer.value) in (ValueError, FileNotFoundError), f"{type(answer.value).__name__} is of somebody else: {said}"
+        assert type(answer.value) in (ValueError, FileNotFoundError), (
+            f"{type(answer.value).__name__} is of somebody else: {said}"
+        )
         for part in told:
             assert str(part) in said
         assert len(said) < 1200
@@ -44,7 +46,11 @@ def pytest_terminal_summary(terminalreporter) -> None:
     """The table of all cases."""
     if os.environ.get("LDBENCH_HOSTILE") != "table":
         return
-    rows = [(report.nodeid, dict(report.user_properties)) for report in terminalreporter.getreports("passed") if report.when == "call"]
+    rows = [
+        (report.nodeid, dict(report.user_properties))
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call"
+    ]
     for nodeid, said in rows:
         door, _, case = nodeid.partition("hostile/")[2].partition("::")
         text = " ".join(str(said.get("said", "left out, and said so in the log")).split())

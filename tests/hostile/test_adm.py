@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 
 
 class Payload:
@@ -77,7 +77,9 @@ def both(name: str, content: bytes) -> tuple[tuple[str, bytes], ...]:
 
 
 CASES: dict[str, Callable[[Path, Path], object]] = {
-    "objects with a payload": lambda p, trap: np.savez(p, arr_0=np.array([Payload(trap)]), mu=np.array([Payload(trap)]), sigma=np.array([1])),
+    "objects with a payload": lambda p, trap: np.savez(
+        p, arr_0=np.array([Payload(trap)]), mu=np.array([Payload(trap)]), sigma=np.array([1])
+    ),
     "a pickle for an archive": lambda p, trap: p.write_bytes(b"\x80\x04cposix\nsystem\n."),
     "a page of the web": lambda p, trap: p.write_text("<html>"),
     "nothing": lambda p, trap: p.write_bytes(b""),
@@ -88,7 +90,9 @@ CASES: dict[str, Callable[[Path, Path], object]] = {
     "images of a million px": archive(*both("", array((1, 10**6, 10**6, 3), "|u1", bytes(10)))),
     "a shape below zero": archive(*both("", array((-1, 4, 4, 3), "|u1", bytes(48)))),
     "a shape of nothing": archive(*both("", array((0, 4, 4, 3), "|u1", b""))),
-    "a header in another language": archive(*both("", b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').system('true')  ")),
+    "a header in another language": archive(
+        *both("", b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').system('true')  ")
+    ),
     "a header nested without end": archive(*both("", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535)),
     "an endless header": archive(*both("", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b" " * 10_000)),
     "a version of the future": archive(*both("", b"\x93NUMPY\x09\x00\x10\x00" + b" " * 16)),
@@ -108,14 +112,16 @@ CASES: dict[str, Callable[[Path, Path], object]] = {
 def test_samples(spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, refused) -> None:
     path = tmp_path / "samples.npz"
     spoil(path, trap)
-    refused(lambda: list(adm.read_images(path, 1)), path)
+    refused(lambda: list(adm_npz.read_images(path, 1)), path)
 
 
-REFERENCES = {name: spoil for name, spoil in CASES.items() if name != "names that climb out"} | {"a decompression bomb": bomb}
+REFERENCES = {name: spoil for name, spoil in CASES.items() if name != "names that climb out"} | {
+    "a decompression bomb": bomb
+}
 
 
 @pytest.mark.parametrize("spoil", REFERENCES.values(), ids=REFERENCES.keys())
 def test_a_reference(spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, refused) -> None:
     path = tmp_path / "reference.npz"
     spoil(path, trap)
-    refused(lambda: adm.read_statistics(path), path)
+    refused(lambda: adm_npz.read_statistics(path), path)

@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.core.estimate import Estimate
 from ldbench.data.latents.manifest import Manifest
 from ldbench.results import records, validation
@@ -38,8 +37,17 @@ PLAIN = st.recursive(
 
 PROTOCOL = {"name": "digits", "data": "ab"}
 PROTOCOL |= {"hash": records.protocol_hash(PROTOCOL)}
-RECORD: dict[str, Any] = {"id": "01", "job": "reconstruct", "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"}, "schema": 1}
-RECORD |= {"metrics": {"psnr": {"value": 40.0, "low": 39.0, "high": 41.0}}, "protocol": PROTOCOL, "artifacts": {"tokenizer": "vmae-01"}}
+RECORD: dict[str, Any] = {
+    "id": "01",
+    "job": "reconstruct",
+    "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
+    "schema": 1,
+}
+RECORD |= {
+    "metrics": {"psnr": {"value": 40.0, "low": 39.0, "high": 41.0}},
+    "protocol": PROTOCOL,
+    "artifacts": {"tokenizer": "vmae-01"},
+}
 RECORD |= {"config": {"seed": 0}, "environment": {"python": "3.11"}, "created": "2026-11-24T16:13:24+00:00"}
 
 SIZES = {"image_size": 8, "patch_size": 4, "latent_channels": 2, "width": 8, "depth": 1, "num_heads": 2}
@@ -138,11 +146,11 @@ def test_the_record_that_is_altered_is_sound() -> None:
 def artifact(path: Path, config: bytes, manifest: Any = None) -> None:
     """An artifact of our weights, whose sums fit; or whose manifest is another."""
     path.mkdir()
-    (path / artifacts.CONFIG).write_bytes(config)
-    (path / artifacts.WEIGHTS).write_bytes(save({key: value.contiguous() for key, value in STATE.items()}))
-    files = {name: artifacts.file_digest(path / name) for name in (artifacts.WEIGHTS, artifacts.CONFIG)}
+    (path / store.CONFIG).write_bytes(config)
+    (path / store.WEIGHTS).write_bytes(save({key: value.contiguous() for key, value in STATE.items()}))
+    files = {name: store.file_digest(path / name) for name in (store.WEIGHTS, store.CONFIG)}
     told = {"schema": 1, "digest": "01", "files": files} if manifest is None else manifest
-    (path / artifacts.MANIFEST).write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
+    (path / store.MANIFEST).write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
 
 
 @settings(QUICK, max_examples=50)
@@ -150,7 +158,7 @@ def artifact(path: Path, config: bytes, manifest: Any = None) -> None:
 def test_the_loader_of_artifacts_on_other_configs(content: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact(Path(folder) / "a", json.dumps(content).encode())
-        answers(lambda: artifacts.load(Path(folder) / "a"))
+        answers(lambda: store.load(Path(folder) / "a"))
 
 
 @QUICK
@@ -158,21 +166,27 @@ def test_the_loader_of_artifacts_on_other_configs(content: Any) -> None:
 def test_the_loader_of_artifacts_on_other_bytes_of_a_config(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact(Path(folder) / "a", content)
-        answers(lambda: artifacts.load(Path(folder) / "a"))
+        answers(lambda: store.load(Path(folder) / "a"))
 
 
 @QUICK
-@given(altered({"schema": 1, "digest": "01", "files": {artifacts.CONFIG: "01", artifacts.WEIGHTS: "02"}}) | st.binary(max_size=100))
+@given(
+    altered({"schema": 1, "digest": "01", "files": {store.CONFIG: "01", store.WEIGHTS: "02"}}) | st.binary(max_size=100)
+)
 def test_the_reader_of_manifests(content: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact(Path(folder) / "a", b"{}", content)
-        answers(lambda: artifacts.verify(Path(folder) / "a"))
+        answers(lambda: store.verify(Path(folder) / "a"))
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "old.pt"])
 def test_the_reader_of_weights(name: str) -> None:
     sound = {"w.pt": PICKLE.getvalue(), "old.pt": OLD.getvalue(), "w.safetensors": save({"w": torch.arange(6.0)})}[name]
-    in_file(sound, name, lambda path: weights.read_weights(path)["w"].sum() == 15 or pytest.fail("the sound one is not read"))
+    in_file(
+        sound,
+        name,
+        lambda path: weights.read_weights(path)["w"].sum() == 15 or pytest.fail("the sound one is not read"),
+    )
 
     @QUICK
     @given(st.binary(max_size=200) | spoiled(sound))
@@ -183,10 +197,25 @@ def test_the_reader_of_weights(name: str) -> None:
 
 
 def test_the_reader_of_stores_on_plain_data() -> None:
-    contents = {"tokenizer": "a", "tokenizer_digest": "b", "data": "c", "num_classes": 2, "fingerprint": "d", "split": "train"}
+    contents = {
+        "tokenizer": "a",
+        "tokenizer_digest": "b",
+        "data": "c",
+        "num_classes": 2,
+        "fingerprint": "d",
+        "split": "train",
+    }
     contents |= {"preprocessing": {}, "flips": False, "dtype": "fp32", "precision": "fp32", "source": None}
     numbers = {"count": 4, "mean": [0.0], "variance_of_means": [1.0], "mean_variance": [0.0]}
-    shard = {"file": "shard-00000.safetensors", "first": 0, "num_images": 2, "num_bytes": 9, "sha256": "0", "parts": 1, "statistics": numbers}
+    shard = {
+        "file": "shard-00000.safetensors",
+        "first": 0,
+        "num_images": 2,
+        "num_bytes": 9,
+        "sha256": "0",
+        "parts": 1,
+        "statistics": numbers,
+    }
     told = {"schema": 1, "digest": "0", "contents": contents, "latent": {"num_tokens": 2, "channels": 1, "grid": None}}
     told |= {"num_images": 2, "shard_size": 2, "shards": [shard], "statistics": numbers}
     from ldbench.data.latents.manifest import MANIFEST, Contents, read_manifest

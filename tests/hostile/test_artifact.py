@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ldbench
-from ldbench.artifacts import store as artifacts
-from ldbench.pipeline import get_tokenizer as sources
+from ldbench.artifacts import store
+from ldbench.pipeline import get_tokenizer
 from ldbench.tokenizers.vmae import VMAE
 
 SIZES = {"image_size": 8, "patch_size": 4, "latent_channels": 2, "width": 8, "depth": 1, "num_heads": 2}
@@ -25,16 +25,16 @@ def folder(tmp_path: Path) -> Path:
     """A sound artifact."""
     torch.manual_seed(0)
     place = tmp_path / "vmae-0123"
-    blueprint = artifacts.Blueprint("tokenizer", "vmae", KEYWORDS)
-    artifacts.save(VMAE(**KEYWORDS), place, blueprint, recipe={"seed": 0}, digest="0123" * 16, provenance={})
+    blueprint = store.Blueprint("tokenizer", "vmae", KEYWORDS)
+    store.save(VMAE(**KEYWORDS), place, blueprint, recipe={"seed": 0}, digest="0123" * 16, provenance={})
     return place
 
 
 def fitted(folder: Path) -> None:
     """Makes the manifest fit the files."""
-    path = folder / artifacts.MANIFEST
+    path = folder / store.MANIFEST
     manifest = json.loads(path.read_text())
-    manifest["files"] = {name: artifacts.file_digest(folder / name) for name in manifest["files"]}
+    manifest["files"] = {name: store.file_digest(folder / name) for name in manifest["files"]}
     path.write_text(json.dumps(manifest))
 
 
@@ -42,7 +42,7 @@ def described(**changed: Any) -> Callable[[Path], None]:
     """Changes the config as a stranger would; keywords are added to those that are there."""
 
     def spoil(folder: Path) -> None:
-        path = folder / artifacts.CONFIG
+        path = folder / store.CONFIG
         told = json.loads(path.read_text())
         keywords = {**told["keywords"], **changed.pop("more", {})}
         path.write_text(json.dumps({**told, "keywords": keywords, **changed}))
@@ -53,7 +53,7 @@ def described(**changed: Any) -> Callable[[Path], None]:
 
 def config_text(text: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        (folder / artifacts.CONFIG).write_text(text)
+        (folder / store.CONFIG).write_text(text)
         fitted(folder)
 
     return spoil
@@ -61,9 +61,9 @@ def config_text(text: str) -> Callable[[Path], None]:
 
 def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        state = load_file(folder / artifacts.WEIGHTS)
+        state = load_file(folder / store.WEIGHTS)
         change(state)
-        save_file(state, folder / artifacts.WEIGHTS)
+        save_file(state, folder / store.WEIGHTS)
         fitted(folder)
 
     return spoil
@@ -71,7 +71,7 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Pa
 
 def weight_bytes(content: bytes) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        (folder / artifacts.WEIGHTS).write_bytes(content)
+        (folder / store.WEIGHTS).write_bytes(content)
         fitted(folder)
 
     return spoil
@@ -79,7 +79,7 @@ def weight_bytes(content: bytes) -> Callable[[Path], None]:
 
 def manifest(**changed: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        path = folder / artifacts.MANIFEST
+        path = folder / store.MANIFEST
         told = {**json.loads(path.read_text()), **changed}
         path.write_text(json.dumps({key: value for key, value in told.items() if value is not ...}, default=str))
 
@@ -87,17 +87,17 @@ def manifest(**changed: Any) -> Callable[[Path], None]:
 
 
 def manifest_text(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / artifacts.MANIFEST).write_text(text)
+    return lambda folder: (folder / store.MANIFEST).write_text(text)
 
 
 def piped(folder: Path) -> None:
-    (folder / artifacts.WEIGHTS).unlink()
-    os.mkfifo(folder / artifacts.WEIGHTS)
+    (folder / store.WEIGHTS).unlink()
+    os.mkfifo(folder / store.WEIGHTS)
 
 
 def without(key: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        told = json.loads((folder / artifacts.CONFIG).read_text())
+        told = json.loads((folder / store.CONFIG).read_text())
         del told[key]
         config_text(json.dumps(told))(folder)
 
@@ -113,7 +113,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a manifest that is a number": manifest_text("1"),
     "a manifest nested without end": manifest_text("[" * 100_000),
     "a manifest with a key twice": manifest_text('{"schema": 1, "schema": 2}'),
-    "a manifest in another alphabet": lambda folder: (folder / artifacts.MANIFEST).write_bytes(b"\xff\xfe{"),
+    "a manifest in another alphabet": lambda folder: (folder / store.MANIFEST).write_bytes(b"\xff\xfe{"),
     "a schema in words": manifest(schema="1; import os"),
     "a config that is a list": config_text("[1]"),
     "a config nested without end": config_text("[" * 100_000),
@@ -140,7 +140,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a part that climbs out": described(more={"interpolant": {"component": "../../intruder"}}),
     "a latent that is no latent": described(more={"latent": {"num_tokens": 10**18, "channels": -1, "grid": "ab"}}),
     "a normaliser of a trillion": described(more={"normaliser": {"channels": 10**12}}),
-    "parts nested without end": described(more={"backbone": json.loads('{"component": "dit", "backbone": ' * 300 + "1" + "}" * 300)}),
+    "parts nested without end": described(
+        more={"backbone": json.loads('{"component": "dit", "backbone": ' * 300 + "1" + "}" * 300)}
+    ),
     "NaN among the weights": weights(lambda state: state[FIRST].fill_(float("nan"))),
     "infinity among the weights": weights(lambda state: state[FIRST].fill_(float("-inf"))),
     "weights of whole numbers": weights(lambda state: state.update({FIRST: state[FIRST].long()})),
@@ -156,9 +158,9 @@ CASES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("spoil", CASES.values(), ids=CASES.keys())
 def test_an_artifact(spoil: Callable[[Path], object], folder: Path, refused) -> None:
-    artifacts.load(folder)
+    store.load(folder)
     spoil(folder)
-    refused(lambda: artifacts.load(folder), folder)
+    refused(lambda: store.load(folder), folder)
 
 
 SOURCES: dict[str, Callable[[Path], object]] = {
@@ -173,11 +175,11 @@ SOURCES: dict[str, Callable[[Path], object]] = {
 def test_an_artifact_that_a_training_stands_on(spoil: Callable[[Path], object], folder: Path, refused) -> None:
     spoil(folder)
     cfg = ldbench.compose("train", ["tokenizer=artifact", f"tokenizer.path={folder}"])
-    refused(lambda: sources.stored(cfg, []), folder)
+    refused(lambda: get_tokenizer.stored(cfg, []), folder)
 
 
 def test_more_files_in_the_folder_are_not_looked_at(folder: Path, trap: Path) -> None:
     (folder / "__init__.py").write_text(f"open({str(trap)!r}, 'w')")
     (folder / "sitecustomize.py").write_text(f"open({str(trap)!r}, 'w')")
     (folder / "tokenizer.yaml").write_text("_target_: os.system\n")
-    assert isinstance(artifacts.load(folder), VMAE)
+    assert isinstance(store.load(folder), VMAE)

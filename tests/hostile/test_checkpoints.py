@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.jobs._batches import SplitImages
 from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.metrics import feature_set as seen
+from ldbench.metrics import feature_set
 from ldbench.training import checkpoints
 
 
@@ -30,8 +30,12 @@ class Payload:
 WHOLE = dict.fromkeys(checkpoints.HELD, 0)
 CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
     "a payload": lambda path, trap: torch.save(WHOLE | {"callbacks": Payload(trap)}, path),
-    "a payload in the old format": lambda path, trap: torch.save(WHOLE | {"a": Payload(trap)}, path, _use_new_zipfile_serialization=False),
-    "a payload for the hyper-parameters": lambda path, trap: torch.save(WHOLE | {"hyper_parameters": Payload(trap)}, path),
+    "a payload in the old format": lambda path, trap: torch.save(
+        WHOLE | {"a": Payload(trap)}, path, _use_new_zipfile_serialization=False
+    ),
+    "a payload for the hyper-parameters": lambda path, trap: torch.save(
+        WHOLE | {"hyper_parameters": Payload(trap)}, path
+    ),
     "a list": lambda path, trap: torch.save([1], path),
     "a state dict alone": lambda path, trap: torch.save({"state_dict": {}}, path),
     "a number": lambda path, trap: torch.save(1, path),
@@ -42,7 +46,9 @@ CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("spoil", CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
-def test_a_checkpoint(spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint(
+    spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = checkpoints.newest(tmp_path, "pretrain")
     path.parent.mkdir()
     torch.save(WHOLE, checkpoints.previous(path))
@@ -59,16 +65,22 @@ FEATURES: dict[str, Callable[[Path, Path], object]] = {
     "an endless header": lambda path, trap: path.write_bytes((1 << 60).to_bytes(8, "little")),
     "no count": lambda path, trap: save_file({"a": torch.zeros(1)}, path),
     "a count of many": lambda path, trap: save_file({"num_images": torch.zeros(3)}, path),
-    "moments without a mean": lambda path, trap: save_file({"num_images": torch.tensor(1), "normal.count": torch.tensor([1])}, path),
-    "a count for a moment": lambda path, trap: save_file({"num_images": torch.tensor(1), "normal.count": torch.tensor(1)}, path),
+    "moments without a mean": lambda path, trap: save_file(
+        {"num_images": torch.tensor(1), "normal.count": torch.tensor([1])}, path
+    ),
+    "a count for a moment": lambda path, trap: save_file(
+        {"num_images": torch.tensor(1), "normal.count": torch.tensor(1)}, path
+    ),
     "a folder": lambda path, trap: path.mkdir(),
 }
 
 
 @pytest.mark.parametrize("spoil", FEATURES.values(), ids=FEATURES.keys())
-def test_features(spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features(
+    spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measures = SetMeasures("x", SimpleNamespace(), "0", {}, 0, tmp_path, 0, torch.device("cpu"))
-    path = tmp_path / f"{artifacts.digest({'needs': [], 'revision': seen.REVISION})}.safetensors"
+    path = tmp_path / f"{store.digest({'needs': [], 'revision': feature_set.REVISION})}.safetensors"
     spoil(path, trap)
     if path.is_dir():
         monkeypatch.setattr(SetMeasures, "look", lambda *_, **__: None)

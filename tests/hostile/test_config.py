@@ -11,7 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 import ldbench
 from ldbench.config import compose as config
 
-LAUGHS = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
+)
 
 YAML: dict[str, str | bytes] = {
     "a call of os.system": "a: !!python/object/apply:os.system ['touch TRAP']",
@@ -52,7 +54,9 @@ def test_a_yaml(text: str | bytes, tmp_path: Path, trap: Path, refused) -> None:
     refused(lambda: ldbench.compose("train", [], searchpath=[str(tmp_path)]), path)
 
 
-@pytest.mark.parametrize("words", [["hydra.searchpath=[file://{}]"], ["--config-dir", "{}"]], ids=["search path", "config dir"])
+@pytest.mark.parametrize(
+    "words", [["hydra.searchpath=[file://{}]"], ["--config-dir", "{}"]], ids=["search path", "config dir"]
+)
 def test_a_command_line_with_aliases_that_fill_the_memory(words: list[str], tmp_path: Path, trap: Path) -> None:
     written(tmp_path, LAUGHS, trap)
     given = [word.format(tmp_path) for word in words]
@@ -86,7 +90,9 @@ def test_a_word(words: Callable[[Path], list[str]], trap: Path, record_property)
 COMPONENTS = ["os.system", "../sampler/heun", "", "heun.yaml", "/etc/passwd", "\x00", "__class__", "a" * 10_000]
 
 
-@pytest.mark.parametrize("name", COMPONENTS, ids=["dotted", "path", "nothing", "file", "absolute", "zero", "dunder", "long"])
+@pytest.mark.parametrize(
+    "name", COMPONENTS, ids=["dotted", "path", "nothing", "file", "absolute", "zero", "dunder", "long"]
+)
 def test_a_component(name: str, refused) -> None:
     refused(lambda: config.component("sampler", name), "Known: ")
 

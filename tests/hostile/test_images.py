@@ -14,7 +14,14 @@ from PIL import EpsImagePlugin, Image
 
 from ldbench.data.images import Folder
 
-SETTINGS = {"name": "pets", "layout": "auto", "image_size": 8, "test_fraction": 0.25, "label_safe_flips": True, "check": "decode"}
+SETTINGS = {
+    "name": "pets",
+    "layout": "auto",
+    "image_size": 8,
+    "test_fraction": 0.25,
+    "label_safe_flips": True,
+    "check": "decode",
+}
 SETTINGS |= {"on_error": "raise", "subset": None, "seed": 0}
 
 
@@ -34,11 +41,20 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 def png(width: int, height: int, *chunks: bytes) -> bytes:
     """A PNG by hand: what its header says, and these chunks."""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + b"".join(chunks) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + b"".join(chunks)
+        + chunk(b"IEND", b"")
+    )
 
 
 def bmp(width: int, height: int) -> bytes:
-    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    )
 
 
 def eps(trap: Path) -> bytes:
@@ -52,7 +68,9 @@ def line(path: Path) -> None:
 
 
 def content(make: Callable[[Path], bytes] | bytes, suffix: str = "png") -> Callable[[Path, Path], None]:
-    return lambda root, trap: (root / "cat" / f"x.{suffix}").write_bytes(make if isinstance(make, bytes) else make(trap)) and None
+    return lambda root, trap: (
+        (root / "cat" / f"x.{suffix}").write_bytes(make if isinstance(make, bytes) else make(trap)) and None
+    )
 
 
 def looped(root: Path, trap: Path) -> None:
@@ -92,7 +110,9 @@ CASES: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("spoil", CASES.values(), ids=CASES.keys())
-def test_a_folder(spoil: Callable[[Path, Path], object], root: Path, trap: Path, refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder(
+    spoil: Callable[[Path, Path], object], root: Path, trap: Path, refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", sys.executable)
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: trap.touch())
     Folder(**SETTINGS, root=str(root))

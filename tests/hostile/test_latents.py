@@ -17,7 +17,13 @@ from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.io.files import file_digest
 
-SAID: dict[str, Any] = {"tokenizer": "vmae-01234567", "tokenizer_digest": "01234567", "data": "digits", "num_classes": 10, "fingerprint": "ab"}
+SAID: dict[str, Any] = {
+    "tokenizer": "vmae-01234567",
+    "tokenizer_digest": "01234567",
+    "data": "digits",
+    "num_classes": 10,
+    "fingerprint": "ab",
+}
 SAID |= {"split": "train", "preprocessing": {}, "flips": False, "dtype": "fp32", "precision": "fp32"}
 LATENT = LatentSpec(4, 3, (2, 2))
 
@@ -133,7 +139,9 @@ STORES: dict[str, Callable[[Path], object]] = {
     "a latent of a billion tokens": told(latent={"num_tokens": 10**9, "grid": None}),
     "a latent of no channels": told(latent={"channels": 0}),
     "a grid in words": told(latent={"grid": "ab"}),
-    "statistics of other channels": told(statistics={"mean": [0.0], "variance_of_means": [1.0], "mean_variance": [1.0]}),
+    "statistics of other channels": told(
+        statistics={"mean": [0.0], "variance_of_means": [1.0], "mean_variance": [1.0]}
+    ),
     "statistics of no number": told(statistics={"mean": "abc"}),
     "a variance below zero": told(statistics={"variance_of_means": [-1.0] * 3}),
     "statistics that do not fit": told(statistics={"mean": [5.0] * 3}),
@@ -205,7 +213,9 @@ CACHES: dict[str, Callable[[Path], object]] = {
     "latents of fewer images": cached(lambda held: held.update(latents=torch.zeros(4, 3, 2, 2))),
     "latents of NaN": cached(lambda held: held["latents"].fill_(float("nan"))),
     "latents of whole numbers": cached(lambda held: held.update(latents=torch.zeros(5, 3, 2, 2, dtype=torch.int64))),
-    "a pickle": lambda folder: (folder / "latents_rank00_shard000.safetensors").write_bytes(b"\x80\x04cposix\nsystem\n."),
+    "a pickle": lambda folder: (folder / "latents_rank00_shard000.safetensors").write_bytes(
+        b"\x80\x04cposix\nsystem\n."
+    ),
     "no files": lambda folder: (folder / "latents_rank00_shard000.safetensors").unlink(),
     "a folder for a file": lambda folder: (folder / "latents_rank00_shard001.safetensors").mkdir(),
 }
@@ -238,7 +248,10 @@ STATISTICS: dict[str, Callable[[Path], object]] = {
     "NaN": lambda trap: {"mean": ONES * float("nan"), "std": ONES},
     "a deviation of zero": lambda trap: {"mean": ONES, "std": ONES * 0},
     "an infinite deviation": lambda trap: {"mean": ONES, "std": ONES * float("inf")},
-    "one number repeated": lambda trap: {"mean": torch.zeros(1).expand(1, 10**9, 1, 1), "std": torch.ones(1).expand(1, 10**9, 1, 1)},
+    "one number repeated": lambda trap: {
+        "mean": torch.zeros(1).expand(1, 10**9, 1, 1),
+        "std": torch.ones(1).expand(1, 10**9, 1, 1),
+    },
     "a list": lambda trap: [ONES, ONES],
     "no deviation": lambda trap: {"mean": ONES},
     "numbers": lambda trap: {"mean": 1.0, "std": 2.0},

@@ -23,10 +23,25 @@ PROTOCOL |= {"hash": records.protocol_hash(PROTOCOL)}
 
 
 def made(tokenizer: str = "vmae", metric: str = "psnr", data: str = "digits", **more: Any) -> records.Record:
-    fields = {"subject": {"tokenizer": tokenizer, "generator": None, "data": data}, "metrics": {metric: Estimate(40.0, 39.0, 41.0)}}
-    config = {"tokenizer": {"name": tokenizer, "seed": 0}, "job": {"component": "reconstruct"}, "seed": 0, "data": {"name": data}}
-    fields |= {"protocol": PROTOCOL, "artifacts": {"tokenizer": f"{tokenizer}-01"[:200]}, "config": config, "environment": {"python": "3.11.7"}}
-    return records.Record(**{"id": "0123456789abcdef", "job": "reconstruct", "created": "2026-11-24T16:13:24+00:00", **fields, **more})
+    fields = {
+        "subject": {"tokenizer": tokenizer, "generator": None, "data": data},
+        "metrics": {metric: Estimate(40.0, 39.0, 41.0)},
+    }
+    config = {
+        "tokenizer": {"name": tokenizer, "seed": 0},
+        "job": {"component": "reconstruct"},
+        "seed": 0,
+        "data": {"name": data},
+    }
+    fields |= {
+        "protocol": PROTOCOL,
+        "artifacts": {"tokenizer": f"{tokenizer}-01"[:200]},
+        "config": config,
+        "environment": {"python": "3.11.7"},
+    }
+    return records.Record(
+        **{"id": "0123456789abcdef", "job": "reconstruct", "created": "2026-11-24T16:13:24+00:00", **fields, **more}
+    )
 
 
 @pytest.fixture
@@ -70,7 +85,9 @@ RECORDS: dict[str, Callable[[Path], object]] = {
     "a metric that is a component": changed("metrics.psnr", {"_target_": "os.system"}),
     "artifacts that are a path": changed("artifacts", {"tokenizer": "a\n../../etc/passwd"}),
     "a protocol that was changed": changed("protocol.split", "train"),
-    "a config nested without end": lambda path: path.write_text(path.read_text().replace('"seed": 0', '"seed": ' + "[" * 50_000, 1)),
+    "a config nested without end": lambda path: path.write_text(
+        path.read_text().replace('"seed": 0', '"seed": ' + "[" * 50_000, 1)
+    ),
     "a field that nobody knows": changed("__reduce__", "os.system"),
     "a key twice": lambda path: path.write_text(path.read_text().replace("{", '{"job": "a", "job": "b",', 1)),
     "a pickle": lambda path: path.write_bytes(b"\x80\x04cposix\nsystem\n."),
@@ -100,12 +117,22 @@ def png(path: Path) -> None:
 SHEETS: dict[str, Callable[[Path], object]] = {
     "a program named png": lambda figures: (figures.mkdir(), (figures / "a.png").write_text("#!/bin/sh")),
     "a page named png": lambda figures: (figures.mkdir(), (figures / "a.png").write_text("<svg onload=alert(1)>")),
-    "a link to a picture outside": lambda figures: (png(figures.parent / "x" / "secret.png"), figures.mkdir(), link(figures / "a.png")),
-    "a folder that is a link": lambda figures: (png(figures.parent / "x" / "secret.png"), figures.symlink_to(figures.parent / "x")),
+    "a link to a picture outside": lambda figures: (
+        png(figures.parent / "x" / "secret.png"),
+        figures.mkdir(),
+        link(figures / "a.png"),
+    ),
+    "a folder that is a link": lambda figures: (
+        png(figures.parent / "x" / "secret.png"),
+        figures.symlink_to(figures.parent / "x"),
+    ),
     "a pipe named png": lambda figures: (figures.mkdir(), os.mkfifo(figures / "a.png")),
     "a folder named png": lambda figures: (figures / "a.png").mkdir(parents=True),
     "a program beside the sheets": lambda figures: (figures.mkdir(), (figures / "a.sh").write_text("#!/bin/sh")),
-    "a picture of ten million bytes": lambda figures: (png(figures / "a.png"), (figures / "a.png").open("r+b").truncate(10**7)),
+    "a picture of ten million bytes": lambda figures: (
+        png(figures / "a.png"),
+        (figures / "a.png").open("r+b").truncate(10**7),
+    ),
 }
 
 
@@ -159,13 +186,19 @@ def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest
     rows = list(csv.reader(io.StringIO(spreadsheet.render(boards, []))))
     assert {len(row) for row in rows} == {len(spreadsheet.COLUMNS)}
     assert not [cell for row in rows for cell in row if cell[:1] in "=+@\uff1d\t\r" and cell]
-    assert not [cell for row in rows for cell in row if cell.startswith("-") and not cell.lstrip("-").replace(".", "").isdigit()]
+    assert not [
+        cell for row in rows for cell in row if cell.startswith("-") and not cell.lstrip("-").replace(".", "").isdigit()
+    ]
     tex = latex.render([table_of(board) for board in boards], "")
     said = tex.replace("\\textbackslash{}", "")
     assert not [word for word in ("\\input", "\\immediate", "\\write") if word in said]
     assert said.count("\\end{tabular}") == len(boards)
     text = markdown.render([table_of(board) for board in boards], "")
-    assert not [mark for mark in ("<script", "<img", "](", "![") if mark in text.replace("\\<", "").replace("\\]", "").replace("\\!", "")]
+    assert not [
+        mark
+        for mark in ("<script", "<img", "](", "![")
+        if mark in text.replace("\\<", "").replace("\\]", "").replace("\\!", "")
+    ]
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(widths) <= 1
     terminal.show([table_of(board) for board in boards], stdout())

@@ -17,9 +17,8 @@ import pytest
 import torch
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
-from ldbench.official import load as released
+from ldbench.artifacts import store, weights
+from ldbench.official import load
 
 Spoil = Callable[[Path, Path], object]  # (file, trap)
 
@@ -104,9 +103,15 @@ PT: dict[str, Spoil] = {
     "a pickle that calls subprocess": lambda p, trap: p.write_bytes(raw(Call(subprocess.run, ["touch", str(trap)]))),
     "a payload among tensors": lambda p, trap: torch.save({"model": {"w": torch.zeros(2), "b": touch(trap)}}, p),
     "a payload under ema": lambda p, trap: torch.save({"ema": touch(trap), "model": {"w": torch.zeros(2)}}, p),
-    "a payload in a command line": lambda p, trap: torch.save({"args": Set({"a": touch(trap)}), "model": {"w": torch.zeros(2)}}, p),
-    "a file of torch inside a pickle": lambda p, trap: p.write_bytes(raw(Call(torch.storage._load_from_bytes, inner(trap)))),
-    "a payload in the old format": lambda p, trap: torch.save({"w": touch(trap)}, p, _use_new_zipfile_serialization=False),
+    "a payload in a command line": lambda p, trap: torch.save(
+        {"args": Set({"a": touch(trap)}), "model": {"w": torch.zeros(2)}}, p
+    ),
+    "a file of torch inside a pickle": lambda p, trap: p.write_bytes(
+        raw(Call(torch.storage._load_from_bytes, inner(trap)))
+    ),
+    "a payload in the old format": lambda p, trap: torch.save(
+        {"w": touch(trap)}, p, _use_new_zipfile_serialization=False
+    ),
     "a pickled network": lambda p, trap: torch.save(torch.nn.Linear(2, 2), p),
     "a compiled program": lambda p, trap: script(p),
     "a zip that climbs out": slip,
@@ -132,9 +137,13 @@ SAFETENSORS: dict[str, Spoil] = {
     "a pickle under another name": lambda p, trap: p.write_bytes(raw(touch(trap))),
     "an endless header": lambda p, trap: header(p, {}, length=1 << 62),
     "a header that is no object": lambda p, trap: header(p, [1, 2]),
-    "a tensor larger than its file": lambda p, trap: header(p, {"w": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4 * 10**18]}}),
+    "a tensor larger than its file": lambda p, trap: header(
+        p, {"w": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4 * 10**18]}}
+    ),
     "offsets that go back": lambda p, trap: header(p, {"w": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}}),
-    "a size that overflows": lambda p, trap: header(p, {"w": {"dtype": "F32", "shape": [2**63, 2], "data_offsets": [0, 0]}}),
+    "a size that overflows": lambda p, trap: header(
+        p, {"w": {"dtype": "F32", "shape": [2**63, 2], "data_offsets": [0, 0]}}
+    ),
     "an unknown dtype": lambda p, trap: header(p, {"w": {"dtype": "OBJECT", "shape": [0], "data_offsets": [0, 0]}}),
     "a pipe": lambda p, trap: os.mkfifo(p),
 }
@@ -163,7 +172,13 @@ def official_state() -> dict[str, torch.Tensor]:
     """A DiT of width 24, one block and five classes in its official layout, without the table of positions."""
     layers = {"x_embedder.proj": (24, 3, 2, 2), "t_embedder.mlp.0": (24, 256), "t_embedder.mlp.2": (24, 24)}
     layers |= {"final_layer.linear": (24, 24), "final_layer.adaLN_modulation.1": (48, 24)}
-    block = {"attn.qkv": (72, 24), "attn.proj": (24, 24), "adaLN_modulation.1": (144, 24), "mlp.fc1": (96, 24), "mlp.fc2": (24, 96)}
+    block = {
+        "attn.qkv": (72, 24),
+        "attn.proj": (24, 24),
+        "adaLN_modulation.1": (144, 24),
+        "mlp.fc1": (96, 24),
+        "mlp.fc2": (24, 96),
+    }
     layers |= {f"blocks.0.{layer}": shape for layer, shape in block.items()}
     state = {f"{layer}.weight": torch.ones(shape) for layer, shape in layers.items()}
     state |= {f"{layer}.bias": torch.ones(shape[0]) for layer, shape in layers.items()}
@@ -174,7 +189,7 @@ def imported(source: Any, settings: dict[str, Any] | None = None) -> torch.nn.Mo
     """The network of official weights, as an import makes it."""
     settings = weights.read_settings(source) if settings is None else settings
     found = official.convert("dit_s_2", weights.read_weights(source), settings)
-    return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+    return store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
 
 
 SETTINGS = {
@@ -207,7 +222,9 @@ STATES: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
     "NaN": lambda state: state["x_embedder.proj.bias"].fill_(float("nan")),
     "infinity": lambda state: state["x_embedder.proj.bias"].fill_(float("inf")),
     "whole numbers": lambda state: state.update({"x_embedder.proj.bias": state["x_embedder.proj.bias"].long()}),
-    "complex numbers": lambda state: state.update({"x_embedder.proj.bias": state["x_embedder.proj.bias"].to(torch.complex64)}),
+    "complex numbers": lambda state: state.update(
+        {"x_embedder.proj.bias": state["x_embedder.proj.bias"].to(torch.complex64)}
+    ),
     "a missing tensor": lambda state: state.pop("x_embedder.proj.bias"),
     "a tensor that nobody knows": lambda state: state.update({"<script>alert(1)</script>": torch.zeros(1)}),
     "a scalar for a matrix": lambda state: state.update({"final_layer.linear.weight": torch.tensor(1.0)}),
@@ -243,10 +260,12 @@ STATS: dict[str, object] = {
 @pytest.mark.parametrize("content", STATS.values(), ids=STATS.keys())
 def test_the_statistics_of_a_generator(content: object, tmp_path: Path, refused) -> None:
     torch.save(content, tmp_path / "latents_stats.pt")
-    refused(lambda: released.read_stats(tmp_path / "latents_stats.pt", 4))
+    refused(lambda: load.read_stats(tmp_path / "latents_stats.pt", 4))
 
 
-@pytest.mark.parametrize("name", ["hf://../../etc/passwd", "hf://a/b/../../c", "../../../nowhere.pt", "os.system('true')", "dit_s_2\x00.pt"])
+@pytest.mark.parametrize(
+    "name", ["hf://../../etc/passwd", "hf://a/b/../../c", "../../../nowhere.pt", "os.system('true')", "dit_s_2\x00.pt"]
+)
 def test_a_name_that_is_no_place(name: str, refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused(lambda: weights.read_weights(name))

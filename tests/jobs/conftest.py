@@ -21,7 +21,7 @@ class Colours(nn.Module):
         self.standard = standard
         self.looks = 0
 
-    def look(self, images: Tensor) -> Features:
+    def extract(self, images: Tensor) -> Features:
         assert images.dtype == torch.uint8
         self.looks += len(images)
         means = images.float().mean(dim=(2, 3))

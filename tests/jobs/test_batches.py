@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from ldbench.core.pixels import to_uint8
 from ldbench.data.samples import SampleParts
 from ldbench.jobs._batches import Batches, FileImages, Samples, SplitImages
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.runtime.workers import shares_of
 
 IMAGES = torch.rand(23, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -25,7 +25,7 @@ def made(kind: str, folder: Path) -> Batches:
         for places in parts.ranges():
             parts.write(places, to_uint8(IMAGES)[list(places)])
         return Samples(parts, Y, 4)
-    adm.write(folder / "images.npz", [to_uint8(IMAGES)], 23)
+    adm_npz.write(folder / "images.npz", [to_uint8(IMAGES)], 23)
     return FileImages(folder / "images.npz", 4)
 
 
@@ -36,7 +36,8 @@ def together(images: Batches, wanted: list[range]) -> tuple[Tensor, list[Tensor 
 
 
 @pytest.mark.parametrize(
-    ("kind", "starts"), [("split", [0, 4, 8, 11, 15, 19]), ("samples", [0, 4, 8, 10, 14, 18, 20]), ("file", [0, 4, 8, 12, 16, 20])]
+    ("kind", "starts"),
+    [("split", [0, 4, 8, 11, 15, 19]), ("samples", [0, 4, 8, 10, 14, 18, 20]), ("file", [0, 4, 8, 12, 16, 20])],
 )
 @pytest.mark.parametrize("num_processes", [1, 2, 5])
 def test_shares_are_read_as_the_whole(tmp_path: Path, kind: str, starts: list[int], num_processes: int) -> None:

@@ -29,7 +29,9 @@ def encode(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     """Runs the job on a tiny VMAE; returns the folder of stores."""
 
     def encode(*overrides: str) -> Path:
-        cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=encode", "job.shard_size=64", *overrides])
+        cfg = ldbench.compose(
+            "run", [*small_overrides, f"paths.root={tmp_path}", "job=encode", "job.shard_size=64", *overrides]
+        )
         pipeline.run(cfg)
         return tmp_path / "artifacts" / "latents"
 
@@ -37,7 +39,11 @@ def encode(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 
 def contents_of(folder: Path) -> dict[str, tuple[str, int]]:
-    return {str(path.relative_to(folder)): (file_digest(path), path.stat().st_mtime_ns) for path in folder.rglob("[!.]*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): (file_digest(path), path.stat().st_mtime_ns)
+        for path in folder.rglob("[!.]*")
+        if path.is_file()
+    }
 
 
 def only_record(root: Path) -> records.Record:
@@ -69,7 +75,9 @@ def test_it_stores_what_the_tokenizer_says_of_every_training_image(encode: Calla
     assert metrics["latents/train/signal_to_noise_median"].value == ratio.median().item()
 
 
-def test_the_second_time_it_finds_the_store_and_says_where(encode: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_second_time_it_finds_the_store_and_says_where(
+    encode: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     folder = encode("job.heldout=true")
     before = contents_of(folder)
     caplog.set_level(logging.INFO)
@@ -84,7 +92,9 @@ def test_the_second_time_it_finds_the_store_and_says_where(encode: Callable[...,
     assert contents_of(folder) == before
 
 
-def test_a_store_that_was_removed_is_made_again_though_its_record_is_known(encode: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_store_that_was_removed_is_made_again_though_its_record_is_known(
+    encode: Callable[..., Path], tmp_path: Path
+) -> None:
     import shutil
 
     folder = encode()
@@ -145,9 +155,18 @@ def test_settings_out_of_range_are_told_before_any_work(
 
 
 def test_digits_are_not_mirrored_and_shapes_are(encode: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"A mirrored image of digits may be of another class, or of none\. Say job\.flips=false"):
+    with pytest.raises(
+        ValueError, match=r"A mirrored image of digits may be of another class, or of none\. Say job\.flips=false"
+    ):
         encode("job.flips=true")
-    said = ("data=shapes", "data.num_train=16", "data.num_test=8", "data.subset=null", "tokenizer=identity", "job.flips=true")
+    said = (
+        "data=shapes",
+        "data.num_train=16",
+        "data.num_test=8",
+        "data.subset=null",
+        "tokenizer=identity",
+        "job.flips=true",
+    )
     cfg = ldbench.compose("run", [*said, f"paths.root={tmp_path}", "protocol=default", "job=encode"])
     pipeline.run(cfg)
     (folder,) = (tmp_path / "artifacts" / "latents").glob("identity-shapes-train-????????")
@@ -155,7 +174,15 @@ def test_digits_are_not_mirrored_and_shapes_are(encode: Callable[..., Path], tmp
 
 
 def command(root: Path, *overrides: str) -> list[str]:
-    said = ["tokenizer=identity", "data=shapes", "data.num_train=1500", "job=encode", "job.shard_size=50", "job.batch_size=10", f"paths.root={root}"]
+    said = [
+        "tokenizer=identity",
+        "data=shapes",
+        "data.num_train=1500",
+        "job=encode",
+        "job.shard_size=50",
+        "job.batch_size=10",
+        f"paths.root={root}",
+    ]
     return [sys.executable, "-m", "ldbench.run", *said, "trainer.accelerator=cpu", *overrides]
 
 
@@ -165,7 +192,11 @@ def run(root: Path) -> subprocess.CompletedProcess[str]:
 
 
 def made(root: Path) -> dict[str, Any]:
-    return {name: digest for name, (digest, _) in contents_of(root / "artifacts" / "latents").items() if not name.endswith(".lock")}
+    return {
+        name: digest
+        for name, (digest, _) in contents_of(root / "artifacts" / "latents").items()
+        if not name.endswith(".lock")
+    }
 
 
 @pytest.mark.slow
@@ -176,7 +207,9 @@ def test_killed_on_the_command_line_the_same_command_ends_in_the_same_bytes(tmp_
         before = len(list(root.rglob("shard-*.json")))
         child = subprocess.Popen(command(root), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
-        while child.poll() is None and len(list(root.rglob("shard-*.json"))) <= before + 2 and time.monotonic() < deadline:
+        while (
+            child.poll() is None and len(list(root.rglob("shard-*.json"))) <= before + 2 and time.monotonic() < deadline
+        ):
             time.sleep(0.001)
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL

@@ -25,7 +25,7 @@ from ldbench.core.pixels import to_uint8
 from ldbench.jobs import generate
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs.generate import Generate, labels_of
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
 from ldbench.pipeline.generator_plan import build_generator
@@ -42,7 +42,9 @@ class Labelled(nn.Module):
 
     def __init__(self, num_classes: int = CLASSES):
         super().__init__()
-        self.backbone = SimpleNamespace(latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, check_labels=self.check_labels)
+        self.backbone = SimpleNamespace(
+            latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, check_labels=self.check_labels
+        )
         self.made = 0
 
     def check_labels(self, y: Tensor) -> None:
@@ -67,9 +69,9 @@ class Pixels(nn.Module):
 class Levels(nn.Module):
     """The mean of each colour, and the class whose level it is."""
 
-    revision, gives, standard = 1, frozenset({"features", "logits"}), False
+    revision, provides, standard = 1, frozenset({"features", "logits"}), False
 
-    def look(self, images: Tensor) -> Features:
+    def extract(self, images: Tensor) -> Features:
         colours = images.float().mean(dim=(2, 3))
         level = (colours.mean(dim=1) / 127.5 - 1 + 0.375) * CLASSES
         return Features(colours, logits=-(level[:, None] - torch.arange(CLASSES)).abs())
@@ -82,7 +84,14 @@ def data() -> Any:
         noise = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(count))
         return TensorDataset((y.float() / CLASSES - 0.375)[:, None, None, None] + 0.05 * noise, y)
 
-    return SimpleNamespace(name="levels", fingerprint="1", train=split(200), test=split(80), num_classes=CLASSES, class_names=("a", "b", "c", "d"))
+    return SimpleNamespace(
+        name="levels",
+        fingerprint="1",
+        train=split(200),
+        test=split(80),
+        num_classes=CLASSES,
+        class_names=("a", "b", "c", "d"),
+    )
 
 
 @pytest.fixture
@@ -94,8 +103,23 @@ def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
 
     def make(**changes: Any) -> Generate:
         said = {
-            **{"tokenizer": Pixels(), "generator": Labelled(), "sampler": EULER, "guidance": Unguided(), "sampling_seed": 0, "data": data},
-            **{"num_samples": 30, "labels": "balanced", "sets": sets, "reference": "train", "pixel_rule": "round", "batch_size": 4, "part_size": 8},
+            **{
+                "tokenizer": Pixels(),
+                "generator": Labelled(),
+                "sampler": EULER,
+                "guidance": Unguided(),
+                "sampling_seed": 0,
+                "data": data,
+            },
+            **{
+                "num_samples": 30,
+                "labels": "balanced",
+                "sets": sets,
+                "reference": "train",
+                "pixel_rule": "round",
+                "batch_size": 4,
+                "part_size": 8,
+            },
             **{"precision": "fp32", "compile": False},
             **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
@@ -122,18 +146,24 @@ def test_the_distance_is_to_the_reference_split_and_the_floor_that_of_real_image
     found = {split: job(reference=split).run(tmp_path / split) for split in ("train", "test")}
     samples = torch.from_numpy(images_of(tmp_path / "train")).float().mean(dim=(1, 2))
     for split in ("train", "test"):
-        real = Levels().look(to_uint8(getattr(data, split).tensors[0], "round")).features
-        by_hand = FrechetDistance()(gather(Features(samples), {"normal"}), gather(Features(real), {"normal"}), paired=False)
+        real = Levels().extract(to_uint8(getattr(data, split).tensors[0], "round")).features
+        by_hand = FrechetDistance()(
+            gather(Features(samples), {"normal"}), gather(Features(real), {"normal"}), paired=False
+        )
         assert found[split]["gfd_levels"].value == pytest.approx(by_hand.value, rel=1e-9)
     assert found["train"]["gfd_levels_floor"] == found["test"]["gfd_levels_floor"]
 
 
 def test_a_file_of_reference_images_stands_for_a_split(job, data, tmp_path) -> None:
-    adm.write(tmp_path / "train.npz", [to_uint8(data.train.tensors[0], "round")], len(data.train))
-    assert job(reference=str(tmp_path / "train.npz")).run(tmp_path / "a") == job(reference="train").run(tmp_path / "b"), "floors too"
+    adm_npz.write(tmp_path / "train.npz", [to_uint8(data.train.tensors[0], "round")], len(data.train))
+    assert job(reference=str(tmp_path / "train.npz")).run(tmp_path / "a") == job(reference="train").run(
+        tmp_path / "b"
+    ), "floors too"
 
 
-@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 30, "part_size": 30}, {"batch_size": 5, "part_size": 7}])
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 1}, {"batch_size": 30, "part_size": 30}, {"batch_size": 5, "part_size": 7}]
+)
 def test_neither_batches_nor_parts_change_a_sample(job, tmp_path, changes) -> None:
     found = job().run(tmp_path / "one"), job(**changes).run(tmp_path / "other")
     assert found[0] == found[1]
@@ -195,7 +225,9 @@ def test_two_processes_draw_and_see_the_same_and_go_on_where_one_of_them_was_kil
     whole, flag = job().run(tmp_path / "whole"), tmp_path / "flag"
     flag.touch()
     fatal = Fatal(flag, tmp_path / "apart" / "parts")
-    with pytest.raises(ChildProcessError, match=r"came to an end: process 1 terminated with signal SIGKILL\nThe same command goes on"):
+    with pytest.raises(
+        ChildProcessError, match=r"came to an end: process 1 terminated with signal SIGKILL\nThe same command goes on"
+    ):
         job(generator=fatal, num_processes=2).run(tmp_path / "apart")
     assert len(list(fatal.parts.glob("*.npy"))) == 3
     flag.unlink()
@@ -247,10 +279,14 @@ def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
 @pytest.mark.parametrize("key", ["batch_size", "part_size", "num_processes"])
 def test_sizes_below_one_are_refused(key) -> None:
     with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
-        Generate.check({"precision": "fp32", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0})
+        Generate.check(
+            {"precision": "fp32", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0}
+        )
 
 
-def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decoded_in_float32(job, tmp_path, monkeypatch) -> None:
+def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decoded_in_float32(
+    job, tmp_path, monkeypatch
+) -> None:
     seen = {}
     sample, decode = Labelled.sample, Pixels.decode
 
@@ -281,7 +317,9 @@ def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() 
 def test_a_compiled_network_draws_the_same_but_for_rounding(job, tmp_path, monkeypatch) -> None:
     traced: list[int] = []
 
-    def compile_quickly(self: Backbone) -> None:  # torch's own compiler takes long: tests/training/test_generator_speed.py
+    def compile_quickly(
+        self: Backbone,
+    ) -> None:  # torch's own compiler takes long: tests/training/test_generator_speed.py
         self.register_forward_pre_hook(lambda *_: traced.append(torch.compiler.is_compiling()))
         nn.Module.compile(self, backend="eager")
 

@@ -68,7 +68,9 @@ def stores(tmp_path: Path) -> Callable[..., Stores]:
     def make(factor: float = 1.0, *, flips: bool = False) -> Stores:
         parts = {split: latents(count, seed) for split, count, seed in (("train", 330, 1), ("test", 120, 2))}
         name = f"stores-{factor}-{flips}"
-        train, test = (stored(tmp_path / name / split, split, factor * z, y, flips=flips) for split, (z, y) in parts.items())
+        train, test = (
+            stored(tmp_path / name / split, split, factor * z, y, flips=flips) for split, (z, y) in parts.items()
+        )
         return train, test
 
     return make
@@ -80,11 +82,16 @@ def job(stores: Stores, **said: Any) -> Gmm:
     return Gmm(train_latents=stores[0], heldout_latents=stores[1], device=torch.device("cpu"), **settings)
 
 
-def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     found = job(stores()).run(tmp_path)
     assert {name for name in found if name.endswith("k=5") or "k=" not in name} == {
         *("gmm/variance_kept", "gmm/variance_kept_heldout", "gmm/single/nll_per_dim"),
-        *(f"gmm/{name}/k=5" for name in ("nll_per_dim", "train_nll_per_dim", "score", "bic", "aic", "effective_components")),
+        *(
+            f"gmm/{name}/k=5"
+            for name in ("nll_per_dim", "train_nll_per_dim", "score", "bic", "aic", "effective_components")
+        ),
         *("gmm/per_class/nll_per_dim/k=5", "gmm/per_class/score/k=5"),
     }
     assert 0.5 < found["gmm/variance_kept"].value < 1
@@ -100,7 +107,9 @@ def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(stores:
     assert set(Gmm.leaves(SAID)) == {path.name for path in tmp_path.iterdir() if path.is_file()}
 
 
-def test_the_mixtures_it_leaves_give_the_likelihoods_that_it_tells(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_the_mixtures_it_leaves_give_the_likelihoods_that_it_tells(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     both = stores()
     found = job(both, covariance="full").run(tmp_path)
     left = load_file(tmp_path / "gmm.safetensors")
@@ -121,27 +130,39 @@ def test_curves_stop_at_a_tenth_of_the_points_with_a_sentence(
     found = job(stores()).run(tmp_path)
     assert max(int(name.partition("k=")[2]) for name in found if "gmm/nll" in name) == 20
     assert "The curve stops at 20 components: a tenth of the 330 training points is 33." in caplog.text
-    assert "The classes' own curves stop at 10 components: a tenth of the 110 training points of the smallest is 11." in caplog.text
+    assert (
+        "The classes' own curves stop at 10 components: a tenth of the 110 training points of the smallest is 11."
+        in caplog.text
+    )
     notes = json.loads((tmp_path / "gmm.json").read_text())["notes"]
     assert [note.partition(" stop")[0] for note in notes[:2]] == ["The curve", "The classes' own curves"]
 
 
-def test_components_by_hand_are_refused_beyond_a_tenth_unless_allowed(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_components_by_hand_are_refused_beyond_a_tenth_unless_allowed(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     both = stores()
-    with pytest.raises(ValueError, match=r"job.components=\[34\] is too many: a tenth of the 330 training points is 33"):
+    with pytest.raises(
+        ValueError, match=r"job.components=\[34\] is too many: a tenth of the 330 training points is 33"
+    ):
         job(both, components=[5, 34])
     with pytest.raises(ValueError, match="is more than the 330 training points"):
         job(both, components=331, allow_sparse=True)
     found = job(both, components=34, allow_sparse=True, per_class=False).run(tmp_path)
     assert "gmm/nll_per_dim/k=34" in found
     assert not [name for name in found if "per_class" in name]
-    with pytest.raises(ValueError, match=r"No number of components fits: job\.curve begins at 5, and a tenth of the 40"):
+    with pytest.raises(
+        ValueError, match=r"No number of components fits: job\.curve begins at 5, and a tenth of the 40"
+    ):
         job(both, num_train=40)
 
 
 def test_a_basis_that_keeps_too_little_is_refused_unless_told(stores: Callable[..., Stores], tmp_path: Path) -> None:
     both = stores()
-    with pytest.raises(ValueError, match=r"job.dim=2 directions keep \d\d.\d% of the latents' variance, and 90% are needed. Raise job.dim"):
+    with pytest.raises(
+        ValueError,
+        match=r"job.dim=2 directions keep \d\d.\d% of the latents' variance, and 90% are needed. Raise job.dim",
+    ):
         job(both, dim=2, min_variance=0.9).run(tmp_path)
     assert job(both, dim=2, min_variance=0.1, components=5).run(tmp_path)["gmm/variance_kept"].value < 0.9
     with pytest.raises(ValueError, match="have 6 numbers each, and dim=7"):
@@ -156,21 +177,30 @@ def test_no_scale_of_the_latents_moves_a_figure(stores: Callable[..., Stores], t
 
 
 @pytest.mark.parametrize("points", ["image", "token"])
-def test_points_that_are_read_at_each_pass_come_to_the_same(stores: Callable[..., Stores], tmp_path: Path, points: str) -> None:
+def test_points_that_are_read_at_each_pass_come_to_the_same(
+    stores: Callable[..., Stores], tmp_path: Path, points: str
+) -> None:
     said = {"points": points, "dim": 2, "components": [5], "num_train": 200, "min_variance": 0.0}
     first, second = (job(stores(), hold=hold, **said).run(tmp_path) for hold in (1.0, 0.0))
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value, rel=1e-4), name
 
 
-def test_each_token_is_a_point_and_each_image_one_draw_of_the_interval(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_each_token_is_a_point_and_each_image_one_draw_of_the_interval(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     both = stores()
     found = job(both, points="token", dim=2, components=[50]).run(tmp_path)  # 990 points
     told = json.loads((tmp_path / "gmm.json").read_text())
     assert (told["num_train_points"], told["num_heldout_points"], told["points_per_image"]) == (990, 360, 3)
     left = load_file(tmp_path / "gmm.safetensors")
     x = (both[1].read(torch.arange(120))[0][:, 0] - left["whitening.mean"]) @ left["whitening.basis"]  # (120, 3, 2)
-    one = -torch.distributions.MultivariateNormal(left["single.means"][0], left["single.covariances"][0]).log_prob(x).mean(dim=1) / 2
+    one = (
+        -torch.distributions.MultivariateNormal(left["single.means"][0], left["single.covariances"][0])
+        .log_prob(x)
+        .mean(dim=1)
+        / 2
+    )
     assert found["gmm/single/nll_per_dim"].value == pytest.approx(one.mean().item(), abs=1e-4)
     half = found["gmm/single/nll_per_dim"].high - found["gmm/single/nll_per_dim"].value
     assert half == pytest.approx(1.96 * one.std().item() / 120**0.5, abs=1e-4)
@@ -181,7 +211,9 @@ def test_mirrored_images_are_no_points_of_their_own(stores: Callable[..., Stores
     assert first == second
 
 
-def test_samples_and_fewer_images_are_other_points_and_a_rerun_is_the_same(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_samples_and_fewer_images_are_other_points_and_a_rerun_is_the_same(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     both = stores()
     said = {"components": 5, "per_class": False}
     first = job(both, **said).run(tmp_path)
@@ -200,7 +232,10 @@ def test_samples_and_fewer_images_are_other_points_and_a_rerun_is_the_same(store
         ({"min_variance": 90}, "job.min_variance is a share from 0 to 1, got 90"),
         ({"floor": -1.0}, "job.floor must not be negative"),
         ({"num_train": 1}, "job.num_train must be a whole number"),
-        ({"components": [10, 5]}, r"job.components takes rising whole numbers of at least 1, for example \[5,10,20\], got \[10, 5\]"),
+        (
+            {"components": [10, 5]},
+            r"job.components takes rising whole numbers of at least 1, for example \[5,10,20\], got \[10, 5\]",
+        ),
         ({"components": "many"}, "job.components takes rising whole numbers"),
         ({"curve": []}, "job.curve takes rising whole numbers"),
     ],
@@ -210,7 +245,9 @@ def test_settings_out_of_range_are_refused(said: dict[str, Any], told: str) -> N
         Gmm.check({**SAID, **said})
 
 
-def test_from_the_command_line_to_a_record(small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_from_the_command_line_to_a_record(
+    small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def run(*overrides: str) -> None:
         cfg: DictConfig = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", *overrides])
         pipeline.run(cfg)

@@ -33,8 +33,12 @@ def record(place: int, metrics: Mapping[str, float], generator: str | None = Non
         subject={"tokenizer": NAMES[place], "generator": generator, "data": "digits"},
         metrics={name: Estimate(value) for name, value in metrics.items()},
         protocol={**said, "hash": protocol_hash(said)},
-        artifacts={"tokenizer": f"{NAMES[place]}-01234567"} | ({} if generator is None else {"generator": f"{generator}-{place}"}),
-        config={"tokenizer": {"name": NAMES[place], "seed": 0}, **({} if generator is None else {"generator": {"name": generator}})},
+        artifacts={"tokenizer": f"{NAMES[place]}-01234567"}
+        | ({} if generator is None else {"generator": f"{generator}-{place}"}),
+        config={
+            "tokenizer": {"name": NAMES[place], "seed": 0},
+            **({} if generator is None else {"generator": {"name": generator}}),
+        },
         environment={},
         created="2026-11-24T16:13:24+00:00",
     )
@@ -42,8 +46,13 @@ def record(place: int, metrics: Mapping[str, float], generator: str | None = Non
 
 def records_of(**qualities: tuple[float, ...]) -> list[Record]:
     """Every measurement of six tokenizers, and generators with their distances."""
-    cells = [record(place, {"gfd_digits": gfd}, name) for name, found in qualities.items() for place, gfd in enumerate(found)]
-    return [*cells, *(record(place, {name: values[place] for name, values in MEASURED.items()}) for place in range(len(NAMES)))]
+    cells = [
+        record(place, {"gfd_digits": gfd}, name) for name, found in qualities.items() for place, gfd in enumerate(found)
+    ]
+    return [
+        *cells,
+        *(record(place, {name: values[place] for name, values in MEASURED.items()}) for place in range(len(NAMES))),
+    ]
 
 
 RISING = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -56,10 +65,16 @@ def run(records: list[Record], out: Path) -> dict[str, Estimate]:
 
 def test_signs_read_what_goes_with_better_generation(tmp_path: Path) -> None:
     metrics = run(records_of(sit=RISING), tmp_path)
-    rho = {name.removeprefix("predict/spearman/sit/"): e.value for name, e in metrics.items() if name.startswith("predict/spearman/")}
+    rho = {
+        name.removeprefix("predict/spearman/sit/"): e.value
+        for name, e in metrics.items()
+        if name.startswith("predict/spearman/")
+    }
     assert rho == {"psnr": -1, "rfd_digits": -1, "gmm/nll_per_dim/k=5": -1, "probe/accuracy": 1}
     assert metrics["predict/kendall/sit/probe/accuracy"] == Estimate(1.0, 1.0, 1.0)
-    assert metrics["predict/p_holm/sit/psnr"].value == pytest.approx(4 * 2 / 720), "four were tried; two orders of 720 are as strong"
+    assert metrics["predict/p_holm/sit/psnr"].value == pytest.approx(4 * 2 / 720), (
+        "four were tried; two orders of 720 are as strong"
+    )
     assert metrics["predict/tokenizers/sit/psnr"].value == 6
 
 
@@ -81,19 +96,27 @@ def test_with_several_generators_the_mean_rank_is_predicted_too(tmp_path: Path) 
     metrics = run(records_of(sit=RISING, dit=(2.0, 1.0, 3.0, 4.0, 5.0, 6.0)), tmp_path)
     generators = {name.split("/")[2] for name in metrics}
     assert generators == {"sit", "dit", MEAN_RANK}
-    assert metrics["predict/kendall/dit/probe/accuracy"].value == pytest.approx(13 / 15), "one of fifteen pairs is the other way round"
-    assert metrics[f"predict/kendall/{MEAN_RANK}/probe/accuracy"].value == pytest.approx(14 / (15 * 14) ** 0.5), "the two share a mean rank"
+    assert metrics["predict/kendall/dit/probe/accuracy"].value == pytest.approx(13 / 15), (
+        "one of fifteen pairs is the other way round"
+    )
+    assert metrics[f"predict/kendall/{MEAN_RANK}/probe/accuracy"].value == pytest.approx(14 / (15 * 14) ** 0.5), (
+        "the two share a mean rank"
+    )
 
 
 @pytest.mark.parametrize("lost", [2, 6])
 def test_below_five_tokenizers_it_refuses_with_what_there_is_and_what_is_missing(lost: int) -> None:
-    records = [r for r in records_of(sit=RISING) if r.subject["generator"] is None or r.subject["tokenizer"] in NAMES[lost:]]
+    records = [
+        r for r in records_of(sit=RISING) if r.subject["generator"] is None or r.subject["tokenizer"] in NAMES[lost:]
+    ]
     if lost == 6:
         with pytest.raises(ValueError, match="No record tells gfid or gfd_<extractor> of generated images"):
             Predict.studies(records, SETTINGS)
         return
     records = [r for r in records if r.subject["generator"] is not None or r.subject["tokenizer"] != "c"]
-    with pytest.raises(ValueError, match=r"needs 5 tokenizers.*\ngfd_digits of sit on digits, protocol .*: 4 tokenizers \(c, d, e, f\)") as error:
+    with pytest.raises(
+        ValueError, match=r"needs 5 tokenizers.*\ngfd_digits of sit on digits, protocol .*: 4 tokenizers \(c, d, e, f\)"
+    ) as error:
         Predict.studies(records, SETTINGS)
     assert "without a record of reconstruct: c." in str(error.value)
 
@@ -118,11 +141,20 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
     told = Record(**{**vars(base), "job": "predict", "metrics": metrics, "config": {"job": {"target": "gfd_digits"}}})
     (table,) = prediction_tables([told, base])
     assert table.title.startswith("digits: what predicts gfd_digits of sit, protocol digits ")
-    assert [label for (label,), _ in table.rows] == ["gmm/nll_per_dim/k=5", "probe/accuracy ↑", "psnr ↑", "rfd_digits ↓"]
+    assert [label for (label,), _ in table.rows] == [
+        "gmm/nll_per_dim/k=5",
+        "probe/accuracy ↑",
+        "psnr ↑",
+        "rfd_digits ↓",
+    ]
     sure = ("1.000", "[1.000, 1.000]")
     assert [(place.value, place.noise) for place in table.rows[1][1]] == [sure, sure, ("0.01111", ""), ("6", "")]
     assert table.notes[0].startswith("4 measurements were tried, of which 4 are beyond chance at 0.05")
-    many = {f"predict/{s}/sit/m{i}": Estimate(i / 50) for i in range(40) for s in ("spearman", "kendall", "p_holm", "tokenizers")}
+    many = {
+        f"predict/{s}/sit/m{i}": Estimate(i / 50)
+        for i in range(40)
+        for s in ("spearman", "kendall", "p_holm", "tokenizers")
+    }
     (long,) = prediction_tables([Record(**{**vars(told), "metrics": many})])
     assert len(long.rows) == SHOWN
     assert long.rows[0][0] == ["m39"]

@@ -42,7 +42,9 @@ class Look:
 
     def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         seen = images.mean(dim=(2, 3))[:, None].expand(-1, grid[0] * grid[1], -1)
-        return self.factor * seen + (1 - self.factor) * torch.randn(seen.shape, generator=torch.Generator().manual_seed(len(images)))
+        return self.factor * seen + (1 - self.factor) * torch.randn(
+            seen.shape, generator=torch.Generator().manual_seed(len(images))
+        )
 
 
 @pytest.fixture
@@ -64,7 +66,14 @@ def job(tokenizer: nn.Module, data: Any, **said: Any) -> Probe:
     node = ldbench.compose("run", ["job=probe"]).job
     settings = {key: node[key] for key in node if key != "_target_"} | {"num_train": None, "batch_size": 16} | said
     Probe.check(settings)
-    return Probe(tokenizer=tokenizer, data=data, teachers=lambda name: Look(float(name)), workers=0, device=torch.device("cpu"), **settings)
+    return Probe(
+        tokenizer=tokenizer,
+        data=data,
+        teachers=lambda name: Look(float(name)),
+        workers=0,
+        device=torch.device("cpu"),
+        **settings,
+    )
 
 
 def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> None:
@@ -72,7 +81,13 @@ def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> 
     assert set(found) == {
         *("probe/accuracy", "probe/chance", "probe/knn_accuracy"),
         *("probe/intrinsic_dimension", "probe/effective_rank", "probe/effective_rank_channels"),
-        *("probe/collapsed_channels", "probe/collapsed_units", "probe/snr_db_min", "probe/snr_db_median", "probe/snr_db_max"),
+        *(
+            "probe/collapsed_channels",
+            "probe/collapsed_units",
+            "probe/snr_db_min",
+            "probe/snr_db_median",
+            "probe/snr_db_max",
+        ),
     }
     assert found["probe/knn_accuracy"].value > 0.9
     assert found["probe/accuracy"].value == 1.0
@@ -109,14 +124,18 @@ def test_only_what_is_asked_for_is_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **(OFF | {"linear": True})).run(tmp_path)) == {"probe/accuracy", "probe/chance"}
     assert set(job(Brightness(), data, **OFF, attentive=True).run(tmp_path)) == {"probe/attentive_accuracy"}
     assert set(job(Brightness(), data, **OFF, teacher="1").run(tmp_path)) == {"probe/cka_1"}
-    assert set(job(Brightness(), data, **OFF, uniformity=True).run(tmp_path)) == {f"probe/uniformity/{n}" for n in ("density_cv", "gini", "entropy")}
+    assert set(job(Brightness(), data, **OFF, uniformity=True).run(tmp_path)) == {
+        f"probe/uniformity/{n}" for n in ("density_cv", "gini", "entropy")
+    }
     views = [f"probe/clustering/{view}_" for view in ("latent", "decoder")]
     clusters = {view + name for view in views for name in ("score", *(f"explained/k={2**i}" for i in range(1, 7)))}
     assert set(job(Brightness(), data, **OFF, clustering=True).run(tmp_path)) == clusters
 
 
 def test_a_teacher_that_sees_the_same_is_alike_and_one_that_sees_noise_is_not(data: Any, tmp_path: Path) -> None:
-    same, noise = (job(Brightness(), data, **OFF, teacher=name).run(tmp_path)[f"probe/cka_{name}"].value for name in ("1", "0"))
+    same, noise = (
+        job(Brightness(), data, **OFF, teacher=name).run(tmp_path)[f"probe/cka_{name}"].value for name in ("1", "0")
+    )
     assert same > 0.95
     assert abs(noise) < 0.3
 
@@ -145,7 +164,9 @@ def test_it_reads_as_many_training_images_as_it_is_told(data: Any) -> None:
     assert job(Brightness(), data, num_train=90).chosen(data.train) is data.train
 
 
-def test_data_of_one_class_have_no_accuracy_and_all_else(data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_data_of_one_class_have_no_accuracy_and_all_else(
+    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     both = set(job(Brightness(), data).run(tmp_path))
     data.num_classes = 1
     caplog.set_level(logging.INFO)

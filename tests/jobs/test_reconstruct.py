@@ -34,9 +34,9 @@ class Darker(nn.Module):
 class Colours(nn.Module):
     """The mean of each colour, in levels."""
 
-    revision, gives, standard = 1, frozenset({"features"}), False
+    revision, provides, standard = 1, frozenset({"features"}), False
 
-    def look(self, images: Tensor) -> Features:
+    def extract(self, images: Tensor) -> Features:
         assert images.dtype == torch.uint8
         return Features(images.float().mean(dim=(2, 3)))
 
@@ -52,7 +52,12 @@ def squared(images: Tensor, recon: Tensor) -> Tensor:
 @pytest.fixture
 def data() -> Any:
     train, test = (torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(count)) for count in (50, 30))
-    return SimpleNamespace(name="mine", fingerprint="1", train=TensorDataset(train, torch.zeros(50)), test=TensorDataset(test, torch.zeros(30)))
+    return SimpleNamespace(
+        name="mine",
+        fingerprint="1",
+        train=TensorDataset(train, torch.zeros(50)),
+        test=TensorDataset(test, torch.zeros(30)),
+    )
 
 
 def distance(name: str) -> Any:
@@ -60,14 +65,42 @@ def distance(name: str) -> Any:
 
 
 def job(
-    data: Any, by: float, folder: Path, *, batch_size: int = 8, split: str = "test", distances: tuple[str, ...] = ("fd",), **changes: Any
+    data: Any,
+    by: float,
+    folder: Path,
+    *,
+    batch_size: int = 8,
+    split: str = "test",
+    distances: tuple[str, ...] = ("fd",),
+    **changes: Any,
 ) -> Reconstruct:
     facts = {"folder": folder / "features", "workers": 0, "device": torch.device("cpu")}
-    sets = SetMeasures(label="colours", extractor=Colours(), digest="a", metrics={name: distance(name) for name in distances}, kept=100, **facts)
+    sets = SetMeasures(
+        label="colours",
+        extractor=Colours(),
+        digest="a",
+        metrics={name: distance(name) for name in distances},
+        kept=100,
+        **facts,
+    )
     images = {"test": data.test, "train": data.train, "all": data.train + data.test}[split]
     said = {
-        **{"tokenizer": Darker(by), "data": data, "images": images, "names": [str(i) for i in range(len(images))], "metrics": {}, "split": split},
-        **{"sets": sets if distances else None, "pixel_rule": "round", "latent": "mean", "seed": 0, "batch_size": batch_size, "num_processes": 1},
+        **{
+            "tokenizer": Darker(by),
+            "data": data,
+            "images": images,
+            "names": [str(i) for i in range(len(images))],
+            "metrics": {},
+            "split": split,
+        },
+        **{
+            "sets": sets if distances else None,
+            "pixel_rule": "round",
+            "latent": "mean",
+            "seed": 0,
+            "batch_size": batch_size,
+            "num_processes": 1,
+        },
         **{"workers": 0, "device": torch.device("cpu"), "save_images": False},
     }
     return Reconstruct(**{**said, **changes})
@@ -87,15 +120,21 @@ def test_what_loses_nothing_has_the_distance_zero(data: Any, tmp_path: Path) -> 
 
 
 def test_its_floor_is_the_distance_of_held_out_to_training_images(data: Any, tmp_path: Path) -> None:
-    train, test = (gather(Colours().look(to_uint8(split.tensors[0])), ("normal",)) for split in (data.train, data.test))
+    train, test = (
+        gather(Colours().extract(to_uint8(split.tensors[0])), ("normal",)) for split in (data.train, data.test)
+    )
     found = job(data, 0.3, tmp_path).run(tmp_path)["rfd_colours_floor"]
     expected = distance("fd")(test, train, paired=False)
-    assert [found.value, found.low, found.high] == pytest.approx([expected.value, expected.low, expected.high], rel=1e-9)
+    assert [found.value, found.low, found.high] == pytest.approx(
+        [expected.value, expected.low, expected.high], rel=1e-9
+    )
 
 
 def test_distances_do_not_depend_on_the_batch_size(data: Any, tmp_path: Path) -> None:
     every = ("fd", "kid", "precision", "recall", "density", "coverage")
-    small, large = (job(data, 0.1, tmp_path / str(size), batch_size=size, distances=every).run(tmp_path) for size in (7, 30))
+    small, large = (
+        job(data, 0.1, tmp_path / str(size), batch_size=size, distances=every).run(tmp_path) for size in (7, 30)
+    )
     assert small.keys() == large.keys()
     for name in small:
         assert small[name].value == pytest.approx(large[name].value, rel=1e-9)
@@ -109,7 +148,10 @@ def test_two_processes_find_the_same_of_each_image_and_of_the_set(data: Any, tmp
     for name in one:
         assert two[name].value == pytest.approx(one[name].value, rel=1e-9)
     assert [one[name] for name in metrics] == [two[name] for name in metrics]
-    written = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in (tmp_path / "1", tmp_path / "2")]
+    written = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (tmp_path / "1", tmp_path / "2")
+    ]
     assert written[0] == written[1]
     assert len(written[0]) == 2 * 30 + 2
 

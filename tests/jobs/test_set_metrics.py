@@ -10,7 +10,7 @@ import torch
 from ldbench.config import compose as config
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import flattened, gather
 
 from .conftest import Colours
@@ -25,7 +25,14 @@ def measures(folder: Path, *names: str, kept: int = 100, extractor: Any = None, 
 EVERY = tuple(sorted(config.options("distribution")))
 
 
-def reference(sets: SetMeasures, data: Any, split: str = "test", batch_size: int = 8, pixel_rule: str = "round", num_processes: int = 1):
+def reference(
+    sets: SetMeasures,
+    data: Any,
+    split: str = "test",
+    batch_size: int = 8,
+    pixel_rule: str = "round",
+    num_processes: int = 1,
+):
     return sets.reference(data, split, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
 
 
@@ -46,11 +53,15 @@ def test_every_metric_is_measured_and_named_after_its_extractor(data: Any, tmp_p
 
 
 @pytest.mark.parametrize("batch_size", [1, 30])
-def test_no_metric_depends_on_the_batch_size_or_on_what_is_kept_on_disk(data: Any, tmp_path: Path, batch_size: int) -> None:
+def test_no_metric_depends_on_the_batch_size_or_on_what_is_kept_on_disk(
+    data: Any, tmp_path: Path, batch_size: int
+) -> None:
     found = []
     for folder, size in (("a", batch_size), ("b", 8), ("b", 8)):
         sets = measures(tmp_path / folder, *EVERY)
-        values = dict(sets.measure(reference(sets, data), reference(sets, data, "train", size), prefix="r", paired=False))
+        values = dict(
+            sets.measure(reference(sets, data), reference(sets, data, "train", size), prefix="r", paired=False)
+        )
         found.append({name: (estimate.value, estimate.low, estimate.high) for name, estimate in values.items()})
     for name in found[0]:
         assert found[1][name] == pytest.approx(found[0][name], rel=1e-9, abs=1e-9)
@@ -61,7 +72,17 @@ def test_on_the_standard_network_names_are_those_of_the_papers(tmp_path: Path) -
     sets = measures(tmp_path, *EVERY)
     sets.extractor.standard = True
     names = {sets.name(name, "g") for name in EVERY}
-    assert names == {"gfid", "sfid", "kid", "inception_score", "precision", "recall", "density", "coverage", "class_accuracy"}
+    assert names == {
+        "gfid",
+        "sfid",
+        "kid",
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "class_accuracy",
+    }
     assert sets.name("fd", "r") == "rfid"
 
 
@@ -88,7 +109,7 @@ def test_real_images_are_seen_once_by_each_extractor_rule_and_choice_of_metrics(
 def test_both_splits_are_one_set_in_order(data: Any, tmp_path: Path) -> None:
     seen = reference(measures(tmp_path, "kid", "class_accuracy"), data, "all")
     images = torch.cat([to_uint8(split.tensors[0]) for split in (data.train, data.test)])
-    assert torch.equal(seen.features, Colours().look(images).features)
+    assert torch.equal(seen.features, Colours().extract(images).features)
     assert torch.equal(seen.labels, torch.cat([torch.arange(50) % 3, torch.arange(30) % 3]))
 
 
@@ -107,14 +128,16 @@ def test_a_damaged_file_is_told_with_what_to_do(data: Any, tmp_path: Path) -> No
         reference(sets, data)
 
 
-def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_from_its_images(data: Any, tmp_path: Path) -> None:
+def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_from_its_images(
+    data: Any, tmp_path: Path
+) -> None:
     sets = measures(tmp_path / "features", *EVERY)
     sets.extractor.standard = True
-    images, whole = to_uint8(data.test.tensors[0]), Colours().look(to_uint8(data.train.tensors[0]))
-    adm.write(tmp_path / "reference.npz", images.split(7), 30, seen=gather(whole, ("normal", "spatial")))
+    images, whole = to_uint8(data.test.tensors[0]), Colours().extract(to_uint8(data.train.tensors[0]))
+    adm_npz.write(tmp_path / "reference.npz", images.split(7), 30, seen=gather(whole, ("normal", "spatial")))
     seen = sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
     torch.testing.assert_close(seen.normal.whole.mean, whole.features.double().mean(dim=0))
-    assert torch.equal(seen.features, Colours().look(images).features)
+    assert torch.equal(seen.features, Colours().extract(images).features)
     samples = reference(sets, data)
     found = dict(sets.measure(samples, seen, prefix="g", paired=False))
     assert found["gfid"].value > 0
@@ -132,8 +155,13 @@ def test_statistics_of_inception_are_not_held_against_another_extractor(data: An
 
 @pytest.mark.slow  # test_generate.py has it in a whole measurement
 def test_two_processes_see_the_same_reference(data: Any, tmp_path: Path) -> None:
-    one, two = (flattened(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count)) for count in (1, 2))
+    one, two = (
+        flattened(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count))
+        for count in (1, 2)
+    )
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-9, atol=1e-12)
-    assert [path.suffix for path in (tmp_path / "2").iterdir() if path.suffix != ".lock"] == [".safetensors"], "nothing else stays"
+    assert [path.suffix for path in (tmp_path / "2").iterdir() if path.suffix != ".lock"] == [".safetensors"], (
+        "nothing else stays"
+    )

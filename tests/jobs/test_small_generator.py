@@ -8,7 +8,14 @@ from ldbench.results import records
 
 
 def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], tmp_path) -> None:
-    said = ["job=small_generator", "job.budget.steps=3", "job.budget.width=8", "job.num_images=50", f"paths.root={tmp_path}", "force=true"]
+    said = [
+        "job=small_generator",
+        "job.budget.steps=3",
+        "job.budget.width=8",
+        "job.num_images=50",
+        f"paths.root={tmp_path}",
+        "force=true",
+    ]
     found = []
     for _ in range(2):
         pipeline.run(ldbench.compose("run", [*small_overrides, *said]))
@@ -20,8 +27,12 @@ def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], 
     assert set(found[0]) == {f"small_generator/{name}" for name in ("heldout_loss", "train_loss", "explained")}
 
 
-@pytest.mark.parametrize(("said", "told"), [("job.num_images=1", "job.num_images"), ("job.budget.width=9", "num_heads=4 does not divide")])
-def test_settings_out_of_range_are_refused_before_any_work(small_overrides: list[str], tmp_path, said: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "told"), [("job.num_images=1", "job.num_images"), ("job.budget.width=9", "num_heads=4 does not divide")]
+)
+def test_settings_out_of_range_are_refused_before_any_work(
+    small_overrides: list[str], tmp_path, said: str, told: str
+) -> None:
     with pytest.raises(ValueError, match=told):
         pipeline.run(ldbench.compose("run", [*small_overrides, "job=small_generator", said, f"paths.root={tmp_path}"]))
     assert not list(tmp_path.iterdir())

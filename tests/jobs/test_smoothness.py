@@ -19,7 +19,14 @@ from ldbench.pipeline.job_context import apart
 
 SIGMA = torch.tensor([0.5, 0.25, 1.0])
 SETTINGS = {
-    **{"levels": [0.0, 0.1, 0.2], "num_images": 12, "num_pairs": 4, "num_points": 5, "num_reference": 100, "num_jacobians": 4},
+    **{
+        "levels": [0.0, 0.1, 0.2],
+        "num_images": 12,
+        "num_pairs": 4,
+        "num_points": 5,
+        "num_reference": 100,
+        "num_jacobians": 4,
+    },
     **{"iterations": 60, "num_probes": 64, "pixel_noise": 0.05, "seed": 0, "batch_size": 8},
 }
 
@@ -37,7 +44,13 @@ class Averages(nn.Module):
         return Posterior(mean=mean, logvar=torch.full_like(mean, 9.0))
 
     def decode(self, z: Tensor) -> Tensor:
-        return (z / self.factor).transpose(1, 2).unflatten(2, (2, 2)).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        return (
+            (z / self.factor)
+            .transpose(1, 2)
+            .unflatten(2, (2, 2))
+            .repeat_interleave(4, dim=2)
+            .repeat_interleave(4, dim=3)
+        )
 
 
 class Colours(nn.Module):
@@ -58,11 +71,19 @@ def data() -> Any:
     return SimpleNamespace(train=TensorDataset(train, torch.zeros(60)), test=TensorDataset(test, torch.zeros(20)))
 
 
-def job(data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA, extractors: bool = True, **said: Any) -> Smoothness:
+def job(
+    data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA, extractors: bool = True, **said: Any
+) -> Smoothness:
     settings = {**SETTINGS, **said}
     Smoothness.check(settings)
     store = SimpleNamespace(manifest=SimpleNamespace(statistics=SimpleNamespace(std=lambda: sigma.double())))
-    facts = {"images": data.test, "metrics": {"mse": squared}, "pixel_rule": "round", "train_latents": store, "workers": 0}
+    facts = {
+        "images": data.test,
+        "metrics": {"mse": squared},
+        "pixel_rule": "round",
+        "train_latents": store,
+        "workers": 0,
+    }
     facts |= (
         {"extractors": {"colours": Colours()}, "distances": {"fd": partial(apart, FrechetDistance())}}
         if extractors
@@ -76,11 +97,15 @@ def test_a_linear_decoder_has_its_exact_figures(data: Any, tmp_path: Path) -> No
     stretched = SIGMA / 2 * 4  # a move of one number by a deviation moves 16 pixels by sigma / 2
     assert found["smoothness/decoder/lipschitz"].value == pytest.approx(stretched.max().item(), rel=1e-5)
     assert found["smoothness/decoder/lipschitz_max"].value == pytest.approx(stretched.max().item(), rel=1e-5)
-    assert found["smoothness/decoder/sensitivity"].value == pytest.approx((SIGMA / 2).square().mean().sqrt().item(), rel=0.05)
+    assert found["smoothness/decoder/sensitivity"].value == pytest.approx(
+        (SIGMA / 2).square().mean().sqrt().item(), rel=0.05
+    )
     assert found["smoothness/encoder/lipschitz"].value == pytest.approx((2 / 4 / SIGMA).max().item(), rel=1e-5)
     assert found["smoothness/encoder/round_trip"].value == pytest.approx(0.0, abs=1e-6)
     assert found["smoothness/path/detour_pixels"].value == pytest.approx(1.0, rel=1e-5)
-    gain = found["smoothness/encoder/moved"].value / SETTINGS["pixel_noise"]  # of noise whose own root mean square is nearly pixel_noise
+    gain = (
+        found["smoothness/encoder/moved"].value / SETTINGS["pixel_noise"]
+    )  # of noise whose own root mean square is nearly pixel_noise
     assert found["smoothness/encoder/gain"].value == pytest.approx(gain, rel=0.05)
 
 
@@ -90,7 +115,9 @@ def test_the_way_between_two_images_is_as_long_as_what_is_decoded_of_them_is_apa
     blurred = Averages(1.0).decode(Averages(1.0).encode(images).mean)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     start, end = blurred[order[:10]], blurred[order[10:]]
-    assert found["smoothness/path/length_pixels"].value == pytest.approx((start - end).square().mean(dim=(1, 2, 3)).sqrt().mean().item(), rel=1e-5)
+    assert found["smoothness/path/length_pixels"].value == pytest.approx(
+        (start - end).square().mean(dim=(1, 2, 3)).sqrt().mean().item(), rel=1e-5
+    )
     train = data.train.tensors[0]
     middles = ((start + end) / 2)[:, None] - train[None]
     nearest = middles.square().mean(dim=(2, 3, 4)).sqrt().min(dim=1).values.mean().item()
@@ -107,7 +134,9 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
         told = found[f"smoothness/mse/eps={eps:g}"]
         assert told.value == pytest.approx(lost + eps**2 * added, rel=0.03)
         assert told.low < told.value < told.high
-    assert found["smoothness/mse/slope"].value == pytest.approx(0.2 * added, rel=0.2)  # least squares of eps^2 at 0, .1, .2
+    assert found["smoothness/mse/slope"].value == pytest.approx(
+        0.2 * added, rel=0.2
+    )  # least squares of eps^2 at 0, .1, .2
     assert found["smoothness/mse/area"].value == pytest.approx((0.1 * 0.01 / 2 + 0.1 * 0.05 / 2) * added, rel=0.2)
 
 
@@ -176,10 +205,17 @@ def test_what_is_infinite_has_no_slope(data: Any, tmp_path: Path) -> None:
 
 def test_it_leaves_pictures(data: Any, tmp_path: Path) -> None:
     job(data).run(tmp_path / "figures")
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"perturbation.png", "perturbed.png", "ways.png", "spectrum.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "perturbation.png",
+        "perturbed.png",
+        "ways.png",
+        "spectrum.png",
+    }
 
 
-def test_it_says_when_the_iteration_has_not_come_to_rest(data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_says_when_the_iteration_has_not_come_to_rest(
+    data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     job(data, iterations=2).run(tmp_path)
     assert "Lipschitz constants still change by up to" in caplog.text
 
@@ -215,4 +251,6 @@ def test_pictures_are_of_what_was_measured(data: Any, tmp_path: Path) -> None:
     rows, columns = sheet.height // 98, sheet.width // 98  # images of 8 px enlarged to 96, gaps of 2
     assert (rows, columns) == (4, 8)
     first = torch.tensor(sheet.getpixel((50, 50)), dtype=torch.uint8)
-    torch.testing.assert_close(from_uint8(first[:, None, None]).flatten(), data.test[0][0][:, 4, 4], atol=1 / 127, rtol=0)
+    torch.testing.assert_close(
+        from_uint8(first[:, None, None]).flatten(), data.test[0][0][:, 4, 4], atol=1 / 127, rtol=0
+    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import ldbench
 from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
-from ldbench.jobs import _benchmark as costs
+from ldbench.jobs import _benchmark
 from ldbench.jobs._benchmark import flops, images_per_second, peak_memory
 from ldbench.jobs.throughput import Drawing, Throughput, decode, encode, of_step, parameters, predict
 from ldbench.pipeline.generator_plan import build_generator
@@ -46,15 +46,22 @@ def on_meta(tokenizer: str) -> Any:
         return config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
 
 
-@pytest.mark.parametrize(("name", "encoder", "decoder"), [("vmae_f8d16", 20.62, 20.70), ("sd_vae_f8d4", 272.72, 622.19)])
-def test_the_operations_of_released_tokenizers_are_those_of_a_count_of_theirs(name: str, encoder: float, decoder: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "encoder", "decoder"), [("vmae_f8d16", 20.62, 20.70), ("sd_vae_f8d4", 272.72, 622.19)]
+)
+def test_the_operations_of_released_tokenizers_are_those_of_a_count_of_theirs(
+    name: str, encoder: float, decoder: float
+) -> None:
     tokenizer = on_meta(name)
     spec, size = tokenizer.latent, tokenizer.image_size
     found = flops(tokenizer, encode, (1, 3, size, size)), flops(tokenizer, decode, (1, spec.num_tokens, spec.channels))
     assert [round(value / 1e9, 2) for value in found] == [encoder, decoder]
 
 
-GENERATORS = [("dit_xl_2", LatentSpec(1024, 4, (32, 32)), 2 * 118.64), ("lightningdit_b_1", LatentSpec(1024, 16, (32, 32)), 212.74)]
+GENERATORS = [
+    ("dit_xl_2", LatentSpec(1024, 4, (32, 32)), 2 * 118.64),
+    ("lightningdit_b_1", LatentSpec(1024, 16, (32, 32)), 212.74),
+]
 
 
 @pytest.mark.parametrize(("name", "latent", "expected"), GENERATORS, ids=[name for name, *_ in GENERATORS])
@@ -87,7 +94,9 @@ def test_a_rate_comes_with_an_interval_of_its_repeats() -> None:
 
 
 def drawing(guidance: str = "none", steps: int = 3, sampler: str = "euler") -> tuple[Any, Drawing]:
-    cfg = ldbench.compose("train", ["generator=sit", f"guidance={guidance}", f"sampler={sampler}", f"sampler.num_steps={steps}", *TINY])
+    cfg = ldbench.compose(
+        "train", ["generator=sit", f"guidance={guidance}", f"sampler={sampler}", f"sampler.num_steps={steps}", *TINY]
+    )
     tokenizer = config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
     generator = build_generator(cfg, tokenizer.latent, 10)
     return tokenizer, Drawing(generator, config.instantiate(cfg.sampler), config.instantiate(cfg.guidance))
@@ -113,7 +122,11 @@ def test_a_tokenizer_alone_is_counted_and_timed(tmp_path: Any) -> None:
     tokenizer, _ = drawing()
     found = job(tokenizer).run(tmp_path)
     spec = tokenizer.latent
-    assert found["params/tokenizer"].value == parameters(tokenizer) == found["params/encoder"].value + found["params/decoder"].value
+    assert (
+        found["params/tokenizer"].value
+        == parameters(tokenizer)
+        == found["params/encoder"].value + found["params/decoder"].value
+    )
     assert (found["latent_tokens"].value, found["latent_channels"].value) == (spec.num_tokens, spec.channels)
     assert found["compression_ratio"].value == 3 * tokenizer.image_size**2 / (spec.num_tokens * spec.channels)
     assert all(found[f"images_per_second/{part}"].value > 0 for part in ("encoder", "decoder"))
@@ -149,9 +162,11 @@ def test_parts_are_timed_as_they_are_trained(tmp_path: Any, compiled: bool) -> N
 
 
 def test_the_rate_of_matrix_products_counts_two_for_each_multiplication(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.25, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5])  # the first, which is not timed, is the fastest
-    monkeypatch.setattr(costs, "now", lambda _: next(ends))
-    assert costs.matrix_rate(CPU, "bf16", side=16) == 2 * 16**3 / 0.25
+    ends = iter(
+        [0.0, 0.001, 1.0, 1.5, 2.0, 2.25, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
+    )  # the first, which is not timed, is the fastest
+    monkeypatch.setattr(_benchmark, "now", lambda _: next(ends))
+    assert _benchmark.matrix_rate(CPU, "bf16", side=16) == 2 * 16**3 / 0.25
 
 
 def test_the_machine_tells_how_it_computes() -> None:
@@ -159,7 +174,9 @@ def test_the_machine_tells_how_it_computes() -> None:
     assert machine_of(other).removeprefix(machine_of(plain)) == ", bf16, compiled"
 
 
-@pytest.mark.parametrize(("guidance", "sampler", "calls"), [("none", "euler", 3), ("cfg", "euler", 6), ("none", "heun", 6)])
+@pytest.mark.parametrize(
+    ("guidance", "sampler", "calls"), [("none", "euler", 3), ("cfg", "euler", 6), ("none", "heun", 6)]
+)
 def test_a_sample_costs_its_calls_of_the_backbone(tmp_path: Any, guidance: str, sampler: str, calls: int) -> None:
     tokenizer, drawn = drawing(guidance, sampler=sampler)
     found = job(tokenizer, drawn).run(tmp_path)
@@ -172,12 +189,32 @@ def test_a_sample_costs_its_calls_of_the_backbone(tmp_path: Any, guidance: str, 
 
 def test_the_phases_of_a_step_add_up() -> None:
     times = {
-        **{"seconds": 1.0, "waiting": 0.05, "tokenizer forward": 0.2, "term pixels": 0.03, "term gan": 0.04, "gradient of gan by the image": 0.01},
-        **{"reconstruction at the anchor of gan": 0.02, "gan at its anchor": 0.005, "tokenizer backward": 0.3, "discriminator of gan": 0.1},
+        **{
+            "seconds": 1.0,
+            "waiting": 0.05,
+            "tokenizer forward": 0.2,
+            "term pixels": 0.03,
+            "term gan": 0.04,
+            "gradient of gan by the image": 0.01,
+        },
+        **{
+            "reconstruction at the anchor of gan": 0.02,
+            "gan at its anchor": 0.005,
+            "tokenizer backward": 0.3,
+            "discriminator of gan": 0.1,
+        },
         **{"discriminators backward": 0.15, "optimizers": 0.06, "images": 8, "peak_memory": 3e9},
     }
     found = {name: estimate.value for name, estimate in of_step("train", times).items()}
-    parts = {"waiting": 0.05, "forward": 0.2, "losses": 0.07, "balancing": 0.035, "backward": 0.3, "discriminators": 0.25, "optimizers": 0.06}
+    parts = {
+        "waiting": 0.05,
+        "forward": 0.2,
+        "losses": 0.07,
+        "balancing": 0.035,
+        "backward": 0.3,
+        "discriminators": 0.25,
+        "optimizers": 0.06,
+    }
     assert {part: pytest.approx(found[f"step_seconds/train/{part}"]) for part in parts} == parts
     assert (found["images_per_second/train"], found["peak_memory/train"]) == (8.0, 3e9)
 

@@ -21,7 +21,9 @@ def test_heads_attend_by_the_softmax_of_scaled_products(kind):
     heads = []
     for head in range(2):
         mine = slice(4 * head, 4 * head + 4)
-        weights = (attention.q_norm(q[..., mine]) @ attention.k_norm(k[..., mine]).transpose(1, 2) / 4**0.5).softmax(dim=-1)
+        weights = (attention.q_norm(q[..., mine]) @ attention.k_norm(k[..., mine]).transpose(1, 2) / 4**0.5).softmax(
+            dim=-1
+        )
         heads.append(weights @ v[..., mine])
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, dim=-1)))
 

@@ -26,11 +26,15 @@ def test_it_gives_logits_features_and_maps(network: FeatureNetwork, images: torc
 @pytest.mark.parametrize("size", [16, 48, 64])
 def test_images_of_another_size_are_resized(network: FeatureNetwork, size: int) -> None:
     grey = torch.full((1, 3, 1, 1), 0.25)
-    torch.testing.assert_close(network.features(grey.expand(1, 3, size, size)), network.features(grey.expand(1, 3, 32, 32)))
+    torch.testing.assert_close(
+        network.features(grey.expand(1, 3, size, size)), network.features(grey.expand(1, 3, 32, 32))
+    )
     assert network.map(grey.expand(1, 3, size, size)).shape[-2:] == (8, 8)
 
 
-def test_the_rms_divides_features_and_maps_and_leaves_the_classes(network: FeatureNetwork, images: torch.Tensor) -> None:
+def test_the_rms_divides_features_and_maps_and_leaves_the_classes(
+    network: FeatureNetwork, images: torch.Tensor
+) -> None:
     before = network(images), network.features(images), network.map(images)
     network.feature_rms.fill_(2.0)
     network.map_rms.fill_(4.0)

@@ -19,11 +19,16 @@ def vgg():
 def taming(vgg):
     """A random LPIPS in taming's layout."""
     rng = torch.Generator().manual_seed(1)
-    state = {"scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1), "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1)}
+    state = {
+        "scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1),
+        "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1),
+    }
     for key, value in vgg.state_dict().items():
         stage = 1 + sum(int(key.split(".")[0]) > end for end in RELU_AFTER)
         state[f"net.slice{stage}.{key}"] = value
-    return state | {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1, generator=rng) for i, c in enumerate((64, 128, 256, 512, 512))}
+    return state | {
+        f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1, generator=rng) for i, c in enumerate((64, 128, 256, 512, 512))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,9 @@ def test_every_tensor_of_the_network_comes_from_the_file(network, taming):
 
 def test_keys_may_stand_under_perceptual_loss(taming):
     checkpoint = {f"perceptual_loss.{key}": value for key, value in taming.items()} | {"pos_embed": torch.zeros(1)}
-    assert all(torch.equal(a, b) for a, b in zip(from_taming(checkpoint).values(), from_taming(taming).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(from_taming(checkpoint).values(), from_taming(taming).values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("lost", ["lin3.model.1.weight", "net.slice4.19.bias", "scaling_layer.shift"])

@@ -6,7 +6,15 @@ from torch.nn import functional as F
 
 from ldbench.layers.modulation import ConditionedBlock, ConditionedHead, ConditionedTransformer, modulate, two_thirds
 
-SHAPE = {"width": 8, "num_heads": 2, "mlp_ratio": 2.0, "norm": "layer", "feedforward": "gelu", "qk_norm": False, "shifts": True}
+SHAPE = {
+    "width": 8,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "norm": "layer",
+    "feedforward": "gelu",
+    "qk_norm": False,
+    "shifts": True,
+}
 
 
 def transformer(**changes) -> ConditionedTransformer:

@@ -21,6 +21,8 @@ def test_half_precision_is_computed_in_single_and_given_back():
 
 def test_only_layer_norms_of_tokens_have_no_parameters():
     assert not list(token_norm("layer", 8).parameters())
-    assert [len(list(norm.parameters())) for norm in (token_norm("rms", 8), head_norm("rms", 8), head_norm("layer", 8))] == [1, 1, 2]
+    assert [
+        len(list(norm.parameters())) for norm in (token_norm("rms", 8), head_norm("rms", 8), head_norm("layer", 8))
+    ] == [1, 1, 2]
     with pytest.raises(ValueError, match="Choose layer or rms"):
         token_norm("batch", 8)

@@ -9,9 +9,25 @@ from ldbench.layers.query import ModulatedBlock, QueryDecoder, modulate
 
 def decoder(**changes) -> QueryDecoder:
     torch.manual_seed(0)
-    keywords = {"num_tokens": 6, "latent_channels": 3, "grid": (2, 3), "width": 8, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+    keywords = {
+        "num_tokens": 6,
+        "latent_channels": 3,
+        "grid": (2, 3),
+        "width": 8,
+        "depth": 2,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+    }
     return QueryDecoder(
-        **{**keywords, "rope_theta": 10.0, "class_token": True, "modulation_start": "identity", "linear_std": 0.02, "token_std": 0.02, **changes}
+        **{
+            **keywords,
+            "rope_theta": 10.0,
+            "class_token": True,
+            "modulation_start": "identity",
+            "linear_std": 0.02,
+            "token_std": 0.02,
+            **changes,
+        }
     )
 
 

@@ -35,7 +35,9 @@ def test_products_depend_on_the_distance_of_two_places(rotary):
 def test_pairs_are_adjacent_and_turn_by_their_angle():
     x = torch.tensor([1.0, 0.0, 0.0, 1.0]).view(1, 1, 1, 4)
     angle = torch.tensor([[[math.pi / 2, math.pi / 6]]])
-    torch.testing.assert_close(rotate(x, angle.cos(), angle.sin()).flatten(), torch.tensor([0.0, 1.0, -0.5, math.sqrt(3) / 2]))
+    torch.testing.assert_close(
+        rotate(x, angle.cos(), angle.sin()).flatten(), torch.tensor([0.0, 1.0, -0.5, math.sqrt(3) / 2])
+    )
 
 
 def test_frequencies_begin_along_and_across_one_direction():

@@ -26,7 +26,10 @@ def explicit_attention(layer: Attention, x: torch.Tensor) -> torch.Tensor:
     """Softmax attention, head by head."""
     width = x.shape[-1]
     size = width // layer.num_heads
-    q, k, v = (x @ layer.qkv.weight[i * width : (i + 1) * width].T + layer.qkv.bias[i * width : (i + 1) * width] for i in range(3))
+    q, k, v = (
+        x @ layer.qkv.weight[i * width : (i + 1) * width].T + layer.qkv.bias[i * width : (i + 1) * width]
+        for i in range(3)
+    )
     heads = []
     for head in range(layer.num_heads):
         part = slice(head * size, (head + 1) * size)
@@ -76,7 +79,11 @@ def test_a_block_adds_what_it_makes_of_the_normalised_input(x):
 
 
 def test_the_epsilon_of_every_norm_is_one_millionth():
-    norms = [module for module in Transformer(width=4, depth=2, num_heads=1, mlp_ratio=1.0).modules() if isinstance(module, nn.LayerNorm)]
+    norms = [
+        module
+        for module in Transformer(width=4, depth=2, num_heads=1, mlp_ratio=1.0).modules()
+        if isinstance(module, nn.LayerNorm)
+    ]
     assert [norm.eps for norm in norms] == [1e-6] * 5
 
 

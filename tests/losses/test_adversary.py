@@ -72,7 +72,9 @@ def test_hinge_counts_what_is_within_the_margin():
 
 
 def test_logistic_is_half_the_cross_entropy_with_images_as_ones():
-    real, fake = (F.binary_cross_entropy_with_logits(given, torch.full((2,), one)) for given, one in ((REAL, 1.0), (FAKE, 0.0)))
+    real, fake = (
+        F.binary_cross_entropy_with_logits(given, torch.full((2,), one)) for given, one in ((REAL, 1.0), (FAKE, 0.0))
+    )
     assert logistic(REAL, FAKE).item() == pytest.approx(0.5 * (real + fake).item())
     assert logistic(torch.zeros(2), torch.zeros(2)).item() == pytest.approx(math.log(2))
 
@@ -114,7 +116,13 @@ def test_the_term_keeps_what_its_contracts_ask_for():
     assert isinstance(term, LossTerm)
     assert isinstance(term, Balanced)
     assert is_adversary(term)
-    assert (term.weight, term.start, term.warmup, term.balancing, term.largest_balance) == (0.5, 100, 10, "decoder", 1e4)
+    assert (term.weight, term.start, term.warmup, term.balancing, term.largest_balance) == (
+        0.5,
+        100,
+        10,
+        "decoder",
+        1e4,
+    )
 
 
 def test_the_generators_loss_is_unweighted_and_looks_at_reconstructions_only(images):
@@ -130,7 +138,9 @@ def test_the_discriminators_loss_is_its_own_weight_times_objective_and_lecam():
     value = term.discriminate(level(0.5), recon_of(level(-0.25)))
     lecam_value = (0.5 + 0.025) ** 2 + (0.05 + 0.25) ** 2  # averages 0.05 and -0.025: a tenth of the way from 0
     assert value.item() == pytest.approx(0.4 * (0.5 * (0.5 + 0.75) + 0.5 * lecam_value))
-    assert term_of(objective="logistic").discriminate(level(0.0), recon_of(level(0.0))).item() == pytest.approx(math.log(2))
+    assert term_of(objective="logistic").discriminate(level(0.0), recon_of(level(0.0))).item() == pytest.approx(
+        math.log(2)
+    )
 
 
 def test_lecams_averages_begin_at_zero_and_move_before_they_are_used():
@@ -196,7 +206,9 @@ def test_a_step_of_the_discriminator_parts_images_from_reconstructions(images, o
 
 
 @pytest.mark.parametrize("objective", ["linear", "non_saturating"])
-def test_a_step_of_the_generator_raises_the_logits_of_its_reconstruction_and_leaves_the_discriminator_alone(images, objective):
+def test_a_step_of_the_generator_raises_the_logits_of_its_reconstruction_and_leaves_the_discriminator_alone(
+    images, objective
+):
     torch.manual_seed(0)
     term = term_of(PatchGAN(num_layers=1, width=8), generator_objective=objective).eval()
     term.discriminator.requires_grad_(False)
@@ -249,7 +261,9 @@ def test_what_makes_no_sense_is_refused(change, told):
 
 
 def test_the_yaml_brings_its_discriminator_and_each_number_can_be_set(images):
-    cfg = ldbench.compose("train", ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator.num_layers=1"])
+    cfg = ldbench.compose(
+        "train", ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator.num_layers=1"]
+    )
     term = config.instantiate(cfg.tokenizer.losses.gan)
     assert isinstance(term.discriminator, PatchGAN)
     recon = images[1].clone().requires_grad_()

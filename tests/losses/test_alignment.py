@@ -27,10 +27,31 @@ class Fixed:
 
 def term(features, **changes) -> Alignment:
     torch.manual_seed(0)
-    numbers = {"weight": 1.0, "start": 0, "warmup": 0, "cosine_weight": 1.0, "cosine_margin": 0.0, "distance_weight": 1.0, "distance_margin": 0.0}
-    words = {"distances_of": "projected", "projection": "latent_to_teacher", "projection_frozen": False, "balancing": "none", "largest_balance": 1e8}
+    numbers = {
+        "weight": 1.0,
+        "start": 0,
+        "warmup": 0,
+        "cosine_weight": 1.0,
+        "cosine_margin": 0.0,
+        "distance_weight": 1.0,
+        "distance_margin": 0.0,
+    }
+    words = {
+        "distances_of": "projected",
+        "projection": "latent_to_teacher",
+        "projection_frozen": False,
+        "balancing": "none",
+        "largest_balance": 1e8,
+    }
     words |= {"teaches": "tokenizer"}
-    facts = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "reader_width": 8, "reader_depth": 1, "reader_num_heads": 2}
+    facts = {
+        "latent": LatentSpec(4, 3, (2, 2)),
+        "patch_grid": (2, 2),
+        "image_size": 8,
+        "reader_width": 8,
+        "reader_depth": 1,
+        "reader_num_heads": 2,
+    }
     return Alignment(**{**numbers, **words, **facts, "teacher": Fixed(features), **changes})
 
 

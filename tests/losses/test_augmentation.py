@@ -116,7 +116,10 @@ def test_gradients_pass_through_all_three(images):
     assert images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("given", "name"), [({"probability": 1.5, "cutout": 0.2}, "probability"), ({"probability": 1.0, "cutout": -1.0}, "cutout")])
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [({"probability": 1.5, "cutout": 0.2}, "probability"), ({"probability": 1.0, "cutout": -1.0}, "cutout")],
+)
 def test_numbers_outside_zero_to_one_are_refused(given, name):
     with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\], got {given[name]}"):
         DiffAug(**given)

@@ -29,7 +29,9 @@ class FakeTeacher(nn.Module):
 
 
 def frozen_features(*, teacher=None, width=WIDTH, depths=(2, 5), kernel_size=3, input_size=16) -> FrozenFeatures:
-    return FrozenFeatures(teacher=teacher or FakeTeacher(), width=width, depths=depths, kernel_size=kernel_size, input_size=input_size)
+    return FrozenFeatures(
+        teacher=teacher or FakeTeacher(), width=width, depths=depths, kernel_size=kernel_size, input_size=input_size
+    )
 
 
 def count(module: nn.Module) -> int:
@@ -50,14 +52,19 @@ def test_three_layers_of_patchgan_are_the_published_ones():
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert [layer.bias is not None for layer in convolutions] == [True, False, False, False, True]
     assert all(abs(layer.weight.std().item() / 0.02 - 1) < 0.1 for layer in convolutions)
-    assert all(abs(layer.weight.mean().item() - 1) < 0.01 and abs(layer.weight.std().item() / 0.02 - 1) < 0.3 for layer in norms)
+    assert all(
+        abs(layer.weight.mean().item() - 1) < 0.01 and abs(layer.weight.std().item() / 0.02 - 1) < 0.3
+        for layer in norms
+    )
 
 
 @pytest.mark.parametrize(("num_layers", "side"), [(1, 6), (2, 12), (3, 24)])
 def test_patchgan_takes_images_down_to_three_pixels_after_the_halvings_and_no_smaller(num_layers, side):
     network = PatchGAN(num_layers=num_layers, width=4)
     assert network(torch.zeros(2, 3, side, side)).shape == (2, 1, 1, 1)
-    with pytest.raises(ValueError, match=f"of {num_layers} layers needs images of at least {side} px, got {side}x{side - 1}"):
+    with pytest.raises(
+        ValueError, match=f"of {num_layers} layers needs images of at least {side} px, got {side}x{side - 1}"
+    ):
         network(torch.zeros(2, 3, side, side - 1))
 
 
@@ -123,13 +130,19 @@ def test_large_images_are_cropped_half_of_the_time_in_training_and_otherwise_shr
     cropped = [any(torch.equal(given, crop) for crop in crops) for given in fitted]
     assert 30 <= sum(cropped) <= 70
     assert len({given.sum().item() for given, is_crop in zip(fitted, cropped, strict=True) if is_crop}) > 10
-    assert all(torch.allclose(given, shrunk, atol=1e-6) for given, is_crop in zip(fitted, cropped, strict=True) if not is_crop)
+    assert all(
+        torch.allclose(given, shrunk, atol=1e-6) for given, is_crop in zip(fitted, cropped, strict=True) if not is_crop
+    )
     network.eval()
-    assert torch.allclose(torch.stack([network.fit(images) for _ in range(20)]), shrunk.expand(20, -1, -1, -1, -1), atol=1e-6)
+    assert torch.allclose(
+        torch.stack([network.fit(images) for _ in range(20)]), shrunk.expand(20, -1, -1, -1, -1), atol=1e-6
+    )
 
 
 def test_small_images_are_enlarged_and_those_of_the_right_size_left_alone(images):
-    assert torch.allclose(frozen_features(input_size=48).fit(images), F.interpolate(images, size=(48, 48), mode="bicubic"), atol=1e-5)
+    assert torch.allclose(
+        frozen_features(input_size=48).fit(images), F.interpolate(images, size=(48, 48), mode="bicubic"), atol=1e-5
+    )
     assert frozen_features(input_size=32).fit(images) is images
 
 
@@ -137,10 +150,14 @@ def test_small_images_are_enlarged_and_those_of_the_right_size_left_alone(images
 def test_resizing_by_matrices_is_torchs_also_for_sides_that_do_not_divide_and_differ(mode):
     images = torch.randn(2, 3, 37, 29)
     for size in (16, 41):
-        assert torch.allclose(resize(images, size, mode), F.interpolate(images, size=(size, size), mode=mode), atol=1e-5)
+        assert torch.allclose(
+            resize(images, size, mode), F.interpolate(images, size=(size, size), mode=mode), atol=1e-5
+        )
     halved = images.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(resize(halved, 16, mode), F.interpolate(halved.float(), size=(16, 16), mode=mode), atol=1e-5)
+        assert torch.allclose(
+            resize(halved, 16, mode), F.interpolate(halved.float(), size=(16, 16), mode=mode), atol=1e-5
+        )
 
 
 def test_a_head_sees_the_patches_on_a_circle(images):

@@ -33,9 +33,23 @@ class Fixed:
 def term(features=None, **changes) -> Features:
     torch.manual_seed(0)
     features = torch.randn(2, 4, 5) if features is None else features
-    keywords = {"weight": 1.0, "start": 0, "warmup": 0, "teacher": Fixed(features), "tokens": "masked", "distance": "mse"}
+    keywords = {
+        "weight": 1.0,
+        "start": 0,
+        "warmup": 0,
+        "teacher": Fixed(features),
+        "tokens": "masked",
+        "distance": "mse",
+    }
     keywords |= START
-    keywords |= {"width": 8, "depth": 1, "num_heads": 2, "latent": LatentSpec(3, 6), "patch_grid": (2, 2), "image_size": 8}
+    keywords |= {
+        "width": 8,
+        "depth": 1,
+        "num_heads": 2,
+        "latent": LatentSpec(3, 6),
+        "patch_grid": (2, 2),
+        "image_size": 8,
+    }
     return Features(**{**keywords, **changes})
 
 
@@ -61,7 +75,10 @@ def test_distances_in_closed_form():
 
 
 def test_a_decoder_learns_to_tell_images_apart_by_their_latents():
-    target, z = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1)), torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(2))
+    target, z = (
+        torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1)),
+        torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(2)),
+    )
     decoder = term(target)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     for _ in range(200):
@@ -79,14 +96,18 @@ def test_visible_latents_are_read_where_they_were_kept():
         for block in decoder.decoder.blocks:
             block.start("identity")
     z = torch.randn(2, 2, 6)
-    first, second = (decoder.predict(recon(z, kept=torch.tensor(kept))) for kept in ([[0, 2], [1, 2]], [[1, 0], [1, 2]]))
+    first, second = (
+        decoder.predict(recon(z, kept=torch.tensor(kept))) for kept in ([[0, 2], [1, 2]], [[1, 0], [1, 2]])
+    )
     assert not torch.allclose(first[0], second[0])
     assert torch.equal(first[1], second[1])
 
 
 def test_classes_score_the_cross_entropy():
     torch.manual_seed(0)
-    classes = Classes(weight=1.0, start=0, warmup=0, width=8, depth=1, num_heads=2, **START, latent=LatentSpec(3, 6), num_classes=7)
+    classes = Classes(
+        weight=1.0, start=0, warmup=0, width=8, depth=1, num_heads=2, **START, latent=LatentSpec(3, 6), num_classes=7
+    )
     z = torch.randn(2, 3, 6)
     with torch.no_grad():
         classes.head.weight.zero_()
@@ -106,6 +127,8 @@ def test_the_best_constant_is_the_mean_target_or_how_often_classes_are():
     decoder = term()
     target = torch.randn(6, 4, 5)
     assert torch.equal(decoder.constant(target)[0], target.mean(0))
-    classes = Classes(weight=1.0, start=0, warmup=0, width=8, depth=1, num_heads=2, **START, latent=LatentSpec(3, 6), num_classes=2)
+    classes = Classes(
+        weight=1.0, start=0, warmup=0, width=8, depth=1, num_heads=2, **START, latent=LatentSpec(3, 6), num_classes=2
+    )
     constant = classes.constant(torch.tensor([0, 0, 0, 1]))
     torch.testing.assert_close(constant.softmax(-1), torch.tensor([[0.75, 0.25]]))

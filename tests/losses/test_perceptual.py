@@ -81,7 +81,11 @@ def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(
 
     torch.manual_seed(3)
     theirs = _LPIPS(pretrained=True, net="vgg", pnet_rand=True).eval()  # their heads on a random VGG16: no download
-    vgg16 = {f"features.{key.split('.', 1)[1]}": value for key, value in theirs.net.state_dict().items() if key.startswith("slice")}
+    vgg16 = {
+        f"features.{key.split('.', 1)[1]}": value
+        for key, value in theirs.net.state_dict().items()
+        if key.startswith("slice")
+    }
     heads = read_weights("torchmetrics://lpips_vgg")
     term = LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights=vgg16, heads=heads)
     with torch.no_grad():

@@ -18,7 +18,9 @@ OFFSETS = torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]])
 
 def reconstruction(*, images=IMAGES, posterior=None, mask=None) -> Reconstruction:
     posterior = posterior or Posterior(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1))
-    return Reconstruction(images=images, z=posterior.mean, posterior=posterior, mask=mask, patch_grid=None if mask is None else (2, 2))
+    return Reconstruction(
+        images=images, z=posterior.mean, posterior=posterior, mask=mask, patch_grid=None if mask is None else (2, 2)
+    )
 
 
 def off_by_patch() -> torch.Tensor:  # (2, 3, 4, 4)
@@ -39,9 +41,14 @@ def test_without_a_mask_the_error_is_the_plain_mean_whatever_the_ratio():
         assert pixel_mse(reconstruction(images=off_by_patch()), ratio) == OFFSETS.square().mean()
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(1.0, (1 + 4 + 25) / 3), (0.0, (9 + 16 + 36 + 49 + 64) / 5), (0.75, 0.75 * 10 + 0.25 * 34.8)])
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(1.0, (1 + 4 + 25) / 3), (0.0, (9 + 16 + 36 + 49 + 64) / 5), (0.75, 0.75 * 10 + 0.25 * 34.8)],
+)
 def test_visible_and_hidden_patches_are_averaged_apart_over_the_whole_batch_and_then_weighed(ratio, expected):
-    mask = torch.tensor([[False, False, True, True], [False, True, True, True]])  # 3 visible, 5 hidden, unevenly shared by the images
+    mask = torch.tensor(
+        [[False, False, True, True], [False, True, True, True]]
+    )  # 3 visible, 5 hidden, unevenly shared by the images
     assert pixel_mse(reconstruction(images=off_by_patch(), mask=mask), ratio) == pytest.approx(expected, rel=1e-6)
 
 
@@ -79,7 +86,9 @@ def test_free_mean_kl_is_the_divergence_from_a_normal_of_the_same_mean(std):
 @pytest.mark.parametrize("std", [1e-3, 0.1, 1.0, 3.0])
 def test_free_mean_kl_vanishes_where_the_posterior_has_the_deviation_asked_for_whatever_its_mean(std):
     posterior = Posterior(100 * torch.randn(2, 6, 3), torch.full((2, 6, 3), 2 * math.log(std)))
-    assert abs(FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)) < 1e-5
+    assert (
+        abs(FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)) < 1e-5
+    )
     wider = Posterior(posterior.mean, posterior.logvar + 0.1)
     narrower = Posterior(posterior.mean, posterior.logvar - 0.1)
     for other in (wider, narrower):
@@ -93,7 +102,9 @@ def test_free_mean_kl_at_unit_deviation_is_kl_without_its_mean():
     assert torch.allclose(full - free, 0.5 * posterior.mean.square().sum(dim=2).mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.5)])
+@pytest.mark.parametrize(
+    "term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.5)]
+)
 def test_divergences_do_not_grow_with_tokens_or_images_but_with_channels(term):
     posterior = gaussian()
     value = term(IMAGES, reconstruction(posterior=posterior), Y)
@@ -104,12 +115,16 @@ def test_divergences_do_not_grow_with_tokens_or_images_but_with_channels(term):
 
 def test_the_gradient_of_free_mean_kl_leaves_the_mean_alone():
     mean, logvar = torch.randn(2, 6, 3, requires_grad=True), torch.zeros(2, 6, 3, requires_grad=True)
-    FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.1)(IMAGES, reconstruction(posterior=Posterior(mean, logvar)), Y).backward()
+    FreeMeanKL(weight=1.0, start=0, warmup=0, std=0.1)(
+        IMAGES, reconstruction(posterior=Posterior(mean, logvar)), Y
+    ).backward()
     assert mean.grad is None
     assert torch.allclose(logvar.grad, torch.full((2, 6, 3), 0.5 * (100 - 1) / 12))  # of the mean over 2 x 6 tokens
 
 
-@pytest.mark.parametrize("term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=1.0)])
+@pytest.mark.parametrize(
+    "term", [KL(weight=1.0, start=0, warmup=0), FreeMeanKL(weight=1.0, start=0, warmup=0, std=1.0)]
+)
 def test_a_point_has_no_divergence(term):
     with pytest.raises(ValueError, match="point and has no variance"):
         term(IMAGES, reconstruction(posterior=Posterior(torch.zeros(2, 6, 3))), Y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance, frechet_distance
 
@@ -25,35 +25,40 @@ def features(count: int, width: int = 6) -> torch.Tensor:
 def test_images_come_back_in_batches(images: torch.Tensor, tmp_path: Path, save, batch_size: int) -> None:
     path = tmp_path / "samples.npz"
     save(path, images.permute(0, 2, 3, 1).numpy(), np.arange(7))
-    batches = list(adm.read_images(path, batch_size))
+    batches = list(adm_npz.read_images(path, batch_size))
     assert torch.equal(torch.cat(batches), images)
     assert all(len(batch) <= batch_size for batch in batches)
-    assert adm.num_images(path) == 7
-    assert adm.read_statistics(path) == {}
+    assert adm_npz.num_images(path) == 7
+    assert adm_npz.read_statistics(path) == {}
 
 
 def test_what_is_written_is_what_numpy_expects(images: torch.Tensor, tmp_path: Path) -> None:
     path, labels = tmp_path / "deep" / "samples.npz", torch.arange(7)
-    adm.write(path, images.split(2), 7, labels=labels)
+    adm_npz.write(path, images.split(2), 7, labels=labels)
     with np.load(path, allow_pickle=False) as file:
         assert sorted(file.files) == ["arr_0", "arr_1"]
         assert file["arr_0"].dtype == np.uint8
         assert np.array_equal(file["arr_0"], images.permute(0, 2, 3, 1).numpy())
         assert np.array_equal(file["arr_1"], labels.numpy())
-    assert torch.equal(torch.cat(list(adm.read_images(path, 3))), images)
+    assert torch.equal(torch.cat(list(adm_npz.read_images(path, 3))), images)
 
 
 def test_a_reference_gives_the_distance_of_the_set_behind_it(images: torch.Tensor, tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
     seen = gather(Features(features(50), spatial=features(50, 4)), ("normal", "spatial"))
-    adm.write(path, images.split(3), 7, seen=seen)
-    laws = adm.read_statistics(path)
+    adm_npz.write(path, images.split(3), 7, seen=seen)
+    laws = adm_npz.read_statistics(path)
     samples = gather(Features(features(40)), ("normal",))
     expected = frechet_distance(samples.normal.whole, seen.normal.whole)
     assert frechet_distance(samples.normal.whole, laws["normal"].whole) == pytest.approx(expected, rel=1e-9)
     torch.testing.assert_close(laws["spatial"].whole.covariance, seen.spatial.whole.covariance, rtol=1e-12, atol=1e-15)
     with np.load(path) as file:
-        assert {key: file[key].shape for key in ("mu", "sigma", "mu_s", "sigma_s")} == {"mu": (6,), "sigma": (6, 6), "mu_s": (4,), "sigma_s": (4, 4)}
+        assert {key: file[key].shape for key in ("mu", "sigma", "mu_s", "sigma_s")} == {
+            "mu": (6,),
+            "sigma": (6, 6),
+            "mu_s": (4,),
+            "sigma_s": (4, 4),
+        }
         assert np.allclose(file["sigma"], np.cov(features(50).double().numpy(), rowvar=False), rtol=1e-12)
 
 
@@ -65,21 +70,26 @@ def test_an_interval_against_a_reference_without_parts_is_over_the_samples() -> 
 
 
 @pytest.mark.parametrize("numbers", [6, 8, 100])
-def test_more_or_fewer_images_than_said_leave_nothing_behind(images: torch.Tensor, tmp_path: Path, numbers: int) -> None:
+def test_more_or_fewer_images_than_said_leave_nothing_behind(
+    images: torch.Tensor, tmp_path: Path, numbers: int
+) -> None:
     with pytest.raises(ValueError, match=f"{numbers} images were to be written, and there were 7"):
-        adm.write(tmp_path / "samples.npz", images.split(2), numbers)
+        adm_npz.write(tmp_path / "samples.npz", images.split(2), numbers)
     assert not list(tmp_path.iterdir())
 
 
 def test_images_of_two_sizes_and_floats_are_refused(images: torch.Tensor, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"of one size, got \(1, 3, 6, 4\)"):
-        adm.write(tmp_path / "a.npz", [images, torch.zeros(1, 3, 6, 4, dtype=torch.uint8)], 8)
+        adm_npz.write(tmp_path / "a.npz", [images, torch.zeros(1, 3, 6, 4, dtype=torch.uint8)], 8)
     with pytest.raises(ValueError, match=r"torch\.float32"):
-        adm.write(tmp_path / "a.npz", [images.float()], 7)
+        adm_npz.write(tmp_path / "a.npz", [images.float()], 7)
 
 
 BAD = {
-    "floats": (lambda path: np.savez(path, np.zeros((2, 3, 3, 3))), r"arr_0 is float64 \(2, 3, 3, 3\)\. Expected images"),
+    "floats": (
+        lambda path: np.savez(path, np.zeros((2, 3, 3, 3))),
+        r"arr_0 is float64 \(2, 3, 3, 3\)\. Expected images",
+    ),
     "channels first": (lambda path: np.savez(path, np.zeros((2, 3, 4, 4), np.uint8)), r"arr_0 is uint8 \(2, 3, 4, 4\)"),
     "no images": (lambda path: np.savez(path, mu=np.zeros(2)), r"has no arr_0; it has mu\.npy"),
     "objects": (lambda path: np.savez(path, np.array([{}], dtype=object)), "arr_0 is object"),
@@ -92,9 +102,9 @@ def test_what_holds_no_images_is_told(tmp_path: Path, case: str) -> None:
     make, told = BAD[case]
     make(tmp_path / "bad.npz")
     with pytest.raises(ValueError, match=told):
-        list(adm.read_images(tmp_path / "bad.npz", 2))
+        list(adm_npz.read_images(tmp_path / "bad.npz", 2))
     with pytest.raises(FileNotFoundError, match="There is no file"):
-        adm.num_images(tmp_path / "missing.npz")
+        adm_npz.num_images(tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize(
@@ -108,4 +118,4 @@ def test_what_holds_no_images_is_told(tmp_path: Path, case: str) -> None:
 def test_statistics_that_are_none_are_refused(tmp_path: Path, mu: np.ndarray, sigma: np.ndarray, told: str) -> None:
     np.savez(tmp_path / "bad.npz", mu=mu, sigma=sigma)
     with pytest.raises(ValueError, match=told):
-        adm.read_statistics(tmp_path / "bad.npz")
+        adm_npz.read_statistics(tmp_path / "bad.npz")

@@ -1,11 +1,20 @@
-"""Gathering a set: nothing depends on batches, order or processes, and what is missing or doubled is told."""
+"""FeatureAccumulator a set: nothing depends on batches, order or processes, and what is missing or doubled is told."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldbench.metrics.feature_set import CHUNK, PARTS, Features, Gathering, Seen, flattened, gather, unflattened
+from ldbench.metrics.feature_set import (
+    CHUNK,
+    PARTS,
+    FeatureAccumulator,
+    Features,
+    FeatureSet,
+    flattened,
+    gather,
+    unflattened,
+)
 
 NEEDS = ("normal", "spatial", "features", "logits", "labels")
 
@@ -19,7 +28,7 @@ def rows(seen: Features, places: torch.Tensor) -> Features:
     return Features(seen.features[places], seen.spatial[places], seen.logits[places])
 
 
-def assert_same(a: Seen, b: Seen, rtol: float = 1e-9) -> None:
+def assert_same(a: FeatureSet, b: FeatureSet, rtol: float = 1e-9) -> None:
     first, second = flattened(a), flattened(b)
     assert first.keys() == second.keys()
     for name in first:
@@ -32,7 +41,7 @@ def test_batches_in_any_order_by_any_process_make_the_same_set(seed: int, size: 
     whole, labels = looked(50), torch.arange(50) % 7
     expected = gather(whole, NEEDS, labels=labels, kept=30)
     places = torch.randperm(50, generator=torch.Generator().manual_seed(seed))
-    gatherings = [Gathering(50, NEEDS, 30) for _ in range(workers)]
+    gatherings = [FeatureAccumulator(50, NEEDS, 30) for _ in range(workers)]
     for turn, batch in enumerate(places.split(size)):
         gatherings[turn % workers].update(batch, rows(whole, batch), labels[batch])
     for other in gatherings[1:]:
@@ -43,7 +52,7 @@ def test_batches_in_any_order_by_any_process_make_the_same_set(seed: int, size: 
 def test_in_order_no_batch_size_shows_in_a_single_bit() -> None:
     whole, found = looked(CHUNK + 500), []
     for size in (1000, 37):
-        gathering = Gathering(CHUNK + 500, ("normal",), 0)
+        gathering = FeatureAccumulator(CHUNK + 500, ("normal",), 0)
         for places in torch.arange(CHUNK + 500).split(size):
             gathering.update(places, rows(whole, places))
         found.append(gathering.finish())
@@ -85,7 +94,7 @@ def test_a_set_survives_as_tensors() -> None:
 
 def test_what_is_doubled_missing_or_strange_is_told() -> None:
     whole = looked(10)
-    gathering = Gathering(10, ("normal",), 10)
+    gathering = FeatureAccumulator(10, ("normal",), 10)
     gathering.update(torch.arange(4), rows(whole, torch.arange(4)))
     with pytest.raises(ValueError, match="handed over twice"):
         gathering.update(torch.tensor([3]), rows(whole, torch.tensor([3])))
@@ -98,17 +107,17 @@ def test_what_is_doubled_missing_or_strange_is_told() -> None:
     with pytest.raises(ValueError, match="not finite"):
         gathering.update(torch.tensor([7]), Features(torch.full((1, 4), torch.nan)))
     with pytest.raises(ValueError, match="needs spatial, which this extractor does not give"):
-        Gathering(10, ("spatial",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
+        FeatureAccumulator(10, ("spatial",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
     with pytest.raises(ValueError, match="needs the labels"):
-        Gathering(10, ("labels",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
+        FeatureAccumulator(10, ("labels",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
 
 
 def test_only_gatherings_of_one_set_are_merged() -> None:
     whole = looked(10)
-    first, second = Gathering(10, ("normal",), 10), Gathering(10, ("normal",), 10)
+    first, second = FeatureAccumulator(10, ("normal",), 10), FeatureAccumulator(10, ("normal",), 10)
     first.update(torch.arange(4), rows(whole, torch.arange(4)))
     second.update(torch.arange(3, 8), rows(whole, torch.arange(3, 8)))
     with pytest.raises(ValueError, match="handed over twice"):
         first.merge(second)
     with pytest.raises(ValueError, match="of one set and for the same metrics"):
-        first.merge(Gathering(10, ("features",), 10))
+        first.merge(FeatureAccumulator(10, ("features",), 10))

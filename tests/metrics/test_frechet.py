@@ -118,13 +118,17 @@ def test_of_laws_with_shared_axes_it_is_known_however_flat_they_are(condition: f
 
 @pytest.mark.parametrize("decades", [0, 3, 6, 9, 12, 15])
 @pytest.mark.parametrize("shape", [(60, 60), (40, 70), (70, 40)])
-def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(shape: tuple[int, int], decades: int) -> None:
+def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(
+    shape: tuple[int, int], decades: int
+) -> None:
     least = min(shape)
     values = torch.logspace(0, -decades, least, dtype=torch.float64)
     left, right = (torch.linalg.qr(normal(size, least, seed=size)).Q for size in shape)
     matrix = left * values @ right.T
     assert nuclear_norm(matrix).item() == pytest.approx(values.sum().item(), rel=1e-13)
-    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(values.sum().item() * 2**0.5, rel=1e-13)  # half of it is rounding
+    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(
+        values.sum().item() * 2**0.5, rel=1e-13
+    )  # half of it is rounding
 
 
 def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:
@@ -138,7 +142,10 @@ def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:
 
 def test_its_interval_is_centred_and_about_as_wide_as_draws_are_spread() -> None:
     reference = gather(Features(normal(400, 6)), {"normal"})
-    found = [FrechetDistance()(gather(Features(normal(200, 6, seed=seed) * 1.5), {"normal"}), reference, paired=False) for seed in range(1, 61)]
+    found = [
+        FrechetDistance()(gather(Features(normal(200, 6, seed=seed) * 1.5), {"normal"}), reference, paired=False)
+        for seed in range(1, 61)
+    ]
     values = np.array([estimate.value for estimate in found])
     halves = np.array([estimate.high - estimate.value for estimate in found])
     assert all(estimate.value - estimate.low == pytest.approx(estimate.high - estimate.value) for estimate in found)

@@ -12,8 +12,7 @@ from ldbench.config import compose as config
 from ldbench.io.files import file_digest
 from ldbench.metrics import inception
 from ldbench.metrics.inception import Inception
-from ldbench.pipeline import components as instruments
-from ldbench.pipeline import pipeline
+from ldbench.pipeline import components, pipeline
 
 fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `fidelity`")
 
@@ -45,9 +44,11 @@ def images() -> torch.Tensor:
 
 
 def test_it_sees_what_torch_fidelity_sees(extractor: Inception, weights_file: Path, images: torch.Tensor) -> None:
-    theirs = fidelity.FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights_file))
+    theirs = fidelity.FeatureExtractorInceptionV3(
+        "x", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights_file)
+    )
     features, logits = theirs(images)
-    seen = extractor.look(images)
+    seen = extractor.extract(images)
     assert seen.features.shape == (2, 2048)
     assert seen.logits.shape == (2, 1008)
     assert features.std() > 0
@@ -58,14 +59,18 @@ def test_it_sees_what_torch_fidelity_sees(extractor: Inception, weights_file: Pa
 
 def test_in_another_process_it_sees_the_same(extractor: Inception, images: torch.Tensor) -> None:
     other = pickle.loads(pickle.dumps(extractor))
-    assert torch.equal(other.look(images).spatial, extractor.look(images).spatial)
+    assert torch.equal(other.extract(images).spatial, extractor.extract(images).spatial)
     assert not extractor._maps
 
 
-def test_its_spatial_features_are_the_first_seven_channels_of_mixed_6_in_tensorflows_order(extractor: Inception, images: torch.Tensor) -> None:
+def test_its_spatial_features_are_the_first_seven_channels_of_mixed_6_in_tensorflows_order(
+    extractor: Inception, images: torch.Tensor
+) -> None:
     maps = []
-    handle = extractor.network.Mixed_6d.register_forward_hook(lambda _module, _inputs, output: maps.append(output))  # its first branch comes first
-    seen = extractor.look(images)
+    handle = extractor.network.Mixed_6d.register_forward_hook(
+        lambda _module, _inputs, output: maps.append(output)
+    )  # its first branch comes first
+    seen = extractor.extract(images)
     handle.remove()
     assert seen.spatial.shape == (2, 2023)
     expected = maps[0][:, :7]
@@ -73,12 +78,14 @@ def test_its_spatial_features_are_the_first_seven_channels_of_mixed_6_in_tensorf
     assert torch.equal(seen.spatial.reshape(2, 17, 17, 7), expected.permute(0, 2, 3, 1))
 
 
-def test_only_the_standard_file_makes_a_distance_fid(extractor: Inception, weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_standard_file_makes_a_distance_fid(
+    extractor: Inception, weights_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not extractor.standard
     monkeypatch.setattr(inception, "STANDARD", file_digest(weights_file))
     cfg = SimpleNamespace()
     protocol = pipeline.protocol_of(ldbench_config(weights_file))
-    made = instruments.make_extractor("inception", cfg, protocol)
+    made = components.make_extractor("inception", cfg, protocol)
     assert made.standard
 
 
@@ -93,19 +100,25 @@ def test_its_digest_is_of_the_weights_and_not_of_their_place(weights_file: Path,
     moved, other = tmp_path / "moved.pth", tmp_path / "other.pth"
     moved.write_bytes(weights_file.read_bytes())
     other.write_bytes(weights_file.read_bytes() + b"\0")
-    sums = [instruments.digest_of("extractor", "inception", pipeline.protocol_of(ldbench_config(path))) for path in (weights_file, moved, other)]
+    sums = [
+        components.digest_of("extractor", "inception", pipeline.protocol_of(ldbench_config(path)))
+        for path in (weights_file, moved, other)
+    ]
     assert sums[0] == sums[1] != sums[2]
 
 
 def test_weights_of_another_network_are_refused(weights_file: Path) -> None:
     state = weights.read_weights(weights_file)
-    with pytest.raises(ValueError, match=r"not those of torch-fidelity's Inception-v3: .*fc.weight.* Expected the file weights-inception-2015-12-05"):
+    with pytest.raises(
+        ValueError,
+        match=r"not those of torch-fidelity's Inception-v3: .*fc.weight.* Expected the file weights-inception-2015-12-05",
+    ):
         Inception(weights={key: value for key, value in state.items() if key != "fc.weight"}, sha256="0")
 
 
 def test_pixels_that_are_not_uint8_are_refused(extractor: Inception) -> None:
     with pytest.raises(ValueError, match=r"uint8 images, got torch\.float32"):
-        extractor.look(torch.zeros(1, 3, 64, 64))
+        extractor.extract(torch.zeros(1, 3, 64, 64))
 
 
 def test_the_name_of_the_published_file_ends_in_how_its_sha256_begins() -> None:

@@ -12,7 +12,9 @@ def test_the_jackknife_of_a_mean_is_the_interval_of_a_mean() -> None:
     values = torch.randn(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     without = [(values.sum() - value).item() / 9 for value in values]
     found, expected = jackknife(values.mean().item(), without), of_mean(values)
-    assert [found.value, found.low, found.high] == pytest.approx([expected.value, expected.low, expected.high], rel=1e-9)
+    assert [found.value, found.low, found.high] == pytest.approx(
+        [expected.value, expected.low, expected.high], rel=1e-9
+    )
 
 
 def test_of_ten_numbers_the_interval_is_students() -> None:
@@ -32,7 +34,9 @@ def test_without_parts_there_is_none() -> None:
     assert of_mean(torch.ones(1)).low is None
 
 
-@pytest.mark.parametrize(("hits", "count", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634)])
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634)]
+)
 def test_a_share_has_wilsons_interval(hits: int, count: int, low: float, high: float) -> None:
     found = of_share(torch.arange(count) < hits)
     assert [found.value, found.low, found.high] == pytest.approx([hits / count, low, high], abs=1e-4)

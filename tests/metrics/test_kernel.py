@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from ldbench.metrics.feature_set import Features, Seen, gather
+from ldbench.metrics.feature_set import Features, FeatureSet, gather
 from ldbench.metrics.kernel import KernelDistance
 
 
-def of(features: torch.Tensor, kept: int | None = None) -> Seen:
+def of(features: torch.Tensor, kept: int | None = None) -> FeatureSet:
     return gather(Features(features), {"features"}, kept=kept)
 
 
@@ -25,7 +25,9 @@ def mean(values: list[float]) -> float:
 
 def by_definition(x: torch.Tensor, y: torch.Tensor, paired: bool = False) -> float:
     within = [mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]) for rows in (x, y)]
-    return sum(within) - 2 * mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(y) if not paired or i != j])
+    return sum(within) - 2 * mean(
+        [kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(y) if not paired or i != j]
+    )
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -40,7 +42,10 @@ def test_sets_of_other_sizes_and_a_kept_part_of_the_reference_are_taken() -> Non
     kept = of(x * 1.2, kept=10)
     both = set(kept.places.tolist())
     across = mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(x * 1.2) if j in both and i != j])
-    within = [mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]) for rows in (x, kept.features)]
+    within = [
+        mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j])
+        for rows in (x, kept.features)
+    ]
     assert KernelDistance()(of(x), kept, paired=True).value == pytest.approx(sum(within) - 2 * across, rel=1e-9)
 
 

@@ -11,7 +11,7 @@ from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
 from ldbench.config import compose as config
-from ldbench.metrics.feature_set import Features, Gathering, Seen, gather
+from ldbench.metrics.feature_set import FeatureAccumulator, Features, FeatureSet, gather
 
 NEEDS = ("normal", "spatial", "features", "logits", "labels")
 EVERY = tuple(sorted(config.options("distribution")))
@@ -29,7 +29,7 @@ def looked(count: int, width: int, **said) -> Features:
     return Features(rows, spatial=rows.flip(1), logits=rows[:, :7] * 3)
 
 
-def seen(features: Features) -> Seen:
+def seen(features: Features) -> FeatureSet:
     return gather(features, NEEDS, labels=torch.arange(len(features.features)) % 7)
 
 
@@ -37,7 +37,9 @@ def metric(name: str, **keywords):
     return config.instantiate(config.option("distribution", name), **keywords)
 
 
-@pytest.fixture(params=[(600, 500, 48), (60, 500, 96), (40, 50, 96)], ids=["full rank", "one lacks rank", "both lack rank"])
+@pytest.fixture(
+    params=[(600, 500, 48), (60, 500, 96), (40, 50, 96)], ids=["full rank", "one lacks rank", "both lack rank"]
+)
 def pair(request: pytest.FixtureRequest) -> tuple[Features, Features]:
     first, second, width = request.param
     return looked(first, width, seed=1, scale=1.3), looked(second, width, seed=2)
@@ -52,7 +54,9 @@ def test_frechet_is_torch_fidelitys_and_torchmetrics(pair: tuple[Features, Featu
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     found = metric("fd")(*map(seen, pair), paired=False).value
-    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(given.features.double()) for given in pair), False)[KEY_METRIC_FID]
+    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(given.features.double()) for given in pair), False)[
+        KEY_METRIC_FID
+    ]
     rows = [given.features.double() for given in pair]
     torchmetrics = _compute_fid(rows[0].mean(0), torch.cov(rows[0].T), rows[1].mean(0), torch.cov(rows[1].T)).item()
     assert found == pytest.approx(theirs, rel=1e-4)
@@ -64,7 +68,9 @@ def test_kid_is_torch_fidelitys_and_torchmetrics_of_one_subset_that_is_everythin
 
     a, b = looked(300, 48, seed=1, scale=1.3), looked(300, 48, seed=2)
     found = metric("kid")(seen(a), seen(b), paired=False).value
-    theirs = kid_features_to_metric(a.features.double(), b.features.double(), kid_subsets=1, kid_subset_size=300, verbose=False)
+    theirs = kid_features_to_metric(
+        a.features.double(), b.features.double(), kid_subsets=1, kid_subset_size=300, verbose=False
+    )
     assert found == pytest.approx(theirs[KEY_METRIC_KID_MEAN], rel=1e-4)
     assert found == pytest.approx(poly_mmd(b.features.double(), a.features.double()).item(), rel=1e-4)
 
@@ -74,23 +80,31 @@ def test_kid_is_what_random_subsets_estimate(fidelity: ModuleType) -> None:
 
     a, b = looked(2000, 16, seed=1, scale=1.3), looked(1500, 16, seed=2)
     found = metric("kid")(seen(a), seen(b), paired=False).value
-    theirs = kid_features_to_metric(a.features.double(), b.features.double(), kid_subsets=100, kid_subset_size=200, verbose=False)
+    theirs = kid_features_to_metric(
+        a.features.double(), b.features.double(), kid_subsets=100, kid_subset_size=200, verbose=False
+    )
     assert abs(found - theirs[KEY_METRIC_KID_MEAN]) < 4 * theirs[KEY_METRIC_KID_STD] / 10
 
 
 def test_precision_and_recall_are_torch_fidelitys(pair: tuple[Features, Features], fidelity: ModuleType) -> None:
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-    theirs = prc_features_to_metric(pair[0].features.double(), pair[1].features.double(), prc_neighborhood=3, verbose=False)
+    theirs = prc_features_to_metric(
+        pair[0].features.double(), pair[1].features.double(), prc_neighborhood=3, verbose=False
+    )
     for name, key in (("precision", KEY_METRIC_PRECISION), ("recall", KEY_METRIC_RECALL)):
         assert metric(name)(*map(seen, pair), paired=False).value == pytest.approx(theirs[key], rel=1e-4)
 
 
-def test_the_inception_score_is_torch_fidelitys_without_shuffling(pair: tuple[Features, Features], fidelity: ModuleType) -> None:
+def test_the_inception_score_is_torch_fidelitys_without_shuffling(
+    pair: tuple[Features, Features], fidelity: ModuleType
+) -> None:
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
     found = metric("inception_score")(*map(seen, pair), paired=False).value
-    assert found == pytest.approx(isc_features_to_metric(pair[0].logits, 10, shuffle=False)[KEY_METRIC_ISC_MEAN], rel=1e-4)
+    assert found == pytest.approx(
+        isc_features_to_metric(pair[0].logits, 10, shuffle=False)[KEY_METRIC_ISC_MEAN], rel=1e-4
+    )
 
 
 def test_adms_definitions_on_given_features(pair: tuple[Features, Features]) -> None:
@@ -105,7 +119,10 @@ def test_adms_definitions_on_given_features(pair: tuple[Features, Features]) -> 
     rows = [given.features.double().numpy() for given in pair]
     radius = [np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, 3] for x in rows]
     apart = np.linalg.norm(rows[0][:, None] - rows[1][None], axis=2)
-    values = {name: metric(name)(seen(samples), seen(reference), paired=False).value for name in ("inception_score", "precision", "recall", "sfd")}
+    values = {
+        name: metric(name)(seen(samples), seen(reference), paired=False).value
+        for name in ("inception_score", "precision", "recall", "sfd")
+    }
     spatial = [given.spatial.double() for given in pair]
     laws = [(x.mean(0), torch.from_numpy(np.cov(x.numpy(), rowvar=False))) for x in spatial]
     assert values["precision"] == pytest.approx((apart <= radius[1][None]).any(axis=1).mean(), rel=1e-9)
@@ -117,19 +134,28 @@ def test_adms_definitions_on_given_features(pair: tuple[Features, Features]) -> 
 
 @pytest.mark.parametrize("name", EVERY)
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 10_000), size=st.integers(1, 80), processes=st.integers(1, 3), scale=st.sampled_from([0.01, 1.0, 100.0]))
-def test_no_metric_depends_on_batches_order_or_processes(name: str, seed: int, size: int, processes: int, scale: float) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 80),
+    processes=st.integers(1, 3),
+    scale=st.sampled_from([0.01, 1.0, 100.0]),
+)
+def test_no_metric_depends_on_batches_order_or_processes(
+    name: str, seed: int, size: int, processes: int, scale: float
+) -> None:
     a, b, measure = looked(80, 12, seed=seed, scale=1.2), looked(60, 12, seed=seed + 1), metric(name)
     a, b = (Features(given.features * scale, given.spatial * scale, given.logits) for given in (a, b))
     order = torch.randperm(80, generator=torch.Generator().manual_seed(seed))
-    gatherings = [Gathering(80, NEEDS, 80) for _ in range(processes)]
+    gatherings = [FeatureAccumulator(80, NEEDS, 80) for _ in range(processes)]
     for turn, places in enumerate(order.split(size)):
         batch = Features(a.features[places], a.spatial[places], a.logits[places])
         gatherings[turn % processes].update(places, batch, places % 7)
     for other in reversed(gatherings[1:]):
         gatherings[0].merge(other)
     found, expected = (measure(samples, seen(b), paired=False) for samples in (gatherings[0].finish(), seen(a)))
-    whole = max(abs(expected.value), expected.high - expected.low) if name == "kid" else expected.value  # which may lie about zero
+    whole = (
+        max(abs(expected.value), expected.high - expected.low) if name == "kid" else expected.value
+    )  # which may lie about zero
     assert found.value == pytest.approx(expected.value, rel=1e-9, abs=1e-9 * whole)
     assert [found.low, found.high] == pytest.approx([expected.low, expected.high], rel=1e-6, abs=1e-9 * whole)
 
@@ -140,4 +166,6 @@ def test_no_metric_but_the_score_in_runs_depends_on_how_images_are_numbered(name
     order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(80) % 7
     renumbered = gather(Features(a.features[order], a.spatial[order], a.logits[order]), NEEDS, labels=labels[order])
-    assert metric(name)(renumbered, seen(b), paired=False).value == pytest.approx(metric(name)(seen(a), seen(b), paired=False).value, rel=1e-9)
+    assert metric(name)(renumbered, seen(b), paired=False).value == pytest.approx(
+        metric(name)(seen(a), seen(b), paired=False).value, rel=1e-9
+    )

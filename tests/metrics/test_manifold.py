@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from ldbench.metrics.feature_set import Features, Seen, gather
+from ldbench.metrics.feature_set import Features, FeatureSet, gather
 from ldbench.metrics.manifold import Coverage, Density, Precision, Recall
 
 METRICS = (Precision, Recall, Density, Coverage)
 
 
-def of(*points: float) -> Seen:
+def of(*points: float) -> FeatureSet:
     return gather(Features(torch.tensor(points)[:, None]), {"features"})
 
 
-def values(samples: Seen, reference: Seen, k: int) -> list[float]:
+def values(samples: FeatureSet, reference: FeatureSet, k: int) -> list[float]:
     return [metric(k=k)(samples, reference, paired=False).value for metric in METRICS]
 
 
@@ -35,7 +35,9 @@ def test_what_lies_on_a_border_lies_inside_whatever_rounding_says() -> None:
     same = gather(Features(inner), {"features"})
     shuffled = gather(Features(inner[torch.randperm(300, generator=torch.Generator().manual_seed(1))]), {"features"})
     assert values(shuffled, same, 5) == pytest.approx(values(same, same, 5), rel=1e-9)
-    assert values(same, same, 5)[2] == pytest.approx((300 * 5 + 300) / (300 * 5), rel=1e-9)  # each ball holds five others and its centre
+    assert values(same, same, 5)[2] == pytest.approx(
+        (300 * 5 + 300) / (300 * 5), rel=1e-9
+    )  # each ball holds five others and its centre
 
 
 def test_they_are_their_definitions() -> None:
@@ -49,7 +51,10 @@ def test_they_are_their_definitions() -> None:
 
 
 def test_more_rows_than_a_block_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = [gather(Features(torch.randn(count, 3, generator=torch.Generator().manual_seed(count))), {"features"}) for count in (60, 45)]
+    sets = [
+        gather(Features(torch.randn(count, 3, generator=torch.Generator().manual_seed(count))), {"features"})
+        for count in (60, 45)
+    ]
     whole = values(*sets, 3)
     monkeypatch.setattr("ldbench.metrics.manifold.BLOCK", 7)
     assert values(*sets, 3) == pytest.approx(whole, rel=1e-9)
@@ -65,6 +70,9 @@ def test_too_few_images_for_the_neighbours_are_refused(metric) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_hold_what_was_measured(metric) -> None:
-    sets = [gather(Features(torch.randn(count, 3, generator=torch.Generator().manual_seed(count))), {"features"}) for count in (60, 45)]
+    sets = [
+        gather(Features(torch.randn(count, 3, generator=torch.Generator().manual_seed(count))), {"features"})
+        for count in (60, 45)
+    ]
     found = metric(k=3)(*sets, paired=False)
     assert found.low < found.value < found.high

@@ -15,7 +15,11 @@ def features(count: int, width: int = 5, seed: int = 0) -> torch.Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(cuts=st.lists(st.integers(0, 60), max_size=6), order=st.randoms(use_true_random=False), offset=st.sampled_from([0.0, 1e4]))
+@given(
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    order=st.randoms(use_true_random=False),
+    offset=st.sampled_from([0.0, 1e4]),
+)
 def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset: float) -> None:
     rows = features(60).double() + offset
     ends = [0, *sorted(cuts), 60]
@@ -61,7 +65,9 @@ def test_a_root_gives_its_covariance_back_and_has_its_rank(rank: int) -> None:
 def test_without_a_part_it_is_the_law_of_the_others() -> None:
     rows = features(30)
     normal = Normal.of([Moments.of(part) for part in rows.split(10)])
-    torch.testing.assert_close(normal.without(1).covariance, torch.cov(torch.cat([rows[:10], rows[20:]]).double().T), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        normal.without(1).covariance, torch.cov(torch.cat([rows[:10], rows[20:]]).double().T), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -18,7 +18,11 @@ def theirs() -> _LPIPS:
 
 @pytest.fixture(scope="module")
 def metric(theirs: _LPIPS) -> LPIPS:
-    vgg16 = {f"features.{key.split('.', 1)[1]}": value for key, value in theirs.net.state_dict().items() if key.startswith("slice")}
+    vgg16 = {
+        f"features.{key.split('.', 1)[1]}": value
+        for key, value in theirs.net.state_dict().items()
+        if key.startswith("slice")
+    }
     return LPIPS(weights=vgg16, heads=read_weights("torchmetrics://lpips_vgg"), sha256=STANDARD + "0" * 56)
 
 
@@ -28,7 +32,9 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return draw[0], draw[1]
 
 
-def test_it_is_torchmetrics_lpips_of_the_pixels(metric: LPIPS, theirs: _LPIPS, images: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_it_is_torchmetrics_lpips_of_the_pixels(
+    metric: LPIPS, theirs: _LPIPS, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     found = metric(*images)
     assert found.dtype == torch.float64
     with torch.no_grad():
@@ -37,12 +43,17 @@ def test_it_is_torchmetrics_lpips_of_the_pixels(metric: LPIPS, theirs: _LPIPS, i
     assert metric(images[0], images[0]).tolist() == [0, 0, 0]
 
 
-def test_each_image_has_its_own_figure_whatever_the_batch(metric: LPIPS, images: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_each_image_has_its_own_figure_whatever_the_batch(
+    metric: LPIPS, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     torch.testing.assert_close(metric(images[0][:1], images[1][:1]), metric(*images)[:1], rtol=1e-4, atol=0)
 
 
 def test_other_weights_are_not_called_lpips() -> None:
-    with pytest.raises(ValueError, match=r"sha256 00000000, expected 397923af\): what they measure is not LPIPS\..* name the metric features_vgg16"):
+    with pytest.raises(
+        ValueError,
+        match=r"sha256 00000000, expected 397923af\): what they measure is not LPIPS\..* name the metric features_vgg16",
+    ):
         LPIPS(weights={}, heads={}, sha256="0" * 64)
 
 

@@ -80,14 +80,18 @@ def test_ssim_is_the_windowed_formula_at_every_pixel_of_the_mirrored_image():
             var_x = (x**2 * window).sum(dim=(1, 2)) - mean_x**2
             var_y = (y**2 * window).sum(dim=(1, 2)) - mean_y**2
             cov = (x * y * window).sum(dim=(1, 2)) - mean_x * mean_y
-            values.append((2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
+            values.append(
+                (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+            )
     assert ssim(images, recon).item() == pytest.approx(torch.stack(values).mean().item(), rel=1e-9)
 
 
 def test_one_image_agrees_with_torchmetrics():
     images, recon = noise(3, num=1), noise(4, num=1)
     a, b = images.double(), recon.double()
-    assert psnr(images, recon).item() == pytest.approx(torchmetrics.functional.image.peak_signal_noise_ratio(b, a, data_range=255.0).item(), rel=1e-6)
+    assert psnr(images, recon).item() == pytest.approx(
+        torchmetrics.functional.image.peak_signal_noise_ratio(b, a, data_range=255.0).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("size", [(6, 6), (9, 11), (32, 32), (40, 17)])
@@ -103,7 +107,9 @@ def test_ssim_is_torchmetrics_and_that_of_each_image_alone(size):
 
 
 def test_images_that_the_window_does_not_fit_in_are_refused():
-    with pytest.raises(ValueError, match=r"ssim needs images of at least 6 px, for its window of 11 px, got 5\. Leave it out"):
+    with pytest.raises(
+        ValueError, match=r"ssim needs images of at least 6 px, for its window of 11 px, got 5\. Leave it out"
+    ):
         ssim(noise(0, size=5), noise(1, size=5))
 
 
@@ -132,11 +138,17 @@ def test_every_image_has_its_own_double_precision_figure(metric):
 @METRICS
 @pytest.mark.parametrize(
     "recon",
-    [torch.zeros(4, 3, 16, 16), torch.zeros(4, 3, 16, 16, dtype=torch.int32), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)],
+    [
+        torch.zeros(4, 3, 16, 16),
+        torch.zeros(4, 3, 16, 16, dtype=torch.int32),
+        torch.zeros(2, 3, 16, 16, dtype=torch.uint8),
+    ],
     ids=["float", "int32", "fewer"],
 )
 def test_other_types_and_shapes_are_refused_with_a_way_out(metric, recon):
-    with pytest.raises(ValueError, match=r"compare uint8 images of one shape, got \(4, 3, 16, 16\) torch.uint8 and .*to_uint8"):
+    with pytest.raises(
+        ValueError, match=r"compare uint8 images of one shape, got \(4, 3, 16, 16\) torch.uint8 and .*to_uint8"
+    ):
         metric(noise(0), recon)
     with pytest.raises(ValueError, match="compare uint8 images"):
         metric(recon, recon.float())

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ldbench.metrics.accuracy import ClassAccuracy
-from ldbench.metrics.feature_set import Features, Seen, gather
+from ldbench.metrics.feature_set import Features, FeatureSet, gather
 from ldbench.metrics.score import InceptionScore
 
 
-def of(logits: torch.Tensor, labels: torch.Tensor | None = None) -> Seen:
-    needs = {"logits"} | (set() if labels is None else {"labels"})
-    return gather(Features(torch.zeros(len(logits), 1), logits=logits.float()), needs, labels=labels)
+def of(logits: torch.Tensor, labels: torch.Tensor | None = None) -> FeatureSet:
+    requires = {"logits"} | (set() if labels is None else {"labels"})
+    return gather(Features(torch.zeros(len(logits), 1), logits=logits.float()), requires, labels=labels)
 
 
 def score(logits: torch.Tensor, splits: int = 1) -> float:
@@ -55,7 +55,10 @@ def test_accuracy_is_the_share_of_hits_with_an_interval_that_holds_at_the_ends()
     found = ClassAccuracy()(of(logits, labels), of(logits), paired=False)
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0.9 < found.low < 1
-    assert ClassAccuracy()(of(logits, (labels + (torch.arange(40) < 10).long()) % 4), of(logits), paired=False).value == 0.75
+    assert (
+        ClassAccuracy()(of(logits, (labels + (torch.arange(40) < 10).long()) % 4), of(logits), paired=False).value
+        == 0.75
+    )
 
 
 def test_labels_that_the_classifier_does_not_know_are_refused() -> None:

@@ -67,7 +67,11 @@ def test_the_frechet_distance_of_two_sets_of_ten_thousand(capsys: pytest.Capture
     told, values = [], {}
     for who in ("ldbench", "torch-fidelity", "torchmetrics"):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, who], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+            [sys.executable, "-c", SCRIPT, who],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
         )
         value, gathering, distance, work, memory = done.stdout.split()
         values[who] = float(value)
@@ -86,7 +90,9 @@ def test_the_structural_similarity_of_images(count: int, size: int, capsys: pyte
     images, recon = (torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8) for _ in range(2))
     calls = {
         "ldbench": lambda: ssim(images, recon),
-        "torchmetrics": lambda: structural_similarity_index_measure(recon.double(), images.double(), data_range=255.0, reduction="none"),
+        "torchmetrics": lambda: structural_similarity_index_measure(
+            recon.double(), images.double(), data_range=255.0, reduction="none"
+        ),
     }
     seconds, values = {}, {}
     for name, call in calls.items():
@@ -96,5 +102,7 @@ def test_the_structural_similarity_of_images(count: int, size: int, capsys: pyte
         seconds[name] = time.perf_counter() - began
     told = ", ".join(f"{name} {1000 * value / count:.1f} ms" for name, value in seconds.items())
     with capsys.disabled():
-        print(f"\nSSIM of an image of {size} px, one thread: {told}, {seconds['torchmetrics'] / seconds['ldbench']:.1f} times as long")
+        print(
+            f"\nSSIM of an image of {size} px, one thread: {told}, {seconds['torchmetrics'] / seconds['ldbench']:.1f} times as long"
+        )
     torch.testing.assert_close(*values.values(), rtol=0, atol=1e-12)

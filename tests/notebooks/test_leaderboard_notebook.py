@@ -21,7 +21,9 @@ def test_it_is_kept_without_outputs() -> None:
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_it_runs_from_top_to_bottom_with_and_without_cells(filled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_from_top_to_bottom_with_and_without_cells(
+    filled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = made_records.fill(tmp_path / "records")
     if not filled:
         for path in records.glob("generate-*.json"):
@@ -29,7 +31,9 @@ def test_it_runs_from_top_to_bottom_with_and_without_cells(filled: bool, tmp_pat
     monkeypatch.setenv("LDBENCH_RECORDS", str(records))
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     told = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     assert f"{len(list(records.glob('*.json')))} records in" in told

@@ -15,19 +15,36 @@ from ldbench.pipeline import pipeline
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "smoothness.ipynb"
 FEW = [
-    f"job.{said}" for said in ("num_images=8", "num_pairs=2", "num_points=3", "num_reference=20", "num_jacobians=2", "iterations=3", "num_probes=1")
+    f"job.{said}"
+    for said in (
+        "num_images=8",
+        "num_pairs=2",
+        "num_points=3",
+        "num_reference=20",
+        "num_jacobians=2",
+        "iterations=3",
+        "num_probes=1",
+    )
 ]
 
 
 def executed(folder: Path) -> nbformat.NotebookNode:
     """The notebook after a run in a folder."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     return notebook
 
 
 def said(notebook: nbformat.NotebookNode) -> str:
-    return "".join(output.text for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs if output.output_type == "stream")
+    return "".join(
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream"
+    )
 
 
 def pictures(notebook: nbformat.NotebookNode) -> int:
@@ -47,16 +64,34 @@ def test_it_is_kept_without_outputs() -> None:
 def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
     small: Callable[..., DictConfig], small_overrides: list[str], tmp_path: Path
 ) -> None:
-    run = [f"paths.root={tmp_path}", "job=smoothness", "protocol.reconstruction=[psnr,mse]", "job.levels=[0.0,0.1]", *FEW]
+    run = [
+        f"paths.root={tmp_path}",
+        "job=smoothness",
+        "protocol.reconstruction=[psnr,mse]",
+        "job.levels=[0.0,0.1]",
+        *FEW,
+    ]
     plain = ["tokenizer=identity", "protocol=default", "trainer.accelerator=cpu", "data.subset=0.1"]
-    folders = [pipeline.run(ldbench.compose("run", [*words, *run])) for words in (small_overrides, plain, [*plain, "protocol.pixel_rule=truncate"])]
+    folders = [
+        pipeline.run(ldbench.compose("run", [*words, *run]))
+        for words in (small_overrides, plain, [*plain, "protocol.pixel_rule=truncate"])
+    ]
     notebook = executed(tmp_path)
     told = said(notebook)
     assert all(f"{folder.name}: digits, protocol default" in told for folder in folders[:2])
     assert "1 others were measured otherwise and are left out." in told
     table = {line.split()[0]: line for line in told.splitlines() if line.strip()}
-    assert {"mse/slope", "path/detour_pixels", "decoder/lipschitz", "encoder/gain", "equivariance/shift_latent", "spectrum/slope"} <= set(table)
-    assert len(table["psnr/slope"].split("(")) == 2, "the identity's PSNR is infinite, so that one tokenizer has a slope"
+    assert {
+        "mse/slope",
+        "path/detour_pixels",
+        "decoder/lipschitz",
+        "encoder/gain",
+        "equivariance/shift_latent",
+        "spectrum/slope",
+    } <= set(table)
+    assert len(table["psnr/slope"].split("(")) == 2, (
+        "the identity's PSNR is infinite, so that one tokenizer has a slope"
+    )
     assert pictures(notebook) == 4  # two figures of curves, and the ways of two tokenizers
     for figures in (tmp_path / "records").glob("smoothness-*/"):
         shutil.rmtree(figures)

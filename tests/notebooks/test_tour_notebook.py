@@ -36,7 +36,9 @@ def executed(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[nbformat.Noteb
 
 
 @pytest.mark.slow
-def test_it_walks_through_one_cell_and_only_reads(small: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_walks_through_one_cell_and_only_reads(
+    small: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = pipeline.train(small(*TINY))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     outputs = executed(tmp_path, monkeypatch)

@@ -19,7 +19,9 @@ Y = torch.zeros(4, dtype=torch.long)
 
 def diffusion(**changes) -> Diffusion:
     words = {"prediction": "noise", "variance": "fixed_small", "loss": "mse"}
-    return Diffusion(**{"interpolant": CHAINS["linear"], "times": Counted(interpolant=CHAINS["linear"]), **words, **changes})
+    return Diffusion(
+        **{"interpolant": CHAINS["linear"], "times": Counted(interpolant=CHAINS["linear"]), **words, **changes}
+    )
 
 
 def perfect(gaussian, backbone_of, objective, off=0.0, share=0.3):
@@ -48,7 +50,9 @@ def test_the_perfect_prediction_has_the_least_loss(gaussian, backbone_of, schedu
     found = []
     for off in (-0.2, 0.0, 0.2):
         backbone = perfect(gaussian, backbone_of, objective, off)
-        terms = objective.loss(backbone, z, Y, step=0, t=times_of(INDEX.clamp(min=5), 1000), noise=noise)  # at 0 the outermost bins pull outwards
+        terms = objective.loss(
+            backbone, z, Y, step=0, t=times_of(INDEX.clamp(min=5), 1000), noise=noise
+        )  # at 0 the outermost bins pull outwards
         found.append(sum(terms.values()))
         assert found[-1].dtype == torch.float32
     assert (found[1] < found[0]).all()
@@ -61,7 +65,9 @@ def test_its_field_tells_the_same_in_whichever_words(gaussian, backbone_of, pred
     x = torch.randn(4, 6, 2)
     told = objective.field(perfect(gaussian, backbone_of, objective))(x, T[[1, 1, 2, 2]], Y)
     for view in ("velocity", "score", "noise", "data"):
-        torch.testing.assert_close(getattr(told, view), gaussian.told(objective.interpolant, view, x, T[[1, 1, 2, 2]]), rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(
+            getattr(told, view), gaussian.told(objective.interpolant, view, x, T[[1, 1, 2, 2]]), rtol=2e-3, atol=2e-3
+        )
 
 
 def test_the_bound_of_a_perfect_step_is_the_divergence_of_two_normals_in_bits(backbone_of):
@@ -73,7 +79,9 @@ def test_the_bound_of_a_perfect_step_is_the_divergence_of_two_normals_in_bits(ba
     apart = chain.of_data[INDEX] * c.sigma / c.alpha * 0.1
     nats = 0.5 * apart.square() / chain.posterior_variance[INDEX]
     torch.testing.assert_close(found[1:].double(), nats[1:] / math.log(2), rtol=1e-3, atol=1e-6)
-    whole = diffusion(loss="rescaled_kl").loss(backbone_of(lambda x, t, y: noise + 0.1), z, Y, step=0, t=T, noise=noise)["bound"]
+    whole = diffusion(loss="rescaled_kl").loss(
+        backbone_of(lambda x, t, y: noise + 0.1), z, Y, step=0, t=T, noise=noise
+    )["bound"]
     torch.testing.assert_close(whole, 1000 * found)
 
 
@@ -102,7 +110,10 @@ def test_the_variance_of_a_step_is_told_to_samplers(backbone_of):
     assert torch.equal(diffusion().field(doubled)(x, T, Y).value, x), "a variance that is not asked for is left out"
 
 
-@pytest.mark.parametrize("law", [Uniform(), LogitNormal(mean=0.0, std=1.0, shift=1.0, uniform_after=None), Counted(interpolant=CHAINS["linear"])])
+@pytest.mark.parametrize(
+    "law",
+    [Uniform(), LogitNormal(mean=0.0, std=1.0, shift=1.0, uniform_after=None), Counted(interpolant=CHAINS["linear"])],
+)
 def test_times_of_any_law_reach_the_network_as_whole_indices(backbone_of, law):
     backbone = backbone_of(lambda x, t, y: x)
     diffusion(times=law).loss(backbone, torch.randn(256, 2, 1), torch.zeros(256), step=0)
@@ -119,9 +130,14 @@ def test_what_does_not_go_together_is_refused_with_what_to_change(backbone_of):
         ({"prediction": "velocity"}, "Choose one of noise, data, angular"),
         ({"variance": "large"}, "Choose one of fixed_small, fixed_large, learned_range"),
         ({"loss": "l1"}, "Choose one of mse, rescaled_mse, kl, rescaled_kl"),
-        ({"interpolant": Linear()}, r"Linear is continuous\. Choose interpolant=discrete_linear or discrete_cosine, or objective=flow_matching"),
+        (
+            {"interpolant": Linear()},
+            r"Linear is continuous\. Choose interpolant=discrete_linear or discrete_cosine, or objective=flow_matching",
+        ),
     ):
         with pytest.raises(ValueError, match=told):
             diffusion(**changes)
-    with pytest.raises(ValueError, match=r"needs a backbone with 2 C outputs, and this one has C\. Choose variance=fixed_small"):
+    with pytest.raises(
+        ValueError, match=r"needs a backbone with 2 C outputs, and this one has C\. Choose variance=fixed_small"
+    ):
         diffusion(variance="learned_range").field(backbone_of(lambda x, t, y: x))

@@ -14,14 +14,17 @@ COMPOSED = [
     for name, interpolant in INTERPOLANTS.items()
     for prediction in ("velocity", "noise", "data", "score", "angular")
     for weighting in ("none", "velocity", "likelihood")
-    if not (prediction == "velocity" and weighting != "none") and not (prediction == "angular" and not interpolant.variance_preserving)
+    if not (prediction == "velocity" and weighting != "none")
+    and not (prediction == "angular" and not interpolant.variance_preserving)
 ]
 Y = torch.zeros(4, dtype=torch.long)
 
 
 def flow_matching(**changes) -> FlowMatching:
     words = {"prediction": "velocity", "weighting": "none", "network_time": "data_at_one"}
-    return FlowMatching(**{**words, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": 1e-3, **changes})
+    return FlowMatching(
+        **{**words, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": 1e-3, **changes}
+    )
 
 
 def perfect(gaussian, backbone_of, objective, off=0.0):
@@ -60,12 +63,16 @@ def test_its_field_is_the_networks_word_in_the_houses_time(gaussian, backbone_of
     x, t = torch.randn(4, 6, 2), torch.tensor([0.1, 0.4, 0.7, 0.9])
     told = field(x, t, Y)
     for view in ("velocity", "score", "noise", "data"):
-        torch.testing.assert_close(getattr(told, view), gaussian.told(objective.interpolant, view, x, t), rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(
+            getattr(told, view), gaussian.told(objective.interpolant, view, x, t), rtol=2e-4, atol=2e-4
+        )
 
 
 def test_a_network_whose_noise_is_at_one_sees_its_own_time_and_points_to_the_noise(backbone_of):
     backbone = backbone_of(lambda x, t, y: torch.ones_like(x))
-    told = flow_matching(network_time="noise_at_one").field(backbone)(torch.zeros(2, 3, 1), torch.tensor([0.25, 1.0]), Y[:2])
+    told = flow_matching(network_time="noise_at_one").field(backbone)(
+        torch.zeros(2, 3, 1), torch.tensor([0.25, 1.0]), Y[:2]
+    )
     assert backbone.times[0].tolist() == [0.75, 0.0]
     assert backbone.times[0].dtype == torch.float32
     assert (told.velocity == -1).all()
@@ -79,7 +86,9 @@ def test_a_weighted_error_is_that_of_the_velocity_or_of_the_bound(backbone_of):
     error = (told.velocity - GVP().between(noise, z, t)[1]).square().mean(dim=(1, 2))
     torch.testing.assert_close(velocity.loss(off, z, Y, step=0, t=t, noise=noise)["noise"], error, rtol=1e-4, atol=1e-5)
     terms = [
-        flow_matching(prediction=kind, weighting="likelihood").loss(perfect_noise(kind, off, z, noise), z, Y, step=0, t=t, noise=noise)
+        flow_matching(prediction=kind, weighting="likelihood").loss(
+            perfect_noise(kind, off, z, noise), z, Y, step=0, t=t, noise=noise
+        )
         for kind in ("noise", "data")
     ]
     torch.testing.assert_close(terms[0]["noise"], terms[1]["data"], rtol=1e-4, atol=1e-4)
@@ -103,7 +112,9 @@ def test_the_cosine_is_of_directions_alone_and_weighed(backbone_of):
 
 def test_what_is_not_handed_in_is_drawn_from_the_seed_and_stays_where_targets_are_finite(backbone_of):
     backbone = backbone_of(lambda x, t, y: x)
-    objective = flow_matching(prediction="score", margin=0.2, times=LogitNormal(mean=0.0, std=9.0, shift=1.0, uniform_after=None))
+    objective = flow_matching(
+        prediction="score", margin=0.2, times=LogitNormal(mean=0.0, std=9.0, shift=1.0, uniform_after=None)
+    )
     z = torch.randn(64, 3, 2)
     found = []
     for seed in (1, 1, 2):
@@ -123,7 +134,9 @@ def test_a_learned_variance_is_left_out_and_half_precision_counts_in_float32(bac
     assert torch.equal(*terms)
     assert terms[0].dtype == torch.float32
     half = backbone_of(lambda x, t, y: (0.3 * x).bfloat16())
-    assert flow_matching().field(half)(z.double(), t, Y[:2]).value.dtype == torch.float64, "fields speak in the precision of the state"
+    assert flow_matching().field(half)(z.double(), t, Y[:2]).value.dtype == torch.float64, (
+        "fields speak in the precision of the state"
+    )
 
 
 def test_gradients_reach_the_network():
@@ -150,7 +163,10 @@ def test_what_does_not_go_together_is_refused_with_what_to_change():
             {"interpolant": Discrete(schedule="linear", num_times=1000)},
             r"1000 times\. Choose interpolant=linear, gvp or vp, or objective=diff",
         ),
-        ({"prediction": "angular"}, r"needs a variance-preserving interpolant, but this is Linear\. Choose interpolant=gvp or vp"),
+        (
+            {"prediction": "angular"},
+            r"needs a variance-preserving interpolant, but this is Linear\. Choose interpolant=gvp or vp",
+        ),
         ({"weighting": "velocity"}, "Choose weighting=none, or prediction=noise"),
         ({"prediction": "noise", "cosine_weight": 1.0}, "Choose cosine_weight=0, or prediction=velocity"),
         ({"margin": 0.0}, "0 < margin < 0.5"),

@@ -34,7 +34,9 @@ def convert_and_build() -> Callable[..., Backbone]:
     """The backbone of an official state dict, a checkpoint or a file."""
 
     def build(name: str, source: Any, settings: Mapping[str, Any] | None = None) -> Backbone:
-        found = official.convert(name, weights.read_weights(source, averaged=True), {"num_heads": HEADS} if settings is None else settings)
+        found = official.convert(
+            name, weights.read_weights(source, averaged=True), {"num_heads": HEADS} if settings is None else settings
+        )
         return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
 
     return build
@@ -104,7 +106,10 @@ def make_state(
     """The state dict that `transformer_state` hands out."""
     layers: dict[str, tuple[int, ...]] = {"t_embedder.mlp.0": (WIDTH, 256), "t_embedder.mlp.2": (WIDTH, WIDTH)}
     layers |= {"x_embedder": (WIDTH, CHANNELS)} if sequence else {"x_embedder.proj": (WIDTH, CHANNELS, patch, patch)}
-    layers |= {"final_layer.linear": ((1 if sequence else patch * patch) * outputs, WIDTH), "final_layer.adaLN_modulation.1": (2 * WIDTH, WIDTH)}
+    layers |= {
+        "final_layer.linear": ((1 if sequence else patch * patch) * outputs, WIDTH),
+        "final_layer.adaLN_modulation.1": (2 * WIDTH, WIDTH),
+    }
     bare = {"y_embedder.embedding_table": (labels, WIDTH)} | ({"final_layer.norm_final": (WIDTH,)} if lightning else {})
     for block in (f"blocks.{i}" for i in range(depth)):
         layers |= {f"{block}.attn.qkv": (3 * WIDTH, WIDTH), f"{block}.attn.proj": (WIDTH, WIDTH)}
@@ -117,11 +122,17 @@ def make_state(
         if qk_norm:
             head = (WIDTH // HEADS,)
             (bare if lightning else layers).update({f"{block}.attn.q_norm": head, f"{block}.attn.k_norm": head})
-    shapes = {f"{layer}.{kind}": shape if kind == "weight" else shape[:1] for layer, shape in layers.items() for kind in ("weight", "bias")}
+    shapes = {
+        f"{layer}.{kind}": shape if kind == "weight" else shape[:1]
+        for layer, shape in layers.items()
+        for kind in ("weight", "bias")
+    }
     shapes |= {f"{layer}.weight": shape for layer, shape in bare.items()}
     rng = torch.Generator().manual_seed(0)
     state = {key: 0.2 * torch.randn(shape, generator=rng) for key, shape in shapes.items()}
     empty = {"pos_embed": torch.empty(1, TOKENS if sequence else (SIDE // patch) ** 2, WIDTH)}
     if lightning:
-        empty |= dict.fromkeys(("feat_rope.freqs_cos", "feat_rope.freqs_sin"), torch.empty((SIDE // patch) ** 2, WIDTH // HEADS))
+        empty |= dict.fromkeys(
+            ("feat_rope.freqs_cos", "feat_rope.freqs_sin"), torch.empty((SIDE // patch) ** 2, WIDTH // HEADS)
+        )
     return state | tables(state | empty)

@@ -7,7 +7,11 @@ import torch
 
 from ldbench.core.latent import LatentSpec
 
-INPUTS = (torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 700]), torch.tensor([0, 5]))
+INPUTS = (
+    torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)),
+    torch.tensor([3, 700]),
+    torch.tensor([0, 5]),
+)
 
 
 def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
@@ -26,15 +30,22 @@ def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build
 def test_a_convolution_of_the_map_becomes_the_linear_map_of_its_patches(transformer_state, convert_and_build):
     state = transformer_state()
     dit = convert_and_build("dit_s_2", state)
-    theirs = torch.nn.functional.conv2d(dit.latent.to_map(INPUTS[0]), state["x_embedder.proj.weight"], state["x_embedder.proj.bias"], stride=2)
+    theirs = torch.nn.functional.conv2d(
+        dit.latent.to_map(INPUTS[0]), state["x_embedder.proj.weight"], state["x_embedder.proj.bias"], stride=2
+    )
     torch.testing.assert_close(dit.embed(dit.patches.split(INPUTS[0])), theirs.flatten(2).transpose(1, 2))
 
 
-def test_a_training_checkpoint_opens_at_its_averaged_weights_whatever_stands_before_their_keys(transformer_state, convert_and_build, tmp_path):
+def test_a_training_checkpoint_opens_at_its_averaged_weights_whatever_stands_before_their_keys(
+    transformer_state, convert_and_build, tmp_path
+):
     averaged = transformer_state()
     moving = {f"module.{key}": value + 1 for key, value in averaged.items()}
     wrapped = {f"module._orig_mod.{key}": value for key, value in averaged.items()}
-    torch.save({"model": moving, "ema": wrapped, "opt": {"state": {}}, "args": argparse.Namespace(model="DiT-S/2")}, tmp_path / "0400000.pt")
+    torch.save(
+        {"model": moving, "ema": wrapped, "opt": {"state": {}}, "args": argparse.Namespace(model="DiT-S/2")},
+        tmp_path / "0400000.pt",
+    )
     expected = convert_and_build("dit_s_2", averaged)(*INPUTS)
     for source in (tmp_path / "0400000.pt", {"state_dict": wrapped}, {"model": wrapped}):
         assert torch.equal(convert_and_build("dit_s_2", source)(*INPUTS), expected)
@@ -46,7 +57,10 @@ def test_a_table_may_be_absent_and_must_be_the_fixed_one_where_it_is_there(trans
     dit = convert_and_build("dit_s_2", bare, {"num_heads": 2, "input_size": 4})
     assert torch.equal(dit(*INPUTS), convert_and_build("dit_s_2", state)(*INPUTS))
     assert convert_and_build("dit_s_2", bare).latent.grid == (32, 32)  # that of 256 px
-    for table, told in ((state["pos_embed"] + 0.01, "off by 1.0e-02 from the fixed table"), (torch.zeros(1, 6, 24), "Expected .1, 4, 24.")):
+    for table, told in (
+        (state["pos_embed"] + 0.01, "off by 1.0e-02 from the fixed table"),
+        (torch.zeros(1, 6, 24), "Expected .1, 4, 24."),
+    ):
         with pytest.raises(ValueError, match=f"pos_embed .*{told}"):
             convert_and_build("dit_s_2", state | {"pos_embed": table})
     with pytest.raises(ValueError, match="input_size 8, and the tensors beside it have 4"):
@@ -71,15 +85,24 @@ def test_heads_that_nothing_tells_are_asked_for(transformer_state, convert_and_b
 def test_what_is_missing_unknown_or_misshapen_is_named(transformer_state, convert_and_build):
     state = transformer_state()
     for broken, told in (
-        ({key: value for key, value in state.items() if key != "final_layer.linear.bias"}, r"no dit_s_2: missing final_layer\.linear\.bias"),
+        (
+            {key: value for key, value in state.items() if key != "final_layer.linear.bias"},
+            r"no dit_s_2: missing final_layer\.linear\.bias",
+        ),
         (state | {"blocks.2.attn.qkv.weight": torch.zeros(1)}, r"missing blocks\.2\."),
         (state | {"feat_rope.freqs_cos": torch.zeros(1)}, r"unknown feat_rope\.freqs_cos"),
         (transformer_state(lightning=True), r"missing .*unknown"),
         (transformer_state(sequence=True), r"missing x_embedder\.proj\.bias"),
         (state | {"x_embedder.proj.weight": torch.zeros(24, 3)}, r"x_embedder\.proj\.weight has the shape \(24, 3\)"),
-        (state | {"final_layer.linear.weight": torch.zeros(20, 24)}, "has 20 rows. Expected 12 for 3 channels, or twice as many"),
+        (
+            state | {"final_layer.linear.weight": torch.zeros(20, 24)},
+            "has 20 rows. Expected 12 for 3 channels, or twice as many",
+        ),
         (state | {"final_layer.linear.bias": torch.zeros(20)}, "Expected 12 for 3 channels"),
-        (state | {"blocks.1.attn.qkv.weight": torch.zeros(3, 24)}, r"transformer\.blocks\.1\.attn\.qkv\.weight \(3, 24\), expected \(72, 24\)"),
+        (
+            state | {"blocks.1.attn.qkv.weight": torch.zeros(3, 24)},
+            r"transformer\.blocks\.1\.attn\.qkv\.weight \(3, 24\), expected \(72, 24\)",
+        ),
     ):
         with pytest.raises(ValueError, match=told):
             convert_and_build("dit_s_2", broken)

@@ -5,11 +5,17 @@ import torch
 
 from ldbench.official.lightningdit import swiglu_ratio
 
-INPUTS = (torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0.1, 0.8]), torch.tensor([0, 5]))
+INPUTS = (
+    torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)),
+    torch.tensor([0.1, 0.8]),
+    torch.tensor([0, 5]),
+)
 
 
 def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
-    network = convert_and_build("lightningdit_b_1", transformer_state(lightning=True, outputs=3), {})  # rotary tables tell the heads
+    network = convert_and_build(
+        "lightningdit_b_1", transformer_state(lightning=True, outputs=3), {}
+    )  # rotary tables tell the heads
     assert network.latent.grid == (4, 4)
     assert (network.null_class, network.learned_variance) == (5, False)
     assert network.cos is not None
@@ -63,8 +69,14 @@ def test_one_label_is_a_class_of_its_own(transformer_state, convert_and_build):
 def test_what_is_missing_or_unknown_is_named(transformer_state, convert_and_build):
     state = transformer_state(lightning=True)
     for broken, told in (
-        ({key: value for key, value in state.items() if key != "blocks.1.norm2.weight"}, r"missing blocks\.1\.norm2\.weight"),
-        ({key: value for key, value in state.items() if key != "final_layer.norm_final.weight"}, r"missing final_layer\.norm_final"),
+        (
+            {key: value for key, value in state.items() if key != "blocks.1.norm2.weight"},
+            r"missing blocks\.1\.norm2\.weight",
+        ),
+        (
+            {key: value for key, value in state.items() if key != "final_layer.norm_final.weight"},
+            r"missing final_layer\.norm_final",
+        ),
         (state | {"blocks.0.attn.k_norm.weight": torch.zeros(12)}, r"unknown blocks\.0\.attn\.k_norm"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -77,7 +89,17 @@ def test_the_ratio_of_a_swiglu_is_told_by_its_hidden_units(width):
     assert int(2 / 3 * int(swiglu_ratio(width, width) * width)) == width
 
 
-SIZES = {"b_1": 12, "b_2": 12, "l_2": 16, "xl_1": 16, "xl_2": 16, "1p0b_1": 24, "1p0b_2": 24, "1p6b_1": 28, "1p6b_2": 28}
+SIZES = {
+    "b_1": 12,
+    "b_2": 12,
+    "l_2": 16,
+    "xl_1": 16,
+    "xl_2": 16,
+    "1p0b_1": 24,
+    "1p0b_2": 24,
+    "1p6b_1": 28,
+    "1p6b_2": 28,
+}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -85,7 +107,12 @@ def test_every_size_imports(import_manifest, size):
     keywords = import_manifest(f"lightningdit_{size}", f"lightningdit_{size}_f16d32")
     assert (keywords["patch_size"], keywords["num_heads"], keywords["mlp_ratio"]) == (int(size[-1]), SIZES[size], 4.0)
     assert keywords["latent"]["channels"] == 32
-    assert (keywords["norm"], keywords["feedforward"], keywords["rope_theta"], keywords["shifts"]) == ("rms", "swiglu", 10000.0, True)
+    assert (keywords["norm"], keywords["feedforward"], keywords["rope_theta"], keywords["shifts"]) == (
+        "rms",
+        "swiglu",
+        10000.0,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +120,11 @@ def test_every_size_imports(import_manifest, size):
     [
         ("xl_1", "xl_1_f16d32_qknorm", {"qk_norm": True}),
         ("xl_2", "xl_2_f8d4", {"latent": {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}}),
-        ("b_1", "b_1_f8d16_qknorm", {"latent": {"num_tokens": 1024, "channels": 16, "grid": [32, 32]}, "qk_norm": True}),
+        (
+            "b_1",
+            "b_1_f8d16_qknorm",
+            {"latent": {"num_tokens": 1024, "channels": 16, "grid": [32, 32]}, "qk_norm": True},
+        ),
         ("b_1", "b_1_f8d16_uncond", {"num_classes": 1, "has_null_class": False}),
         ("b_2", "b_2_f16d32_qknorm", {"patch_size": 2, "qk_norm": True}),
     ],

@@ -6,8 +6,8 @@ import torch
 import ldbench
 from ldbench import official
 from ldbench.config import compose as config
-from ldbench.core.normalizer import Normaliser
-from ldbench.official import load as released
+from ldbench.core.normalizer import Normalizer
+from ldbench.official import load
 from ldbench.sampling.guidance import ClassifierFree
 from ldbench.sampling.noise import NoiseStream
 from ldbench.sampling.ode import FixedGrid
@@ -17,7 +17,10 @@ SHORT = {"respacing": "4"}, {"num_steps": 4}
 FAMILIES = {  # name -> how its state dict is laid out, and what its generator learns
     "dit_xl_2": ({}, "Diffusion Discrete noise learned_range"),
     "sit_xl_2": ({}, "FlowMatching Linear velocity data_at_one 0.0"),
-    "lightningdit_xl_1": ({"lightning": True, "patch": 1, "outputs": 3}, "FlowMatching Linear velocity data_at_one 1.0"),
+    "lightningdit_xl_1": (
+        {"lightning": True, "patch": 1, "outputs": 3},
+        "FlowMatching Linear velocity data_at_one 1.0",
+    ),
     "maetok_sit_xl_1": ({"sequence": True, "outputs": 3}, "FlowMatching Linear velocity noise_at_one 0.0"),
     "maetok_dit_xl_1": ({"sequence": True}, "Diffusion Discrete noise learned_range"),
 }
@@ -67,7 +70,10 @@ def test_an_official_file_is_a_generator_that_samples_with_its_macros_sampler(na
 
 
 def test_the_schedule_of_betas_is_each_papers_own(source):
-    shares = {name: ldbench.load_official(name, source(name)).objective.chain.alphas_cumprod[500] for name in ("dit_xl_2", "maetok_dit_xl_1")}
+    shares = {
+        name: ldbench.load_official(name, source(name)).objective.chain.alphas_cumprod[500]
+        for name in ("dit_xl_2", "maetok_dit_xl_1")
+    }
     assert float(shares["dit_xl_2"]) == pytest.approx(0.0779, abs=1e-3)
     assert float(shares["maetok_dit_xl_1"]) == pytest.approx(0.4920, abs=5e-3)
 
@@ -125,11 +131,13 @@ def test_a_file_of_another_model_is_named(source):
         ldbench.load_official("dit_xl_2", folder)
 
 
-def test_without_statistics_the_backbone_is_the_official_network_and_sampling_says_what_to_pass(source, transformer_state):
+def test_without_statistics_the_backbone_is_the_official_network_and_sampling_says_what_to_pass(
+    source, transformer_state
+):
     generator = ldbench.load_official("dit_xl_2", source("dit_xl_2"))
     x, t, y = torch.randn(2, 16, 3), torch.tensor([3, 700]), torch.tensor([0, 5])
     found = official.convert("dit_xl_2", transformer_state(), {"num_heads": 2})
-    backbone = config.component("backbone", "dit")(**released.artifacts.made(found.keywords))
+    backbone = config.component("backbone", "dit")(**load.artifacts.made(found.keywords))
     backbone.load_state_dict(found.state)
     assert torch.equal(generator.backbone(x, t, y), backbone(x, t, y))
     with pytest.raises(ValueError, match="stats="):
@@ -150,11 +158,13 @@ def test_every_official_generator_has_a_macro_of_its_name_family_and_size(name):
 
 def test_generators_are_listed_with_the_official_ones_among_them():
     assert set(NAMES) <= set(ldbench.list_generators())
-    assert set(ldbench.list_generators()) - set(NAMES) == {"dit", "sit", "lightningdit", "dit_xl_1", "sit_xl_1"}, "digits, and patch 1 at full size"
+    assert set(ldbench.list_generators()) - set(NAMES) == {"dit", "sit", "lightningdit", "dit_xl_1", "sit_xl_1"}, (
+        "digits, and patch 1 at full size"
+    )
 
 
 def test_statistics_change_nothing_that_is_not_sampled(source):
     with_stats, without = (ldbench.load_official("sit_xl_2", source("sit_xl_2"), stats=stats) for stats in (0.5, None))
     x, t, y = torch.randn(2, 16, 3), torch.tensor([0.1, 0.7]), torch.tensor([0, 5])
     assert torch.equal(with_stats.backbone(x, t, y), without.backbone(x, t, y))
-    assert isinstance(with_stats.normaliser, Normaliser)
+    assert isinstance(with_stats.normaliser, Normalizer)

@@ -23,8 +23,12 @@ def official(*, rope=True, rows=CHANNELS, class_token=False) -> dict[str, torch.
     shapes |= layer("encoder.model.patch_embed.proj", WIDTH, 3, 4, 4) | layer("encoder.model.norm", WIDTH)
     shapes |= layer("quant_conv", rows, WIDTH) | layer("post_quant_conv", DECODER, CHANNELS)
     shapes |= {"decoder.mask_token": (1, 1, DECODER), "decoder.latent_pos_embed": (1, TOKENS, DECODER)}
-    shapes |= {"decoder.model.pos_embed": (1, 1 + PLACES, DECODER)} | layer("decoder.model.patch_embed.proj", DECODER, 3, 4, 4)
-    shapes |= layer("decoder.model.norm.adaLN_modulation.1", 2 * DECODER, CHANNELS) | layer("decoder.to_pixel.model", 48, DECODER)
+    shapes |= {"decoder.model.pos_embed": (1, 1 + PLACES, DECODER)} | layer(
+        "decoder.model.patch_embed.proj", DECODER, 3, 4, 4
+    )
+    shapes |= layer("decoder.model.norm.adaLN_modulation.1", 2 * DECODER, CHANNELS) | layer(
+        "decoder.to_pixel.model", 48, DECODER
+    )
     for part, width, depth in (("encoder", WIDTH, 1), ("decoder", DECODER, 2)):
         for i in range(depth):
             block = f"{part}.model.blocks.{i}"
@@ -36,7 +40,11 @@ def official(*, rope=True, rows=CHANNELS, class_token=False) -> dict[str, torch.
             else:
                 shapes |= layer(f"{block}.adaLN_modulation.1", 4 * width, CHANNELS)
         if rope:
-            shapes |= {f"{part}.freqs": (2, depth, width // 2), f"{part}.freqs_t_x": (PLACES,), f"{part}.freqs_t_y": (PLACES,)}
+            shapes |= {
+                f"{part}.freqs": (2, depth, width // 2),
+                f"{part}.freqs_t_x": (PLACES,),
+                f"{part}.freqs_t_y": (PLACES,),
+            }
     if class_token or not rope:
         shapes["decoder.model.cls_token"] = (1, 1, DECODER)
     rng = torch.Generator().manual_seed(0)
@@ -50,7 +58,12 @@ def images():
 
 def test_everything_is_read_off_the_tensors(images):
     maetok = ldbench.load_official("maetok_b_128", official())
-    assert (maetok.image_size, maetok.patch_size, maetok.latent.num_tokens, maetok.latent.channels) == (16, 4, TOKENS, CHANNELS)
+    assert (maetok.image_size, maetok.patch_size, maetok.latent.num_tokens, maetok.latent.channels) == (
+        16,
+        4,
+        TOKENS,
+        CHANNELS,
+    )
     assert len(maetok.encoder.transformer.blocks) == 1
     assert len(maetok.decoder.query.blocks) == 2
     assert maetok.encoder.rotary is not None
@@ -75,7 +88,9 @@ def test_the_larger_file_may_come_under_either_name():
 def test_a_folder_in_hugging_faces_layout_is_read_with_its_settings(tmp_path, images):
     state = official()
     save_file(state, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"num_latent_tokens": TOKENS, "codebook_embed_dim": CHANNELS, "enc_token_drop": 0.0}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"num_latent_tokens": TOKENS, "codebook_embed_dim": CHANNELS, "enc_token_drop": 0.0})
+    )
     there, direct = ldbench.load_official("maetok_b_128", tmp_path), ldbench.load_official("maetok_b_128", state)
     assert torch.equal(there.encode(images).mean, direct.encode(images).mean)
     (tmp_path / "config.json").write_text(json.dumps({"num_latent_tokens": 64}))
@@ -87,11 +102,22 @@ def test_a_folder_in_hugging_faces_layout_is_read_with_its_settings(tmp_path, im
 
 
 def test_the_training_modules_decoders_and_teachers_are_left_out(images):
-    extras = {"decoder_hog.mask_token": torch.zeros(1), "to_pixel_clip.weight": torch.zeros(1), "repa_model.cls_token": torch.zeros(1)}
-    extras |= {"post_quant_conv_dino.bias": torch.zeros(1), "projection.0.weight": torch.zeros(1), "hog_generator.weight_x": torch.zeros(1)}
+    extras = {
+        "decoder_hog.mask_token": torch.zeros(1),
+        "to_pixel_clip.weight": torch.zeros(1),
+        "repa_model.cls_token": torch.zeros(1),
+    }
+    extras |= {
+        "post_quant_conv_dino.bias": torch.zeros(1),
+        "projection.0.weight": torch.zeros(1),
+        "hog_generator.weight_x": torch.zeros(1),
+    }
     state = official()
     trained = {f"module.{key}": value for key, value in {**state, **extras}.items()}
-    kept, plain = ldbench.load_official("maetok_b_128", {"model": trained}), ldbench.load_official("maetok_b_128", state)
+    kept, plain = (
+        ldbench.load_official("maetok_b_128", {"model": trained}),
+        ldbench.load_official("maetok_b_128", state),
+    )
     assert torch.equal(kept.encode(images).mean, plain.encode(images).mean)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.core.estimate import Estimate
 from ldbench.official import model_card
 from ldbench.results import records
@@ -14,12 +14,23 @@ from ldbench.results import records
 
 def record(job: str, **roles: str) -> records.Record:
     """A record of artifacts."""
-    told = {"subject": {"tokenizer": "a", "generator": None, "data": "digits"}, "config": {}, "environment": {}, "created": "2030-01-01"}
-    return records.Record(id=job, job=job, metrics={"psnr": Estimate(float("inf"))}, protocol={"hash": "0" * 16}, artifacts=roles, **told)
+    told = {
+        "subject": {"tokenizer": "a", "generator": None, "data": "digits"},
+        "config": {},
+        "environment": {},
+        "created": "2030-01-01",
+    }
+    return records.Record(
+        id=job, job=job, metrics={"psnr": Estimate(float("inf"))}, protocol={"hash": "0" * 16}, artifacts=roles, **told
+    )
 
 
 def test_a_tokenizers_figures_are_not_those_of_its_generators() -> None:
-    own, cell, other = record("own", tokenizer="t-1"), record("cell", tokenizer="t-1", generator="g-1"), record("other", tokenizer="t-2")
+    own, cell, other = (
+        record("own", tokenizer="t-1"),
+        record("cell", tokenizer="t-1", generator="g-1"),
+        record("other", tokenizer="t-2"),
+    )
     assert model_card.measured([own, cell, other], "t-1", "tokenizer") == [own]
     assert model_card.measured([own, cell, other], "g-1", "generator") == [cell]
 
@@ -27,24 +38,34 @@ def test_a_tokenizers_figures_are_not_those_of_its_generators() -> None:
 def described(folder: Path, component: str, **recipe: object) -> Path:
     """An artifact of which only its words are there."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"group": folder.parent.name[:-1], "component": component, "keywords": {}, "recipe": recipe}))
-    told = {"files": {"config.json": "", "weights.safetensors": ""}, "schema": artifacts.SCHEMA, "digest": folder.name.rpartition("-")[2]}
+    (folder / "config.json").write_text(
+        json.dumps({"group": folder.parent.name[:-1], "component": component, "keywords": {}, "recipe": recipe})
+    )
+    told = {
+        "files": {"config.json": "", "weights.safetensors": ""},
+        "schema": store.SCHEMA,
+        "digest": folder.name.rpartition("-")[2],
+    }
     (folder / "manifest.json").write_text(json.dumps(told))
     return folder
 
 
 def test_a_generators_card_cites_the_paper_of_its_tokenizer_too(tmp_path: Path) -> None:
     own = described(
-        tmp_path / "generators" / "lightningdit_xl_1-01234567", "generator", official="lightningdit_xl_1", upstream={"tokenizer": "89abcdef00"}
+        tmp_path / "generators" / "lightningdit_xl_1-01234567",
+        "generator",
+        official="lightningdit_xl_1",
+        upstream={"tokenizer": "89abcdef00"},
     )
     assert model_card.citing(own, []).count("eprint") == 1, "nobody knows which tokenizer it is"
     made_of = [record("cell", tokenizer="maetok-89abcdef", generator=own.name)]
     assert official.entry("maetok_b_128").citation.rpartition("arXiv:")[2] in model_card.citing(own, made_of)
     described(tmp_path / "tokenizers" / "mine-89abcdef", "vmae")
     told = model_card.citing(own, made_of)
-    assert [official.entry(name).citation.rpartition("arXiv:")[2] in told for name in ("lightningdit_xl_1", "vmae_f8d16", "maetok_b_128")] == [
-        *(True, True, False)
-    ]
+    assert [
+        official.entry(name).citation.rpartition("arXiv:")[2] in told
+        for name in ("lightningdit_xl_1", "vmae_f8d16", "maetok_b_128")
+    ] == [*(True, True, False)]
 
 
 @pytest.mark.parametrize("name", sorted(official.catalogue()))

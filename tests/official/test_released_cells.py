@@ -11,8 +11,7 @@ import torch
 import ldbench
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.store import LatentStore
-from ldbench.pipeline import generator_training, pipeline
-from ldbench.pipeline import get_generator as cells
+from ldbench.pipeline import generator_training, get_generator, pipeline
 from ldbench.results import records
 
 
@@ -23,10 +22,26 @@ def words(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
     folder.mkdir()
     torch.save({"ema": transformer_state(lightning=True, patch=1, outputs=3)}, folder / "model.pt")
     (folder / "config.json").write_text('{"num_heads": 2}')
-    torch.save({"mean": torch.full((1, 3, 1, 1), 2.0), "std": torch.full((1, 3, 1, 1), 0.5)}, folder / "latents_stats.pt")
-    generator = ["generator=lightningdit_xl_1", f"generator.weights={folder}", "sampler=euler", "sampler.num_steps=2", "guidance=none"]
+    torch.save(
+        {"mean": torch.full((1, 3, 1, 1), 2.0), "std": torch.full((1, 3, 1, 1), 0.5)}, folder / "latents_stats.pt"
+    )
+    generator = [
+        "generator=lightningdit_xl_1",
+        f"generator.weights={folder}",
+        "sampler=euler",
+        "sampler.num_steps=2",
+        "guidance=none",
+    ]
     stats = [f"generator.stats={folder / 'latents_stats.pt'}"]
-    return ["job=generate", *small_overrides, "tokenizer.model.latent_channels=3", *generator, *stats, f"paths.root={tmp_path}", "job.num_samples=6"]
+    return [
+        "job=generate",
+        *small_overrides,
+        "tokenizer.model.latent_channels=3",
+        *generator,
+        *stats,
+        f"paths.root={tmp_path}",
+        "job.num_samples=6",
+    ]
 
 
 def test_released_weights_are_imported_and_sampled_with_their_statistics(words, monkeypatch) -> None:
@@ -34,7 +49,10 @@ def test_released_weights_are_imported_and_sampled_with_their_statistics(words, 
     cfg = ldbench.compose("run", words)
     folder = pipeline.run(cfg)
     assert folder.name.startswith("lightningdit_xl_1-")
-    loaded, official = ldbench.load(folder), ldbench.load_official("lightningdit_xl_1", cfg.generator.weights, stats=cfg.generator.stats)
+    loaded, official = (
+        ldbench.load(folder),
+        ldbench.load_official("lightningdit_xl_1", cfg.generator.weights, stats=cfg.generator.stats),
+    )
     assert all(torch.equal(value, official.state_dict()[key]) for key, value in loaded.state_dict().items())
     assert loaded.normaliser.mean.tolist() == [2.0] * 3
     (record,) = [records.read(path) for path in (folder.parents[2] / "records").glob("generate-*.json")]
@@ -45,13 +63,15 @@ def test_released_weights_are_imported_and_sampled_with_their_statistics(words, 
 def test_it_is_imported_once_and_other_statistics_are_another_generator(words, monkeypatch) -> None:
     first = pipeline.run(ldbench.compose("run", words))
     other = pipeline.run(ldbench.compose("run", [*words, "generator.stats=0.18215"]))
-    monkeypatch.setattr(cells, "generator_of", lambda *_: pytest.fail("imported again"))
+    monkeypatch.setattr(get_generator, "generator_of", lambda *_: pytest.fail("imported again"))
     assert pipeline.run(ldbench.compose("run", words)) == first
     assert other != first
 
 
 def test_weights_without_statistics_are_refused(words) -> None:
-    with pytest.raises(ValueError, match=r"without the statistics of their latents\. Say generator\.stats=latents_stats\.pt"):
+    with pytest.raises(
+        ValueError, match=r"without the statistics of their latents\. Say generator\.stats=latents_stats\.pt"
+    ):
         pipeline.run(ldbench.compose("run", [*words, "generator.stats=null"]))
 
 
@@ -66,11 +86,29 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
     torch.save({"ema": manifest_state("lightningdit_b_1_f16d32")}, tmp_path / "lightningdit.pt")
     torch.save({"state_dict": manifest_state("vavae_f16d32")}, tmp_path / "vavae.pt")
     torch.save({"mean": torch.zeros(1, 32, 1, 1), "std": torch.ones(1, 32, 1, 1)}, tmp_path / "latents_stats.pt")
-    words = ["tokenizer=vavae_f16d32", "tokenizer.weights=vavae.pt", "data=shapes", "data.num_train=8", "data.num_test=8", "trainer.accelerator=cpu"]
-    cell = [*words, "generator=lightningdit_b_1", "generator.weights=lightningdit.pt", "generator.stats=latents_stats.pt", "sampler.num_steps=2"]
-    for command in (["job=encode", "job.batch_size=2", *words], ["job=generate", "job.labels=[207,360]", "job.num_samples=2", *cell]):
+    words = [
+        "tokenizer=vavae_f16d32",
+        "tokenizer.weights=vavae.pt",
+        "data=shapes",
+        "data.num_train=8",
+        "data.num_test=8",
+        "trainer.accelerator=cpu",
+    ]
+    cell = [
+        *words,
+        "generator=lightningdit_b_1",
+        "generator.weights=lightningdit.pt",
+        "generator.stats=latents_stats.pt",
+        "sampler.num_steps=2",
+    ]
+    for command in (
+        ["job=encode", "job.batch_size=2", *words],
+        ["job=generate", "job.labels=[207,360]", "job.num_samples=2", *cell],
+    ):
         began = time.monotonic()
-        told = subprocess.run([sys.executable, "-m", "ldbench.run", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        told = subprocess.run(
+            [sys.executable, "-m", "ldbench.run", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
         print(f"\n{command[0]}: {time.monotonic() - began:.0f} s\n{told.stdout}{told.stderr}")
         assert told.returncode == 0, told.stderr
     assert len(list(tmp_path.glob("records/generate-*/samples/*/*.png"))) == 2
@@ -80,5 +118,7 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
 
 def test_a_file_of_another_generator_is_named(words, tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "released" / "model.pt")
-    with pytest.raises(ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"):
-        cells.imported(ldbench.compose("run", words))
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"
+    ):
+        get_generator.imported(ldbench.compose("run", words))

@@ -8,7 +8,11 @@ def test_the_second_half_of_the_outputs_is_dropped_and_the_first_is_dits(transfo
     state = transformer_state()
     sit, dit = convert_and_build("sit_s_2", state), convert_and_build("dit_s_2", state)
     assert not sit.learned_variance
-    x, t, y = torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0.1, 0.8]), torch.tensor([0, 5])
+    x, t, y = (
+        torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0.1, 0.8]),
+        torch.tensor([0, 5]),
+    )
     torch.testing.assert_close(sit(x, t, y), dit(x, t, y)[..., :3], rtol=1e-6, atol=1e-6)
 
 

@@ -9,7 +9,10 @@ from ldbench.official.vavae import expect, from_diffusers
 
 def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) -> dict[str, torch.Tensor]:
     """A small autoencoder in latent diffusion's layout; every value is its own."""
-    shapes: dict[str, tuple[int, ...]] = {"quant_conv": (rows, rows, 1, 1), "post_quant_conv": (channels, channels, 1, 1)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "quant_conv": (rows, rows, 1, 1),
+        "post_quant_conv": (channels, channels, 1, 1),
+    }
     last = len(widths) - 1
 
     def res(prefix, inside, outside):
@@ -19,7 +22,12 @@ def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) ->
             shapes[f"{prefix}.nin_shortcut"] = (outside, inside, 1, 1)
 
     def attn(prefix, width):
-        shapes.update({f"{prefix}.norm": (width,), **{f"{prefix}.{layer}": (width, width, 1, 1) for layer in ("q", "k", "v", "proj_out")}})
+        shapes.update(
+            {
+                f"{prefix}.norm": (width,),
+                **{f"{prefix}.{layer}": (width, width, 1, 1) for layer in ("q", "k", "v", "proj_out")},
+            }
+        )
 
     for part, name, blocks in (("encoder", "down", depth), ("decoder", "up", depth + 1)):
         for i in (1, 2):
@@ -32,13 +40,29 @@ def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) ->
                 if level in attention:
                     attn(f"{part}.{name}.{level}.attn.{i}", width)
             if level != (last if part == "encoder" else 0):
-                shapes[f"{part}.{name}.{level}.{'downsample' if part == 'encoder' else 'upsample'}.conv"] = (width, width, 3, 3)
-    shapes |= {"encoder.conv_in": (widths[0], 3, 3, 3), "encoder.norm_out": (widths[-1],), "encoder.conv_out": (rows, widths[-1], 3, 3)}
-    shapes |= {"decoder.conv_in": (widths[-1], channels, 3, 3), "decoder.norm_out": (widths[0],), "decoder.conv_out": (3, widths[0], 3, 3)}
+                shapes[f"{part}.{name}.{level}.{'downsample' if part == 'encoder' else 'upsample'}.conv"] = (
+                    width,
+                    width,
+                    3,
+                    3,
+                )
+    shapes |= {
+        "encoder.conv_in": (widths[0], 3, 3, 3),
+        "encoder.norm_out": (widths[-1],),
+        "encoder.conv_out": (rows, widths[-1], 3, 3),
+    }
+    shapes |= {
+        "decoder.conv_in": (widths[-1], channels, 3, 3),
+        "decoder.norm_out": (widths[0],),
+        "decoder.conv_out": (3, widths[0], 3, 3),
+    }
     rng = torch.Generator().manual_seed(0)
     state = {}
     for layer, shape in shapes.items():
-        state[f"{layer}.weight"], state[f"{layer}.bias"] = 0.1 * torch.randn(shape, generator=rng), 0.1 * torch.randn(shape[:1], generator=rng)
+        state[f"{layer}.weight"], state[f"{layer}.bias"] = (
+            0.1 * torch.randn(shape, generator=rng),
+            0.1 * torch.randn(shape[:1], generator=rng),
+        )
     return state
 
 
@@ -54,8 +78,15 @@ def test_the_small_layout_is_the_one_expected():
 
 def test_sizes_are_read_off_the_tensors_and_other_parts_of_a_checkpoint_are_left_out(images):
     state = official()
-    beside = {"loss.logvar": torch.zeros(()), "foundation_model.model.norm.weight": torch.zeros(3), "linear_proj.weight": torch.zeros(1)}
-    vae, again = ldbench.load_official("vavae_f16d32", state), ldbench.load_official("vavae_f16d32", {"state_dict": state | beside})
+    beside = {
+        "loss.logvar": torch.zeros(()),
+        "foundation_model.model.norm.weight": torch.zeros(3),
+        "linear_proj.weight": torch.zeros(1),
+    }
+    vae, again = (
+        ldbench.load_official("vavae_f16d32", state),
+        ldbench.load_official("vavae_f16d32", {"state_dict": state | beside}),
+    )
     assert vae.factor == 2
     posterior = vae.encode(images)
     assert posterior.mean.shape == (2, 8 * 12, 4)
@@ -67,11 +98,31 @@ def test_sizes_are_read_off_the_tensors_and_other_parts_of_a_checkpoint_are_left
 
 def test_a_whole_training_checkpoint_is_opened_at_its_autoencoder(images, tmp_path):
     state = official()
-    beside = {"loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4), "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1, 4, 1, 1)}
-    beside |= {"foundation_model.model.blocks.0.attn.qkv.weight": torch.zeros(6, 2), "linear_proj.weight": torch.zeros(8, 4, 1, 1)}
+    beside = {
+        "loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4),
+        "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1, 4, 1, 1),
+    }
+    beside |= {
+        "foundation_model.model.blocks.0.attn.qkv.weight": torch.zeros(6, 2),
+        "linear_proj.weight": torch.zeros(8, 4, 1, 1),
+    }
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).state_dict()
-    around = {"epoch": 99, "global_step": 1000, "pytorch-lightning_version": "2.4.0", "optimizer_states": [optimizer], "lr_schedulers": []}
-    around |= {"callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": None, "best_model_path": "", "kth_value": torch.zeros(())}}}
+    around = {
+        "epoch": 99,
+        "global_step": 1000,
+        "pytorch-lightning_version": "2.4.0",
+        "optimizer_states": [optimizer],
+        "lr_schedulers": [],
+    }
+    around |= {
+        "callbacks": {
+            "ModelCheckpoint{'monitor': None}": {
+                "best_model_score": None,
+                "best_model_path": "",
+                "kth_value": torch.zeros(()),
+            }
+        }
+    }
     torch.save({**around, "state_dict": state | beside}, tmp_path / "last.ckpt")
     whole, plain = (ldbench.load_official("vavae_f16d16", source) for source in (tmp_path / "last.ckpt", state))
     assert torch.equal(whole.encode(images).mean, plain.encode(images).mean)
@@ -85,7 +136,10 @@ def test_what_is_missing_or_unknown_is_named():
     state = official()
     for broken, told in (
         ({key: value for key, value in state.items() if key != "quant_conv.bias"}, r"missing quant_conv\.bias"),
-        ({key: value for key, value in state.items() if key != "decoder.up.0.block.0.nin_shortcut.weight"}, "missing .*nin_shortcut"),
+        (
+            {key: value for key, value in state.items() if key != "decoder.up.0.block.0.nin_shortcut.weight"},
+            "missing .*nin_shortcut",
+        ),
         (state | {"encoder.extra": torch.zeros(1)}, r"unknown encoder\.extra"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -112,7 +166,9 @@ def test_diffusers_own_autoencoder_gives_the_same_numbers(shape):
         posterior, expected = ours.encode(images), theirs.encode(images).latent_dist
         torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours.decode(posterior.mean, grid), theirs.decode(expected.mean).sample, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            ours.decode(posterior.mean, grid), theirs.decode(expected.mean).sample, rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_layout_of_diffusers_is_that_of_latent_diffusion_in_other_words():

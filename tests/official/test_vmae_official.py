@@ -15,14 +15,27 @@ import ldbench
 from ldbench.tokenizers.vmae import VMAE
 
 MANIFESTS = Path(__file__).parents[1] / "parity" / "data" / "manifests"
-BLOCK = {"norm1": (24,), "attn.qkv": (72, 24), "attn.proj": (24, 24), "norm2": (24,), "mlp.fc1": (96, 24), "mlp.fc2": (24, 96)}
+BLOCK = {
+    "norm1": (24,),
+    "attn.qkv": (72, 24),
+    "attn.proj": (24, 24),
+    "norm2": (24,),
+    "mlp.fc1": (96, 24),
+    "mlp.fc2": (24, 96),
+}
 
 
 @pytest.fixture
 def official() -> dict[str, torch.Tensor]:
     """A small official VMAE for 16 px: 2 + 3 blocks of width 24, patches of 4 px, 5 latent channels; every value is its own."""
     shapes = {"pos_embed": (1, 16, 24), "decoder_pos_embed": (1, 16, 24)}
-    layers = {"to_latent": (10, 24), "from_latent": (24, 5), "patch_embed.proj": (24, 3, 4, 4), "norm": (24,), "decoder_embed": (24, 24)}
+    layers = {
+        "to_latent": (10, 24),
+        "from_latent": (24, 5),
+        "patch_embed.proj": (24, 3, 4, 4),
+        "norm": (24,),
+        "decoder_embed": (24, 24),
+    }
     layers |= {"decoder_norm": (24,), "decoder_pred.linear_pred": (48, 24), "decoder_pred.conv_smoother": (3, 3, 3, 3)}
     for prefix, depth in (("blocks", 2), ("decoder_blocks", 3)):
         layers |= {f"{prefix}.{i}.{part}": shape for i in range(depth) for part, shape in BLOCK.items()}
@@ -39,7 +52,10 @@ def images():
 
 def trained(official) -> dict:
     """A training checkpoint of the official script."""
-    extras = {"mask_token": torch.full((1, 1, 24), 0.5), "perceptual_loss.net.slice1.0.weight": torch.zeros(64, 3, 3, 3)}
+    extras = {
+        "mask_token": torch.full((1, 1, 24), 0.5),
+        "perceptual_loss.net.slice1.0.weight": torch.zeros(64, 3, 3, 3),
+    }
     args = argparse.Namespace(model="mae_for_ldmae_f8d16_prev", lr=None, betas=[0.9, 0.95])
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict()
     return {"model": official | extras, "optimizer": optimizer, "epoch": 90, "scaler": {"scale": 65536.0}, "args": args}
@@ -96,7 +112,9 @@ def test_every_layout_of_the_file_gives_the_same_model(official, images, tmp_pat
     torch.save(official, tmp_path / "bare.pth")
     torch.save({"state_dict": official}, tmp_path / "nested.pt")
     torch.save({f"module.{key}": value for key, value in official.items()}, tmp_path / "parallel.pth")
-    torch.save({"model": {f"module.{key}": value for key, value in official.items()}}, tmp_path / "parallel_training.pth")
+    torch.save(
+        {"model": {f"module.{key}": value for key, value in official.items()}}, tmp_path / "parallel_training.pth"
+    )
     for source in sorted(tmp_path.iterdir()):
         assert same(ldbench.load_official("vmae_f8d16", source), expected), source
         assert same(ldbench.load_official("vmae_f8d16", str(source)), expected), source
@@ -139,7 +157,9 @@ def test_the_state_dict_handed_over_is_left_alone(official):
     assert official["pos_embed"].any()
 
 
-@pytest.mark.parametrize("lost", ["pos_embed", "to_latent.bias", "norm.weight", "blocks.0.attn.qkv.weight", "decoder_blocks.2.mlp.fc2.bias"])
+@pytest.mark.parametrize(
+    "lost", ["pos_embed", "to_latent.bias", "norm.weight", "blocks.0.attn.qkv.weight", "decoder_blocks.2.mlp.fc2.bias"]
+)
 def test_a_missing_tensor_is_named(official, lost):
     del official[lost]
     with pytest.raises(ValueError, match=f"no vmae_f8d16: missing {lost}. Expected https"):
@@ -176,7 +196,11 @@ def test_a_block_number_out_of_all_proportion_costs_no_memory(official):
 @pytest.mark.parametrize(
     ("key", "shape", "ours"),
     [
-        ("blocks.1.mlp.fc1.weight", (96, 23), r"encoder\.transformer\.blocks\.1\.mlp\.fc1\.weight \(96, 23\), expected \(96, 24\)"),
+        (
+            "blocks.1.mlp.fc1.weight",
+            (96, 23),
+            r"encoder\.transformer\.blocks\.1\.mlp\.fc1\.weight \(96, 23\), expected \(96, 24\)",
+        ),
         ("pos_embed", (1, 17, 24), r"encoder\.positions \(1, 17, 24\), expected \(1, 16, 24\)"),
         ("decoder_pos_embed", (1, 64, 24), r"decoder\.positions \(1, 64, 24\), expected \(1, 16, 24\)"),
         ("to_latent.weight", (12, 24), r"encoder\.to_latent\.weight \(12, 24\), expected \(10, 24\)"),
@@ -188,7 +212,9 @@ def test_a_wrong_shape_is_told_next_to_the_right_one(official, key, shape, ours)
         ldbench.load_official("vmae_f8d16", official | {key: torch.zeros(shape)})
 
 
-@pytest.mark.parametrize("key", ["from_latent.weight", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"])
+@pytest.mark.parametrize(
+    "key", ["from_latent.weight", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"]
+)
 def test_a_tensor_without_dimensions_is_refused_with_a_sentence(official, key):
     with pytest.raises(ValueError, match="shape"):
         ldbench.load_official("vmae_f8d16", official | {key: torch.tensor(1.0)})
@@ -269,7 +295,9 @@ def test_a_place_without_weights_is_told(tmp_path):
 
 
 def test_without_a_source_it_says_where_the_file_is():
-    with pytest.raises(ValueError, match=r"not on a hub. Download vmaef8d16.pth .* Then call load_official\('vmae_f8d16', PATH\)"):
+    with pytest.raises(
+        ValueError, match=r"not on a hub. Download vmaef8d16.pth .* Then call load_official\('vmae_f8d16', PATH\)"
+    ):
         ldbench.load_official("vmae_f8d16")
 
 

@@ -68,18 +68,24 @@ class Case:
         """
         described = self.facts["inputs"][name]
         if described["kind"] == "value":
-            return torch.from_numpy(self.arrays[f"in.{name}"]) if described["stored"] else torch.tensor(described["value"])
+            return (
+                torch.from_numpy(self.arrays[f"in.{name}"]) if described["stored"] else torch.tensor(described["value"])
+            )
         value = draw(described["kind"], described["seed"], tuple(described["shape"]))
         if described["stored"]:
             stored = self.arrays[f"in.{name}"]
-            assert np.allclose(value, stored, rtol=1e-6, atol=1e-6), f"the recipe of {self.name}'s input {name} gives other numbers"
+            assert np.allclose(value, stored, rtol=1e-6, atol=1e-6), (
+                f"the recipe of {self.name}'s input {name} gives other numbers"
+            )
             value = stored
         return torch.from_numpy(value)
 
     def error(self, output: str, actual: Tensor) -> float:
         """The worst deviation from the stored elements and from mean and deviation of the whole, relative to the scale; integers must be equal."""
         facts = self.facts["outputs"][output]
-        assert list(actual.shape) == facts["shape"], f"{self.name}: {output} has shape {list(actual.shape)}, expected {facts['shape']}"
+        assert list(actual.shape) == facts["shape"], (
+            f"{self.name}: {output} has shape {list(actual.shape)}, expected {facts['shape']}"
+        )
         full = actual.detach().cpu().numpy()
         stored = self.arrays[output]
         given = full.ravel()[:: facts["stride"]] if facts["stored"] == "strided" else full
@@ -87,7 +93,10 @@ class Case:
             return 0.0 if np.array_equal(given, stored) else math.inf
         deviations = [np.abs(given.astype(np.float64) - stored).max()]
         if "stats" in facts:
-            deviations += [abs(full.mean(dtype=np.float64) - facts["stats"]["mean"]), abs(full.std(dtype=np.float64) - facts["stats"]["std"])]
+            deviations += [
+                abs(full.mean(dtype=np.float64) - facts["stats"]["mean"]),
+                abs(full.std(dtype=np.float64) - facts["stats"]["std"]),
+            ]
         return float(np.max(deviations)) / facts["scale"]
 
     def check(self, output: str, actual: Tensor, *, bound: float | None = None) -> None:
@@ -111,7 +120,9 @@ def open_case(record_property) -> Callable[[str], Case]:
                 if facts["case"] == name:
                     with np.load(store / facts["file"]) as file:
                         return Case(facts, store, dict(file), record_property)
-        pytest.skip(f"{name} is too large for this repository: point LDBENCH_PARITY at the folder of all reference outputs")
+        pytest.skip(
+            f"{name} is too large for this repository: point LDBENCH_PARITY at the folder of all reference outputs"
+        )
 
     return open_
 
@@ -155,15 +166,24 @@ def smooth(q: np.ndarray, height: int, width: int) -> np.ndarray:
     """Two plane waves and a moiré for each of the (B, C, 6) numbers."""
     q = q[..., None, None]
     i, j = np.arange(height)[:, None] / height, np.arange(width)[None, :] / width
-    waves = q[:, :, 1] * np.sin(2 * np.pi * (2 * i + j + q[:, :, 2])) + q[:, :, 3] * np.cos(2 * np.pi * (i - 3 * j + q[:, :, 4]))
+    waves = q[:, :, 1] * np.sin(2 * np.pi * (2 * i + j + q[:, :, 2])) + q[:, :, 3] * np.cos(
+        2 * np.pi * (i - 3 * j + q[:, :, 4])
+    )
     return np.tanh(q[:, :, 0] + waves + 0.5 * q[:, :, 5] * np.sin(40 * i * j)).astype(np.float32)
 
 
 def pytest_terminal_summary(terminalreporter):
     """One line for each case: the worst error of all its outputs, next to what is allowed; read off the reports, whichever process made them."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, []) if report.when == "call"]
+    reports = [
+        report
+        for kind in ("passed", "failed")
+        for report in terminalreporter.stats.get(kind, [])
+        if report.when == "call"
+    ]
     found = [value for report in reports for key, value in report.user_properties if key.startswith(TOLD)]
-    worst = {case: max((error, bound, output) for name, error, bound, output in found if name == case) for case, *_ in found}
+    worst = {
+        case: max((error, bound, output) for name, error, bound, output in found if name == case) for case, *_ in found
+    }
     if worst:
         terminalreporter.section("parity: worst error relative to an output's scale")
     for name, (error, bound, output) in sorted(worst.items()):

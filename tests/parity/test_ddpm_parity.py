@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench.core.discrete_diffusion import Chain, times_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, times_of
 from ldbench.core.interpolants import Discrete
 from ldbench.objectives.diffusion import Diffusion
 from ldbench.objectives.times import Counted
@@ -25,8 +25,8 @@ def maps(z, side):
     return rearrange(z, "b (h w) c -> b c h w", h=side)
 
 
-def chain_of(interpolant) -> Chain:
-    return Chain(interpolant.at(times_of(torch.arange(1000), 1000)).alpha.square())
+def chain_of(interpolant) -> DiscreteDiffusion:
+    return DiscreteDiffusion(interpolant.at(times_of(torch.arange(1000), 1000)).alpha.square())
 
 
 def diffusion(**changes) -> Diffusion:
@@ -70,7 +70,7 @@ def test_the_cosine_tables_are_the_official_ones(open_case):
 def test_respaced_chains_are_the_official_ones(open_case, respacing):
     case = open_case("ddpm_respacing")
     indices = torch.tensor(kept(1000, respacing))
-    chain = Chain(chain_of(LINEAR).alphas_cumprod[indices])
+    chain = DiscreteDiffusion(chain_of(LINEAR).alphas_cumprod[indices])
     case.check(f"{respacing}.timestep_map", indices)
     case.check(f"{respacing}.betas", chain.betas)
     case.check(f"{respacing}.posterior_log_variance_clipped", chain.posterior_logvar)
@@ -91,7 +91,9 @@ def test_losses_are_the_official_ones(open_case, toy):
     case.check("loss_rescaled_kl", sum(terms(loss="rescaled_kl").values()))
     case.check("loss_fixed_sigma", sum(terms(variance="fixed_large").values()))
     case.check("loss_predict_xstart", sum(terms(prediction="data").values()))
-    assert all(torch.equal(t, index.float()) for t in toy.times), "the network is told the original indices, as whole numbers"
+    assert all(torch.equal(t, index.float()) for t in toy.times), (
+        "the network is told the original indices, as whole numbers"
+    )
 
 
 def test_the_gaussian_of_a_step_back_is_the_official_one(open_case, toy):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.layers.position import sincos_2d
 
 pytestmark = pytest.mark.parity
@@ -15,7 +15,7 @@ def test_predictions_and_variances_are_the_official_ones(open_case, name):
     case = open_case(name)
     side, width = 32 // int(name[-1]), case.manifest()["pos_embed"][-1]
     found = official.convert(name, {**case.weights(), "pos_embed": sincos_2d((side, side), width=width)}, {})
-    dit = artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+    dit = store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
     assert dit.learned_variance
     assert dit.null_class == 1000
     x, y, y_null = dit.latent.from_map(case.input("x")), case.input("y"), case.input("y_null")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.layers.position import sincos_2d
 
 pytestmark = pytest.mark.parity
@@ -20,7 +20,11 @@ def shapes(facts: dict) -> dict[str, tuple[int, ...]]:
     """Key -> shape of a network of any switches, besides its tables."""
     width, patch, channels = facts["hidden_size"], facts["patch_size"], facts["in_channels"]
     rows = patch * patch * channels * (2 if facts.get("learn_sigma") else 1)
-    layers = {"t_embedder.mlp.0": (width, 256), "t_embedder.mlp.2": (width, width), "x_embedder.proj": (width, channels, patch, patch)}
+    layers = {
+        "t_embedder.mlp.0": (width, 256),
+        "t_embedder.mlp.2": (width, width),
+        "x_embedder.proj": (width, channels, patch, patch),
+    }
     layers |= {"final_layer.linear": (rows, width), "final_layer.adaLN_modulation.1": (2 * width, width)}
     bare = {"y_embedder.embedding_table": (facts["num_classes"] + 1, width)}
     bare |= {"final_layer.norm_final": (width,)} if facts["use_rmsnorm"] else {}
@@ -36,8 +40,14 @@ def shapes(facts: dict) -> dict[str, tuple[int, ...]]:
             bare |= {f"{block}.norm1": (width,), f"{block}.norm2": (width,)}
         if facts["use_qknorm"]:
             head = (width // facts["num_heads"],)
-            (bare if facts["use_rmsnorm"] else layers).update({f"{block}.attn.q_norm": head, f"{block}.attn.k_norm": head})
-    found = {f"{layer}.{kind}": shape if kind == "weight" else shape[:1] for layer, shape in layers.items() for kind in ("weight", "bias")}
+            (bare if facts["use_rmsnorm"] else layers).update(
+                {f"{block}.attn.q_norm": head, f"{block}.attn.k_norm": head}
+            )
+    found = {
+        f"{layer}.{kind}": shape if kind == "weight" else shape[:1]
+        for layer, shape in layers.items()
+        for kind in ("weight", "bias")
+    }
     return found | {f"{layer}.weight": shape for layer, shape in bare.items()}
 
 
@@ -47,12 +57,18 @@ def tables(side: int, width: int, num_heads: int, rotary: bool) -> dict[str, tor
     if rotary:
         dim = width // num_heads // 2
         frequencies = 10000 ** (-torch.arange(0, dim, 2).float() / dim)
-        angles = [torch.cat([(place * frequencies).repeat_interleave(2) for place in (i, j)]) for i in range(side) for j in range(side)]
+        angles = [
+            torch.cat([(place * frequencies).repeat_interleave(2) for place in (i, j)])
+            for i in range(side)
+            for j in range(side)
+        ]
         found |= {"feat_rope.freqs_cos": torch.stack(angles).cos(), "feat_rope.freqs_sin": torch.stack(angles).sin()}
     return found
 
 
-@pytest.mark.parametrize("case_name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES])
+@pytest.mark.parametrize(
+    "case_name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+)
 def test_velocities_are_the_official_ones(open_case, case_name):
     case = open_case(case_name)
     facts = case.facts["config"]
@@ -63,7 +79,7 @@ def test_velocities_are_the_official_ones(open_case, case_name):
     num_heads = facts.get("num_heads", width // 64 if width != 1152 else 16)
     weights |= tables(facts["input_size"] // patch, width, num_heads, rotary)
     found = official.convert(NAMES[case_name], weights, {} if rotary else {"num_heads": num_heads})
-    network = artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+    network = store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
     x, y, y_null = network.latent.from_map(case.input("x")), case.input("y"), case.input("y_null")
     with torch.no_grad():
         case.check("out", network.latent.to_map(network(x, case.input("t"), y)))
@@ -73,4 +89,9 @@ def test_velocities_are_the_official_ones(open_case, case_name):
             for output in outputs:
                 inside = facts[when] >= facts["cfg_interval_start"] or output == "cfg_no_interval"
                 guided = (unknown + facts["cfg_scale"] * (known - unknown) if inside else known)[..., :3]
-                case.check(output, torch.cat([network.latent.to_map(torch.cat([guided, own[..., 3:]], dim=-1)) for own in (known, unknown)]))
+                case.check(
+                    output,
+                    torch.cat(
+                        [network.latent.to_map(torch.cat([guided, own[..., 3:]], dim=-1)) for own in (known, unknown)]
+                    ),
+                )

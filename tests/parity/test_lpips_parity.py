@@ -20,7 +20,10 @@ def case(open_case):
 @pytest.fixture
 def taming(case):
     """The state dict of the official LPIPS: the recipe's tensors, and the two constants of its scaling layer."""
-    constants = {"scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1), "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1)}
+    constants = {
+        "scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1),
+        "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1),
+    }
     return {**case.weights(), **constants}
 
 
@@ -36,7 +39,14 @@ def test_distances_and_features_are_the_official_numbers(case, taming):
 
 
 def test_the_loss_term_is_the_official_distance_averaged_over_the_batch(case, taming):
-    term = LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights={f"perceptual_loss.{key}": value for key, value in taming.items()}, heads=None)
+    term = LPIPS(
+        weight=1.0,
+        start=0,
+        warmup=0,
+        dropout=0.0,
+        weights={f"perceptual_loss.{key}": value for key, value in taming.items()},
+        heads=None,
+    )
     a, b = case.input("a"), case.input("b")
     recon = Reconstruction(images=b, z=torch.zeros(2, 1, 1), posterior=Posterior(torch.zeros(2, 1, 1)))
     with torch.no_grad():

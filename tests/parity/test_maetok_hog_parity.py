@@ -26,7 +26,9 @@ def check_but_for_strays(case, output: str, actual: Tensor) -> None:
     far = float((errors > bound).mean())
     case.record_property(f"{case.name}/{output}", float(errors.max()))
     case.record_property(f"{case.name}/{output}/strays", far)
-    assert far <= STRAYS, f"{case.name}: {far:.2%} of {output} are further off than {bound:.0e} of its scale (worst {errors.max():.1e})"
+    assert far <= STRAYS, (
+        f"{case.name}: {far:.2%} of {output} are further off than {bound:.0e} of its scale (worst {errors.max():.1e})"
+    )
 
 
 def test_the_targets_are_the_official_numbers(open_case, hog):

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.parity
 
 
 @pytest.mark.parametrize(
-    ("name", "positions"), [("maetok_b_128_256", "rope"), pytest.param("maetok_b_128_256_ape", "absolute", marks=pytest.mark.slow)]
+    ("name", "positions"),
+    [("maetok_b_128_256", "rope"), pytest.param("maetok_b_128_256_ape", "absolute", marks=pytest.mark.slow)],
 )
 def test_encoding_and_decoding_give_the_official_numbers(open_case, name, positions):
     case = open_case(name)
@@ -100,7 +101,9 @@ def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_num
     maetok = ldbench.load_official("maetok_b_128", weights).train()
     images, y = case.input("x"), torch.zeros(2, dtype=torch.long)
     with torch.no_grad():
-        recon = maetok(images, mask_ratio=0.5, mask_noise=-case.input("order_noise"))  # theirs hides where the noise is smallest
+        recon = maetok(
+            images, mask_ratio=0.5, mask_noise=-case.input("order_noise")
+        )  # theirs hides where the noise is smallest
         assert np.array_equal(recon.mask.float().numpy(), case.arrays["in.mask"])
         case.check("latent", recon.z)
         case.check("reconstruction", recon.images)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.layers.position import sincos_1d
 
 pytestmark = pytest.mark.parity
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parity
 def test_velocities_and_positions_are_the_official_ones(open_case):
     case = open_case("maetok_sit_b_1")
     found = official.convert("maetok_sit_b_1", {**case.weights(), "pos_embed": sincos_1d(128, width=768)}, {})
-    sit = artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+    sit = store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
     assert sit.latent.grid is None
     case.check("pos_embed", sit.positions)
     with torch.no_grad():

@@ -33,7 +33,9 @@ def maps(z, side):
 
 def field_of(backbone, path, prediction="velocity", network_time="data_at_one"):
     words = {"prediction": prediction, "weighting": "none", "network_time": network_time}
-    return FlowMatching(interpolant=PATHS[path], times=Uniform(), cosine_weight=0.0, margin=1e-3, **words).field(backbone)
+    return FlowMatching(interpolant=PATHS[path], times=Uniform(), cosine_weight=0.0, margin=1e-3, **words).field(
+        backbone
+    )
 
 
 @pytest.fixture
@@ -42,14 +44,30 @@ def toy(backbone_of):
 
 
 def fixed_grid(**changes) -> FixedGrid:
-    return FixedGrid(**{"rule": "euler", "num_steps": 24, "shift": 1.0, "margin": 1e-3, "last_step": "none", "dtype": "float32", **changes})
+    return FixedGrid(
+        **{
+            "rule": "euler",
+            "num_steps": 24,
+            "shift": 1.0,
+            "margin": 1e-3,
+            "last_step": "none",
+            "dtype": "float32",
+            **changes,
+        }
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_fixed_steps_are_those_of_sit(open_case, toy, rule):
     case = open_case("sit_ode")
     z = tokens(case.input("z"))
-    for path, prediction in (("Linear", "velocity"), ("GVP", "velocity"), ("VP", "noise"), ("Linear", "score"), ("GVP", "noise")):
+    for path, prediction in (
+        ("Linear", "velocity"),
+        ("GVP", "velocity"),
+        ("VP", "noise"),
+        ("Linear", "score"),
+        ("GVP", "noise"),
+    ):
         states = list(fixed_grid(rule=RULES[rule]).states(field_of(toy, path, prediction), z, Y))
         case.check(f"{path}|{prediction}|{rule}", maps(states[-1], 6))
         case.check(f"{path}|{prediction}|{rule}|mid", maps(states[12], 6))
@@ -60,7 +78,13 @@ def test_steps_as_long_as_an_error_allows_are_those_of_sit(open_case, toy):
     case = open_case("sit_ode_dopri5")
     z = tokens(case.input("z"))
     sampler = Dopri5(atol=1e-6, rtol=1e-3, margin=1e-3, last_step="none", dtype="float32")
-    for path, prediction in (("Linear", "velocity"), ("GVP", "velocity"), ("VP", "noise"), ("Linear", "score"), ("GVP", "noise")):
+    for path, prediction in (
+        ("Linear", "velocity"),
+        ("GVP", "velocity"),
+        ("VP", "noise"),
+        ("Linear", "score"),
+        ("GVP", "noise"),
+    ):
         field = field_of(toy, path, prediction)
         times = torch.linspace(*field.interval(1e-3), 25, dtype=torch.float64)
         times = torch.cat([times, torch.tensor([1.2], dtype=torch.float64)]) if path == "VP" else times
@@ -94,7 +118,9 @@ def test_noisy_steps_are_those_of_sit(open_case, toy, rule):
         case.check(name, maps(states[-1], 6))
         if f"{name}|mid" in case.facts["outputs"]:
             case.check(f"{name}|mid", maps(states[13], 6))
-        assert field.calls == 24 * (2 if rule == "Heun" else 1) + (last_step != "None"), "velocity and score from one call"
+        assert field.calls == 24 * (2 if rule == "Heun" else 1) + (last_step != "None"), (
+            "velocity and score from one call"
+        )
         checked += 1
     assert checked >= 30
 
@@ -115,13 +141,21 @@ def test_adaptive_steps_are_those_of_lightningdit_within_a_thousandth(open_case,
     case = open_case("lightning_ode")
     for theirs, shift in ((0.0, 1.0), (0.3, 0.3)):
         sampler = Dopri5(atol=1e-6, rtol=1e-3, margin=1e-3, last_step="none", dtype="float32")
-        states = sampler.states(field_of(toy, "Linear"), tokens(case.input("z")), Y, time_grid(0.0, 1.0, num_steps=39, shift=shift))
+        states = sampler.states(
+            field_of(toy, "Linear"), tokens(case.input("z")), Y, time_grid(0.0, 1.0, num_steps=39, shift=shift)
+        )
         assert case.error(f"dopri5|shift{theirs}", maps(states[-1], 4)) < 1e-3
         assert case.error(f"dopri5|shift{theirs}|mid", maps(states[20], 4)) < 1e-3
 
 
-INTERVALS = {"nocfg": (1.0, 0.0, 1.0), "cfg": (1.9, 1 - 0.75, 1.0), "cfg_low": (2.5, 1 - 0.9, 1 - 0.2)}  # its are in a time with t = 1 noise
-MAETOK = [(path, house, guidance) for path, house in (("linear", "Linear"), ("cosine", "GVP")) for guidance in INTERVALS]
+INTERVALS = {
+    "nocfg": (1.0, 0.0, 1.0),
+    "cfg": (1.9, 1 - 0.75, 1.0),
+    "cfg_low": (2.5, 1 - 0.9, 1 - 0.2),
+}  # its are in a time with t = 1 noise
+MAETOK = [
+    (path, house, guidance) for path, house in (("linear", "Linear"), ("cosine", "GVP")) for guidance in INTERVALS
+]
 
 
 @pytest.fixture
@@ -132,7 +166,9 @@ def labelled(backbone_of):
 @pytest.mark.parametrize(("path", "house", "guidance"), MAETOK)
 def test_maetoks_samplers_are_ours_with_the_time_turned(open_case, labelled, path, house, guidance):
     case, (scale, low, high) = open_case("maetok_sit_samplers"), INTERVALS[guidance]
-    guided = ClassifierFree(scale=scale, low=low, high=high, channels=None, batched=True)(field_of(labelled, house, network_time="noise_at_one"))
+    guided = ClassifierFree(scale=scale, low=low, high=high, channels=None, batched=True)(
+        field_of(labelled, house, network_time="noise_at_one")
+    )
     z, y, increments = case.input("z"), case.input("y"), case.input("increments").double()
     *_, x = fixed_grid(num_steps=20, dtype="float64").states(guided, z, y)
     case.check(f"ode_euler_{path}_{guidance}", x)
@@ -152,10 +188,14 @@ def test_maetoks_heun_is_ours_ending_with_eulers_rule(open_case, labelled, path,
     grid = time_grid(0.0, 1.0, num_steps=20, shift=1.0).tolist()
     for start, end in pairwise(grid):
         field = guided if low - 1e-9 <= start <= high + 1e-9 else plain
-        x = rule_named("heun" if end < 1 else "euler").step(lambda x, time, field=field: field(x, at(time, x), y).velocity, x, start, end)
+        x = rule_named("heun" if end < 1 else "euler").step(
+            lambda x, time, field=field: field(x, at(time, x), y).velocity, x, start, end
+        )
     case.check(f"ode_heun_{path}_{guidance}", x)
     if guidance == "nocfg":
-        *_, whole = fixed_grid(rule="heun", num_steps=20, last_step="euler", dtype="float64").states(plain, case.input("z"), y)
+        *_, whole = fixed_grid(rule="heun", num_steps=20, last_step="euler", dtype="float64").states(
+            plain, case.input("z"), y
+        )
         case.check(f"ode_heun_{path}_{guidance}", whole)
 
 

@@ -20,7 +20,7 @@ from ldbench.losses.terms import KL, PixelL1
 from ldbench.training.mask_schedules import Constant
 from ldbench.training.optimizer import AdamW
 from ldbench.training.stage_config import Stage
-from ldbench.training.tokenizer_module import TokenizerTask
+from ldbench.training.tokenizer_module import TokenizerModule
 
 from .conftest import fill
 
@@ -75,7 +75,7 @@ class StandIn(nn.Module):
         return 0.05 * (images - recon.images).square().mean()
 
 
-class Seen:
+class FeatureSet:
     """A teacher of given features."""
 
     def __init__(self, features):
@@ -116,7 +116,7 @@ def terms_of(case, variant: dict, *, spread: float, summed: bool) -> dict[str, n
         weight=variant["vf_weight"] / (1 if variant["adaptive_vf"] else scale),
         start=0,
         warmup=0,
-        teacher=Seen(case.input("features") + case.input("features_shift")),
+        teacher=FeatureSet(case.input("features") + case.input("features_shift")),
         cosine_weight=variant.get("cos_weight", 1.0),
         cosine_margin=variant["cos_margin"],
         distance_weight=variant.get("distmat_weight", 1.0),
@@ -135,7 +135,9 @@ def terms_of(case, variant: dict, *, spread: float, summed: bool) -> dict[str, n
         image_size=32,
     )
     alignment.to_teacher.weight.data = fill("linear_proj.weight", (FEATURES, CHANNELS, 1, 1), 0)[..., 0, 0]
-    kl_weight = case.facts["config"]["kl_weight"] * (TOKENS / scale if summed else 2 / CHANNELS)  # pp_style: the mean, without its half
+    kl_weight = case.facts["config"]["kl_weight"] * (
+        TOKENS / scale if summed else 2 / CHANNELS
+    )  # pp_style: the mean, without its half
     return {
         "pixels": PixelL1(weight=spread, start=0, warmup=0),
         "perceptual": StandIn(spread * case.facts["config"]["perceptual_weight"]),
@@ -145,15 +147,46 @@ def terms_of(case, variant: dict, *, spread: float, summed: bool) -> dict[str, n
     }
 
 
-def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerTask:
+def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerModule:
     optimizer = AdamW(
-        lr=1e-4, betas=(0.5, 0.9), eps=1e-8, weight_decay=0.0, schedule="constant", warmup_steps=0, warmup_lr=None, min_lr=0.0, clip_norm=None
+        lr=1e-4,
+        betas=(0.5, 0.9),
+        eps=1e-8,
+        weight_decay=0.0,
+        schedule="constant",
+        warmup_steps=0,
+        warmup_lr=None,
+        min_lr=0.0,
+        clip_norm=None,
     )
-    numbers = {"name": "s", "image_size": 32, "max_steps": 10, "batch_size": 3, "accumulate": 1, "mask_ratio": Constant(0.0), "latent": "sample"}
-    numbers |= {"crop": "area", "crop_scale": None, "flip": 0.0, "encoder": "trainable", "decoder": "trainable", "ema_decay": None, "losses": {}}
+    numbers = {
+        "name": "s",
+        "image_size": 32,
+        "max_steps": 10,
+        "batch_size": 3,
+        "accumulate": 1,
+        "mask_ratio": Constant(0.0),
+        "latent": "sample",
+    }
+    numbers |= {
+        "crop": "area",
+        "crop_scale": None,
+        "flip": 0.0,
+        "encoder": "trainable",
+        "decoder": "trainable",
+        "ema_decay": None,
+        "losses": {},
+    }
     stage = Stage(**numbers, optimizer=optimizer)
-    words = {"seed": 0, "label_safe_flips": False, "log_every": 1, "first_step": 0, "folder": Path("unused"), "adaptive": "global"}
-    return TokenizerTask(tokenizer=tokenizer, losses=terms, stage=stage, **words)
+    words = {
+        "seed": 0,
+        "label_safe_flips": False,
+        "log_every": 1,
+        "first_step": 0,
+        "folder": Path("unused"),
+        "adaptive": "global",
+    }
+    return TokenizerModule(tokenizer=tokenizer, losses=terms, stage=stage, **words)
 
 
 @pytest.mark.parametrize("name", ["base", "margins", "fixed_weight", "mdms_only", "mcos_only", "vanilla_pp"])
@@ -166,7 +199,9 @@ def test_a_training_step_has_the_official_terms_weights_and_gradients(open_case,
     spread = math.exp(-logvar)
     tokenizer = Toy()
     for part, key in ((tokenizer.encoder, "encoder.conv_out"), (tokenizer.decoder, "decoder.conv_out")):
-        part.weight.data, part.bias.data = (fill(f"{key}.{kind}", tuple(getattr(part, kind).shape), 0) for kind in ("weight", "bias"))
+        part.weight.data, part.bias.data = (
+            fill(f"{key}.{kind}", tuple(getattr(part, kind).shape), 0) for kind in ("weight", "bias")
+        )
     terms = terms_of(case, variant, spread=spread, summed=summed)
     task = task_of(tokenizer, terms)
     images, eps = case.input("x"), tokenizer.latent.from_map(case.input("eps"))

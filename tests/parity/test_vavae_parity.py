@@ -12,7 +12,11 @@ pytestmark = pytest.mark.parity
 
 @pytest.mark.parametrize(
     ("case_name", "name"),
-    [("vavae_f16d16_64x64", "vavae_f16d16"), ("vavae_f16d32_64x96", "vavae_f16d32"), ("vavae_f16d32_256x256", "vavae_f16d32")],
+    [
+        ("vavae_f16d16_64x64", "vavae_f16d16"),
+        ("vavae_f16d32_64x96", "vavae_f16d32"),
+        ("vavae_f16d32_256x256", "vavae_f16d32"),
+    ],
 )
 def test_encoding_sampling_and_decoding_give_the_official_numbers(open_case, case_name, name):
     case = open_case(case_name)

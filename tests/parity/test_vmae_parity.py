@@ -54,7 +54,10 @@ def test_the_masked_pass_and_its_losses_give_the_official_numbers(open_case, nam
     assert recon.z.shape == (2, num_visible, 16)
     case.check("pred", patchify(recon.images, vmae.grid))
     case.check("mask", recon.mask.float())
-    pixels = {share: PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=share)(images, recon, y) for share in (0.0, 0.5, 0.75, 1.0)}
+    pixels = {
+        share: PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=share)(images, recon, y)
+        for share in (0.0, 0.5, 0.75, 1.0)
+    }
     case.check("visible_loss", pixels[1.0])
     case.check("masked_loss", pixels[0.0])
     for theirs, std in STDS.items():
@@ -111,7 +114,9 @@ def test_the_tuning_stage_decays_the_official_tensors_and_the_mask_token_that_on
     case.check("stage3_256.decay", decay - torch.tensor([1, vmae.decoder.mask_token.numel()]))
     case.check("stage3_256.no_decay", no_decay)
     vmae(torch.zeros(1, 3, 256, 256), eps=torch.zeros(1)).images.sum().backward()
-    assert vmae.decoder.mask_token.grad is None, "an unmasked pass gives it no gradient, so AdamW leaves it alone, decay included"
+    assert vmae.decoder.mask_token.grad is None, (
+        "an unmasked pass gives it no gradient, so AdamW leaves it alone, decay included"
+    )
 
 
 def test_perturbed_latents_are_the_official_ones(open_case):
@@ -145,6 +150,10 @@ def test_masked_reconstruction_is_a_different_number_when_visible_and_hidden_are
     vmae, images = official(case), case.input("x")
     with torch.no_grad():
         recon = vmae(images, mask_ratio=0.25, mask_noise=case.input("mask_noise"), eps=torch.zeros(1))
-    swapped = Reconstruction(images=recon.images, z=recon.z, posterior=recon.posterior, mask=~recon.mask, patch_grid=recon.patch_grid)
-    losses = [PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=0.75)(images, r, torch.zeros(2)) for r in (recon, swapped)]
+    swapped = Reconstruction(
+        images=recon.images, z=recon.z, posterior=recon.posterior, mask=~recon.mask, patch_grid=recon.patch_grid
+    )
+    losses = [
+        PixelMSE(weight=1.0, start=0, warmup=0, visible_ratio=0.75)(images, r, torch.zeros(2)) for r in (recon, swapped)
+    ]
     assert abs(losses[0] - losses[1]) > 1e-3

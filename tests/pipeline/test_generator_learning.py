@@ -19,14 +19,24 @@ from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training
-from ldbench.pipeline.generator_plan import make_generator_plan
+from ldbench.pipeline.generator_plan import plan_generator
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.noise import NoiseStream
 
 NUM_MODES, NUM_CLASSES, RADIUS, DEVIATION = 8, 4, 4.0, 0.35
 NUM_SAMPLES, NUM_DIRECTIONS = 1600, 64
-SIZE = ["generator.backbone.width=64", "generator.backbone.depth=3", "generator.backbone.num_heads=4", "generator.batch_size=512"]
-STEPS = ["generator.max_steps=2000", "generator.optimizer.betas=[0.9,0.99]", "generator.ema_decays=[0.995]", "generator.exported_decay=0.995"]
+SIZE = [
+    "generator.backbone.width=64",
+    "generator.backbone.depth=3",
+    "generator.backbone.num_heads=4",
+    "generator.batch_size=512",
+]
+STEPS = [
+    "generator.max_steps=2000",
+    "generator.optimizer.betas=[0.9,0.99]",
+    "generator.ema_decays=[0.995]",
+    "generator.exported_decay=0.995",
+]
 FAMILIES = ("dit", "sit", "lightningdit")
 
 
@@ -60,7 +70,9 @@ def samples_of(generator: Generator, name: str) -> torch.Tensor | None:
 
 def draw(found: dict[str, torch.Tensor], truth: torch.Tensor, path: Path) -> None:
     """The samples of each sampler over the truth."""
-    figure, axes = plt.subplots(2, -(-len(found) // 2), figsize=(2.6 * -(-len(found) // 2), 5.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2, -(-len(found) // 2), figsize=(2.6 * -(-len(found) // 2), 5.4), squeeze=False, layout="constrained"
+    )
     for axis, (name, points) in zip(axes.flat, found.items(), strict=False):
         axis.scatter(*truth.T, s=1, color="#d3d7cf")
         axis.scatter(*points.T, s=1, color="#3465a4")
@@ -78,11 +90,15 @@ def test_a_family_learns_a_mixture_and_every_sampler_carries_noise_to_it(family:
     overrides = [f"generator={family}", *SIZE, *STEPS, "trainer.accelerator=cpu", f"paths.root={tmp_path}"]
     latents = TensorLatents(*mixture(8000, seed=0), latent=LatentSpec(1, 2, (1, 1)), num_classes=NUM_CLASSES)
     began = time.monotonic()
-    folder = generator_training.obtain(make_generator_plan(ldbench.compose("train", overrides), latents))
+    folder = generator_training.train_or_reuse(plan_generator(ldbench.compose("train", overrides), latents))
     seconds, generator = time.monotonic() - began, ldbench.load(folder)
     truth, again = (mixture(NUM_SAMPLES, seed=seed)[0][:, 0] for seed in (2, 3))
     floor = sliced_distance(truth, again)
-    found = {name: samples for name in sorted(config.options("sampler")) if (samples := samples_of(generator, name)) is not None}
+    found = {
+        name: samples
+        for name in sorted(config.options("sampler"))
+        if (samples := samples_of(generator, name)) is not None
+    }
     distances = {name: sliced_distance(samples, truth) for name, samples in found.items()}
     told = f"distance between two true sets {floor:.4f}, to a round Gaussian {sliced_distance(truth, gaussian_like(truth)):.3f}"
     print(f"\n{family}, trained in {seconds:.0f} s: {told}")

@@ -9,19 +9,24 @@ import ldbench
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_plan, generator_training, pipeline
-from ldbench.pipeline.generator_plan import make_generator_plan
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline.generator_plan import plan_generator
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 LATENT = LatentSpec(16, 4, (4, 4))
 
 
 def latents(seed: int = 0, latent: LatentSpec = LATENT) -> TensorLatents:
     rng = torch.Generator().manual_seed(seed)
-    return TensorLatents(torch.randn(12, latent.num_tokens, latent.channels, generator=rng), torch.arange(12) % 3, latent=latent, num_classes=3)
+    return TensorLatents(
+        torch.randn(12, latent.num_tokens, latent.channels, generator=rng),
+        torch.arange(12) % 3,
+        latent=latent,
+        num_classes=3,
+    )
 
 
 def planned(*overrides: str, of: TensorLatents | None = None) -> generator_plan.GeneratorPlan:
-    return make_generator_plan(ldbench.compose("train", ["generator=sit", *overrides]), of or latents())
+    return plan_generator(ldbench.compose("train", ["generator=sit", *overrides]), of or latents())
 
 
 @pytest.mark.parametrize(
@@ -48,8 +53,18 @@ def test_its_digest_covers_what_its_numbers_depend_on(change: str) -> None:
 
 
 def test_its_digest_covers_nothing_else() -> None:
-    others = ["sampler=heun", "guidance=cfg", "tokenizer.seed=3", "logger=tensorboard", "paths.root=/elsewhere", "trainer.workers=2"]
-    assert planned(*others, "callbacks.samples.every=7", "trainer.accelerator=cpu", "trainer.log_every=1").digest == planned().digest
+    others = [
+        "sampler=heun",
+        "guidance=cfg",
+        "tokenizer.seed=3",
+        "logger=tensorboard",
+        "paths.root=/elsewhere",
+        "trainer.workers=2",
+    ]
+    assert (
+        planned(*others, "callbacks.samples.every=7", "trainer.accelerator=cpu", "trainer.log_every=1").digest
+        == planned().digest
+    )
     assert planned(of=latents(seed=1)).digest != planned().digest
 
 
@@ -71,7 +86,11 @@ def test_its_blueprint_names_every_part() -> None:
     assert keywords["backbone"]["component"] == "dit"
     assert keywords["backbone"]["latent"] == LATENT.to_numbers()
     assert (keywords["backbone"]["has_null_class"], keywords["backbone"]["learned_variance"]) == (True, True)
-    assert keywords["objective"]["interpolant"]["component"] == keywords["objective"]["times"]["interpolant"]["component"] == "discrete_linear"
+    assert (
+        keywords["objective"]["interpolant"]["component"]
+        == keywords["objective"]["times"]["interpolant"]["component"]
+        == "discrete_linear"
+    )
     assert "_target_" not in str(keywords)
     assert planned("generator.class_dropout=0").blueprint.keywords["backbone"]["has_null_class"] is False
 
@@ -87,7 +106,10 @@ def test_its_blueprint_names_every_part() -> None:
         (["size=dit_b_8"], "patch_size 8"),
         (["generator.backbone.num_heads=7"], "7"),
         (["generator.backbone.width=wide"], r"generator\.backbone\.width must be a whole number, got 'wide'"),
-        (["+generator.backbone.num_classes=4"], r"no config key generator\.backbone\.num_classes: a backbone is told it"),
+        (
+            ["+generator.backbone.num_classes=4"],
+            r"no config key generator\.backbone\.num_classes: a backbone is told it",
+        ),
         (["+generator.backbone.wdth=4"], r"There is no config key generator\.backbone\.wdth"),
         (["+generator.max_stepz=4"], r"no config key generator\.max_stepz\. Did you mean max_steps\?"),
         (["generator.batch_size=5", "trainer.devices=2"], r"Set generator\.batch_size to a multiple of 2"),
@@ -112,15 +134,17 @@ def test_what_does_not_fit_is_told_with_what_to_change(overrides: list[str], tol
         (["sampler=heun"], r"sampler=\.\.\. is of a generator, and none is chosen"),
     ],
 )
-def test_the_command_line_proves_a_generator_before_any_work(overrides: list[str], told: str, small: Callable, tmp_path) -> None:
+def test_the_command_line_proves_a_generator_before_any_work(
+    overrides: list[str], told: str, small: Callable, tmp_path
+) -> None:
     with pytest.raises(ValueError, match=told):
         pipeline.train(small(*overrides))
     assert not list(tmp_path.iterdir()), "before any work"
 
 
 def test_a_tokenizer_is_the_same_whether_a_generator_stands_beside_it(small: Callable) -> None:
-    plain = make_plan(small())
-    assert make_plan(small("generator=lightningdit", "guidance=cfg", "seed=5")).digest == plain.digest
+    plain = plan_tokenizer(small())
+    assert plan_tokenizer(small("generator=lightningdit", "guidance=cfg", "seed=5")).digest == plain.digest
     assert "generator" not in plain.cfg
     assert not {"interpolant", "sampler", "seed"} & set(str(plain.recipe.keys()))
 
@@ -137,7 +161,13 @@ def test_the_command_line_wins_over_an_experiment_and_an_experiment_over_a_macro
     assert (mine.sampler.rule, mine.sampler.num_steps) == ("heun", 11)
     assert mine.interpolant._target_.endswith("GVP")
     said = compose(
-        "interpolant=vp", "sampler=midpoint", "sampler.num_steps=3", "generator.max_steps=9", "size=dit_b_2", "guidance=cfg", "guidance.scale=2"
+        "interpolant=vp",
+        "sampler=midpoint",
+        "sampler.num_steps=3",
+        "generator.max_steps=9",
+        "size=dit_b_2",
+        "guidance=cfg",
+        "guidance.scale=2",
     )
     assert said.interpolant._target_.endswith("VP")
     assert (said.sampler.rule, said.sampler.num_steps, said.generator.max_steps) == ("midpoint", 3, 9)

@@ -17,7 +17,7 @@ import ldbench
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training
-from ldbench.pipeline.generator_plan import GeneratorPlan, make_generator_plan
+from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
 from ldbench.pipeline.trainer_settings import check_trainer
 from ldbench.results.figures import read_logs
 from ldbench.sampling.guidance import Unguided
@@ -26,9 +26,26 @@ from ldbench.sampling.ode import FixedGrid
 from ldbench.training.callbacks import Checkpoint
 
 LATENT = LatentSpec(4, 3, (2, 2))
-SMALL = ["generator=sit", "generator.max_steps=12", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
-SMALL += ["generator.backbone.depth=1", "generator.backbone.num_heads=2", "generator.ema_decays=[0.9,0.5]", "generator.exported_decay=0.9"]
-SMALL += ["sampler=euler", "sampler.num_steps=2", "callbacks.checkpoint.every=3", "callbacks.samples.num_images=6", "trainer.accelerator=cpu"]
+SMALL = [
+    "generator=sit",
+    "generator.max_steps=12",
+    "generator.batch_size=8",
+    "generator.optimizer.warmup_steps=2",
+    "generator.backbone.width=24",
+]
+SMALL += [
+    "generator.backbone.depth=1",
+    "generator.backbone.num_heads=2",
+    "generator.ema_decays=[0.9,0.5]",
+    "generator.exported_decay=0.9",
+]
+SMALL += [
+    "sampler=euler",
+    "sampler.num_steps=2",
+    "callbacks.checkpoint.every=3",
+    "callbacks.samples.num_images=6",
+    "trainer.accelerator=cpu",
+]
 EULER = FixedGrid(rule="euler", num_steps=3, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
 KILLS = 3
 
@@ -44,14 +61,16 @@ def plan_of(tmp_path: Path) -> Callable[..., GeneratorPlan]:
     """Plans a tiny SiT under a root of its own; overrides are added to its config."""
 
     def make(*overrides: str) -> GeneratorPlan:
-        return make_generator_plan(ldbench.compose("train", [*SMALL, f"paths.root={tmp_path}", *overrides]), latents())
+        return plan_generator(ldbench.compose("train", [*SMALL, f"paths.root={tmp_path}", *overrides]), latents())
 
     return make
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     theirs = b.state_dict()
-    return a.state_dict().keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in a.state_dict().items())
+    return a.state_dict().keys() == theirs.keys() and all(
+        torch.equal(value, theirs[key]) for key, value in a.state_dict().items()
+    )
 
 
 def logs_of(planned: GeneratorPlan) -> dict[str, dict[int, float]]:
@@ -60,9 +79,9 @@ def logs_of(planned: GeneratorPlan) -> dict[str, dict[int, float]]:
 
 def test_its_artifact_holds_the_statistics_and_samples_as_the_trained_one_does(plan_of) -> None:
     planned = plan_of()
-    folder = generator_training.obtain(planned)
+    folder = generator_training.train_or_reuse(planned)
     assert folder == planned.folder
-    loaded, trained = ldbench.load(folder), generator_training.fit(planned)
+    loaded, trained = ldbench.load(folder), generator_training.train_generator(planned)
     assert same(loaded, trained)
     assert not loaded.training
     torch.testing.assert_close(loaded.normaliser.mean.double(), latents().mean)
@@ -76,55 +95,65 @@ def test_its_artifact_holds_the_statistics_and_samples_as_the_trained_one_does(p
 @pytest.mark.parametrize("words", ["generator.max_steps=0", "trainer.limit_steps=0"])
 def test_without_a_step_it_is_the_generator_as_it_begins(plan_of, words) -> None:
     planned = plan_of(words)
-    made = ldbench.load(generator_training.obtain(planned))
+    made = ldbench.load(generator_training.train_or_reuse(planned))
     assert same(made, generator_training.make_generator(planned))
     assert planned.digest != plan_of().digest
 
 
 def test_what_is_there_is_not_trained_again(plan_of, monkeypatch) -> None:
     planned = plan_of()
-    folder = generator_training.obtain(planned)
+    folder = generator_training.train_or_reuse(planned)
     monkeypatch.setattr(generator_training, "train", lambda *_: pytest.fail("trained again"))
-    assert generator_training.obtain(plan_of()) == folder
-    generator_training.fit(planned)
+    assert generator_training.train_or_reuse(plan_of()) == folder
+    generator_training.train_generator(planned)
 
 
 def test_every_average_and_the_last_weights_are_kept_and_may_guide(plan_of) -> None:
     planned = plan_of()
-    exported = generator_training.fit(planned)
+    exported = generator_training.train_generator(planned)
     kept = {decay: generator_training.averaged(planned, decay) for decay in (0.9, 0.5, None)}
     assert same(kept[0.9], exported)
     assert not same(kept[0.5], exported)
     assert not same(kept[None], kept[0.5])
     with pytest.raises(ValueError, match=r"Kept at the end of the training: \[0\.9, 0\.5\], and None"):
         generator_training.averaged(planned, 0.1)
-    weak = generator_training.obtain(plan_of("generator.max_steps=2"))
+    weak = generator_training.train_or_reuse(plan_of("generator.max_steps=2"))
     guided = plan_of("guidance=autoguidance", f"guidance.guide={weak}")
     assert guided.digest == planned.digest
-    generator_training.obtain(guided)
+    generator_training.train_or_reuse(guided)
 
 
 def test_a_guide_must_be_a_generator_of_the_same_latents(plan_of) -> None:
-    weak = generator_training.obtain(plan_of("generator.max_steps=2"))
+    weak = generator_training.train_or_reuse(plan_of("generator.max_steps=2"))
     other = TensorLatents(torch.randn(9, 6, 3), torch.arange(9) % 5, latent=LatentSpec(6, 3), num_classes=5)
     with pytest.raises(ValueError, match="makes 4 tokens of 3 channels"):
-        make_generator_plan(ldbench.compose("train", [*SMALL, "guidance=autoguidance", f"guidance.guide={weak}"]), other)
+        plan_generator(ldbench.compose("train", [*SMALL, "guidance=autoguidance", f"guidance.guide={weak}"]), other)
 
 
 def test_one_seed_gives_one_result_and_two_give_two(plan_of, tmp_path) -> None:
     first, again, other = (
-        generator_training.fit(plan_of(f"seed={seed}", f"paths.root={tmp_path / place}")) for place, seed in (("a", 0), ("b", 0), ("c", 1))
+        generator_training.train_generator(plan_of(f"seed={seed}", f"paths.root={tmp_path / place}"))
+        for place, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert same(first, again)
     assert not same(first, other)
 
 
 def test_nothing_that_is_shown_changes_a_number(plan_of, tmp_path) -> None:
-    plain = generator_training.fit(plan_of("callbacks.samples.every=0", f"paths.root={tmp_path / 'a'}"))
+    plain = generator_training.train_generator(plan_of("callbacks.samples.every=0", f"paths.root={tmp_path / 'a'}"))
     shown = plan_of(
-        "callbacks.samples.every=2", "sampler=euler_maruyama", "sampler.num_steps=3", "trainer.log_every=1", f"paths.root={tmp_path / 'b'}"
+        "callbacks.samples.every=2",
+        "sampler=euler_maruyama",
+        "sampler.num_steps=3",
+        "trainer.log_every=1",
+        f"paths.root={tmp_path / 'b'}",
     )
-    assert same(generator_training.fit(shown, decode=lambda z: z[:, :, :1].reshape(-1, 1, 2, 2).expand(-1, 3, 2, 2) / 10), plain)
+    assert same(
+        generator_training.train_generator(
+            shown, decode=lambda z: z[:, :, :1].reshape(-1, 1, 2, 2).expand(-1, 3, 2, 2) / 10
+        ),
+        plain,
+    )
 
 
 def test_samples_begin_at_the_same_noise_and_are_decoded_where_there_is_a_way(plan_of) -> None:
@@ -134,17 +163,24 @@ def test_samples_begin_at_the_same_noise_and_are_decoded_where_there_is_a_way(pl
         seen.append(z)
         return torch.zeros(len(z), 3, 8, 8)
 
-    generator_training.fit(planned, decode)
-    assert [path.name for path in sorted(planned.run_folder.glob("images/*"))] == [f"{step:07d}-samples.png" for step in (4, 8, 12)]
+    generator_training.train_generator(planned, decode)
+    assert [path.name for path in sorted(planned.run_folder.glob("images/*"))] == [
+        f"{step:07d}-samples.png" for step in (4, 8, 12)
+    ]
     stream = NoiseStream(0, range(6))
     noise, y = stream.normal(0, (6, 4, 3)), torch.arange(6) % 5
     sampler = FixedGrid(rule="euler", num_steps=2, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
-    torch.testing.assert_close(seen[-1], generator_training.fit(planned).sample(noise, y, sampler, Unguided()), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        seen[-1],
+        generator_training.train_generator(planned).sample(noise, y, sampler, Unguided()),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_without_a_decoder_the_picture_is_of_the_latents(plan_of) -> None:
     planned = plan_of()
-    generator_training.fit(planned)
+    generator_training.train_generator(planned)
     (picture,) = planned.run_folder.glob("images/*-samples.png")
     assert len(np.unique(np.asarray(Image.open(picture)).reshape(-1, 3), axis=0)) > 10
 
@@ -152,9 +188,11 @@ def test_without_a_decoder_the_picture_is_of_the_latents(plan_of) -> None:
 @pytest.mark.curves
 def test_its_log_tells_terms_rates_and_counters(plan_of) -> None:
     planned = plan_of("generator=lightningdit", "trainer.log_every=2")
-    generator_training.fit(planned)
+    generator_training.train_generator(planned)
     logs = logs_of(planned)
-    assert {f"train/{name}" for name in ("loss", "velocity", "cosine", "lr", "grad_norm", "images_seen", "batch")} == set(logs)
+    assert {
+        f"train/{name}" for name in ("loss", "velocity", "cosine", "lr", "grad_norm", "images_seen", "batch")
+    } == set(logs)
     assert set(logs["train/loss"]) == {1, 2, 4, 6, 8, 10, 12}
     assert logs["train/images_seen"][12] == 12 * 8
     assert (planned.run_folder / "learning_curves.png").is_file()
@@ -162,9 +200,11 @@ def test_its_log_tells_terms_rates_and_counters(plan_of) -> None:
 
 @pytest.mark.parametrize("family", ["dit", "lightningdit"])
 @pytest.mark.parametrize("stop_at", [4, 7])
-def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(plan_of, tmp_path, monkeypatch, family, stop_at) -> None:
+def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(
+    plan_of, tmp_path, monkeypatch, family, stop_at
+) -> None:
     options = (f"generator={family}", "sampler=dpm_solver", "generator.accumulate=2")
-    unbroken = generator_training.fit(plan_of(*options, f"paths.root={tmp_path / 'unbroken'}"))
+    unbroken = generator_training.train_generator(plan_of(*options, f"paths.root={tmp_path / 'unbroken'}"))
     planned = plan_of(*options)
     saved = Checkpoint.on_train_batch_end
 
@@ -176,14 +216,14 @@ def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(p
     with monkeypatch.context() as broken:
         broken.setattr(Checkpoint, "on_train_batch_end", save_and_stop)
         with pytest.raises(RuntimeError, match="the power is gone"):
-            generator_training.fit(planned)
-    assert same(generator_training.fit(planned), unbroken)
+            generator_training.train_generator(planned)
+    assert same(generator_training.train_generator(planned), unbroken)
     assert logs_of(planned)["train/images_seen"][12] == 12 * 2 * 8
 
 
 def test_a_checkpoint_holds_plain_tensors_and_no_trace_of_compilation(plan_of) -> None:
     planned = plan_of("generator.max_steps=3")
-    generator_training.fit(planned)
+    generator_training.train_generator(planned)
     content = torch.load(planned.run_folder / "checkpoints" / "generator.ckpt", weights_only=True)
     assert not [key for key in content["state_dict"] if "_orig_mod" in key]
     assert {key.split(".")[0] for key in content["state_dict"]} == {"generator", "averages"}
@@ -191,7 +231,7 @@ def test_a_checkpoint_holds_plain_tensors_and_no_trace_of_compilation(plan_of) -
 
 def fit_alone(planned: GeneratorPlan) -> None:
     torch.set_num_threads(1)
-    generator_training.fit(planned)
+    generator_training.train_generator(planned)
 
 
 def newest(run: Path) -> float:
@@ -201,7 +241,7 @@ def newest(run: Path) -> float:
 @pytest.mark.slow  # test_resume.py does so with a tokenizer; a run of this kind that is broken off goes on above
 def test_killed_again_and_again_it_ends_in_the_same_bits(plan_of, tmp_path) -> None:
     options = ("generator.max_steps=150", "callbacks.checkpoint.every=5", "generator.accumulate=2")
-    unbroken = generator_training.fit(plan_of(*options, f"paths.root={tmp_path / 'unbroken'}"))
+    unbroken = generator_training.train_generator(plan_of(*options, f"paths.root={tmp_path / 'unbroken'}"))
     planned, kills = plan_of(*options), 0
     for _ in range(KILLS):
         before = newest(planned.run_folder)
@@ -216,13 +256,17 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(plan_of, tmp_path) -> N
         child.join()
         kills += child.exitcode == -signal.SIGKILL
     assert kills >= 2
-    assert same(generator_training.fit(planned), unbroken)
+    assert same(generator_training.train_generator(planned), unbroken)
 
 
 def test_bf16_trains_to_nearly_the_same_and_checkpointing_to_the_same(plan_of, tmp_path) -> None:
     plain, half, less = (
-        generator_training.fit(plan_of(*said, f"paths.root={tmp_path / place}"))
-        for place, said in (("a", ()), ("b", ("trainer.precision=bf16",)), ("c", ("generator.backbone.checkpointing=true",)))
+        generator_training.train_generator(plan_of(*said, f"paths.root={tmp_path / place}"))
+        for place, said in (
+            ("a", ()),
+            ("b", ("trainer.precision=bf16",)),
+            ("c", ("generator.backbone.checkpointing=true",)),
+        )
     )
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(less.state_dict()[key], value, rtol=1e-5, atol=1e-6)
@@ -232,7 +276,10 @@ def test_bf16_trains_to_nearly_the_same_and_checkpointing_to_the_same(plan_of, t
 
 @pytest.mark.slow
 def test_a_compiled_backbone_trains_to_the_same_up_to_rounding(plan_of, tmp_path) -> None:
-    plain, compiled = (generator_training.fit(plan_of(f"trainer.compile={on}", f"paths.root={tmp_path / on}")) for on in ("false", "true"))
+    plain, compiled = (
+        generator_training.train_generator(plan_of(f"trainer.compile={on}", f"paths.root={tmp_path / on}"))
+        for on in ("false", "true")
+    )
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-2, atol=2e-3)
 
@@ -240,22 +287,22 @@ def test_a_compiled_backbone_trains_to_the_same_up_to_rounding(plan_of, tmp_path
 def test_the_process_is_left_as_it_was(plan_of) -> None:
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(False)  # an earlier training of this process may have left it on
-    generator_training.fit(plan_of("generator.max_steps=1"))
+    generator_training.train_generator(plan_of("generator.max_steps=1"))
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_weights_at_the_end_are_whole_files(plan_of) -> None:
     planned = plan_of("generator.max_steps=2")
-    generator_training.fit(planned)
+    generator_training.train_generator(planned)
     files = sorted((planned.run_folder / "weights").iterdir())
     assert [file.name for file in files] == ["0.5.safetensors", "0.9.safetensors", "last.safetensors"]
     assert all(load_file(file) for file in files)
 
 
 def test_latents_that_are_held_on_the_device_train_the_same_weights(plan_of, tmp_path: Path) -> None:
-    read = generator_training.fit(plan_of())
-    held = generator_training.fit(plan_of("trainer.resident=true", f"paths.root={tmp_path / 'held'}"))
+    read = generator_training.train_generator(plan_of())
+    held = generator_training.train_generator(plan_of("trainer.resident=true", f"paths.root={tmp_path / 'held'}"))
     assert same(read, held)
     with pytest.raises(ValueError, match=r"trainer\.resident must be true or false, got 'maybe'"):
         check_trainer(ldbench.compose("train", ["trainer.resident=maybe"]))

@@ -15,13 +15,23 @@ from ldbench.artifacts import store as artifacts
 from ldbench.data.latents import store
 from ldbench.jobs.encode import Encode
 from ldbench.jobs.generate import Generate
-from ldbench.pipeline import generator_training, pipeline
-from ldbench.pipeline import job_context as facts
-from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline import generator_training, job_context, pipeline, tokenizer_training
 from ldbench.results import records
 
-CELL = ["generator=sit", "generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
-CELL += ["generator.backbone.depth=1", "generator.backbone.num_heads=2", "sampler=euler", "sampler.num_steps=2", "callbacks.checkpoint.every=2"]
+CELL = [
+    "generator=sit",
+    "generator.max_steps=4",
+    "generator.batch_size=8",
+    "generator.optimizer.warmup_steps=2",
+    "generator.backbone.width=24",
+]
+CELL += [
+    "generator.backbone.depth=1",
+    "generator.backbone.num_heads=2",
+    "sampler=euler",
+    "sampler.num_steps=2",
+    "callbacks.checkpoint.every=2",
+]
 CELL += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
 
 
@@ -62,7 +72,9 @@ def test_a_cell_leaves_both_artifacts_the_latents_and_a_record_of_each(cell, tmp
     (latents,) = (tmp_path / "artifacts" / "latents").glob("vmae-digits-train-*")
     recipe = json.loads((folder / "config.json").read_text())["recipe"]
     assert recipe["upstream"]["tokenizer"] == artifacts.read_manifest(tokenizer)["digest"]
-    torch.testing.assert_close(ldbench.load(folder).normaliser.mean.double(), store.LatentStore.open(latents).manifest.statistics.mean)
+    torch.testing.assert_close(
+        ldbench.load(folder).normaliser.mean.double(), store.LatentStore.open(latents).manifest.statistics.mean
+    )
     (generated,), (reconstructed,) = records_of(tmp_path, "generate"), records_of(tmp_path, "reconstruct")
     assert generated.subject == {"tokenizer": "vmae", "generator": "sit", "data": "digits"}
     assert generated.artifacts == {"tokenizer": tokenizer.name, "generator": folder.name}
@@ -73,7 +85,13 @@ def test_a_cell_leaves_both_artifacts_the_latents_and_a_record_of_each(cell, tmp
 
 def test_nothing_of_it_is_made_again(cell, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pipeline.train(cell())
-    for owner, name in ((training, "run"), (generator_training, "fit"), (Encode, "make"), (Encode, "store"), (Generate, "run")):
+    for owner, name in (
+        (tokenizer_training, "run"),
+        (generator_training, "fit"),
+        (Encode, "make"),
+        (Encode, "store"),
+        (Generate, "run"),
+    ):
         monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} again"))
     assert pipeline.train(cell()) == folder
 
@@ -133,8 +151,10 @@ def test_training_without_a_generator_measures_no_samples(cell, small, tmp_path:
     assert records_of(tmp_path, "generate") == before
 
 
-def test_parts_that_do_not_fit_the_latents_are_told_before_the_tokenizer_is_trained(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "run", lambda *_: pytest.fail("trained"))
+def test_parts_that_do_not_fit_the_latents_are_told_before_the_tokenizer_is_trained(
+    small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_training, "run", lambda *_: pytest.fail("trained"))
     with pytest.raises(ValueError, match=r"patch_size 3"):
         pipeline.train(small(*CELL, "generator.backbone.patch_size=3"))
     with pytest.raises(ValueError, match=r"variance-preserving"):
@@ -144,7 +164,13 @@ def test_parts_that_do_not_fit_the_latents_are_told_before_the_tokenizer_is_trai
 def test_an_artifact_is_sampled_by_its_path_and_named_by_what_it_is(cell, generation, tmp_path: Path) -> None:
     folder = pipeline.train(cell())
     (tokenizer,) = (tmp_path / "artifacts" / "tokenizers").glob("vmae-*")
-    paths = ["generator=artifact", f"generator.path={folder}", "tokenizer=artifact", f"tokenizer.path={tokenizer}", "sampler.num_steps=2"]
+    paths = [
+        "generator=artifact",
+        f"generator.path={folder}",
+        "tokenizer=artifact",
+        f"tokenizer.path={tokenizer}",
+        "sampler.num_steps=2",
+    ]
     assert pipeline.run(generation(*paths, "job.num_samples=3", tokenizer=False)) == folder
     record = next(record for record in records_of(tmp_path, "generate") if record.protocol["num_samples"] == 3)
     assert record.subject == {"tokenizer": "vmae", "generator": "sit", "data": "digits"}
@@ -152,7 +178,10 @@ def test_an_artifact_is_sampled_by_its_path_and_named_by_what_it_is(cell, genera
 
 def test_a_generator_of_another_tokenizer_is_refused_and_both_are_named(cell, small, generation) -> None:
     folder = pipeline.train(cell())
-    with pytest.raises(ValueError, match=rf"{folder.name} makes latents of the tokenizer with digest \w{{8}}, and vmae-\w{{8}} is another"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{folder.name} makes latents of the tokenizer with digest \w{{8}}, and vmae-\w{{8}} is another",
+    ):
         pipeline.run(generation("tokenizer.seed=1", "generator=artifact", f"generator.path={folder}"))
 
 
@@ -166,7 +195,9 @@ def test_a_tokenizer_is_no_generator(cell, generation, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_training_begins_with_an_artifact_where_init_says_so(cell, small, tmp_path: Path) -> None:
     folder = pipeline.train(cell())
-    still = cell(f"init={folder}", "generator.max_steps=1", "generator.optimizer.lr=1e-12", "generator.optimizer.warmup_steps=0")
+    still = cell(
+        f"init={folder}", "generator.max_steps=1", "generator.optimizer.lr=1e-12", "generator.optimizer.warmup_steps=0"
+    )
     longer = pipeline.train(still)
     assert longer != folder
     before, after = load_file(folder / "weights.safetensors"), load_file(longer / "weights.safetensors")
@@ -192,6 +223,8 @@ def test_latents_are_facts_of_jobs(cell, tmp_path: Path) -> None:
     from ldbench.pipeline.get_tokenizer import obtain
 
     obtained = obtain(cell())
-    known = facts.Facts(cell(), facts.Measured(obtained.data, obtained), pipeline.protocol_of(cell()), ())
+    known = job_context.JobContext(
+        cell(), job_context.EvaluationTarget(obtained.data, obtained), pipeline.protocol_of(cell()), ()
+    )
     assert known.train_latents().manifest.contents.split == "train"
     assert len(known.heldout_latents()) == len(obtained.data.test)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.layers.position import sincos_2d
 from ldbench.pipeline import pipeline
 from ldbench.results import records
@@ -29,7 +29,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {key: 0.02 * torch.randn(shape, generator=rng) for key, shape in shapes.items()}
     state |= {key: sincos_2d((16, 16), width=192, dtype=torch.float32) for key in ("pos_embed", "decoder_pos_embed")}
     path = tmp_path_factory.mktemp("released") / "vmaef8d16.pth"
-    torch.save({"model": state, "optimizer": {}, "epoch": 90, "scaler": {}, "args": argparse.Namespace(batch_size=128)}, path)
+    torch.save(
+        {"model": state, "optimizer": {}, "epoch": 90, "scaler": {}, "args": argparse.Namespace(batch_size=128)}, path
+    )
     return path
 
 
@@ -39,14 +41,22 @@ def photographs(tmp_path: Path) -> Path:
     folder = tmp_path / "photographs"
     folder.mkdir()
     rng = torch.Generator().manual_seed(0)
-    for i, (size, kind) in enumerate([((200, 140), "jpg"), ((131, 257), "png"), ((128, 128), "webp"), ((90, 300), "bmp")]):
+    for i, (size, kind) in enumerate(
+        [((200, 140), "jpg"), ((131, 257), "png"), ((128, 128), "webp"), ((90, 300), "bmp")]
+    ):
         pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=rng)
         Image.fromarray(pixels.numpy()).save(folder / f"{i}.{kind}")
     return folder
 
 
 def imported(tmp_path: Path, released: Path, *overrides: str) -> Callable:
-    words = ["tokenizer=vmae_f8d16", f"tokenizer.weights={released}", "tokenizer.image_size=128", f"paths.root={tmp_path}", "trainer.accelerator=cpu"]
+    words = [
+        "tokenizer=vmae_f8d16",
+        f"tokenizer.weights={released}",
+        "tokenizer.image_size=128",
+        f"paths.root={tmp_path}",
+        "trainer.accelerator=cpu",
+    ]
     return ldbench.compose("run", [*words, *overrides])
 
 
@@ -92,14 +102,22 @@ def test_the_digest_of_an_import_covers_the_files_content_and_not_its_place(tmp_
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["tokenizer.image_size=256"], r"tokenizer.image_size is 256, and the file holds 128.\nSay tokenizer.image_size=128"),
+        (
+            ["tokenizer.image_size=256"],
+            r"tokenizer.image_size is 256, and the file holds 128.\nSay tokenizer.image_size=128",
+        ),
         (["tokenizer.model.latent_channels=32"], r"latent_channels is 32, and the file holds 16"),
-        (["tokenizer.name=mine"], "There is no official tokenizer named 'mine'. Known: maetok_b_128, maetok_b_128_512, sd_vae_f8d4, vavae_f16d16"),
+        (
+            ["tokenizer.name=mine"],
+            "There is no official tokenizer named 'mine'. Known: maetok_b_128, maetok_b_128_512, sd_vae_f8d4, vavae_f16d16",
+        ),
         (["tokenizer.weights=/nowhere.pth"], "There is no file /nowhere.pth"),
         (["data.image_size=64"], "takes 128 px images, but data shapes hands over 64 px"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_and_nothing_is_kept(tmp_path: Path, released: Path, overrides: list[str], told: str) -> None:
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_kept(
+    tmp_path: Path, released: Path, overrides: list[str], told: str
+) -> None:
     small = ("data=shapes", "data.num_train=8", "data.num_test=8")
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         pipeline.run(imported(tmp_path, released, *small, *overrides))
@@ -108,7 +126,14 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_kept(tmp_path: Path,
 
 def test_an_artifact_is_taken_as_it_is_and_brings_its_size(tmp_path: Path, small: Callable) -> None:
     folder = pipeline.train(small())
-    words = ["tokenizer=artifact", f"tokenizer.path={folder}", "data=shapes", "data.num_train=8", "data.num_test=8", f"paths.root={tmp_path}"]
+    words = [
+        "tokenizer=artifact",
+        f"tokenizer.path={folder}",
+        "data=shapes",
+        "data.num_train=8",
+        "data.num_test=8",
+        f"paths.root={tmp_path}",
+    ]
     assert pipeline.run(ldbench.compose("run", [*words, "trainer.accelerator=cpu"])) == folder
     found = {records.read(path).subject["data"] for path in (tmp_path / "records").glob("*.json")}
     assert found == {"digits", "shapes"}
@@ -134,7 +159,11 @@ def test_pictures_are_made_for_a_record_that_has_none_yet(tmp_path: Path, small:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"), [("/nowhere", "is no complete artifact: it has no manifest.json"), (None, "tokenizer=artifact needs tokenizer.path")]
+    ("path", "told"),
+    [
+        ("/nowhere", "is no complete artifact: it has no manifest.json"),
+        (None, "tokenizer=artifact needs tokenizer.path"),
+    ],
 )
 def test_an_artifact_that_is_not_there_is_told(tmp_path: Path, path: str | None, told: str) -> None:
     words = ["tokenizer=artifact", f"paths.root={tmp_path}", *([f"tokenizer.path={path}"] if path else [])]
@@ -144,8 +173,10 @@ def test_an_artifact_that_is_not_there_is_told(tmp_path: Path, path: str | None,
 
 def test_an_artifact_of_a_newer_schema_is_refused(tmp_path: Path, small: Callable) -> None:
     folder = pipeline.train(small())
-    for name in (artifacts.CONFIG, artifacts.MANIFEST):
+    for name in (store.CONFIG, store.MANIFEST):
         content = json.loads((folder / name).read_text())
-        artifacts.write_json(folder / name, {**content, "schema": artifacts.SCHEMA + 1})
-    with pytest.raises(ValueError, match=f"schema {artifacts.SCHEMA + 1}, and this version of ldbench reads {artifacts.SCHEMA}"):
+        store.write_json(folder / name, {**content, "schema": store.SCHEMA + 1})
+    with pytest.raises(
+        ValueError, match=f"schema {store.SCHEMA + 1}, and this version of ldbench reads {store.SCHEMA}"
+    ):
         ldbench.load(folder)

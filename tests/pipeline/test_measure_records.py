@@ -8,9 +8,7 @@ from omegaconf import DictConfig
 from tests import made_records
 
 import ldbench
-from ldbench.pipeline import get_generator as cells
-from ldbench.pipeline import get_tokenizer as sources
-from ldbench.pipeline import pipeline
+from ldbench.pipeline import get_generator, get_tokenizer, pipeline
 from ldbench.results import records, reports, store, validation
 
 FEW = ["job.resamples=100", "job.permutations=100"]
@@ -22,9 +20,14 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "records"
     for place in range(6):
         said = {"tokenizer": f"t{place}"}
-        records.write(made_records.make_record(**said, metrics={"psnr": 20.0 + place, "rfd_digits": 1.0 / (1 + place)}), folder)
         records.write(
-            made_records.make_record(**said, job="probe", protocol=made_records.PLAIN, metrics={"probe/accuracy": 0.9 - place % 3 / 10}), folder
+            made_records.make_record(**said, metrics={"psnr": 20.0 + place, "rfd_digits": 1.0 / (1 + place)}), folder
+        )
+        records.write(
+            made_records.make_record(
+                **said, job="probe", protocol=made_records.PLAIN, metrics={"probe/accuracy": 0.9 - place % 3 / 10}
+            ),
+            folder,
         )
         for generator in ("sit", "dit"):
             drawn = {"job": "generate", "generator": generator, "protocol": made_records.GENERATION}
@@ -41,8 +44,10 @@ def predictions(folder: Path) -> list[Path]:
     return sorted(folder.glob("predict-*.json"))
 
 
-def test_it_reads_records_alone_and_leaves_a_sound_record(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    for module, name in ((pipeline, "obtain"), (sources, "obtain"), (cells, "obtain_generator")):
+def test_it_reads_records_alone_and_leaves_a_sound_record(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    for module, name in ((pipeline, "obtain"), (get_tokenizer, "obtain"), (get_generator, "obtain_generator")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something was obtained"))
     assert pipeline.run(predict(tmp_path)) == folder
     (path,) = predictions(folder)
@@ -66,7 +71,10 @@ def test_what_is_known_is_not_measured_again_and_new_records_make_another(folder
     assert predictions(folder) == [path]
     assert path.stat().st_mtime_ns > before
     records.write(
-        made_records.make_record(tokenizer="t0", job="probe", protocol=made_records.PLAIN, metrics={"probe/x": 1.0}, settings={"seed": 1}), folder
+        made_records.make_record(
+            tokenizer="t0", job="probe", protocol=made_records.PLAIN, metrics={"probe/x": 1.0}, settings={"seed": 1}
+        ),
+        folder,
     )
     pipeline.run(predict(tmp_path))
     assert len(predictions(folder)) == 2
@@ -91,7 +99,9 @@ def test_without_records_and_with_too_few_it_says_what_to_do(tmp_path: Path, fol
     for path in folder.glob("generate-*.json"):
         if records.read(path).subject["tokenizer"] in ("t0", "t1"):
             path.unlink()
-    with pytest.raises(ValueError, match=r"needs 5 tokenizers or more.*\n.*gfd_digits of dit.*4 tokenizers \(t2, t3, t4, t5\)"):
+    with pytest.raises(
+        ValueError, match=r"needs 5 tokenizers or more.*\n.*gfd_digits of dit.*4 tokenizers \(t2, t3, t4, t5\)"
+    ):
         pipeline.run(predict(tmp_path))
     assert predictions(folder) == []
 

@@ -10,12 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
-from ldbench.pipeline import components as instruments
-from ldbench.pipeline import feature_networks as networks
-from ldbench.pipeline import pipeline
-from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline import components, feature_networks, pipeline, tokenizer_training
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
@@ -60,14 +57,22 @@ def test_what_is_there_is_neither_trained_nor_measured_again(
     small: Compose, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pipeline.train(small())
-    before = {path: path.stat().st_mtime_ns for path in folder.parents[2].rglob("*") if path.is_file() and path.suffix != ".lock"}
-    monkeypatch.setattr(training, "fit", lambda planned: pytest.fail("trained again"))
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.parents[2].rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+    monkeypatch.setattr(tokenizer_training, "fit", lambda planned: pytest.fail("trained again"))
     caplog.set_level(logging.INFO)
     caplog.clear()
     assert pipeline.train(small("logger=wandb", "callbacks.checkpoint.every=3")) == folder
     assert f"is there already: {folder}" in caplog.text
     assert "measured already" in caplog.text
-    after = {path: path.stat().st_mtime_ns for path in folder.parents[2].rglob("*") if path.is_file() and path.suffix != ".lock"}
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in folder.parents[2].rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
     assert after == before
 
 
@@ -90,11 +95,13 @@ def test_an_artifact_that_is_not_complete_is_built_again(small: Compose) -> None
     (folder / "manifest.json").unlink()
     weights = (folder / "weights.safetensors").read_bytes()
     assert pipeline.train(small()) == folder
-    assert artifacts.is_complete(folder)
+    assert store.is_complete(folder)
     assert (folder / "weights.safetensors").read_bytes() == weights
 
 
-def test_wandb_offline_gets_the_losses_and_closes_its_run(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_offline_gets_the_losses_and_closes_its_run(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -110,8 +117,15 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
     test = config.instantiate(cfg.data).test
-    metrics = {name: instruments.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
-    common = {"tokenizer": tokenizer, "images": test, "metrics": metrics, "pixel_rule": "round", "latent": "sample", "seed": 0}
+    metrics = {name: components.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
+    common = {
+        "tokenizer": tokenizer,
+        "images": test,
+        "metrics": metrics,
+        "pixel_rule": "round",
+        "latent": "sample",
+        "seed": 0,
+    }
     common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
@@ -124,15 +138,22 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
-    with pytest.raises(ValueError, match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim"):
-        instruments.make("metric", "pnsr", default)
+    with pytest.raises(
+        ValueError,
+        match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim",
+    ):
+        components.make("metric", "pnsr", default)
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> str:
     """A config folder with the digits' extractor on a network that takes no time, and data that have no protocol."""
     for group, name, text in (
-        ("extractor", "tiny", "defaults: [digits, _self_]\nnetwork: {name: tiny, max_steps: 3, batch_size: 16, data: {subset: 0.1}}\n"),
+        (
+            "extractor",
+            "tiny",
+            "defaults: [digits, _self_]\nnetwork: {name: tiny, max_steps: 3, batch_size: 16, data: {subset: 0.1}}\n",
+        ),
         ("data", "mine", "defaults: [digits, _self_]\nname: mine\nsubset: 0.05\n"),
     ):
         (tmp_path / "conf" / group).mkdir(parents=True, exist_ok=True)
@@ -149,17 +170,19 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
     assert record.metrics["rfd_tiny"].value > 0
     (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
-    digest = networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
+    digest = feature_networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
     assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
-    assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(record.metrics)
-    monkeypatch.setattr(networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
+    assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(
+        record.metrics
+    )
+    monkeypatch.setattr(feature_networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
     caplog.set_level(logging.INFO)
     pipeline.train(small(*overrides), [tiny])
     assert "measured already" in caplog.text
     assert "  rfd_tiny_floor  " in caplog.text
-    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
+    monkeypatch.setattr(feature_networks, "TRAINING_REVISION", 99)
     with pytest.raises(pytest.fail.Exception, match="what is known needs no network"):
         pipeline.train(small(*overrides), [tiny])  # another network, another protocol
 
@@ -177,7 +200,9 @@ def test_data_name_their_protocol_and_data_without_one_are_measured_under_defaul
     assert only_record(tmp_path).protocol["name"] == "default"
 
 
-def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_to_install(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_to_install(
+    small: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or protocol=default"):
@@ -190,7 +215,9 @@ def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")}
     assert len(before) == 2
     pipeline.train(small(*overrides, "tokenizer.seed=1"), [tiny])
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")
+    } == before
 
 
 @pytest.mark.parametrize(
@@ -216,18 +243,29 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
             ["protocol.distribution=[fd,sfd]", "protocol.extractor=digits"],
             r"names sfd, which is of spatial: extractor=digits gives features, logits\. Leave sfd out",
         ),
-        (["protocol.reconstruction=[lpips]", "protocol.weights.lpips=nowhere.pth"], r"no file nowhere\.pth(.|\n)*say protocol\.weights\.lpips=PATH"),
-        (["protocol.reconstruction=[features_vgg16]"], r"needs weights that you give it: protocol\.weights\.features_vgg16=PATH"),
+        (
+            ["protocol.reconstruction=[lpips]", "protocol.weights.lpips=nowhere.pth"],
+            r"no file nowhere\.pth(.|\n)*say protocol\.weights\.lpips=PATH",
+        ),
+        (
+            ["protocol.reconstruction=[features_vgg16]"],
+            r"needs weights that you give it: protocol\.weights\.features_vgg16=PATH",
+        ),
         (["protocol.weights.lpips=nowhere.pth"], r"protocol\.weights\.lpips has nothing to do"),
         (["+protocol.weights.psnr=nowhere.pth"], "psnr takes no weights"),
-        (["+jobs.reconstruct.batchsize=3"], r"There is no config key jobs\.reconstruct\.batchsize\. Did you mean batch_size\?"),
+        (
+            ["+jobs.reconstruct.batchsize=3"],
+            r"There is no config key jobs\.reconstruct\.batchsize\. Did you mean batch_size\?",
+        ),
         (["jobs.reconstruct.batch_size=0"], "at least 1, got 0"),
         (["jobs.reconstruct.batch_size=some"], r"jobs\.reconstruct\.batch_size must be a whole number, got 'some'"),
         (["+job@jobs.probe=probe", "jobs.probe.num_train=1"], "num_train must be a whole number of at least 2"),
         (["+job@jobs.probe=probe", "jobs.probe.teacher=digit"], "no teacher named 'digit'. Did you mean digits"),
     ],
 )
-def test_what_does_not_fit_is_told_before_any_work(small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_told_before_any_work(
+    small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
     with pytest.raises(ValueError, match=told):
         pipeline.train(small(*overrides))
@@ -261,10 +299,18 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
     assert len(list((tmp_path / "records").glob("*.json"))) == 2
     caplog.set_level(logging.INFO)
     first = probed("job.batch_size=16", "protocol.pixel_rule=truncate", "trainer.workers=0")
-    assert "job probe was measured already" in caplog.text, "neither batches nor what a probe does not look at make another measurement"
+    assert "job probe was measured already" in caplog.text, (
+        "neither batches nor what a probe does not look at make another measurement"
+    )
     assert first.job == "probe"
     assert first.artifacts == {"tokenizer": folder.name}
-    assert {"probe/accuracy", "probe/chance", "probe/knn_accuracy", "probe/intrinsic_dimension", "probe/collapsed_channels"} < set(first.metrics)
+    assert {
+        "probe/accuracy",
+        "probe/chance",
+        "probe/knn_accuracy",
+        "probe/intrinsic_dimension",
+        "probe/collapsed_channels",
+    } < set(first.metrics)
     assert set(first.protocol) == {"name", "data", "hash"}
     second = probed("job.num_train=50")
     assert second.id != first.id
@@ -273,14 +319,17 @@ def test_a_job_of_any_name_makes_a_record_of_its_own(
 
 
 def test_a_teacher_counts_with_all_that_its_features_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert instruments.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
-    first = instruments.with_teacher({"seed": 0, "teacher": "digits"})
-    assert first == instruments.with_teacher({"seed": 0, "teacher": "digits"})
+    assert components.with_teacher({"seed": 0, "teacher": None}) == {"seed": 0, "teacher": None}
+    first = components.with_teacher({"seed": 0, "teacher": "digits"})
+    assert first == components.with_teacher({"seed": 0, "teacher": "digits"})
     assert first["seed"] == 0
     assert first["teacher"]["name"] == "digits"
-    assert instruments.with_teacher({"teacher": "hog"})["teacher"]["digest"] != instruments.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
-    monkeypatch.setattr(networks, "TRAINING_REVISION", 99)
-    assert instruments.with_teacher({"seed": 0, "teacher": "digits"}) != first
+    assert (
+        components.with_teacher({"teacher": "hog"})["teacher"]["digest"]
+        != components.with_teacher({"teacher": "hog4"})["teacher"]["digest"]
+    )
+    monkeypatch.setattr(feature_networks, "TRAINING_REVISION", 99)
+    assert components.with_teacher({"seed": 0, "teacher": "digits"}) != first
 
 
 JOB = '''
@@ -328,10 +377,14 @@ def test_a_job_from_outside_gets_the_facts_that_its_constructor_asks_for(
     assert "pixel_rule" not in record.protocol
 
 
-def test_a_job_that_asks_for_what_nobody_knows_is_refused(small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_asks_for_what_nobody_knows_is_refused(
+    small_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     searchpath = foreign_job(tmp_path, "images, weather", monkeypatch)
     cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
-    with pytest.raises(ValueError, match=r"asks for weather, which its yaml does not set\. Facts that a job may ask for: compiled, data, device"):
+    with pytest.raises(
+        ValueError, match=r"asks for weather, which its yaml does not set\. A job may ask for: compiled, data, device"
+    ):
         pipeline.run(cfg, searchpath)
 
 

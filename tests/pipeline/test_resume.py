@@ -12,8 +12,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 Compose = Callable[..., DictConfig]
 
@@ -31,12 +31,15 @@ LONGER = (
 
 def newest(run: Path) -> float:
     """When the run last wrote a checkpoint or ended a stage."""
-    return max((path.stat().st_mtime for path in [*run.glob("checkpoints/*.ckpt"), *run.glob("stages/*.safetensors")]), default=0.0)
+    return max(
+        (path.stat().st_mtime for path in [*run.glob("checkpoints/*.ckpt"), *run.glob("stages/*.safetensors")]),
+        default=0.0,
+    )
 
 
 def train(cfg: DictConfig) -> None:
     torch.set_num_threads(1)
-    training.fit(make_plan(cfg))
+    tokenizer_training.train_stages(plan_tokenizer(cfg))
 
 
 def kill_in_the_middle(cfg: DictConfig, run: Path, rng: random.Random) -> bool:
@@ -58,9 +61,11 @@ def kill_in_the_middle(cfg: DictConfig, run: Path, rng: random.Random) -> bool:
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_in_the_same_bits(small: Compose, tmp_path: Path) -> None:
-    expected = training.fit(make_plan(small(*LONGER, f"paths.root={tmp_path / 'unbroken'}"))).state_dict()
+    expected = tokenizer_training.train_stages(
+        plan_tokenizer(small(*LONGER, f"paths.root={tmp_path / 'unbroken'}"))
+    ).state_dict()
     cfg = small(*LONGER, f"paths.root={tmp_path / 'broken'}")
-    planned = make_plan(cfg)
+    planned = plan_tokenizer(cfg)
     rng = random.Random(0)
     kills = {"pretrain": 0, "tune": 0}
     while sum(kills.values()) < 2 * KILLS:
@@ -75,7 +80,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(small: Compose, tmp_pat
         kills[stage] += 1
     assert kills["pretrain"] >= 2, kills
     assert kills["tune"] >= 2, kills
-    ended = training.fit(planned).state_dict()
+    ended = tokenizer_training.train_stages(planned).state_dict()
     assert all(torch.equal(expected[key], ended[key]) for key in expected)
 
 
@@ -91,15 +96,19 @@ def finish_stage(cfg: DictConfig, run: Path, stage: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_cut_short_costs_steps_and_no_bits(small: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_cut_short_costs_steps_and_no_bits(
+    small: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     options = (*LONGER, "tokenizer.stages.tune.max_steps=2")
-    expected = training.fit(make_plan(small(*options, f"paths.root={tmp_path / 'unbroken'}"))).state_dict()
-    planned = make_plan(small(*options))
-    training.fit(planned)
+    expected = tokenizer_training.train_stages(
+        plan_tokenizer(small(*options, f"paths.root={tmp_path / 'unbroken'}"))
+    ).state_dict()
+    planned = plan_tokenizer(small(*options))
+    tokenizer_training.train_stages(planned)
     (planned.run_folder / "stages" / "pretrain.safetensors").unlink()
     (planned.run_folder / "stages" / "tune.safetensors").unlink()
     newest_one = planned.run_folder / "checkpoints" / "pretrain.ckpt"
     newest_one.write_bytes(newest_one.read_bytes()[:-2000])
-    ended = training.fit(planned).state_dict()
+    ended = tokenizer_training.train_stages(planned).state_dict()
     assert "Taking the one before it" in caplog.text
     assert all(torch.equal(expected[key], ended[key]) for key in expected)

@@ -15,9 +15,8 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench.pipeline import pipeline
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import Plan, make_plan
+from ldbench.pipeline import pipeline, tokenizer_training
+from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks import Checkpoint
 
@@ -26,8 +25,8 @@ Compose = Callable[..., DictConfig]
 
 def trained(cfg: DictConfig) -> tuple[Plan, dict[str, torch.Tensor]]:
     """The plan of a config and the weights that its training ends in."""
-    planned = make_plan(cfg)
-    return planned, {key: value.clone() for key, value in training.fit(planned).state_dict().items()}
+    planned = plan_tokenizer(cfg)
+    return planned, {key: value.clone() for key, value in tokenizer_training.train_stages(planned).state_dict().items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -40,7 +39,9 @@ def log_of(planned: Plan) -> dict[str, dict[int, float]]:
 
 def test_a_frozen_encoder_keeps_every_bit(small: Compose) -> None:
     planned, _ = trained(small())
-    before, after = (load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune"))
+    before, after = (
+        load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune")
+    )
     encoder = [key for key in after if key.startswith("encoder.") and not key.endswith("positions")]
     assert len(encoder) > 10
     assert all(torch.equal(before[key], after[key]) for key in encoder)
@@ -49,8 +50,12 @@ def test_a_frozen_encoder_keeps_every_bit(small: Compose) -> None:
 
 def test_the_official_tuning_moves_the_encoder_too(small: Compose) -> None:
     planned, _ = trained(small("tokenizer.stages.tune.encoder=trainable"))
-    before, after = (load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune"))
-    assert not torch.equal(before["encoder.transformer.blocks.0.attn.qkv.weight"], after["encoder.transformer.blocks.0.attn.qkv.weight"])
+    before, after = (
+        load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune")
+    )
+    assert not torch.equal(
+        before["encoder.transformer.blocks.0.attn.qkv.weight"], after["encoder.transformer.blocks.0.attn.qkv.weight"]
+    )
 
 
 def test_position_tables_move_to_the_full_resolution_by_interpolation(small: Compose) -> None:
@@ -97,7 +102,11 @@ def test_a_run_broken_off_in_the_middle_ends_in_the_weights_of_an_unbroken_one(
 
 def test_accumulating_two_half_batches_equals_one_whole_batch_up_to_rounding(small: Compose) -> None:
     # mean losses over equal halves average to that of the whole; masks and noise differ by batch, so both are off
-    plain = ("tokenizer.stages.pretrain.mask_ratio=0", "tokenizer.stages.pretrain.latent=mean", "tokenizer.losses.kl=null")
+    plain = (
+        "tokenizer.stages.pretrain.mask_ratio=0",
+        "tokenizer.stages.pretrain.latent=mean",
+        "tokenizer.losses.kl=null",
+    )
     _, whole = trained(small(*plain, "tokenizer.stages.pretrain.batch_size=16"))
     _, halves = trained(small(*plain, "tokenizer.stages.pretrain.accumulate=2"))
     key = "encoder.transformer.blocks.0.attn.qkv.weight"
@@ -110,18 +119,31 @@ def test_an_average_of_the_weights_is_what_a_stage_leaves_behind(small: Compose)
     plain, _ = trained(small())
     key = "decoder.to_pixels.weight"
     averaged, last = (load_file(p.run_folder / "stages" / "pretrain.safetensors")[key] for p in (planned, plain))
-    first_step, _ = trained(small("tokenizer.stages.pretrain.max_steps=1", "tokenizer.stages.pretrain.optimizer.schedule=constant"))
+    first_step, _ = trained(
+        small("tokenizer.stages.pretrain.max_steps=1", "tokenizer.stages.pretrain.optimizer.schedule=constant")
+    )
     start = load_file(first_step.run_folder / "stages" / "pretrain.safetensors")[key]
     assert (averaged - start).abs().max() < 0.01 * (last - start).abs().max(), "a slow average stays where it began"
 
 
-def test_gradients_are_clipped_to_the_norm_that_the_recipe_names(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_clipped_to_the_norm_that_the_recipe_names(
+    small: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     norms = []
     step = torch.optim.AdamW.step
 
     def watched(self: torch.optim.AdamW, closure=None):
         result = step(self, closure)
-        norms.append(math.sqrt(sum(p.grad.square().sum().item() for group in self.param_groups for p in group["params"] if p.grad is not None)))
+        norms.append(
+            math.sqrt(
+                sum(
+                    p.grad.square().sum().item()
+                    for group in self.param_groups
+                    for p in group["params"]
+                    if p.grad is not None
+                )
+            )
+        )
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
@@ -130,14 +152,20 @@ def test_gradients_are_clipped_to_the_norm_that_the_recipe_names(small: Compose,
     assert max(norms[6:]) > 0.01, "the second stage names no norm"
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batch_for_a_replay(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_batch_for_a_replay(
+    small: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ldbench.losses.terms import PixelMSE
 
     healthy = PixelMSE.forward
 
     def broken(self: PixelMSE, images, recon, y):
         loss = healthy(self, images, recon, y)
-        return loss * math.nan if images.requires_grad is False and recon.images.requires_grad and broken.calls == 3 else loss
+        return (
+            loss * math.nan
+            if images.requires_grad is False and recon.images.requires_grad and broken.calls == 3
+            else loss
+        )
 
     def counted(self: PixelMSE, images, recon, y):
         broken.calls += 1
@@ -145,15 +173,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_for_a_replay(small: Comp
 
     broken.calls = 0
     monkeypatch.setattr(PixelMSE, "forward", counted)
-    planned = make_plan(small())
+    planned = plan_tokenizer(small())
     with pytest.raises(FloatingPointError, match=r"stage pretrain is not finite at batch 2 .*pixels nan") as told:
-        training.fit(planned)
+        tokenizer_training.train_stages(planned)
     path = planned.run_folder / "nonfinite-pretrain-2-0.pt"
     assert str(path) in str(told.value)
     replay = torch.load(path, weights_only=True)
     assert replay["images"].shape == (8, 3, 32, 32)
     assert replay["y"].shape == (8,)
-    tokenizer = training.make_tokenizer(planned)
+    tokenizer = tokenizer_training.make_tokenizer(planned)
     tokenizer.load_state_dict(replay["tokenizer"])
     assert not (planned.run_folder / "stages").exists(), "a broken stage leaves nothing that the next start would trust"
 
@@ -185,7 +213,9 @@ def taming_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize("options", [["trainer.precision=bf16"], ["tokenizer.stages.pretrain.optimizer.schedule=constant"]])
+@pytest.mark.parametrize(
+    "options", [["trainer.precision=bf16"], ["tokenizer.stages.pretrain.optimizer.schedule=constant"]]
+)
 def test_other_precisions_and_schedules_train(small: Compose, options: list[str]) -> None:
     planned, weights = trained(small(*options))
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in weights.values())
@@ -193,16 +223,23 @@ def test_other_precisions_and_schedules_train(small: Compose, options: list[str]
 
 
 def test_overfitting_one_batch_drives_the_loss_down(small: Compose) -> None:
-    options = ("trainer=overfit", "trainer.limit_steps=60", "tokenizer.stages.pretrain.max_steps=60", "tokenizer.stages.pretrain.optimizer.lr=5e-3")
-    planned, _ = trained(small(*options, "trainer.accelerator=cpu", "trainer.threads=1", "tokenizer.stages.pretrain.mask_ratio=0"))
+    options = (
+        "trainer=overfit",
+        "trainer.limit_steps=60",
+        "tokenizer.stages.pretrain.max_steps=60",
+        "tokenizer.stages.pretrain.optimizer.lr=5e-3",
+    )
+    planned, _ = trained(
+        small(*options, "trainer.accelerator=cpu", "trainer.threads=1", "tokenizer.stages.pretrain.mask_ratio=0")
+    )
     loss = log_of(planned)["train/loss"]
     assert loss[60] < 0.35 * loss[1]
 
 
 def test_the_debug_trainer_cuts_every_stage_short(small: Compose) -> None:
-    planned = make_plan(small("trainer=debug"))
+    planned = plan_tokenizer(small("trainer=debug"))
     assert [stage.max_steps for stage in planned.stages] == [3, 0, 3]
-    assert planned.digest != make_plan(small()).digest
+    assert planned.digest != plan_tokenizer(small()).digest
 
 
 @pytest.mark.curves
@@ -226,7 +263,10 @@ def test_tensorboard_gets_the_same_losses(small: Compose) -> None:
 
 @pytest.mark.slow
 def test_compiled_training_ends_where_eager_training_does(small: Compose) -> None:
-    no_draws = ("tokenizer.stages.pretrain.mask_ratio=0", "tokenizer.stages.pretrain.latent=mean")  # compiled graphs draw other numbers
+    no_draws = (
+        "tokenizer.stages.pretrain.mask_ratio=0",
+        "tokenizer.stages.pretrain.latent=mean",
+    )  # compiled graphs draw other numbers
     _, eager = trained(small(*no_draws))
     _, compiled = trained(small(*no_draws, "trainer.compile=true"))
     assert eager.keys() == compiled.keys(), "no _orig_mod."
@@ -282,23 +322,27 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_any_tokenizer_and_vanish_a
     folder = pipeline.train(cfg)
     plain = pipeline.train(small())
     assert load_file(folder / "weights.safetensors").keys() == load_file(plain / "weights.safetensors").keys()
-    logged = log_of(make_plan(cfg))
-    assert {f"train/{name}" for name in ("hog", "digits", "classes", "gan", "gan_balance", "gan_discriminator")} <= logged.keys()
+    logged = log_of(plan_tokenizer(cfg))
+    assert {
+        f"train/{name}" for name in ("hog", "digits", "classes", "gan", "gan_balance", "gan_discriminator")
+    } <= logged.keys()
     assert min(logged["train/gan"]) > 2, "nothing of it before its start"
     assert {f"heldout/{name}_explained" for name in ("hog", "digits", "classes")} <= logged.keys()
-    learned = load_file(make_plan(cfg).run_folder / "stages" / "pretrain.losses.safetensors")
+    learned = load_file(plan_tokenizer(cfg).run_folder / "stages" / "pretrain.losses.safetensors")
     assert {"hog", "digits", "classes", "gan"} == {key.partition(".")[0] for key in learned}
     assert not any("teacher" in key for key in learned)
 
 
 def test_each_auxiliary_term_can_be_switched_off_from_the_command_line(tmp_path: Path) -> None:
     plain, without, more = (
-        make_plan(ldbench.compose("train", ["tokenizer=maetok", *said]))
+        plan_tokenizer(ldbench.compose("train", ["tokenizer=maetok", *said]))
         for said in ((), ("~tokenizer.losses.hog",), ("+loss@tokenizer.losses.digits=digits",))
     )
     assert len({plain.digest, without.digest, more.digest}) == 3
     assert "hog" not in without.cfg.tokenizer.losses
-    assert more.recipe["stages"][0]["losses"]["digits"]["teacher"]["network"], "the digest covers the network that teaches"
+    assert more.recipe["stages"][0]["losses"]["digits"]["teacher"]["network"], (
+        "the digest covers the network that teaches"
+    )
 
 
 @pytest.mark.slow
@@ -317,23 +361,35 @@ def test_a_taught_and_opposed_training_broken_off_ends_in_the_weights_of_an_unbr
     with monkeypatch.context() as broken:
         broken.setattr(Checkpoint, "on_train_batch_end", break_off)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            training.fit(make_plan(cfg))
+            tokenizer_training.train_stages(plan_tokenizer(cfg))
     planned, weights = trained(cfg)
     assert same(weights, expected[1])
-    kept, unbroken = (load_file(each.run_folder / "stages" / "tune.losses.safetensors") for each in (planned, expected[0]))
+    kept, unbroken = (
+        load_file(each.run_folder / "stages" / "tune.losses.safetensors") for each in (planned, expected[0])
+    )
     assert same(kept, unbroken)
     assert kept["gan.average_real"] != 0
 
 
 @pytest.mark.slow
 def test_a_balanced_opponent_trains_compiled_under_a_frozen_encoder_too(small: Compose) -> None:
-    planned, _ = trained(small(*TAUGHT, "tokenizer.losses.gan.start=0", "trainer.compile=true", "trainer.limit_steps=2"))
+    planned, _ = trained(
+        small(*TAUGHT, "tokenizer.losses.gan.start=0", "trainer.compile=true", "trainer.limit_steps=2")
+    )
     assert max(log_of(planned)["train/gan_balance"].values()) > 0
 
 
 @pytest.mark.slow
 def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Path, small_overrides: list[str]) -> None:
-    command = [sys.executable, "-m", "ldbench.train", *small_overrides, *TAUGHT, "tokenizer.losses.gan.start=0", f"paths.root={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "ldbench.train",
+        *small_overrides,
+        *TAUGHT,
+        "tokenizer.losses.gan.start=0",
+        f"paths.root={tmp_path}",
+    ]
     done = subprocess.run([*command, "trainer=ddp"], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     (kept,) = tmp_path.glob("runs/*/stages/tune.losses.safetensors")
@@ -341,8 +397,8 @@ def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Pa
 
 
 def test_without_a_step_it_is_the_tokenizer_as_it_begins(small) -> None:
-    planned = make_plan(small("trainer.limit_steps=0"))
-    begun, made = training.make_tokenizer(planned), training.run(planned)
+    planned = plan_tokenizer(small("trainer.limit_steps=0"))
+    begun, made = tokenizer_training.make_tokenizer(planned), tokenizer_training.train_tokenizer(planned)
     begun.resize(planned.stages[-1].image_size)
     expected = begun.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in made.state_dict().items())

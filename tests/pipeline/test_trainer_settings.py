@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from ldbench.pipeline import trainer_settings as numerics
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import trainer_settings
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 Compose = Callable[..., DictConfig]
 TWO = ("trainer.devices=2",)
@@ -14,18 +14,18 @@ TWO = ("trainer.devices=2",)
 
 @pytest.mark.parametrize("override", ["trainer.adaptive=local", "trainer.num_nodes=2"])
 def test_how_several_processes_share_a_batch_counts(small: Compose, override: str) -> None:
-    assert make_plan(small(*TWO, override)).digest != make_plan(small(*TWO)).digest
+    assert plan_tokenizer(small(*TWO, override)).digest != plan_tokenizer(small(*TWO)).digest
 
 
 def test_it_does_not_count_for_one_process(small: Compose) -> None:
-    assert make_plan(small("trainer.adaptive=local")).digest == make_plan(small()).digest
-    assert numerics.told(small()) == {key: small().trainer[key] for key in numerics.NUMERIC}
+    assert plan_tokenizer(small("trainer.adaptive=local")).digest == plan_tokenizer(small()).digest
+    assert trainer_settings.numeric_settings(small()) == {key: small().trainer[key] for key in trainer_settings.NUMERIC}
 
 
 def test_processes_of_all_nodes_share_a_batch(small: Compose) -> None:
-    assert numerics.world_size(small("trainer.devices=2", "trainer.num_nodes=4")) == 8
+    assert trainer_settings.world_size(small("trainer.devices=2", "trainer.num_nodes=4")) == 8
     with pytest.raises(ValueError, match="which 8 processes cannot share evenly"):
-        make_plan(small("trainer.devices=2", "trainer.num_nodes=4", "tokenizer.stages.tune.batch_size=4"))
+        plan_tokenizer(small("trainer.devices=2", "trainer.num_nodes=4", "tokenizer.stages.tune.batch_size=4"))
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_processes_of_all_nodes_share_a_batch(small: Compose) -> None:
 )
 def test_what_makes_no_sense_is_refused(small: Compose, override: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        numerics.check_trainer(small(override))
+        trainer_settings.check_trainer(small(override))

@@ -6,10 +6,17 @@ from ldbench.results.comparison import compare, find
 
 
 def test_the_fields_that_differ_are_told_and_no_others(make):
-    a, b = make(metrics={"psnr": 3.0, "ssim": 0.5}), make(metrics={"psnr": 4.0, "ssim": 0.5}, recipe={"model": {"width": 64}}, seeds=(0, 1))
+    a, b = (
+        make(metrics={"psnr": 3.0, "ssim": 0.5}),
+        make(metrics={"psnr": 4.0, "ssim": 0.5}, recipe={"model": {"width": 64}}, seeds=(0, 1)),
+    )
     told = {key: (left, right) for key, left, right in compare(a, b)}
     assert told.pop("artifacts.tokenizer") != ("", "")
-    assert told == {"config.tokenizer.model.width": ("96", "64"), "config.seed": ("0", "1"), "metrics.psnr": ("3.0", "4.0")}
+    assert told == {
+        "config.tokenizer.model.width": ("96", "64"),
+        "config.seed": ("0", "1"),
+        "metrics.psnr": ("3.0", "4.0"),
+    }
 
 
 def test_what_only_one_has_stands_as_a_dash(make):
@@ -30,7 +37,12 @@ def test_records_are_found_by_id_beginning_or_file(make):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("zzz", "There is no record 'zzz' among 2"), ("reconstruct", "begins the names of 2"), ("", "no record"), (6213, "read as a number")],
+    [
+        ("zzz", "There is no record 'zzz' among 2"),
+        ("reconstruct", "begins the names of 2"),
+        ("", "no record"),
+        (6213, "read as a number"),
+    ],
 )
 def test_a_name_of_none_or_of_several_is_refused(make, name, told):
     with pytest.raises(ValueError, match=told):

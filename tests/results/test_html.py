@@ -19,7 +19,9 @@ EVIL = "</script><script>alert(1)</script><!--{{SCRIPT}}\u2028"
 @pytest.fixture
 def page(store) -> str:
     records = stores.read_all(store)
-    return html.render(make_boards(records), [], [], {record.id: stores.sheets(store, record) for record in records}, "now")
+    return html.render(
+        make_boards(records), [], [], {record.id: stores.sheets(store, record) for record in records}, "now"
+    )
 
 
 def data_of(page: str) -> dict:
@@ -64,7 +66,10 @@ def test_a_cell_stands_on_the_tokenizer_whose_artifact_it_used(page):
 
 def test_a_cell_stands_on_nothing_where_only_another_artifact_was_measured(make):
     records = [make(seeds=(1, 0)), make(job="generate", generator="sit", seeds=(0, 0))]
-    assert [subject["standsOn"] for subject in payload(make_boards(records), [], [], {}, "now")["subjects"]] == [None, None]
+    assert [subject["standsOn"] for subject in payload(make_boards(records), [], [], {}, "now")["subjects"]] == [
+        None,
+        None,
+    ]
 
 
 def test_a_name_cannot_end_the_script_that_holds_it(make):
@@ -83,14 +88,23 @@ def test_infinite_numbers_are_json(make):
 
 def test_settings_stand_in_a_boards_name_only_where_they_tell_two_apart(make):
     def names(*settings):
-        return [board["name"] for board in payload(make_boards([make(settings=said) for said in settings]), [], [], {}, "now")["boards"]]
+        return [
+            board["name"]
+            for board in payload(make_boards([make(settings=said) for said in settings]), [], [], {}, "now")["boards"]
+        ]
 
     assert [name.count("num_train") for name in names({"num_train": 5})] == [0]
     assert [name.count("num_train") for name in names({"num_train": 5}, {"num_train": 50})] == [1, 1]
 
 
 def test_what_predicts_generation_is_told_in_words(make):
-    table = Table("digits: sit", ["measurement"], ["Spearman"], [(["psnr"], [Place("0.9", "[0.1, 1]")]), (["ssim"], [None])], ["A note."])
+    table = Table(
+        "digits: sit",
+        ["measurement"],
+        ["Spearman"],
+        [(["psnr"], [Place("0.9", "[0.1, 1]")]), (["ssim"], [None])],
+        ["A note."],
+    )
     (told,) = data_of(html.render(make_boards([make()]), [table], [], {}, "now"))["predictions"]
     assert told["rows"] == [{"name": "psnr", "cells": [["0.9", "[0.1, 1]"]]}, {"name": "ssim", "cells": [None]}]
     assert (told["title"], told["columns"], told["notes"]) == ("digits: sit", ["Spearman"], ["A note."])

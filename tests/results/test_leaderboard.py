@@ -45,7 +45,11 @@ def test_records_become_tables_in_the_terminal_and_in_four_files(store, tmp_path
     assert "## digits: generate" in files["leaderboard.md"]
     assert r"\toprule" in files["leaderboard.tex"]
     assert files["leaderboard.html"].startswith("<!doctype html>")
-    assert {line["job"] for line in csv.DictReader(files["leaderboard.csv"].splitlines())} >= {"generate", "reconstruct", "published"}
+    assert {line["job"] for line in csv.DictReader(files["leaderboard.csv"].splitlines())} >= {
+        "generate",
+        "reconstruct",
+        "published",
+    }
     assert not list(tmp_path.glob(".*.tmp"))
 
 
@@ -65,7 +69,9 @@ def test_two_records_are_compared_field_by_field(run, refused, make, tmp_path):
         records.write(record, tmp_path / "records")
     names = [f"reconstruct-{record.id[:9]}" for record in (one, two)]
     told = run(f"compare=[{','.join(names)}]", cwd=tmp_path).stdout
-    assert [line.split() for line in told.splitlines() if "protocol.latent" in line] == [["protocol.latent", "mean", "sample"]]
+    assert [line.split() for line in told.splitlines() if "protocol.latent" in line] == [
+        ["protocol.latent", "mean", "sample"]
+    ]
     assert "They were not measured alike: they are never ranked together." in told
     assert "psnr" not in told, "what does not differ is not told"
     assert not list(tmp_path.glob("leaderboard.*"))
@@ -87,7 +93,9 @@ def test_merging_brings_other_peoples_records_into_the_tables(run, refused, make
     assert "Merged 1 new record of other into records." in told.stdout
     assert "vavae" in told.stdout
     other.write_text(other.read_text().replace('"value": 40.0', '"value": "forty"'))
-    assert f"{other.name}: metrics.psnr.value must be a number, 'inf' or '-inf'; got 'forty'" in refused("merge=other", cwd=tmp_path)
+    assert f"{other.name}: metrics.psnr.value must be a number, 'inf' or '-inf'; got 'forty'" in refused(
+        "merge=other", cwd=tmp_path
+    )
     assert len(store_of(tmp_path)) == 2
 
 

@@ -11,10 +11,22 @@ from ldbench.results.records import protocol_hash
 
 def test_a_matrix_makes_a_board_for_each_job(store):
     boards = make_boards(stores.read_all(store))
-    assert [board.conditions.job for board in boards] == ["generate", "reconstruct", "gmm", "probe", "smoothness", "throughput"]
+    assert [board.conditions.job for board in boards] == [
+        "generate",
+        "reconstruct",
+        "gmm",
+        "probe",
+        "smoothness",
+        "throughput",
+    ]
     generate, reconstruct = boards[:2]
     assert generate.generates
-    assert [row.subject.label for row in generate.rows][:4] == ["maetok + dit", "maetok + lightningdit", "maetok + sit", "vavae + dit"]
+    assert [row.subject.label for row in generate.rows][:4] == [
+        "maetok + dit",
+        "maetok + lightningdit",
+        "maetok + sit",
+        "vavae + dit",
+    ]
     assert len(generate.rows) == 9
     assert all(row.cells["gfd_digits"].summary.seeds == 2 for row in generate.rows)
     assert [row.cells["psnr"].rank.place for row in reconstruct.rows] == [3, 2, 1]
@@ -46,7 +58,9 @@ def test_of_one_measurement_done_twice_the_later_one_counts(make):
 
 
 def test_a_row_may_lack_a_metric_that_others_have(make):
-    ((one, other),) = (board.rows for board in make_boards([make(metrics={"psnr": 3.0}), make(tokenizer="wae", metrics={"ssim": 0.5})]))
+    ((one, other),) = (
+        board.rows for board in make_boards([make(metrics={"psnr": 3.0}), make(tokenizer="wae", metrics={"ssim": 0.5})])
+    )
     assert "ssim" not in one.cells
     assert other.cells["ssim"].rank.place == 1
 

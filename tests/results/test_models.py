@@ -29,7 +29,11 @@ def test_two_artifacts_of_the_same_seeds_and_recipe_are_two_models(make):
 
 def test_how_something_was_measured_or_run_makes_no_other_model(make):
     one = make()
-    other = replace(one, id="0123", config={**one.config, "trainer": {"workers": 8}, "job": {"component": "probe"}, "sampler": {"steps": 3}})
+    other = replace(
+        one,
+        id="0123",
+        config={**one.config, "trainer": {"workers": 8}, "job": {"component": "probe"}, "sampler": {"steps": 3}},
+    )
     assert subjects_of([one, other])[one.id] == subjects_of([one, other])[other.id]
 
 

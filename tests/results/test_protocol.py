@@ -64,7 +64,10 @@ def test_of_a_reference_file_the_content_counts_and_not_the_place():
 
 
 def test_a_reference_is_a_split_or_a_file():
-    with pytest.raises(ValueError, match=r"protocol\.reference must be train, test or the path of an \.npz in ADM's layout, got 'heldout'"):
+    with pytest.raises(
+        ValueError,
+        match=r"protocol\.reference must be train, test or the path of an \.npz in ADM's layout, got 'heldout'",
+    ):
         replace(DEFAULT, reference="heldout")
 
 
@@ -103,7 +106,9 @@ def test_weights_are_hashed_by_digest_and_not_by_path():
 
 
 def test_weights_of_what_the_protocol_does_not_ask_for_are_refused():
-    with pytest.raises(ValueError, match=r"protocol\.weights\.inception has nothing to do: the protocol asks for digits, psnr, ssim"):
+    with pytest.raises(
+        ValueError, match=r"protocol\.weights\.inception has nothing to do: the protocol asks for digits, psnr, ssim"
+    ):
         replace(DEFAULT, weights={"inception": "a.pth"})
 
 
@@ -114,7 +119,9 @@ def test_a_reference_of_too_few_images_is_refused(kept):
 
 
 def test_distances_without_an_extractor_and_an_extractor_without_distances_are_refused():
-    with pytest.raises(ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name whose"):
+    with pytest.raises(
+        ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name whose"
+    ):
         replace(DEFAULT, extractor=None)
     with pytest.raises(ValueError, match=r"protocol\.extractor=digits has nothing to do"):
         replace(DEFAULT, distribution=())
@@ -122,7 +129,9 @@ def test_distances_without_an_extractor_and_an_extractor_without_distances_are_r
 
 @pytest.mark.parametrize("field", ["reconstruction", "distribution"])
 def test_a_name_in_place_of_a_list_is_refused(field):
-    with pytest.raises(ValueError, match=rf"protocol\.{field} must be a list of names, got 'psnr'\. Say protocol\.{field}=\[psnr\]"):
+    with pytest.raises(
+        ValueError, match=rf"protocol\.{field} must be a list of names, got 'psnr'\. Say protocol\.{field}=\[psnr\]"
+    ):
         replace(DEFAULT, **{field: "psnr"})
 
 

@@ -25,7 +25,9 @@ def test_a_table_says_its_source_and_shows_no_rank(table):
 
 def test_the_papers_of_all_three_tokenizers_are_there():
     found = {
-        (record.subject["tokenizer"], record.subject["generator"], record.config["note"]): record for table in TABLES for record in table.records
+        (record.subject["tokenizer"], record.subject["generator"], record.config["note"]): record
+        for table in TABLES
+        for record in table.records
     }
     assert found["maetok_b_128", "lightningdit_xl", "guidance"].metrics["gfid"].value == 1.73
     assert found["vavae_f16d32", "lightningdit_xl_1", "800 epochs, guidance"].metrics["gfid"].value == 1.35
@@ -51,7 +53,10 @@ def test_a_published_number_is_not_ranked_with_ours(make):
 def test_published_numbers_stand_in_the_csv_lines_without_rank():
     lines = list(spreadsheet.lines([], TABLES))
     assert len(lines) == sum(len(record.metrics) for table in TABLES for record in table.records)
-    assert all(line["rank"] is None and line["origin"] != "measured" and line.keys() == spreadsheet.COLUMNS.keys() for line in lines)
+    assert all(
+        line["rank"] is None and line["origin"] != "measured" and line.keys() == spreadsheet.COLUMNS.keys()
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,10 @@ def test_published_numbers_stand_in_the_csv_lines_without_rank():
     [
         (lambda content: content.pop("url"), "has the keys data, date, protocol, rows, source, title, url; got"),
         (lambda content: content["rows"][0].pop("metrics"), r"rows\[0\] must have tokenizer and metrics"),
-        (lambda content: content["rows"][0]["metrics"].update(gfid="2"), r"rows\[0\]\.metrics\.gfid must be a number, got '2'"),
+        (
+            lambda content: content["rows"][0]["metrics"].update(gfid="2"),
+            r"rows\[0\]\.metrics\.gfid must be a number, got '2'",
+        ),
     ],
 )
 def test_a_table_with_a_mistake_is_refused_by_place(tmp_path, change, told):

@@ -57,7 +57,10 @@ def test_intervals_of_single_numbers_are_held_against_each_other():
 
 
 def test_welch_has_the_degrees_of_freedom_of_satterthwaite():
-    equal = [ranking.Summary(value, 3, noise=ranking.Noise(1.0, 2)) for value in (0.0, 2.7764 * math.sqrt(2) - 1e-3, 2.7764 * math.sqrt(2) + 1e-3)]
+    equal = [
+        ranking.Summary(value, 3, noise=ranking.Noise(1.0, 2))
+        for value in (0.0, 2.7764 * math.sqrt(2) - 1e-3, 2.7764 * math.sqrt(2) + 1e-3)
+    ]
     assert ranking.alike(equal[0], equal[1]) is True  # equal errors: 2 + 2 degrees of freedom
     assert ranking.alike(equal[0], equal[2]) is False
 
@@ -68,7 +71,11 @@ def test_a_seedless_number_beyond_all_is_first_and_infinity_is_beyond_noise():
 
 
 def test_any_sound_numbers_can_be_summarised_and_ranked():
-    huge = [[Estimate(1e100, -1e100, 1e100), Estimate(-1e100)], [Estimate(math.inf), Estimate(-math.inf)], [Estimate(0.0, -math.inf, math.inf)]]
+    huge = [
+        [Estimate(1e100, -1e100, 1e100), Estimate(-1e100)],
+        [Estimate(math.inf), Estimate(-math.inf)],
+        [Estimate(0.0, -math.inf, math.inf)],
+    ]
     ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], "higher")
     assert [rank.place for rank in ranks] == [2, 1, 2]
 
@@ -85,13 +92,19 @@ def test_records_of_different_protocols_are_not_ranked(make):
     said = dict(one.protocol) | {"pixel_rule": "truncate"}
     other = make(tokenizer="vavae", protocol=said | {"hash": protocol_hash(said)})
     with pytest.raises(
-        ValueError, match=r"not measured alike, so they are not ranked together\. They differ in protocol\.pixel_rule: round and truncate"
+        ValueError,
+        match=r"not measured alike, so they are not ranked together\. They differ in protocol\.pixel_rule: round and truncate",
     ):
         ranking.rank_records([one, other], "psnr")
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"), [({"data": "shapes"}, "data: digits and shapes"), ({"job": "other"}, "job: "), ({"settings": {"num_train": 5}}, "num_train")]
+    ("changed", "told"),
+    [
+        ({"data": "shapes"}, "data: digits and shapes"),
+        ({"job": "other"}, "job: "),
+        ({"settings": {"num_train": 5}}, "num_train"),
+    ],
 )
 def test_nor_are_those_of_other_data_jobs_or_settings(make, changed, told):
     with pytest.raises(ValueError, match="not ranked together") as refused:

@@ -11,7 +11,14 @@ from ldbench.core.interfaces import Estimate
 from ldbench.results import records
 from ldbench.results.records import Record, record_id
 
-SAID = {"job": "reconstruct", "settings": {"batch_size": 8}, "artifacts": {"tokenizer": "abc"}, "data": "def", "protocol": "012", "revision": 1}
+SAID = {
+    "job": "reconstruct",
+    "settings": {"batch_size": 8},
+    "artifacts": {"tokenizer": "abc"},
+    "data": "def",
+    "protocol": "012",
+    "revision": 1,
+}
 
 
 @pytest.fixture
@@ -20,7 +27,11 @@ def record() -> Record:
         id=record_id(**SAID),
         job="reconstruct",
         subject={"tokenizer": "vmae", "generator": None, "data": "digits"},
-        metrics={"psnr": Estimate(math.inf, 20.125, math.inf), "mse": Estimate(0.1 + 0.2), "gain": Estimate(-math.inf, -math.inf, 1e-300)},
+        metrics={
+            "psnr": Estimate(math.inf, 20.125, math.inf),
+            "mse": Estimate(0.1 + 0.2),
+            "gain": Estimate(-math.inf, -math.inf, 1e-300),
+        },
         protocol={"name": "default", "reconstruction": ["psnr"], "hash": "012"},
         artifacts={"tokenizer": "vmae-abc"},
         config={"tokenizer": {"name": "vmae", "weights": None}},
@@ -80,7 +91,9 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one_and_no_scraps(record
 def test_what_is_no_record_is_refused_by_file_name(tmp_path, content):
     path = tmp_path / "reconstruct-0123.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"reconstruct-0123.json is no record of ldbench .*Move it out of the records folder"):
+    with pytest.raises(
+        ValueError, match=r"reconstruct-0123.json is no record of ldbench .*Move it out of the records folder"
+    ):
         records.read(path)
 
 
@@ -95,7 +108,9 @@ def test_a_file_that_is_no_text_is_refused_by_file_name(tmp_path):
 def test_a_record_of_another_schema_is_refused_with_both_numbers(record, tmp_path, changed):
     path = records.write(record, tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99} | changed))
-    with pytest.raises(ValueError, match=rf"{path.name} has schema 99, and this version of ldbench reads {records.SCHEMA}"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name} has schema 99, and this version of ldbench reads {records.SCHEMA}"
+    ):
         records.read(path)
 
 

@@ -57,7 +57,10 @@ def test_one_bad_record_stops_a_merge_before_anything_is_copied(make, tmp_path):
     bad = json.loads(records.write(make(tokenizer="vavae"), tmp_path / "other").read_text())
     bad["metrics"]["psnr"]["high"] = "much"
     (tmp_path / "other" / f"reconstruct-{bad['id']}.json").write_text(json.dumps(bad))
-    with pytest.raises(ValueError, match=rf"reconstruct-{bad['id']}\.json: metrics\.psnr\.high must be a number, 'inf' or '-inf'; got 'much'"):
+    with pytest.raises(
+        ValueError,
+        match=rf"reconstruct-{bad['id']}\.json: metrics\.psnr\.high must be a number, 'inf' or '-inf'; got 'much'",
+    ):
         store.merge(tmp_path / "other", tmp_path / "ours")
     assert good.is_file()
     assert not (tmp_path / "ours").exists()

@@ -21,15 +21,28 @@ DRAWN = protocol(num_samples=1000)
 
 def cell(make: Make, tokenizer: str, distance: float, **said: object) -> Record:
     said = {"generator": "sit", "protocol": DRAWN, **said}
-    return make(job="generate", tokenizer=tokenizer, metrics={"gfd_digits": distance, "gfd_digits_floor": 0.1, "recall_digits": 0.5}, **said)
+    return make(
+        job="generate",
+        tokenizer=tokenizer,
+        metrics={"gfd_digits": distance, "gfd_digits_floor": 0.1, "recall_digits": 0.5},
+        **said,
+    )
 
 
 def own(make: Make, tokenizer: str, psnr: float, **said: object) -> Record:
-    return make(tokenizer=tokenizer, metrics={"psnr": psnr, "rfd_digits_floor": 0.1}, **{"protocol": protocol(split="test"), **said})
+    return make(
+        tokenizer=tokenizer,
+        metrics={"psnr": psnr, "rfd_digits_floor": 0.1},
+        **{"protocol": protocol(split="test"), **said},
+    )
 
 
 def test_a_study_lays_the_quality_of_generators_beside_what_was_measured_of_their_tokenizers(make: Make) -> None:
-    records = [record for place, name in enumerate(NAMES) for record in (cell(make, name, place / 10), own(make, name, 30.0 + place))]
+    records = [
+        record
+        for place, name in enumerate(NAMES)
+        for record in (cell(make, name, place / 10), own(make, name, 30.0 + place))
+    ]
     stranger = own(make, "d", 99.0)  # no generator has its latents
     (study,) = make_studies([*records, stranger], None)
     assert study.target == "gfd_digits"
@@ -42,7 +55,10 @@ def test_a_study_lays_the_quality_of_generators_beside_what_was_measured_of_thei
 
 def test_protocols_and_images_are_never_mixed(make: Make) -> None:
     records = [cell(make, "a", 0.1), cell(make, "b", 0.2, protocol=protocol(num_samples=500)), own(make, "a", 30.0)]
-    records += [own(make, "a", 50.0, protocol=protocol(split="test", data="other images")), own(make, "a", 60.0, data="shapes")]
+    records += [
+        own(make, "a", 50.0, protocol=protocol(split="test", data="other images")),
+        own(make, "a", 60.0, data="shapes"),
+    ]
     first, second = sorted(make_studies(records, None), key=lambda study: study.tokenizers)
     assert (first.tokenizers, second.tokenizers) == (["a"], ["b"])
     assert first.measured == {"psnr": {"a": 30.0}}
@@ -70,7 +86,9 @@ def test_recipes_of_one_name_are_tokenizers_of_their_own(make: Make) -> None:
     names = tokenizers_of(records)
     assert len(set(names.values())) == 3
     assert names[records[2].artifacts["tokenizer"]] == "b"
-    assert all(names[record.artifacts["tokenizer"]] == record.artifacts["tokenizer"] for record in records[:2]), "named by their artifacts"
+    assert all(names[record.artifacts["tokenizer"]] == record.artifacts["tokenizer"] for record in records[:2]), (
+        "named by their artifacts"
+    )
 
 
 def test_an_artifact_that_is_named_by_its_path_is_the_tokenizer_that_was_trained(make: Make) -> None:
@@ -90,7 +108,10 @@ def test_generators_of_one_name_and_two_recipes_are_two(make: Make) -> None:
 
 
 def test_what_was_measured_in_two_ways_has_two_names(make: Make) -> None:
-    records = [cell(make, "a", 0.1), *(own(make, "a", psnr, protocol=protocol(split=split)) for psnr, split in ((30.0, "test"), (31.0, "train")))]
+    records = [
+        cell(make, "a", 0.1),
+        *(own(make, "a", psnr, protocol=protocol(split=split)) for psnr, split in ((30.0, "test"), (31.0, "train"))),
+    ]
     (study,) = make_studies(records, None)
     assert sorted(value["a"] for value in study.measured.values()) == [30.0, 31.0]
     assert all(name.startswith("psnr [") for name in study.measured)

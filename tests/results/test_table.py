@@ -107,6 +107,14 @@ def test_csv_has_every_number_with_its_rank_and_records(store):
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
 def test_a_spreadsheet_takes_no_name_for_a_formula(make, sign):
-    lines = list(csv.reader(io.StringIO(spreadsheet.render(make_boards([make(tokenizer=f'{sign}cmd|" /C calc"!A0', metrics={"psnr": -3.0})]), []))))
+    lines = list(
+        csv.reader(
+            io.StringIO(
+                spreadsheet.render(
+                    make_boards([make(tokenizer=f'{sign}cmd|" /C calc"!A0', metrics={"psnr": -3.0})]), []
+                )
+            )
+        )
+    )
     assert lines[1][lines[0].index("tokenizer")] == f'\'{sign}cmd|" /C calc"!A0'
     assert lines[1][lines[0].index("value")] == "-3.0"

@@ -15,7 +15,9 @@ from ldbench.results.protocol import Protocol
 @pytest.fixture
 def content(make, tmp_path) -> dict[str, Any]:
     """The JSON of a sound record."""
-    return json.loads(records.write(make(metrics={"psnr": (40.0, 39.0, 41.0), "mse": 0.1}), tmp_path / "sound").read_text())
+    return json.loads(
+        records.write(make(metrics={"psnr": (40.0, 39.0, 41.0), "mse": 0.1}), tmp_path / "sound").read_text()
+    )
 
 
 def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
@@ -89,7 +91,9 @@ def test_a_wrong_field_is_named_with_its_file(content, tmp_path, place, value, t
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["", "[", "\xff", '{"a": NaN}', '{"a": Infinity}', '{"id": "a", "id": "b"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "[", "\xff", '{"a": NaN}', '{"a": Infinity}', '{"id": "a", "id": "b"}', "[" * 100_000]
+)
 def test_what_is_no_strict_json_is_refused(tmp_path, text):
     path = tmp_path / "reconstruct-01.json"
     path.write_bytes(text.encode("latin-1"))
@@ -122,10 +126,29 @@ def test_a_huge_file_is_not_even_read(tmp_path):
 
 
 def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
-    said = {"name": "x", "split": "test", "pixel_rule": "round", "latent": "mean", "seed": 0, "reconstruction": ["psnr"], "extractor": None}
-    more = {"distribution": [], "kept": 100, "weights": {}, "num_samples": 10, "labels": "balanced", "reference": "train"}
+    said = {
+        "name": "x",
+        "split": "test",
+        "pixel_rule": "round",
+        "latent": "mean",
+        "seed": 0,
+        "reconstruction": ["psnr"],
+        "extractor": None,
+    }
+    more = {
+        "distribution": [],
+        "kept": 100,
+        "weights": {},
+        "num_samples": 10,
+        "labels": "balanced",
+        "reference": "train",
+    }
     described = Protocol(**said, **more).described(data="abc")
-    assert described["hash"] == records.protocol_hash(described) == records.protocol_hash(json.loads(json.dumps(described)))
+    assert (
+        described["hash"]
+        == records.protocol_hash(described)
+        == records.protocol_hash(json.loads(json.dumps(described)))
+    )
 
 
 def test_numbers_keep_every_digit(content):

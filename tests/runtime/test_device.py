@@ -5,7 +5,15 @@ import torch
 
 import ldbench
 from ldbench.pipeline import pipeline
-from ldbench.runtime.device import PRECISIONS, check_devices, check_precision, computing, find_device, keep_float32_whole, rounding
+from ldbench.runtime.device import (
+    PRECISIONS,
+    check_devices,
+    check_precision,
+    computing,
+    find_device,
+    keep_float32_whole,
+    rounding,
+)
 
 
 def machine(monkeypatch, *, cuda: bool, mps: bool) -> None:
@@ -13,7 +21,9 @@ def machine(monkeypatch, *, cuda: bool, mps: bool) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
 
-@pytest.mark.parametrize(("cuda", "mps", "best"), [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")])
+@pytest.mark.parametrize(
+    ("cuda", "mps", "best"), [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")]
+)
 def test_auto_is_the_best_device_that_is_here(monkeypatch, cuda, mps, best):
     machine(monkeypatch, cuda=cuda, mps=mps)
     assert find_device("auto").type == best
@@ -42,7 +52,9 @@ def test_half_precision_is_refused_on_mps_and_taken_on_cuda(monkeypatch):
     with pytest.raises(ValueError, match="on cpu"):
         check_precision("fp16", "cpu")
     check_precision("tf32", "cuda")
-    with pytest.raises(ValueError, match=r"job\.precision=tf32 is for CUDA only, and this run is on mps\. Choose bf16 or fp32"):
+    with pytest.raises(
+        ValueError, match=r"job\.precision=tf32 is for CUDA only, and this run is on mps\. Choose bf16 or fp32"
+    ):
         check_precision("tf32", "mps", key="job.precision")
 
 
@@ -51,7 +63,10 @@ def test_more_processes_than_graphics_processors_are_refused_and_any_number_on_a
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     check_devices("auto", 2)
     check_devices("cpu", 64)
-    with pytest.raises(ValueError, match=r"trainer\.devices=3 needs as many graphics processors, and torch sees 2\. Say trainer\.devices=2\."):
+    with pytest.raises(
+        ValueError,
+        match=r"trainer\.devices=3 needs as many graphics processors, and torch sees 2\. Say trainer\.devices=2\.",
+    ):
         check_devices("cuda", 3)
 
 
@@ -64,7 +79,12 @@ def test_float32_is_whole_unless_a_block_rounds_it_and_half_precisions_are_autoc
     with pytest.raises(RuntimeError, match="in the middle"), rounding("tf32"):
         raise RuntimeError("in the middle")
     assert [flag.allow_tf32 for flag in flags] == [False, False]
-    for asked, dtype in (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+    for asked, dtype in (
+        ("fp32", torch.float32),
+        ("tf32", torch.float32),
+        ("bf16", torch.bfloat16),
+        ("fp16", torch.float16),
+    ):
         with computing(asked, "cpu"):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 

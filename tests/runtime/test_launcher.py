@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ldbench.runtime import launcher as companions
+from ldbench.runtime import launcher
 
 SCRIPT = """
 import os, sys, time
-from ldbench.runtime import launcher as companions
-companions.heed()
-companions.join(3)
+from ldbench.runtime import launcher
+launcher.exit_with_parent()
+launcher.spawn_ranks(3)
 with open(os.environ["RANK"] + ".tmp", "w") as file:
     file.write(str(os.getpid()))
 os.replace(file.name, os.environ["RANK"])
@@ -29,7 +29,9 @@ def three(tmp_path: Path):
     """Three processes that wait, by their ranks; the first is the one that was started."""
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    first = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
     while not all((tmp_path / rank).is_file() for rank in "012"):
         assert first.poll() is None, first.stderr.read()
         time.sleep(0.05)
@@ -57,13 +59,15 @@ def test_none_outlives_the_first(three) -> None:
 @pytest.mark.slow
 def test_the_first_may_end_when_all_is_done(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "script.py", "done"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "script.py", "done"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
     assert "this training" not in done.stderr
 
 
 @pytest.mark.parametrize(("code", "said"), [(-9, "was killed by SIGKILL"), (2, "failed with exit status 2")])
 def test_how_a_process_ended_is_said(code: int, said: str) -> None:
-    assert companions.ending(code) == said
+    assert launcher.ending(code) == said
 
 
 @pytest.mark.parametrize(
@@ -79,4 +83,4 @@ def test_others_run_the_same_command(monkeypatch: pytest.MonkeyPatch, spec, argv
 
     monkeypatch.setattr(__main__, "__spec__", spec and type("Spec", (), {"name": spec}))
     monkeypatch.setattr(sys, "argv", argv)
-    assert companions.command() == [sys.executable, *expected]
+    assert launcher.command() == [sys.executable, *expected]

@@ -3,14 +3,36 @@
 import pytest
 from torch.distributed import TCPStore
 
-from ldbench.runtime import process_group as processes
+from ldbench.runtime import process_group
 from ldbench.runtime.launcher import free_port
-from ldbench.runtime.process_group import Place, Words, address, check_world, is_follower, place
+from ldbench.runtime.process_group import LeaderBroadcast, Place, address, check_world, is_worker_rank, place
 
 TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-TOLD += ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID", "SLURM_NTASKS")
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "n", "MASTER_PORT": "77"}
-SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_NODELIST": "n[7-8]"}
+TOLD += (
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_JOB_ID",
+    "SLURM_NTASKS",
+)
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "GROUP_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "n",
+    "MASTER_PORT": "77",
+}
+SRUN = {
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_NODELIST": "n[7-8]",
+}
 SRUN |= {"SLURM_JOB_ID": "123456"}
 
 
@@ -34,13 +56,16 @@ def told(monkeypatch: pytest.MonkeyPatch):
         ({}, Place(rank=0, world=1, local_rank=0, node=0)),
         (TORCHRUN, Place(rank=5, world=8, local_rank=1, node=1)),
         (SRUN, Place(rank=3, world=4, local_rank=1, node=1)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"}, Place(0, 1, 0, 0)),  # the batch script itself, which srun did not start
+        (
+            {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"},
+            Place(0, 1, 0, 0),
+        ),  # the batch script itself, which srun did not start
     ],
 )
 def test_the_environment_tells_the_place(told, words, expected) -> None:
     told(words)
     assert place() == expected
-    assert is_follower() == (expected.rank > 0)
+    assert is_worker_rank() == (expected.rank > 0)
 
 
 def test_the_first_process_is_found_where_the_environment_says(told) -> None:
@@ -53,23 +78,27 @@ def test_the_first_process_is_found_where_the_environment_says(told) -> None:
 def test_a_world_that_does_not_fit_is_refused_with_what_to_set(told) -> None:
     check_world(1, 1)
     check_world(8, 1)  # this process will start seven more
-    with pytest.raises(ValueError, match=r"torchrun --nnodes=2 --nproc-per-node=8 .* srun --nodes=2 --ntasks-per-node=8"):
+    with pytest.raises(
+        ValueError, match=r"torchrun --nnodes=2 --nproc-per-node=8 .* srun --nodes=2 --ntasks-per-node=8"
+    ):
         check_world(8, 2)
     told(TORCHRUN)
     check_world(4, 2)
-    with pytest.raises(ValueError, match=r"8 processes were started.* are 1\. Say trainer\.devices=4 trainer\.num_nodes=2, or start 1"):
+    with pytest.raises(
+        ValueError, match=r"8 processes were started.* are 1\. Say trainer\.devices=4 trainer\.num_nodes=2, or start 1"
+    ):
         check_world(1, 1)
 
 
 def test_followers_hear_what_the_first_said_before_they_were_there_and_what_it_says_now(told) -> None:
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    first = Words()
+    first = LeaderBroadcast()
     assert first.next(True)
     assert not first.next(False)
     told({**shared, "RANK": "0"})
     first.open()
     told({**shared, "RANK": "1"})
-    follower = Words()
+    follower = LeaderBroadcast()
     assert follower.next(False), "whatever it finds itself"
     assert not follower.next(True)
     follower.store.set("heard/2/1", "1")  # as it will
@@ -82,7 +111,7 @@ def test_followers_hear_what_the_first_said_before_they_were_there_and_what_it_s
 def test_a_follower_that_loses_the_first_says_so(told) -> None:
     told({"RANK": "1", "WORLD_SIZE": "2"})
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    words = Words()
+    words = LeaderBroadcast()
     words.store = TCPStore("127.0.0.1", store.port, None, False, wait_for_workers=False)
     del store
     with pytest.raises(ConnectionError, match=r"Process 1 lost the first one\. The same command goes on"):
@@ -91,8 +120,8 @@ def test_a_follower_that_loses_the_first_says_so(told) -> None:
 
 def test_the_first_makes_before_others_look(told, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
-    monkeypatch.setattr(processes, "agreed", lambda own: done.append("met"))
-    assert processes.leader_first(lambda: done.append("made") or 7) == 7
+    monkeypatch.setattr(process_group, "broadcast_from_leader", lambda own: done.append("met"))
+    assert process_group.leader_first(lambda: done.append("made") or 7) == 7
     told({"RANK": "1", "WORLD_SIZE": "2"})
-    assert processes.leader_first(lambda: done.append("looked") or 7) == 7
+    assert process_group.leader_first(lambda: done.append("looked") or 7) == 7
     assert done == ["made", "met", "met", "looked"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ldbench.runtime.workers import do_apart, shares_of
+from ldbench.runtime.workers import run_parallel, shares_of
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ class Write:
 def test_each_share_is_done_in_as_many_threads_and_told(tmp_path: Path) -> None:
     told: list[int] = []
     torch.set_num_threads(2)
-    do_apart(Write(tmp_path), [[1, 2], [4]], device=CPU, advance=told.append)
+    run_parallel(Write(tmp_path), [[1, 2], [4]], device=CPU, advance=told.append)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("124", "2 cpu")
     assert sorted(told) == [1, 2, 4]
 
@@ -48,6 +48,6 @@ def test_each_share_is_done_in_as_many_threads_and_told(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_one_refuses_is_raised_and_what_was_done_before_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no 3\."):
-        do_apart(Write(tmp_path), [[1, 3, 2], [4]], device=CPU, advance=lambda _: None)
+        run_parallel(Write(tmp_path), [[1, 3, 2], [4]], device=CPU, advance=lambda _: None)
     assert (tmp_path / "1").exists()
     assert not (tmp_path / "2").exists()

@@ -41,7 +41,9 @@ def test_ddim_carries_noise_to_a_known_gaussian(gaussian, outcome, eta, name, ki
 
 def test_ddim_with_all_its_noise_has_the_law_of_ancestral_sampling(gaussian, outcome):
     field = gaussian.field(INTERPOLANTS["discrete"], "noise")
-    torch.testing.assert_close(outcome(ddim(eta=1.0), field, 100), outcome(ancestral(respacing="100"), field, 100), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        outcome(ddim(eta=1.0), field, 100), outcome(ancestral(respacing="100"), field, 100), rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("sampler", [ancestral, ddim])
@@ -76,7 +78,9 @@ def test_the_variance_that_a_network_tells_is_taken(gaussian, outcome):
 
 def told_with_share(predicted):
     """A prediction with beta as the variance."""
-    return type(predicted)(predicted.value, predicted.kind, predicted.x, predicted.t, predicted.interpolant, torch.ones_like(predicted.x))
+    return type(predicted)(
+        predicted.value, predicted.kind, predicted.x, predicted.t, predicted.interpolant, torch.ones_like(predicted.x)
+    )
 
 
 def test_expected_data_are_clipped_where_it_is_said(gaussian):
@@ -96,7 +100,9 @@ def test_each_step_is_one_call(gaussian):
 def test_a_respacing_may_be_a_number(gaussian):
     """As `sampler.respacing=50` on a command line is."""
     field = gaussian.field(INTERPOLANTS["discrete"], "noise")
-    assert torch.equal(ddim(respacing=50)(field, torch.ones(8, 3, 2), Y), ddim(respacing="50")(field, torch.ones(8, 3, 2), Y))
+    assert torch.equal(
+        ddim(respacing=50)(field, torch.ones(8, 3, 2), Y), ddim(respacing="50")(field, torch.ones(8, 3, 2), Y)
+    )
 
 
 def test_only_noisy_steps_need_noise(gaussian):
@@ -108,9 +114,7 @@ def test_only_noisy_steps_need_noise(gaussian):
 
 
 def test_what_does_not_go_together_is_refused_with_what_to_change(gaussian):
-    told = (
-        r"Ancestral sampling needs a variance-preserving interpolant, but this generator lives on Linear\. Choose sampler=heun or sampler=euler_mar"
-    )
+    told = r"needs a variance-preserving interpolant, but this generator lives on Linear\. Choose sampler=heun or sampler=euler_mar"
     with pytest.raises(ValueError, match=told):
         ancestral().check(Linear())
     with pytest.raises(ValueError, match=told):

@@ -6,7 +6,12 @@ import torch
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.dpm_solver import DPMSolver
 
-INTERPOLANTS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0), "discrete": Discrete(schedule="linear", num_times=1000)}
+INTERPOLANTS = {
+    "linear": Linear(),
+    "gvp": GVP(),
+    "vp": VP(beta_min=0.1, beta_max=20.0),
+    "discrete": Discrete(schedule="linear", num_times=1000),
+}
 WORDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "noise", "data")]
 Y = torch.zeros(8, dtype=torch.long)
 
@@ -16,7 +21,9 @@ def noise():
 
 
 def solver(**changes) -> DPMSolver:
-    return DPMSolver(**{"num_steps": 100, "spacing": "time", "shift": 1.0, "margin": 1e-3, "dtype": "float64", **changes})
+    return DPMSolver(
+        **{"num_steps": 100, "spacing": "time", "shift": 1.0, "margin": 1e-3, "dtype": "float64", **changes}
+    )
 
 
 @pytest.mark.parametrize("spacing", ["time", "log_snr"])
@@ -32,7 +39,9 @@ def test_it_carries_noise_to_a_known_gaussian_in_one_call_a_step(gaussian, spaci
 def test_it_converges_with_second_order_in_even_steps_of_log_snr(gaussian, slope, name):
     nums_steps, errors = (40, 80, 160), []
     for num_steps in nums_steps:
-        found = solver(spacing="log_snr", num_steps=num_steps)(gaussian.field(INTERPOLANTS[name], "velocity"), noise(), Y)
+        found = solver(spacing="log_snr", num_steps=num_steps)(
+            gaussian.field(INTERPOLANTS[name], "velocity"), noise(), Y
+        )
         errors.append(float((found - gaussian.flow(INTERPOLANTS[name], noise())).abs().max()))
     assert slope(nums_steps, errors) == pytest.approx(2, abs=0.2)
 

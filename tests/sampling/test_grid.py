@@ -7,7 +7,9 @@ from ldbench.sampling.grid import check_grid, check_state, last_of, time_grid
 
 
 def test_a_grid_goes_from_start_to_end_in_its_steps():
-    assert torch.allclose(time_grid(0.2, 0.6, num_steps=4, shift=1.0), torch.tensor([0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.float64))
+    assert torch.allclose(
+        time_grid(0.2, 0.6, num_steps=4, shift=1.0), torch.tensor([0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.float64)
+    )
 
 
 def test_a_shift_below_one_stays_nearer_the_start_and_keeps_the_ends():

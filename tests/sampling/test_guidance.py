@@ -44,7 +44,9 @@ def test_the_guided_field_is_the_formula_in_any_words(kind, batched):
 @pytest.mark.parametrize("batched", [True, False])
 def test_only_the_first_channels_are_guided_where_it_is_said(batched):
     x = torch.randn(2, 4, 5)
-    guided, whole, plain = (field(x, T, Y).value for field in (cfg(channels=3, batched=batched)(field_of()), cfg()(field_of()), field_of()))
+    guided, whole, plain = (
+        field(x, T, Y).value for field in (cfg(channels=3, batched=batched)(field_of()), cfg()(field_of()), field_of())
+    )
     assert torch.equal(guided[..., 3:], plain[..., 3:])
     torch.testing.assert_close(guided[..., :3], whole[..., :3])
 
@@ -99,7 +101,11 @@ def test_no_guidance_and_scale_one_cost_nothing():
 
 @pytest.mark.parametrize("kind", ["velocity", "noise"])
 def test_autoguidance_leads_away_from_a_weaker_network_with_the_same_labels(kind):
-    x, strong, weak = torch.randn(2, 4, 5), field_of("velocity", GVP(), null_class=None), field_of(kind, GVP(), weight=0.03)
+    x, strong, weak = (
+        torch.randn(2, 4, 5),
+        field_of("velocity", GVP(), null_class=None),
+        field_of(kind, GVP(), weight=0.03),
+    )
     guided = Autoguidance(scale=1.7, low=0.0, high=1.0, guide=weak)(strong)
     told = guided(x, T, Y).velocity
     assert (guided.calls, guided.items) == (2, 4)

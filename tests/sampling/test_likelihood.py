@@ -24,7 +24,9 @@ def test_the_likelihood_of_a_gaussian_is_exact(gaussian, name, kind):
     z = gaussian.mean + gaussian.std * torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
     found = likelihood()(gaussian.field(INTERPOLANTS[name], kind), z, Y, stream=NoiseStream(0, range(4)))
     expected = torch.distributions.Normal(gaussian.mean, gaussian.std).log_prob(z).sum(dim=(1, 2))
-    torch.testing.assert_close(found.nats, expected, rtol=0, atol=6 * (3e-3 if kind == "noise" or name == "vp" else 1e-3))
+    torch.testing.assert_close(
+        found.nats, expected, rtol=0, atol=6 * (3e-3 if kind == "noise" or name == "vp" else 1e-3)
+    )
     torch.testing.assert_close(gaussian.flow(INTERPOLANTS[name], found.noise), z, rtol=0, atol=0.01)
     assert not found.nats.requires_grad
 
@@ -32,7 +34,9 @@ def test_the_likelihood_of_a_gaussian_is_exact(gaussian, name, kind):
 def test_bits_are_for_each_dimension(gaussian):
     z = torch.full((4, 3, 2), gaussian.mean)
     found = likelihood()(gaussian.field(Linear(), "velocity"), z, Y, stream=NoiseStream(0, range(4)))
-    torch.testing.assert_close(found.bits_per_dimension, torch.full((4,), math.log2(gaussian.std * math.sqrt(2 * math.pi))), rtol=0, atol=2e-3)
+    torch.testing.assert_close(
+        found.bits_per_dimension, torch.full((4,), math.log2(gaussian.std * math.sqrt(2 * math.pi))), rtol=0, atol=2e-3
+    )
 
 
 def test_it_works_where_gradients_are_off_and_calls_once_a_stage(gaussian):

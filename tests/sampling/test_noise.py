@@ -32,11 +32,17 @@ def test_it_is_the_same_in_another_process_and_leaves_global_streams_alone():
     here = NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist()
     assert torch.equal(torch.get_rng_state(), state)
     script = "from ldbench.sampling.noise import NoiseStream; print(NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist())"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == str(here)
+    assert subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.strip() == str(here)
 
 
 def test_seeds_images_and_steps_have_noise_of_their_own_which_is_standard_normal():
-    drawn = torch.stack([NoiseStream(seed, range(4)).normal(step, (4, 500, 4)) for seed in range(3) for step in range(3)]).flatten(2).flatten(0, 1)
+    drawn = (
+        torch.stack([NoiseStream(seed, range(4)).normal(step, (4, 500, 4)) for seed in range(3) for step in range(3)])
+        .flatten(2)
+        .flatten(0, 1)
+    )
     assert drawn.dtype == torch.float32
     assert abs(float(drawn.mean())) < 5 / drawn.numel() ** 0.5
     assert abs(float(drawn.std()) - 1) < 5 / (2 * drawn.numel()) ** 0.5
@@ -49,7 +55,9 @@ def test_an_increment_comes_from_the_tensor_or_the_stream_in_the_states_precisio
     given = torch.randn(5, 2, 3, 1)
     stream = NoiseStream(0, [4, 5])
     assert torch.equal(increment(2, x, stream=None, increments=given), given[2].double())
-    assert torch.equal(increment(2, x, stream=stream, increments=None), stream.normal(3, x.shape).double()), "step 0 is where the image begins"
+    assert torch.equal(increment(2, x, stream=stream, increments=None), stream.normal(3, x.shape).double()), (
+        "step 0 is where the image begins"
+    )
 
 
 def test_a_noisy_sampler_takes_an_image_to_the_same_place_in_any_batch(gaussian):

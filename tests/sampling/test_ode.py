@@ -7,8 +7,18 @@ from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.ode import Dopri5, FixedGrid
 from ldbench.sampling.runge_kutta import RULES
 
-INTERPOLANTS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0), "discrete": Discrete(schedule="linear", num_times=1000)}
-WORDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "score", "noise", "data", "angular") if (name, kind) != ("linear", "angular")]
+INTERPOLANTS = {
+    "linear": Linear(),
+    "gvp": GVP(),
+    "vp": VP(beta_min=0.1, beta_max=20.0),
+    "discrete": Discrete(schedule="linear", num_times=1000),
+}
+WORDS = [
+    (name, kind)
+    for name in INTERPOLANTS
+    for kind in ("velocity", "score", "noise", "data", "angular")
+    if (name, kind) != ("linear", "angular")
+]
 Y = torch.zeros(8, dtype=torch.long)
 
 
@@ -17,7 +27,17 @@ def noise():
 
 
 def fixed_grid(**changes) -> FixedGrid:
-    return FixedGrid(**{"rule": "euler", "num_steps": 50, "shift": 1.0, "margin": 1e-3, "last_step": "tweedie", "dtype": "float64", **changes})
+    return FixedGrid(
+        **{
+            "rule": "euler",
+            "num_steps": 50,
+            "shift": 1.0,
+            "margin": 1e-3,
+            "last_step": "tweedie",
+            "dtype": "float64",
+            **changes,
+        }
+    )
 
 
 def dopri5(**changes) -> Dopri5:
@@ -31,7 +51,9 @@ def test_fixed_steps_carry_noise_to_a_known_gaussian(gaussian, rule, name, kind)
     field = gaussian.field(interpolant, kind)
     found = fixed_grid(rule=rule, num_steps=100)(field, noise(), Y)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, gaussian.flow(interpolant, noise()), rtol=0, atol=0.04 if rule == "euler" else 4e-3)
+    torch.testing.assert_close(
+        found, gaussian.flow(interpolant, noise()), rtol=0, atol=0.04 if rule == "euler" else 4e-3
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), WORDS)
@@ -60,7 +82,9 @@ def at_time(gaussian, interpolant, noise, time):
     """Where the flow stands at a time."""
     c = interpolant.at(torch.tensor([time], dtype=torch.float64))
     deviation = float((c.alpha.square() * gaussian.std**2 + c.sigma.square()).sqrt())
-    return float(c.alpha) * gaussian.mean + deviation * (gaussian.flow(interpolant, noise) - gaussian.mean) / gaussian.std
+    return (
+        float(c.alpha) * gaussian.mean + deviation * (gaussian.flow(interpolant, noise) - gaussian.mean) / gaussian.std
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), [word for word in WORDS if word[0] != "discrete"])
@@ -89,7 +113,10 @@ def test_calls_are_the_stages_of_the_steps_and_one_where_the_end_is_singular(gau
     for kind, more in (("velocity", 0), ("data", 1)):
         field = gaussian.field(Linear(), kind)
         fixed_grid(rule=rule, num_steps=10)(field, noise(), Y)
-        assert (field.calls, field.items) == (10 * len(RULES[rule].places) + more, 8 * (10 * len(RULES[rule].places) + more))
+        assert (field.calls, field.items) == (
+            10 * len(RULES[rule].places) + more,
+            8 * (10 * len(RULES[rule].places) + more),
+        )
 
 
 def test_states_begin_with_the_noise_and_end_with_the_samples(gaussian):

@@ -45,10 +45,19 @@ def test_every_last_step_ends_at_the_data(gaussian, outcome, last_step, name, ki
 @pytest.mark.parametrize("rule", ["euler_maruyama", "heun"])
 @pytest.mark.parametrize("last_step", LAST_STEPS)
 def test_nothing_is_ever_infinite_even_in_few_steps_of_single_precision(gaussian, diffusion, rule, last_step):
-    sampler = sde(diffusion=diffusion, rule=rule, num_steps=3, last_step=last_step, last_step_size=LAST_STEPS[last_step], dtype="float32")
+    sampler = sde(
+        diffusion=diffusion,
+        rule=rule,
+        num_steps=3,
+        last_step=last_step,
+        last_step_size=LAST_STEPS[last_step],
+        dtype="float32",
+    )
     for name, kind in WORDS:
         stream = NoiseStream(0, range(4))
-        found = sampler(gaussian.field(INTERPOLANTS[name], kind), stream.normal(0, (4, 3, 2)), torch.zeros(4), stream=stream)
+        found = sampler(
+            gaussian.field(INTERPOLANTS[name], kind), stream.normal(0, (4, 3, 2)), torch.zeros(4), stream=stream
+        )
         assert torch.isfinite(found).all()
 
 
@@ -70,7 +79,9 @@ def test_without_diffusion_it_is_the_ode(gaussian):
     stream = NoiseStream(0, range(4))
     noise, y = stream.normal(0, (4, 3, 2)), torch.zeros(4)
     noisy = sde(norm=0.0, num_steps=24, last_step="euler")(field, noise, y, stream=stream)
-    plain = FixedGrid(rule="euler", num_steps=25, shift=1.0, margin=1e-3, last_step="none", dtype="float64")(field, noise, y)
+    plain = FixedGrid(rule="euler", num_steps=25, shift=1.0, margin=1e-3, last_step="none", dtype="float64")(
+        field, noise, y
+    )
     torch.testing.assert_close(noisy, plain)
 
 

@@ -14,7 +14,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench import cli as entry
+from ldbench import cli
 from ldbench.config import compose as config
 from ldbench.sweeps.points import check_tasks
 
@@ -40,7 +40,16 @@ def need(module: str) -> None:
 )
 def test_another_launcher_takes_the_place_of_ours(module: str, launcher: str, target: str) -> None:
     need(module)
-    words = [sys.executable, "-m", "ldbench.train", "--cfg", "hydra", "-p", "hydra.launcher", f"hydra/launcher={launcher}"]
+    words = [
+        sys.executable,
+        "-m",
+        "ldbench.train",
+        "--cfg",
+        "hydra",
+        "-p",
+        "hydra.launcher",
+        f"hydra/launcher={launcher}",
+    ]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert f"_target_: {target}" in told
     assert "jobs: 1" not in told.splitlines()
@@ -77,8 +86,16 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return submit
 
 
-def test_slurm_is_asked_for_a_task_and_a_gpu_of_each_process_that_shares_a_training(submitted: Callable[..., str]) -> None:
-    told = submitted("hydra/launcher=slurm", "trainer=ddp", "trainer.devices=4", "hydra.launcher.nodes=2", "hydra.launcher.partition=gpu")
+def test_slurm_is_asked_for_a_task_and_a_gpu_of_each_process_that_shares_a_training(
+    submitted: Callable[..., str],
+) -> None:
+    told = submitted(
+        "hydra/launcher=slurm",
+        "trainer=ddp",
+        "trainer.devices=4",
+        "hydra.launcher.nodes=2",
+        "hydra.launcher.partition=gpu",
+    )
     for line in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=gpu", "--time=1440"):
         assert f"#SBATCH {line}\n" in told
 
@@ -90,9 +107,14 @@ def test_submitits_own_options_reach_slurm_as_they_are(submitted: Callable[..., 
         assert f"#SBATCH {line}\n" in told
 
 
-@pytest.mark.parametrize(("tasks", "nodes", "told"), [(1, 1, r"tasks_per_node=1 .* trainer\.devices=4"), (4, 1, r"nodes=1 .* trainer\.num_nodes=2")])
+@pytest.mark.parametrize(
+    ("tasks", "nodes", "told"),
+    [(1, 1, r"tasks_per_node=1 .* trainer\.devices=4"), (4, 1, r"nodes=1 .* trainer\.num_nodes=2")],
+)
 def test_other_processes_than_share_a_training_are_refused(tasks: int, nodes: int, told: str) -> None:
-    launcher: DictConfig = OmegaConf.create({"_target_": f"{SUBMITIT}.submitit_launcher.SlurmLauncher", "tasks_per_node": tasks, "nodes": nodes})
+    launcher: DictConfig = OmegaConf.create(
+        {"_target_": f"{SUBMITIT}.submitit_launcher.SlurmLauncher", "tasks_per_node": tasks, "nodes": nodes}
+    )
     cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4, "num_nodes": 2}})
     with pytest.raises(ValueError, match=told):
         check_tasks(launcher, cfg)
@@ -104,17 +126,23 @@ def test_other_processes_than_share_a_training_are_refused(tasks: int, nodes: in
 def test_several_processes_share_a_training_at_a_point_where_slurm_starts_them() -> None:
     cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4}})
     for launcher, mode in (("SlurmLauncher", RunMode.MULTIRUN), ("LocalLauncher", RunMode.RUN)):
-        entry.check_sharing(OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg)
-    local: DictConfig = OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.LocalLauncher"}})
+        cli.check_sharing(
+            OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg
+        )
+    local: DictConfig = OmegaConf.create(
+        {"mode": RunMode.MULTIRUN, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.LocalLauncher"}}
+    )
     with pytest.raises(ValueError, match=r"would begin the sweep anew\. Say trainer\.devices=1"):
-        entry.check_sharing(local, cfg)
+        cli.check_sharing(local, cfg)
 
 
 @pytest.mark.slow
 def test_a_sweep_runs_on_submitits_local_executor(small_overrides: list[str], tmp_path: Path) -> None:
     need(SUBMITIT)
     words = [*small_overrides, "hydra/launcher=submitit_local", "tokenizer.seed=0,1", f"paths.root={tmp_path}"]
-    done = subprocess.run([sys.executable, "-m", "ldbench.train", "-m", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ldbench.train", "-m", *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("artifacts/tokenizers/vmae-*/manifest.json"))) == 2
     assert len(list(tmp_path.glob("records/reconstruct-*.json"))) == 2

@@ -8,16 +8,16 @@ from rich.console import Console
 
 from ldbench.sweeps.overview import Overview, duration, last_line
 from ldbench.sweeps.points import Point
-from ldbench.sweeps.schedule import RUNNING, Waves
+from ldbench.sweeps.schedule import RUNNING, Schedule
 
 
-def shown(waves: Waves, *, terminal: bool, height: int = 40) -> tuple[Overview, io.StringIO]:
+def shown(waves: Schedule, *, terminal: bool, height: int = 40) -> tuple[Overview, io.StringIO]:
     file = io.StringIO()
     return Overview(waves, Console(file=file, force_terminal=terminal, width=100, height=height)), file
 
 
-def grid(count: int = 3) -> Waves:
-    return Waves.of([Point([], f"seed={place}") for place in range(count)])
+def grid(count: int = 3) -> Schedule:
+    return Schedule.of([Point([], f"seed={place}") for place in range(count)])
 
 
 def test_without_a_terminal_every_change_is_a_plain_line(tmp_path: Path) -> None:
@@ -31,7 +31,10 @@ def test_without_a_terminal_every_change_is_a_plain_line(tmp_path: Path) -> None
         waves.end(step, "no [bold]disk")
         overview.ended(step)
         overview.passed()
-    assert file.getvalue() == f"begun   seed=0  ({tmp_path / '0.log'})\nfailed  seed=0 in 12 s: no [bold]disk  [2 waiting, 1 failed]\n"
+    assert (
+        file.getvalue()
+        == f"begun   seed=0  ({tmp_path / '0.log'})\nfailed  seed=0 in 12 s: no [bold]disk  [2 waiting, 1 failed]\n"
+    )
 
 
 def test_in_a_terminal_a_table_tells_what_runs_and_what_it_said_last(tmp_path: Path) -> None:
@@ -76,7 +79,10 @@ def test_the_end_tells_every_step_with_its_reason_and_its_log(tmp_path: Path) ->
     assert "1 done, 1 failed, in 0 s" in file.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7500, "2 h 05 min")])
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7500, "2 h 05 min")],
+)
 def test_durations_are_short(seconds: float, told: str) -> None:
     assert duration(seconds) == told
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ldbench import run, train
-from ldbench.pipeline import tokenizer_plan as plan
+from ldbench.pipeline import tokenizer_plan
 from ldbench.sweeps import processes
 from ldbench.sweeps.points import labels_of
-from ldbench.sweeps.schedule import Waves
+from ldbench.sweeps.schedule import Schedule
 
 FAR = Path("/nowhere")
-Swept = Callable[..., tuple[Waves, list[list[str]]]]
+Swept = Callable[..., tuple[Schedule, list[list[str]]]]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Swept:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # what is wrong is raised to the caller
     monkeypatch.delenv("LDBENCH_SHORT_ERRORS", raising=False)
 
-    def sweep(*words: str, entry=train) -> tuple[Waves, list[list[str]]]:
+    def sweep(*words: str, entry=train) -> tuple[Schedule, list[list[str]]]:
         seen: list = []
 
         def note(waves, *, command, **_) -> None:
@@ -39,12 +39,20 @@ def swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Swept:
 
 
 @pytest.mark.slow
-def test_a_matrix_builds_each_tokenizer_once_and_each_cell_is_a_command_of_its_own(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_builds_each_tokenizer_once_and_each_cell_is_a_command_of_its_own(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = []
-    monkeypatch.setattr(plan, "make_data", lambda *given, whole=plan.make_data: opened.append(1) or whole(*given))
+    monkeypatch.setattr(
+        tokenizer_plan, "make_data", lambda *given, whole=tokenizer_plan.make_data: opened.append(1) or whole(*given)
+    )
     waves, commands = swept("experiments=matrix_digits", "seed=1", "generator.max_steps=9", "hydra.launcher.jobs=2")
     firsts = [step for step in waves.steps if step.is_first]
-    assert [step.label.rpartition("-")[0] for step in firsts] == ["tokenizer vmae", "tokenizer maetok", "tokenizer vavae"]
+    assert [step.label.rpartition("-")[0] for step in firsts] == [
+        "tokenizer vmae",
+        "tokenizer maetok",
+        "tokenizer vavae",
+    ]
     assert len(waves.steps) == 3 + 9
     assert len(opened) == 3, "data are opened once for each tokenizer"
     assert commands[0][2] == "ldbench.prepare"

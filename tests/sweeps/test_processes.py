@@ -12,7 +12,7 @@ import pytest
 
 from ldbench.sweeps import processes
 from ldbench.sweeps.points import Point, SweepNeeds
-from ldbench.sweeps.schedule import DONE, FAILED, STOPPED, WAITING, Step, Waves
+from ldbench.sweeps.schedule import DONE, FAILED, STOPPED, WAITING, Schedule, SweepTask
 
 
 class Notes:
@@ -22,21 +22,29 @@ class Notes:
         self.told: list[str] = []
         self.at_each = at_each
 
-    def began(self, step: Step, log: Path) -> None:
+    def began(self, step: SweepTask, log: Path) -> None:
         self.told.append(f"begun {step.label}")
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: SweepTask) -> None:
         self.told.append(f"{step.state} {step.label}")
 
     def passed(self) -> None:
         self.at_each()
 
 
-def points(*labels: str, tokenizer: str | None = None) -> Waves:
-    return Waves.of([Point([label], label, SweepNeeds(tokenizer, "vmae", latents=True)) for label in labels])
+def points(*labels: str, tokenizer: str | None = None) -> Schedule:
+    return Schedule.of([Point([label], label, SweepNeeds(tokenizer, "vmae", latents=True)) for label in labels])
 
 
-def run(waves: Waves, script: str, folder: Path, *, jobs: int = 1, devices: Sequence[int] | None = None, notes: Notes | None = None) -> Notes:
+def run(
+    waves: Schedule,
+    script: str,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    devices: Sequence[int] | None = None,
+    notes: Notes | None = None,
+) -> Notes:
     notes = notes or Notes()
     words = lambda step: [sys.executable, "-c", script, step.label, step.name]  # noqa: E731
     processes.run(waves, command=words, folder=folder, jobs=jobs, devices=devices, watcher=notes, pause=0.01)
@@ -80,7 +88,9 @@ def test_the_reason_is_what_it_said_last(script: str, reason: str, tmp_path: Pat
 
 
 def test_others_go_on_after_a_failure_and_points_without_their_tokenizer_never_begin(tmp_path: Path) -> None:
-    waves = Waves.of([*(Point([], label, SweepNeeds("t", "vmae", latents=True)) for label in ("a", "b")), Point([], "c")])
+    waves = Schedule.of(
+        [*(Point([], label, SweepNeeds("t", "vmae", latents=True)) for label in ("a", "b")), Point([], "c")]
+    )
     notes = run(waves, "import sys; sys.exit('no data' if sys.argv[2].startswith('tokenizer') else 0)", tmp_path)
     assert notes.told == ["begun tokenizer vmae", "failed tokenizer vmae", "failed a", "failed b", "begun c", "done c"]
     assert [step.reason for step in waves.steps[:3]] == ["no data", *["its tokenizer failed: no data"] * 2]
@@ -121,7 +131,9 @@ def test_an_interruption_ends_the_processes_and_goes_on_to_the_caller(sent: sign
 
     def interrupt() -> None:
         if (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text():
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in several processes, these do not listen to Ctrl-C
+            signal.signal(
+                signal.SIGINT, signal.default_int_handler
+            )  # where tests run in several processes, these do not listen to Ctrl-C
             os.kill(os.getpid(), sent)
 
     before = signal.getsignal(signal.SIGTERM)
@@ -141,8 +153,8 @@ def test_a_process_ends_with_a_sweep_that_is_killed_and_takes_its_own_along(tmp_
     )
     sweep = (
         "import sys; from pathlib import Path; from unittest.mock import MagicMock; from ldbench.sweeps import processes; "
-        "from ldbench.sweeps.points import Point; from ldbench.sweeps.schedule import Waves\n"
-        f"processes.run(Waves.of([Point([], 'a')]), command=lambda _: [sys.executable, '-c', {child!r}, {str(tmp_path / 'pid')!r}], "
+        "from ldbench.sweeps.points import Point; from ldbench.sweeps.schedule import Schedule\n"
+        f"processes.run(Schedule.of([Point([], 'a')]), command=lambda _: [sys.executable, '-c', {child!r}, {str(tmp_path / 'pid')!r}], "
         f"folder=Path({str(tmp_path)!r}), jobs=1, devices=None, watcher=MagicMock())"
     )
     process = subprocess.Popen([sys.executable, "-c", sweep])

@@ -1,18 +1,18 @@
 """Which step of a sweep begins when."""
 
 from ldbench.sweeps.points import Point, SweepNeeds
-from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, WAITING, Step, Waves
+from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, WAITING, Schedule, SweepTask
 
 
 def point(label: str, tokenizer: str | None, *, latents: bool = True) -> Point:
     return Point([f"word={label}"], label, SweepNeeds(tokenizer, f"name-{tokenizer}", latents))
 
 
-def grid() -> Waves:
-    return Waves.of([point(f"{tokenizer}{cell}", tokenizer) for tokenizer in "ab" for cell in (1, 2, 3)])
+def grid() -> Schedule:
+    return Schedule.of([point(f"{tokenizer}{cell}", tokenizer) for tokenizer in "ab" for cell in (1, 2, 3)])
 
 
-def begin(waves: Waves) -> Step:
+def begin(waves: Schedule) -> SweepTask:
     step = waves.next()
     assert step is not None
     step.state = RUNNING
@@ -36,18 +36,22 @@ def test_points_of_other_tokenizers_go_first() -> None:
 
 
 def test_a_point_with_a_tokenizer_of_its_own_builds_it_itself() -> None:
-    waves = Waves.of([point("alone", "a"), point("none", None), point("neither", None)], start=4)
+    waves = Schedule.of([point("alone", "a"), point("none", None), point("neither", None)], start=4)
     assert [(step.name, step.after) for step in waves.steps] == [("4", None), ("5", None), ("6", None)]
 
 
 def test_the_words_of_what_is_shared_are_those_of_a_point_that_wants_latents() -> None:
-    waves = Waves.of([point("probe", "a", latents=False), point("gmm", "a")])
+    waves = Schedule.of([point("probe", "a", latents=False), point("gmm", "a")])
     assert waves.steps[0].overrides == ["word=gmm"]
 
 
 def test_two_places_with_tokenizers_of_one_name_have_logs_of_their_own() -> None:
-    points = [Point([], f"{place}{cell}", SweepNeeds(f"{place}/vmae", "vmae", latents=True)) for place in ("x", "y") for cell in (1, 2)]
-    names = [step.name for step in Waves.of(points).steps]
+    points = [
+        Point([], f"{place}{cell}", SweepNeeds(f"{place}/vmae", "vmae", latents=True))
+        for place in ("x", "y")
+        for cell in (1, 2)
+    ]
+    names = [step.name for step in Schedule.of(points).steps]
     assert len(set(names)) == len(names) == 6
 
 

@@ -15,8 +15,18 @@ from tests.conftest import Answer
 from ldbench import train
 from ldbench.sweeps.plugins import CheckedSweeper
 
-CELLS = ["generator.max_steps=4", "generator.batch_size=8", "generator.optimizer.warmup_steps=2", "generator.backbone.width=24"]
-CELLS += ["generator.backbone.depth=1", "generator.backbone.num_heads=2", "sampler.num_steps=2", "callbacks.checkpoint.every=2"]
+CELLS = [
+    "generator.max_steps=4",
+    "generator.batch_size=8",
+    "generator.optimizer.warmup_steps=2",
+    "generator.backbone.width=24",
+]
+CELLS += [
+    "generator.backbone.depth=1",
+    "generator.backbone.num_heads=2",
+    "sampler.num_steps=2",
+    "callbacks.checkpoint.every=2",
+]
 CELLS += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
 TRAINED = "s. Tokenizer: "  # in the line that ends a training
 GRID = ["tokenizer.seed=0,1", "generator=sit,lightningdit"]
@@ -25,7 +35,11 @@ GRID = ["tokenizer.seed=0,1", "generator=sit,lightningdit"]
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of a shell. Where Python is told to keep no compiled files, many processes would each compile all of torch: they keep them here."""
-    kept = {} if "PYTHONDONTWRITEBYTECODE" not in os.environ else {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
+    kept = (
+        {}
+        if "PYTHONDONTWRITEBYTECODE" not in os.environ
+        else {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
+    )
     unwanted = ("HYDRA_FULL_ERROR", "LDBENCH_SHORT_ERRORS", "PYTHONDONTWRITEBYTECODE")
     return {**{key: value for key, value in os.environ.items() if key not in unwanted}, **kept}
 
@@ -33,7 +47,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def command(small_overrides: list[str]) -> Callable[..., list[str]]:
     """The command line of a sweep of tiny cells."""
-    return lambda root, *words: [sys.executable, "-m", "ldbench.train", "-m", *small_overrides, *CELLS, f"paths.root={root}", *words]
+    return lambda root, *words: [
+        sys.executable,
+        "-m",
+        "ldbench.train",
+        "-m",
+        *small_overrides,
+        *CELLS,
+        f"paths.root={root}",
+        *words,
+    ]
 
 
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -62,16 +85,24 @@ def outcome(root: Path) -> dict[str, object]:
         found[str(path.relative_to(root))] = {key: value.tolist() for key, value in load_file(path).items()}
     for path in sorted(root.glob("artifacts/*/*/*.json")):
         whole = json.loads(path.read_text())
-        found[str(path.relative_to(root))] = {key: value for key, value in whole.items() if key not in ("created", "seconds", "environment")}
+        found[str(path.relative_to(root))] = {
+            key: value for key, value in whole.items() if key not in ("created", "seconds", "environment")
+        }
     for path in sorted(root.glob("records/*.json")):
-        found[path.name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "environment")}
+        found[path.name] = {
+            key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "environment")
+        }
     return found
 
 
 @pytest.mark.slow
-def test_what_points_share_is_built_once_before_they_begin(small_overrides: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+def test_what_points_share_is_built_once_before_they_begin(
+    small_overrides: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
     words = ["-m", *small_overrides, "seed=0,1", "hydra.launcher.jobs=2", f"paths.root={tmp_path}"]
-    done = subprocess.run([sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     told = done.stdout.splitlines()
     assert told[0].startswith("begun   tokenizer vmae-")
@@ -101,12 +132,16 @@ def unbroken(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("unbroken")
     done = sweep(root, *GRID)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(name for name, text in logs(root).items() if TRAINED in text) == sorted(name for name in logs(root) if name.startswith("tokenizer"))
+    assert sorted(name for name, text in logs(root).items() if TRAINED in text) == sorted(
+        name for name in logs(root) if name.startswith("tokenizer")
+    )
     return root
 
 
 @pytest.mark.slow
-def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_makes(unbroken: Path, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_makes(
+    unbroken: Path, sweep: Sweep, tmp_path: Path
+) -> None:
     lost = next(unbroken.glob("artifacts/generators/sit-*")).name
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / lost).write_text("in the way of the folder of a training")
@@ -130,7 +165,12 @@ def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_m
 @pytest.mark.slow
 @pytest.mark.parametrize("seen", ["runs/vmae-*/checkpoints/*", "runs/sit-*/checkpoints/*"])
 def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
-    seen: str, unbroken: Path, sweep: Sweep, command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+    seen: str,
+    unbroken: Path,
+    sweep: Sweep,
+    command: Callable[..., list[str]],
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     words = command(tmp_path, *GRID, "hydra.launcher.jobs=2")
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
@@ -151,5 +191,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
 def test_a_sweep_is_no_part_of_a_shared_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"2 were started for this one\. Leave torchrun or srun away, and say trainer\.devices=N"):
+    with pytest.raises(
+        ValueError, match=r"2 were started for this one\. Leave torchrun or srun away, and say trainer\.devices=N"
+    ):
         CheckedSweeper(params=None).sweep([])

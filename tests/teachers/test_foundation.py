@@ -14,8 +14,15 @@ from ldbench.core.interfaces import Teacher
 from ldbench.teachers.foundation import Foundation, blank
 
 WIDTHS = {"dinov2": 1024, "dinov2_small": 384, "clip": 768, "siglip": 1152, "mae": 768, "dino_v1_small": 384}
-DINO, DINOV2, TINY, HEADLESS = "vit_small_patch16_224.dino", "vit_small_patch14_dinov2.lvd142m", "test_vit.r160_in1k", "test_vit3.r160_in1k"
-IMAGENET_MEAN, IMAGENET_STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+DINO, DINOV2, TINY, HEADLESS = (
+    "vit_small_patch16_224.dino",
+    "vit_small_patch14_dinov2.lvd142m",
+    "test_vit.r160_in1k",
+    "test_vit3.r160_in1k",
+)
+IMAGENET_MEAN, IMAGENET_STD = (
+    torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+)
 
 
 def timms(name: str, **keywords) -> torch.nn.Module:
@@ -23,7 +30,9 @@ def timms(name: str, **keywords) -> torch.nn.Module:
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, **keywords).eval()
     for parameter in model.parameters():
-        parameter.data = torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else parameter + 0.1
+        parameter.data = (
+            torch.randn_like(parameter) / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else parameter + 0.1
+        )
     return model
 
 
@@ -88,7 +97,8 @@ def test_another_patch_size_is_timms_resampled_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "grid"), [((160, 160), (10, 10)), ((256, 256), (16, 16)), ((64, 96), (4, 6)), ((96, 64), (3, 7)), ((32, 32), (1, 1))]
+    ("size", "grid"),
+    [((160, 160), (10, 10)), ((256, 256), (16, 16)), ((64, 96), (4, 6)), ((96, 64), (3, 7)), ((32, 32), (1, 1))],
 )
 @pytest.mark.parametrize("patch_size", [None, 8])
 def test_any_image_size_and_grid_is_served(tiny, size, grid, patch_size) -> None:
@@ -129,7 +139,8 @@ def test_normalizations_differ_in_what_the_model_is_fed_with_and_in_nothing_else
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "std"), [("siglip", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("clip", (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))]
+    ("name", "mean", "std"),
+    [("siglip", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("clip", (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))],
 )
 def test_siglip_and_clip_are_not_normalized_as_imagenet_is(name, mean, std) -> None:
     own = blank(config.options("teacher")[name]["architecture"]).pretrained_cfg
@@ -174,7 +185,12 @@ def test_reading_heads_may_be_there_or_not(tiny) -> None:
     state = tiny.state_dict()
     assert any(key.startswith("head.") for key in state)
     without = {key: value for key, value in state.items() if not key.startswith("head.")}
-    other = {**without, "head.weight": torch.zeros(7, 64), "fc_norm.weight": torch.zeros(64), "attn_pool.latent": torch.zeros(1, 1, 64)}
+    other = {
+        **without,
+        "head.weight": torch.zeros(7, 64),
+        "fc_norm.weight": torch.zeros(64),
+        "attn_pool.latent": torch.zeros(1, 1, 64),
+    }
     expected = teacher_of(tiny, TINY)(images_of(160, 160), (10, 10))
     for weights in (without, other):
         teacher = Foundation(architecture=TINY, weights=weights, normalization="own", patch_size=None, antialias=True)
@@ -186,7 +202,8 @@ def test_weights_that_do_not_fit_are_told_by_their_names(tiny) -> None:
     wrong = {key: value for key, value in state.items() if key not in ("norm.weight", "norm.bias")}
     wrong["mask_token"], wrong["cls_token"] = torch.zeros(1), torch.zeros(1, 1, 65)
     with pytest.raises(
-        ValueError, match=r"not those of test_vit.*: 2 missing \(first: norm\.bias\); 1 not known \(first: mask_token\); 1 of another"
+        ValueError,
+        match=r"not those of test_vit.*: 2 missing \(first: norm\.bias\); 1 not known \(first: mask_token\); 1 of another",
     ) as told:
         Foundation(architecture=TINY, weights=wrong, normalization="own", patch_size=None, antialias=True)
     assert "cls_token (1, 1, 65), expected (1, 1, 64)" in str(told.value)
@@ -213,7 +230,10 @@ def test_readouts_are_the_embedding_and_the_blocks_with_the_class_token_added(di
     teacher, images = teacher_of(dino, DINO), images_of(224, 224)
     outputs = []
     hooks = [dino.blocks[0].register_forward_pre_hook(lambda _, given: outputs.append(given[0]))]
-    hooks += [dino.blocks[depth].register_forward_hook(lambda _, given, output: outputs.append(output)) for depth in (2, 5, 8, 11)]
+    hooks += [
+        dino.blocks[depth].register_forward_hook(lambda _, given, output: outputs.append(output))
+        for depth in (2, 5, 8, 11)
+    ]
     with torch.no_grad():
         dino.forward_features(teacher.normalized(images))
     for hook in hooks:

@@ -37,7 +37,15 @@ def test_it_is_a_teacher_with_nothing_to_train_and_nothing_to_store(hog: HOG) ->
 
 @pytest.mark.parametrize(
     ("plane", "expected"),
-    [(ACROSS, 4), (-ACROSS, 4), (DOWN, 0), (-DOWN, 0), ((ACROSS + DOWN) / 2, 2), (-(ACROSS + DOWN) / 2, 2), ((ACROSS - DOWN) / 2, 6)],
+    [
+        (ACROSS, 4),
+        (-ACROSS, 4),
+        (DOWN, 0),
+        (-DOWN, 0),
+        ((ACROSS + DOWN) / 2, 2),
+        (-(ACROSS + DOWN) / 2, 2),
+        ((ACROSS - DOWN) / 2, 6),
+    ],
     ids=("right", "left", "down", "up", "diagonal", "diagonal_backwards", "other_diagonal"),
 )
 @pytest.mark.parametrize("window", [16, None])
@@ -54,7 +62,9 @@ def test_a_flat_image_has_no_features_at_all(hog: HOG, value: float) -> None:
 
 
 def test_brightness_and_contrast_do_not_matter(hog: HOG) -> None:
-    plane = (torch.randint(0, 64, (1, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)) / 64).float()  # sums are exact
+    plane = (
+        torch.randint(0, 64, (1, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(1)) / 64
+    ).float()  # sums are exact
     assert torch.equal(hog(plane, (4, 4)), hog(plane - 0.5, (4, 4)))
     assert torch.allclose(hog(plane, (4, 4)), hog(0.25 * plane, (4, 4)), atol=1e-6)
 
@@ -65,7 +75,9 @@ def test_a_cell_is_of_length_one(hog: HOG, images: torch.Tensor) -> None:
 
 def test_an_image_alone_has_the_features_that_it_has_in_a_batch(hog: HOG, images: torch.Tensor) -> None:
     together = hog(images, (4, 4))
-    assert all(torch.equal(hog(image[None], (4, 4))[0], features) for image, features in zip(images, together, strict=True))
+    assert all(
+        torch.equal(hog(image[None], (4, 4))[0], features) for image, features in zip(images, together, strict=True)
+    )
 
 
 def test_features_go_by_colour_then_bin_then_cell_and_places_by_row(hog: HOG) -> None:
@@ -83,7 +95,8 @@ def test_features_go_by_colour_then_bin_then_cell_and_places_by_row(hog: HOG) ->
 
 
 @pytest.mark.parametrize(
-    ("size", "grid", "channels"), [(256, (16, 16), 108), (512, (32, 32), 108), (512, (16, 16), 432), (64, (8, 8), 27), (64, (8, 2), 108)]
+    ("size", "grid", "channels"),
+    [(256, (16, 16), 108), (512, (32, 32), 108), (512, (16, 16), 432), (64, (8, 8), 27), (64, (8, 2), 108)],
 )
 def test_any_grid_that_divides_the_cells_is_served(hog: HOG, size: int, grid: tuple[int, int], channels: int) -> None:
     assert hog.channels(size, grid) == channels
@@ -95,7 +108,9 @@ def test_an_image_need_not_be_square_nor_a_multiple_of_the_window(hog: HOG) -> N
     features = hog(images, (5, 9))
     assert features.shape == (2, 45, 27)
     padded = torch.nn.functional.pad(images, (0, 8, 0, 8), mode="reflect")
-    assert torch.equal(hog.cells(images)[..., :4, :8], hog.cells(padded)[..., :4, :8])  # the window is tiled from the upper left and cut
+    assert torch.equal(
+        hog.cells(images)[..., :4, :8], hog.cells(padded)[..., :4, :8]
+    )  # the window is tiled from the upper left and cut
 
 
 def test_the_window_weighs_pixels_by_their_place() -> None:
@@ -127,7 +142,9 @@ def test_what_it_cannot_serve_is_told(hog: HOG) -> None:
         hog.channels(100, (5, 5))
     with pytest.raises(ValueError, match=r"A grid of 3x3 does not divide the 8x8 HOG cells of an image of 64x64"):
         hog(torch.zeros(1, 3, 64, 64), (3, 3))
-    with pytest.raises(ValueError, match=r"A grid of 16x16 does not divide .* of which 4x4 pixels are a whole number of cells"):
+    with pytest.raises(
+        ValueError, match=r"A grid of 16x16 does not divide .* of which 4x4 pixels are a whole number of cells"
+    ):
         hog.channels(64, (16, 16))
     with pytest.raises(ValueError, match="A grid of 0x4"):
         hog.channels(64, (0, 4))
@@ -141,7 +158,13 @@ def test_it_is_scikit_images_hog_where_the_definitions_meet(num_bins: int) -> No
     skimage = pytest.importorskip("skimage.feature", reason="scikit-image is not installed")
     rng = np.random.RandomState(0)
     planes = [100 * (rng.randn(SIZE)[None, :] + rng.randn(SIZE)[:, None]) for _ in range(3)]
-    keywords = {"orientations": num_bins, "pixels_per_cell": (8, 8), "cells_per_block": (1, 1), "block_norm": "L2", "feature_vector": False}
+    keywords = {
+        "orientations": num_bins,
+        "pixels_per_cell": (8, 8),
+        "cells_per_block": (1, 1),
+        "block_norm": "L2",
+        "feature_vector": False,
+    }
     theirs = np.stack([skimage.hog(plane.T, **keywords)[:, :, 0, 0].transpose(2, 1, 0) for plane in planes])
     ours = HOG(num_bins=num_bins, cell_size=8, window=None).cells(torch.from_numpy(np.stack(planes))[None].float())
     assert np.abs(ours[0].numpy() - theirs).max() < 1e-5

@@ -7,7 +7,7 @@ import ldbench
 from ldbench.config import compose as config
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.reconstruction import psnr
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.tokenizers.identity import Identity
 
 
@@ -51,5 +51,11 @@ def test_what_it_cannot_do_is_refused_with_what_it_can(tmp_path):
         identity.encode(torch.zeros(1, 3, 18, 16))
     with pytest.raises(ValueError, match="takes no mask"):
         identity(torch.zeros(1, 3, 16, 16), mask_ratio=0.5)
-    with pytest.raises(ValueError, match=r"nothing to train, and stage all has 5 steps. Say tokenizer\.stages\.all\.max_steps=0"):
-        make_plan(ldbench.compose("train", ["tokenizer=identity", "tokenizer.stages.all.max_steps=5", f"paths.root={tmp_path}"]))
+    with pytest.raises(
+        ValueError, match=r"nothing to train, and stage all has 5 steps. Say tokenizer\.stages\.all\.max_steps=0"
+    ):
+        plan_tokenizer(
+            ldbench.compose(
+                "train", ["tokenizer=identity", "tokenizer.stages.all.max_steps=5", f"paths.root={tmp_path}"]
+            )
+        )

@@ -27,8 +27,24 @@ TINY = {
     "decoder_class_token": False,
     "to_pixels": "linear",
 }
-BASE = {**TINY, "image_size": 256, "patch_size": 16, "num_tokens": 128, "latent_channels": 32, "width": 768, "depth": 12, "num_heads": 12}
-BASE |= {"decoder_width": 768, "decoder_depth": 12, "decoder_num_heads": 12, "mlp_ratio": 4.0, "layer_scale": 1e-5, "modulation_start": "zero"}
+BASE = {
+    **TINY,
+    "image_size": 256,
+    "patch_size": 16,
+    "num_tokens": 128,
+    "latent_channels": 32,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+}
+BASE |= {
+    "decoder_width": 768,
+    "decoder_depth": 12,
+    "decoder_num_heads": 12,
+    "mlp_ratio": 4.0,
+    "layer_scale": 1e-5,
+    "modulation_start": "zero",
+}
 
 
 def tiny(**changes) -> MAETok:
@@ -105,7 +121,9 @@ def test_latents_hidden_at_the_first_step_give_the_encoder_no_gradient_and_shown
     def norms(start):
         maetok = tiny(modulation_start=start)
         maetok(images).images.square().mean().backward()
-        return maetok.encoder.to_latent.weight.grad.norm().item(), maetok.decoder.query.blocks[0].modulation.weight.grad.norm().item()
+        return maetok.encoder.to_latent.weight.grad.norm().item(), maetok.decoder.query.blocks[
+            0
+        ].modulation.weight.grad.norm().item()
 
     encoder, modulation = norms("zero")
     assert encoder == 0

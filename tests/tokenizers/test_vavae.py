@@ -5,7 +5,14 @@ import torch
 
 from ldbench.tokenizers.vavae import VAVAE
 
-TINY = {"image_size": 16, "widths": [8, 16, 16], "depth": 1, "attention": [2], "latent_channels": 3, "latent_head": "kl"}
+TINY = {
+    "image_size": 16,
+    "widths": [8, 16, 16],
+    "depth": 1,
+    "attention": [2],
+    "latent_channels": 3,
+    "latent_head": "kl",
+}
 TINY |= {"channels_last": False, "checkpointing": False}
 PAPER = {"image_size": 256, "widths": [128, 128, 256, 256, 512], "depth": 2, "attention": [4], "latent_head": "kl"}
 PAPER |= {"channels_last": False, "checkpointing": False}

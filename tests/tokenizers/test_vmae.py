@@ -132,7 +132,11 @@ def paint_over(images, mask):
 
 
 def test_hidden_pixels_cannot_influence_the_latent_or_the_reconstruction(vmae, images, mask_noise):
-    drawn = {"mask_ratio": 0.5, "mask_noise": mask_noise, "eps": torch.randn(3, 8, 3, generator=torch.Generator().manual_seed(3))}
+    drawn = {
+        "mask_ratio": 0.5,
+        "mask_noise": mask_noise,
+        "eps": torch.randn(3, 8, 3, generator=torch.Generator().manual_seed(3)),
+    }
     recon = vmae(images, **drawn)
     other = vmae(paint_over(images, recon.mask), **drawn)
     assert torch.equal(other.z, recon.z)
@@ -227,7 +231,9 @@ def test_resizing_to_the_same_size_changes_nothing(vmae, images):
 
 
 def test_a_size_that_the_patches_do_not_divide_is_refused_and_leaves_the_model_as_it_was(vmae, images):
-    with pytest.raises(ValueError, match=r"patch_size 4 does not divide the 18 px image. Choose one of \[1, 2, 3, 6, 9, 18\]"):
+    with pytest.raises(
+        ValueError, match=r"patch_size 4 does not divide the 18 px image. Choose one of \[1, 2, 3, 6, 9, 18\]"
+    ):
         vmae.resize(18)
     assert vmae.encode(images).mean.shape == (3, 16, 3)
 
@@ -239,9 +245,13 @@ def test_images_of_another_shape_are_refused(vmae, shape):
             call(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("shape", "grid"), [((1, 64, 3), None), ((1, 64, 3), (8, 8)), ((1, 16, 3), (2, 8)), ((1, 16, 4), None)])
+@pytest.mark.parametrize(
+    ("shape", "grid"), [((1, 64, 3), None), ((1, 64, 3), (8, 8)), ((1, 16, 3), (2, 8)), ((1, 16, 4), None)]
+)
 def test_latents_of_another_size_are_refused_with_a_way_out(vmae, shape, grid):
-    with pytest.raises(ValueError, match=r"decodes latents \(B, 16, 3\) on a \(4, 4\) grid.*call resize\(image_size\) first"):
+    with pytest.raises(
+        ValueError, match=r"decodes latents \(B, 16, 3\) on a \(4, 4\) grid.*call resize\(image_size\) first"
+    ):
         vmae.decode(torch.zeros(shape), grid=grid)
 
 
@@ -294,7 +304,10 @@ def test_both_heads_encode_and_every_weight_but_the_mask_token_gets_a_gradient(i
 
 def test_anchors_are_the_last_weights_of_encoder_and_decoder(vmae):
     names = {id(p): name for name, p in vmae.named_parameters()}
-    assert {key: names[id(p)] for key, p in vmae.anchors().items()} == {"encoder": "encoder.to_latent.weight", "decoder": "decoder.smooth.weight"}
+    assert {key: names[id(p)] for key, p in vmae.anchors().items()} == {
+        "encoder": "encoder.to_latent.weight",
+        "decoder": "decoder.smooth.weight",
+    }
     mlp = VMAE(**SMALL | {"latent_head": "mlp"})
     assert mlp.anchors()["encoder"] is mlp.encoder.to_latent.fc2.weight
 

@@ -14,7 +14,7 @@ import pytest
 from ldbench.config import compose as config
 from ldbench.results import records, reports
 from ldbench.results import store as stores
-from ldbench.tracking import wandb_export as wandb
+from ldbench.tracking import wandb_export
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def export(report: reports.Report, tmp_path: Path, mode: str = "offline") -> list[Path]:
-    wandb.export(report, report.write(tmp_path), mode=mode, project="ldbench", folder=tmp_path / "runs")
+    wandb_export.export(report, report.write(tmp_path), mode=mode, project="ldbench", folder=tmp_path / "runs")
     return sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
 
 
 def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     (run,) = export(report, tmp_path)
-    assert run.name.endswith(wandb.run_id(report.records))
+    assert run.name.endswith(wandb_export.run_id(report.records))
     media = run / "files" / "media"
     (table,) = (json.loads(path.read_text()) for path in (media / "table").glob("leaderboard_*.json"))
     lines = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -45,20 +45,26 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     assert (best["tokenizer"], best["seeds"], best["within_noise"]) == ("vmae", 2, "yes")
     assert isinstance(best["value"], float)
     staged = {path.read_bytes() for path in (tmp_path / "wandb").rglob("*") if path.is_file()}
-    typed = next(json.loads(content) for content in staged if content.startswith(b'{"_type": "table"'))["column_types"]["params"]["type_map"]
+    typed = next(json.loads(content) for content in staged if content.startswith(b'{"_type": "table"'))["column_types"][
+        "params"
+    ]["type_map"]
     kinds = {name: {kind["wb_type"] for kind in said["params"]["allowed_types"]} for name, said in typed.items()}
     assert kinds["value"] == kinds["rank"] == {"number", "none"}
     assert kinds["tokenizer"] == kinds["metric"] == {"string", "none"}
     (page,) = (media / "html").glob("page_*.html")
     assert page.read_bytes() == (tmp_path / "leaderboard.html").read_bytes()
     assert len(list((media / "images").rglob("*.png"))) == 12
-    file = run / f"run-{wandb.run_id(report.records)}.wandb"
+    file = run / f"run-{wandb_export.run_id(report.records)}.wandb"
     for _ in range(200):
         if file.stat().st_size > 100:  # `finish` returns a moment before the file is whole
             break
         time.sleep(0.1)
     held = file.read_bytes()
-    for name in ("leaderboard.html", "leaderboard.tex", *(f"records/{record.job}-{record.id}.json" for record in report.records[:3])):
+    for name in (
+        "leaderboard.html",
+        "leaderboard.tex",
+        *(f"records/{record.job}-{record.id}.json" for record in report.records[:3]),
+    ):
         assert name.encode() in held, f"the artifact has no {name}"
     assert records.path_of(tmp_path / "records", report.records[0].job, report.records[0].id).read_bytes() in staged
 
@@ -75,9 +81,9 @@ def test_nothing_new_makes_no_new_run_and_one_more_record_does(report, make, tmp
 def test_the_id_is_that_of_the_records_in_any_order(report):
     turned = list(report.records)
     random.Random(0).shuffle(turned)
-    assert wandb.run_id(turned) == wandb.run_id(report.records)
+    assert wandb_export.run_id(turned) == wandb_export.run_id(report.records)
     other = [*turned[1:], replace(turned[0], created="2030-01-01T00:00:00+00:00")]
-    assert wandb.run_id(other) != wandb.run_id(report.records)
+    assert wandb_export.run_id(other) != wandb_export.run_id(report.records)
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])
@@ -87,11 +93,13 @@ def test_online_without_a_key_or_a_server_says_what_to_do_and_asks_nobody(report
 
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
-    monkeypatch.setattr(wandb, "ENTRY", 2)
+    monkeypatch.setattr(wandb_export, "ENTRY", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    with pytest.raises(ValueError, match=r"Weights & Biases takes no online run: .*Set WANDB_API_KEY, or say wandb=offline"):
+    with pytest.raises(
+        ValueError, match=r"Weights & Biases takes no online run: .*Set WANDB_API_KEY, or say wandb=offline"
+    ):
         export(report, tmp_path, "online")
     import wandb as theirs
 
@@ -103,7 +111,7 @@ def test_a_run_is_ended_even_where_its_logging_fails(report, tmp_path, monkeypat
     def fail(*_: object) -> None:
         raise RuntimeError("full")
 
-    monkeypatch.setattr(wandb, "contents", fail)
+    monkeypatch.setattr(wandb_export, "contents", fail)
     with pytest.raises(RuntimeError, match="full"):
         export(report, tmp_path)
     import wandb as theirs

@@ -13,12 +13,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from ldbench.config import compose as config
-from ldbench.pipeline import pipeline
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import pipeline, tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results import records
-from ldbench.tracking import wandb_runs as runs
-from ldbench.training import fit as fitting
+from ldbench.tracking import wandb_runs
+from ldbench.training import fit
 from ldbench.training.callbacks import Checkpoint
 
 Compose = Callable[..., DictConfig]
@@ -104,7 +103,9 @@ def entries(content: bytes) -> Iterator[bytes]:
 
 def folders(place: Path, *, of_records: bool = False) -> list[Path]:
     """The folders of offline runs below a place, oldest first: of trainings, or of records."""
-    found = [path for path in place.rglob("offline-run-*") if ("records" in path.relative_to(place).parts) is of_records]
+    found = [
+        path for path in place.rglob("offline-run-*") if ("records" in path.relative_to(place).parts) is of_records
+    ]
     return sorted(found, key=lambda path: path.stat().st_ctime_ns)
 
 
@@ -123,9 +124,11 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.teardown()  # it reads the environment once
 
 
-def test_a_tokenizers_training_is_one_run_with_its_name_its_config_its_figures_and_its_pictures(small: Compose, tmp_path: Path) -> None:
+def test_a_tokenizers_training_is_one_run_with_its_name_its_config_its_figures_and_its_pictures(
+    small: Compose, tmp_path: Path
+) -> None:
     cfg = small("logger=wandb", "trainer.log_every=1", "callbacks.reconstructions.every=3")
-    planned = make_plan(cfg)
+    planned = plan_tokenizer(cfg)
     pipeline.train(cfg)
     (folder,) = folders(tmp_path)
     run = read(folder)
@@ -186,7 +189,7 @@ def test_a_record_that_cannot_be_sent_stands_and_that_is_said(
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("Weights & Biases takes no online run: gone.")
 
-    monkeypatch.setattr(runs, "send_record", refuse)
+    monkeypatch.setattr(wandb_runs, "send_record", refuse)
     pipeline.train(small("logger=wandb"))
     (path,) = tmp_path.glob("records/*.json")
     assert f"The record stands in {path}, but was not sent. Weights & Biases takes no online run: gone." in caplog.text
@@ -199,7 +202,9 @@ def test_a_sweep_names_its_group_in_the_environment(small: Compose, monkeypatch:
     assert small("logger=wandb").logger.group == "2030-01-01"
 
 
-def test_an_interrupted_training_goes_on_in_the_same_run(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_goes_on_in_the_same_run(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = small("logger=wandb", "trainer.log_every=1")
     keep = Checkpoint.on_train_batch_end
 
@@ -217,26 +222,35 @@ def test_an_interrupted_training_goes_on_in_the_same_run(small: Compose, tmp_pat
     monkeypatch.undo()
     pipeline.train(cfg)
     first, second = (read(folder) for folder in folders(tmp_path))
-    assert first.about.run_id == second.about.run_id == make_plan(cfg).training.id
+    assert first.about.run_id == second.about.run_id == plan_tokenizer(cfg).training.id
     assert (first.exit_code, second.exit_code) == (1, 0)
-    assert [row["_step"] for row in second.rows] == [9, 10]  # from the checkpoint at the second step of the second stage
+    assert [row["_step"] for row in second.rows] == [
+        9,
+        10,
+    ]  # from the checkpoint at the second step of the second stage
     again = {row["_step"]: row["train/loss"] for row in first.rows}
     assert again[9] == second.rows[0]["train/loss"]
 
 
-def test_a_training_that_fails_is_a_run_that_failed(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_fails_is_a_run_that_failed(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("full")
 
-    monkeypatch.setattr(training, "fit_stage", fail)
+    monkeypatch.setattr(tokenizer_training, "fit_stage", fail)
     with pytest.raises(RuntimeError, match="full"):
         pipeline.train(small("logger=wandb"))
     (folder,) = folders(tmp_path)
     assert read(folder).exit_code == 1
 
 
-@pytest.mark.parametrize("key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)])  # with a key wandb tries for ten seconds
-def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_nobody_is_asked(small: Compose, tmp_path, monkeypatch, key) -> None:
+@pytest.mark.parametrize(
+    "key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)]
+)  # with a key wandb tries for ten seconds
+def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_nobody_is_asked(
+    small: Compose, tmp_path, monkeypatch, key
+) -> None:
     def ask(*_: object) -> str:
         raise AssertionError("somebody was asked")
 
@@ -246,7 +260,8 @@ def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_nobody_
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     with pytest.raises(
-        ValueError, match=r"takes no online run: .+\. Set WANDB_API_KEY, or say logger\.offline=true, which needs no account\.$"
+        ValueError,
+        match=r"takes no online run: .+\. Set WANDB_API_KEY, or say logger\.offline=true, which needs no account\.$",
     ) as told:
         pipeline.train(small("logger=wandb", "logger.offline=false"))
     assert "\n" not in str(told.value)
@@ -258,25 +273,35 @@ def test_a_run_that_cannot_begin_says_so_too(small: Compose, monkeypatch: pytest
     monkeypatch.setattr("ldbench.tracking.wandb_export.ENTRY", 2)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     with (
-        pytest.raises(ValueError, match=r"^Weights & Biases takes no online run: (?!Weights).+ say logger\.offline=true"),
-        fitting.logged(cfg.logger, run=Path(cfg.paths.runs), training=make_plan(cfg).training),
+        pytest.raises(
+            ValueError, match=r"^Weights & Biases takes no online run: (?!Weights).+ say logger\.offline=true"
+        ),
+        fit.logged(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training),
     ):
         pytest.fail("it began")
 
 
 @pytest.mark.parametrize(
     ("offline", "given", "mode"),
-    [(True, "", "offline"), (False, "", "online"), (False, "offline", "offline"), (True, "online", "offline"), (False, "disabled", "disabled")],
+    [
+        (True, "", "offline"),
+        (False, "", "online"),
+        (False, "offline", "offline"),
+        (True, "online", "offline"),
+        (False, "disabled", "disabled"),
+    ],
 )
-def test_of_config_and_environment_counts_what_tells_others_less(monkeypatch: pytest.MonkeyPatch, offline: bool, given: str, mode: str) -> None:
+def test_of_config_and_environment_counts_what_tells_others_less(
+    monkeypatch: pytest.MonkeyPatch, offline: bool, given: str, mode: str
+) -> None:
     monkeypatch.setenv("WANDB_MODE", given)
-    assert runs.mode_of(offline) == mode
+    assert wandb_runs.mode_of(offline) == mode
 
 
 def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ValueError, match=r"WANDB_MODE must be one of disabled, offline, online, got 'ofline'"):
-        runs.check_login(offline=True)
+        wandb_runs.check_login(offline=True)
 
 
 def test_disabled_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,8 +312,8 @@ def test_disabled_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: py
 
 def test_other_loggers_are_handed_what_they_know(small: Compose) -> None:
     cfg = small("logger=tensorboard")
-    _, logger = fitting.make_loggers(cfg.logger, run=Path(cfg.paths.runs), training=make_plan(cfg).training)
-    assert (logger.name, logger.version) == (make_plan(cfg).name, make_plan(cfg).digest[:16])
+    _, logger = fit.make_loggers(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training)
+    assert (logger.name, logger.version) == (plan_tokenizer(cfg).name, plan_tokenizer(cfg).digest[:16])
 
 
 @pytest.mark.parametrize("override", ["logger.offline=maybe", "logger.group=3", "+logger.entitiy=me"])

@@ -6,7 +6,7 @@ from torch import nn
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.training.adaptive_weights import Anchored, balance, on_leaves, plain
+from ldbench.training.adaptive_weights import BalanceAnchor, balance, on_leaves, plain
 
 WEIGHTS = {"pixels": 1.0, "sharp": 0.3, "gan": 0.5, "pull": 0.1, "size": 0.01}
 PASSED: list[str] = []  # the terms that a backward pass went through
@@ -57,10 +57,18 @@ def weighed(network, **largest):
     leaves = {name: on_leaves(recon) for name in ("pixels", "sharp", "gan")}
     terms = {name: measured(name, leaves.get(name, recon)) for name in WEIGHTS}
     places = {
-        "gan": Anchored(network["decoder"].weight, largest.get("gan", 1e4)),
-        "pull": Anchored(network["encoder"].weight, largest.get("pull", 1e8)),
+        "gan": BalanceAnchor(network["decoder"].weight, largest.get("gan", 1e4)),
+        "pull": BalanceAnchor(network["encoder"].weight, largest.get("pull", 1e8)),
     }
-    return balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels", "sharp")), balanced=places, adaptive="global")
+    return balance(
+        terms,
+        WEIGHTS,
+        recon=recon,
+        leaves=leaves,
+        reconstructing=frozenset(("pixels", "sharp")),
+        balanced=places,
+        adaptive="global",
+    )
 
 
 def defined(network) -> tuple[dict, torch.Tensor]:
@@ -93,7 +101,13 @@ def test_weights_value_and_gradients_are_those_of_the_definition(network):
 
 def test_a_term_that_sees_the_image_alone_is_passed_backwards_once(network):
     weighed(network).pulling.backward()
-    assert sorted(PASSED) == ["gan", "pixels", "pull", "pull", "sharp"]  # the latent's own: at the anchor, and in the step
+    assert sorted(PASSED) == [
+        "gan",
+        "pixels",
+        "pull",
+        "pull",
+        "sharp",
+    ]  # the latent's own: at the anchor, and in the step
     PASSED.clear()
     defined(network)[1].backward()
     assert sorted(PASSED) == ["gan"] * 2 + ["pixels"] * 3 + ["pull"] * 2 + ["sharp"] * 3
@@ -109,7 +123,9 @@ def test_terms_without_a_balance_are_summed_by_weight(network):
     recon = passed(network)
     terms = {name: measured(name, recon) for name in WEIGHTS}
     found = plain(terms, WEIGHTS)
-    assert found.value.item() == pytest.approx(sum(WEIGHTS[name] * term.item() for name, term in terms.items()), rel=1e-6)
+    assert found.value.item() == pytest.approx(
+        sum(WEIGHTS[name] * term.item() for name, term in terms.items()), rel=1e-6
+    )
     assert found.pulling.requires_grad
 
 
@@ -117,8 +133,24 @@ def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
     recon = passed(network)
     leaves = {"pixels": on_leaves(recon)}
     terms = {"pixels": leaves["pixels"].images.mean() + leaves["pixels"].z.mean(), "pull": recon.z.mean()}
-    place = {"pull": Anchored(network["encoder"].weight, 1.0)}
+    place = {"pull": BalanceAnchor(network["encoder"].weight, 1.0)}
     with pytest.raises(ValueError, match="Drop its `reconstructs`"):
-        balance(terms, WEIGHTS, recon=recon, leaves=leaves, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")
+        balance(
+            terms,
+            WEIGHTS,
+            recon=recon,
+            leaves=leaves,
+            reconstructing=frozenset(("pixels",)),
+            balanced=place,
+            adaptive="global",
+        )
     with pytest.raises(ValueError, match="none of these counts"):
-        balance({"pull": recon.z.mean()}, WEIGHTS, recon=recon, leaves={}, reconstructing=frozenset(("pixels",)), balanced=place, adaptive="global")
+        balance(
+            {"pull": recon.z.mean()},
+            WEIGHTS,
+            recon=recon,
+            leaves={},
+            reconstructing=frozenset(("pixels",)),
+            balanced=place,
+            adaptive="global",
+        )

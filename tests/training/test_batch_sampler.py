@@ -9,7 +9,16 @@ from ldbench.training.batch_sampler import BatchStream, RandomCrops
 
 
 def stream(*, start: int = 0, **changed) -> BatchStream:
-    facts = {"num_images": 10, "batch_size": 4, "num_batches": 15, "seed": 0, "rank": 0, "world": 1, "overfit_batches": 0, "count_passes": False}
+    facts = {
+        "num_images": 10,
+        "batch_size": 4,
+        "num_batches": 15,
+        "seed": 0,
+        "rank": 0,
+        "world": 1,
+        "overfit_batches": 0,
+        "count_passes": False,
+    }
     return BatchStream(**facts | changed, start=lambda: start)
 
 
@@ -76,7 +85,9 @@ def test_its_length_is_the_number_of_batches_of_the_stage():
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"A batch of 4 images cannot be shared by 3 processes\. Choose a multiple of 3"):
+    with pytest.raises(
+        ValueError, match=r"A batch of 4 images cannot be shared by 3 processes\. Choose a multiple of 3"
+    ):
         stream(world=3)
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks_small_generator import SmallGenerator
 
@@ -27,20 +27,26 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_digest_and_weights_are_those_without_it_and_its_loss_is_in_the_log(small: Compose, tmp_path) -> None:
-    plain = make_plan(small(AVERAGED, f"paths.root={tmp_path / 'plain'}"))
-    beside = make_plan(small(AVERAGED, f"paths.root={tmp_path / 'beside'}", *BESIDE))
+    plain = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'plain'}"))
+    beside = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'beside'}", *BESIDE))
     assert plain.digest == beside.digest
-    assert same(training.fit(plain).state_dict(), training.fit(beside).state_dict())
+    assert same(
+        tokenizer_training.train_stages(plain).state_dict(), tokenizer_training.train_stages(beside).state_dict()
+    )
     curves, without = logged(beside), logged(plain)
-    assert sorted(curves["small_generator/heldout_loss"]) == [2, 4, 6, 10], "while the encoder learns, and at the end of each stage"
+    assert sorted(curves["small_generator/heldout_loss"]) == [2, 4, 6, 10], (
+        "while the encoder learns, and at the end of each stage"
+    )
     assert all(0.5 < loss < 4 for loss in curves["small_generator/heldout_loss"].values())
     assert curves["train/loss"] == without["train/loss"]
     assert not [name for name in without if name.startswith("small_generator")]
 
 
-def test_a_broken_off_training_goes_on_to_the_same_weights(small: Compose, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = training.fit(make_plan(small(f"paths.root={tmp_path / 'plain'}"))).state_dict()
-    planned, measure = make_plan(small(*BESIDE)), SmallGenerator.measure
+def test_a_broken_off_training_goes_on_to_the_same_weights(
+    small: Compose, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tokenizer_training.train_stages(plan_tokenizer(small(f"paths.root={tmp_path / 'plain'}"))).state_dict()
+    planned, measure = plan_tokenizer(small(*BESIDE)), SmallGenerator.measure
 
     def break_off(self, trainer, task) -> None:
         measure(self, trainer, task)
@@ -50,7 +56,7 @@ def test_a_broken_off_training_goes_on_to_the_same_weights(small: Compose, tmp_p
     with monkeypatch.context() as patched:
         patched.setattr(SmallGenerator, "measure", break_off)
         with pytest.raises(RuntimeError, match="pulled the plug"):
-            training.fit(planned)
+            tokenizer_training.train_stages(planned)
     assert not (planned.run_folder / "stages").exists()
-    assert same(training.fit(planned).state_dict(), expected)
+    assert same(tokenizer_training.train_stages(planned).state_dict(), expected)
     shutil.rmtree(planned.run_folder)

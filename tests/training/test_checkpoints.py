@@ -42,7 +42,9 @@ def test_the_newest_is_taken_and_the_one_before_is_kept(path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_one_cut_short_is_passed_over_and_that_is_said(path: Path, share: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_cut_short_is_passed_over_and_that_is_said(
+    path: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
     write(path, 1)
     write(path, 2)
     whole = path.read_bytes()
@@ -75,7 +77,9 @@ def test_a_checkpoint_that_wants_to_run_code_is_not_read(path: Path, tmp_path: P
     assert not (tmp_path / "ran").exists()
 
 
-def test_when_none_can_be_read_the_stage_begins_anew_and_that_is_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_when_none_can_be_read_the_stage_begins_anew_and_that_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(path, 1)
     write(path, 2)
     for candidate in (path, checkpoints.previous(path)):
@@ -94,7 +98,9 @@ def test_broken_off_in_a_rotation_over_one_that_was_cut_short_the_written_one_is
     assert step_of(checkpoints.usable(path)) == 3
 
 
-def test_a_checkpoint_goes_where_it_belongs_by_no_way_through_the_folder_for_temporary_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_goes_where_it_belongs_by_no_way_through_the_folder_for_temporary_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(path.parent / "none"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     checkpoints.InPlace().save_checkpoint({"step": 1, **dict.fromkeys(checkpoints.HELD, 0)}, path)
@@ -111,7 +117,9 @@ class Full(io.RawIOBase):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = lambda file, mode: (file.touch(), Full())[1]  # noqa: E731
     monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(OSError, match=f"No space left on device: '{path}'"):

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ldbench.layers.features import FeatureNetwork
-from ldbench.training import classifier_module as features
+from ldbench.training import classifier_module
 from ldbench.training.optimizer import AdamW
 
 RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "cosine", "warmup_steps": 2, "warmup_lr": None}
@@ -25,7 +25,9 @@ def images() -> TensorDataset:
 def trained(images: TensorDataset, *, seed: int = 0, max_steps: int = 12) -> FeatureNetwork:
     torch.manual_seed(seed)
     network = FeatureNetwork(image_size=16, num_classes=2, widths=(8, 8, 8), num_features=4)
-    return features.train(network, images, optimizer=OPTIMIZER, max_steps=max_steps, batch_size=16, shift=1, seed=seed)
+    return classifier_module.train(
+        network, images, optimizer=OPTIMIZER, max_steps=max_steps, batch_size=16, shift=1, seed=seed
+    )
 
 
 def test_it_learns_what_tells_the_classes_apart(images: TensorDataset) -> None:
@@ -50,7 +52,7 @@ def test_features_and_maps_are_of_unit_rms_over_the_training_images(images: Tens
 
 def test_an_image_is_moved_by_whole_pixels_and_repeats_its_border() -> None:
     ramp = torch.arange(8.0).expand(1, 3, 8, 8)
-    moved = features.shifted(ramp.expand(50, 3, 8, 8), 2, rng=torch.Generator().manual_seed(0))
+    moved = classifier_module.shifted(ramp.expand(50, 3, 8, 8), 2, rng=torch.Generator().manual_seed(0))
     possible = {tuple((torch.arange(8.0) + by).clamp(0, 7).tolist()) for by in range(-2, 3)}
     assert {tuple(row.tolist()) for row in moved[:, 0, 0]} == possible
     assert torch.equal(moved, moved[:, :1, :1].expand_as(moved)), "down, a ramp across does not change"
@@ -60,5 +62,5 @@ def test_no_shift_leaves_images_alone_and_draws_nothing() -> None:
     rng = torch.Generator().manual_seed(0)
     before = rng.get_state()
     images = torch.rand(2, 3, 8, 8)
-    assert features.shifted(images, 0, rng=rng) is images
+    assert classifier_module.shifted(images, 0, rng=rng) is images
     assert torch.equal(rng.get_state(), before)

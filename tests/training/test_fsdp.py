@@ -6,8 +6,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.training.fsdp import unsharded, unsharded_tensor
 
 
@@ -18,9 +18,14 @@ def test_what_has_no_shards_stays_as_it_is() -> None:
 
 
 def test_a_tokenizer_is_not_sharded(small: Callable[..., DictConfig]) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.strategy=fsdp shards generators.* Train it first, by trainer\.strategy=ddp"):
-        training.run(make_plan(small("trainer.strategy=fsdp")))
+    with pytest.raises(
+        ValueError, match=r"trainer\.strategy=fsdp shards generators.* Train it first, by trainer\.strategy=ddp"
+    ):
+        tokenizer_training.train_tokenizer(plan_tokenizer(small("trainer.strategy=fsdp")))
 
 
 def test_the_strategy_changes_no_digest(small: Callable[..., DictConfig]) -> None:
-    assert make_plan(small("trainer.strategy=fsdp", "trainer.devices=2")).digest == make_plan(small("trainer.devices=2")).digest
+    assert (
+        plan_tokenizer(small("trainer.strategy=fsdp", "trainer.devices=2")).digest
+        == plan_tokenizer(small("trainer.devices=2")).digest
+    )

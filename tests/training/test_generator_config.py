@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldbench.training.generator_config import Course
+from ldbench.training.generator_config import GeneratorTrainingConfig
 from ldbench.training.optimizer import AdamW
 
 RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "constant", "warmup_steps": 0, "warmup_lr": None}
@@ -23,16 +23,30 @@ NUMBERS = {"max_steps": 10, "batch_size": 4, "accumulate": 1, "ema_decays": [0.9
 )
 def test_numbers_out_of_range_are_refused(changes, told):
     with pytest.raises(ValueError, match=told):
-        Course(**{**NUMBERS, **changes}, optimizer=OPTIMIZER)
+        GeneratorTrainingConfig(**{**NUMBERS, **changes}, optimizer=OPTIMIZER)
 
 
 def test_it_reads_its_own_keys_of_a_generators_node_and_refuses_unknown_ones():
-    beside = {"name": "sit", "weights": None, "stats": None, "class_dropout": 0.1, "backbone": {}, "optimizer": {"lr": 1.0}}
-    assert Course.from_config({**NUMBERS, **beside}, optimizer=OPTIMIZER) == Course(**NUMBERS, optimizer=OPTIMIZER)
+    beside = {
+        "name": "sit",
+        "weights": None,
+        "stats": None,
+        "class_dropout": 0.1,
+        "backbone": {},
+        "optimizer": {"lr": 1.0},
+    }
+    assert GeneratorTrainingConfig.from_config({**NUMBERS, **beside}, optimizer=OPTIMIZER) == GeneratorTrainingConfig(
+        **NUMBERS, optimizer=OPTIMIZER
+    )
     for key, told in (("max_stepz", "Did you mean max_steps?"), ("zzz", "Known: accumulate")):
         with pytest.raises(ValueError, match=f"There is no config key generator.{key}.*{told}".replace("?", r"\?")):
-            Course.from_config({**NUMBERS, key: 1}, optimizer=OPTIMIZER)
+            GeneratorTrainingConfig.from_config({**NUMBERS, key: 1}, optimizer=OPTIMIZER)
 
 
 def test_averages_may_be_left_out():
-    assert Course(**NUMBERS | {"ema_decays": [], "exported_decay": None}, optimizer=OPTIMIZER).exported_decay is None
+    assert (
+        GeneratorTrainingConfig(
+            **NUMBERS | {"ema_decays": [], "exported_decay": None}, optimizer=OPTIMIZER
+        ).exported_decay
+        is None
+    )

@@ -9,30 +9,54 @@ from ldbench.backbones.dit import DiT
 from ldbench.core.generator import Generator
 from ldbench.core.interpolants import Linear
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import Uniform
-from ldbench.training.generator_config import Course
-from ldbench.training.generator_module import GeneratorTask
+from ldbench.training.generator_config import GeneratorTrainingConfig
+from ldbench.training.generator_module import GeneratorModule
 from ldbench.training.optimizer import AdamW
 
 LATENT = LatentSpec(4, 2, (2, 2))
 RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "constant", "warmup_steps": 0, "warmup_lr": None}
-FLOW = {"prediction": "velocity", "weighting": "none", "cosine_weight": 1.0, "network_time": "data_at_one", "margin": 1e-3}
-SIZES = {"patch_size": 1, "width": 12, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "qk_norm": False, "class_std": 0.5, "checkpointing": False}
+FLOW = {
+    "prediction": "velocity",
+    "weighting": "none",
+    "cosine_weight": 1.0,
+    "network_time": "data_at_one",
+    "margin": 1e-3,
+}
+SIZES = {
+    "patch_size": 1,
+    "width": 12,
+    "depth": 1,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "qk_norm": False,
+    "class_std": 0.5,
+    "checkpointing": False,
+}
 Z, Y = 2 + torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 3
 
 
-def made(tmp_path, *, clip_norm=None, **changes) -> GeneratorTask:
+def made(tmp_path, *, clip_norm=None, **changes) -> GeneratorModule:
     """A task whose Lightning half is replaced by plain torch, so that a step can be watched."""
     torch.manual_seed(0)
     backbone = DiT(latent=LATENT, num_classes=3, has_null_class=True, learned_variance=False, **SIZES)
     generator = Generator(
-        backbone=backbone, objective=FlowMatching(interpolant=Linear(), times=Uniform(), **FLOW), normaliser=Normaliser(2), class_dropout=0.1
+        backbone=backbone,
+        objective=FlowMatching(interpolant=Linear(), times=Uniform(), **FLOW),
+        normaliser=Normalizer(2),
+        class_dropout=0.1,
     )
     optimizer = AdamW(**RATES, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip_norm=clip_norm)
     numbers = {"max_steps": 20, "batch_size": 8, "accumulate": 1, "ema_decays": [0.5, 0.9], "exported_decay": 0.5}
-    task = GeneratorTask(generator=generator, course=Course(**{**numbers, **changes}, optimizer=optimizer), seed=3, log_every=1, folder=tmp_path)
+    task = GeneratorModule(
+        generator=generator,
+        course=GeneratorTrainingConfig(**{**numbers, **changes}, optimizer=optimizer),
+        seed=3,
+        log_every=1,
+        folder=tmp_path,
+    )
     (made_optimizer,), (scheduler,) = task.configure_optimizers()
 
     def before_step(optimizer, *_):
@@ -42,7 +66,9 @@ def made(tmp_path, *, clip_norm=None, **changes) -> GeneratorTask:
     made_optimizer.register_step_pre_hook(before_step)
     task.optimizers, task.lr_schedulers = lambda: made_optimizer, lambda: scheduler
     task.manual_backward = lambda loss: loss.backward()
-    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision, reduce=lambda value, reduce_op: value)
+    strategy = SimpleNamespace(
+        reduce_boolean_decision=lambda decision, all: decision, reduce=lambda value, reduce_op: value
+    )
     task._trainer = SimpleNamespace(world_size=2, global_rank=0, strategy=strategy, loggers=[])
     task.told = []
     task.log_values = lambda values: task.told.append({**values, "lr": task.lr, "grad_norm": float(task.grad_norms[0])})
@@ -99,7 +125,9 @@ def test_gradients_are_clipped_and_accumulated(tmp_path):
     assert clipped.told[0]["grad_norm"] > 0.1, "the log tells the norm before it was clipped"
     assert float(clipped.stepped_by) == pytest.approx(1e-3, rel=1e-3)
     whole.training_step((Z, Y), 0)
-    assert whole.told[0]["grad_norm"] == clipped.told[0]["grad_norm"] == float(whole.stepped_by), "told without a limit too, and left as it is"
+    assert whole.told[0]["grad_norm"] == clipped.told[0]["grad_norm"] == float(whole.stepped_by), (
+        "told without a limit too, and left as it is"
+    )
     halves.training_step((Z, Y), 0)
     assert halves.steps == 0
     assert torch.equal(weights(halves.generator), weights(made(tmp_path).generator)), "no step yet"
@@ -111,7 +139,9 @@ def test_gradients_are_clipped_and_accumulated(tmp_path):
 def test_a_loss_that_is_not_finite_stops_and_leaves_a_replay(tmp_path):
     task = made(tmp_path)
     task.training_step((Z, Y), 0)
-    with pytest.raises(FloatingPointError, match=r"loss of stage generator is not finite at batch 1 \(velocity nan.*replay"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss of stage generator is not finite at batch 1 \(velocity nan.*replay"
+    ):
         task.training_step((Z * torch.inf, Y), 1)
     replay = torch.load(tmp_path / "nonfinite-generator-1-0.pt", weights_only=True)
     again = made(tmp_path)

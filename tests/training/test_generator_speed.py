@@ -17,7 +17,7 @@ import ldbench
 from ldbench.config import compose as config
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.pipeline.generator_plan import build_generator
 
 LATENT = LatentSpec(256, 32, (16, 16))  # f16d32
@@ -52,7 +52,7 @@ def lightningdit_b_1() -> Generator:
     """LightningDiT-B/1 on normalised latents, with no weights of zero."""
     torch.manual_seed(0)
     generator = build_generator(ldbench.compose("train", ["generator=lightningdit_b_1"]), LATENT, num_classes=1000)
-    generator.normaliser = Normaliser.from_scale(1.0, channels=LATENT.channels)
+    generator.normaliser = Normalizer.from_scale(1.0, channels=LATENT.channels)
     for parameter in generator.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
@@ -105,7 +105,9 @@ def test_samples_cost_no_call_twice() -> None:
             with torch.no_grad():
                 run()
             items[name] = sum(called)
-            print(f"  {name}: {time.perf_counter() - began:.0f} s, {len(called)} calls, {items[name]} items", flush=True)
+            print(
+                f"  {name}: {time.perf_counter() - began:.0f} s, {len(called)} calls, {items[name]} items", flush=True
+            )
     finally:
         torch.set_num_threads(threads)
     assert list(items.values()) == [164, 200, 100, 200]  # 9 of 25 steps begin before the interval
@@ -116,5 +118,7 @@ def test_a_training_step_runs_in_either_precision_eager_and_compiled() -> None:
     print("\nLightningDiT-B/1, one step of 8 latents:")
     for precision in ("fp32", "bf16"):
         for kind in ("eager", "compiled"):
-            told = subprocess.run([sys.executable, "-c", STEP, precision, kind], cwd=HERE, check=True, capture_output=True, text=True)
+            told = subprocess.run(
+                [sys.executable, "-c", STEP, precision, kind], cwd=HERE, check=True, capture_output=True, text=True
+            )
             print(told.stdout, end="", flush=True)

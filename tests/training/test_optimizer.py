@@ -138,7 +138,9 @@ def test_one_step_without_gradient_direction_shrinks_matrices_by_rate_times_deca
 
 def test_a_step_in_one_kernel_is_the_same_but_for_rounding():
     modules = [Mixed(), Mixed()]
-    optimizers = [adamw().build(module.parameters(), fused=fused) for module, fused in zip(modules, (False, True), strict=True)]
+    optimizers = [
+        adamw().build(module.parameters(), fused=fused) for module, fused in zip(modules, (False, True), strict=True)
+    ]
     assert [bool(optimizer.param_groups[0]["fused"]) for optimizer in optimizers] == [False, True]
     for _ in range(3):
         for module, optimizer in zip(modules, optimizers, strict=True):

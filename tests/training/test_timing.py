@@ -10,9 +10,8 @@ import ldbench
 from ldbench.config import compose as config
 from ldbench.jobs._benchmark import flops
 from ldbench.jobs.throughput import decode
-from ldbench.pipeline import step_timing as trial
-from ldbench.pipeline import tokenizer_training as training
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline import step_timing, tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.training.timing import Clock, phase
 
 WORDS = ["tokenizer=vmae", "data.subset=0.1", "trainer.accelerator=cpu", "trainer=debug"]
@@ -40,9 +39,12 @@ def test_nothing_is_timed_where_no_clock_runs(monkeypatch: pytest.MonkeyPatch) -
 
 def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> None:
     weights = []
-    for words in ([], ["callbacks=step_times", "callbacks.step_times.warmup=1", "callbacks.step_times.operations=true"]):
-        planned = make_plan(ldbench.compose("train", [*WORDS, *words, f"paths.root={tmp_path / str(len(words))}"]))
-        weights.append(training.fit(planned).state_dict())
+    for words in (
+        [],
+        ["callbacks=step_times", "callbacks.step_times.warmup=1", "callbacks.step_times.operations=true"],
+    ):
+        planned = plan_tokenizer(ldbench.compose("train", [*WORDS, *words, f"paths.root={tmp_path / str(len(words))}"]))
+        weights.append(tokenizer_training.train_stages(planned).state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
     told = {path.stem: json.loads(path.read_text()) for path in (planned.run_folder / "step_times").glob("*.json")}
     assert set(told) == {stage.name for stage in planned.stages if stage.max_steps}
@@ -55,15 +57,30 @@ def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> Non
     forward = flops(tokenizer, lambda module, x: module(x), (told["tune"]["images"], 3, *[tokenizer.image_size] * 2))
     decoder = flops(tokenizer, decode, (told["tune"]["images"], tokenizer.latent.num_tokens, tokenizer.latent.channels))
     backward = told["tune"]["operations"] - forward
-    assert 1.8 * decoder < backward < 2.1 * decoder, "a trained decoder's is twice its forward pass, a frozen encoder has none"
+    assert 1.8 * decoder < backward < 2.1 * decoder, (
+        "a trained decoder's is twice its forward pass, a frozen encoder has none"
+    )
 
 
 def test_a_trial_times_late_terms_too_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    words = ["tokenizer=vavae", "tokenizer.model.widths=[8,8,8,8]", "tokenizer.stages.train.batch_size=4", "data.subset=0.1"]
-    words += ["teacher@tokenizer.losses.alignment.teacher=hog4", "+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.start=200"]
-    words += ["tokenizer.losses.gan.discriminator.num_layers=1", "tokenizer.losses.gan.discriminator.width=4", "trainer.accelerator=cpu"]
+    words = [
+        "tokenizer=vavae",
+        "tokenizer.model.widths=[8,8,8,8]",
+        "tokenizer.stages.train.batch_size=4",
+        "data.subset=0.1",
+    ]
+    words += [
+        "teacher@tokenizer.losses.alignment.teacher=hog4",
+        "+loss@tokenizer.losses.gan=adversarial",
+        "tokenizer.losses.gan.start=200",
+    ]
+    words += [
+        "tokenizer.losses.gan.discriminator.num_layers=1",
+        "tokenizer.losses.gan.discriminator.width=4",
+        "trainer.accelerator=cpu",
+    ]
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
-    found = trial.of_tokenizer(cfg, 2, 3)
+    found = step_timing.of_tokenizer(cfg, 2, 3)
     assert found["train"]["images"] == 3, "of the batch that was asked for"
     assert {"term gan", "discriminator of gan", "discriminators backward"} <= found["train"].keys()
     assert cfg.tokenizer.losses.gan.start == 200

@@ -14,7 +14,7 @@ from ldbench.tokenizers.maetok import MAETok
 from ldbench.training.mask_schedules import Constant, TruncatedNormal
 from ldbench.training.optimizer import AdamW
 from ldbench.training.stage_config import Stage
-from ldbench.training.tokenizer_module import TokenizerTask
+from ldbench.training.tokenizer_module import TokenizerModule
 
 RATES = {"lr": 1e-2, "min_lr": 0.0, "schedule": "constant", "warmup_steps": 0, "warmup_lr": None}
 OPTIMIZER = AdamW(**RATES, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, clip_norm=None)
@@ -44,15 +44,46 @@ class Judge(nn.Module):
 
 
 def stage(**changes) -> Stage:
-    numbers = {"name": "s", "image_size": 8, "max_steps": 10, "batch_size": 2, "accumulate": 1, "mask_ratio": Constant(0.0), "latent": "mean"}
-    numbers |= {"crop": "area", "crop_scale": None, "flip": 0.0, "encoder": "trainable", "decoder": "trainable", "ema_decay": None, "losses": {}}
+    numbers = {
+        "name": "s",
+        "image_size": 8,
+        "max_steps": 10,
+        "batch_size": 2,
+        "accumulate": 1,
+        "mask_ratio": Constant(0.0),
+        "latent": "mean",
+    }
+    numbers |= {
+        "crop": "area",
+        "crop_scale": None,
+        "flip": 0.0,
+        "encoder": "trainable",
+        "decoder": "trainable",
+        "ema_decay": None,
+        "losses": {},
+    }
     return Stage(**{**numbers, "optimizer": OPTIMIZER, **changes})
 
 
 def tokenizer() -> MAETok:
     torch.manual_seed(0)
-    sizes = {"image_size": 8, "patch_size": 4, "num_tokens": 2, "latent_channels": 3, "width": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}
-    words = {"latent_head": "ae", "positions": "rope", "rope_theta": 10.0, "layer_scale": None, "modulation_start": "identity"}
+    sizes = {
+        "image_size": 8,
+        "patch_size": 4,
+        "num_tokens": 2,
+        "latent_channels": 3,
+        "width": 8,
+        "depth": 1,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+    }
+    words = {
+        "latent_head": "ae",
+        "positions": "rope",
+        "rope_theta": 10.0,
+        "layer_scale": None,
+        "modulation_start": "identity",
+    }
     words |= {"linear_std": 0.02, "token_std": 0.02, "decoder_class_token": False, "to_pixels": "linear"}
     return MAETok(**sizes, **words, decoder_width=8, decoder_depth=1, decoder_num_heads=2)
 
@@ -61,9 +92,9 @@ def mse(**changes) -> PixelMSE:
     return PixelMSE(**{"weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": None, **changes})
 
 
-def make(terms, **changes) -> TokenizerTask:
+def make(terms, **changes) -> TokenizerModule:
     """A task whose Lightning half is replaced by plain torch, so that a step can be watched."""
-    task = TokenizerTask(
+    task = TokenizerModule(
         tokenizer=tokenizer(),
         losses=terms,
         stage=stage(**changes),
@@ -78,7 +109,9 @@ def make(terms, **changes) -> TokenizerTask:
     task.optimizers = lambda: optimizers if len(optimizers) > 1 else optimizers[0]
     task.lr_schedulers = lambda: schedulers[0]
     task.manual_backward = lambda loss: loss.backward()
-    task._trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision))
+    task._trainer = SimpleNamespace(
+        world_size=1, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+    )
     task.write_log = lambda loss, terms, recon, images: task.__dict__.update(told={"loss": loss, **terms})
     task.grad_norms = []
     return task
@@ -150,7 +183,11 @@ def test_a_balanced_term_pulls_as_hard_at_the_anchor_as_the_reconstruction():
 
 def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
     for terms, changes, told in (
-        ({"pixels": mse(), "gan": Judge(balancing="encoder")}, {"encoder": "frozen"}, "encoder's anchor, which this stage freezes"),
+        (
+            {"pixels": mse(), "gan": Judge(balancing="encoder")},
+            {"encoder": "frozen"},
+            "encoder's anchor, which this stage freezes",
+        ),
         ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them counts from the start"),
     ):
         with pytest.raises(ValueError, match=told):

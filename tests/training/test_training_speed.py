@@ -21,16 +21,21 @@ import ldbench
 from ldbench.config import compose as config
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.pipeline import step_timing as trial
+from ldbench.pipeline import step_timing
 from ldbench.pipeline.generator_plan import build_generator
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = {"default": [], "two threads": ["trainer.threads=2"], "bf16": ["trainer.precision=bf16"], "compiled": ["trainer.compile=true"]}
+SETTINGS = {
+    "default": [],
+    "two threads": ["trainer.threads=2"],
+    "bf16": ["trainer.precision=bf16"],
+    "compiled": ["trainer.compile=true"],
+}
 F16D32 = LatentSpec(256, 32, (16, 16))
 DIGITS = LatentSpec(16, 4, (4, 4))
 NUM_LATENTS, SHARD = 16_384, 2048
@@ -63,7 +68,7 @@ def generator_of(name: str, latent: LatentSpec, num_classes: int) -> Generator:
     for parameter in generator.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    generator.normaliser = Normaliser.from_scale(1.0, channels=latent.channels)
+    generator.normaliser = Normalizer.from_scale(1.0, channels=latent.channels)
     return generator
 
 
@@ -92,8 +97,10 @@ def step_of(generator: Generator, z: Tensor, y: Tensor, *, precision: str = "fp3
 def test_where_a_tokenizers_step_goes_and_what_settings_do(tokenizer: str, tmp_path: Path) -> None:
     found = {}
     for name, words in SETTINGS.items():
-        cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", "trainer.accelerator=cpu", f"paths.root={tmp_path / name}", *words])
-        found[name] = trial.of_tokenizer(cfg, 12 if tokenizer == "vavae" else 30)
+        cfg = ldbench.compose(
+            "train", [f"tokenizer={tokenizer}", "trainer.accelerator=cpu", f"paths.root={tmp_path / name}", *words]
+        )
+        found[name] = step_timing.of_tokenizer(cfg, 12 if tokenizer == "vavae" else 30)
     for stage, times in found["default"].items():
         show(f"{tokenizer}, {stage}", {name: stages[stage]["seconds"] for name, stages in found.items()})
         phases = {name: value for name, value in times.items() if name not in ("seconds", "images", "operations")}
@@ -134,15 +141,23 @@ for _ in range(4):
 print(seconds[0], min(seconds[1:]))
 """
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    told = subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True, env=environment)
+    told = subprocess.run(
+        [sys.executable, "-c", script, how], capture_output=True, text=True, check=True, env=environment
+    )
     first, later = map(float, told.stdout.split())
-    print(f"\nLightningDiT-B/1, two latents, {how}: the first step {first:.1f} s, later ones {later:.2f} s", end="", flush=True)
+    print(
+        f"\nLightningDiT-B/1, two latents, {how}: the first step {first:.1f} s, later ones {later:.2f} s",
+        end="",
+        flush=True,
+    )
     assert later <= first
 
 
 @pytest.mark.parametrize("size", ["digits", "LightningDiT-B/1"])
 def test_every_kind_of_adamw_ends_in_the_same_weights(size: str) -> None:
-    model: nn.Module = generator_of("sit", DIGITS, 10) if size == "digits" else generator_of("lightningdit_b_1", F16D32, 1000)
+    model: nn.Module = (
+        generator_of("sit", DIGITS, 10) if size == "digits" else generator_of("lightningdit_b_1", F16D32, 1000)
+    )
     kinds = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
     models, runs = {}, {}
     for name, how in kinds.items():
@@ -191,11 +206,15 @@ for _ in sys.stdin:
 def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
     libraries = {allocator: ctypes.util.find_library(allocator) for allocator in ("jemalloc", "tcmalloc_minimal")}
     settings: dict[str, tuple[str, dict[str, str]]] = {"default": ("kept", {}), "glibc as it is": ("as it is", {})}
-    settings |= {allocator: ("as it is", {"LD_PRELOAD": library}) for allocator, library in libraries.items() if library}
+    settings |= {
+        allocator: ("as it is", {"LD_PRELOAD": library}) for allocator, library in libraries.items() if library
+    }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", STEPPING, name]
-    children = {key: subprocess.Popen([*command, how], env=environment | said, **pipes) for key, (how, said) in settings.items()}
+    children = {
+        key: subprocess.Popen([*command, how], env=environment | said, **pipes) for key, (how, said) in settings.items()
+    }
 
     def step(child: subprocess.Popen[str]) -> None:
         assert child.stdin is not None
@@ -231,11 +250,19 @@ def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says
 
 
 def test_the_data_path_of_a_step_of_lightningdit_b_1(tmp_path: Path) -> None:
-    told = {"tokenizer": "x", "tokenizer_digest": "00" * 32, "data": "noise", "fingerprint": "ab" * 32, "split": "train"}
+    told = {
+        "tokenizer": "x",
+        "tokenizer_digest": "00" * 32,
+        "data": "noise",
+        "fingerprint": "ab" * 32,
+        "split": "train",
+    }
     contents = Contents(**told, num_classes=1000, preprocessing={}, flips=False, dtype="fp16", precision="fp32")
     writer = StoreWriter(tmp_path, contents, latent=F16D32, num_images=NUM_LATENTS, shard_size=SHARD)
     for shard in writer.missing():
-        moments = torch.randn(SHARD, 2, F16D32.num_tokens, F16D32.channels, generator=torch.Generator().manual_seed(shard))
+        moments = torch.randn(
+            SHARD, 2, F16D32.num_tokens, F16D32.channels, generator=torch.Generator().manual_seed(shard)
+        )
         writer.write(shard, moments.half(), torch.arange(SHARD) % 1000)
     writer.finish()
     store = LatentStore.open(tmp_path)
@@ -243,8 +270,14 @@ def test_the_data_path_of_a_step_of_lightningdit_b_1(tmp_path: Path) -> None:
     rows = torch.randint(NUM_LATENTS, (8,), generator=torch.Generator().manual_seed(0))
     mapped, held = (reader.batch(rows, seed=0, step=0) for reader in (store, resident))
     assert torch.equal(mapped[0], held[0])
-    reading = {name: lambda reader=reader: reader.batch(rows, seed=0, step=0) for name, reader in (("mapped", store), ("resident", resident))}
+    reading = {
+        name: lambda reader=reader: reader.batch(rows, seed=0, step=0)
+        for name, reader in (("mapped", store), ("resident", resident))
+    }
     paths = best_of(reading, 50)
     show("8 latents of f16d32 from a store", paths)
     step = best_of({"step": step_of(generator_of("lightningdit_b_1", F16D32, 1000), *mapped)}, 2)["step"]
-    print(f"\n  a step of LightningDiT-B/1 on them: {step:.2f} s; reading is {100 * paths['mapped'] / step:.3f} % of it", flush=True)
+    print(
+        f"\n  a step of LightningDiT-B/1 on them: {step:.2f} s; reading is {100 * paths['mapped'] / step:.3f} % of it",
+        flush=True,
+    )

@@ -62,13 +62,23 @@ def attentive_probe(
     Raises ValueError for a training part of fewer than two classes, and for latents that are not finite.
     """
     if len(train_y.unique()) < 2:
-        raise ValueError(f"A probe needs training items of two classes or more, got {len(train_y)} items of {len(train_y.unique())}.")
+        raise ValueError(
+            f"A probe needs training items of two classes or more, got {len(train_y)} items of {len(train_y.unique())}."
+        )
     if not (train.isfinite().all() and test.isfinite().all()):
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
     num_classes = int(max(train_y.max(), test_y.max())) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = Reader(num_tokens=train.shape[1], channels=train.shape[2], num_classes=num_classes, width=width, num_heads=num_heads).to(device)
+        reader = Reader(
+            num_tokens=train.shape[1],
+            channels=train.shape[2],
+            num_classes=num_classes,
+            width=width,
+            num_heads=num_heads,
+        ).to(device)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     rng = torch.Generator().manual_seed(seed)
@@ -81,7 +91,9 @@ def attentive_probe(
             optimizer.step()
             schedule.step()
     right = named(reader, train, batch_size, device) == train_y
-    return Attended(right=named(reader, test, batch_size, device) == test_y, train_accuracy=right.double().mean().item())
+    return Attended(
+        right=named(reader, test, batch_size, device) == test_y, train_accuracy=right.double().mean().item()
+    )
 
 
 @torch.no_grad()

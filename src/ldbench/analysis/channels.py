@@ -40,9 +40,13 @@ def channels(
     if len(mean) < 2:
         raise ValueError(f"Variance over images needs two or more, got {len(mean)}.")
     if not torch.isfinite(mean).all() or (logvar is not None and not torch.isfinite(logvar).all()):
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
     signal = mean.double().var(dim=0, correction=0)
-    return Channels(signal=signal, noise=torch.zeros_like(signal) if logvar is None else logvar.double().exp().mean(dim=0))
+    return Channels(
+        signal=signal, noise=torch.zeros_like(signal) if logvar is None else logvar.double().exp().mean(dim=0)
+    )
 
 
 def collapsed(signal: Tensor, noise: Tensor, threshold: float) -> Tensor:

@@ -33,16 +33,22 @@ def hierarchy(
     Raises ValueError for fewer items than clusters, fewer than two doublings, and features that do not change.
     """
     if doublings < 2 or len(features) < 2**doublings:
-        raise ValueError(f"{2**doublings} clusters (2^doublings, doublings at least 2) need as many items or more, got {len(features)}.")
+        raise ValueError(
+            f"{2**doublings} clusters (2^doublings, doublings at least 2) need as many items or more, got {len(features)}."
+        )
     x = features.double()
     std = x.std(dim=0, correction=0)
     x = ((x - x.mean(dim=0)) / std)[:, std > 1e-9 * x.square().mean().sqrt()]
     if x.shape[1] == 0:
         raise ValueError("Features that do not change have no clusters.")
     *_, distances = ward_tree(x.numpy(), return_distance=True)
-    losses = torch.from_numpy(distances.copy()).square() / 2  # of variance between clusters, times n, at each merge; the last merge leaves one
+    losses = (
+        torch.from_numpy(distances.copy()).square() / 2
+    )  # of variance between clusters, times n, at each merge; the last merge leaves one
     between = losses.flip(0).cumsum(0) / losses.sum()  # [k - 2]: at k clusters
     explained = {2**level: between[2**level - 2].item() for level in range(1, doublings + 1)}
-    gains = torch.tensor(list(explained.values()), dtype=torch.float64).diff(prepend=torch.zeros(1, dtype=torch.float64))
+    gains = torch.tensor(list(explained.values()), dtype=torch.float64).diff(
+        prepend=torch.zeros(1, dtype=torch.float64)
+    )
     entropy = torch.special.entr(gains / gains.sum()).sum().item()
     return Hierarchy(explained=explained, score=entropy / math.log(doublings))

@@ -36,12 +36,16 @@ def two_nn(
     if not 0 < kept <= 1:
         raise ValueError(f"The share of points that count must be above 0 and at most 1, got {kept}.")
     if not torch.isfinite(x).all():
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
     points = x.double().flatten(1).unique(dim=0)
     if len(points) < 10:
         raise ValueError(f"A dimension needs ten different points or more, got {len(points)}.")
     points = points - points.mean(dim=0)
-    ratios = torch.cat([log_ratios(part, points, first=ROWS * i) for i, part in enumerate(points.split(ROWS))]).sort().values
+    ratios = (
+        torch.cat([log_ratios(part, points, first=ROWS * i) for i, part in enumerate(points.split(ROWS))]).sort().values
+    )
     m = max(2, int(kept * len(ratios)))
     told = ratios[:m].sum() + (len(ratios) - m) * ratios[m - 1]
     value, spread = (m / told).item(), 1.96 / m**0.5

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Move = Callable[[Tensor, int], Tensor]  # maps (B, C, h, w), pixels of a map to a cell of the latent -> maps of the same size
+Move = Callable[
+    [Tensor, int], Tensor
+]  # maps (B, C, h, w), pixels of a map to a cell of the latent -> maps of the same size
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ def equivariance(
     maps = encode(images)
     cell = images.shape[2] // maps.shape[2]
     if images.shape[2] != cell * maps.shape[2] or images.shape[3] != cell * maps.shape[3]:
-        raise ValueError(f"Images of {tuple(images.shape[2:])} px are no whole number of cells of a {tuple(maps.shape[2:])} grid.")
+        raise ValueError(
+            f"Images of {tuple(images.shape[2:])} px are no whole number of cells of a {tuple(maps.shape[2:])} grid."
+        )
     latent = size(encode(move(images, cell)) - move(maps, 1))
     return Equivariance(latent=latent, pixels=size(decode(move(maps, 1)) - move(decode(maps), cell)))
 

@@ -39,9 +39,13 @@ def stretch(
     Raises ValueError for fewer than two iterations or no probes.
     """
     if iterations < 2 or not probes:
-        raise ValueError(f"A stretch needs two iterations or more and a probe or more, got {iterations} and {len(probes)}.")
+        raise ValueError(
+            f"A stretch needs two iterations or more and a probe or more, got {iterations} and {len(probes)}."
+        )
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)  # torch's own, of its forward derivatives
+        warnings.filterwarnings(
+            "ignore", message=".*torch.jit.script.*", category=FutureWarning
+        )  # torch's own, of its forward derivatives
         _, back = vjp(function, x)
         v = normalised(start)
         largest = previous = torch.zeros(len(x), dtype=torch.float64, device=x.device)

@@ -30,8 +30,14 @@ def neighbours(
     Raises ValueError for fewer training items than `k`, and for features that are not finite.
     """
     if not 1 <= k <= len(train):
-        raise ValueError(f"{k} neighbours cannot vote where there are {len(train)} training items. Choose k from 1 to {len(train)}.")
+        raise ValueError(
+            f"{k} neighbours cannot vote where there are {len(train)} training items. Choose k from 1 to {len(train)}."
+        )
     if not (train.isfinite().all() and test.isfinite().all()):
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
-    vote = KNeighborsClassifier(n_neighbors=k, weights="distance", algorithm="brute").fit(train.double().numpy(), train_y.numpy())
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
+    vote = KNeighborsClassifier(n_neighbors=k, weights="distance", algorithm="brute").fit(
+        train.double().numpy(), train_y.numpy()
+    )
     return Neighbours(right=test_y == test_y.new_tensor(vote.predict(test.double().numpy())))

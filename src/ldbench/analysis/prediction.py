@@ -64,7 +64,12 @@ def associate(
     spearman, kendall = (told.item() for told in (rho, tau))
     rng = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(x), (resamples, len(x)), generator=rng)
-    rhos, taus = map(torch.cat, zip(*(coefficients(resampled(first, rows), resampled(second, rows)) for rows in drawn.split(CHUNK)), strict=True))
+    rhos, taus = map(
+        torch.cat,
+        zip(
+            *(coefficients(resampled(first, rows), resampled(second, rows)) for rows in drawn.split(CHUNK)), strict=True
+        ),
+    )
     kept = ~torch.isnan(rhos)
     return Association(
         num=len(x),

@@ -36,9 +36,13 @@ def linear_probe(
     Raises ValueError for a training part of fewer than two classes, and for features that are not finite.
     """
     if len(train_y.unique()) < 2:
-        raise ValueError(f"A probe needs training items of two classes or more, got {len(train_y)} items of {len(train_y.unique())}.")
+        raise ValueError(
+            f"A probe needs training items of two classes or more, got {len(train_y)} items of {len(train_y.unique())}."
+        )
     if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
     train, test = train.double(), test.double()
     mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
     std = torch.where(std > 0, std, 1.0)  # what never changes tells nothing

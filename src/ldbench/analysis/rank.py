@@ -31,7 +31,9 @@ def effective_rank(
     if centred.norm() <= 1e-12 * x.double().norm():
         raise ValueError("Items that are all equal have no rank.")
     squares = torch.linalg.eigvalsh(small)
-    squares = torch.where(squares > squares.max() * len(small) * torch.finfo(torch.float64).eps, squares, 0.0)  # what is left of zeros
+    squares = torch.where(
+        squares > squares.max() * len(small) * torch.finfo(torch.float64).eps, squares, 0.0
+    )  # what is left of zeros
     values = squares.sqrt()
     share = values / values.sum()
     return Rank(value=torch.special.entr(share).sum().exp().item(), largest=min(len(x) - 1, x.shape[1]))

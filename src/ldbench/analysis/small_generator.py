@@ -66,8 +66,16 @@ class Budget:
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, width: int, depth: int, num_heads: int, steps: int, batch_size: int, lr: float, repeats: int, seed: int):
-        for name, value in (("width", width), ("depth", depth), ("num_heads", num_heads), ("batch_size", batch_size), ("repeats", repeats)):
+    def __init__(
+        self, *, width: int, depth: int, num_heads: int, steps: int, batch_size: int, lr: float, repeats: int, seed: int
+    ):
+        for name, value in (
+            ("width", width),
+            ("depth", depth),
+            ("num_heads", num_heads),
+            ("batch_size", batch_size),
+            ("repeats", repeats),
+        ):
             if value < 1:
                 raise ValueError(f"budget.{name} must be at least 1, got {value}.")
         if steps < 0 or lr <= 0:
@@ -96,17 +104,23 @@ class Budget:
         Raises ValueError for latents that are not finite.
         """
         if not (torch.isfinite(train).all() and torch.isfinite(heldout).all()):
-            raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+            raise ValueError(
+                "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+            )
         mean, std = train.mean(dim=(0, 1)), train.std(dim=(0, 1), correction=0)
         std = torch.where(std > 0, std, 1.0)
         z, others = ((part.float().cpu() - mean.cpu()) / std.cpu() for part in (train, heldout))
         rng = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             torch.manual_seed(self.seed)
-            network = SmallGenerator(num_tokens=z.shape[1], channels=z.shape[2], num_classes=num_classes, **self.size).to(device)
+            network = SmallGenerator(
+                num_tokens=z.shape[1], channels=z.shape[2], num_classes=num_classes, **self.size
+            ).to(device)
             self.fit(network, z, train_y.cpu(), rng)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return Learned(self.errors(network, z, train_y.cpu(), rng), self.errors(network, others, heldout_y.cpu(), rng))
+            return Learned(
+                self.errors(network, z, train_y.cpu(), rng), self.errors(network, others, heldout_y.cpu(), rng)
+            )
 
     def fit(self, network: SmallGenerator, z: Tensor, y: Tensor, rng: torch.Generator) -> None:
         """All steps, on batches that are drawn with replacement."""

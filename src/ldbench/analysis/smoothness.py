@@ -40,7 +40,9 @@ def curve(
     Raises ValueError unless there are two levels or more, ascending, and every value is finite.
     """
     if len(levels) < 2 or any(b <= a for a, b in pairwise(levels)) or len(values) != len(levels):
-        raise ValueError(f"A curve needs two ascending levels or more and a row of values for each, got {list(levels)} and {len(values)} rows.")
+        raise ValueError(
+            f"A curve needs two ascending levels or more and a row of values for each, got {list(levels)} and {len(values)} rows."
+        )
     if not torch.isfinite(values).all():
         raise ValueError("A curve with values that are not finite has no slope and no area.")
     eps, values = torch.tensor(levels, dtype=torch.float64), values.double()

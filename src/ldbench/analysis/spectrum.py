@@ -19,7 +19,9 @@ class Spectrum:
     power: Tensor  # (K,) float64: the mean over the frequencies of a ring, the channels and the maps
     high: Tensor  # (n,) float64: the power of each map above HIGH
     total: Tensor  # (n,) float64: the power of each map, which is its variance over places, summed over channels
-    slope: float | None  # of log power over log frequency: 0 for noise, -2 for natural images; None where a frequency has no power
+    slope: (
+        float | None
+    )  # of log power over log frequency: 0 for noise, -2 for natural images; None where a frequency has no power
 
 
 def spectrum(
@@ -32,7 +34,9 @@ def spectrum(
     height, width = maps.shape[2:]
     if height * width < 2:
         raise ValueError(f"A map of {height}x{width} has no frequencies.")
-    power = (torch.fft.fft2(maps.double()).abs() / (height * width)).square()  # (n, C, h, w), summing to the mean square of a channel
+    power = (
+        torch.fft.fft2(maps.double()).abs() / (height * width)
+    ).square()  # (n, C, h, w), summing to the mean square of a channel
     frequency = torch.hypot(
         torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
         torch.fft.fftfreq(width, dtype=torch.float64)[None],

@@ -35,7 +35,9 @@ def uniformity(
     Raises ValueError for no seeds, and for too few points for the perplexity.
     """
     if not seeds or perplexity >= len(features):
-        raise ValueError(f"t-SNE needs a seed or more, and more points than its perplexity {perplexity}, got {len(seeds)} and {len(features)}.")
+        raise ValueError(
+            f"t-SNE needs a seed or more, and more points than its perplexity {perplexity}, got {len(seeds)} and {len(features)}."
+        )
     found = [evenness(density(layout(features, perplexity=perplexity, seed=seed))) for seed in seeds]
     return Uniformity(*(sum(getattr(one, name) for one in found) / len(found) for name in ("cv", "gini", "entropy")))
 

@@ -30,7 +30,9 @@ class Allowance(TorchDispatchMode):
         self.left = 4 * LARGEST + TIMES * total
         self.operations = FEW + EACH * len(state)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         """Runs an operation, after a look at the sizes that it asks for."""
         self.operations -= 1
         self.spend(asked(func, args), max(broadcast(args), default=0))
@@ -42,7 +44,9 @@ class Allowance(TorchDispatchMode):
         """Takes new numbers from what is left; `seen`: of what an operation makes of tensors."""
         self.left -= numbers
         if max(numbers, seen) > self.largest or self.left < 0:
-            raise ValueError(f"they ask for a tensor of {max(numbers, seen)} numbers, more than these weights account for")
+            raise ValueError(
+                f"they ask for a tensor of {max(numbers, seen)} numbers, more than these weights account for"
+            )
 
 
 def asked(func: Any, args: Sequence[Any]) -> int:
@@ -64,7 +68,9 @@ def broadcast(args: Sequence[Any]) -> Iterator[int]:
     if len(tensors) > 1:
         axes = zip_longest(*(reversed(tensor.shape) for tensor in tensors), fillvalue=1)
         yield math.prod(max(sides) for sides in axes)
-    for rows in (arg for arg in args if isinstance(arg, list | tuple) and arg and all(isinstance(one, Tensor) for one in arg)):
+    for rows in (
+        arg for arg in args if isinstance(arg, list | tuple) and arg and all(isinstance(one, Tensor) for one in arg)
+    ):
         yield sum(row.numel() for row in rows)
 
 

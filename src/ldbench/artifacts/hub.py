@@ -36,11 +36,16 @@ def upload(files: Mapping[str, Path | bytes], repo: str, *, private: bool, messa
 
     check(repo)
     if get_token() is None:
-        raise ValueError(f"{repo} cannot be pushed to the Hugging Face hub: it asks who you are. Run `hf auth login`, or set HF_TOKEN.")
+        raise ValueError(
+            f"{repo} cannot be pushed to the Hugging Face hub: it asks who you are. Run `hf auth login`, or set HF_TOKEN."
+        )
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        operations = [CommitOperationAdd(name, content if isinstance(content, bytes) else str(content)) for name, content in files.items()]
+        operations = [
+            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+            for name, content in files.items()
+        ]
         return str(api.create_commit(repo, operations, commit_message=message).commit_url)
     except Exception as error:
         raise ValueError(f"{repo} cannot be pushed to the Hugging Face hub: {reason(error)}") from error
@@ -49,7 +54,9 @@ def upload(files: Mapping[str, Path | bytes], repo: str, *, private: bool, messa
 def check(repo: str) -> None:
     """Raises ValueError for what is no name on the hub."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise ValueError(f"A name on the hub is owner/name, and for a revision of it owner/name@revision; got {repo!r}.")
+        raise ValueError(
+            f"A name on the hub is owner/name, and for a revision of it owner/name@revision; got {repo!r}."
+        )
 
 
 def reason(error: Exception) -> str:

@@ -16,12 +16,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import hub
 from ldbench.artifacts.build_limit import Allowance
 from ldbench.artifacts.weights import read_file
 from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.io.files import digest as digest
 from ldbench.io.files import file_digest, read_json, write_json
 from ldbench.io.safe_load import first_line, sound_tensors
@@ -33,7 +33,12 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
-PARTS = ("backbone", "objective", "interpolant", "times")  # config groups that a model's keywords may name components of
+PARTS = (
+    "backbone",
+    "objective",
+    "interpolant",
+    "times",
+)  # config groups that a model's keywords may name components of
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,14 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequ
     except Exception as error:  # numbers of anybody can fail a constructor in any way
         if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # a sentence of the component's own
             raise
-        told = f"{first_line(error)}" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"These keywords do not fit {blueprint.component}: {told}. Was it made by another version of ldbench?") from error
+        told = (
+            f"{first_line(error)}"
+            if isinstance(error, ValueError | TypeError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        raise ValueError(
+            f"These keywords do not fit {blueprint.component}: {told}. Was it made by another version of ldbench?"
+        ) from error
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
@@ -77,7 +88,7 @@ def part(name: str, told: Any, searchpath: Sequence[str]) -> Any:
     if name == "latent":
         return LatentSpec.from_numbers(told)
     if name == "normaliser":
-        return Normaliser(**told)
+        return Normalizer(**told)
     if "component" not in told:
         return told
     if name not in PARTS:
@@ -96,14 +107,23 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         ("not known", sorted(given.keys() - expected.keys())),
         (
             "of another shape",
-            [f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape],
+            [
+                f"{key} {given[key]}, expected {shape}"
+                for key, shape in expected.items()
+                if given.get(key, shape) != shape
+            ],
         ),
-        ("of another kind", [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])]),
+        (
+            "of another kind",
+            [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])],
+        ),
         ("not finite", [key for key, value in state.items() if not (value.is_meta or torch.isfinite(value).all())]),
     ]
     told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
     if told:
-        raise ValueError(f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together.")
+        raise ValueError(
+            f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together."
+        )
 
 
 def kind(value: Tensor) -> tuple[bool, bool, bool]:
@@ -111,7 +131,15 @@ def kind(value: Tensor) -> tuple[bool, bool, bool]:
     return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
-def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mapping[str, Any], digest: str, provenance: Mapping[str, Any]) -> None:
+def save(
+    model: nn.Module,
+    folder: Path,
+    blueprint: Blueprint,
+    *,
+    recipe: Mapping[str, Any],
+    digest: str,
+    provenance: Mapping[str, Any],
+) -> None:
     """Writes an artifact folder, which is there whole or not at all. Of two callers at once one must wait: hold its `building_lock`.
 
     `recipe` is what the digest covers, `provenance` what else is worth knowing (environment, times).
@@ -125,7 +153,9 @@ def save(model: nn.Module, folder: Path, blueprint: Blueprint, *, recipe: Mappin
         made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
         write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
-        write_json(building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance})
+        write_json(
+            building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance}
+        )
         if folder.exists():  # left over from a version that could not be completed
             shutil.rmtree(folder)
         building.rename(folder)
@@ -138,7 +168,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
 
     Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
     """
-    folder = huggingface.local(path)
+    folder = hub.local(path)
     verify(folder)
     described = read_config(folder)
     blueprint = Blueprint(described["group"], described["component"], described["keywords"])
@@ -163,7 +193,9 @@ def name_of(folder: Path) -> str:
     """What an artifact is called, wherever it was copied to. Raises ValueError for a name that is not its own."""
     manifest = read_manifest(folder)
     name = manifest.get("name", folder.absolute().name)  # manifests had none at first
-    if "name" in manifest and not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(f"-{manifest['digest'][:8]}")):
+    if "name" in manifest and not (
+        isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(f"-{manifest['digest'][:8]}")
+    ):
         raise ValueError(
             f"{folder / MANIFEST} names the artifact {name!r}. Expected letters and digits, then -{manifest['digest'][:8]}: copy it again."
         )
@@ -178,15 +210,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
     manifest = read_json(folder / MANIFEST)
     wanted = {"files": dict, "schema": int, "digest": str}
-    missing = [key for key, kind in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind)]
+    missing = [
+        key for key, kind in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind)
+    ]
     if missing:
         told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
-        raise ValueError(f"{folder / MANIFEST} is no manifest of an artifact ({told}). Train it again, or copy it again.")
+        raise ValueError(
+            f"{folder / MANIFEST} is no manifest of an artifact ({told}). Train it again, or copy it again."
+        )
     named, schema = set(manifest["files"]), manifest["schema"]
     if schema != SCHEMA:
-        raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
+        raise ValueError(
+            f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one."
+        )
     if named != {WEIGHTS, CONFIG}:
-        raise ValueError(f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again.")
+        raise ValueError(
+            f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again."
+        )
     return manifest
 
 
@@ -194,7 +234,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What an artifact is made of: its group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
     described = read_json(folder / CONFIG)
     wanted = {"group": str, "component": str, "keywords": dict, "recipe": dict}
-    missing = [key for key, kind in wanted.items() if not isinstance(described, dict) or not isinstance(described.get(key), kind)]
+    missing = [
+        key
+        for key, kind in wanted.items()
+        if not isinstance(described, dict) or not isinstance(described.get(key), kind)
+    ]
     if missing:
         told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
         raise ValueError(f"{folder / CONFIG} describes no artifact ({told}). Train it again, or copy it again.")

@@ -10,13 +10,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import hub as huggingface
+from ldbench.artifacts import hub
 from ldbench.io.files import read_json
 from ldbench.io.safe_load import first_line, read_pickle, sound_tensors
 
-NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "weights.safetensors", "pytorch_model.bin", "model.pt", "model.pth")
+NAMES = (
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "weights.safetensors",
+    "pytorch_model.bin",
+    "model.pt",
+    "model.pth",
+)
 SETTINGS = "config.json"  # beside them
-INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
 DOWNLOADS = {"the Inception-v3 of FID": INCEPTION, "torchvision's VGG16": VGG16}
 
@@ -39,9 +48,14 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
         except ValueError as error:
             raise ValueError(f"{found}: {error}") from error
     if not tensors:
-        found = ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int)) or "nothing"
+        found = (
+            ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int))
+            or "nothing"
+        )
         where = "these weights" if isinstance(source, Mapping) else f"{source}"
-        raise ValueError(f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`.")
+        raise ValueError(
+            f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`."
+        )
     return tensors
 
 
@@ -68,13 +82,19 @@ def locate(source: str | Path) -> Path:
     if name in BUNDLED:
         return BUNDLED[name]()
     if not name.isprintable():
-        raise ValueError(f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
+        raise ValueError(
+            f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
+        )
     path = Path(name.removeprefix("hf://")).expanduser()
-    is_hub_id = name.startswith("hf://") or (name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/")))
+    is_hub_id = name.startswith("hf://") or (
+        name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/"))
+    )
     if not path.exists() or name.startswith("hf://"):
         if not is_hub_id:
-            raise FileNotFoundError(f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id.")
-        path = huggingface.local(name if name.startswith("hf://") else f"hf://{name}")
+            raise FileNotFoundError(
+                f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
+            )
+        path = hub.local(name if name.startswith("hf://") else f"hf://{name}")
     if path.is_dir():
         inside = [path / known for known in NAMES if (path / known).is_file()]
         if not inside:
@@ -92,13 +112,17 @@ def read_file(path: Path) -> dict[str, Any]:
         try:
             return load_file(path)
         except Exception as error:  # a damaged or hostile file can fail in any way
-            raise ValueError(f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}") from error
+            raise ValueError(
+                f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}"
+            ) from error
     try:
         content = read_pickle(path, allowed=[argparse.Namespace])  # official checkpoints carry their command line
     except ValueError as error:
         raise ValueError(str(error).replace("is no file that", "is no weights file that") + f" {expected}") from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`.")
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`."
+        )
     return dict(content)
 
 
@@ -130,7 +154,9 @@ def downloaded(url: str, *, what: str) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{what} cannot be downloaded from {url} ({error}). Put the file at {path}, or give its path.") from error
+            raise ValueError(
+                f"{what} cannot be downloaded from {url} ({error}). Put the file at {path}, or give its path."
+            ) from error
     return path
 
 
@@ -139,4 +165,8 @@ def cached(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
-BUNDLED = {"torchmetrics://lpips_vgg": torchmetrics_heads, "torchvision://vgg16": torchvision_vgg16, "torch-fidelity://inception": fidelity_inception}
+BUNDLED = {
+    "torchmetrics://lpips_vgg": torchmetrics_heads,
+    "torchvision://vgg16": torchvision_vgg16,
+    "torch-fidelity://inception": fidelity_inception,
+}

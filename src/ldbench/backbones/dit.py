@@ -39,7 +39,9 @@ class DiT(Backbone):
         class_std: float,
         checkpointing: bool,
     ):
-        super().__init__(latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance)
+        super().__init__(
+            latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
+        )
         self.patches = LatentPatches(latent, patch_size)
         self.transformer = ConditionedTransformer(
             width=width,

@@ -17,7 +17,14 @@ def check_python(found: Sequence[int]) -> list[Finding]:
     said, oldest = ".".join(map(str, found)), ".".join(map(str, OLDEST_PYTHON))
     if tuple(found) >= OLDEST_PYTHON:
         return [Finding("ok", "python", said)]
-    return [Finding("broken", "python", f"{said} is older than {oldest}", f"Install Python {oldest} or newer, and ldbench under it.")]
+    return [
+        Finding(
+            "broken",
+            "python",
+            f"{said} is older than {oldest}",
+            f"Install Python {oldest} or newer, and ldbench under it.",
+        )
+    ]
 
 
 def check_packages() -> list[Finding]:
@@ -27,21 +34,33 @@ def check_packages() -> list[Finding]:
     try:
         required = [Requirement(line) for line in requires("ldbench") or []]
     except PackageNotFoundError:
-        return [Finding("broken", "packages", "ldbench is on the path, but not installed", "In its folder: pip install -e .")]
+        return [
+            Finding(
+                "broken", "packages", "ldbench is on the path, but not installed", "In its folder: pip install -e ."
+            )
+        ]
     required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
     findings = []
     for one in required:
         found = installed(one.name)
         if found is None or not one.specifier.contains(found, prereleases=True):
-            what = f"{one.name} is not installed" if found is None else f"{one.name} is {found}, and ldbench needs {one.specifier}"
+            what = (
+                f"{one.name} is not installed"
+                if found is None
+                else f"{one.name} is {found}, and ldbench needs {one.specifier}"
+            )
             findings.append(Finding("broken", "packages", what, f'pip install "{one.name}{one.specifier}"'))
-    return findings or [Finding("ok", "packages", f"all {len(required)} required packages, ldbench {installed('ldbench')}")]
+    return findings or [
+        Finding("ok", "packages", f"all {len(required)} required packages, ldbench {installed('ldbench')}")
+    ]
 
 
 def check_torchvision() -> list[Finding]:
     """Whether torch and torchvision work together, tried in a process of its own."""
     try:
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
     except subprocess.TimeoutExpired:
         what = f"importing torch and torchvision was not done after {PATIENCE} s"
         cure = "Try again when the machine is idle; on a network drive, move the environment to a local one."
@@ -54,11 +73,18 @@ def judge_torchvision(done: subprocess.CompletedProcess[str], *, torch: str, tor
     together = f"torch {torch} and torchvision {torchvision}"
     build = torch.partition("+")[2]
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
-    cure = f"Install both from the same index, of the same build: pip install --force-reinstall torch torchvision{index}"
+    cure = (
+        f"Install both from the same index, of the same build: pip install --force-reinstall torch torchvision{index}"
+    )
     if "operator torchvision::nms does not exist" in done.stderr:
-        return Finding("broken", "torchvision", f"{together} do not fit together: operator torchvision::nms does not exist", cure)
+        return Finding(
+            "broken", "torchvision", f"{together} do not fit together: operator torchvision::nms does not exist", cure
+        )
     if done.returncode != 0:
-        last = ([line for line in done.stderr.splitlines() if line.strip()] or [f"the process ended with status {done.returncode}"])[-1]
+        last = (
+            [line for line in done.stderr.splitlines() if line.strip()]
+            or [f"the process ended with status {done.returncode}"]
+        )[-1]
         return Finding("broken", "torchvision", f"{together} do not work: {last}", cure)
     if build != torchvision.partition("+")[2]:
         return Finding("warning", "torchvision", f"{together} work, but are different builds", cure)
@@ -71,11 +97,25 @@ def check_config(searchpath: Sequence[str]) -> list[Finding]:
 
     folder = config.conf_dir()
     if not folder.is_dir():
-        return [Finding("broken", "config", f"there is no config tree at {folder}", "Install ldbench again, or restore its conf/ folder.")]
+        return [
+            Finding(
+                "broken",
+                "config",
+                f"there is no config tree at {folder}",
+                "Install ldbench again, or restore its conf/ folder.",
+            )
+        ]
     try:
         config.compose("train", searchpath=searchpath)
     except ValueError as error:
-        return [Finding("broken", "config", f"train does not compose: {first_line(error)}", f"Undo what was changed in {folder}.")]
+        return [
+            Finding(
+                "broken",
+                "config",
+                f"train does not compose: {first_line(error)}",
+                f"Undo what was changed in {folder}.",
+            )
+        ]
     return [Finding("ok", "config", f"train composes from {folder}")]
 
 

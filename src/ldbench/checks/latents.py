@@ -17,9 +17,16 @@ def check_latents(root: Path) -> list[Finding]:
     folders = [folder for folder in inside(root) if folder.is_dir() and not folder.name.startswith(PRIVATE)]
     found = {folder: fault(folder) for folder in folders}
     sound = [folder for folder, finding in found.items() if finding is None]
-    problems = [*(finding for finding in found.values() if finding), *(finding for folder in sound for finding in leftover(folder))]
+    problems = [
+        *(finding for finding in found.values() if finding),
+        *(finding for folder in sound for finding in leftover(folder)),
+    ]
     where = f"in {root.absolute()}"
-    whole = f"{counted(len(sound), 'store')} {where}, {size(sum(map(weight, sound)))}, as their manifests say" if sound else f"none {where}"
+    whole = (
+        f"{counted(len(sound), 'store')} {where}, {size(sum(map(weight, sound)))}, as their manifests say"
+        if sound
+        else f"none {where}"
+    )
     return [*([Finding("ok", "latents", whole)] if sound or not problems else []), *problems]
 
 
@@ -32,16 +39,18 @@ def check_origins(artifacts: Path) -> list[Finding]:
         if contents is not None and contents.tokenizer_digest not in here:
             whose = f"{contents.tokenizer} ({contents.tokenizer_digest[:8]})"
             cure = f"Copy that artifact to {quoted(artifacts / 'tokenizers')}, or give the store up: rm -r {quoted(folder)}"
-            findings.append(Finding("warning", "latents", f"{folder} is of the tokenizer {whose}, which is not here", cure))
+            findings.append(
+                Finding("warning", "latents", f"{folder} is of the tokenizer {whose}, which is not here", cure)
+            )
     return findings
 
 
 def digest_of(folder: Path) -> str | None:
     """The digest of an artifact, or None where there is no sound one: another check says so."""
-    from ldbench.artifacts import store as artifacts
+    from ldbench.artifacts import store
 
     try:
-        return artifacts.read_manifest(folder)["digest"]
+        return store.read_manifest(folder)["digest"]
     except (ValueError, OSError):
         return None
 
@@ -63,7 +72,12 @@ def fault(folder: Path) -> Finding | None:
     if not manifest.is_complete(folder):
         cure = f"Make it whole: {AGAIN}. Or give it up: rm -r {quoted(folder)}"
         begun = counted(len(list(folder.glob("shard-*.json"))), "shard")
-        return Finding("warning", "latents", f"{folder} was interrupted after {begun}, or copied in part: it has no {manifest.MANIFEST}", cure)
+        return Finding(
+            "warning",
+            "latents",
+            f"{folder} was interrupted after {begun}, or copied in part: it has no {manifest.MANIFEST}",
+            cure,
+        )
     try:
         told = manifest.read_manifest(folder)
         manifest.check_sizes(folder, told)
@@ -82,4 +96,11 @@ def leftover(folder: Path) -> list[Finding]:
     if not spare:
         return []
     what, place = f"{folder} keeps {counted(len(spare), 'file')} that only its making needed", quoted(folder)
-    return [Finding("warning", "latents", what, f"Unless it is being made right now: rm -rf {place}/plan.json {place}/shard-*.json {place}/.*.tmp")]
+    return [
+        Finding(
+            "warning",
+            "latents",
+            what,
+            f"Unless it is being made right now: rm -rf {place}/plan.json {place}/shard-*.json {place}/.*.tmp",
+        )
+    ]

@@ -15,7 +15,11 @@ LITTLE_SPACE, NO_SPACE = 5e9, 200e6  # bytes: the checkpoints of a large tokeniz
 
 def check_cpu() -> list[Finding]:
     """The processor, its memory, and what it trains in."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}) else None
+    pages = (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+        else None
+    )
     memory = f", {size(pages)} of memory" if pages else ""
     return [Finding("ok", "cpu", f"{processor_name()}, {num_threads()} threads{memory}; trains in {trains_in('cpu')}")]
 
@@ -27,14 +31,31 @@ def check_cuda() -> list[Finding]:
     if torch.cuda.is_available():
         each = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         alike = Counter((device.name, device.total_memory) for device in each)
-        return [Finding("ok", "cuda", f"{count} x {name}, {size(memory)}; trains in {trains_in('cuda')}") for (name, memory), count in alike.items()]
+        return [
+            Finding("ok", "cuda", f"{count} x {name}, {size(memory)}; trains in {trains_in('cuda')}")
+            for (name, memory), count in alike.items()
+        ]
     if not shutil.which("nvidia-smi"):
         return []
     if torch.version.cuda is None:
         cure = "If you want it: pip install --force-reinstall torch torchvision, both of a CUDA build (https://pytorch.org/get-started/locally)"
-        return [Finding("warning", "cuda", f"there is an NVIDIA driver, but torch {torch.__version__} is built without CUDA", cure)]
+        return [
+            Finding(
+                "warning",
+                "cuda",
+                f"there is an NVIDIA driver, but torch {torch.__version__} is built without CUDA",
+                cure,
+            )
+        ]
     what = f"there is an NVIDIA driver, but torch {torch.__version__} (CUDA {torch.version.cuda}) sees no device"
-    return [Finding("warning", "cuda", what, "Look at nvidia-smi, CUDA_VISIBLE_DEVICES, and whether the driver is new enough for this CUDA.")]
+    return [
+        Finding(
+            "warning",
+            "cuda",
+            what,
+            "Look at nvidia-smi, CUDA_VISIBLE_DEVICES, and whether the driver is new enough for this CUDA.",
+        )
+    ]
 
 
 def check_mps() -> list[Finding]:
@@ -43,7 +64,13 @@ def check_mps() -> list[Finding]:
 
     if not torch.backends.mps.is_available():
         return []
-    return [Finding("ok", "mps", f"{processor_name()}, {size(torch.mps.recommended_max_memory())} of memory; trains in {trains_in('mps')}")]
+    return [
+        Finding(
+            "ok",
+            "mps",
+            f"{processor_name()}, {size(torch.mps.recommended_max_memory())} of memory; trains in {trains_in('mps')}",
+        )
+    ]
 
 
 def check_trainer(*, accelerator: str, precision: str, devices: int, threads: int) -> list[Finding]:
@@ -78,7 +105,9 @@ def check_disk(places: Sequence[Path]) -> list[Finding]:
                 file.flush()
         except OSError as error:
             cure = f"Make it a folder that you may write to (chmod u+w {quoted(folder)}), or choose another place: paths.root=DIR"
-            findings.append(Finding("broken", "disk", f"no file can be written in {folder.absolute()}: {error.strerror}", cure))
+            findings.append(
+                Finding("broken", "disk", f"no file can be written in {folder.absolute()}: {error.strerror}", cure)
+            )
     return findings
 
 
@@ -87,7 +116,12 @@ def judge_space(folder: Path, *, free: float) -> Finding:
     what = f"{size(free)} free at {folder.absolute()}"
     if free >= LITTLE_SPACE:
         return Finding("ok", "disk", what)
-    return Finding("broken" if free < NO_SPACE else "warning", "disk", what, "Free some space there, or choose another place: paths.root=DIR")
+    return Finding(
+        "broken" if free < NO_SPACE else "warning",
+        "disk",
+        what,
+        "Free some space there, or choose another place: paths.root=DIR",
+    )
 
 
 def trains_in(accelerator: str) -> str:

@@ -21,9 +21,17 @@ class Service:
 
 
 SERVICES = {
-    "wandb": Service("Weights & Biases", "WANDB_BASE_URL", "https://api.wandb.ai", "without it: logger=none, and wandb=offline for the leaderboard"),
+    "wandb": Service(
+        "Weights & Biases",
+        "WANDB_BASE_URL",
+        "https://api.wandb.ai",
+        "without it: logger=none, and wandb=offline for the leaderboard",
+    ),
     "hub": Service(
-        "the Hugging Face hub", "HF_ENDPOINT", "https://huggingface.co", "without it: give the path of a file or a folder for hf://owner/name"
+        "the Hugging Face hub",
+        "HF_ENDPOINT",
+        "https://huggingface.co",
+        "without it: give the path of a file or a folder for hf://owner/name",
     ),
 }
 
@@ -37,7 +45,11 @@ def check_reach(name: str, *, patience: float = PATIENCE) -> list[Finding]:
     where = f"{service.name} at {address}"
     cure = f"Look at the network, at proxies (HTTPS_PROXY) and at {service.variable}; {service.otherwise}"
     if not address.startswith(("https://", "http://")):
-        return [Finding("broken", "reach", f"{where} is no address of the web", f"Set {service.variable} to one, or unset it")]
+        return [
+            Finding(
+                "broken", "reach", f"{where} is no address of the web", f"Set {service.variable} to one, or unset it"
+            )
+        ]
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=patience) as answer:
             status = answer.status
@@ -46,8 +58,19 @@ def check_reach(name: str, *, patience: float = PATIENCE) -> list[Finding]:
         error.close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        told = "no answer" if isinstance(reason, TimeoutError) else str(reason).splitlines()[0][:200] or type(reason).__name__
+        told = (
+            "no answer"
+            if isinstance(reason, TimeoutError)
+            else str(reason).splitlines()[0][:200] or type(reason).__name__
+        )
         return [Finding("broken", "reach", f"{where} cannot be reached within {patience:g} s: {told}", cure)]
     if status >= 500:
-        return [Finding("warning", "reach", f"{where} answers with status {status}: it is out of order", f"Try again later; {service.otherwise}")]
+        return [
+            Finding(
+                "warning",
+                "reach",
+                f"{where} answers with status {status}: it is out of order",
+                f"Try again later; {service.otherwise}",
+            )
+        ]
     return [Finding("ok", "reach", f"{where} answers")]

@@ -21,10 +21,15 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench.io import safe_yaml as yamls
+from ldbench.io import safe_yaml
 
 TYPES = {
-    **{int: (int, "a whole number"), float: (int | float, "a number"), bool: (bool, "true or false"), str: (str, "a word")},
+    **{
+        int: (int, "a whole number"),
+        float: (int | float, "a number"),
+        bool: (bool, "true or false"),
+        str: (str, "a word"),
+    },
     **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
     str | None: (str | None, "a word or null"),
 }
@@ -34,7 +39,9 @@ COMPONENT_GROUPS = (
     *("data", "optimizer", "metric", "extractor", "distribution", "job", "callbacks", "logger", "budget"),
 )
 BUILT_ON = re.compile(r"^(# *@package|defaults *:)", re.MULTILINE)  # in a yaml that others have a part in
-WHOLES = {"generator": "ldbench.core.generator.Generator"}  # put together of components: one class each, and its group holds macros over the parts
+WHOLES = {
+    "generator": "ldbench.core.generator.Generator"
+}  # put together of components: one class each, and its group holds macros over the parts
 
 
 def conf_dir() -> Path:
@@ -43,7 +50,9 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
-REMEMBERED: ContextVar[dict[Any, bytes] | None] = ContextVar("REMEMBERED", default=None)  # what was read of a tree that does not change, pickled
+REMEMBERED: ContextVar[dict[Any, bytes] | None] = ContextVar(
+    "REMEMBERED", default=None
+)  # what was read of a tree that does not change, pickled
 
 
 @contextmanager
@@ -68,7 +77,10 @@ def once(key: Any, read: Callable[[], Any]) -> Any:
 
 def compose(config_name: str | None, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The composed config, without running anything; None: of the overrides alone. Raises ValueError with a sentence for those that do not fit."""
-    return once((str(conf_dir()), config_name, *overrides, "of", *searchpath), lambda: composed_anew(config_name, overrides, searchpath))
+    return once(
+        (str(conf_dir()), config_name, *overrides, "of", *searchpath),
+        lambda: composed_anew(config_name, overrides, searchpath),
+    )
 
 
 def composed_anew(config_name: str | None, overrides: Sequence[str], searchpath: Sequence[str]) -> DictConfig:
@@ -90,14 +102,18 @@ def option(group: str, name: str, searchpath: Sequence[str] = ()) -> DictConfig:
     require(group, name, searchpath)
     if BUILT_ON.search(files(group, searchpath)[name].read_text()):
         return compose(None, [f"+{group}={name}"], searchpath=searchpath)[group]
-    return OmegaConf.create({group: options(group, searchpath)[name]}, flags={"struct": True})[group]  # as Hydra would make it, sooner
+    return OmegaConf.create({group: options(group, searchpath)[name]}, flags={"struct": True})[
+        group
+    ]  # as Hydra would make it, sooner
 
 
 def require(group: str, name: str, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError unless a config group knows the name."""
     known = options(group, searchpath)
     if name not in known:
-        raise ValueError(f"There is no {group} named {name!r}.{nearest(name, list(known))} Known: {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"There is no {group} named {name!r}.{nearest(name, list(known))} Known: {', '.join(sorted(known))}."
+        )
 
 
 def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -> None:
@@ -106,7 +122,9 @@ def check_protocol(choices: Mapping[str, Any], searchpath: Sequence[str] = ()) -
     if given is not None and given != choices.get("data"):
         known = options("protocol", searchpath)
         if given not in known:
-            raise ValueError(f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"There is no protocol={given}.{nearest(given, list(known))}\nAvailable: {', '.join(sorted(known))}"
+            )
 
 
 def searchpath_of(sources: Sequence[Any]) -> list[str]:
@@ -125,8 +143,8 @@ def check_folders(searchpath: Sequence[str]) -> None:
 
 @lru_cache(maxsize=4096)
 def checked_yaml(path: Path, mtime_ns: int, size: int) -> None:
-    """Looks at a file once as long as it is not touched. Raises ValueError as `yamls.check`."""
-    yamls.check(path)
+    """Looks at a file once as long as it is not touched. Raises ValueError as `safe_yaml.check`."""
+    safe_yaml.check(path)
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -160,12 +178,16 @@ def instantiate(node: Any, **facts: Any) -> Any:
     try:
         if not facts:
             return hydra.utils.instantiate(node, _convert_="all")
-        return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**facts)  # Hydra would copy facts, and turn some into dicts
+        return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(
+            **facts
+        )  # Hydra would copy facts, and turn some into dicts
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
         owner = re.search(r"full_key: (\S+)", str(error))
-        raise ValueError(unknown_keyword(error, owner.group(1) if owner else node["_target_"]) or sentence(error)) from error
+        raise ValueError(
+            unknown_keyword(error, owner.group(1) if owner else node["_target_"]) or sentence(error)
+        ) from error
     except TypeError as error:
         owner = node._get_full_key(None) if isinstance(node, DictConfig) else ""
         raise ValueError(unknown_keyword(error, owner or node["_target_"]) or f"{node['_target_']}: {error}") from error
@@ -206,7 +228,9 @@ def options_anew(group: str, searchpath: Sequence[str]) -> dict[str, dict[str, A
     """See `options`: from the files of the config tree."""
     check_folders(searchpath)
     stamps = {name: (path, path.stat()) for name, path in files(group, searchpath).items()}
-    return {name: copy.deepcopy(raw_yaml(path, stamp.st_mtime_ns, stamp.st_size)) for name, (path, stamp) in stamps.items()}
+    return {
+        name: copy.deepcopy(raw_yaml(path, stamp.st_mtime_ns, stamp.st_size)) for name, (path, stamp) in stamps.items()
+    }
 
 
 def files(group: str, searchpath: Sequence[str] = ()) -> dict[str, Path]:
@@ -265,7 +289,11 @@ def required(target: str) -> Sequence[str]:
     """The names of those of its arguments that have no default."""
     given = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(find(target)).parameters.items()
-    return [name for name, parameter in parameters if parameter.default is inspect.Parameter.empty and parameter.kind in given]
+    return [
+        name
+        for name, parameter in parameters
+        if parameter.default is inspect.Parameter.empty and parameter.kind in given
+    ]
 
 
 def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:
@@ -273,7 +301,9 @@ def name_of(group: str, target: str, searchpath: Sequence[str] = ()) -> str:
     for name, known in targets(group, searchpath).items():
         if known == target:
             return name
-    raise ValueError(f"{target} stands in no yaml of the config group {group!r}. A component is one file and one yaml: add {group}/<name>.yaml.")
+    raise ValueError(
+        f"{target} stands in no yaml of the config group {group!r}. A component is one file and one yaml: add {group}/<name>.yaml."
+    )
 
 
 def named(node: Any, searchpath: Sequence[str] = ()) -> Any:
@@ -282,8 +312,16 @@ def named(node: Any, searchpath: Sequence[str] = ()) -> Any:
 
     def rename(value: Any) -> Any:
         if isinstance(value, Mapping):
-            plain = {str(key): rename(entry) for key, entry in value.items() if key not in ("_target_", "_partial_", "_convert_")}
-            return {"component": by_target.get(value["_target_"], value["_target_"]), **plain} if "_target_" in value else plain
+            plain = {
+                str(key): rename(entry)
+                for key, entry in value.items()
+                if key not in ("_target_", "_partial_", "_convert_")
+            }
+            return (
+                {"component": by_target.get(value["_target_"], value["_target_"]), **plain}
+                if "_target_" in value
+                else plain
+            )
         return [rename(entry) for entry in value] if isinstance(value, list | tuple) else value
 
     return rename(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)

@@ -22,7 +22,9 @@ class Backbone(nn.Module, ABC):
     def __init__(self, *, latent: LatentSpec, num_classes: int, has_null_class: bool, learned_variance: bool):
         super().__init__()
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Data without labels are of one class.")
+            raise ValueError(
+                f"num_classes must be at least 1, got {num_classes}. Data without labels are of one class."
+            )
         self.latent = latent
         self.num_classes = num_classes
         self.null_class = num_classes if has_null_class else None
@@ -62,9 +64,13 @@ class Backbone(nn.Module, ABC):
         """Raises ValueError unless x is (B, N, C), t and y are (B,), and the labels are known; those on an accelerator are not looked at."""
         spec = self.latent
         if x.ndim != 3 or tuple(x.shape[1:]) != (spec.num_tokens, spec.channels):
-            raise ValueError(f"{type(self).__name__} takes latents (B, {spec.num_tokens}, {spec.channels}), got {tuple(x.shape)}.")
+            raise ValueError(
+                f"{type(self).__name__} takes latents (B, {spec.num_tokens}, {spec.channels}), got {tuple(x.shape)}."
+            )
         if t.shape != x.shape[:1] or y.shape != x.shape[:1]:
-            raise ValueError(f"{len(x)} latents need as many times and labels, ({len(x)},) each, got {tuple(t.shape)} and {tuple(y.shape)}.")
+            raise ValueError(
+                f"{len(x)} latents need as many times and labels, ({len(x)},) each, got {tuple(t.shape)} and {tuple(y.shape)}."
+            )
         if y.device.type == "cpu" and not torch.compiler.is_compiling():
             self.check_labels(y)
 
@@ -73,4 +79,6 @@ class Backbone(nn.Module, ABC):
         unknown = y[(y < 0) | (y >= self.num_labels)]
         if len(unknown):
             null = "it has no null class" if self.null_class is None else f"the null class is {self.null_class}"
-            raise ValueError(f"There is no label {unknown[0].item()}: the {self.num_classes} classes are 0 to {self.num_classes - 1}, and {null}.")
+            raise ValueError(
+                f"There is no label {unknown[0].item()}: the {self.num_classes} classes are 0 to {self.num_classes - 1}, and {null}."
+            )

@@ -1,4 +1,4 @@
-"""Chain: diffusion in steps, as DDPM has it. Its index counts from the data (0) to the noise; its tables are float64.
+"""DiscreteDiffusion: diffusion in steps, as DDPM has it. Its index counts from the data (0) to the noise; its tables are float64.
 
 [0] Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models, 2020, https://arxiv.org/abs/2006.11239
 [1] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672
@@ -7,7 +7,7 @@
 import torch
 from torch import Tensor
 
-from ldbench.core.interpolant import spread
+from ldbench.core.interpolant import expand_like
 
 DECIMALS = 3  # of an index: a time may come in single precision
 
@@ -41,7 +41,7 @@ def index_of(
     return place_of(t, num_times).ceil().long().clamp(0, num_times - 1)
 
 
-class Chain:
+class DiscreteDiffusion:
     """Steps between the data and the noise of a variance-preserving interpolant, and the Gaussians that lead back through them.
 
     All tables are (S,) float64 for S steps, and an index is (B,) int64 in [0, S). Raises ValueError for shares that do not fall.
@@ -53,14 +53,22 @@ class Chain:
     ):
         self.alphas_cumprod = alphas_cumprod.to("cpu", torch.float64)
         self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
-        if len(alphas_cumprod) < 1 or not (self.alphas_cumprod < self.alphas_cumprod_prev).all() or self.alphas_cumprod[-1] < 0:
-            raise ValueError(f"The share of the data must fall at every step of a chain, and stay above zero, got {alphas_cumprod}.")
+        if (
+            len(alphas_cumprod) < 1
+            or not (self.alphas_cumprod < self.alphas_cumprod_prev).all()
+            or self.alphas_cumprod[-1] < 0
+        ):
+            raise ValueError(
+                f"The share of the data must fall at every step of a chain, and stay above zero, got {alphas_cumprod}."
+            )
         retained = self.alphas_cumprod / self.alphas_cumprod_prev
         self.betas = 1 - retained
         noise, noise_prev = 1 - self.alphas_cumprod, 1 - self.alphas_cumprod_prev
         self.posterior_variance = self.betas * noise_prev / noise  # eq. 7 of [0]
         first = self.posterior_variance[1:2] if len(retained) > 1 else self.betas[:1]
-        self.posterior_logvar = torch.cat([first, self.posterior_variance[1:]]).log()  # it is 0 at index 0: its neighbour's in its place
+        self.posterior_logvar = torch.cat(
+            [first, self.posterior_variance[1:]]
+        ).log()  # it is 0 at index 0: its neighbour's in its place
         self.of_data = self.betas * self.alphas_cumprod_prev.sqrt() / noise
         self.of_x = noise_prev * retained.sqrt() / noise
 
@@ -75,7 +83,7 @@ class Chain:
     ) -> Tensor:  # (B, N, C)
         """The mean of x one step nearer to this data: eq. 7 of [0]."""
         index = index.cpu()
-        return spread(self.of_data[index], x) * data + spread(self.of_x[index], x) * x
+        return expand_like(self.of_data[index], x) * data + expand_like(self.of_x[index], x) * x
 
     def logvar(
         self,
@@ -85,4 +93,4 @@ class Chain:
         """The logarithm of the variance of a step back, between its bounds: eq. 15 of [1]."""
         index = index.cpu()
         low, high = self.posterior_logvar[index], self.betas[index].log()
-        return share * spread(high, share) + (1 - share) * spread(low, share)
+        return share * expand_like(high, share) + (1 - share) * expand_like(low, share)

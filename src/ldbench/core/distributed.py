@@ -13,17 +13,17 @@ from torch import Tensor, distributed
 
 
 @dataclass(frozen=True)
-class Share:
+class RankInfo:
     """Which images of each batch a process has."""
 
     rank: int
     world: int
 
 
-_share = Share(0, 1)  # a plain global, which torch.compile can read
+_share = RankInfo(0, 1)  # a plain global, which torch.compile can read
 
 
-def share() -> Share:
+def share() -> RankInfo:
     """This process's part of the batch at hand."""
     return _share
 
@@ -32,14 +32,14 @@ def share() -> Share:
 def shared(rank: int, world: int) -> Iterator[None]:
     """Inside, this process has the images `rank`, `rank + world`, ... of a batch, and others have the rest at the same time."""
     global _share
-    before, _share = _share, Share(rank, world)
+    before, _share = _share, RankInfo(rank, world)
     try:
         yield
     finally:
         _share = before
 
 
-def of_batch(draw: Callable[[int], Tensor], num_images: int, *, dim: int = 0) -> Tensor:
+def draw_for_global_batch(draw: Callable[[int], Tensor], num_images: int, *, dim: int = 0) -> Tensor:
     """What `draw` makes for as many images as the whole batch has, at this process's `num_images` of them, which lie along `dim`."""
     if _share.world == 1:
         return draw(num_images)
@@ -54,7 +54,7 @@ def normal_like(
     """Standard normals of the shape, precision and device of a batch."""
     if _share.world == 1:
         return torch.randn_like(x)
-    return of_batch(lambda count: torch.randn(count, *x.shape[1:], dtype=x.dtype, device=x.device), len(x))
+    return draw_for_global_batch(lambda count: torch.randn(count, *x.shape[1:], dtype=x.dtype, device=x.device), len(x))
 
 
 def averaged(x: Tensor) -> Tensor:

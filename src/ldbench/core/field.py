@@ -22,7 +22,9 @@ class Prediction:
     x: Tensor  # (B, N, C)
     t: Tensor  # (B,)
     interpolant: Interpolant
-    variance_share: Tensor | None = None  # (B, N, C) or (B, 1, 1): of a step back, from the posterior's (0) to beta (1), see `Chain.logvar`
+    variance_share: Tensor | None = (
+        None  # (B, N, C) or (B, 1, 1): of a step back, from the posterior's (0) to beta (1), see `DiscreteDiffusion.logvar`
+    )
 
     @cached_property
     def coefficients(self) -> Coefficients:
@@ -101,7 +103,9 @@ class Field:
         """The same field, its networks on a device."""
         for part in self.parts:
             part.to(device)
-        if isinstance(self.network, nn.Module) and any(parameter.device != device for parameter in self.network.parameters()):
+        if isinstance(self.network, nn.Module) and any(
+            parameter.device != device for parameter in self.network.parameters()
+        ):
             self.network.to(device)
         return self
 

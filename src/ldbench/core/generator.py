@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Guidance, Increments, Objective, Sampler
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 
 
 class Generator(nn.Module):
@@ -18,7 +18,9 @@ class Generator(nn.Module):
     Raises ValueError for parts that do not fit, with what to change.
     """
 
-    def __init__(self, *, backbone: Backbone, objective: Objective, normaliser: Normaliser | None, class_dropout: float):
+    def __init__(
+        self, *, backbone: Backbone, objective: Objective, normaliser: Normalizer | None, class_dropout: float
+    ):
         super().__init__()
         if not 0 <= class_dropout < 1:
             raise ValueError(f"class_dropout must lie in [0, 1), got {class_dropout}.")
@@ -33,7 +35,9 @@ class Generator(nn.Module):
                 "Choose objective.variance=fixed_large, or build it with learned_variance=true."
             )
         if normaliser is not None and len(normaliser.mean) != backbone.latent.channels:
-            raise ValueError(f"The statistics are of {len(normaliser.mean)} channels, but the backbone's latents have {backbone.latent.channels}.")
+            raise ValueError(
+                f"The statistics are of {len(normaliser.mean)} channels, but the backbone's latents have {backbone.latent.channels}."
+            )
         self.backbone = backbone
         self.objective = objective
         self.normaliser = normaliser
@@ -50,7 +54,7 @@ class Generator(nn.Module):
         dropped: Tensor | None = None,  # (B,) bool: whose labels are replaced by the null class
     ) -> dict[str, Tensor]:  # (B,) float32 each
         """The objective's terms by name. What is not handed in is drawn from torch's global stream: first the labels to drop, then the rest."""
-        z = self.scale().normalise(z.float())
+        z = self.scale().normalize(z.float())
         return self.objective.loss(self.backbone, z, self.drop(y, dropped), step=step, t=t, noise=noise)
 
     def drop(
@@ -62,9 +66,11 @@ class Generator(nn.Module):
         if dropped is None and not self.class_dropout:
             return y
         if self.backbone.null_class is None:
-            raise ValueError(f"No label can be dropped: this {type(self.backbone).__name__} has no null class. Hand over dropped=None.")
+            raise ValueError(
+                f"No label can be dropped: this {type(self.backbone).__name__} has no null class. Hand over dropped=None."
+            )
         if dropped is None:
-            dropped = of_batch(torch.rand, len(y)) < self.class_dropout
+            dropped = draw_for_global_batch(torch.rand, len(y)) < self.class_dropout
         return torch.where(dropped.to(y.device), self.backbone.null_class, y)
 
     def field(self) -> Field:
@@ -95,7 +101,7 @@ class Generator(nn.Module):
         sampler.check(self.objective.interpolant)
         guidance(self.field())
 
-    def scale(self) -> Normaliser:
+    def scale(self) -> Normalizer:
         """The statistics. Raises ValueError where there are none."""
         if self.normaliser is None:
             raise ValueError(

@@ -43,7 +43,9 @@ class LatentSet(Protocol):
     latent: LatentSpec
     num_classes: int
     fingerprint: str  # sha256 of all that the latents and labels depend on
-    upstream: Mapping[str, str]  # the digests of what they were made from, "tokenizer" and "data", where these are known
+    upstream: Mapping[
+        str, str
+    ]  # the digests of what they were made from, "tokenizer" and "data", where these are known
     mean: Tensor  # (C,) float64, over the whole set
     std: Tensor  # (C,) float64, over the whole set
 
@@ -237,7 +239,7 @@ class Sampler(Protocol):
 class Job(Protocol):
     """A measurement. It starts from artifacts and leaves its figures in `out`.
 
-    The keywords of its constructor that its yaml does not set are facts (`facts.Facts`), which it is handed.
+    The keywords of its constructor that its yaml does not set are facts (`facts.JobContext`), which it is handed.
     """
 
     name: ClassVar[str]  # of its records

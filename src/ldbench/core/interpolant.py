@@ -38,7 +38,9 @@ class Coefficients:
         return self.alpha_dot / self.alpha * self.sigma.square() - self.sigma * self.sigma_dot
 
 
-WRITTEN: dict[str, Callable[[Coefficients], tuple[Tensor, Tensor]]] = {  # a prediction is p * data + q * noise
+PREDICTION_COEFFICIENTS: dict[
+    str, Callable[[Coefficients], tuple[Tensor, Tensor]]
+] = {  # a prediction is p * data + q * noise
     "velocity": lambda c: (c.alpha_dot, c.sigma_dot),
     "score": lambda c: (torch.zeros_like(c.alpha), -1 / c.sigma),
     "noise": lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.alpha)),
@@ -52,12 +54,12 @@ def exchange(c: Coefficients, source: Kind, target: Kind) -> tuple[Tensor, Tenso
 
     Both are linear in data and noise, and so is x: two of the three give the third.
     """
-    (p, q), (p_target, q_target) = WRITTEN[source](c), WRITTEN[target](c)
+    (p, q), (p_target, q_target) = PREDICTION_COEFFICIENTS[source](c), PREDICTION_COEFFICIENTS[target](c)
     determinant = c.alpha * q - c.sigma * p
     return (p_target * q - q_target * p) / determinant, (q_target * c.alpha - p_target * c.sigma) / determinant
 
 
-def spread(
+def expand_like(
     values: Tensor,  # (B,)
     like: Tensor,  # (B, ...)
 ) -> Tensor:  # (B, 1, ...), on the device and in the precision of `like`
@@ -77,7 +79,7 @@ def convert(
     if source == target:
         return value
     of_x, of_value = exchange(c, source, target)
-    return spread(of_x, x) * x + spread(of_value, x) * value
+    return expand_like(of_x, x) * x + expand_like(of_value, x) * value
 
 
 class Interpolant(ABC):
@@ -113,7 +115,7 @@ class Interpolant(ABC):
     ) -> Tensor:  # (B, N, C)
         """x_t."""
         c = self.at(t)
-        return spread(c.alpha, data) * data + spread(c.sigma, data) * noise
+        return expand_like(c.alpha, data) * data + expand_like(c.sigma, data) * noise
 
     def between(
         self,
@@ -132,8 +134,8 @@ class Interpolant(ABC):
         t: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C)
         """What a perfect prediction of this kind is for one pair of data and noise."""
-        p, q = WRITTEN[kind](self.at(t))
-        return spread(p, data) * data + spread(q, data) * noise
+        p, q = PREDICTION_COEFFICIENTS[kind](self.at(t))
+        return expand_like(p, data) * data + expand_like(q, data) * noise
 
     def time_at(
         self,

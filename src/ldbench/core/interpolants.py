@@ -63,7 +63,9 @@ class VP(Interpolant):
 
     def __init__(self, *, beta_min: float, beta_max: float):
         if not 0 < beta_min <= beta_max:
-            raise ValueError(f"VP needs 0 < beta_min <= beta_max, got {beta_min} and {beta_max}. The usual ones are 0.1 and 20.")
+            raise ValueError(
+                f"VP needs 0 < beta_min <= beta_max, got {beta_min} and {beta_max}. The usual ones are 0.1 and 20."
+            )
         self.beta_min = beta_min
         self.beta_max = beta_max
 
@@ -103,14 +105,20 @@ class Discrete(Interpolant):
         if schedule not in BETAS:
             raise ValueError(f"Unknown schedule of betas {schedule!r}. Choose {' or '.join(BETAS)}.")
         if num_times < 21:
-            raise ValueError(f"A chain needs at least 21 times, got {num_times}. The usual number is 1000; respacing makes it shorter for sampling.")
+            raise ValueError(
+                f"A chain needs at least 21 times, got {num_times}. The usual number is 1000; respacing makes it shorter for sampling."
+            )
         self.num_times = num_times
         self.betas = BETAS[schedule](num_times)  # (num_times,)
-        self.log_alphas = torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.cumsum(torch.log1p(-self.betas), dim=0)])  # of index -1 on
+        self.log_alphas = torch.cat(
+            [torch.zeros(1, dtype=torch.float64), 0.5 * torch.cumsum(torch.log1p(-self.betas), dim=0)]
+        )  # of index -1 on
 
     def coefficients(self, t: Tensor) -> Coefficients:
         place = len(self.betas) * (1 - t)  # index + 1
-        knot = (place - 1e-6).floor().long().clamp(0, len(self.betas) - 1)  # the entry below; at a time of the table, the slope towards the data
+        knot = (
+            (place - 1e-6).floor().long().clamp(0, len(self.betas) - 1)
+        )  # the entry below; at a time of the table, the slope towards the data
         low, high = self.log_alphas[knot], self.log_alphas[knot + 1]
         return from_log_alpha(low + (place - knot) * (high - low), rate=len(self.betas) * (low - high))
 

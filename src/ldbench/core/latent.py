@@ -18,7 +18,9 @@ class LatentSpec:
 
     def __post_init__(self) -> None:
         if self.num_tokens < 1 or self.channels < 1:
-            raise ValueError(f"A latent needs at least one token and one channel, got {self.num_tokens} x {self.channels}.")
+            raise ValueError(
+                f"A latent needs at least one token and one channel, got {self.num_tokens} x {self.channels}."
+            )
         if self.grid is not None and self.grid[0] * self.grid[1] != self.num_tokens:
             raise ValueError(f"A grid of {self.grid[0]}x{self.grid[1]} does not hold {self.num_tokens} tokens.")
 
@@ -41,17 +43,25 @@ class LatentSpec:
 
     def to_numbers(self) -> dict[str, Any]:
         """Itself in plain numbers, as artifacts keep it."""
-        return {"num_tokens": self.num_tokens, "channels": self.channels, "grid": None if self.grid is None else list(self.grid)}
+        return {
+            "num_tokens": self.num_tokens,
+            "channels": self.channels,
+            "grid": None if self.grid is None else list(self.grid),
+        }
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> "LatentSpec":
         """The latent that `to_numbers` told. Raises ValueError for other keys."""
         if set(numbers) != {"num_tokens", "channels", "grid"}:
-            raise ValueError(f"A latent is told by num_tokens, channels and grid, got {', '.join(sorted(numbers)) or 'nothing'}.")
+            raise ValueError(
+                f"A latent is told by num_tokens, channels and grid, got {', '.join(sorted(numbers)) or 'nothing'}."
+            )
         grid = numbers["grid"]
         return cls(numbers["num_tokens"], numbers["channels"], None if grid is None else (grid[0], grid[1]))
 
     def _grid(self) -> tuple[int, int]:
         if self.grid is None:
-            raise ValueError(f"These latents ({self.num_tokens} tokens of {self.channels} channels) lie on no grid: read them as (B, N, C).")
+            raise ValueError(
+                f"These latents ({self.num_tokens} tokens of {self.channels} channels) lie on no grid: read them as (B, N, C)."
+            )
         return self.grid

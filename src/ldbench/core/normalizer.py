@@ -1,4 +1,4 @@
-"""Normaliser: latents at the scale that a generator learns, and back.
+"""Normalizer: latents at the scale that a generator learns, and back.
 
 [0] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752 (section G: 0.18215)
 [1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (mean and standard deviation of each channel)
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Normaliser(nn.Module):
+class Normalizer(nn.Module):
     """(z - mean) / std for each channel; it changes nothing until statistics are given or loaded. Its numbers are part of the state dict."""
 
     def __init__(self, channels: int):
@@ -26,23 +26,25 @@ class Normaliser(nn.Module):
         *,
         channels: int,
         multiplier: float = 1.0,  # of the normalised latents
-    ) -> "Normaliser":
+    ) -> "Normalizer":
         """The normaliser of measured statistics. Raises ValueError for those of other channels, or a deviation that is not above zero."""
         normaliser = cls(channels)
         normaliser.mean.copy_(as_channels("mean", mean, channels))
         normaliser.std.copy_(as_channels("std", std, channels) / multiplier)
         if not (torch.isfinite(normaliser.mean) & torch.isfinite(normaliser.std) & (normaliser.std > 0)).all():
-            raise ValueError(f"Latents are divided by std, which must be finite and above zero: got {std} with the multiplier {multiplier}.")
+            raise ValueError(
+                f"Latents are divided by std, which must be finite and above zero: got {std} with the multiplier {multiplier}."
+            )
         return normaliser
 
     @classmethod
-    def from_scale(cls, scale: float, *, channels: int) -> "Normaliser":
+    def from_scale(cls, scale: float, *, channels: int) -> "Normalizer":
         """The normaliser that multiplies by one number, such as 0.18215 [0]. Raises ValueError unless it is above zero."""
         if not scale > 0:
             raise ValueError(f"A scale of latents must be above zero, got {scale}.")
         return cls.from_stats(0.0, 1.0, channels=channels, multiplier=scale)
 
-    def normalise(
+    def normalize(
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, N, C)
@@ -61,5 +63,7 @@ def as_channels(name: str, value: Tensor | float, channels: int) -> Tensor:
     """One number for each channel. Raises ValueError for another count."""
     flat = torch.as_tensor(value, dtype=torch.float64).flatten()
     if flat.numel() not in (1, channels):
-        raise ValueError(f"The {name} is of {flat.numel()} channels, but these latents have {channels}. Use the statistics of this tokenizer.")
+        raise ValueError(
+            f"The {name} is of {flat.numel()} channels, but these latents have {channels}. Use the statistics of this tokenizer."
+        )
     return flat.expand(channels)

@@ -27,7 +27,9 @@ def to_uint8(
     Raises ValueError for any other rule, and for pixels that are not finite (a cast would turn them into colours).
     """
     if not torch.isfinite(images).all():
-        raise ValueError("The images hold pixels that are not finite (NaN or infinity). Look at what made them before measuring them.")
+        raise ValueError(
+            "The images hold pixels that are not finite (NaN or infinity). Look at what made them before measuring them."
+        )
     pixels = images.double()
     if rule == "round":
         return (127.5 * (pixels + 1)).clamp(0, 255).round().to(torch.uint8)
@@ -41,7 +43,9 @@ def check_pixels(
 ) -> None:
     """Raises ValueError for anything else than a batch of coloured uint8 images."""
     if images.dtype != torch.uint8:
-        raise ValueError(f"Extractors look at uint8 images, got {images.dtype}. Convert with core.pixels.to_uint8 by the protocol's rule.")
+        raise ValueError(
+            f"Extractors look at uint8 images, got {images.dtype}. Convert with core.pixels.to_uint8 by the protocol's rule."
+        )
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"Extractors look at images (B, 3, H, W), got {tuple(images.shape)}.")
 

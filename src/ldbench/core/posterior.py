@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Posterior:
             return self.mean
         if eps is None:
             mean = self.mean
-            eps = of_batch(lambda count: torch.randn(count, *mean.shape[1:], generator=rng, device=mean.device, dtype=mean.dtype), len(mean))
+            eps = draw_for_global_batch(
+                lambda count: torch.randn(count, *mean.shape[1:], generator=rng, device=mean.device, dtype=mean.dtype),
+                len(mean),
+            )
         return self.mean + (0.5 * self.logvar).exp() * eps
 
     def kl(self) -> Tensor:  # (B,)
@@ -40,5 +43,7 @@ class Posterior:
     def gaussian_logvar(self) -> Tensor:  # (B, N, C)
         """`logvar`, or ValueError where the posterior is a point."""
         if self.logvar is None:
-            raise ValueError("This posterior is a point and has no variance. Drop the KL term, or choose a variational tokenizer.")
+            raise ValueError(
+                "This posterior is a point and has no variance. Drop the KL term, or choose a variational tokenizer."
+            )
         return self.logvar

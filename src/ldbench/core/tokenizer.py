@@ -18,7 +18,9 @@ class Reconstruction:
     z: Tensor  # (B, N_kept, C)
     posterior: Posterior  # of the kept tokens
     mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None when nothing was
-    patch_grid: tuple[int, int] | None = None  # the (rows, columns) that P runs over, row-major; given whenever `mask` is
+    patch_grid: tuple[int, int] | None = (
+        None  # the (rows, columns) that P runs over, row-major; given whenever `mask` is
+    )
     kept: Tensor | None = None  # (B, N_kept) indices into the latent's N tokens; None when nothing was dropped
 
 
@@ -43,7 +45,9 @@ class Tokenizer(nn.Module, ABC):
     def patch_grid(self) -> tuple[int, int]:
         """Rows and columns of the places that masks and target features run over: the latent's own, unless said otherwise."""
         if self.latent.grid is None:
-            raise ValueError(f"The latents of {type(self).__name__} lie on no grid, and it names no other places: give it a property patch_grid.")
+            raise ValueError(
+                f"The latents of {type(self).__name__} lie on no grid, and it names no other places: give it a property patch_grid."
+            )
         return self.latent.grid
 
     @abstractmethod
@@ -88,4 +92,6 @@ class Tokenizer(nn.Module, ABC):
         """Raises ValueError unless images are (B, 3, image_size, image_size)."""
         expected = (3, self.image_size, self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(images.shape)}.")
+            raise ValueError(
+                f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(images.shape)}."
+            )

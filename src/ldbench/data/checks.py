@@ -12,14 +12,31 @@ from rich.progress import Progress
 
 from ldbench.data.transforms import TooDeep, to_rgb
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # not EPS, for which Pillow starts Ghostscript, whatever the name
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # not EPS, for which Pillow starts Ghostscript, whatever the name
 THINNEST = 200  # width over height, or the other way: enlarged to a square's side, a thinner one would fill the memory
 MOST_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
 WITH_BAR = 500  # more files than this are worth a progress bar
 NUM_TOLD = 5
 
-BROKEN = (OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)  # what Pillow raises on such files
+BROKEN = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+)  # what Pillow raises on such files
 
 
 class NoPicture(ValueError):
@@ -45,9 +62,13 @@ def read_image(path: str) -> Image.Image:
     except PermissionError as error:
         raise ValueError("There is no permission to read it.") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"It has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, as a decompression bomb would. Make it smaller.") from error
+        raise ValueError(
+            f"It has more than {2 * Image.MAX_IMAGE_PIXELS} pixels, as a decompression bomb would. Make it smaller."
+        ) from error
     except UnidentifiedImageError as error:
-        raise ValueError("It is empty, 0 bytes long." if os.path.getsize(path) == 0 else "It is not an image that Pillow knows.") from error
+        raise ValueError(
+            "It is empty, 0 bytes long." if os.path.getsize(path) == 0 else "It is not an image that Pillow knows."
+        ) from error
     except BROKEN as error:
         what = "It is truncated" if "truncated" in str(error).lower() else "It is damaged"
         raise ValueError(f"{what} ({error}).") from error
@@ -62,10 +83,14 @@ def find_unreadable(root: str, names: Sequence[str]) -> dict[str, str]:
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     found: dict[str, str] = {}
     pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
-    bar = Progress(console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty())
+    bar = Progress(
+        console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty()
+    )
     try:
         with bar:
-            for refused in bar.track(pool.map(lambda chunk: _refused(root, chunk), chunks), total=len(chunks), description="Checking images"):
+            for refused in bar.track(
+                pool.map(lambda chunk: _refused(root, chunk), chunks), total=len(chunks), description="Checking images"
+            ):
                 found |= refused
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest

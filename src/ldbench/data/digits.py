@@ -48,7 +48,9 @@ class Digits:
         scans = _load()
         kept = scans.train[choose(scans.labels[scans.train], subset=subset, seed=seed)]
         ink = scans.ink[:, None] * (255 / LARGEST)
-        images = F.interpolate(ink, size=(image_size, image_size), mode="bilinear").round().to(torch.uint8)  # (1797, 1, H, W)
+        images = (
+            F.interpolate(ink, size=(image_size, image_size), mode="bilinear").round().to(torch.uint8)
+        )  # (1797, 1, H, W)
         self.train = DigitsSplit(images[kept], scans.labels[kept])
         self.test = DigitsSplit(images[scans.test], scans.labels[scans.test])
         facts = ["digits", REVISION, image_size, scans.digest(), kept.tolist(), scans.test.tolist()]
@@ -144,7 +146,9 @@ def render_digit(
     right, down = 2 * shift[0], 2 * shift[1]  # an image side is 2 in the grid's coordinates
     to_scan = torch.tensor([[cos, sin, -cos * right - sin * down], [-sin, cos, sin * right - cos * down]])
     grid = F.affine_grid(to_scan[None], [1, 1, size, size], align_corners=False)
-    amount = F.grid_sample(ink[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0]  # (1, H, W)
+    amount = F.grid_sample(ink[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
+        0
+    ]  # (1, H, W)
     image = torch.lerp(torch.tensor(background)[:, None, None], torch.tensor(foreground)[:, None, None], amount)
     return (255 * image).round().to(torch.uint8)
 
@@ -164,7 +168,9 @@ class Scans:
 
 def _load() -> Scans:
     bundled = load_digits()
-    train, test = train_test_split(range(len(bundled.target)), test_size=NUM_TEST, stratify=bundled.target, random_state=SPLIT_SEED)
+    train, test = train_test_split(
+        range(len(bundled.target)), test_size=NUM_TEST, stratify=bundled.target, random_state=SPLIT_SEED
+    )
     return Scans(
         ink=torch.from_numpy(bundled.images).float(),
         labels=torch.from_numpy(bundled.target).long(),

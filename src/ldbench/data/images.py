@@ -109,9 +109,13 @@ class FolderSplit(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return _pixels(center_crop(self._read(index), self.image_size)), int(self.labels[index])
 
-    def draw(self, index: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
+    def draw(
+        self, index: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
+    ) -> tuple[Tensor, int]:
         """(a random crop of the image as `transforms.random_crop` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
-        return _pixels(random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)), int(self.labels[index])
+        return _pixels(random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)), int(
+            self.labels[index]
+        )
 
     def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
         """(a random square of the image as `transforms.random_square` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
@@ -122,7 +126,9 @@ class FolderSplit(Dataset):
         try:
             return read_image(path)
         except ValueError as error:
-            raise ValueError(f"Cannot read {path} as an image: {error} Repair or remove the file; data.check=decode finds all such.") from error
+            raise ValueError(
+                f"Cannot read {path} as an image: {error} Repair or remove the file; data.check=decode finds all such."
+            ) from error
 
 
 def _require_choices(*, check: str, on_error: str) -> None:
@@ -130,17 +136,25 @@ def _require_choices(*, check: str, on_error: str) -> None:
         if given not in known:
             raise ValueError(f"data.{key} is {given!r}. Choose {' or '.join(known)}.")
     if check == "none" and on_error == "skip":
-        raise ValueError("data.on_error=skip leaves out what the check finds, but data.check is none. Set data.check=decode.")
+        raise ValueError(
+            "data.on_error=skip leaves out what the check finds, but data.check is none. Set data.check=decode."
+        )
 
 
 def _existing(root: str) -> str:
     if not root:
-        raise ValueError("data.root is not given. Set data.root=DIR to the folder that holds train/ and val/, or one folder a class.")
+        raise ValueError(
+            "data.root is not given. Set data.root=DIR to the folder that holds train/ and val/, or one folder a class."
+        )
     root = os.path.expanduser(root)  # shells leave the ~ in data.root=~/images
     if os.path.isfile(root):
-        raise ValueError(f"data.root={root} is a file. Unpack it if it is an archive, and set data.root to the folder that holds the images.")
+        raise ValueError(
+            f"data.root={root} is a file. Unpack it if it is an archive, and set data.root to the folder that holds the images."
+        )
     if not os.path.isdir(root):
-        raise FileNotFoundError(f"data.root={root} is not a folder. Set it to the one that holds train/ and val/, or one folder a class.")
+        raise FileNotFoundError(
+            f"data.root={root} is not a folder. Set it to the one that holds train/ and val/, or one folder a class."
+        )
     return root
 
 

@@ -56,7 +56,9 @@ def find_splits(root: Path, *, layout: str, test_fraction: float | None) -> tupl
             return _tinyimagenet(root)
         return _split_folders(root, layout=layout, test_fraction=test_fraction)
     except PermissionError as error:
-        raise ValueError(f"You have no permission to list {error.filename}. Change its permissions, or copy the images.") from error
+        raise ValueError(
+            f"You have no permission to list {error.filename}. Change its permissions, or copy the images."
+        ) from error
 
 
 def _split_folders(root: Path, *, layout: str, test_fraction: float | None) -> tuple[list[File], list[File]]:
@@ -64,14 +66,22 @@ def _split_folders(root: Path, *, layout: str, test_fraction: float | None) -> t
     folders = _folders(root)
     held_out = [folder for name in HELD_OUT if (folder := root / name) in folders]
     if {folder.name for folder in folders} <= {*HELD_OUT} and held_out:
-        raise ValueError(f"{root} has {held_out[0].name}/ but no train/ beside it. Add train/, or set data.root={held_out[0]} to divide that.")
+        raise ValueError(
+            f"{root} has {held_out[0].name}/ but no train/ beside it. Add train/, or set data.root={held_out[0]} to divide that."
+        )
     if len(folders) == 1 and (folders[0] / "train").is_dir() and any((folders[0] / name).is_dir() for name in HELD_OUT):
-        raise ValueError(f"{root} has no folder but {folders[0].name}/, which holds train/ and more. Set data.root={folders[0]}.")
-    divided = (root / "train").is_dir() and (held_out or folders == [root / "train"])  # otherwise "train" is a class: trains
+        raise ValueError(
+            f"{root} has no folder but {folders[0].name}/, which holds train/ and more. Set data.root={folders[0]}."
+        )
+    divided = (root / "train").is_dir() and (
+        held_out or folders == [root / "train"]
+    )  # otherwise "train" is a class: trains
     top, prefix = (root / "train", "train/") if divided else (root, "")
     train = scan(top, prefix)
     if not train:
-        raise ValueError(f"There are no images in {root} or its class folders. Images end in one of: {' '.join(EXTENSIONS)}.")
+        raise ValueError(
+            f"There are no images in {root} or its class folders. Images end in one of: {' '.join(EXTENSIONS)}."
+        )
     if layout == "classes" and "/" not in train[0].path.removeprefix(prefix):
         raise ValueError(f"{top} has {len(train)} images and no class folders, which data.layout=classes needs. {SORT}")
     if divided and held_out:
@@ -87,7 +97,9 @@ def _split_folders(root: Path, *, layout: str, test_fraction: float | None) -> t
         cure = "Give each at least two images, or lower data.test_fraction."
     unknown = sorted(_labels(test) - _labels(train))
     if unknown:
-        raise ValueError(f"The test split of {root} has classes that its training split lacks: {', '.join(unknown)}. {cure}")
+        raise ValueError(
+            f"The test split of {root} has classes that its training split lacks: {', '.join(unknown)}. {cure}"
+        )
     return train, test
 
 
@@ -99,12 +111,18 @@ def _held_out_like(train: list[File], held_out: list[Path], *, scan: "Scan", roo
         if _labels(files) & known:
             return files
         log.info("%s is passed over: it has no images of the classes in train/.", folder)
-    filled = sorted((name for name, files in found.items() if files), key=lambda name: name != "val")  # a test/ is often unlabelled by intent
+    filled = sorted(
+        (name for name, files in found.items() if files), key=lambda name: name != "val"
+    )  # a test/ is often unlabelled by intent
     if not filled:
-        raise ValueError(f"There are no images in {' and '.join(map(str, held_out))}. Fill what stands beside train/, or remove it.")
+        raise ValueError(
+            f"There are no images in {' and '.join(map(str, held_out))}. Fill what stands beside train/, or remove it."
+        )
     name, files = filled[0], found[filled[0]]
     if _labels(files) == {ONE_CLASS}:
-        raise ValueError(f"{root / 'train'} has class folders with images, but {root / name} has {len(files)} images and none. {SORT}")
+        raise ValueError(
+            f"{root / 'train'} has class folders with images, but {root / name} has {len(files)} images and none. {SORT}"
+        )
     if known == {ONE_CLASS}:
         raise ValueError(
             f"{root / 'train'} has images without class folders, but {root / name} has class folders. Lay both out alike, "
@@ -117,7 +135,9 @@ def _divide(files: list[File], *, test_fraction: float) -> tuple[list[File], lis
     if not 0 < test_fraction < 1:
         raise ValueError(f"data.test_fraction is {test_fraction}. Give a fraction between 0 and 1, both excluded.")
     positions = {name: i for i, name in enumerate(sorted(_labels(files)))}
-    chosen = set(stratified(torch.tensor([positions[file.label] for file in files]), test_fraction, "test split").tolist())
+    chosen = set(
+        stratified(torch.tensor([positions[file.label] for file in files]), test_fraction, "test split").tolist()
+    )
     return [f for i, f in enumerate(files) if i not in chosen], [f for i, f in enumerate(files) if i in chosen]
 
 
@@ -137,22 +157,32 @@ def _tinyimagenet(root: Path) -> tuple[list[File], list[File]]:
         name, label = [*line.split("\t"), "", ""][:2]
         path, where = f"val/images/{name}", f"Line {number} of {annotations}"
         if not label:
-            raise ValueError(f"{where} is {line!r}. Expected a file, its class and its box, between tabs. Unpack the archive again.")
+            raise ValueError(
+                f"{where} is {line!r}. Expected a file, its class and its box, between tabs. Unpack the archive again."
+            )
         if label not in known:
-            raise ValueError(f"{where} says that {name} is of class {label}, which {root / 'train'} lacks. Add that folder, or remove the line.")
+            raise ValueError(
+                f"{where} says that {name} is of class {label}, which {root / 'train'} lacks. Add that folder, or remove the line."
+            )
         if path not in images or path in labels:
             what = "an earlier line does too" if path in labels else f"{root / 'val' / 'images'} does not have it"
             raise ValueError(f"{where} names {name}, but {what}. Restore the image, or remove the line.")
         labels[path] = label
     unlabelled = sorted(images.keys() - labels.keys())
     if unlabelled:
-        raise ValueError(f"{annotations} has no line for {len(unlabelled)} images, as for {unlabelled[0]}. Add their lines, or remove them.")
+        raise ValueError(
+            f"{annotations} has no line for {len(unlabelled)} images, as for {unlabelled[0]}. Add their lines, or remove them."
+        )
     if not labels:
-        raise ValueError(f"{annotations} is empty, and so is val/images/ beside it. Unpack the archive again. {otherwise}")
+        raise ValueError(
+            f"{annotations} is empty, and so is val/images/ beside it. Unpack the archive again. {otherwise}"
+        )
     return train, sorted(File(path, label, images[path]) for path, label in labels.items())
 
 
-Scan = Callable[[Path, str], list[File]]  # (folder, its path relative to the root, ending in /) -> files in the order of their paths
+Scan = Callable[
+    [Path, str], list[File]
+]  # (folder, its path relative to the root, ending in /) -> files in the order of their paths
 
 
 def read_lines(path: Path) -> list[str]:
@@ -166,13 +196,20 @@ def read_lines(path: Path) -> list[str]:
 def _by_class(folder: Path, prefix: str) -> list[File]:
     """The images of class folders, or the loose images of a folder that has none."""
     loose = sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=False))
-    found = {sub.name: [File(path, sub.name, size) for path, size in _images(sub, f"{prefix}{sub.name}/", nested=True)] for sub in _folders(folder)}
+    found = {
+        sub.name: [File(path, sub.name, size) for path, size in _images(sub, f"{prefix}{sub.name}/", nested=True)]
+        for sub in _folders(folder)
+    }
     empty = [name for name, files in found.items() if not files]
     classes = sorted(file for files in found.values() for file in files)
     if classes and loose:
-        raise ValueError(f"{folder} has class folders and {len(loose)} images beside them ({loose[0].path}). Move these into a class or away.")
+        raise ValueError(
+            f"{folder} has class folders and {len(loose)} images beside them ({loose[0].path}). Move these into a class or away."
+        )
     if classes and empty:
-        raise ValueError(f"The class folders {', '.join(empty)} in {folder} have no images. Fill them, or move them away.")
+        raise ValueError(
+            f"The class folders {', '.join(empty)} in {folder} have no images. Fill them, or move them away."
+        )
     return classes or loose
 
 
@@ -180,7 +217,9 @@ def _as_one(folder: Path, prefix: str) -> list[File]:
     return sorted(File(path, ONE_CLASS, num_bytes) for path, num_bytes in _images(folder, prefix, nested=True))
 
 
-def _images(folder: Path | str, prefix: str, *, nested: bool, above: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
+def _images(
+    folder: Path | str, prefix: str, *, nested: bool, above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, int]]:
     """The images in a folder: path relative to the root, length in bytes. `above`: the folders on the way to it, of which none may come again."""
     real = os.path.realpath(folder)
     if real in above:
@@ -196,7 +235,9 @@ def _images(folder: Path | str, prefix: str, *, nested: bool, above: frozenset[s
                 try:
                     num_bytes = entry.stat().st_size
                 except OSError as error:  # also a link to itself
-                    raise ValueError(f"{entry.path} is a link to a file that is not there. Restore the file, or remove the link.") from error
+                    raise ValueError(
+                        f"{entry.path} is a link to a file that is not there. Restore the file, or remove the link."
+                    ) from error
                 if not entry.is_file():
                     raise ValueError(f"{entry.path} is a pipe or a device, and no image file. Remove it.")
                 yield prefix + entry.name, num_bytes

@@ -25,7 +25,10 @@ class SampleParts:
 
     def ranges(self) -> list[range]:
         """The places of each part's images."""
-        return [range(first, min(first + self.part_size, self.num_samples)) for first in range(0, self.num_samples, self.part_size)]
+        return [
+            range(first, min(first + self.part_size, self.num_samples))
+            for first in range(0, self.num_samples, self.part_size)
+        ]
 
     def path(self, places: range) -> Path:
         """The file of a part, which names its first and last image."""
@@ -42,7 +45,9 @@ class SampleParts:
     ) -> None:
         """Keeps a part, in one move."""
         content = io.BytesIO()
-        np.save(content, rearrange(images, "b c h w -> b h w c").numpy())  # to a file numpy would write past a full disk without a word
+        np.save(
+            content, rearrange(images, "b c h w -> b h w c").numpy()
+        )  # to a file numpy would write past a full disk without a word
         with in_one_move(self.path(places)) as scratch:
             scratch.write_bytes(content.getbuffer())
 

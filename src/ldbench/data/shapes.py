@@ -57,11 +57,15 @@ class Shapes:
 
     label_safe_flips = True
 
-    def __init__(self, *, name: str, image_size: int, num_train: int, num_test: int, subset: float | str | None, seed: int):
+    def __init__(
+        self, *, name: str, image_size: int, num_train: int, num_test: int, subset: float | str | None, seed: int
+    ):
         if image_size < 8:
             raise ValueError(f"data.image_size is {image_size}. Shapes need at least 8 px to be told apart.")
         if min(num_train, num_test) < len(KINDS):
-            raise ValueError(f"data.num_train={num_train}, data.num_test={num_test}: give at least one image to each of {len(KINDS)} kinds.")
+            raise ValueError(
+                f"data.num_train={num_train}, data.num_test={num_test}: give at least one image to each of {len(KINDS)} kinds."
+            )
         self.name = name
         self.image_size = image_size
         self.class_names = tuple(KINDS)
@@ -82,7 +86,11 @@ class Shapes:
             **_colour_factors(scene.start, prefix="start_"),
             **_colour_factors(scene.end, prefix="end_"),
             "num_distractors": float(len(scene.distractors)),
-            **{k: v for i, shape in enumerate(scene.distractors) for k, v in _shape_factors(shape, prefix=f"distractor_{i}_").items()},
+            **{
+                k: v
+                for i, shape in enumerate(scene.distractors)
+                for k, v in _shape_factors(shape, prefix=f"distractor_{i}_").items()
+            },
         }
 
 

@@ -29,7 +29,9 @@ def choose(
     if isinstance(subset, str):
         return _listed(Path(subset).expanduser(), num_items=len(labels), names=names)
     if isinstance(subset, bool) or not 0 < subset <= 1:
-        raise ValueError(f"data.subset is {subset!r}. Give a fraction in (0, 1], the path of a list file, or null for the whole split.")
+        raise ValueError(
+            f"data.subset is {subset!r}. Give a fraction in (0, 1], the path of a list file, or null for the whole split."
+        )
     return stratified(labels, subset, "subset", seed)
 
 
@@ -49,21 +51,27 @@ def stratified(labels: Tensor, fraction: float, *key: str | int) -> Tensor:
 
 def _listed(path: Path, *, num_items: int, names: Sequence[str] | None) -> Tensor:
     if not path.is_file():
-        raise FileNotFoundError(f"data.subset names the list file {path}, which does not exist. Give a file, a fraction in (0, 1], or null.")
+        raise FileNotFoundError(
+            f"data.subset names the list file {path}, which does not exist. Give a file, a fraction in (0, 1], or null."
+        )
     positions = {name: i for i, name in enumerate(names or ())}
     expected = f"an index from 0 to {num_items - 1}" + (" or a path relative to data.root" if names else "")
     kept: dict[int, int] = {}  # position -> its line
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"The list file {path} is no text in UTF-8 ({error}). Write one item a line: {expected}.") from error
+        raise ValueError(
+            f"The list file {path} is no text in UTF-8 ({error}). Write one item a line: {expected}."
+        ) from error
     for number, line in enumerate(lines, start=1):
         item = line.strip()
         if not item:
             continue
         position = positions.get(item, int(item) if item.isascii() and item.isdigit() and len(item) < 19 else num_items)
         if position >= num_items:
-            raise ValueError(f"Line {number} of {path} is {item[:200]!r}, no item of the training split. Expected {expected}.")
+            raise ValueError(
+                f"Line {number} of {path} is {item[:200]!r}, no item of the training split. Expected {expected}."
+            )
         if position in kept:
             raise ValueError(f"Lines {kept[position]} and {number} of {path} are the same item. Remove one.")
         kept[position] = number

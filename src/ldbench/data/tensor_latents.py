@@ -32,7 +32,9 @@ class TensorLatents(Dataset):
         if not torch.isfinite(z).all():
             raise ValueError("The latents hold numbers that are not finite. Look at the tokenizer that made them.")
         if y.min() < 0 or y.max() >= num_classes:
-            raise ValueError(f"Labels must be 0 to {num_classes - 1} for {num_classes} classes, got {int(y.min())} to {int(y.max())}.")
+            raise ValueError(
+                f"Labels must be 0 to {num_classes - 1} for {num_classes} classes, got {int(y.min())} to {int(y.max())}."
+            )
         self.z = z
         self.y = y
         self.latent = latent
@@ -53,7 +55,9 @@ class TensorLatents(Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of latents, labels and their shape."""
-        said = hashlib.sha256(f"{self.latent.to_numbers()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode())
+        said = hashlib.sha256(
+            f"{self.latent.to_numbers()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode()
+        )
         for tensor in (self.z, self.y):
             said.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
         return said.hexdigest()

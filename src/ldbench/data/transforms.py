@@ -32,7 +32,9 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def random_crop(image: Image.Image, size: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> Image.Image:
+def random_crop(
+    image: Image.Image, size: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
+) -> Image.Image:
     """A `random_box` of `image`, brought to (size, size) px with a bicubic filter."""
     left, top, width, height = random_box(image.width, image.height, scale=scale, ratio=ratio, rng=rng)
     crop = image.crop((left, top, left + width, top + height))
@@ -46,7 +48,9 @@ def random_square(image: Image.Image, size: int, *, scale: tuple[float, float], 
     `center_crop`; then a square is cut at a uniform place. Every draw is from `rng`. Raises ValueError unless 0 < scale[0] <= scale[1] <= 1.
     """
     if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the side, in (0, 1] and in this order.")
+        raise ValueError(
+            f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the side, in (0, 1] and in this order."
+        )
     least, most = (math.ceil(size / share) for share in (scale[1], scale[0]))
     image = shrink(image, int(torch.randint(least, most + 1, (), generator=rng)))
     left, top = (int(torch.randint(side - size + 1, (), generator=rng)) for side in image.size)
@@ -61,7 +65,9 @@ def shrink(image: Image.Image, shorter: int) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), resample=Image.Resampling.BICUBIC)
 
 
-def random_box(width: int, height: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator) -> Box:
+def random_box(
+    width: int, height: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
+) -> Box:
     """A random part of an image of `width` x `height` px, as in [1] with the details of [2].
 
     Its share of the image's area is uniform in `scale`, the logarithm of its width over height uniform in that of `ratio`, its place
@@ -70,9 +76,13 @@ def random_box(width: int, height: int, *, scale: tuple[float, float], ratio: tu
     Raises ValueError unless 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1].
     """
     if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the area, in (0, 1] and in this order.")
+        raise ValueError(
+            f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the area, in (0, 1] and in this order."
+        )
     if not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"The crop's ratio is {tuple(ratio)}. Give the least and the largest width over height, above 0 and in this order.")
+        raise ValueError(
+            f"The crop's ratio is {tuple(ratio)}. Give the least and the largest width over height, above 0 and in this order."
+        )
     for _ in range(NUM_TRIES):
         u = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
         area = width * height * (scale[0] + (scale[1] - scale[0]) * u[0])
@@ -101,7 +111,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode.startswith(("I", "F")):
         depth = DEEP.get(image.mode, "16-bit greys")
-        raise TooDeep(f"It has {depth} (mode {image.mode}), more than 8 bits, and does not tell their range. Convert it to 8 bits first.")
+        raise TooDeep(
+            f"It has {depth} (mode {image.mode}), more than 8 bits, and does not tell their range. Convert it to 8 bits first."
+        )
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

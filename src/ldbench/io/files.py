@@ -15,7 +15,9 @@ LARGEST_JSON = 64_000_000  # bytes: the manifest of a store with a hundred thous
 
 def digest(content: Any) -> str:
     """The sha256 of plain data, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def file_digest(path: str | Path) -> str:
@@ -95,7 +97,9 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
         raise ValueError(f"{path} is no file. Copy it again, or remove it.")
     size = path.stat().st_size
     if size > largest:
-        raise ValueError(f"{path} has {size} bytes, and none of its kind has more than {largest}. Copy it again, or remove it.")
+        raise ValueError(
+            f"{path} has {size} bytes, and none of its kind has more than {largest}. Copy it again, or remove it."
+        )
     try:
         return json.loads(path.read_bytes(), parse_constant=no_constant, object_pairs_hook=without_twins)
     except (ValueError, RecursionError) as error:

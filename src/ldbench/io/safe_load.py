@@ -66,10 +66,14 @@ def sound_tensors(content: Mapping[Any, Any], num_bytes: int) -> dict[str, Tenso
         raise ValueError(f"{ascii(nameless[0])[:80]} is no name of a tensor. Save the weights again.")
     strange = [name for name, value in tensors.items() if not is_plain(value)]
     if strange:
-        raise ValueError(f"{strange[0][:80]} is no plain tensor of numbers. Save the weights again, dense and on the CPU.")
+        raise ValueError(
+            f"{strange[0][:80]} is no plain tensor of numbers. Save the weights again, dense and on the CPU."
+        )
     total = sum(value.numel() * value.element_size() for value in tensors.values())
     if total > max(SMALL, REPEATED * num_bytes):
-        raise ValueError(f"its {num_bytes} bytes would become {total}: it repeats numbers. Save the weights again, each tensor contiguous.")
+        raise ValueError(
+            f"its {num_bytes} bytes would become {total}: it repeats numbers. Save the weights again, each tensor contiguous."
+        )
     return tensors
 
 

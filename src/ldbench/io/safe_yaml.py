@@ -22,7 +22,9 @@ def check(path: Path) -> None:
         look(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         told = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} is no config that is safe to read: {told[:300]}. Set it right, or remove it.") from error
+        raise ValueError(
+            f"{path} is no config that is safe to read: {told[:300]}. Set it right, or remove it."
+        ) from error
 
 
 def look(text: str) -> None:
@@ -51,7 +53,9 @@ def check_keys(node: yaml.Node | None) -> None:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
-            raise ValueError(f"the key {ascii(twice[0])[:60]} stands twice, in line {node.start_mark.line + 1} and below")
+            raise ValueError(
+                f"the key {ascii(twice[0])[:60]} stands twice, in line {node.start_mark.line + 1} and below"
+            )
         for _, value in node.value:
             check_keys(value)
     elif isinstance(node, yaml.SequenceNode):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ldbench.core.interfaces import ImageSet
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.data.samples import SampleParts
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 
 
 class Batches(Protocol):
@@ -80,12 +80,12 @@ class FileImages:
 
     def places(self) -> list[range]:
         """The places of each batch's images, in order."""
-        return cut([adm.num_images(self.path)], self.batch_size)
+        return cut([adm_npz.num_images(self.path)], self.batch_size)
 
     def read(self, wanted: Collection[range]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Some of these batches, in order."""
         starts = {at.start for at in wanted}
-        for at, images in zip(self.places(), adm.read_images(self.path, self.batch_size), strict=True):
+        for at, images in zip(self.places(), adm_npz.read_images(self.path, self.batch_size), strict=True):
             if at.start in starts:
                 yield images, None
 
@@ -94,6 +94,8 @@ def cut(lengths: Sequence[int], batch_size: int) -> list[range]:
     """The places of batches of parts of some lengths, one part behind the other."""
     found, first = [], 0
     for length in lengths:
-        found += [range(start, min(start + batch_size, first + length)) for start in range(first, first + length, batch_size)]
+        found += [
+            range(start, min(start + batch_size, first + length)) for start in range(first, first + length, batch_size)
+        ]
         first += length
     return found

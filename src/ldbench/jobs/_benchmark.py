@@ -27,7 +27,10 @@ def flops(module: nn.Module, call: Call, *shapes: Sequence[int] | torch.Tensor) 
     Matrix products, convolutions and attention count, by torch's counter; what is done to each element alone does not. Nothing is computed.
     """
     shadow = copy.deepcopy(module).to("meta")
-    inputs = [given.to("meta") if isinstance(given, torch.Tensor) else torch.empty(tuple(given), device="meta") for given in shapes]
+    inputs = [
+        given.to("meta") if isinstance(given, torch.Tensor) else torch.empty(tuple(given), device="meta")
+        for given in shapes
+    ]
     with Operations() as counted, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
         call(shadow, *inputs)
     return counted.total

@@ -37,7 +37,11 @@ class StoredPoints:
         self.device = device
         self.whitening = whitening
         self.per_image = 1 if each == "image" else store.latent.num_tokens
-        self.dim = whitening.dim if whitening is not None else store.latent.num_tokens * store.latent.channels // self.per_image
+        self.dim = (
+            whitening.dim
+            if whitening is not None
+            else store.latent.num_tokens * store.latent.channels // self.per_image
+        )
 
     def __len__(self) -> int:
         return len(self.images) * self.per_image
@@ -49,7 +53,13 @@ class StoredPoints:
 
     def of_images(self, chosen: Tensor) -> "StoredPoints":  # chosen: (m,) bool
         """The points of some of the images."""
-        way = {"each": self.each, "latent": self.latent, "seed": self.seed, "device": self.device, "whitening": self.whitening}
+        way = {
+            "each": self.each,
+            "latent": self.latent,
+            "seed": self.seed,
+            "device": self.device,
+            "whitening": self.whitening,
+        }
         return StoredPoints(self.store, self.images[chosen], **way)
 
     def held_below(self, num_bytes: float) -> Points:

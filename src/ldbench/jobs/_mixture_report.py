@@ -82,13 +82,19 @@ class Report:
             }
         for size in self.class_sizes:
             own, one = self.class_costs(size)
-            found |= {f"gmm/per_class/nll_per_dim/k={size}": interval(own), f"gmm/per_class/score/k={size}": interval(one - own)}
+            found |= {
+                f"gmm/per_class/nll_per_dim/k={size}": interval(own),
+                f"gmm/per_class/score/k={size}": interval(one - own),
+            }
         return found
 
     def write(self, out: Path, *, title: str, facts: Mapping[str, Any]) -> None:
         """The mixtures and their basis, all numbers, and the picture; the picture last."""
         tensors = {"whitening.mean": self.whitening.mean, "whitening.basis": self.whitening.basis}
-        for name, mixture in {"single": self.single.mixture, **{f"k={size}": fitted.mixture for size, fitted in self.by_size.items()}}.items():
+        for name, mixture in {
+            "single": self.single.mixture,
+            **{f"k={size}": fitted.mixture for size, fitted in self.by_size.items()},
+        }.items():
             tensors |= {f"{name}.{part}": value for part, value in parts_of(mixture).items()}
         write_tensors({name: value.float() for name, value in tensors.items()}, out / MIXTURES)
         (out / NUMBERS).write_text(json.dumps(self.numbers(facts), indent=2) + "\n")
@@ -145,7 +151,11 @@ class Report:
     def class_train(self, size: int) -> float:
         """The mean training NLL per dimension over the points of all classes."""
         classes = self.by_class.values()
-        return sum(own.num_train * own.by_size[size].train_nll for own in classes) / sum(own.num_train for own in classes) / self.dim
+        return (
+            sum(own.num_train * own.by_size[size].train_nll for own in classes)
+            / sum(own.num_train for own in classes)
+            / self.dim
+        )
 
 
 def parts_of(mixture: Mixture) -> dict[str, Tensor]:

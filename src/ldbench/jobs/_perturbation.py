@@ -49,7 +49,9 @@ class Perturbation:
     def run(self, batches: Iterable[Any], out: Path) -> dict[str, Estimate]:
         """Each metric and distance at each level, with the slope and the area of its curve. Pictures of both go to `out`."""
         values: dict[str, list[list[Tensor]]] = {name: [[] for _ in self.levels] for name in self.metrics}
-        seen: dict[str, list[list[Tensor]]] = {name: [[] for _ in (None, *self.levels)] for name in self.extractors}  # the originals come first
+        seen: dict[str, list[list[Tensor]]] = {
+            name: [[] for _ in (None, *self.levels)] for name in self.extractors
+        }  # the originals come first
         done = 0
         for images, _ in batches:
             stored, perturbed = to_uint8(images, self.pixel_rule), self.decoded(images, first=done)
@@ -58,16 +60,20 @@ class Perturbation:
                     level.append(metric(stored, recon))
             for name, sets in seen.items():
                 for features, pixels in zip(sets, (stored, *perturbed), strict=True):
-                    features.append(self.look(name, pixels).cpu())
+                    features.append(self.extract(name, pixels).cpu())
             if not done:
                 save(sheet([from_uint8(pixels[:SHOWN]) for pixels in (stored, *perturbed)]), out / "perturbed.png")
             done += len(images)
         by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()}
         by_level |= dict(self.apart(seen))
-        curves = {name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()}
+        curves = {
+            name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()
+        }
         if curves:
             draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
-        found = {f"{name}/eps={eps:g}": e for name, told in curves.items() for eps, e in zip(told.x, told.y, strict=True)}
+        found = {
+            f"{name}/eps={eps:g}": e for name, told in curves.items() for eps, e in zip(told.x, told.y, strict=True)
+        }
         return found | dict(self.summed_up(by_level))
 
     def decoded(
@@ -87,7 +93,10 @@ class Perturbation:
         for extractor, sets in seen.items():
             originals, *levels = (torch.cat(features) for features in sets)
             for name, distance in self.distances.items():
-                yield f"r{name}_{extractor}", torch.tensor([[distance(features, originals)] for features in levels], dtype=torch.float64)
+                yield (
+                    f"r{name}_{extractor}",
+                    torch.tensor([[distance(features, originals)] for features in levels], dtype=torch.float64),
+                )
 
     def summed_up(self, by_level: Mapping[str, Tensor]) -> Iterator[tuple[str, Estimate]]:
         """Slope and area of each curve whose values are finite."""
@@ -99,13 +108,16 @@ class Perturbation:
             yield f"{name}/slope", mean_estimate(told.slope)
             yield f"{name}/area", mean_estimate(told.area)
 
-    def look(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) uint8 -> (B, D)
+    def extract(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) uint8 -> (B, D)
         """What an extractor sees in a batch."""
         return self.extractors[extractor].to(self.codec.device).features(images.to(self.codec.device))
 
     def views(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """From images in [-1, 1] to what each extractor sees in them as uint8."""
-        return {name: lambda images, name=name: self.look(name, to_uint8(images.cpu(), self.pixel_rule)) for name in self.extractors}
+        return {
+            name: lambda images, name=name: self.extract(name, to_uint8(images.cpu(), self.pixel_rule))
+            for name in self.extractors
+        }
 
 
 def save(picture: Tensor, path: Path) -> None:  # (3, H, W) uint8

@@ -16,7 +16,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import naming
 from ldbench.jobs._batches import cut
 from ldbench.jobs._set_metrics import Watch
-from ldbench.metrics.feature_set import Extractor, Gathering
+from ldbench.metrics.feature_set import Extractor, FeatureAccumulator
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
 
@@ -27,12 +27,16 @@ class Compared:
 
     values: Mapping[str, Tensor]  # of each metric, (n,) float64
     errors: Tensor  # (n,) float64, mean squared errors in levels
-    gathered: Mapping[str, Tensor]  # what the extractor saw in the reconstructions, see `Gathering.tensors`; empty without one
+    gathered: Mapping[
+        str, Tensor
+    ]  # what the extractor saw in the reconstructions, see `FeatureAccumulator.tensors`; empty without one
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as a file takes them to another process; `of_tensors` gives them back."""
         named = {"values": self.values, "gathered": self.gathered}
-        return {"errors": self.errors} | {f"{group}/{name}": tensor for group, found in named.items() for name, tensor in found.items()}
+        return {"errors": self.errors} | {
+            f"{group}/{name}": tensor for group, found in named.items() for name, tensor in found.items()
+        }
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Compared":
@@ -53,7 +57,7 @@ class Comparing:
     names: Sequence[str]  # of each image's files
     metrics: Mapping[str, Metric]
     extractor: Extractor | None
-    needs: frozenset[str]  # of the metrics on sets
+    requires: frozenset[str]  # of the metrics on sets
     pixel_rule: PixelRule
     latent: str
     seed: int
@@ -78,7 +82,11 @@ class Comparing:
             if isinstance(metric, nn.Module):
                 metric.to(device)
         count = len(self.images)
-        watch = None if self.extractor is None else Watch(self.extractor.to(device), Gathering(count, self.needs, count), device)
+        watch = (
+            None
+            if self.extractor is None
+            else Watch(self.extractor.to(device), FeatureAccumulator(count, self.requires, count), device)
+        )
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         errors = []
         loader = DataLoader(self.images, batch_sampler=batches, num_workers=self.workers)
@@ -114,7 +122,10 @@ class Comparing:
         posterior = self.tokenizer.encode(images.to(device))
         z = posterior.mean
         if self.latent == "sample":
-            noise = [torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(self.seed + first + i)) for i in range(len(z))]
+            noise = [
+                torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(self.seed + first + i))
+                for i in range(len(z))
+            ]
             z = posterior.sample(eps=torch.stack(noise).to(z))
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
 

@@ -54,5 +54,7 @@ class Draws:
         latent, stream = self.generator.backbone.latent, NoiseStream(self.seed, places)
         noise = stream.normal(0, (len(places), latent.num_tokens, latent.channels)).to(device)
         with computing(self.precision, device.type):
-            z = self.generator.sample(noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream)
+            z = self.generator.sample(
+                noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream
+            )
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)

@@ -11,16 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.pixels import PixelRule
 from ldbench.io.files import file_digest
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.jobs._batches import Batches, FileImages, SplitImages
-from ldbench.jobs._sharded import told_apart
-from ldbench.metrics import adm_npz as adm
-from ldbench.metrics import feature_set as gathering
-from ldbench.metrics.feature_set import Extractor, Gathering, Seen, SetMetric
+from ldbench.jobs._sharded import run_sharded
+from ldbench.metrics import adm_npz, feature_set
+from ldbench.metrics.feature_set import Extractor, FeatureAccumulator, FeatureSet, SetMetric
 from ldbench.runtime.workers import shares_of
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class Watch:
     """A pass that is under way: a set of images as an extractor sees it."""
 
     extractor: Extractor
-    gathered: Gathering
+    gathered: FeatureAccumulator
     device: torch.device
 
     def update(
@@ -43,10 +42,10 @@ class Watch:
         labels: Tensor | None = None,  # (B,)
     ) -> None:
         """Looks at a batch."""
-        looked = self.extractor.look(images.to(self.device))
+        looked = self.extractor.extract(images.to(self.device))
         self.gathered.update(torch.arange(first, first + len(images)), looked, labels)
 
-    def finish(self) -> Seen:
+    def finish(self) -> FeatureSet:
         """All of the set."""
         return self.gathered.finish()
 
@@ -57,35 +56,37 @@ class Pass:
 
     extractor: Extractor
     images: Batches
-    needs: frozenset[str]
+    requires: frozenset[str]
     kept: int
 
-    def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> Seen:
+    def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> FeatureSet:
         """The whole set; several processes leave what they gathered in the folder `scratch`, from which it is taken."""
         batches = self.images.places()
         shares, gathered = shares_of(batches, num_processes), self.begin()
         if len(shares) == 1:
-            self.look(gathered, batches, device=device)
+            self.extract(gathered, batches, device=device)
         else:
             self.extractor.to(torch.device("cpu"))  # from which it goes to other processes
-            for told in told_apart(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
+            for told in run_sharded(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
                 gathered.take(told)
         return gathered.finish()
 
-    def begin(self) -> Gathering:
+    def begin(self) -> FeatureAccumulator:
         """Of nothing yet."""
-        return Gathering(self.images.places()[-1].stop, self.needs, self.kept)
+        return FeatureAccumulator(self.images.places()[-1].stop, self.requires, self.kept)
 
-    def look(self, gathered: Gathering, batches: Sequence[range], *, device: torch.device) -> None:
+    def extract(self, gathered: FeatureAccumulator, batches: Sequence[range], *, device: torch.device) -> None:
         """Sees some batches."""
         watch = Watch(self.extractor.to(device), gathered, device)
         for places, (images, labels) in zip(batches, self.images.read(batches), strict=True):
             watch.update(places.start, images, labels)
 
-    def look_apart(self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]) -> dict[str, Tensor]:
+    def look_apart(
+        self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]
+    ) -> dict[str, Tensor]:
         """What was gathered of some batches."""
         gathered = self.begin()
-        self.look(gathered, batches, device=device)
+        self.extract(gathered, batches, device=device)
         return gathered.tensors()
 
 
@@ -101,19 +102,23 @@ class SetMeasures:
     folder: Path  # of what was seen before
     workers: int
     device: torch.device
-    needs: frozenset[str] = field(init=False)
+    requires: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.needs = frozenset().union(*(metric.needs for metric in self.metrics.values()))
+        self.requires = frozenset().union(*(metric.requires for metric in self.metrics.values()))
 
     def begin(self, num_images: int) -> Watch:
         """A pass over reconstructions as they come, all of whose features are kept where metrics need them."""
-        return Watch(self.extractor.to(self.device), Gathering(num_images, self.needs, num_images), self.device)
+        return Watch(
+            self.extractor.to(self.device), FeatureAccumulator(num_images, self.requires, num_images), self.device
+        )
 
-    def see(self, images: Batches, *, num_processes: int, scratch: Path) -> Seen:
+    def see(self, images: Batches, *, num_processes: int, scratch: Path) -> FeatureSet:
         """A pass over samples, all of whose features are kept where metrics need them."""
         kept = images.places()[-1].stop
-        return Pass(self.extractor, images, self.needs, kept).see(num_processes=num_processes, device=self.device, scratch=scratch)
+        return Pass(self.extractor, images, self.requires, kept).see(
+            num_processes=num_processes, device=self.device, scratch=scratch
+        )
 
     def reference(
         self,
@@ -123,28 +128,40 @@ class SetMeasures:
         pixel_rule: PixelRule,
         batch_size: int,
         num_processes: int,
-        needs: frozenset[str] | None = None,  # None: of all metrics
-    ) -> Seen:
+        requires: frozenset[str] | None = None,  # None: of all metrics
+    ) -> FeatureSet:
         """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
-        said = {"extractor": self.digest, "data": data.fingerprint, "split": split, "pixel_rule": pixel_rule, "kept": self.kept}
+        said = {
+            "extractor": self.digest,
+            "data": data.fingerprint,
+            "split": split,
+            "pixel_rule": pixel_rule,
+            "kept": self.kept,
+        }
         images = SplitImages(parts_of(data, split), pixel_rule, batch_size, self.workers)
-        return self.seen(said, images, num_processes=num_processes, needs=needs)
+        return self.seen(said, images, num_processes=num_processes, requires=requires)
 
-    def held_against(self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int) -> Seen:
+    def held_against(
+        self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int
+    ) -> FeatureSet:
         """The reference of a protocol: a split of the data, or an `.npz` in ADM's layout, whose pixels are as they are."""
         if reference in ("train", "test"):
-            return self.reference(data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
+            return self.reference(
+                data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes
+            )
         return self.published(Path(reference), batch_size=batch_size, num_processes=num_processes)
 
-    def published(self, path: Path, *, batch_size: int, num_processes: int) -> Seen:
+    def published(self, path: Path, *, batch_size: int, num_processes: int) -> FeatureSet:
         """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
 
         Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
         """
-        laws = adm.check_statistics(path, self.label, standard=self.extractor.standard)
+        laws = adm_npz.check_statistics(path, self.label, standard=self.extractor.standard)
         said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
-        return replace(self.seen(said, images, num_processes=num_processes, needs=self.needs - {"labels"}), **laws)
+        return replace(
+            self.seen(said, images, num_processes=num_processes, requires=self.requires - {"labels"}), **laws
+        )
 
     def seen(
         self,
@@ -152,32 +169,50 @@ class SetMeasures:
         images: Batches,
         *,
         num_processes: int,
-        needs: frozenset[str] | None = None,  # None: of all metrics
-    ) -> Seen:
+        requires: frozenset[str] | None = None,  # None: of all metrics
+    ) -> FeatureSet:
         """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
-        needs = self.needs if needs is None else needs
-        path = self.folder / f"{artifacts.digest({**said, 'needs': sorted(needs), 'revision': gathering.REVISION})}.safetensors"
+        requires = self.requires if requires is None else requires
+        path = (
+            self.folder
+            / f"{store.digest({**said, 'needs': sorted(requires), 'revision': feature_set.REVISION})}.safetensors"
+        )
         if not path.is_file():
-            with artifacts.building_lock(path, doing="looking at the images of"):
+            with store.building_lock(path, doing="looking at the images of"):
                 if not path.is_file():
-                    self.look(path, Pass(self.extractor, images, needs, self.kept), num_processes=num_processes)
+                    self.extract(path, Pass(self.extractor, images, requires, self.kept), num_processes=num_processes)
         log.debug("Features of %s: %s", said, path)
         try:
-            return gathering.unflattened(load_file(path))
-        except (SafetensorError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
-            raise ValueError(f"{path} holds no features that can be read ({error}). Remove it: it is made again.") from error
+            return feature_set.unflattened(load_file(path))
+        except (
+            SafetensorError,
+            KeyError,
+            ValueError,
+            TypeError,
+            IndexError,
+            RuntimeError,
+            AttributeError,
+            OSError,
+        ) as error:
+            raise ValueError(
+                f"{path} holds no features that can be read ({error}). Remove it: it is made again."
+            ) from error
 
-    def look(self, path: Path, whole: Pass, *, num_processes: int) -> None:
+    def extract(self, path: Path, whole: Pass, *, num_processes: int) -> None:
         """Sees a whole set, and writes what was seen in one move."""
         seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
-        write_tensors(dict(gathering.flattened(seen)), path)
+        write_tensors(dict(feature_set.flattened(seen)), path)
 
-    def measure(self, samples: Seen, reference: Seen, *, prefix: Literal["r", "g"], paired: bool) -> Iterator[tuple[str, Estimate]]:
+    def measure(
+        self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool
+    ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""
         for key, metric in self.metrics.items():
             yield self.name(key, prefix), metric(samples, reference, paired=paired)
 
-    def floors(self, heldout: Seen, others: Seen, *, prefix: Literal["r", "g"]) -> Iterator[tuple[str, Estimate]]:
+    def floors(
+        self, heldout: FeatureSet, others: FeatureSet, *, prefix: Literal["r", "g"]
+    ) -> Iterator[tuple[str, Estimate]]:
         """Every distance of real held-out images to other real ones: the training images, or those of a reference."""
         for key, metric in self.metrics.items():
             if metric.is_distance:

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench.io.safetensors_io import write_tensors
-from ldbench.runtime.workers import do_apart
+from ldbench.runtime.workers import run_parallel
 
 
-def told_apart(
+def run_sharded(
     work: Callable[..., Mapping[str, Tensor]],  # (share, *, device, advance) -> what is told of it
     shares: Sequence[Sequence[range]],
     *,
@@ -25,7 +25,7 @@ def told_apart(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        do_apart(partial(write_share, work, scratch), shares, device=device, advance=advance)
+        run_parallel(partial(write_share, work, scratch), shares, device=device, advance=advance)
         for share in shares:
             yield load_file(file_of(scratch, share))
     finally:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents import lightningdit
@@ -58,7 +58,9 @@ class Encode:
         device: torch.device,
     ):
         if flips and not data.label_safe_flips:
-            raise ValueError(f"A mirrored image of {data.name} may be of another class, or of none. Say job.flips=false.")
+            raise ValueError(
+                f"A mirrored image of {data.name} may be of another class, or of none. Say job.flips=false."
+            )
         self.tokenizer = tokenizer
         self.tokenizer_name = tokenizer_name
         self.tokenizer_digest = tokenizer_digest
@@ -120,14 +122,16 @@ class Encode:
             flips=self.flips,
             dtype=self.dtype,
             precision=self.precision,
-            source=lightningdit.sum_of_cache(given(self.cache)) if self.cache is not None and split == "train" else None,
+            source=lightningdit.sum_of_cache(given(self.cache))
+            if self.cache is not None and split == "train"
+            else None,
         )
 
     def store(self, split: str) -> LatentStore:
         """The store of a split, made where it is not there. One process makes it while others wait."""
         contents = self.contents(split)
         folder = contents.folder(self.latents)
-        with artifacts.building_lock(folder, doing="encoding"):
+        with store.building_lock(folder, doing="encoding"):
             there = is_complete(folder)
             if there:
                 clear_notes(folder)
@@ -145,7 +149,9 @@ class Encode:
             facts |= {"device": self.device, "num_processes": self.num_processes}
             manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **facts)
         else:
-            manifest = lightningdit.read_cache(given(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size)
+            manifest = lightningdit.read_cache(
+                given(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size
+            )
         rate = manifest.num_images / (time.monotonic() - began)
         log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, folder)
 
@@ -169,7 +175,11 @@ def figures(manifest: Manifest) -> dict[str, float]:
         ranges |= {"signal_to_noise": found.signal_to_noise()}
     numbers = {"mean": overall.mean.item(), "std": overall.std().item()}
     for name, values in ranges.items():
-        numbers |= {f"{name}_min": values.min().item(), f"{name}_median": values.median().item(), f"{name}_max": values.max().item()}
+        numbers |= {
+            f"{name}_min": values.min().item(),
+            f"{name}_median": values.median().item(),
+            f"{name}_max": values.max().item(),
+        }
     return {**numbers, "images": float(manifest.num_images), "bytes": float(manifest.num_bytes)}
 
 

@@ -21,9 +21,9 @@ from ldbench.jobs._batches import Samples
 from ldbench.jobs._progress import progress
 from ldbench.jobs._sample_draws import Draws
 from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
-from ldbench.runtime.workers import do_apart, shares_of
+from ldbench.runtime.workers import run_parallel, shares_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ class Generate:
         self.save_npz = save_npz
         self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
         generator.backbone.check_labels(self.y)
-        self.draws = Draws(tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, compile, batch_size)
+        self.draws = Draws(
+            tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, compile, batch_size
+        )
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -117,7 +119,7 @@ class Generate:
         if self.save_images:
             self.save(parts, out)
         if self.save_npz:
-            adm.write(out / NPZ, (images for _, images in parts.read()), self.num_samples, labels=self.y)
+            adm_npz.write(out / NPZ, (images for _, images in parts.read()), self.num_samples, labels=self.y)
         parts.remove()
         return measured
 
@@ -133,7 +135,7 @@ class Generate:
             if len(shares) == 1:
                 work(missing, device=self.device, advance=advance)
             else:
-                do_apart(work, shares, device=self.device, advance=advance)
+                run_parallel(work, shares, device=self.device, advance=advance)
 
     def measure(self, parts: SampleParts, sets: SetMeasures, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and the floors of distances: those of real held-out images to the reference.
@@ -142,7 +144,11 @@ class Generate:
         """
         samples = sets.see(Samples(parts, self.y, self.batch_size), num_processes=self.num_processes, scratch=scratch)
         asked = ("test", "train" if self.reference == "test" else self.reference)
-        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
+        facts: dict[str, Any] = {
+            "pixel_rule": self.pixel_rule,
+            "batch_size": self.batch_size,
+            "num_processes": self.num_processes,
+        }
         real = {name: sets.held_against(self.data, name, **facts) for name in asked}
         found = dict(sets.measure(samples, real[self.reference], prefix="g", paired=False))
         return found | dict(sets.floors(*real.values(), prefix="g"))
@@ -172,7 +178,9 @@ class Generate:
             write_pngs(out / IMAGES, images, first=places.start, classes=classes)
 
 
-def labels_of(labels: str | Sequence[int], num_samples: int, *, num_classes: int, seed: int) -> Tensor:  # (num_samples,)
+def labels_of(
+    labels: str | Sequence[int], num_samples: int, *, num_classes: int, seed: int
+) -> Tensor:  # (num_samples,)
     """The label of each sample: all classes in turn (balanced), drawn evenly (random), or the given ones in turn."""
     if labels == "random":
         return torch.randint(num_classes, (num_samples,), generator=torch.Generator().manual_seed(seed))

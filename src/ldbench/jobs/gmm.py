@@ -103,7 +103,9 @@ class Gmm:
             sizes = [] if settings[key] is None else listed(settings[key])
             whole = all(isinstance(size, int) and size >= 1 for size in sizes)
             if not whole or sizes != sorted(set(sizes)) or (not sizes and settings[key] is not None):
-                raise ValueError(f"job.{key} takes rising whole numbers of at least 1, for example [5,10,20], got {settings[key]}.")
+                raise ValueError(
+                    f"job.{key} takes rising whole numbers of at least 1, for example [5,10,20], got {settings[key]}."
+                )
         if settings["curve"] is None:
             raise ValueError("job.curve takes rising whole numbers of at least 1, got none.")
 
@@ -119,13 +121,19 @@ class Gmm:
         if by_hand and sizes != self.asked:
             beyond = [size for size in self.asked if size not in sizes]
             if not allow_sparse:
-                raise ValueError(f"job.components={beyond} is too many: {tenth}. Ask for fewer, or say job.allow_sparse=true.")
+                raise ValueError(
+                    f"job.components={beyond} is too many: {tenth}. Ask for fewer, or say job.allow_sparse=true."
+                )
             if max(beyond) > count:
-                raise ValueError(f"job.components={max(beyond)} is more than the {count} training points. Ask for fewer.")
+                raise ValueError(
+                    f"job.components={max(beyond)} is more than the {count} training points. Ask for fewer."
+                )
             self.note(f"Sparse, as asked for: {', '.join(map(str, beyond))} components, and {tenth}.")
             return self.asked
         if not sizes:
-            raise ValueError(f"No number of components fits: job.curve begins at {self.asked[0]}, and {tenth}. Give more images or smaller numbers.")
+            raise ValueError(
+                f"No number of components fits: job.curve begins at {self.asked[0]}, and {tenth}. Give more images or smaller numbers."
+            )
         if sizes != self.asked:
             self.note(f"The curve stops at {sizes[-1]} components: {tenth}.")
         return sizes
@@ -151,7 +159,9 @@ class Gmm:
             by_class = {}
             for label in labels:
                 mine, members = train.of_images(self.train_labels == label), self.heldout_labels == label
-                by_class[label] = OfClass(len(mine), members, fits(class_sizes, self.held(mine), self.held(heldout.of_images(members))))
+                by_class[label] = OfClass(
+                    len(mine), members, fits(class_sizes, self.held(mine), self.held(heldout.of_images(members)))
+                )
             report = Report(
                 whitening=whitening,
                 kept_heldout=whitening.share_kept(self.heldout.blocks),
@@ -166,7 +176,11 @@ class Gmm:
         contents = self.train.store.manifest.contents
         out.mkdir(parents=True, exist_ok=True)
         facts = {"tokenizer": contents.tokenizer, "data": contents.data, "points": self.points, "floor": self.way.floor}
-        report.write(out, title=f"{contents.tokenizer} on {contents.data}: {self.way.kind} mixtures in {self.dim} dimensions", facts=facts)
+        report.write(
+            out,
+            title=f"{contents.tokenizer} on {contents.data}: {self.way.kind} mixtures in {self.dim} dimensions",
+            facts=facts,
+        )
         return report.metrics()
 
     def whitening(self) -> Whitening:
@@ -195,15 +209,24 @@ class Gmm:
         sizes = affordable(self.sizes, least)
         if sizes != self.sizes:
             stops = f"stop at {sizes[-1]} components" if sizes else "are left out"
-            self.note(f"The classes' own curves {stops}: a tenth of the {least} training points of the smallest is {least // POINTS_PER_COMPONENT}.")
+            self.note(
+                f"The classes' own curves {stops}: a tenth of the {least} training points of the smallest is {least // POINTS_PER_COMPONENT}."
+            )
         return sizes
 
     def look_at(self, report: Report) -> None:
         """Says which fits did not come to an end."""
         unfinished = [size for size, found in report.by_size.items() if not found.converged]
-        unfinished += [f"{size} of class {label}" for label, own in report.by_class.items() for size, f in own.by_size.items() if not f.converged]
+        unfinished += [
+            f"{size} of class {label}"
+            for label, own in report.by_class.items()
+            for size, f in own.by_size.items()
+            if not f.converged
+        ]
         if unfinished:
-            self.note(f"Not converged within {self.way.max_iter} iterations: {', '.join(map(str, unfinished))} components. Raise job.max_iter.")
+            self.note(
+                f"Not converged within {self.way.max_iter} iterations: {', '.join(map(str, unfinished))} components. Raise job.max_iter."
+            )
 
     def note(self, sentence: str) -> None:
         """Tells a sentence, and keeps it beside the figures."""

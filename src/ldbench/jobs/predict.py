@@ -51,7 +51,9 @@ class Predict:
                 raise ValueError(f"job.{key} must be at least {least}, got {settings[key]}.")
         target = settings["target"]
         if target is not None and (not isinstance(target, str) or direction_of(target) is None):
-            raise ValueError(f"job.target must be a metric of generated images of which one way is better, such as gfd_digits, got {target!r}.")
+            raise ValueError(
+                f"job.target must be a metric of generated images of which one way is better, such as gfd_digits, got {target!r}."
+            )
 
     @staticmethod
     def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -67,14 +69,29 @@ class Predict:
         target = settings["target"]
         made = make_studies(records, target)
         if not made:
-            there = sorted({name for record in records if record.subject["generator"] is not None for name in record.metrics if direction_of(name)})
+            there = sorted(
+                {
+                    name
+                    for record in records
+                    if record.subject["generator"] is not None
+                    for name in record.metrics
+                    if direction_of(name)
+                }
+            )
             known = f" Records of generated images tell {', '.join(there)}." if there else ""
             raise ValueError(
                 f"No record tells {target or 'gfid or gfd_<extractor>'} of generated images.{known} "
                 "python -m ldbench.train experiments=predict_digits makes all that is needed."
             )
-        enough = [replace(study, quality={name: found for name, found in study.quality.items() if len(found) >= LEAST}) for study in made]
-        enough = [study for study in enough if study.quality and any(shared(study, values) for values in study.measured.values())]
+        enough = [
+            replace(study, quality={name: found for name, found in study.quality.items() if len(found) >= LEAST})
+            for study in made
+        ]
+        enough = [
+            study
+            for study in enough
+            if study.quality and any(shared(study, values) for values in study.measured.values())
+        ]
         if not enough:
             raise ValueError(
                 f"A prediction needs {LEAST} tokenizers or more that were measured alike, and there are too few:\n"
@@ -99,7 +116,11 @@ class Predict:
             }.items()
         }
         write_json(out / NUMBERS, self.numbers(goals, predicted))
-        draw(told_in(metrics), out / FIGURE, title=f"{self.study.conditions.data}: what goes with a better {self.study.target}")
+        draw(
+            told_in(metrics),
+            out / FIGURE,
+            title=f"{self.study.conditions.data}: what goes with a better {self.study.target}",
+        )
         return metrics
 
     def goals(self) -> dict[str, dict[str, float]]:
@@ -107,7 +128,9 @@ class Predict:
         goals = {name: oriented(self.study.target, found) for name, found in self.study.quality.items()}
         common = sorted(set.intersection(*(set(goal) for goal in goals.values())))
         if len(goals) > 1 and len(common) >= LEAST:
-            goals[MEAN_RANK] = dict(zip(common, mean_ranks([[goal[name] for name in common] for goal in goals.values()]), strict=True))
+            goals[MEAN_RANK] = dict(
+                zip(common, mean_ranks([[goal[name] for name in common] for goal in goals.values()]), strict=True)
+            )
         return goals
 
     def predict(self, goal: Mapping[str, float]) -> dict[str, Predictor]:
@@ -122,7 +145,9 @@ class Predict:
         raised = holm([association.p for association in found.values()])
         return {name: Predictor(association, p) for (name, association), p in zip(found.items(), raised, strict=True)}
 
-    def numbers(self, goals: Mapping[str, Mapping[str, float]], predicted: Mapping[str, Mapping[str, Predictor]]) -> dict[str, Any]:
+    def numbers(
+        self, goals: Mapping[str, Mapping[str, float]], predicted: Mapping[str, Mapping[str, Predictor]]
+    ) -> dict[str, Any]:
         """Everything, as JSON has it: what was held against what, what came of it, and what was left out."""
         study = self.study
         return {
@@ -132,13 +157,20 @@ class Predict:
             "tokenizers": {name: list(artifacts) for name, artifacts in study.artifacts.items()},
             "quality": plain(study.quality),
             "measured": plain(study.measured),
-            "made": {name: {"job": made.job, "protocol": made.protocol["hash"], "settings": made.settings} for name, made in study.made.items()},
+            "made": {
+                name: {"job": made.job, "protocol": made.protocol["hash"], "settings": made.settings}
+                for name, made in study.made.items()
+            },
             "predictions": {
                 generator: {name: {**asdict(told.found), "p_holm": told.p_holm} for name, told in predictors.items()}
                 for generator, predictors in predicted.items()
             },
             "left_out": {
-                generator: {name: why(goal, values) for name, values in study.measured.items() if name not in predicted[generator]}
+                generator: {
+                    name: why(goal, values)
+                    for name, values in study.measured.items()
+                    if name not in predicted[generator]
+                }
                 for generator, goal in goals.items()
             },
             "records": sorted(f"{record.job}-{record.id}" for record in study.records),
@@ -177,7 +209,11 @@ def lacks(study: Study) -> list[str]:
     for generator, quality in study.quality.items():
         told = f"{study.target} of {generator} on {study.conditions.data}, protocol {study.conditions.short_name}: {listed(quality)}"
         for job in jobs:
-            missing = [name for name in quality if not any(name in study.measured[m] for m, made in study.made.items() if made.job == job)]
+            missing = [
+                name
+                for name in quality
+                if not any(name in study.measured[m] for m, made in study.made.items() if made.job == job)
+            ]
             told += f"; without a record of {job}: {', '.join(missing)}" if missing else ""
         lines.append(told + ("." if jobs else "; none has a measurement of its own, such as job=reconstruct."))
     return lines

@@ -25,7 +25,14 @@ from ldbench.jobs._decoder_features import decoder_features
 
 log = logging.getLogger(__name__)
 
-READER = {"width": 64, "num_heads": 4, "steps": 600, "batch_size": 64, "lr": 2e-3, "weight_decay": 0.01}  # of the attentive probe
+READER = {
+    "width": 64,
+    "num_heads": 4,
+    "steps": 600,
+    "batch_size": 64,
+    "lr": 2e-3,
+    "weight_decay": 0.01,
+}  # of the attentive probe
 KEPT = 0.9  # of TwoNN's ratios
 DOUBLINGS = 6  # up to 64 clusters
 PERPLEXITY = 30.0
@@ -52,7 +59,15 @@ class Probe:
 
     name: ClassVar[str] = "probe"
     revision: ClassVar[int] = 2
-    settings: ClassVar[tuple[str, ...]] = ("num_train", "seed", "penalty", "max_iter", "collapse_below", "num_points", *ASKED)
+    settings: ClassVar[tuple[str, ...]] = (
+        "num_train",
+        "seed",
+        "penalty",
+        "max_iter",
+        "collapse_below",
+        "num_points",
+        *ASKED,
+    )
 
     def __init__(
         self,
@@ -79,10 +94,18 @@ class Probe:
         device: torch.device,
     ):
         asked = {"linear": linear, "neighbours": neighbours, "attentive": attentive}
-        others = {"dimension": dimension, "channels": channels, "teacher": teacher, "clustering": clustering, "uniformity": uniformity}
+        others = {
+            "dimension": dimension,
+            "channels": channels,
+            "teacher": teacher,
+            "clustering": clustering,
+            "uniformity": uniformity,
+        }
         if data.num_classes < 2:
             if not any(others.values()):
-                raise ValueError(f"A probe tells classes apart, and {data.name} has {data.num_classes}. Ask for something else: job.dimension=true.")
+                raise ValueError(
+                    f"A probe tells classes apart, and {data.name} has {data.num_classes}. Ask for something else: job.dimension=true."
+                )
             log.info("%s has no classes to tell apart: no accuracies are measured.", data.name)
             asked = dict.fromkeys(asked)
         self.asked = {name for name, value in (asked | others).items() if value}
@@ -113,11 +136,17 @@ class Probe:
             raise ValueError(f"job.collapse_below must be between 0 and 1, got {settings['collapse_below']}.")
         if settings["neighbours"] is not None and settings["neighbours"] < 1:
             raise ValueError(f"job.neighbours must be at least 1, or null for none, got {settings['neighbours']}.")
-        for key, least in {"max_iter": 1, "batch_size": 1, "num_points": max(2**DOUBLINGS, int(PERPLEXITY) + 1)}.items():
+        for key, least in {
+            "max_iter": 1,
+            "batch_size": 1,
+            "num_points": max(2**DOUBLINGS, int(PERPLEXITY) + 1),
+        }.items():
             if settings[key] < least:
                 raise ValueError(f"job.{key} must be at least {least}, got {settings[key]}.")
         if not any(settings[name] for name in ASKED):
-            raise ValueError(f"This probe asks for nothing. Switch one on: {', '.join(f'job.{name}' for name in ASKED)}.")
+            raise ValueError(
+                f"This probe asks for nothing. Switch one on: {', '.join(f'job.{name}' for name in ASKED)}."
+            )
 
     @staticmethod
     def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -180,7 +209,10 @@ class Probe:
         found["collapsed_units"] = Estimate(float(told.collapsed_units(self.collapse_below).sum()))
         if train.logvar is not None:
             snr = told.snr_db()
-            found |= {f"snr_db_{name}": Estimate(value.item()) for name, value in (("min", snr.min()), ("median", snr.median()), ("max", snr.max()))}
+            found |= {
+                f"snr_db_{name}": Estimate(value.item())
+                for name, value in (("min", snr.min()), ("median", snr.median()), ("max", snr.max()))
+            }
         return found
 
     def alignment(self, test: Tensor) -> dict[str, Estimate]:
@@ -200,7 +232,10 @@ class Probe:
         views = {"latent": z, "decoder": self.seen_by_decoder(test.mean)}
         for view, features in views.items():
             if features is None:
-                log.info("No module of the decoder works on the %s grid of patches: its features are not clustered.", self.tokenizer.patch_grid)
+                log.info(
+                    "No module of the decoder works on the %s grid of patches: its features are not clustered.",
+                    self.tokenizer.patch_grid,
+                )
                 continue
             told = hierarchy(self.points(features), doublings=DOUBLINGS)
             found[f"clustering/{view}_score"] = Estimate(told.score)
@@ -210,12 +245,18 @@ class Probe:
     def uniformity(self, test: Tensor) -> dict[str, Estimate]:
         """VA-VAE's three figures, means over layouts."""
         told = uniformity(self.points(test), perplexity=PERPLEXITY, seeds=range(self.seed, self.seed + LAYOUTS))
-        return {"uniformity/density_cv": Estimate(told.cv), "uniformity/gini": Estimate(told.gini), "uniformity/entropy": Estimate(told.entropy)}
+        return {
+            "uniformity/density_cv": Estimate(told.cv),
+            "uniformity/gini": Estimate(told.gini),
+            "uniformity/entropy": Estimate(told.entropy),
+        }
 
     def points(self, features: Tensor) -> Tensor:  # (n, P, D) -> (num_points or all, D)
         """Tokens of all images, drawn by the seed."""
         tokens = features.flatten(0, 1)
-        return tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(self.seed))[: self.num_points]]
+        return tokens[
+            torch.randperm(len(tokens), generator=torch.Generator().manual_seed(self.seed))[: self.num_points]
+        ]
 
     @torch.no_grad()
     def seen_by_decoder(self, z: Tensor) -> Tensor | None:  # (n, N, C) -> (n, P, D)

@@ -19,8 +19,8 @@ from ldbench.io.files import in_one_move
 from ldbench.jobs._progress import progress
 from ldbench.jobs._reconstruction_pass import Compared, Comparing, Metric
 from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.jobs._sharded import told_apart
-from ldbench.metrics.feature_set import Gathering, Seen
+from ldbench.jobs._sharded import run_sharded
+from ldbench.metrics.feature_set import FeatureAccumulator, FeatureSet
 from ldbench.runtime.workers import shares_of
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
@@ -75,7 +75,7 @@ class Reconstruct:
             names=names,
             metrics=metrics,
             extractor=None if sets is None else sets.extractor,
-            needs=frozenset() if sets is None else sets.needs,
+            requires=frozenset() if sets is None else sets.requires,
             pixel_rule=pixel_rule,
             latent=latent,
             seed=seed,
@@ -114,19 +114,23 @@ class Reconstruct:
             if len(shares) == 1:
                 return [self.comparing.compare(folder, *shares, device=self.device, advance=advance)]
             work = partial(self.comparing.compare_apart, folder)
-            told = told_apart(work, shares, device=self.device, advance=advance, scratch=out / "shares")
+            told = run_sharded(work, shares, device=self.device, advance=advance, scratch=out / "shares")
             return [Compared.of_tensors(tensors) for tensors in told]
 
-    def seen(self, found: Sequence[Compared]) -> Seen:
+    def seen(self, found: Sequence[Compared]) -> FeatureSet:
         """What the extractor saw in the reconstructions, all of whose features are kept where metrics need them."""
-        gathering = Gathering(len(self.images), self.comparing.needs, len(self.images))
+        gathering = FeatureAccumulator(len(self.images), self.comparing.requires, len(self.images))
         for part in found:
             gathering.take(part.gathered)
         return gathering.finish()
 
-    def measure(self, sets: SetMeasures, recon: Seen) -> dict[str, Estimate]:
+    def measure(self, sets: SetMeasures, recon: FeatureSet) -> dict[str, Estimate]:
         """Each metric of the reconstructions against their originals, and the floors of distances."""
-        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
+        facts: dict[str, Any] = {
+            "pixel_rule": self.pixel_rule,
+            "batch_size": self.batch_size,
+            "num_processes": self.num_processes,
+        }
         real = {split: sets.reference(self.data, split, **facts) for split in self.splits()}
         found = dict(sets.measure(recon, real[self.split], prefix="r", paired=True))
         return found | dict(sets.floors(real["test"], real["train"], prefix="r"))
@@ -149,7 +153,10 @@ class Reconstruct:
         shown = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
         images = torch.stack([self.images[place][0] for place in shown])
         self.comparing.tokenizer.to(self.device).eval()
-        recon = [self.comparing.reconstruct(images[i : i + 1], first=place, device=self.device) for i, place in enumerate(shown)]
+        recon = [
+            self.comparing.reconstruct(images[i : i + 1], first=place, device=self.device)
+            for i, place in enumerate(shown)
+        ]
         picture = rearrange(sheet([images, from_uint8(torch.cat(recon))]), "c h w -> h w c")
         with in_one_move(out / "reconstructions.png") as scratch:
             Image.fromarray(picture.numpy()).save(scratch, format="PNG")

@@ -12,8 +12,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from ldbench.core.interfaces import Estimate, ImageData
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.jobs._set_metrics import SetMeasures, parts_of
-from ldbench.metrics import adm_npz as adm
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics import adm_npz
+from ldbench.metrics.feature_set import FeatureSet
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,11 @@ class Reference:
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """How many images are in the file, and how many its statistics are of. The file goes to `out/reference.npz`."""
-        seen, labels = self.statistics(), torch.tensor([label for _, labels in self.batches() for label in labels.tolist()])
-        adm.write(out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, seen=seen)
+        seen, labels = (
+            self.statistics(),
+            torch.tensor([label for _, labels in self.batches() for label in labels.tolist()]),
+        )
+        adm_npz.write(out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, seen=seen)
         log.info("Say protocol.reference=%s to hold samples against it.", (out / NPZ).resolve())
         return {
             "reference/images": Estimate(float(len(self.images))),
@@ -84,7 +87,7 @@ class Reference:
         for images, labels in DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers):
             yield to_uint8(images, self.pixel_rule), labels
 
-    def statistics(self) -> Seen | None:
+    def statistics(self) -> FeatureSet | None:
         """The laws of the whole split; None where they would not be those of the layout."""
         if self.sets is None or not self.sets.extractor.standard:
             log.warning(
@@ -93,5 +96,9 @@ class Reference:
                 "nothing" if self.sets is None else self.sets.label,
             )
             return None
-        facts: dict[str, Any] = {"pixel_rule": self.pixel_rule, "batch_size": self.batch_size, "num_processes": self.num_processes}
-        return self.sets.reference(self.data, self.split, **facts, needs=LAWS)
+        facts: dict[str, Any] = {
+            "pixel_rule": self.pixel_rule,
+            "batch_size": self.batch_size,
+            "num_processes": self.num_processes,
+        }
+        return self.sets.reference(self.data, self.split, **facts, requires=LAWS)

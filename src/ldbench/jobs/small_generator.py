@@ -23,7 +23,15 @@ class LearnSmall:
     revision: ClassVar[int] = 1
     settings: ClassVar[tuple[str, ...]] = ("num_images", "budget")
 
-    def __init__(self, *, train_latents: LatentStore, heldout_latents: LatentStore, num_images: int | None, budget: Budget, device: torch.device):
+    def __init__(
+        self,
+        *,
+        train_latents: LatentStore,
+        heldout_latents: LatentStore,
+        num_images: int | None,
+        budget: Budget,
+        device: torch.device,
+    ):
         self.train = train_latents
         self.heldout = heldout_latents
         self.num_images = num_images
@@ -44,7 +52,9 @@ class LearnSmall:
     def run(self, out: Path) -> dict[str, Estimate]:
         """The losses, in units of a channel's variance."""
         classes = self.train.manifest.contents.num_classes
-        told = self.budget.learn(*self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device)
+        told = self.budget.learn(
+            *self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device
+        )
         return {
             "small_generator/heldout_loss": mean_estimate(told.heldout),
             "small_generator/train_loss": mean_estimate(told.train),
@@ -55,6 +65,10 @@ class LearnSmall:
         """Posterior means (n, N, C) float32 of images as they are, drawn by the budget's seed, and their labels (n,)."""
         rows = unmirrored(store)
         if self.num_images is not None and self.num_images < len(rows):
-            rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.budget.seed))[: self.num_images].sort().values]
+            rows = rows[
+                torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.budget.seed))[: self.num_images]
+                .sort()
+                .values
+            ]
         moments, labels = store.read(rows)
         return moments[:, 0].float(), labels

@@ -28,7 +28,16 @@ from ldbench.results.panels import Curve, draw_curves
 log = logging.getLogger(__name__)
 
 SETTLED = 0.01  # relative change of a singular value in its last iteration above which a word is said
-COUNTS = {"num_images": 4, "num_pairs": 1, "num_points": 3, "num_reference": 1, "num_jacobians": 1, "iterations": 2, "num_probes": 1, "batch_size": 1}
+COUNTS = {
+    "num_images": 4,
+    "num_pairs": 1,
+    "num_points": 3,
+    "num_reference": 1,
+    "num_jacobians": 1,
+    "iterations": 2,
+    "num_probes": 1,
+    "batch_size": 1,
+}
 
 
 class Smoothness:
@@ -40,7 +49,12 @@ class Smoothness:
 
     name: ClassVar[str] = "smoothness"
     revision: ClassVar[int] = 1
-    settings: ClassVar[tuple[str, ...]] = ("levels", "pixel_noise", "seed", *(key for key in COUNTS if key != "batch_size"))
+    settings: ClassVar[tuple[str, ...]] = (
+        "levels",
+        "pixel_noise",
+        "seed",
+        *(key for key in COUNTS if key != "batch_size"),
+    )
 
     def __init__(
         self,
@@ -68,7 +82,9 @@ class Smoothness:
         device: torch.device,
     ):
         if len(images) < COUNTS["num_images"]:
-            raise ValueError(f"Smoothness is measured on {COUNTS['num_images']} images or more, and the protocol's split has {len(images)}.")
+            raise ValueError(
+                f"Smoothness is measured on {COUNTS['num_images']} images or more, and the protocol's split has {len(images)}."
+            )
         self.codec = Standardised(tokenizer, train_latents.manifest.statistics.std(), device)
         self.data = data
         self.images = images
@@ -111,7 +127,12 @@ class Smoothness:
         out.mkdir(parents=True, exist_ok=True)
         images = torch.stack([image for image, _ in drawn(self.images, self.num_images, self.seed)])
         z = self.batched(self.codec.encode, images)
-        found = self.perturbation.run(self.loader(self.images), out) | self.ways(z, out) | self.jacobians(images, z) | self.encoder(images)
+        found = (
+            self.perturbation.run(self.loader(self.images), out)
+            | self.ways(z, out)
+            | self.jacobians(images, z)
+            | self.encoder(images)
+        )
         if self.codec.latent.grid is not None:
             found |= self.moves(images) | self.frequencies(self.codec.latent.to_map(z), out)
         return {f"smoothness/{name}": estimate for name, estimate in found.items()}
@@ -128,7 +149,10 @@ class Smoothness:
         for name, look in views.items():
             seen = self.batched(look, pixels.flatten(0, 1)).unflatten(0, points.shape[:2])
             way = measure_paths(seen)
-            reference = (look(images.to(self.device)) for images, _ in self.loader(drawn(self.data.train, self.num_reference, self.seed)))
+            reference = (
+                look(images.to(self.device))
+                for images, _ in self.loader(drawn(self.data.train, self.num_reference, self.seed))
+            )
             apart = distance_to_data(seen[[0, self.num_points // 2, -1]].flatten(0, 1), reference)
             start, middle, end = apart.unflatten(0, (3, half))
             found[f"path/length_{name}"] = mean_estimate(way.length.cpu())
@@ -142,7 +166,9 @@ class Smoothness:
         """The largest stretch of decoder and encoder, what the decoder makes of noise to first order, and how unequal its directions are."""
 
         def decoder(means: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-            return lambda moves: self.codec.tokenizer.decode(means * self.codec.unit + moves * self.codec.sigma), torch.zeros_like(means)
+            return lambda moves: self.codec.tokenizer.decode(
+                means * self.codec.unit + moves * self.codec.sigma
+            ), torch.zeros_like(means)
 
         def encoder(few: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
             return self.codec.encode, few.to(self.device)
@@ -151,12 +177,17 @@ class Smoothness:
         reading, _ = self.stretched("encoder", encoder, images[: self.num_jacobians])
         equal = total / z[0].numel() ** 0.5  # the largest stretch of a decoder that stretches all directions alike
         found = {"decoder/lipschitz": mean_estimate(largest), "decoder/lipschitz_max": Estimate(largest.max().item())}
-        found |= {"decoder/sensitivity": mean_estimate(total / images[0].numel() ** 0.5), "encoder/lipschitz": mean_estimate(reading)}
+        found |= {
+            "decoder/sensitivity": mean_estimate(total / images[0].numel() ** 0.5),
+            "encoder/lipschitz": mean_estimate(reading),
+        }
         if (total > 0).any():
             found["decoder/anisotropy"] = mean_estimate((largest / equal)[total > 0])
         return found
 
-    def stretched(self, what: str, derive: Callable[[Tensor], tuple[Callable[[Tensor], Tensor], Tensor]], items: Tensor) -> tuple[Tensor, Tensor]:
+    def stretched(
+        self, what: str, derive: Callable[[Tensor], tuple[Callable[[Tensor], Tensor], Tensor]], items: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The largest singular value and the Frobenius norm of a Jacobian at each item."""
         told, done = [], 0
         for part in items.split(self.batch_size):
@@ -167,15 +198,25 @@ class Smoothness:
             done += len(x)
         change = max(part.change.max().item() for part in told)
         if change > SETTLED:
-            log.warning("The %s's Lipschitz constants still change by up to %.1f %%: raise job.iterations.", what, 100 * change)
+            log.warning(
+                "The %s's Lipschitz constants still change by up to %.1f %%: raise job.iterations.", what, 100 * change
+            )
         return torch.cat([part.largest for part in told]).cpu(), torch.cat([part.total for part in told]).cpu()
 
     def encoder(self, images: Tensor) -> dict[str, Estimate]:
         """How far an encoding moves, in standard deviations, under noise on the image and by decoding and encoding once more."""
         noise = drawn_noise(images.shape[1:], seed=self.seed, places=range(len(images)))
         batches = zip(images.split(self.batch_size), noise.split(self.batch_size), strict=True)
-        told = [stability(self.codec.encode, self.codec.decode, x.to(self.device), noise=n.to(self.device), eps=self.pixel_noise) for x, n in batches]
-        return {f"encoder/{key}": mean_estimate(torch.cat([getattr(part, key) for part in told]).cpu()) for key in ("moved", "gain", "round_trip")}
+        told = [
+            stability(
+                self.codec.encode, self.codec.decode, x.to(self.device), noise=n.to(self.device), eps=self.pixel_noise
+            )
+            for x, n in batches
+        ]
+        return {
+            f"encoder/{key}": mean_estimate(torch.cat([getattr(part, key) for part in told]).cpu())
+            for key in ("moved", "gain", "round_trip")
+        }
 
     def moves(self, images: Tensor) -> dict[str, Estimate]:
         """How far moving the latent is from moving the image."""
@@ -186,7 +227,9 @@ class Smoothness:
             parts = (part.to(self.device) for part in images.split(self.batch_size))
             told = [equivariance(self.codec.encode_map, self.codec.decode_map, part, move) for part in parts]
             for key in ("latent", "pixels"):
-                found[f"equivariance/{name}_{key}"] = mean_estimate(torch.cat([getattr(part, key) for part in told]).cpu())
+                found[f"equivariance/{name}_{key}"] = mean_estimate(
+                    torch.cat([getattr(part, key) for part in told]).cpu()
+                )
         return found
 
     def frequencies(self, maps: Tensor, out: Path) -> dict[str, Estimate]:
@@ -197,9 +240,16 @@ class Smoothness:
         found = {} if told.slope is None else {"spectrum/slope": Estimate(told.slope)}
         if told.total.sum() > 0:
             share = told.high.sum() / told.total.sum()
-            found["spectrum/high_share"] = mean_estimate((share + (told.high - share * told.total) / told.total.mean()).cpu())
+            found["spectrum/high_share"] = mean_estimate(
+                (share + (told.high - share * told.total) / told.total.mean()).cpu()
+            )
             drawn_curve = Curve(told.frequency.tolist(), [Estimate(power) for power in told.power.tolist()])
-            draw_curves({"power": drawn_curve}, out / "spectrum.png", xlabel="cycles per cell", logarithmic=told.slope is not None)
+            draw_curves(
+                {"power": drawn_curve},
+                out / "spectrum.png",
+                xlabel="cycles per cell",
+                logarithmic=told.slope is not None,
+            )
         return found
 
     def batched(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

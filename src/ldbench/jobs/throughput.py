@@ -87,8 +87,12 @@ class Throughput:
         for key, least in (("images", 1), ("repeats", 1), ("steps", 0)):
             if not isinstance(settings[key], int) or settings[key] < least:
                 raise ValueError(f"job.{key} must be a whole number of at least {least}, got {settings[key]!r}.")
-        if settings["batch_size"] is not None and not (isinstance(settings["batch_size"], int) and settings["batch_size"] >= 1):
-            raise ValueError(f"job.batch_size must be a whole number of at least 1, or null for the recipe's, got {settings['batch_size']!r}.")
+        if settings["batch_size"] is not None and not (
+            isinstance(settings["batch_size"], int) and settings["batch_size"] >= 1
+        ):
+            raise ValueError(
+                f"job.batch_size must be a whole number of at least 1, or null for the recipe's, got {settings['batch_size']!r}."
+            )
 
     @staticmethod
     def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -130,13 +134,18 @@ class Throughput:
         """The backbone's call, and sampling: from noise to latents, which the tokenizer has yet to decode."""
         generator, spec = drawing.generator.eval(), drawing.generator.backbone.latent
         backbone, z, y = generator.backbone, (spec.num_tokens, spec.channels), torch.zeros(1, dtype=torch.long)
-        counted = {"params/backbone": parameters(backbone), "flops/backbone": flops(backbone, predict, (1, *z), (1,), y)}
+        counted = {
+            "params/backbone": parameters(backbone),
+            "flops/backbone": flops(backbone, predict, (1, *z), (1,), y),
+        }
         generator.to(self.device)
         noise = torch.randn(self.num_images, *z, generator=torch.Generator().manual_seed(0)).to(self.device)
         labels, calls = y.expand(self.num_images).to(self.device), Calls(backbone)
 
         def sample(num: int = self.num_images) -> Tensor:
-            return generator.sample(noise[:num], labels[:num], drawing.sampler, drawing.guidance, stream=NoiseStream(0, range(num)))
+            return generator.sample(
+                noise[:num], labels[:num], drawing.sampler, drawing.guidance, stream=NoiseStream(0, range(num))
+            )
 
         with calls, torch.no_grad():
             sample(1)
@@ -144,20 +153,30 @@ class Throughput:
         counted["flops/sample"] = counted["flops/backbone"] * counted["calls_per_sample"]
         if self.compiled:
             backbone.compile()
-        timed = self.timed(backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)})
+        timed = self.timed(
+            backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)}
+        )
         with computing(self.precision, self.device.type):
             sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
         generator.cpu()  # its training is measured alone
-        return {name: Estimate(float(value)) for name, value in counted.items()} | timed | {"images_per_second/sample": sampled}
+        return (
+            {name: Estimate(float(value)) for name, value in counted.items()}
+            | timed
+            | {"images_per_second/sample": sampled}
+        )
 
     def timed(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
         """Images a second, and the peak of memory, of each call."""
         found = {}
         for part, (plain, *inputs) in parts.items():
-            call: Call = torch.compile(plain) if self.compiled and not isinstance(module, Backbone) else plain  # a backbone compiles itself
+            call: Call = (
+                torch.compile(plain) if self.compiled and not isinstance(module, Backbone) else plain
+            )  # a backbone compiles itself
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
             with computing(self.precision, self.device.type):
-                found[f"images_per_second/{part}"] = images_per_second(run, self.num_images, repeats=self.repeats, device=self.device)
+                found[f"images_per_second/{part}"] = images_per_second(
+                    run, self.num_images, repeats=self.repeats, device=self.device
+                )
                 found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
         return found
 
@@ -196,7 +215,11 @@ def of_step(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
 def used(found: Mapping[str, Estimate], rate: float) -> dict[str, Estimate]:
     """The rate of a device's matrix products, and the share of it that each part takes of which operations and images a second are known."""
     rates = {part: speed for name, speed in found.items() if (part := name.removeprefix("images_per_second/")) != name}
-    shares = {f"utilisation/{part}": speed.times(found[f"flops/{part}"].value / rate) for part, speed in rates.items() if f"flops/{part}" in found}
+    shares = {
+        f"utilisation/{part}": speed.times(found[f"flops/{part}"].value / rate)
+        for part, speed in rates.items()
+        if f"flops/{part}" in found
+    }
     return {"matrix_flops_per_second": Estimate(rate), **shares}
 
 

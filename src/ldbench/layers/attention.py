@@ -30,7 +30,8 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (heads or 1, T, head_dim / 2) each
+        turn: tuple[Tensor, Tensor]
+        | None = None,  # cos and sin of rotary positions, (heads or 1, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, D)
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)

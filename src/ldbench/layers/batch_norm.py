@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ldbench.core import distributed as sharing
+from ldbench.core import distributed
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -24,15 +24,17 @@ class SharedBatchNorm(_BatchNorm):
         self,
         input: Tensor,  # (B, C, ...)
     ) -> Tensor:  # (B, C, ...)
-        if not self.training or sharing.share().world == 1:
+        if not self.training or distributed.share().world == 1:
             return super().forward(input)
         self._check_input_dim(input)
         x = input.float()
         places = [dim for dim in range(x.ndim) if dim != 1]
-        count = sharing.share().world * x.numel() // x.shape[1]  # values of a channel
-        mean = sharing.total(x.sum(dim=places)) / count  # (C,)
+        count = distributed.share().world * x.numel() // x.shape[1]  # values of a channel
+        mean = distributed.total(x.sum(dim=places)) / count  # (C,)
         centred = x - across(mean, x)
-        variance = sharing.total(centred.square().sum(dim=places)) / count  # (C,) around the mean of all: no difference of large sums
+        variance = (
+            distributed.total(centred.square().sum(dim=places)) / count
+        )  # (C,) around the mean of all: no difference of large sums
         self.follow(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * across(torch.rsqrt(variance + self.eps), x)
         if self.affine:

@@ -57,6 +57,8 @@ def sinusoid(
     t: Tensor,  # (B,)
 ) -> Tensor:  # (B, 256) float32
     """Cosines, then sines, of t * 10000^(-k / 128)."""
-    frequencies = torch.exp(-math.log(10000) * torch.arange(NUM_FREQUENCIES, dtype=torch.float32, device=t.device) / NUM_FREQUENCIES)
+    frequencies = torch.exp(
+        -math.log(10000) * torch.arange(NUM_FREQUENCIES, dtype=torch.float32, device=t.device) / NUM_FREQUENCIES
+    )
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -103,7 +103,9 @@ class Middle(nn.Module):
 class ConvEncoder(nn.Module):
     """Images to maps: one level for each of `widths`, halving the size between them."""
 
-    def __init__(self, *, widths: Sequence[int], depth: int, attention: Sequence[int], out_channels: int, checkpointing: bool):
+    def __init__(
+        self, *, widths: Sequence[int], depth: int, attention: Sequence[int], out_channels: int, checkpointing: bool
+    ):
         super().__init__()
         self.checkpointing = checkpointing
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
@@ -130,7 +132,9 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """Maps to images: the encoder's levels backwards, one residual block deeper, doubling the size between them."""
 
-    def __init__(self, *, widths: Sequence[int], depth: int, attention: Sequence[int], in_channels: int, checkpointing: bool):
+    def __init__(
+        self, *, widths: Sequence[int], depth: int, attention: Sequence[int], in_channels: int, checkpointing: bool
+    ):
         super().__init__()
         self.checkpointing = checkpointing
         self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)

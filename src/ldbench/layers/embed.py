@@ -42,5 +42,7 @@ def patch_grid(image_size: int, patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches. Raises ValueError when the patch size does not divide the image size."""
     if patch_size < 1 or image_size % patch_size:
         divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
-        raise ValueError(f"patch_size {patch_size} does not divide the {image_size} px image. Choose one of {divisors}.")
+        raise ValueError(
+            f"patch_size {patch_size} does not divide the {image_size} px image. Choose one of {divisors}."
+        )
     return image_size // patch_size, image_size // patch_size

@@ -70,4 +70,6 @@ class FeatureNetwork(nn.Module):
 
 def convolution(inside: int, outside: int, stride: int) -> nn.Sequential:
     """3 x 3, normalised, rectified."""
-    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()
+    )

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 class MLP(nn.Module):
     """Linear, GELU, linear; the GELU by the error function, or by its approximation through tanh."""
 
-    def __init__(self, *, width: int, hidden: int, out: int | None = None, approximate: Literal["none", "tanh"] = "none"):
+    def __init__(
+        self, *, width: int, hidden: int, out: int | None = None, approximate: Literal["none", "tanh"] = "none"
+    ):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.act = nn.GELU(approximate=approximate)
@@ -38,7 +40,9 @@ class SwiGLU(nn.Module):
         self,
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., D)
-        if torch.compiler.is_compiling():  # a product each: the gradient of one for both would have to be put together first, which is slow
+        if (
+            torch.compiler.is_compiling()
+        ):  # a product each: the gradient of one for both would have to be put together first, which is slow
             weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
             gate, value = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
         else:

@@ -10,7 +10,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from ldbench.core.distributed import of_batch, share
+from ldbench.core.distributed import draw_for_global_batch, share
 
 SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1], as in taming-transformers
 SCALE = (0.458, 0.448, 0.450)
@@ -28,7 +28,9 @@ class LPIPSNetwork(nn.Module):
 
     def __init__(self, *, dropout: float):
         super().__init__()
-        features = make_layers(cfgs["D"], batch_norm=False)  # VGG16's, without the classifier that takes two seconds to draw
+        features = make_layers(
+            cfgs["D"], batch_norm=False
+        )  # VGG16's, without the classifier that takes two seconds to draw
         self.stages = nn.ModuleList(features[start:end] for start, end in zip(STARTS, ENDS, strict=True))
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1, bias=False) for channels in CHANNELS)
         self.dropout = nn.Dropout(dropout)
@@ -65,7 +67,9 @@ class LPIPSNetwork(nn.Module):
         """Channel differences of which dropout takes some, in training."""
         if share().world == 1 or not self.dropout.training or not self.dropout.p:
             return self.dropout(difference)
-        return difference * of_batch(lambda count: self.dropout(difference.new_ones(count, *difference.shape[1:])), len(difference))
+        return difference * draw_for_global_batch(
+            lambda count: self.dropout(difference.new_ones(count, *difference.shape[1:])), len(difference)
+        )
 
 
 def unit(
@@ -77,7 +81,11 @@ def unit(
 
 def from_torchvision(vgg16_state: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The layout of taming-transformers from torchvision's VGG16 (`features.0.weight`, ...) and linear heads (`lin0.model.1.weight`, ...)."""
-    state = {"scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1), "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1), **heads}
+    state = {
+        "scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1),
+        "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1),
+        **heads,
+    }
     for stage, layers in enumerate(CONVOLUTIONS):
         for key in (f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
             if f"features.{key}" in vgg16_state:  # what is missing is told under its name in the joint layout

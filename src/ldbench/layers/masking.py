@@ -13,7 +13,9 @@ def keep_lowest(
 ) -> tuple[Tensor, Tensor]:  # (B, num_kept) indices in order of their noise, (B, P) bool mask with True = hidden
     """Keeps the `num_kept` tokens with the smallest noise. Raises ValueError unless 1 <= num_kept <= P."""
     if not 1 <= num_kept <= noise.shape[1]:
-        raise ValueError(f"Cannot keep {num_kept} of {noise.shape[1]} tokens. Lower the mask ratio, or give the stage a larger image.")
+        raise ValueError(
+            f"Cannot keep {num_kept} of {noise.shape[1]} tokens. Lower the mask ratio, or give the stage a larger image."
+        )
     kept = noise.argsort(dim=1, stable=True)[:, :num_kept]
     mask = torch.ones_like(noise, dtype=torch.bool).scatter(1, kept, False)
     return kept, mask

@@ -46,7 +46,13 @@ class ConditionedTransformer(nn.Module):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.checkpointing = checkpointing
-        block = {"width": width, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm": norm, "feedforward": feedforward}
+        block = {
+            "width": width,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "norm": norm,
+            "feedforward": feedforward,
+        }
         self.blocks = nn.ModuleList(ConditionedBlock(**block, qk_norm=qk_norm, shifts=shifts) for _ in range(depth))
         self.head = ConditionedHead(width=width, out_features=out_features, norm=norm)
         self.apply(init_transformer)
@@ -73,7 +79,17 @@ class ConditionedBlock(nn.Module):
     `mlp_ratio` * width hidden units) or `swiglu` (with two thirds of that). Without `shifts` the modulation only scales and gates [1].
     """
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, norm: Norm, feedforward: Feedforward, qk_norm: bool, shifts: bool):
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        mlp_ratio: float,
+        norm: Norm,
+        feedforward: Feedforward,
+        qk_norm: bool,
+        shifts: bool,
+    ):
         super().__init__()
         if feedforward not in ("gelu", "swiglu"):
             raise ValueError(f"Unknown feedforward {feedforward!r}. Choose gelu or swiglu.")
@@ -81,7 +97,11 @@ class ConditionedBlock(nn.Module):
         self.norm1 = token_norm(norm, width)
         self.attn = Attention(width=width, num_heads=num_heads, head_norm=partial(head_norm, norm) if qk_norm else None)
         self.norm2 = token_norm(norm, width)
-        self.mlp = SwiGLU(width=width, hidden=two_thirds(hidden)) if feedforward == "swiglu" else MLP(width=width, hidden=hidden, approximate="tanh")
+        self.mlp = (
+            SwiGLU(width=width, hidden=two_thirds(hidden))
+            if feedforward == "swiglu"
+            else MLP(width=width, hidden=hidden, approximate="tanh")
+        )
         self.shifts = shifts
         self.modulation = nn.Linear(width, (6 if shifts else 4) * width)
 

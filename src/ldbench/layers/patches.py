@@ -24,7 +24,9 @@ class LatentPatches:
         sides = self.latent.grid or (self.latent.num_tokens,)
         divisors = [size for size in range(1, min(sides) + 1) if not any(side % size for side in sides)]
         if self.patch_size not in divisors:
-            what = f"the latent grid {sides[0]}x{sides[1]}" if len(sides) == 2 else f"the {sides[0]} tokens of the latent"
+            what = (
+                f"the latent grid {sides[0]}x{sides[1]}" if len(sides) == 2 else f"the {sides[0]} tokens of the latent"
+            )
             raise ValueError(f"patch_size {self.patch_size} does not divide {what}. Choose one of {divisors}.")
 
     @property
@@ -60,7 +62,9 @@ class LatentPatches:
         if self.grid is None:
             return rearrange(patches, "b t (p k) -> b (t p) k", p=self.patch_size)
         height, width = self.grid
-        return rearrange(patches, "b (h w) (p q k) -> b (h p w q) k", h=height, w=width, p=self.patch_size, q=self.patch_size)
+        return rearrange(
+            patches, "b (h w) (p q k) -> b (h p w q) k", h=height, w=width, p=self.patch_size, q=self.patch_size
+        )
 
     def positions(self, width: int) -> Tensor:  # (1, T, D)
         """The fixed sinusoids of the patches: of a map, or of a sequence."""

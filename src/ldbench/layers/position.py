@@ -41,7 +41,9 @@ def sincos_2d(
     if width % 4:
         raise ValueError(f"A two-dimensional sinusoid needs a width divisible by 4, got {width}.")
     if grid[0] * grid[1] * width > LARGEST:
-        raise ValueError(f"A table of {grid[0]} x {grid[1]} positions of width {width} is larger than any model's. Choose a smaller image or width.")
+        raise ValueError(
+            f"A table of {grid[0]} x {grid[1]} positions of width {width} is larger than any model's. Choose a smaller image or width."
+        )
     real = {torch.float32: np.float32, torch.float64: np.float64}[
         dtype
     ]  # numpy: its powers are those of the official tables, where the processor is alike to the last bit

@@ -48,7 +48,13 @@ class QueryDecoder(nn.Module):
         super().__init__()
         if modulation_start not in ("zero", "identity"):
             raise ValueError(f"Unknown modulation_start {modulation_start!r}. Choose zero or identity.")
-        for name, value in (("width", width), ("depth", depth), ("num_heads", num_heads), ("linear_std", linear_std), ("token_std", token_std)):
+        for name, value in (
+            ("width", width),
+            ("depth", depth),
+            ("num_heads", num_heads),
+            ("linear_std", linear_std),
+            ("token_std", token_std),
+        ):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.grid = grid
@@ -56,11 +62,18 @@ class QueryDecoder(nn.Module):
         self.query = nn.Parameter(torch.zeros(1, 1, width))
         self.class_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
         self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
-        self.positions = nn.Parameter(torch.zeros(1, class_token + grid[0] * grid[1], width)) if rope_theta is None else None
-        self.blocks = nn.ModuleList(
-            ModulatedBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, latent_channels=latent_channels) for _ in range(depth)
+        self.positions = (
+            nn.Parameter(torch.zeros(1, class_token + grid[0] * grid[1], width)) if rope_theta is None else None
         )
-        self.rotary = None if rope_theta is None else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, latent_channels=latent_channels)
+            for _ in range(depth)
+        )
+        self.rotary = (
+            None
+            if rope_theta is None
+            else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        )
         self.blocks.apply(partial(init_timm, std=linear_std))
         nn.init.normal_(self.query, std=token_std)
         nn.init.trunc_normal_(self.latent_positions, std=token_std)
@@ -88,7 +101,11 @@ class QueryDecoder(nn.Module):
             positions = take(positions.expand(len(z), -1, -1), kept)
         x = torch.cat([queries, (self.from_latent(z) + positions).to(queries.dtype)], dim=1)
         asked = queries.shape[1]
-        turns = [None] * len(self.blocks) if self.rotary is None else self.rotary(self.grid, before=asked - places, after=z.shape[1])
+        turns = (
+            [None] * len(self.blocks)
+            if self.rotary is None
+            else self.rotary(self.grid, before=asked - places, after=z.shape[1])
+        )
         for block, turn in zip(self.blocks, turns, strict=True):
             x = block(x, z, turn)
         return bare_norm(x[:, :asked])
@@ -96,7 +113,9 @@ class QueryDecoder(nn.Module):
     def resize(self, grid: tuple[int, int]) -> None:
         """Asks at the places of another grid; a learned table is interpolated."""
         if self.positions is not None:
-            table = resize_table(self.positions.data, self.grid, grid, prefix=self.positions.shape[1] - self.grid[0] * self.grid[1])
+            table = resize_table(
+                self.positions.data, self.grid, grid, prefix=self.positions.shape[1] - self.grid[0] * self.grid[1]
+            )
             self.positions = nn.Parameter(table, requires_grad=self.positions.requires_grad)
         self.grid = grid
 

@@ -18,7 +18,9 @@ class MixedRotary(nn.Module):
     def __init__(self, *, depth: int, num_heads: int, head_dim: int, theta: float):
         super().__init__()
         angles = 2 * math.pi * torch.rand(depth, num_heads)
-        self.frequencies = nn.Parameter(initial_frequencies(angles, head_dim=head_dim, theta=theta))  # (2, depth, heads, head_dim / 2)
+        self.frequencies = nn.Parameter(
+            initial_frequencies(angles, head_dim=head_dim, theta=theta)
+        )  # (2, depth, heads, head_dim / 2)
 
     def forward(
         self,
@@ -31,18 +33,24 @@ class MixedRotary(nn.Module):
         along = [torch.arange(side, device=self.frequencies.device).float() for side in grid]
         rows, columns = along[0].repeat_interleave(grid[1]), along[1].repeat(grid[0])
         f_x, f_y = self.frequencies.float().unbind(0)  # (depth, heads, head_dim / 2) each
-        turns = columns[:, None] * f_x[:, :, None] + rows[:, None] * f_y[:, :, None]  # (depth, heads, P, head_dim / 2), in float32 always
+        turns = (
+            columns[:, None] * f_x[:, :, None] + rows[:, None] * f_y[:, :, None]
+        )  # (depth, heads, P, head_dim / 2), in float32 always
         turns = nn.functional.pad(turns, (0, 0, before, after))
         return list(zip(turns.cos(), turns.sin(), strict=True))
 
 
-def sequence_turns(num_tokens: int, *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
+def sequence_turns(
+    num_tokens: int, *, head_dim: int, theta: float
+) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
     """The turns of a sequence: pair i by position * theta^(-2i / head_dim) (eq. 15 of [1]). Raises ValueError unless 2 divides `head_dim`."""
     angles = axis_angles(num_tokens, features=head_dim, theta=theta).unsqueeze(0)
     return angles.cos(), angles.sin()
 
 
-def grid_turns(grid: tuple[int, int], *, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
+def grid_turns(
+    grid: tuple[int, int], *, head_dim: int, theta: float
+) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
     """The turns of a grid, row-major: the first half of the pairs by the row, the second by the column, each as a sequence's of half a head [2].
 
     Raises ValueError unless 4 divides `head_dim`.
@@ -57,7 +65,9 @@ def axis_angles(length: int, *, features: float, theta: float) -> Tensor:  # (le
     if theta <= 0:
         raise ValueError(f"theta, the base of rotary frequencies, must be positive, got {theta}.")
     if features % 2:
-        raise ValueError(f"Rotary positions turn pairs, and there are {features:g} features of a head for an axis. Choose another num_heads.")
+        raise ValueError(
+            f"Rotary positions turn pairs, and there are {features:g} features of a head for an axis. Choose another num_heads."
+        )
     frequencies = theta ** -(torch.arange(0, features, 2).float() / features)
     return torch.arange(length).float()[:, None] * frequencies
 
@@ -70,10 +80,14 @@ def initial_frequencies(
 ) -> Tensor:  # (2, ..., heads, head_dim / 2): of columns, of rows
     """Magnitudes theta^(-4k / head_dim) along a direction of each head, then the same across it. Raises ValueError unless 4 divides `head_dim`."""
     if head_dim % 4:
-        raise ValueError(f"Two-dimensional rotary positions need heads of a width divisible by 4, got {head_dim}. Choose another num_heads.")
+        raise ValueError(
+            f"Two-dimensional rotary positions need heads of a width divisible by 4, got {head_dim}. Choose another num_heads."
+        )
     magnitudes = theta ** -(torch.arange(0, head_dim, 4).float() / head_dim)
     along, across = angles[..., None], angles[..., None] + math.pi / 2
-    return torch.stack([torch.cat([magnitudes * turn(along), magnitudes * turn(across)], dim=-1) for turn in (torch.cos, torch.sin)])
+    return torch.stack(
+        [torch.cat([magnitudes * turn(along), magnitudes * turn(across)], dim=-1) for turn in (torch.cos, torch.sin)]
+    )
 
 
 def rotate(

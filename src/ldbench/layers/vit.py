@@ -56,7 +56,9 @@ class Transformer(nn.Module):
 
     def __init__(self, *, width: int, depth: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(

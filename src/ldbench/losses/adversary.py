@@ -107,7 +107,11 @@ class Adversarial(nn.Module):
         for name, (given, known) in words.items():
             if given not in known:
                 raise ValueError(f"The adversarial term's {name} is {given!r}. Choose one of {', '.join(known)}.")
-        weights = {"discriminator_weight": discriminator_weight, "lecam_weight": lecam_weight, "consistency_weight": consistency_weight}
+        weights = {
+            "discriminator_weight": discriminator_weight,
+            "lecam_weight": lecam_weight,
+            "consistency_weight": consistency_weight,
+        }
         for name, number in weights.items():
             if number < 0:
                 raise ValueError(f"The adversarial term's {name} must not be negative, got {number}.")
@@ -147,7 +151,9 @@ class Adversarial(nn.Module):
     ) -> Tensor:
         """The discriminator's loss, all weights in it; moves the averages of LeCAM."""
         assert not recon.images.requires_grad, "the discriminator's step must not reach the tokenizer"
-        real, fake = (self.logits(kind, self.augment) for kind in (images, recon.images))  # apart: batch statistics are of one kind
+        real, fake = (
+            self.logits(kind, self.augment) for kind in (images, recon.images)
+        )  # apart: batch statistics are of one kind
         loss = self.objective(real, fake)
         if self.lecam_weight:
             self.follow(real, fake)

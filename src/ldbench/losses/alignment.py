@@ -58,8 +58,14 @@ class Alignment(nn.Module):
         image_size: int,
     ):
         super().__init__()
-        words = {"distances_of": (distances_of, ("projected", "latent")), "balancing": (balancing, ("none", "encoder", "decoder"))}
-        words |= {"projection": (projection, ("latent_to_teacher", "teacher_to_latent")), "teaches": (teaches, ("tokenizer", "projection"))}
+        words = {
+            "distances_of": (distances_of, ("projected", "latent")),
+            "balancing": (balancing, ("none", "encoder", "decoder")),
+        }
+        words |= {
+            "projection": (projection, ("latent_to_teacher", "teacher_to_latent")),
+            "teaches": (teaches, ("tokenizer", "projection")),
+        }
         for name, (given, known) in words.items():
             if given not in known:
                 raise ValueError(f"Unknown {name} {given!r}. Choose {' or '.join(known)}.")
@@ -73,9 +79,13 @@ class Alignment(nn.Module):
             if number < 0:
                 raise ValueError(f"{name} must not be negative, got {number}.")
         if not cosine_weight and not distance_weight:
-            raise ValueError("cosine_weight and distance_weight are both 0, so that this alignment measures nothing. Give one of them a weight.")
+            raise ValueError(
+                "cosine_weight and distance_weight are both 0, so that this alignment measures nothing. Give one of them a weight."
+            )
         if teaches == "projection" and projection_frozen:
-            raise ValueError("teaches=projection with projection_frozen=true leaves nothing that learns. Say projection_frozen=false.")
+            raise ValueError(
+                "teaches=projection with projection_frozen=true leaves nothing that learns. Say projection_frozen=false."
+            )
         self.weight = weight
         self.start = start
         self.warmup = warmup

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 
 BRIGHTNESS = 0.5  # half the range of the offset; this and the next three are the strengths of [0]
 SATURATION = 1.0  # half the range of the factor around 1
@@ -51,7 +51,9 @@ class DiffAug:
 
 def uniform(count: int, images: Tensor) -> Tensor:  # (count, B) in [0, 1)
     """So many numbers for each image."""
-    return of_batch(lambda num_images: torch.rand(count, num_images, device=images.device), len(images), dim=1)
+    return draw_for_global_batch(
+        lambda num_images: torch.rand(count, num_images, device=images.device), len(images), dim=1
+    )
 
 
 def recolour(
@@ -73,7 +75,7 @@ def offsets(images: Tensor, ratio: float) -> Tensor:
     """Random shifts in pixels (2, B), uniform up to `ratio` of height and width in either direction."""
     bounds = [round_half_up(side * ratio) for side in images.shape[2:]]
     drawn = lambda bound, count: torch.randint(-bound, bound + 1, (count,), device=images.device)  # noqa: E731
-    return torch.stack([of_batch(partial(drawn, bound), len(images)) for bound in bounds])
+    return torch.stack([draw_for_global_batch(partial(drawn, bound), len(images)) for bound in bounds])
 
 
 def shift(
@@ -82,7 +84,9 @@ def shift(
 ) -> Tensor:  # (B, 3, H, W)
     """Images moved by whole pixels; zeros move in."""
     height, width = images.shape[2:]
-    framed = F.pad(rearrange(images, "b c h w -> b h w c"), (0, 0, 1, 1, 1, 1))  # what lies outside is read from the frame
+    framed = F.pad(
+        rearrange(images, "b c h w -> b h w c"), (0, 0, 1, 1, 1, 1)
+    )  # what lies outside is read from the frame
     which = torch.arange(len(images), device=images.device)
     rows = (1 + torch.arange(height, device=images.device) - by[0, :, None]).clamp(0, height + 1)  # (B, H)
     columns = (1 + torch.arange(width, device=images.device) - by[1, :, None]).clamp(0, width + 1)  # (B, W)

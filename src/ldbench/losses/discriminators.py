@@ -39,7 +39,11 @@ class PatchGAN(nn.Module):
         layers = [convolution(3, width, stride=2, bias=True), nn.LeakyReLU(SLOPE)]
         for n in range(1, num_layers + 1):
             stride = 2 if n < num_layers else 1
-            layers += [convolution(widths[n - 1], widths[n], stride=stride, bias=False), batch_norm(widths[n]), nn.LeakyReLU(SLOPE)]
+            layers += [
+                convolution(widths[n - 1], widths[n], stride=stride, bias=False),
+                batch_norm(widths[n]),
+                nn.LeakyReLU(SLOPE),
+            ]
         self.main = nn.Sequential(*layers, convolution(widths[-1], 1, stride=1, bias=True))
 
     def forward(
@@ -47,11 +51,19 @@ class PatchGAN(nn.Module):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, 1, h, w) logits, high for what looks like an image
         height, width = images.shape[2:]
-        least = 3 * 2**self.num_layers  # the two convolutions after the halvings take a pixel each, and one must be left
+        least = (
+            3 * 2**self.num_layers
+        )  # the two convolutions after the halvings take a pixel each, and one must be left
         if min(height, width) < least:
             most = int(math.log2(min(height, width) / 3)) if min(height, width) >= 6 else 0
-            cure = f"Set the discriminator's num_layers={most}." if most else "Train without it: even one layer needs 6 px."
-            raise ValueError(f"A PatchGAN of {self.num_layers} layers needs images of at least {least} px, got {height}x{width}. {cure}")
+            cure = (
+                f"Set the discriminator's num_layers={most}."
+                if most
+                else "Train without it: even one layer needs 6 px."
+            )
+            raise ValueError(
+                f"A PatchGAN of {self.num_layers} layers needs images of at least {least} px, got {height}x{width}. {cure}"
+            )
         return self.main(images)
 
 
@@ -96,14 +108,18 @@ class FrozenFeatures(nn.Module):
     def __init__(self, *, teacher: Readouts, width: int, depths: Sequence[int], kernel_size: int, input_size: int):
         super().__init__()
         if not hasattr(teacher, "readouts"):
-            raise ValueError(f"{type(teacher).__name__} shows no features at its depths. Choose a teacher such as dino_v1_small or dinov2_small.")
+            raise ValueError(
+                f"{type(teacher).__name__} shows no features at its depths. Choose a teacher such as dino_v1_small or dinov2_small."
+            )
         if isinstance(depths, int) or min(width, kernel_size, input_size) < 1:
             raise ValueError(
                 "A discriminator on frozen features needs a list of depths, and width, kernel_size and input_size of at least 1, "
                 f"got {depths}, {width}, {kernel_size} and {input_size}."
             )
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that a head keeps its length, got {kernel_size}. Choose {kernel_size + 1}.")
+            raise ValueError(
+                f"kernel_size must be odd, so that a head keeps its length, got {kernel_size}. Choose {kernel_size + 1}."
+            )
         if isinstance(teacher, nn.Module):
             teacher.eval().requires_grad_(False)
         self.held = (teacher,)
@@ -120,14 +136,18 @@ class FrozenFeatures(nn.Module):
         assert len(features) == len(self.heads), "a teacher shows its embedding and each depth asked for"
         given = features[0].shape[1]
         if given != self.width:
-            raise ValueError(f"The discriminator's teacher has {given} features, but its heads take {self.width}. Set discriminator.width={given}.")
+            raise ValueError(
+                f"The discriminator's teacher has {given} features, but its heads take {self.width}. Set discriminator.width={given}."
+            )
         logits = [head(readout) for head, readout in zip(self.heads, features, strict=True)]  # (B, 1, P) each
         return rearrange(logits, "level b 1 p -> b (level p)")
 
     def teacher(self, device: torch.device) -> Readouts:
         """The frozen network, on a device."""
         (teacher,) = self.held
-        if isinstance(teacher, nn.Module) and any(p.device != device for p in teacher.parameters()):  # others may share it, and move it
+        if isinstance(teacher, nn.Module) and any(
+            p.device != device for p in teacher.parameters()
+        ):  # others may share it, and move it
             teacher.to(device)
         return teacher
 
@@ -157,7 +177,9 @@ def shares(side: int, size: int, mode: str, device: torch.device) -> Tensor:
 
 def head(width: int, kernel_size: int) -> nn.Sequential:
     """From features (B, D, P) to logits (B, 1, P)."""
-    return nn.Sequential(block(width, 1), Residual(block(width, kernel_size)), spectral(nn.Conv1d(width, 1, kernel_size=1)))
+    return nn.Sequential(
+        block(width, 1), Residual(block(width, kernel_size)), spectral(nn.Conv1d(width, 1, kernel_size=1))
+    )
 
 
 def block(width: int, kernel_size: int) -> nn.Sequential:

@@ -23,7 +23,16 @@ class LPIPS(nn.Module):
     revision: ClassVar[int] = 2  # 1: drew a classifier that nobody used, before the terms that follow it
     reconstructs: ClassVar[bool] = True
 
-    def __init__(self, *, weight: float, start: int, warmup: int, dropout: float, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor] | None):
+    def __init__(
+        self,
+        *,
+        weight: float,
+        start: int,
+        warmup: int,
+        dropout: float,
+        weights: Mapping[str, Tensor],
+        heads: Mapping[str, Tensor] | None,
+    ):
         super().__init__()
         self.weight = weight
         self.start = start

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.intervals import of_share
 
 
@@ -11,10 +11,10 @@ class ClassAccuracy:
     """The share of samples whose label the extractor's classifier gives the most. The interval is Wilson's."""
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
+    requires: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
     is_distance: ClassVar[bool] = False
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         logits, labels = samples.get("logits"), samples.get("labels")
         known = logits.shape[1]
         if labels.max() >= known:

@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from ldbench.io.files import in_one_move
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.moments import Gaussian, Normal
 
 IMAGES, LABELS = "arr_0", "arr_1"
@@ -43,7 +43,7 @@ STATISTICS = {"normal": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
 def read_statistics(path: Path) -> dict[str, Normal]:
-    """The laws that a file tells, by field of `Seen`: none for a file of images only.
+    """The laws that a file tells, by field of `FeatureSet`: none for a file of images only.
 
     Raises ValueError for a file that is no such thing: pickles are not opened, and a covariance must be a symmetric matrix of its mean's width.
     """
@@ -53,8 +53,15 @@ def read_statistics(path: Path) -> dict[str, Normal]:
             if not {f"{mean_key}.npy", f"{covariance_key}.npy"} <= set(archive.namelist()):
                 continue
             mean, covariance = (read(archive, key, path) for key in (mean_key, covariance_key))
-            if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all() or not np.isfinite(mean).all():
-                raise ValueError(f"{path}: {mean_key} {mean.shape} and {covariance_key} {covariance.shape} are no finite mean and covariance.")
+            if (
+                mean.ndim != 1
+                or covariance.shape != (len(mean), len(mean))
+                or not np.isfinite(covariance).all()
+                or not np.isfinite(mean).all()
+            ):
+                raise ValueError(
+                    f"{path}: {mean_key} {mean.shape} and {covariance_key} {covariance.shape} are no finite mean and covariance."
+                )
             if not np.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-8 * np.abs(covariance).max()):
                 raise ValueError(f"{path}: {covariance_key} is not symmetric, so it is no covariance.")
             symmetric = torch.from_numpy((covariance + covariance.T) / 2)
@@ -66,7 +73,9 @@ def check_statistics(path: Path, extractor: str, *, standard: bool) -> dict[str,
     """The laws that a file tells. Raises ValueError for those of Inception-v3 where another extractor looks, and as `read_statistics`."""
     laws = read_statistics(path)
     if laws and not standard:
-        raise ValueError(f"{path} tells statistics of the standard Inception-v3, and {extractor} is another extractor. Choose a split of the data.")
+        raise ValueError(
+            f"{path} tells statistics of the standard Inception-v3, and {extractor} is another extractor. Choose a split of the data."
+        )
     return laws
 
 
@@ -88,7 +97,13 @@ def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H
                 raise ValueError(f"{path}: {IMAGES} is damaged ({error}). Copy it again.") from error
             if len(content) < taken * height * width * colours:
                 raise ValueError(f"{path} ends before its {count} images do: it was cut short. Copy it again.")
-            yield rearrange(torch.frombuffer(bytearray(content), dtype=torch.uint8), "(b h w c) -> b c h w", h=height, w=width, c=colours)
+            yield rearrange(
+                torch.frombuffer(bytearray(content), dtype=torch.uint8),
+                "(b h w c) -> b c h w",
+                h=height,
+                w=width,
+                c=colours,
+            )
 
 
 def write(
@@ -97,7 +112,7 @@ def write(
     num_images: int,
     *,
     labels: Tensor | None = None,  # (num_images,)
-    seen: Seen | None = None,  # whose laws make the file a reference
+    seen: FeatureSet | None = None,  # whose laws make the file a reference
 ) -> None:
     """Writes images, a batch at a time and in one move. Raises ValueError where there are more or fewer than was said, or of another size."""
     arrays = {} if labels is None else {LABELS: labels.cpu().numpy()}
@@ -115,8 +130,15 @@ def write_images(archive: zipfile.ZipFile, batches: Iterable[Tensor], num_images
     shape, written = None, 0
     with archive.open(f"{IMAGES}.npy", "w", force_zip64=True) as file:
         for batch in batches:
-            if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[1:] != (shape or batch.shape[1:]):
-                raise ValueError(f"An .npz of samples holds uint8 images (B, 3, H, W) of one size, got {tuple(batch.shape)} {batch.dtype}.")
+            if (
+                batch.dtype != torch.uint8
+                or batch.ndim != 4
+                or batch.shape[1] != 3
+                or batch.shape[1:] != (shape or batch.shape[1:])
+            ):
+                raise ValueError(
+                    f"An .npz of samples holds uint8 images (B, 3, H, W) of one size, got {tuple(batch.shape)} {batch.dtype}."
+                )
             if shape is None:
                 shape = batch.shape[1:]
                 said = {"descr": "|u1", "fortran_order": False, "shape": (num_images, shape[1], shape[2], 3)}
@@ -141,14 +163,18 @@ def opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except DAMAGED as error:
-        raise ValueError(f"{path} is no .npz ({error}). Expected ADM's layout, as of VIRTUAL_imagenet256_labeled.npz.") from error
+        raise ValueError(
+            f"{path} is no .npz ({error}). Expected ADM's layout, as of VIRTUAL_imagenet256_labeled.npz."
+        ) from error
 
 
 @contextmanager
 def member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
     """One array of an archive, open behind its header: (file, shape, dtype). Raises ValueError for anything else than plain numbers."""
     if f"{key}.npy" not in archive.namelist():
-        raise ValueError(f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout.")
+        raise ValueError(
+            f"{path} has no {key}; it has {', '.join(archive.namelist()) or 'nothing'}. Expected ADM's layout."
+        )
     try:
         file = archive.open(f"{key}.npy")
     except DAMAGED as error:
@@ -161,10 +187,14 @@ def member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[tuple[IO[
         except DAMAGED as error:
             raise ValueError(f"{path}: {key} is no array ({error}).") from error
         if fortran_order or dtype.hasobject or dtype.kind not in "biuf":
-            raise ValueError(f"{path}: {key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order.")
+            raise ValueError(
+                f"{path}: {key} is {dtype} in {'Fortran' if fortran_order else 'C'} order. Expected numbers in C order."
+            )
         told, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{key}.npy").file_size - file.tell()
         if min(shape, default=1) < 0 or told != there:
-            raise ValueError(f"{path}: {key} is said to be {dtype} {shape}, {told} bytes, and has {there}: it was cut short or altered.")
+            raise ValueError(
+                f"{path}: {key} is said to be {dtype} {shape}, {told} bytes, and has {there}: it was cut short or altered."
+            )
         yield file, shape, dtype
 
 
@@ -181,6 +211,14 @@ def read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
 
 def check_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     """The shape of images. Raises ValueError for another."""
-    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or not all(1 <= side <= LONGEST_SIDE for side in shape[1:3]) or not shape[0]:
-        raise ValueError(f"{path}: {IMAGES} is {dtype} {shape}. Expected images, uint8 (N, H, W, 3), of 1 to {LONGEST_SIDE} px.")
+    if (
+        len(shape) != 4
+        or shape[3] != 3
+        or dtype != np.uint8
+        or not all(1 <= side <= LONGEST_SIDE for side in shape[1:3])
+        or not shape[0]
+    ):
+        raise ValueError(
+            f"{path}: {IMAGES} is {dtype} {shape}. Expected images, uint8 (N, H, W, 3), of 1 to {LONGEST_SIDE} px."
+        )
     return shape

@@ -26,7 +26,7 @@ class DINOv2(nn.Module):
     """
 
     revision: ClassVar[int] = 1
-    gives: ClassVar[frozenset[str]] = frozenset({"features"})
+    provides: ClassVar[frozenset[str]] = frozenset({"features"})
     standard: ClassVar[bool] = False
 
     def __init__(self, *, architecture: str, image_size: int, weights: Mapping[str, Tensor]):
@@ -38,14 +38,18 @@ class DINOv2(nn.Module):
                 f"timm builds no vision transformer {architecture!r} ({error}). timm.list_models('*dinov2*') lists those it has."
             ) from error
         if getattr(self.vit, "cls_token", None) is None:
-            raise ValueError(f"{architecture} has no class token to look at. Choose one of timm.list_models('*dinov2*').")
+            raise ValueError(
+                f"{architecture} has no class token to look at. Choose one of timm.list_models('*dinov2*')."
+            )
         try:
             self.vit.load_state_dict({key: value for key, value in weights.items() if not key.startswith("head.")})
         except RuntimeError as error:
             told = " ".join(str(error).split())[:300]
             raise ValueError(f"These weights are not those of {architecture} in timm's layout: {told}") from error
         if image_size < 1 or image_size % self.vit.patch_embed.patch_size[0]:
-            raise ValueError(f"image_size {image_size} is no multiple of the patches of {architecture}, {self.vit.patch_embed.patch_size[0]} px.")
+            raise ValueError(
+                f"image_size {image_size} is no multiple of the patches of {architecture}, {self.vit.patch_embed.patch_size[0]} px."
+            )
         self.image_size = image_size
         self.requires_grad_(False).eval()
         for name in ("mean", "std"):
@@ -56,7 +60,7 @@ class DINOv2(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def look(
+    def extract(
         self,
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
@@ -74,4 +78,4 @@ class DINOv2(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B, D) float32
         """The features alone."""
-        return self.look(images).features
+        return self.extract(images).features

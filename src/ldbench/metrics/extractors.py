@@ -25,16 +25,18 @@ class NetworkFeatures(nn.Module):
     """The features and logits of a network, frozen, in float32."""
 
     revision: ClassVar[int] = 1
-    gives: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
+    provides: ClassVar[frozenset[str]] = frozenset({"features", "logits"})
     standard: ClassVar[bool] = False
 
     def __init__(self, *, network: Classifier):
         super().__init__()
-        assert isinstance(network, nn.Module), "yaml describes a network; whoever builds the extractor hands over the network itself"
+        assert isinstance(network, nn.Module), (
+            "yaml describes a network; whoever builds the extractor hands over the network itself"
+        )
         self.network = network.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def look(
+    def extract(
         self,
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
@@ -49,4 +51,4 @@ class NetworkFeatures(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B, D) float32
         """The features alone."""
-        return self.look(images).features
+        return self.extract(images).features

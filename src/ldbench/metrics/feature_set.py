@@ -1,4 +1,4 @@
-"""Seen: what an extractor saw in a set of images, as far as the metrics of a protocol need it; gathered in one pass, in any order.
+"""FeatureSet: what an extractor saw in a set of images, as far as the metrics of a protocol need it; gathered in one pass, in any order.
 
 Every image has a place in its set. Rows are kept by place, and the parts that intervals leave out are drawn by place, so that nothing
 depends on batches, order, workers or processes.
@@ -34,18 +34,18 @@ class Extractor(Protocol):
     """What metrics on sets of images look through."""
 
     revision: ClassVar[int]  # raised when its numbers change
-    gives: ClassVar[frozenset[str]]  # of "features", "spatial" and "logits"
+    provides: ClassVar[frozenset[str]]  # of "features", "spatial" and "logits"
     standard: bool  # on it a Frechet distance is FID
 
     def to(self, device: torch.device) -> "Extractor": ...
 
-    def look(self, images: Tensor) -> Features:
+    def extract(self, images: Tensor) -> Features:
         """(B, 3, H, W) uint8 -> what it sees."""
         ...
 
 
 @dataclass(frozen=True)
-class Seen:
+class FeatureSet:
     """A set of images as metrics see it. What no metric needs is None."""
 
     num_images: int
@@ -62,7 +62,7 @@ class Seen:
         found = getattr(self, name)
         if found is None:
             raise ValueError(
-                f"This set of {self.num_images} images has no {name}, which a metric needs. Leave the metric out, or gather the set again."
+                f"This set of {self.num_images} images has no {name}, which a metric requires. Leave the metric out, or gather the set again."
             )
         return found
 
@@ -71,30 +71,35 @@ class SetMetric(Protocol):
     """One number of a set of images, mostly held against a reference. One plug-in of the config group `distribution`."""
 
     revision: ClassVar[int]  # raised when its numbers change
-    needs: ClassVar[frozenset[str]]  # fields of `Seen` that it reads
+    requires: ClassVar[frozenset[str]]  # fields of `FeatureSet` that it reads
     is_distance: ClassVar[bool]  # whether a floor stands beside it: the number of real images against real images
 
     def __call__(
         self,
-        samples: Seen,
-        reference: Seen,
+        samples: FeatureSet,
+        reference: FeatureSet,
         *,
         paired: bool,  # sample i is made of the reference's image i, so that an interval leaves out both
     ) -> Estimate: ...
 
 
-SOURCE = {"normal": "features", "features": "features", "spatial": "spatial", "logits": "logits"}  # what an extractor must give for a need
+SOURCE = {
+    "normal": "features",
+    "features": "features",
+    "spatial": "spatial",
+    "logits": "logits",
+}  # what an extractor must give for a need
 
 
 @dataclass
-class Gathering:
+class FeatureAccumulator:
     """One set on its way: `update` by batches, `merge` what other processes gathered, then `finish`.
 
     Memory does not grow with the images, but for the rows of `features` (`kept` at most), `logits` and `labels` where these are needed.
     """
 
     num_images: int
-    needs: Collection[str]
+    requires: Collection[str]
     kept: int
     _parts: dict[str, list[Moments]] = field(default_factory=dict)
     _waiting: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
@@ -123,32 +128,34 @@ class Gathering:
             raise ValueError("An image was handed over twice: each place of a set is seen once.")
         self._gathered[places] = True
         given = {"features": seen.features, "spatial": seen.spatial, "logits": seen.logits}
-        for need in self.needs:
+        for need in self.requires:
             if need in SOURCE and given[SOURCE[need]] is None:
                 raise ValueError(
                     f"A metric needs {SOURCE[need]}, which this extractor does not give. Leave the metric out, or choose another extractor."
                 )
         for tensor in given.values():
             if tensor is not None and not torch.isfinite(tensor).all():
-                raise ValueError("Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them.")
+                raise ValueError(
+                    "Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them."
+                )
         for kind, need in zip(KINDS, ("normal", "spatial")):
             rows = given[kind]
-            if need in self.needs and rows is not None:
+            if need in self.requires and rows is not None:
                 self._waiting[kind].append((self._part[places], rows.cpu().float()))
                 self._sum(kind)
-        if "features" in self.needs:
+        if "features" in self.requires:
             slots = self._slot[places]
             self._keep("features", len(self._places), slots[slots >= 0], seen.features.cpu().float()[slots >= 0])
-        if "logits" in self.needs and seen.logits is not None:
+        if "logits" in self.requires and seen.logits is not None:
             self._keep("logits", self.num_images, places, seen.logits.cpu().float())
-        if "labels" in self.needs:
+        if "labels" in self.requires:
             if labels is None:
                 raise ValueError("A metric needs the labels of images, and none were handed over.")
             self._keep("labels", self.num_images, places, labels.cpu())
 
-    def merge(self, other: "Gathering") -> None:
+    def merge(self, other: "FeatureAccumulator") -> None:
         """Takes over what was gathered of other images of the same set."""
-        if (other.num_images, set(other.needs), other.kept) != (self.num_images, set(self.needs), self.kept):
+        if (other.num_images, set(other.requires), other.kept) != (self.num_images, set(self.requires), self.kept):
             raise ValueError("Only gatherings of one set and for the same metrics can be merged.")
         self.take(other.tensors())
 
@@ -178,19 +185,19 @@ class Gathering:
             self._keep(name, len(among), among.nonzero()[:, 0], tensors[name])
         self._gathered |= gathered
 
-    def finish(self) -> Seen:
+    def finish(self) -> FeatureSet:
         """The set. Raises ValueError where images are missing."""
         if not self._gathered.all():
             raise ValueError(f"{int((~self._gathered).sum())} of {self.num_images} images were not seen.")
         for kind in KINDS:
             self._sum(kind, finish=True)
         normal = {kind: Normal.of(parts) for kind, parts in self._parts.items()}
-        return Seen(
+        return FeatureSet(
             num_images=self.num_images,
             normal=normal.get("features"),
             spatial=normal.get("spatial"),
-            places=self._places if "features" in self.needs else None,
-            part=self._part[self._places] if "features" in self.needs else None,
+            places=self._places if "features" in self.requires else None,
+            part=self._part[self._places] if "features" in self.requires else None,
             **{name: self._rows.get(name) for name in ROWS},
         )
 
@@ -219,19 +226,19 @@ class Gathering:
 
 def gather(
     seen: Features,
-    needs: Collection[str],
+    requires: Collection[str],
     *,
     labels: Tensor | None = None,  # (n,)
     kept: int | None = None,
-) -> Seen:
+) -> FeatureSet:
     """A set whose features are at hand, in the order of places."""
     count = len(seen.features)
-    gathering = Gathering(count, needs, count if kept is None else kept)
+    gathering = FeatureAccumulator(count, requires, count if kept is None else kept)
     gathering.update(torch.arange(count), seen, labels)
     return gathering.finish()
 
 
-def flattened(seen: Seen) -> Mapping[str, Tensor]:
+def flattened(seen: FeatureSet) -> Mapping[str, Tensor]:
     """A set as tensors by name, as files keep it; `unflattened` gives it back."""
     found = {"num_images": torch.tensor(seen.num_images)}
     for name in ("features", "places", "part", "logits", "labels"):
@@ -244,11 +251,13 @@ def flattened(seen: Seen) -> Mapping[str, Tensor]:
     return found
 
 
-def unflattened(tensors: Mapping[str, Tensor]) -> Seen:
+def unflattened(tensors: Mapping[str, Tensor]) -> FeatureSet:
     """The set that `flattened` took apart."""
-    normal = {name: Normal.of(moments_of(tensors, name)) for name in ("normal", "spatial") if f"{name}.count" in tensors}
+    normal = {
+        name: Normal.of(moments_of(tensors, name)) for name in ("normal", "spatial") if f"{name}.count" in tensors
+    }
     rows = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
-    return Seen(int(tensors["num_images"]), normal.get("normal"), normal.get("spatial"), **rows)
+    return FeatureSet(int(tensors["num_images"]), normal.get("normal"), normal.get("spatial"), **rows)
 
 
 def tensors_of(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
@@ -262,4 +271,7 @@ def tensors_of(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
 
 def moments_of(tensors: Mapping[str, Tensor], name: str) -> list[Moments]:
     """The moments that `tensors_of` put under a name."""
-    return [Moments(*part) for part in zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])]
+    return [
+        Moments(*part)
+        for part in zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])
+    ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.intervals import jackknife
 from ldbench.metrics.moments import Gaussian, Normal
 
@@ -26,10 +26,10 @@ class FrechetDistance:
     """
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"normal"})
+    requires: ClassVar[frozenset[str]] = frozenset({"normal"})
     is_distance: ClassVar[bool] = True
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         return with_interval(samples.get("normal"), reference.get("normal"), paired=paired)
 
 
@@ -37,10 +37,10 @@ class SpatialFrechetDistance:
     """Of the features at each place of images, in one row: sFID's formula [2]."""
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"spatial"})
+    requires: ClassVar[frozenset[str]] = frozenset({"spatial"})
     is_distance: ClassVar[bool] = True
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         return with_interval(samples.get("spatial"), reference.get("spatial"), paired=paired)
 
 
@@ -50,7 +50,10 @@ def with_interval(samples: Normal, reference: Normal, *, paired: bool) -> Estima
     if paired and len(samples.parts) != len(reference.parts):
         raise ValueError(f"Paired sets have the same parts, got {len(samples.parts)} and {len(reference.parts)}.")
     value = frechet_distance(samples.whole, reference.whole)
-    without = [frechet_distance(samples.without(part), reference.without(part) if paired else reference.whole) for part in parts]
+    without = [
+        frechet_distance(samples.without(part), reference.without(part) if paired else reference.whole)
+        for part in parts
+    ]
     return jackknife(value, without, least=0.0)
 
 
@@ -62,7 +65,9 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     of equal laws is zero. Raises ValueError for laws of different widths.
     """
     if a.mean.shape != b.mean.shape:
-        raise ValueError(f"A Frechet distance compares features of one width, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}.")
+        raise ValueError(
+            f"A Frechet distance compares features of one width, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}."
+        )
     if torch.equal(a.mean, b.mean) and torch.equal(a.covariance, b.covariance):
         return 0.0
     shared = nuclear_norm(a.root @ b.root.T)

@@ -20,7 +20,9 @@ from ldbench.metrics.feature_set import Features
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # its sha256
-SPATIAL_CHANNELS = 7  # of `mixed_6/conv`, the first branch of torch-fidelity's Mixed_6d: 17 x 17 x 7 = 2023 numbers, as in [2]
+SPATIAL_CHANNELS = (
+    7  # of `mixed_6/conv`, the first branch of torch-fidelity's Mixed_6d: 17 x 17 x 7 = 2023 numbers, as in [2]
+)
 
 
 class Inception(nn.Module):
@@ -32,14 +34,16 @@ class Inception(nn.Module):
     """
 
     revision: ClassVar[int] = 1
-    gives: ClassVar[frozenset[str]] = frozenset({"features", "spatial", "logits"})
+    provides: ClassVar[frozenset[str]] = frozenset({"features", "spatial", "logits"})
 
     def __init__(self, *, weights: Mapping[str, Tensor], sha256: str):
         super().__init__()
         self.check()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        with tempfile.TemporaryDirectory() as folder:  # torch-fidelity reads a pickle of any content: it gets one that holds tensors only
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # torch-fidelity reads a pickle of any content: it gets one that holds tensors only
             path = Path(folder) / "weights.pth"
             torch.save({key: value.detach().cpu() for key, value in weights.items()}, path)
             try:
@@ -48,7 +52,9 @@ class Inception(nn.Module):
                 )
             except RuntimeError as error:
                 told = " ".join(str(error).split())[:300]
-                raise ValueError(f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}.") from error
+                raise ValueError(
+                    f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}."
+                ) from error
         self.standard = sha256 == STANDARD
         self._maps: list[Tensor] = []
         self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
@@ -69,7 +75,7 @@ class Inception(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def look(
+    def extract(
         self,
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
@@ -86,4 +92,4 @@ class Inception(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B, 2048) float32
         """The features alone."""
-        return self.look(images).features
+        return self.extract(images).features

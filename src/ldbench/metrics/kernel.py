@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.feature_set import PARTS, Seen
+from ldbench.metrics.feature_set import PARTS, FeatureSet
 from ldbench.metrics.intervals import jackknife
 
 BLOCK = 2048  # rows of a kernel that are held at once
@@ -27,10 +27,10 @@ class KernelDistance:
     """
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: ClassVar[frozenset[str]] = frozenset({"features"})
     is_distance: ClassVar[bool] = True
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = samples.get("features"), reference.get("features")
         if min(len(x), len(y)) < 2:
             raise ValueError(f"A kernel distance compares two images or more, got {len(x)} and {len(y)}.")
@@ -47,7 +47,9 @@ class KernelDistance:
 
         parts = PARTS if len(of_x.unique()) == PARTS and len(of_y) >= 2 * PARTS else 0
         rest = [(everything != part).nonzero()[:, 0] for part in range(parts)]
-        return jackknife(discrepancy(everything, everything), [discrepancy(keep, keep if paired else everything) for keep in rest])
+        return jackknife(
+            discrepancy(everything, everything), [discrepancy(keep, keep if paired else everything) for keep in rest]
+        )
 
 
 @dataclass(frozen=True)

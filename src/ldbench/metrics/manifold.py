@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.intervals import of_mean, of_share
 
 BLOCK = 1024  # rows of distances that are held at once
@@ -26,7 +26,7 @@ class Neighbours:
     """What the four have in common: they look at the `k` nearest neighbours."""
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    requires: ClassVar[frozenset[str]] = frozenset({"features"})
     is_distance: ClassVar[bool] = False
 
     def __init__(self, *, k: int):
@@ -38,7 +38,7 @@ class Neighbours:
 class Precision(Neighbours):
     """The share of samples within the manifold of the reference [0]. The interval is over samples, for this reference."""
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
         return of_share(torch.cat([block.any(dim=1) for block in inside(x, y, radii(y, self.k))]))
 
@@ -46,7 +46,7 @@ class Precision(Neighbours):
 class Recall(Neighbours):
     """The share of reference images within the manifold of the samples [0]. The interval is over reference images, for these samples."""
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
         return of_share(torch.cat([block.any(dim=1) for block in inside(y, x, radii(x, self.k))]))
 
@@ -54,7 +54,7 @@ class Recall(Neighbours):
 class Density(Neighbours):
     """In how many of the reference's balls a sample lies on average, over k [1]: about 1 for equal laws. The interval is over samples."""
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
         return of_mean(torch.cat([block.sum(dim=1) for block in inside(x, y, radii(y, self.k))]).double() / self.k)
 
@@ -62,7 +62,7 @@ class Density(Neighbours):
 class Coverage(Neighbours):
     """The share of the reference's balls that hold a sample [1]. The interval is over reference images, for these samples."""
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
         hit = torch.zeros(len(y), dtype=torch.bool)
         for block in inside(x, y, radii(y, self.k)):
@@ -70,12 +70,14 @@ class Coverage(Neighbours):
         return of_share(hit)
 
 
-def centred(samples: Seen, reference: Seen, k: int) -> tuple[Tensor, Tensor]:  # (n, D), (m, D) float64
+def centred(samples: FeatureSet, reference: FeatureSet, k: int) -> tuple[Tensor, Tensor]:  # (n, D), (m, D) float64
     """The features of both about the mean of the reference. Raises ValueError for sets with fewer than k + 1 images."""
     x, y = samples.get("features").double(), reference.get("features").double()
     fewest = min(len(x), len(y))
     if fewest <= k:
-        raise ValueError(f"The nearest {k} neighbours of an image need sets of {k + 1} or more, got {fewest}. Choose a smaller k, or more images.")
+        raise ValueError(
+            f"The nearest {k} neighbours of an image need sets of {k + 1} or more, got {fewest}. Choose a smaller k, or more images."
+        )
     mean = y.mean(dim=0)
     return x - mean, y - mean
 

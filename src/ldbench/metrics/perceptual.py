@@ -28,7 +28,9 @@ class VGGDistance(nn.Module):
         super().__init__()
         self.network = LPIPSNetwork(dropout=0.0)
         try:
-            self.network.load_state_dict(from_taming(dict(weights) if heads is None else from_torchvision(weights, heads)))
+            self.network.load_state_dict(
+                from_taming(dict(weights) if heads is None else from_torchvision(weights, heads))
+            )
         except RuntimeError as error:
             raise ValueError(f"These weights are not VGG16's: {error}") from error
         self.requires_grad_(False).eval()
@@ -43,7 +45,9 @@ class VGGDistance(nn.Module):
         check_pixels(images)
         check_pixels(recon)
         if min(images.shape[-2:]) < 16:
-            raise ValueError(f"VGG16 sees images of 16 px or more, got {images.shape[-2]}x{images.shape[-1]}. Leave this metric out of the protocol.")
+            raise ValueError(
+                f"VGG16 sees images of 16 px or more, got {images.shape[-2]}x{images.shape[-1]}. Leave this metric out of the protocol."
+            )
         device = self.network.shift.device
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             return self.network(from_uint8(images.to(device)), from_uint8(recon.to(device))).double().cpu()

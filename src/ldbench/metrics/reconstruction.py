@@ -26,7 +26,9 @@ def psnr(
     recon: Tensor,  # (B, 3, H, W) uint8
 ) -> Tensor:  # (B,) float64
     """Peak signal-to-noise ratio in dB, by image: 10 log10(255^2 / mse); infinite where nothing differs."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to load, and a mistake is answered before
+    from torchmetrics.functional.image import (
+        peak_signal_noise_ratio,  # takes seconds to load, and a mistake is answered before
+    )
 
     a, b = comparable(images, recon)
     return peak_signal_noise_ratio(b, a, data_range=255.0, reduction="none", dim=(1, 2, 3))
@@ -61,7 +63,9 @@ def ms_ssim(
     for scale, weight in enumerate(SCALES):
         pairs = [similarity(*pair) for pair in zip(a, b, strict=True)]
         last = scale == len(SCALES) - 1
-        seen = [whole if last else contrast[..., HALF:-HALF, HALF:-HALF] for whole, contrast in pairs]  # as torchmetrics, without borders
+        seen = [
+            whole if last else contrast[..., HALF:-HALF, HALF:-HALF] for whole, contrast in pairs
+        ]  # as torchmetrics, without borders
         found = found * torch.stack([each.mean() for each in seen]).relu() ** weight  # a negative number has no power
         a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
     return found
@@ -97,7 +101,9 @@ def window_matrix(size: int) -> Tensor:  # (size, size) float64
     weights = (-(offsets / SIGMA).square() / 2).exp()
     places = torch.arange(size)[:, None] + torch.arange(-HALF, HALF + 1)
     mirrored = (size - 1) - ((size - 1) - places.abs()).abs()
-    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, mirrored, (weights / weights.sum()).expand(size, -1))
+    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(
+        1, mirrored, (weights / weights.sum()).expand(size, -1)
+    )
 
 
 def mse(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.feature_set import Seen
+from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.intervals import of_mean
 
 
@@ -20,7 +20,7 @@ class InceptionScore:
     """
 
     revision: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    requires: ClassVar[frozenset[str]] = frozenset({"logits"})
     is_distance: ClassVar[bool] = False
 
     def __init__(self, *, splits: int):
@@ -28,11 +28,13 @@ class InceptionScore:
             raise ValueError(f"splits must be 1 or more, got {splits}.")
         self.splits = splits
 
-    def __call__(self, samples: Seen, reference: Seen, *, paired: bool) -> Estimate:
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         logits = samples.get("logits")
         count = len(logits)
         if count < self.splits:
-            raise ValueError(f"An inception score over {self.splits} splits needs as many images at least, got {count}.")
+            raise ValueError(
+                f"An inception score over {self.splits} splits needs as many images at least, got {count}."
+            )
         scores = []
         for split in range(self.splits):
             told = logits[split * count // self.splits : (split + 1) * count // self.splits].double().log_softmax(dim=1)

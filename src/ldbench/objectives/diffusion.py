@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import Chain, index_of, place_of, times_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, index_of, place_of, times_of
 from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Network, TimeLaw
-from ldbench.core.interpolant import Interpolant, Kind, spread
+from ldbench.core.interpolant import Interpolant, Kind, expand_like
 
 PREDICTIONS = ("noise", "data", "angular")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
@@ -49,7 +49,11 @@ class Diffusion:
         variance: Literal["fixed_small", "fixed_large", "learned_range"],
         loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"],
     ):
-        for name, given, known in (("prediction", prediction, PREDICTIONS), ("variance", variance, VARIANCES), ("loss", loss, LOSSES)):
+        for name, given, known in (
+            ("prediction", prediction, PREDICTIONS),
+            ("variance", variance, VARIANCES),
+            ("loss", loss, LOSSES),
+        ):
             if given not in known:
                 raise ValueError(f"Unknown {name} {given!r} of diffusion. Choose one of {', '.join(known)}.")
         if interpolant.num_times is None:
@@ -63,7 +67,9 @@ class Diffusion:
         self.prediction = prediction
         self.variance = variance
         self.kind_of_loss = loss
-        self.chain = Chain(interpolant.at(times_of(torch.arange(self.num_times), self.num_times)).alpha.square())
+        self.chain = DiscreteDiffusion(
+            interpolant.at(times_of(torch.arange(self.num_times), self.num_times)).alpha.square()
+        )
 
     @property
     def learned_variance(self) -> bool:
@@ -104,7 +110,13 @@ class Diffusion:
                 "variance=learned_range needs a backbone with 2 C outputs, and this one has C. Choose variance=fixed_small or fixed_large."
             )
         predict = partial(self.predicted, backbone)
-        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class, network=backbone)
+        return Field(
+            predict,
+            interpolant=self.interpolant,
+            prediction=self.prediction,
+            null_class=backbone.null_class,
+            network=backbone,
+        )
 
     def predicted(
         self,
@@ -127,8 +139,10 @@ class Diffusion:
         if self.variance == "learned_range":
             return (spare + 1) / 2
         if self.variance == "fixed_small":
-            return spread(torch.zeros(len(t), dtype=torch.float64), spare)
-        return spread((index_of(t, self.num_times) > 0).double(), spare)  # the posterior's at the last step, as in [1]'s code
+            return expand_like(torch.zeros(len(t), dtype=torch.float64), spare)
+        return expand_like(
+            (index_of(t, self.num_times) > 0).double(), spare
+        )  # the posterior's at the last step, as in [1]'s code
 
     def bound(
         self,
@@ -141,9 +155,13 @@ class Diffusion:
         mean = self.chain.back(predicted.x, predicted.data, index)
         logvar = self.chain.logvar(index, predicted.variance_share)
         true_mean = self.chain.back(predicted.x, z, index)
-        true_logvar = spread(self.chain.posterior_logvar[index], z)
-        divergence = 0.5 * (logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp())
-        nats = torch.where(spread((index == 0).double(), z) > 0, discretised_nll(z, mean, 0.5 * logvar), divergence)
+        true_logvar = expand_like(self.chain.posterior_logvar[index], z)
+        divergence = 0.5 * (
+            logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp()
+        )
+        nats = torch.where(
+            expand_like((index == 0).double(), z) > 0, discretised_nll(z, mean, 0.5 * logvar), divergence
+        )
         return nats.mean(dim=(1, 2)) / math.log(2)
 
 
@@ -156,7 +174,9 @@ def discretised_nll(
     above = normal_cdf((z - mean + HALF_BIN) * (-logstd).exp())
     below = normal_cdf((z - mean - HALF_BIN) * (-logstd).exp())
     inside = (above - below).clamp(min=LEAST).log()
-    log_p = torch.where(z < -0.999, above.clamp(min=LEAST).log(), torch.where(z > 0.999, (1 - below).clamp(min=LEAST).log(), inside))
+    log_p = torch.where(
+        z < -0.999, above.clamp(min=LEAST).log(), torch.where(z > 0.999, (1 - below).clamp(min=LEAST).log(), inside)
+    )
     return -log_p
 
 

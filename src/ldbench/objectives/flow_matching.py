@@ -78,7 +78,9 @@ class FlowMatching:
             if given not in known:
                 raise ValueError(f"Unknown {name} {given!r} of flow matching. Choose one of {', '.join(known)}.")
         if not 0 < margin < 0.5 or cosine_weight < 0:
-            raise ValueError(f"Flow matching needs 0 < margin < 0.5 and cosine_weight >= 0, got {margin} and {cosine_weight}.")
+            raise ValueError(
+                f"Flow matching needs 0 < margin < 0.5 and cosine_weight >= 0, got {margin} and {cosine_weight}."
+            )
         lives = type(interpolant).__name__
         if interpolant.num_times is not None:
             raise ValueError(
@@ -86,11 +88,17 @@ class FlowMatching:
                 "Choose interpolant=linear, gvp or vp, or objective=diffusion."
             )
         if prediction == "angular" and not interpolant.variance_preserving:
-            raise ValueError(f"An angular velocity needs a variance-preserving interpolant, but this is {lives}. Choose interpolant=gvp or vp.")
+            raise ValueError(
+                f"An angular velocity needs a variance-preserving interpolant, but this is {lives}. Choose interpolant=gvp or vp."
+            )
         if prediction == "velocity" and weighting != "none":
-            raise ValueError(f"Velocities are counted as they are, not by weighting={weighting}. Choose weighting=none, or prediction=noise.")
+            raise ValueError(
+                f"Velocities are counted as they are, not by weighting={weighting}. Choose weighting=none, or prediction=noise."
+            )
         if prediction != "velocity" and cosine_weight:
-            raise ValueError(f"The cosine term compares velocities, but prediction={prediction}. Choose cosine_weight=0, or prediction=velocity.")
+            raise ValueError(
+                f"The cosine term compares velocities, but prediction={prediction}. Choose cosine_weight=0, or prediction=velocity."
+            )
         self.interpolant = interpolant
         self.times = times
         self.prediction = prediction
@@ -126,7 +134,13 @@ class FlowMatching:
     def field(self, backbone: Network) -> Field:
         """The backbone as a field."""
         predict = partial(self.prediction_of, backbone)
-        return Field(predict, interpolant=self.interpolant, prediction=self.prediction, null_class=backbone.null_class, network=backbone)
+        return Field(
+            predict,
+            interpolant=self.interpolant,
+            prediction=self.prediction,
+            null_class=backbone.null_class,
+            network=backbone,
+        )
 
     def prediction_of(
         self,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.discrete_diffusion import times_of
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.interpolant import Interpolant
 
 
@@ -22,7 +22,7 @@ class Uniform:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return of_batch(lambda count: torch.rand(count, generator=rng, dtype=torch.float64), num_images)
+        return draw_for_global_batch(lambda count: torch.rand(count, generator=rng, dtype=torch.float64), num_images)
 
 
 class LogitNormal:
@@ -45,7 +45,9 @@ class LogitNormal:
         """Times from `rng`, or torch's global stream."""
         if self.uniform_after is not None and step >= self.uniform_after:
             return Uniform().sample(num_images, step=step, rng=rng)
-        return self.times(of_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images))
+        return self.times(
+            draw_for_global_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images)
+        )
 
     def times(
         self,
@@ -73,7 +75,9 @@ class NormalLogSNR:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return self.times(of_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images))
+        return self.times(
+            draw_for_global_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images)
+        )
 
     def times(
         self,
@@ -101,4 +105,7 @@ class Counted:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return times_of(of_batch(lambda count: torch.randint(self.num_times, (count,), generator=rng), num_images), self.num_times)
+        return times_of(
+            draw_for_global_batch(lambda count: torch.randint(self.num_times, (count,), generator=rng), num_images),
+            self.num_times,
+        )

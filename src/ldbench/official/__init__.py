@@ -20,7 +20,14 @@ NO_FAMILY = ("load", "model_card")  # modules beside this one that are no key ma
 REVISION = 1  # raised when a key map changes what an import ends in
 
 Kind = Literal["tokenizer", "generator"]
-HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # width -> heads of every official DiT, SiT and LightningDiT
+HEADS = {
+    384: 6,
+    768: 12,
+    1024: 16,
+    1152: 16,
+    1536: 24,
+    1792: 28,
+}  # width -> heads of every official DiT, SiT and LightningDiT
 Q_NORM = "blocks.0.attn.q_norm.weight"  # there if queries and keys are normalised
 MOST = 100_000  # of anything that a config.json counts
 NEAR = 1e-4  # how far a fixed table in a file may be from the computed one
@@ -63,7 +70,11 @@ class Converted:
 
 def families() -> list[ModuleType]:
     """The key maps beside this module: each has `ENTRIES` by name and `convert(name, state, settings)`."""
-    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__) if found.name not in NO_FAMILY]
+    return [
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+        if found.name not in NO_FAMILY
+    ]
 
 
 def catalogue() -> dict[str, Entry]:
@@ -87,7 +98,9 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     entry(name)
     empty = [key for key, value in state.items() if 0 in value.shape]
     if empty:
-        raise ValueError(f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any number. Copy the file again.")
+        raise ValueError(
+            f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any number. Copy the file again."
+        )
     family = next(family for family in families() if name in family.ENTRIES)
     return family.convert(name, state, settings)
 
@@ -127,7 +140,9 @@ def unprefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def convert_transformer(
     name: str,
     state: Mapping[str, Tensor],  # without prefixes, and without tables other than `pos_embed`
-    settings: Mapping[str, Any],  # `input_size` (the side of a map, or the length of a sequence), `num_classes` and `num_heads` are read
+    settings: Mapping[
+        str, Any
+    ],  # `input_size` (the side of a map, or the length of a sequence), `num_classes` and `num_heads` are read
     *,
     sequence: bool,  # whether the latent lies on no map
     nominal_size: int,  # what `input_size` is where nothing tells it
@@ -158,7 +173,9 @@ def convert_transformer(
         num_tokens = shape({"pos_embed": table}, "pos_embed", 3)[1]
     size = counted(settings, "input_size", nominal_size)
     if num_tokens is not None:
-        size = agreed(settings, "input_size", patch_size * (num_tokens if sequence else math.isqrt(num_tokens)))
+        size = broadcast_from_leader(
+            settings, "input_size", patch_size * (num_tokens if sequence else math.isqrt(num_tokens))
+        )
     latent = LatentSpec(size, channels) if sequence else LatentSpec(size * size, channels, (size, size))
     patches = LatentPatches(latent, patch_size)
     if table is not None:
@@ -167,9 +184,14 @@ def convert_transformer(
     rows = shape(state, "final_layer.linear.weight", 2)[0]
     outputs = patches.places * channels
     if rows not in (outputs, 2 * outputs) or shape(state, "final_layer.linear.bias", 1) != (rows,):
-        raise ValueError(f"final_layer.linear has {rows} rows. Expected {outputs} for {channels} channels, or twice as many.")
+        raise ValueError(
+            f"final_layer.linear has {rows} rows. Expected {outputs} for {channels} channels, or twice as many."
+        )
     if not keeps_variance:
-        for key in ("final_layer.linear.weight", "final_layer.linear.bias"):  # each place has the prediction's rows, then the variance's
+        for key in (
+            "final_layer.linear.weight",
+            "final_layer.linear.bias",
+        ):  # each place has the prediction's rows, then the variance's
             state[key] = state[key].unflatten(0, (patches.places, -1))[:, :channels].flatten(0, 1)
     if not sequence:
         state[f"{embed}.weight"] = rearrange(state[f"{embed}.weight"], "d c p q -> d (p q c)")
@@ -193,7 +215,9 @@ def convert_transformer(
     return keywords, {rename(key, TRANSFORMER, IN_A_BLOCK): value for key, value in state.items()}
 
 
-def expect_transformer(embed: str, depth: int, feedforward: Iterable[str], norms: Iterable[str], state: Mapping[str, Tensor]) -> set[str]:
+def expect_transformer(
+    embed: str, depth: int, feedforward: Iterable[str], norms: Iterable[str], state: Mapping[str, Tensor]
+) -> set[str]:
     """The names of all tensors that a diffusion transformer must hold besides tables; queries and keys are normed if those of the first block are."""
     layers = {embed, "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear", "final_layer.adaLN_modulation.1"}
     without_bias = {"y_embedder.embedding_table", *norms}
@@ -201,7 +225,9 @@ def expect_transformer(embed: str, depth: int, feedforward: Iterable[str], norms
         layers |= {f"{block}.{layer}" for layer in ("attn.qkv", "attn.proj", "adaLN_modulation.1", *feedforward)}
         head_norms = {f"{block}.attn.{norm}" for norm in ("q_norm", "k_norm") if Q_NORM in state}
         (layers if Q_NORM.replace("weight", "bias") in state else without_bias).update(head_norms)
-    return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | {f"{layer}.weight" for layer in without_bias}
+    return {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | {
+        f"{layer}.weight" for layer in without_bias
+    }
 
 
 def count_classes(settings: Mapping[str, Any], num_labels: int) -> int:
@@ -213,14 +239,18 @@ def count_classes(settings: Mapping[str, Any], num_labels: int) -> int:
     return num_classes
 
 
-def count_heads(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any], width: int, head_dim: int | None) -> int:
+def count_heads(
+    name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any], width: int, head_dim: int | None
+) -> int:
     """How many heads there are: by the width of one where a tensor tells it, as a config.json says, or as the official size of this width has."""
     if Q_NORM in state:
         head_dim = shape(state, Q_NORM, 1)[0]
     if head_dim is not None:
-        return agreed(settings, "num_heads", width // head_dim)
+        return broadcast_from_leader(settings, "num_heads", width // head_dim)
     if "num_heads" not in settings and width not in HEADS:
-        raise ValueError(f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json.")
+        raise ValueError(
+            f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json."
+        )
     return counted(settings, "num_heads", HEADS.get(width, 1))
 
 
@@ -232,10 +262,12 @@ def counted(settings: Mapping[str, Any], key: str, otherwise: int) -> int:
     return told
 
 
-def agreed(settings: Mapping[str, Any], key: str, told: int) -> int:
+def broadcast_from_leader(settings: Mapping[str, Any], key: str, told: int) -> int:
     """What the tensors tell. Raises ValueError where a config.json beside them says otherwise."""
     if settings.get(key, told) != told:
-        raise ValueError(f"config.json says {key} {settings[key]}, and the tensors beside it have {told}. They are not of one model.")
+        raise ValueError(
+            f"config.json says {key} {settings[key]}, and the tensors beside it have {told}. They are not of one model."
+        )
     return told
 
 
@@ -245,7 +277,9 @@ def check_table(key: str, given: Tensor, expected: Tensor) -> None:
         raise ValueError(f"{key} has the shape {tuple(given.shape)}. Expected {tuple(expected.shape)}.")
     off = float((given.float() - expected).abs().max())
     if not off <= NEAR:
-        raise ValueError(f"{key} is off by {off:.1e} from the fixed table that it should be. Learned positions are not held here.")
+        raise ValueError(
+            f"{key} is off by {off:.1e} from the fixed table that it should be. Learned positions are not held here."
+        )
 
 
 def rename(key: str, prefixes: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:

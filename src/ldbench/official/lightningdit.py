@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, agreed, check_table, convert_transformer, count_blocks, shape, unprefixed
+from ldbench.official import (
+    Converted,
+    Entry,
+    broadcast_from_leader,
+    check_table,
+    convert_transformer,
+    count_blocks,
+    shape,
+    unprefixed,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +53,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     rms, swiglu = "blocks.0.norm1.weight" in state, "blocks.0.mlp.w12.weight" in state
     rotary = bool(settings.get("use_rope", bool(tables) or rms))
     if tables:
-        agreed(settings, "use_rope", True)
+        broadcast_from_leader(settings, "use_rope", True)
     rows, head_dim = shape(tables, next(iter(tables)), 2) if tables else (None, None)
     norms = [f"blocks.{i}.{norm}" for i in range(count_blocks(state, "blocks")) for norm in ("norm1", "norm2")]
     keywords, renamed = convert_transformer(

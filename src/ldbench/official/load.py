@@ -8,10 +8,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.config import compose as config
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 
 Stats = str | Path | float | tuple[Any, Any]
 
@@ -27,8 +26,8 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
     found = converted(name, source, averaged=entry.kind == "generator")
     if entry.kind == "tokenizer":
-        return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
-    return artifacts.build(*generator_of(config.compose("train", [f"generator={name}"]), found, stats))
+        return store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
+    return store.build(*generator_of(config.compose("train", [f"generator={name}"]), found, stats))
 
 
 def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
@@ -40,7 +39,9 @@ def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged:
         raise error if isinstance(source, Mapping) else ValueError(f"{source}: {error}") from error
 
 
-def generator_of(cfg: DictConfig, found: official.Converted, stats: Stats | None) -> tuple[artifacts.Blueprint, dict[str, Tensor]]:
+def generator_of(
+    cfg: DictConfig, found: official.Converted, stats: Stats | None
+) -> tuple[store.Blueprint, dict[str, Tensor]]:
     """The blueprint and the state dict of a whole generator around an official backbone, with the objective of a config."""
     normaliser = None if stats is None else read_stats(stats, found.keywords["latent"]["channels"])
     objective = config.named(cfg.objective)
@@ -53,20 +54,24 @@ def generator_of(cfg: DictConfig, found: official.Converted, stats: Stats | None
         "class_dropout": cfg.generator.class_dropout if found.keywords["has_null_class"] else 0.0,
     }
     state = {f"backbone.{key}": value for key, value in found.state.items()}
-    state |= {} if normaliser is None else {f"normaliser.{key}": value for key, value in normaliser.state_dict().items()}
-    return artifacts.Blueprint("generator", "generator", keywords), state
+    state |= (
+        {} if normaliser is None else {f"normaliser.{key}": value for key, value in normaliser.state_dict().items()}
+    )
+    return store.Blueprint("generator", "generator", keywords), state
 
 
-def read_stats(stats: Stats, channels: int) -> Normaliser:
+def read_stats(stats: Stats, channels: int) -> Normalizer:
     """The normaliser of `latents_stats.pt` (or another file of tensors `mean` and `std`), of (mean, std), or of one scale.
 
     Raises ValueError for a file without these, and for statistics of other channels.
     """
     if isinstance(stats, int | float):
-        return Normaliser.from_scale(stats, channels=channels)
+        return Normalizer.from_scale(stats, channels=channels)
     if isinstance(stats, str | Path):
         held = weights.read_weights(stats)
         if not {"mean", "std"} <= held.keys():
-            raise ValueError(f"{stats} holds {', '.join(list(held)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt.")
+            raise ValueError(
+                f"{stats} holds {', '.join(list(held)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt."
+            )
         stats = (held["mean"], held["std"])
-    return Normaliser.from_stats(*stats, channels=channels)
+    return Normalizer.from_stats(*stats, channels=channels)

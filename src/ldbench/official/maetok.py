@@ -19,7 +19,10 @@ LICENCE = "none given in the repository; its maintainer named MIT or Apache-2.0"
 CITATION = "Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, ICML 2025, arXiv:2502.03444"
 WHERE = "Download config.json and model.safetensors of {} from the Hugging Face hub into one folder."
 HUBS = {"maetok_b_128": "MAETok/maetok-b-128", "maetok_b_128_512": "MAETok/maetok-b-128-512"}
-ENTRIES = {name: Entry(source=SOURCE, licence=LICENCE, citation=CITATION, where=WHERE.format(hub), hub=hub) for name, hub in HUBS.items()}
+ENTRIES = {
+    name: Entry(source=SOURCE, licence=LICENCE, citation=CITATION, where=WHERE.format(hub), hub=hub)
+    for name, hub in HUBS.items()
+}
 
 HEAD_WIDTH = 64  # of every ViT that the official code can be built from; no tensor tells
 ROPE_THETA = 10.0  # only initialises the frequencies, which the file holds
@@ -48,7 +51,15 @@ IN_A_BLOCK = {".ls1.": ".scale1.", ".ls2.": ".scale2.", ".adaLN_modulation.1.": 
 BLOCK = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 DEAD = ("decoder.model.patch_embed.", "decoder.model.norm.adaLN_modulation.")  # in the file, never in an output
 COORDINATES = ("freqs_t_x", "freqs_t_y")  # the integer grid, which is computed here
-AUXILIARY = ("decoder_", "post_quant_conv_", "to_pixel_", "hog_generator.", "projection.", "repa_model.", "clip_model.")  # of the training module
+AUXILIARY = (
+    "decoder_",
+    "post_quant_conv_",
+    "to_pixel_",
+    "hog_generator.",
+    "projection.",
+    "repa_model.",
+    "clip_model.",
+)  # of the training module
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
@@ -59,7 +70,11 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     Raises ValueError for anything missing, unknown or contradictory.
     """
     state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith((*DEAD, *AUXILIARY)) and not key.endswith(COORDINATES)}
+    state = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith((*DEAD, *AUXILIARY)) and not key.endswith(COORDINATES)
+    }
     rope = "encoder.freqs" in state
     if rope:
         state.pop("decoder.model.pos_embed", None)  # dead under rotary positions
@@ -96,15 +111,30 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     check_settings(settings, keywords)
     for part, heads in (("encoder", width // HEAD_WIDTH), ("decoder", decoder_width // HEAD_WIDTH)) if rope else ():
         state[f"{part}.freqs"] = shaped(state, f"{part}.freqs", heads)
-    return Converted("tokenizer", "maetok", keywords, {rename(key, RENAMED, IN_A_BLOCK): value for key, value in state.items()})
+    return Converted(
+        "tokenizer", "maetok", keywords, {rename(key, RENAMED, IN_A_BLOCK): value for key, value in state.items()}
+    )
 
 
 def expect(depth: int, decoder_depth: int, *, rope: bool, scaled: bool) -> set[str]:
     """The names of all tensors that a checkpoint must hold."""
-    layers = {"encoder.model.patch_embed.proj", "encoder.model.norm", "quant_conv", "post_quant_conv", "decoder.to_pixel.model"}
+    layers = {
+        "encoder.model.patch_embed.proj",
+        "encoder.model.norm",
+        "quant_conv",
+        "post_quant_conv",
+        "decoder.to_pixel.model",
+    }
     layers |= {f"encoder.model.blocks.{i}.{part}" for i in range(depth) for part in (*BLOCK, "norm1", "norm2")}
-    layers |= {f"decoder.model.blocks.{i}.{part}" for i in range(decoder_depth) for part in (*BLOCK, "adaLN_modulation.1")}
-    tensors = {"encoder.latent_tokens", "encoder.latent_pos_embed", "encoder.model.cls_token", "encoder.model.pos_embed"}
+    layers |= {
+        f"decoder.model.blocks.{i}.{part}" for i in range(decoder_depth) for part in (*BLOCK, "adaLN_modulation.1")
+    }
+    tensors = {
+        "encoder.latent_tokens",
+        "encoder.latent_pos_embed",
+        "encoder.model.cls_token",
+        "encoder.model.pos_embed",
+    }
     tensors |= {"decoder.mask_token", "decoder.latent_pos_embed"}
     tensors |= {"encoder.freqs", "decoder.freqs"} if rope else {"decoder.model.pos_embed", "decoder.model.cls_token"}
     if scaled:
@@ -116,7 +146,9 @@ def shaped(state: Mapping[str, Tensor], key: str, num_heads: int) -> Tensor:
     """Rotary frequencies (2, depth, heads * head_dim / 2) with an axis for the heads."""
     axes = shape(state, key, 3)
     if axes[0] != 2 or axes[2] != num_heads * HEAD_WIDTH // 2:
-        raise ValueError(f"{key} has the shape {axes}. Expected (2, depth, {num_heads * HEAD_WIDTH // 2}), for {num_heads} heads of {HEAD_WIDTH}.")
+        raise ValueError(
+            f"{key} has the shape {axes}. Expected (2, depth, {num_heads * HEAD_WIDTH // 2}), for {num_heads} heads of {HEAD_WIDTH}."
+        )
     return state[key].unflatten(-1, (num_heads, HEAD_WIDTH // 2))
 
 

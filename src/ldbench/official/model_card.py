@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.results.records import Record, encode
 
-TASKS = {"tokenizer": "image-feature-extraction", "generator": "unconditional-image-generation"}  # the nearest of the hub's
+TASKS = {
+    "tokenizer": "image-feature-extraction",
+    "generator": "unconditional-image-generation",
+}  # the nearest of the hub's
 PAPERS = {  # name, component, or backbone and objective -> the official model whose paper is to be cited
     "vmae": "vmae_f8d16",
     "maetok": "maetok_b_128",
@@ -26,15 +29,19 @@ CITATION = re.compile(r"(?P<author>[^,]+), (?P<title>.+), (?P<venue>[^,]+) (?P<y
 def measured(records: Sequence[Record], name: str, kind: str) -> list[Record]:
     """The records of an artifact itself: a tokenizer's are those without a generator."""
     role = {"tokenizer": name} if kind == "tokenizer" else {"generator": name}
-    return [record for record in records if role.items() <= record.artifacts.items() and ("generator" in record.artifacts) == (kind == "generator")]
+    return [
+        record
+        for record in records
+        if role.items() <= record.artifacts.items() and ("generator" in record.artifacts) == (kind == "generator")
+    ]
 
 
 def make_card(folder: Path, repo: str, records: Sequence[Record], *, licence: str | None) -> str:
     """README.md of an artifact, with its metadata (`model-index`) and its text. `records`: of this artifact."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    manifest, described = artifacts.read_manifest(folder), json.loads((folder / artifacts.CONFIG).read_text())
-    name, kind = artifacts.name_of(folder), described["group"]
+    manifest, described = store.read_manifest(folder), json.loads((folder / store.CONFIG).read_text())
+    name, kind = store.name_of(folder), described["group"]
     results = [
         EvalResult(
             task_type=TASKS[kind],
@@ -51,7 +58,9 @@ def make_card(folder: Path, repo: str, records: Sequence[Record], *, licence: st
         for metric, estimate in record.metrics.items()
     ]
     told = {"model_name": name, "eval_results": results} if results else {}
-    data = ModelCardData(license=licence, library_name="ldbench", pipeline_tag=TASKS[kind], tags=["ldbench", f"image-{kind}"], **told)
+    data = ModelCardData(
+        license=licence, library_name="ldbench", pipeline_tag=TASKS[kind], tags=["ldbench", f"image-{kind}"], **told
+    )
     parts = [
         f"# {name}",
         sentence_of(described, kind),
@@ -93,7 +102,9 @@ def facts(described: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         **{f"digest of its {role}": digest for role, digest in upstream.items()},
         "made": manifest.get("created"),
     }
-    return "## What it is\n\n| | |\n| --- | --- |\n" + "\n".join(f"| {key} | `{value}` |" for key, value in rows.items() if value is not None)
+    return "## What it is\n\n| | |\n| --- | --- |\n" + "\n".join(
+        f"| {key} | `{value}` |" for key, value in rows.items() if value is not None
+    )
 
 
 def figures(records: Sequence[Record]) -> str:
@@ -107,19 +118,25 @@ def figures(records: Sequence[Record]) -> str:
         for metric, estimate in record.metrics.items()
     ]
     head = "| measurement | data | metric | value | 95 % interval | protocol | record |\n| --- | --- | --- | --- | --- | --- | --- |"
-    return f"## Measured\n\nNumbers of different protocols are not to be ranked together.\n\n{head}\n" + "\n".join(lines)
+    return f"## Measured\n\nNumbers of different protocols are not to be ranked together.\n\n{head}\n" + "\n".join(
+        lines
+    )
 
 
 def citing(folder: Path, records: Sequence[Record]) -> str:
     """What to cite, for a generator with the paper of its tokenizer; nothing for a component that is nobody's paper."""
-    described = artifacts.read_config(folder)
-    papers = [paper_of(artifacts.name_of(folder), described)]
+    described = store.read_config(folder)
+    papers = [paper_of(store.name_of(folder), described)]
     upstream = described["recipe"].get("upstream", {}).get("tokenizer")
     if upstream is not None:
         beside = next(iter(sorted(folder.absolute().parents[1].glob(f"tokenizers/*-{upstream[:8]}"))), None)
-        named = [record.artifacts["tokenizer"] for record in records if record.artifacts.get("tokenizer", "").endswith(upstream[:8])]
-        if beside is not None and artifacts.is_complete(beside):
-            papers.append(paper_of(beside.name, artifacts.read_config(beside)))
+        named = [
+            record.artifacts["tokenizer"]
+            for record in records
+            if record.artifacts.get("tokenizer", "").endswith(upstream[:8])
+        ]
+        if beside is not None and store.is_complete(beside):
+            papers.append(paper_of(beside.name, store.read_config(beside)))
         elif named:
             papers.append(paper_of(named[0], None))
     cited = "\n\n".join(bibtex(official.entry(paper).citation) for paper in dict.fromkeys(papers) if paper is not None)

@@ -22,7 +22,9 @@ VAVAE = {
 }
 ENTRIES = {
     "vavae_f16d16": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
-    "vavae_f16d32": Entry(**VAVAE, where="Download vavae-imagenet256-f16d32-dinov2.pt from the link in the repository's README."),
+    "vavae_f16d32": Entry(
+        **VAVAE, where="Download vavae-imagenet256-f16d32-dinov2.pt from the link in the repository's README."
+    ),
     "vavae_f16d64": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
     "sd_vae_f8d4": Entry(
         source="https://github.com/CompVis/latent-diffusion",
@@ -34,7 +36,12 @@ ENTRIES = {
     ),
 }
 NOMINAL_SIZE = 256  # px: no tensor tells, and any multiple of the factor is taken
-BESIDE = ("loss.", "foundation_model.", "linear_proj.", "model_ema.")  # what a training checkpoint holds besides the autoencoder
+BESIDE = (
+    "loss.",
+    "foundation_model.",
+    "linear_proj.",
+    "model_ema.",
+)  # what a training checkpoint holds besides the autoencoder
 
 LDM = (  # theirs -> ours, tried in this order
     (r"^quant_conv\.", "encoder.to_latent."),
@@ -78,7 +85,9 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     state = {key: value for key, value in state.items() if not key.startswith(BESIDE)}
     if any(".mid_block." in key for key in state):
         state = from_diffusers(state)
-    levels = 1 + max((int(found.group(1)) for key in state if (found := re.match(r"encoder\.down\.(\d+)\.", key))), default=0)
+    levels = 1 + max(
+        (int(found.group(1)) for key in state if (found := re.match(r"encoder\.down\.(\d+)\.", key))), default=0
+    )
     blocks = {key.split(".")[4] for key in state if key.startswith("encoder.down.0.block.")}
     places = {key.split(".")[2] for key in state if re.match(r"encoder\.down\.\d+\.attn\.", key)}
     depth, attention = max(1, len(blocks)), sorted(int(place) for place in places)
@@ -102,9 +111,14 @@ def expect(levels: int, depth: int, attention: list[int], state: Mapping[str, Te
     """The names of all tensors, in latent diffusion's words; 1 x 1 shortcuts stand where the widths change."""
     res, attn = ("norm1", "conv1", "norm2", "conv2"), ("norm", "q", "k", "v", "proj_out")
     layers = {"quant_conv", "post_quant_conv"}
-    for part, level_name, blocks, resample in (("encoder", "down", depth, "downsample"), ("decoder", "up", depth + 1, "upsample")):
+    for part, level_name, blocks, resample in (
+        ("encoder", "down", depth, "downsample"),
+        ("decoder", "up", depth + 1, "upsample"),
+    ):
         layers |= {f"{part}.{layer}" for layer in ("conv_in", "conv_out", "norm_out")}
-        layers |= {f"{part}.mid.block_{i}.{layer}" for i in (1, 2) for layer in res} | {f"{part}.mid.attn_1.{layer}" for layer in attn}
+        layers |= {f"{part}.mid.block_{i}.{layer}" for i in (1, 2) for layer in res} | {
+            f"{part}.mid.attn_1.{layer}" for layer in attn
+        }
         for level in range(levels):
             prefix = f"{part}.{level_name}.{level}"
             layers |= {f"{prefix}.block.{i}.{layer}" for i in range(blocks) for layer in res}
@@ -119,10 +133,14 @@ def expect(levels: int, depth: int, attention: list[int], state: Mapping[str, Te
 
 def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """diffusers' layout in latent diffusion's words: its decoder counts resolutions from the lowest, and its attention is linear layers."""
-    last = max((int(found.group(1)) for key in state if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", key))), default=0)
+    last = max(
+        (int(found.group(1)) for key in state if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", key))), default=0
+    )
     found = {}
     for key, value in state.items():
-        name = re.sub(r"^decoder\.up_blocks\.(\d+)\.", lambda match: f"decoder.up_blocks.{last - int(match.group(1))}.", key)
+        name = re.sub(
+            r"^decoder\.up_blocks\.(\d+)\.", lambda match: f"decoder.up_blocks.{last - int(match.group(1))}.", key
+        )
         name = rename(name, DIFFUSERS)
         found[name] = value[:, :, None, None] if ".attn" in name and value.ndim == 2 else value
     return found

@@ -53,9 +53,13 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith("perceptual_loss.")}
     depth, decoder_depth = (count_blocks(state, prefix) for prefix in ("blocks", "decoder_blocks"))
-    expected = {"pos_embed", "decoder_pos_embed"} | {f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")}
+    expected = {"pos_embed", "decoder_pos_embed"} | {
+        f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")
+    }
     for prefix, count in (("blocks", depth), ("decoder_blocks", decoder_depth)):
-        expected |= {f"{prefix}.{i}.{part}.{kind}" for i in range(count) for part in IN_A_BLOCK for kind in ("weight", "bias")}
+        expected |= {
+            f"{prefix}.{i}.{part}.{kind}" for i in range(count) for part in IN_A_BLOCK for kind in ("weight", "bias")
+        }
     refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - {"mask_token"})
     width, decoder_width = shape(state, "norm.weight", 1)[0], shape(state, "decoder_norm.weight", 1)[0]
     patch_size = shape(state, "patch_embed.proj.weight", 4)[-1]

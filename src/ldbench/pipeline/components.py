@@ -6,16 +6,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
-from ldbench.pipeline import feature_networks as networks
+from ldbench.pipeline import feature_networks
 from ldbench.pipeline.tokenizer_plan import with_digests
 from ldbench.results.protocol import Protocol
 
 
-def node_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def component_config(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
     """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
     composed = config.option(group, name, searchpath)
     given = protocol.weights.get(name) if group in ("metric", "extractor") else None
@@ -42,21 +41,21 @@ def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
 
 def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
-    node = node_of(group, name, protocol, searchpath)
-    return config.instantiate(node, **sums_asked(name, node))
+    node = component_config(group, name, protocol, searchpath)
+    return config.instantiate(node, **weights_checksum(name, node))
 
 
 def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
     """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = node_of("extractor", name, protocol, searchpath)
-    network = {"network": networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**node, **network}, **sums_asked(name, node))
+    node = component_config("extractor", name, protocol, searchpath)
+    network = {"network": feature_networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
+    return config.instantiate({**node, **network}, **weights_checksum(name, node))
 
 
 def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
     """A teacher by its name in the config group; a network that it stands on is trained on first use."""
     node = config.option("teacher", name, searchpath)
-    network = {"network": networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
+    network = {"network": feature_networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
     return config.instantiate({**plain(node), **network})
 
 
@@ -65,19 +64,26 @@ def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) ->
     if settings.get("teacher") is None:
         return dict(settings)
     node = plain(config.option("teacher", settings["teacher"], searchpath))
-    told = {**config.named(with_digests(node, searchpath), searchpath), "revision": config.find(node["_target_"]).revision}
-    return {**settings, "teacher": {"name": settings["teacher"], "digest": artifacts.digest(told)}}
+    told = {
+        **config.named(with_digests(node, searchpath), searchpath),
+        "revision": config.find(node["_target_"]).revision,
+    }
+    return {**settings, "teacher": {"name": settings["teacher"], "digest": store.digest(told)}}
 
 
-def sums_asked(name: str, node: Mapping[str, Any]) -> dict[str, str]:
+def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of a component's weights file, where its constructor asks for it."""
     file = weights_of(name, node)
-    return {"sha256": artifacts.file_digest(file)} if file is not None and "sha256" in config.required(node["_target_"]) else {}
+    return (
+        {"sha256": store.file_digest(file)}
+        if file is not None and "sha256" in config.required(node["_target_"])
+        else {}
+    )
 
 
 def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
     """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
-    node = node_of(group, name, protocol, searchpath)
+    node = component_config(group, name, protocol, searchpath)
     weights_of(name, node)
     revision = getattr(config.find(node["_target_"]), "revision", 1)
-    return artifacts.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})
+    return store.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})

@@ -15,12 +15,12 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.core.interfaces import ImageData
 from ldbench.results import records
-from ldbench.runtime.process_group import PAUSE, is_follower
+from ldbench.runtime.process_group import PAUSE, is_worker_rank
 from ldbench.training.optimizer import AdamW
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class NetworkPlan:
     node: Mapping[str, Any]
     data: ImageData
     optimizer: AdamW
-    blueprint: artifacts.Blueprint
+    blueprint: store.Blueprint
     recipe: Mapping[str, Any]  # all that its numbers depend on
     digest: str
 
@@ -53,16 +53,16 @@ def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Mod
     planned = plan(node, searchpath)
     place = Path(cfg.paths.artifacts) / "networks" / planned.name
     with torch.random.fork_rng(devices=[]):
-        if artifacts.is_complete(place):
+        if store.is_complete(place):
             log.debug("Network %s is there already: %s", planned.name, place)
-        elif is_follower():
-            while not artifacts.is_complete(place):  # the first process builds it, at this place of the program
+        elif is_worker_rank():
+            while not store.is_complete(place):  # the first process builds it, at this place of the program
                 time.sleep(PAUSE)
         else:
-            with artifacts.building_lock(place):
-                if not artifacts.is_complete(place):
+            with store.building_lock(place):
+                if not store.is_complete(place):
                     build(planned, place)
-        return artifacts.load(place, searchpath=searchpath)
+        return store.load(place, searchpath=searchpath)
 
 
 def digest_of(node: Any, searchpath: Sequence[str] = ()) -> str:
@@ -77,18 +77,25 @@ def plan(node: Any, searchpath: Sequence[str] = ()) -> NetworkPlan:
     data = config.instantiate(node["data"])
     keywords = {key: value for key, value in node["model"].items() if key != "_target_"}
     component = config.name_of("network", node["model"]["_target_"], searchpath)
-    blueprint = artifacts.Blueprint("network", component, {**keywords, "image_size": data.image_size, "num_classes": data.num_classes})
+    blueprint = store.Blueprint(
+        "network", component, {**keywords, "image_size": data.image_size, "num_classes": data.num_classes}
+    )
     recipe = {
         "kind": "network",
         "component": component,
         "keywords": dict(blueprint.keywords),
-        "training": config.named({key: node[key] for key in ("optimizer", "max_steps", "batch_size", "shift")}, searchpath),
+        "training": config.named(
+            {key: node[key] for key in ("optimizer", "max_steps", "batch_size", "shift")}, searchpath
+        ),
         "seed": node["seed"],
         "data": data.fingerprint,
         "threads": node["threads"],
-        "revisions": {"model": config.component("network", component, searchpath).revision, "training": TRAINING_REVISION},
+        "revisions": {
+            "model": config.component("network", component, searchpath).revision,
+            "training": TRAINING_REVISION,
+        },
     }
-    return NetworkPlan(node, data, config.instantiate(node["optimizer"]), blueprint, recipe, artifacts.digest(recipe))
+    return NetworkPlan(node, data, config.instantiate(node["optimizer"]), blueprint, recipe, store.digest(recipe))
 
 
 def check(node: Mapping[str, Any]) -> None:
@@ -97,7 +104,9 @@ def check(node: Mapping[str, Any]) -> None:
         raise ValueError(f"There is no config key network.{key}.{config.nearest(str(key), KEYS)}")
     for key in KEYS:
         if key not in node:
-            raise ValueError(f"The recipe of a network lacks {key}. Known networks: network={', '.join(config.options('network'))}.")
+            raise ValueError(
+                f"The recipe of a network lacks {key}. Known networks: network={', '.join(config.options('network'))}."
+            )
     for key, least in (("seed", 0), ("max_steps", 1), ("batch_size", 2), ("shift", 0), ("threads", 1)):
         if not isinstance(node[key], int) or isinstance(node[key], bool) or node[key] < least:
             raise ValueError(f"network.{key} must be a whole number of at least {least}, got {node[key]!r}.")
@@ -105,18 +114,22 @@ def check(node: Mapping[str, Any]) -> None:
 
 def build(planned: NetworkPlan, place: Path) -> None:
     """Trains a network and stores it as an artifact."""
-    from ldbench.training import classifier_module as features
-    from ldbench.training import fit as fitting  # Lightning takes seconds to load: what is there already need not wait for it
+    from ldbench.training import (
+        classifier_module,
+        fit,  # Lightning takes seconds to load: what is there already need not wait for it
+    )
 
     node, blueprint = planned.node, planned.blueprint
     log.info("Training network %s on %s (%d images).", planned.name, planned.data.name, len(planned.data.train))
     began = time.monotonic()
-    with fitting.own_threads(node["threads"]):
+    with fit.own_threads(node["threads"]):
         torch.manual_seed(node["seed"])
-        network = config.instantiate(node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes)
+        network = config.instantiate(
+            node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes
+        )
         said = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
-        network = features.train(network, planned.data.train, optimizer=planned.optimizer, **said)
+        network = classifier_module.train(network, planned.data.train, optimizer=planned.optimizer, **said)
     seconds = time.monotonic() - began
     provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-    artifacts.save(network, place, blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+    store.save(network, place, blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
     log.info("Trained in %.0f s. Network: %s", seconds, place)

@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, LatentSet, Sampler
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.official.load import read_stats
-from ldbench.pipeline import trainer_settings as numerics
-from ldbench.pipeline.init_weights import start_of
-from ldbench.pipeline.tokenizer_plan import GENERATION, revisions, told_of
+from ldbench.pipeline import trainer_settings
+from ldbench.pipeline.init_weights import resolve_init
+from ldbench.pipeline.tokenizer_plan import GENERATION, public_config, revisions
 from ldbench.tracking.wandb_runs import Training
-from ldbench.training.generator_config import TRAINING_REVISION, Course
+from ldbench.training.generator_config import TRAINING_REVISION, GeneratorTrainingConfig
 
 NOMINAL = LatentSpec(256, 4, (16, 16))  # of what no latents are known, while parts are proved to fit
 
@@ -33,8 +32,8 @@ class GeneratorPlan:
     cfg: DictConfig
     searchpath: Sequence[str]
     latents: LatentSet
-    course: Course
-    blueprint: artifacts.Blueprint  # of the finished generator
+    course: GeneratorTrainingConfig
+    blueprint: store.Blueprint  # of the finished generator
     recipe: Mapping[str, Any]  # all that its numbers depend on
     digest: str
 
@@ -56,8 +55,12 @@ class GeneratorPlan:
     def training(self) -> Training:
         """What loggers are told of it."""
         tokenizer = self.cfg.tokenizer
-        names = (Path(tokenizer.path).name if "path" in tokenizer else tokenizer.name, self.cfg.generator.name, self.cfg.data.name)
-        return Training("generator", self.name, self.digest, names, told_of(self.cfg, self.searchpath))
+        names = (
+            Path(tokenizer.path).name if "path" in tokenizer else tokenizer.name,
+            self.cfg.generator.name,
+            self.cfg.data.name,
+        )
+        return Training("generator", self.name, self.digest, names, public_config(self.cfg, self.searchpath))
 
 
 def is_chosen(cfg: DictConfig) -> bool:
@@ -67,11 +70,13 @@ def is_chosen(cfg: DictConfig) -> bool:
     given = [key for key in GENERATION if key in cfg]
     if given:
         said = "backbone=... or size=..." if given[0] == "generator" else f"{given[0]}=..."
-        raise ValueError(f"{said} is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
+        raise ValueError(
+            f"{said} is of a generator, and none is chosen. Say generator=sit, or another that --help lists."
+        )
     return False
 
 
-def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str] = ()) -> GeneratorPlan:
+def plan_generator(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str] = ()) -> GeneratorPlan:
     """What a config asks for on these latents. Raises ValueError with a sentence for whatever does not fit."""
     course = make_course(cfg)
     if cfg.generator.weights is not None:
@@ -100,33 +105,37 @@ def make_generator_plan(cfg: DictConfig, latents: LatentSet, searchpath: Sequenc
         "latents": latents.fingerprint,
         "upstream": dict(latents.upstream),
         "stats": stats_digest(cfg),
-        "numerics": numerics.told(cfg),
+        "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
-    start = start_of(cfg, "generator", searchpath)
+    start = resolve_init(cfg, "generator", searchpath)
     recipe |= {"init": start.digest} if start else {}
-    blueprint = artifacts.Blueprint("generator", "generator", keywords)
-    return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, artifacts.digest(recipe))
+    blueprint = store.Blueprint("generator", "generator", keywords)
+    return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, store.digest(recipe))
 
 
-def make_course(cfg: DictConfig) -> Course:
+def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
     """The numbers of the training, with the trainer's cap on its steps. Raises ValueError for values that are missing or out of range."""
     missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key.split(".")[0] in GENERATION)
     if missing:
-        raise ValueError(f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=...")
+        raise ValueError(
+            f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=..."
+        )
     node, limit = plain(cfg.generator), cfg.trainer.limit_steps
     if limit is not None:
         node["max_steps"] = min(node["max_steps"], limit)
-    course = Course.from_config(node, optimizer=config.instantiate(cfg.generator.optimizer))
-    if course.batch_size % numerics.world_size(cfg):
+    course = GeneratorTrainingConfig.from_config(node, optimizer=config.instantiate(cfg.generator.optimizer))
+    if course.batch_size % trainer_settings.world_size(cfg):
         raise ValueError(
-            f"Batches of {course.batch_size} latents cannot be shared evenly by {numerics.world_size(cfg)} processes. "
-            f"Set generator.batch_size to a multiple of {numerics.world_size(cfg)}."
+            f"Batches of {course.batch_size} latents cannot be shared evenly by {trainer_settings.world_size(cfg)} processes. "
+            f"Set generator.batch_size to a multiple of {trainer_settings.world_size(cfg)}."
         )
     return course
 
 
-def check_parts(cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, searchpath: Sequence[str] = ()) -> None:
+def check_parts(
+    cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, searchpath: Sequence[str] = ()
+) -> None:
     """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together. Computes nothing."""
     generator = build_generator(cfg, latent, num_classes, device="meta")
     generator.check(config.instantiate(cfg.sampler), make_guidance(cfg, generator, searchpath))
@@ -138,20 +147,26 @@ def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, de
     facts = facts_of(cfg, latent, num_classes)
     with torch.device(device):
         backbone = config.instantiate(cfg.generator.backbone, **facts)
-    objective, normaliser = config.instantiate(cfg.objective), Normaliser(latent.channels)
-    return Generator(backbone=backbone, objective=objective, normaliser=normaliser, class_dropout=cfg.generator.class_dropout)
+    objective, normaliser = config.instantiate(cfg.objective), Normalizer(latent.channels)
+    return Generator(
+        backbone=backbone, objective=objective, normaliser=normaliser, class_dropout=cfg.generator.class_dropout
+    )
 
 
-def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normaliser:
+def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normalizer:
     """The scale at which latents are learned: by their own statistics, unless the config gives others."""
     channels, stats = latents.latent.channels, cfg.generator.stats
-    return Normaliser.from_stats(latents.mean, latents.std, channels=channels) if stats is None else read_stats(stats, channels)
+    return (
+        Normalizer.from_stats(latents.mean, latents.std, channels=channels)
+        if stats is None
+        else read_stats(stats, channels)
+    )
 
 
 def stats_digest(cfg: DictConfig) -> Any:
     """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
     stats = cfg.generator.stats
-    return artifacts.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
+    return store.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
 
 
 def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
@@ -164,7 +179,9 @@ def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str,
     }
     given = sorted(facts.keys() & set(cfg.generator.backbone))
     if given:
-        raise ValueError(f"There is no config key generator.backbone.{given[0]}: a backbone is told it by the latents and the objective.")
+        raise ValueError(
+            f"There is no config key generator.backbone.{given[0]}: a backbone is told it by the latents and the objective."
+        )
     return facts
 
 
@@ -178,12 +195,14 @@ def make_guidance(cfg: DictConfig, generator: Generator, searchpath: Sequence[st
             "This guidance leads away from a weaker generator, and none is given. Say guidance.guide=ARTIFACT, the folder of one, "
             "or choose guidance=none or guidance=cfg."
         )
-    guide = artifacts.load(path, searchpath=searchpath)
+    guide = store.load(path, searchpath=searchpath)
     if not isinstance(guide, Generator):
         raise ValueError(f"{path} is a {type(guide).__name__}. A guide must be a generator.")
     ours, theirs = generator.backbone.latent, guide.backbone.latent
     if ours != theirs:
-        raise ValueError(f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. Choose another.")
+        raise ValueError(
+            f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. Choose another."
+        )
     return config.instantiate(cfg.guidance, guide=guide.field())
 
 

@@ -12,60 +12,67 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.core.generator import Generator
 from ldbench.core.pixels import sheet
 from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
-from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures, records
-from ldbench.runtime.process_group import agreed, is_follower
+from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank
 from ldbench.sampling.noise import NoiseStream
-from ldbench.training import fit as fitting
+from ldbench.training import fit
 from ldbench.training.fsdp import unsharded
-from ldbench.training.generator_module import GeneratorTask
+from ldbench.training.generator_module import GeneratorModule
 
 log = logging.getLogger(__name__)
 
 Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H, W) in [-1, 1]
 
 
-def obtain(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
+def train_or_reuse(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
     """The artifact folder of a plan's generator, which is trained unless it is there. One process builds it while others wait."""
-    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder)
+    lock = nullcontext() if is_worker_rank() else store.building_lock(planned.folder)
     with lock:
-        if agreed(artifacts.is_complete(planned.folder)):
-            artifacts.verify(planned.folder)
+        if broadcast_from_leader(store.is_complete(planned.folder)):
+            store.verify(planned.folder)
             log.info("Generator %s is there already: %s", planned.name, planned.folder)
             return planned.folder
         started = time.monotonic()
-        generator = fit(planned, decode)
+        generator = train_generator(planned, decode)
         seconds = time.monotonic() - started
-        if not is_follower():
+        if not is_worker_rank():
             provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-            artifacts.save(generator, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+            store.save(
+                generator,
+                planned.folder,
+                planned.blueprint,
+                recipe=planned.recipe,
+                digest=planned.digest,
+                provenance=provenance,
+            )
             log.info("Trained in %.0f s. Generator: %s", seconds, planned.folder)
-        agreed(True)  # others go on when it is stored
+        broadcast_from_leader(True)  # others go on when it is stored
     return planned.folder
 
 
-def fit(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
+def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
     """The trained generator of a plan, in eval mode on the CPU; from the last checkpoint, where there is one.
 
     `decode` makes images of its samples for the pictures on the way; without it these show latents. It changes no number.
     """
     course, run = planned.course, planned.run_folder
     if not weights_of(planned, course.exported_decay).is_file():
-        with fitting.own_threads(planned.cfg.trainer.threads):
-            task = train(planned, decode)
-        if not is_follower():
+        with fit.own_threads(planned.cfg.trainer.threads):
+            task = fit_generator(planned, decode)
+        if not is_worker_rank():
             figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
         others = [decay for decay in (*course.ema_decays, None) if decay != course.exported_decay]
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
             state = unsharded(task.averaged(decay).backbone.state_dict())
-            if not is_follower():
+            if not is_worker_rank():
                 keep_tensors(state, weights_of(planned, decay))
-        if is_follower():
+        if is_worker_rank():
             return task.exported().eval()
     return averaged(planned, course.exported_decay)
 
@@ -77,7 +84,9 @@ def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
     """
     path = weights_of(planned, decay)
     if not path.is_file():
-        raise ValueError(f"There is no {path}. Kept at the end of the training: {list(planned.course.ema_decays)}, and None for the last weights.")
+        raise ValueError(
+            f"There is no {path}. Kept at the end of the training: {list(planned.course.ema_decays)}, and None for the last weights."
+        )
     generator = make_generator(planned)
     generator.backbone.load_state_dict(load_file(path))
     return generator.eval()
@@ -97,20 +106,22 @@ def make_generator(planned: GeneratorPlan) -> Generator:
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
     generator.normaliser = make_normaliser(planned.cfg, latents)
-    start = start_of(planned.cfg, "generator", planned.searchpath)
+    start = resolve_init(planned.cfg, "generator", planned.searchpath)
     if start is not None:
         given = start.load().backbone.state_dict()
-        artifacts.check_state(generator.backbone, given)
+        store.check_state(generator.backbone, given)
         generator.backbone.load_state_dict(given)
     return generator
 
 
-def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
+def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorModule:
     """The task of a plan at the end of its training."""
     cfg, run, latents = planned.cfg, planned.run_folder, planned.latents
     run.mkdir(parents=True, exist_ok=True)
     generator = make_generator(planned)
-    task = GeneratorTask(generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run)
+    task = GeneratorModule(
+        generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run
+    )
     log.info("Training %s on %d latents: %d steps.", planned.name, len(latents), planned.course.max_steps)
     log.info("Pictures, logs and checkpoints: %s", run)
     if cfg.trainer.compile:
@@ -126,12 +137,12 @@ def train(planned: GeneratorPlan, decode: Decode | None) -> GeneratorTask:
     items: Any = latents
     if not planned.course.max_steps:
         return task
-    with fitting.logged(cfg.logger, run=run, training=planned.training) as loggers:
-        fitting.fit(
+    with fit.logged(cfg.logger, run=run, training=planned.training) as loggers:
+        fit.fit_module(
             task,
             items,
             settings=cfg.trainer,
-            callbacks=fitting.make_callbacks(cfg.callbacks, facts),
+            callbacks=fit.make_callbacks(cfg.callbacks, facts),
             loggers=loggers,
             run=run,
             count_passes=True,

@@ -10,9 +10,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench import official
-from ldbench.artifacts import hub as huggingface
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import hub, store, weights
 from ldbench.config import compose as config
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import ImageData
@@ -20,11 +18,11 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.official.load import converted, generator_of
-from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, make_generator_plan, stats_digest
+from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, plan_generator, stats_digest
 from ldbench.pipeline.get_tokenizer import Obtained
 from ldbench.results import records
 from ldbench.runtime.device import find_device
-from ldbench.runtime.process_group import agreed, leader_first
+from ldbench.runtime.process_group import broadcast_from_leader, leader_first
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +36,11 @@ class ObtainedGenerator:
 
     @property
     def name(self) -> str:
-        return artifacts.name_of(self.folder) if artifacts.is_complete(self.folder) else self.folder.name
+        return store.name_of(self.folder) if store.is_complete(self.folder) else self.folder.name
 
     def load(self, searchpath: Sequence[str] = ()) -> Generator:
         """The generator. Raises ValueError for an artifact of something else."""
-        generator = artifacts.load(self.folder, searchpath=searchpath)
+        generator = store.load(self.folder, searchpath=searchpath)
         if not isinstance(generator, Generator):
             raise ValueError(f"{self.folder} is a {type(generator).__name__}, and generator.path must be a generator.")
         return generator
@@ -82,8 +80,8 @@ def stored(cfg: DictConfig) -> ObtainedGenerator:
     """The artifact under `generator.path`."""
     if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
         raise ValueError("generator=artifact needs generator.path: the folder of an artifact, or hf://owner/name.")
-    folder = huggingface.local(cfg.generator.path)
-    return ObtainedGenerator(folder, artifacts.read_manifest(folder)["digest"])
+    folder = hub.local(cfg.generator.path)
+    return ObtainedGenerator(folder, store.read_manifest(folder)["digest"])
 
 
 def imported(cfg: DictConfig) -> ObtainedGenerator:
@@ -97,26 +95,32 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
         )
     file = weights.locate(cfg.generator.weights)
     recipe = {
-        **{"kind": "generator", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION},
-        **{"stats": stats_digest(cfg), "objective": config.named(cfg.objective), "class_dropout": cfg.generator.class_dropout},
+        **{"kind": "generator", "official": name, "sha256": store.file_digest(file), "revision": official.REVISION},
+        **{
+            "stats": stats_digest(cfg),
+            "objective": config.named(cfg.objective),
+            "class_dropout": cfg.generator.class_dropout,
+        },
     }
-    digest = artifacts.digest(recipe)
+    digest = store.digest(recipe)
     folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
-    with artifacts.building_lock(folder):
-        if artifacts.is_complete(folder):
-            artifacts.verify(folder)
+    with store.building_lock(folder):
+        if store.is_complete(folder):
+            store.verify(folder)
             log.info("Generator %s is there already: %s", folder.name, folder)
         else:
             blueprint, state = generator_of(cfg, converted(name, file, averaged=True), cfg.generator.stats)
             provenance = {"created": records.now(), "environment": records.environment()}
-            artifacts.save(artifacts.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+            store.save(
+                store.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance
+            )
             log.info("Imported %s. Generator: %s", file.name, folder)
     return ObtainedGenerator(folder, digest)
 
 
 def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequence[str]) -> None:
     """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
-    described = artifacts.read_config(found.folder)
+    described = store.read_config(found.folder)
     upstream = described["recipe"].get("upstream", {})
     if upstream.get("tokenizer", obtained.digest) != obtained.digest:
         raise ValueError(
@@ -126,12 +130,14 @@ def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequ
     told = described["keywords"].get("backbone", {}).get("latent")
     ours = latent_of(obtained, searchpath).to_numbers()
     if told != ours:
-        raise ValueError(f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit.")
+        raise ValueError(
+            f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit."
+        )
 
 
 def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
     """The latent of a tokenizer's artifact."""
-    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    tokenizer = store.load(obtained.folder, searchpath=searchpath)
     assert isinstance(tokenizer, Tokenizer)
     return tokenizer.latent
 
@@ -139,37 +145,42 @@ def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
 def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
     """The artifact of the configured training on the tokenizer's latents."""
     planned, tokenizer = planned_for(cfg, obtained, searchpath)
-    if agreed(artifacts.is_complete(planned.folder)):
-        artifacts.verify(planned.folder)
+    if broadcast_from_leader(store.is_complete(planned.folder)):
+        store.verify(planned.folder)
         log.info("Generator %s is there already: %s", planned.name, planned.folder)
         return ObtainedGenerator(planned.folder, planned.digest)
-    from ldbench.pipeline import generator_training  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
+    from ldbench.pipeline import (
+        generator_training,  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
+    )
 
-    return ObtainedGenerator(generator_training.obtain(planned, tokenizer.decode), planned.digest)
+    return ObtainedGenerator(generator_training.train_or_reuse(planned, tokenizer.decode), planned.digest)
 
 
 def latents_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> None:
     """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
     planned, _ = planned_for(cfg, obtained, searchpath)
-    if not artifacts.is_complete(planned.folder):
+    if not store.is_complete(planned.folder):
         make_encoder(cfg, obtained, searchpath).store("train")
 
 
 def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> tuple[GeneratorPlan, Tokenizer]:
     """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
-    tokenizer = artifacts.load(obtained.folder, searchpath=searchpath)
+    tokenizer = store.load(obtained.folder, searchpath=searchpath)
     assert isinstance(tokenizer, Tokenizer)
     encoder = make_encoder(cfg, obtained, searchpath)
     latents = AwaitedLatents(
-        encoder.contents("train"), latent=tokenizer.latent, seed=cfg.seed, make=lambda: leader_first(partial(encoder.store, "train"))
+        encoder.contents("train"),
+        latent=tokenizer.latent,
+        seed=cfg.seed,
+        make=lambda: leader_first(partial(encoder.store, "train")),
     )
-    return make_generator_plan(cfg, latents, searchpath), tokenizer
+    return plan_generator(cfg, latents, searchpath), tokenizer
 
 
 def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:
     """The job that makes the stores of a cell's latents, as `latents` in the config says."""
     facts = {
-        "tokenizer": artifacts.load(obtained.folder, searchpath=searchpath),
+        "tokenizer": store.load(obtained.folder, searchpath=searchpath),
         "tokenizer_name": obtained.name,
         "tokenizer_digest": obtained.digest,
         "data": obtained.data,

@@ -13,20 +13,22 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ldbench import official
-from ldbench.artifacts import hub as huggingface
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import hub, store, weights
 from ldbench.config.compose import plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.official.load import converted
-from ldbench.pipeline.tokenizer_plan import make_data, make_plan
+from ldbench.pipeline.tokenizer_plan import make_data, plan_tokenizer
 from ldbench.results import records
-from ldbench.runtime.process_group import agreed, is_follower, leader_first
+from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank, leader_first
 
 log = logging.getLogger(__name__)
 
-CHOICES = ("position_resize", "channels_last", "checkpointing")  # keywords that no weights file tells: the config's count
+CHOICES = (
+    "position_resize",
+    "channels_last",
+    "checkpointing",
+)  # keywords that no weights file tells: the config's count
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Obtained:
 
     @property
     def name(self) -> str:
-        return artifacts.name_of(self.folder) if artifacts.is_complete(self.folder) else self.folder.name
+        return store.name_of(self.folder) if store.is_complete(self.folder) else self.folder.name
 
 
-Check = Callable[[LatentSpec, ImageData], None]  # raises ValueError where others do not fit the tokenizer's latents and the images
+Check = Callable[
+    [LatentSpec, ImageData], None
+]  # raises ValueError where others do not fit the tokenizer's latents and the images
 
 
 def obtain(cfg: DictConfig, searchpath: Sequence[str] = (), *, check: Check | None = None) -> Obtained:
@@ -61,11 +65,13 @@ def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     """The artifact under `tokenizer.path`."""
     if OmegaConf.is_missing(cfg.tokenizer, "path") or cfg.tokenizer.path is None:
         raise ValueError("tokenizer=artifact needs tokenizer.path: the folder of an artifact, or hf://owner/name.")
-    folder = huggingface.local(cfg.tokenizer.path)
-    manifest = artifacts.read_manifest(folder)
-    size = artifacts.read_config(folder)["keywords"].get("image_size")
+    folder = hub.local(cfg.tokenizer.path)
+    manifest = store.read_manifest(folder)
+    size = store.read_config(folder)["keywords"].get("image_size")
     if type(size) is not int:
-        raise ValueError(f"{folder / artifacts.CONFIG} tells no image_size: it is no tokenizer. Give tokenizer.path the folder of one.")
+        raise ValueError(
+            f"{folder / store.CONFIG} tells no image_size: it is no tokenizer. Give tokenizer.path the folder of one."
+        )
     cfg.tokenizer.image_size = size
     return Obtained(folder, manifest["digest"], make_data(cfg, searchpath))
 
@@ -75,15 +81,15 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
     name = cfg.tokenizer.name
     official.entry(name, "tokenizer")
     file = weights.locate(cfg.tokenizer.weights)
-    recipe = {"kind": "tokenizer", "official": name, "sha256": artifacts.file_digest(file), "revision": official.REVISION}
+    recipe = {"kind": "tokenizer", "official": name, "sha256": store.file_digest(file), "revision": official.REVISION}
     choices = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CHOICES}
     recipe |= {"choices": choices}
-    digest = artifacts.digest(recipe)
+    digest = store.digest(recipe)
     folder = Path(cfg.paths.artifacts) / "tokenizers" / f"{name}-{digest[:8]}"
-    with artifacts.building_lock(folder):
-        if artifacts.is_complete(folder):
-            artifacts.verify(folder)
-            check_keywords(cfg, artifacts.read_config(folder)["keywords"])
+    with store.building_lock(folder):
+        if store.is_complete(folder):
+            store.verify(folder)
+            check_keywords(cfg, store.read_config(folder)["keywords"])
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, searchpath)
         else:
@@ -91,7 +97,7 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
             check_keywords(cfg, found.keywords)
             data = make_data(cfg, searchpath)
             keywords = {**found.keywords, **choices}
-            import_weights(folder, artifacts.Blueprint(found.group, found.component, keywords), found.state, recipe, digest)
+            import_weights(folder, store.Blueprint(found.group, found.component, keywords), found.state, recipe, digest)
             log.info("Imported %s. Tokenizer: %s", file.name, folder)
     return Obtained(folder, digest, data)
 
@@ -104,36 +110,49 @@ def check_keywords(cfg: DictConfig, told: Mapping[str, Any]) -> None:
         keys = {key: "tokenizer.image_size" if key == "image_size" else f"tokenizer.model.{key}" for key in differing}
         faults = "; ".join(f"{keys[key]} is {said[key]}, and the file holds {told[key]}" for key in differing)
         cure = " ".join(f"{keys[key]}={told[key]}" for key in differing)
-        raise ValueError(f"These weights are of another {cfg.tokenizer.name} than the config: {faults}.\nSay {cure}, or give another file.")
+        raise ValueError(
+            f"These weights are of another {cfg.tokenizer.name} than the config: {faults}.\nSay {cure}, or give another file."
+        )
 
 
-def import_weights(folder: Path, blueprint: artifacts.Blueprint, state: Mapping[str, Tensor], recipe: Mapping[str, Any], digest: str) -> None:
+def import_weights(
+    folder: Path, blueprint: store.Blueprint, state: Mapping[str, Tensor], recipe: Mapping[str, Any], digest: str
+) -> None:
     """Stores released weights as an artifact, after building the model that they are of."""
-    model = artifacts.build(blueprint, state)
+    model = store.build(blueprint, state)
     provenance = {"created": records.now(), "environment": records.environment()}
-    artifacts.save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+    store.save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
 
 
 def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> Obtained:
     """The artifact of the configured recipe."""
-    planned = make_plan(cfg, searchpath)
+    planned = plan_tokenizer(cfg, searchpath)
     if check is not None:
         check(planned.latent, planned.data)
     found = Obtained(planned.folder, planned.digest, planned.data)
-    lock = nullcontext() if is_follower() else artifacts.building_lock(planned.folder)
+    lock = nullcontext() if is_worker_rank() else store.building_lock(planned.folder)
     with lock:
-        if agreed(artifacts.is_complete(planned.folder)):
-            artifacts.verify(planned.folder)
+        if broadcast_from_leader(store.is_complete(planned.folder)):
+            store.verify(planned.folder)
             log.info("Tokenizer %s is there already: %s", planned.name, planned.folder)
             return found
-        from ldbench.pipeline import tokenizer_training as training  # Lightning takes seconds to load: what is there already need not wait for it
+        from ldbench.pipeline import (
+            tokenizer_training,  # Lightning takes seconds to load: what is there already need not wait for it
+        )
 
         started = time.monotonic()
-        tokenizer = training.run(planned)
+        tokenizer = tokenizer_training.train_tokenizer(planned)
         seconds = time.monotonic() - started
-        if not is_follower():
+        if not is_worker_rank():
             provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-            artifacts.save(tokenizer, planned.folder, planned.blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)
+            store.save(
+                tokenizer,
+                planned.folder,
+                planned.blueprint,
+                recipe=planned.recipe,
+                digest=planned.digest,
+                provenance=provenance,
+            )
             log.info("Trained in %.0f s. Tokenizer: %s", seconds, planned.folder)
-        agreed(True)  # others go on when it is stored
+        broadcast_from_leader(True)  # others go on when it is stored
     return found

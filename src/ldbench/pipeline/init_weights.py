@@ -7,12 +7,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from ldbench.artifacts import hub as huggingface
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import hub, store
 
 
 @dataclass(frozen=True)
-class Start:
+class InitWeights:
     """An artifact whose weights a training begins with."""
 
     folder: Path
@@ -21,23 +20,23 @@ class Start:
 
     def load(self) -> nn.Module:
         """Its model, in eval mode on the CPU."""
-        return artifacts.load(self.folder, searchpath=self.searchpath)
+        return store.load(self.folder, searchpath=self.searchpath)
 
 
-def start_of(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> Start | None:
+def resolve_init(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> InitWeights | None:
     """The artifact under `init`, where it is of this group ("tokenizer" or "generator"). Raises ValueError for a folder that is no artifact."""
     if cfg.init is None:
         return None
-    folder = huggingface.local(cfg.init)
-    manifest = artifacts.read_manifest(folder)
-    is_ours = artifacts.read_config(folder)["group"] == group
-    return Start(folder, manifest["digest"], searchpath) if is_ours else None
+    folder = hub.local(cfg.init)
+    manifest = store.read_manifest(folder)
+    is_ours = store.read_config(folder)["group"] == group
+    return InitWeights(folder, manifest["digest"], searchpath) if is_ours else None
 
 
 def check_start(cfg: DictConfig, trained: Sequence[str], searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
-    if cfg.init is not None and not any(start_of(cfg, group, searchpath) for group in trained):
-        there = artifacts.read_config(huggingface.local(cfg.init))["group"]
+    if cfg.init is not None and not any(resolve_init(cfg, group, searchpath) for group in trained):
+        there = store.read_config(hub.local(cfg.init))["group"]
         raise ValueError(
             f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
         )

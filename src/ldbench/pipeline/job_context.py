@@ -1,4 +1,4 @@
-"""Facts: what a job may ask for, and which of a protocol's fields its numbers then depend on."""
+"""JobContext: what a job may ask for, and which of a protocol's fields its numbers then depend on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
@@ -29,7 +29,7 @@ from ldbench.runtime.device import Precision, device_name, find_device
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationTarget:
     """What a measurement is of: images, and mostly a tokenizer, or a generator of its latents."""
 
     data: ImageData
@@ -46,23 +46,23 @@ class Measured:
         """Of the last thing built, or of the images."""
         return list(self.artifacts.values())[-1].name if self.artifacts else self.data.name
 
-    def asked(self, node: DictConfig) -> "Measured":
+    def restricted_to_job(self, node: DictConfig) -> "EvaluationTarget":
         """Of these, what a job asks for: a generator counts for no measurement of its tokenizer."""
         tokenizer, generator = needs_tokenizer(node), takes_generator(node)
-        return Measured(self.data, self.tokenizer if tokenizer else None, self.generator if generator else None)
+        return EvaluationTarget(self.data, self.tokenizer if tokenizer else None, self.generator if generator else None)
 
 
-class Facts:
+class JobContext:
     """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
 
-    def __init__(self, cfg: DictConfig, measured: Measured, protocol: Protocol, searchpath: Sequence[str]):
+    def __init__(self, cfg: DictConfig, measured: EvaluationTarget, protocol: Protocol, searchpath: Sequence[str]):
         self._cfg = cfg
         self._measured = measured
         self._protocol = protocol
         self._searchpath = searchpath
 
     def tokenizer(self) -> Tokenizer:
-        return artifacts.load(self._obtained.folder, searchpath=self._searchpath)
+        return store.load(self._obtained.folder, searchpath=self._searchpath)
 
     def tokenizer_name(self) -> str:
         """Of its artifact's folder."""
@@ -132,7 +132,9 @@ class Facts:
             label=name,
             extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
             digest=digest_of("extractor", name, self._protocol, self._searchpath),
-            metrics={key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution},
+            metrics={
+                key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution
+            },
             kept=self._protocol.kept,
             folder=Path(self._cfg.paths.artifacts) / "features",
             workers=self.workers(),
@@ -146,8 +148,14 @@ class Facts:
 
     def distances(self) -> dict[str, Any]:
         """Of the features of two sets of images: those of the protocol's metrics that need no more."""
-        made = {name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution}
-        return {name: partial(apart, metric) for name, metric in made.items() if metric.is_distance and metric.needs <= {"normal", "features"}}
+        made = {
+            name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution
+        }
+        return {
+            name: partial(apart, metric)
+            for name, metric in made.items()
+            if metric.is_distance and metric.requires <= {"normal", "features"}
+        }
 
     def split(self) -> str:
         return self._protocol.split
@@ -188,11 +196,11 @@ class Facts:
         kind = "tokenizer" if self._measured.generator is None else "generator"
         if not is_trained(self._cfg, kind):
             return {}
-        from ldbench.pipeline import step_timing as trial  # Lightning takes seconds to load
+        from ldbench.pipeline import step_timing  # Lightning takes seconds to load
 
         if kind == "tokenizer":
-            return trial.of_tokenizer(self._cfg, steps, batch_size, searchpath=self._searchpath)
-        return trial.of_generator(self._cfg, self._obtained, steps, batch_size, searchpath=self._searchpath)
+            return step_timing.of_tokenizer(self._cfg, steps, batch_size, searchpath=self._searchpath)
+        return step_timing.of_generator(self._cfg, self._obtained, steps, batch_size, searchpath=self._searchpath)
 
     @property
     def _obtained(self) -> Obtained:
@@ -205,8 +213,8 @@ class Facts:
         return self._measured.generator.load(self._searchpath)
 
 
-FACTS = frozenset(name for name in vars(Facts) if not name.startswith("_"))
-COUNTING = {  # what a job asks for -> the protocol's fields that its numbers then depend on
+JOB_INPUTS = frozenset(name for name in vars(JobContext) if not name.startswith("_"))
+PROTOCOL_FIELDS = {  # what a job asks for -> the protocol's fields that its numbers then depend on
     "images": {"split"},
     "names": {"split"},
     "metrics": {"reconstruction"},
@@ -215,25 +223,33 @@ COUNTING = {  # what a job asks for -> the protocol's fields that its numbers th
     "distances": {"distribution"},
     **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
 }
-OF_GENERATOR = frozenset({"generator", "sampler", "guidance", "sampling_seed"})  # facts that there are only with a generator
-OF_TOKENIZER = OF_GENERATOR | {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"}  # and with a tokenizer
+GENERATOR_INPUTS = frozenset(
+    {"generator", "sampler", "guidance", "sampling_seed"}
+)  # facts that there are only with a generator
+TOKENIZER_INPUTS = GENERATOR_INPUTS | {
+    "tokenizer",
+    "tokenizer_name",
+    "tokenizer_digest",
+    "train_latents",
+    "heldout_latents",
+}  # and with a tokenizer
 
-OF_RECORDS = frozenset({"study"})  # what a job is handed that starts from records alone (measuring_records.py)
+RECORD_INPUTS = frozenset({"study"})  # what a job is handed that starts from records alone (measuring_records.py)
 
 
-def asked_facts(node: DictConfig) -> list[str]:
+def required_inputs(node: DictConfig) -> list[str]:
     """The keywords of a job's constructor that its yaml does not set and that have no default."""
     return [name for name in config.required(node._target_) if name not in node]
 
 
 def needs_generator(node: DictConfig) -> bool:
     """Whether a job asks for something that there is only with a generator."""
-    return bool(OF_GENERATOR & set(asked_facts(node)))
+    return bool(GENERATOR_INPUTS & set(required_inputs(node)))
 
 
 def takes_generator(node: DictConfig) -> bool:
     """Whether a job measures the generator where one is chosen, and maybe the tokenizer where none is."""
-    return needs_generator(node) or "drawing" in asked_facts(node)
+    return needs_generator(node) or "drawing" in required_inputs(node)
 
 
 def machine_of(cfg: DictConfig) -> str:
@@ -248,12 +264,12 @@ def machine_of(cfg: DictConfig) -> str:
 
 def needs_tokenizer(node: DictConfig) -> bool:
     """Whether a job asks for something that there is only with a tokenizer; of images alone, none is trained."""
-    return bool(OF_TOKENIZER & set(asked_facts(node)))
+    return bool(TOKENIZER_INPUTS & set(required_inputs(node)))
 
 
 def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
     """A metric's value on the features (n, D) and (m, D) of two sets of images."""
-    return metric(gather(Features(a), metric.needs), gather(Features(b), metric.needs), paired=False).value
+    return metric(gather(Features(a), metric.requires), gather(Features(b), metric.requires), paired=False).value
 
 
 def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:

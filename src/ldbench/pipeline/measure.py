@@ -11,18 +11,26 @@ from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
-from ldbench.artifacts import hub as huggingface
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import hub, store
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import naming
-from ldbench.metrics import adm_npz as adm
+from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
-from ldbench.pipeline.components import digest_of, node_of, sums_asked, weights_of, with_teacher
+from ldbench.pipeline.components import component_config, digest_of, weights_checksum, weights_of, with_teacher
 from ldbench.pipeline.get_generator import ObtainedGenerator
 from ldbench.pipeline.get_tokenizer import Obtained
-from ldbench.pipeline.job_context import COUNTING, FACTS, OF_RECORDS, Facts, Measured, asked_facts, machine_of, splits_of
+from ldbench.pipeline.job_context import (
+    JOB_INPUTS,
+    PROTOCOL_FIELDS,
+    RECORD_INPUTS,
+    EvaluationTarget,
+    JobContext,
+    machine_of,
+    required_inputs,
+    splits_of,
+)
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record
@@ -30,13 +38,18 @@ from ldbench.tracking.send_records import send_record
 log = logging.getLogger(__name__)
 
 SPLITS = {"test": "held-out", "train": "training", "all": "training and held-out"}
-PROTOCOLS = ("num_samples", "labels")  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
+PROTOCOLS = (
+    "num_samples",
+    "labels",
+)  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
 
 
-def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+def measure(
+    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()
+) -> None:
     """Makes a job's measurement under the protocol and writes the record, unless that was done before."""
-    protocol, node = settled(node, protocol)
-    job, asked = config.find(node._target_), asked_facts(node)
+    protocol, node = merge_overrides(node, protocol)
+    job, asked = config.find(node._target_), required_inputs(node)
     data = measured.data
     described = describe(cfg, data, protocol, asked, searchpath)
     settings = plain(node)
@@ -47,11 +60,11 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     left = [figures / file for file in job.leaves(settings)]
     if path.is_file() and all(file.exists() for file in left) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
-        tell(records.read(path))
+        log_metrics(records.read(path))
         for file in left:
             log.info("  left behind: %s", file.resolve())
         return
-    facts = Facts(cfg, measured, protocol, searchpath)
+    facts = JobContext(cfg, measured, protocol, searchpath)
     with naming(figures):
         metrics = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures)
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
@@ -68,18 +81,21 @@ def measure(cfg: DictConfig, measured: Measured, node: DictConfig, protocol: Pro
     )
     on = f" on {sum(map(len, splits_of(data, protocol)))} {SPLITS[protocol.split]} images" if "images" in asked else ""
     log.info("Measured%s: %s", on, records.write(record, folder))
-    tell(record)
+    log_metrics(record)
     if figures.is_dir():
         log.info("  left behind: %s", figures)
     send_record(cfg, record)
 
 
-def identity_of(cfg: DictConfig, measured: Measured, node: DictConfig, protocol_hash: str, searchpath: Sequence[str] = ()) -> str:
+def identity_of(
+    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol_hash: str, searchpath: Sequence[str] = ()
+) -> str:
     """The id of the record of a job's measurement, which a rerun finds."""
     job = config.find(node._target_)
     return records.record_id(
         job=job.name,
-        settings=with_teacher(counted(job, plain(node)), searchpath) | ({} if measured.generator is None else drawn_by(cfg, searchpath)),
+        settings=with_teacher(hashed_settings(job, plain(node)), searchpath)
+        | ({} if measured.generator is None else sampling_settings(cfg, searchpath)),
         artifacts={role: found.digest for role, found in measured.artifacts.items()},
         data=measured.data.fingerprint,
         protocol=protocol_hash,
@@ -87,10 +103,14 @@ def identity_of(cfg: DictConfig, measured: Measured, node: DictConfig, protocol_
     )
 
 
-def counted(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
     plain = getattr(job, "plain", {})
-    return {key: settings[key] for key in job.settings if key in settings and (key not in plain or settings[key] != plain[key])}
+    return {
+        key: settings[key]
+        for key in job.settings
+        if key in settings and (key not in plain or settings[key] != plain[key])
+    }
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
@@ -98,7 +118,7 @@ def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
     return obtained.name.removesuffix(f"-{obtained.digest[:8]}") if "path" in node else str(node.name)
 
 
-def settled(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:
+def merge_overrides(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:
     """The protocol with what a job's yaml says in its place, and the node without it. Raises ValueError for values that a protocol cannot have."""
     said = {key: value for key, value in plain(node).items() if key in PROTOCOLS and value is not None}
     node = copy.deepcopy(node)  # within its config still
@@ -108,13 +128,15 @@ def settled(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]
     return replace(protocol, **said), node
 
 
-def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], searchpath: Sequence[str]) -> dict[str, Any]:
+def describe(
+    cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], searchpath: Sequence[str]
+) -> dict[str, Any]:
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
     A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
     Times are of the machine, which is named.
     """
-    counting = set().union(*(COUNTING.get(fact, set()) for fact in asked))
+    counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
     drawn = digests_of(protocol, counting, searchpath)
     if "sampler" in asked:
         own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
@@ -125,11 +147,11 @@ def describe(cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequen
     return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 
-def drawn_by(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+def sampling_settings(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
     said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
     if "guide" in said["guidance"]:
-        said["guidance"]["guide"] = artifacts.read_manifest(huggingface.local(cfg.guidance.guide))["digest"]
+        said["guidance"]["guide"] = store.read_manifest(hub.local(cfg.guidance.guide))["digest"]
     revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
     return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
 
@@ -139,30 +161,38 @@ def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequen
     found: dict[str, Any] = {}
     if "extractor" in counting and protocol.extractor is not None:
         found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
-    weighed = [name for name in protocol.reconstruction if "weights" in node_of("metric", name, protocol, searchpath)]
+    weighed = [
+        name for name in protocol.reconstruction if "weights" in component_config("metric", name, protocol, searchpath)
+    ]
     if "reconstruction" in counting and weighed:
         found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
     if "reference" in counting and protocol.reference_file is not None:
-        found["reference"] = artifacts.file_digest(protocol.reference_file)
+        found["reference"] = store.file_digest(protocol.reference_file)
     return found
 
 
 def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
-    _, node = settled(node, protocol)
+    _, node = merge_overrides(node, protocol)
     config.check_types(node)
     job = config.find(node._target_)
     for attribute in ("name", "revision", "settings", "check", "leaves"):
         if not hasattr(job, attribute):
-            raise ValueError(f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at.")
+            raise ValueError(
+                f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at."
+            )
     parameters = inspect.signature(job).parameters
     for key in node:
         if not str(key).startswith("_") and key not in parameters:
-            raise ValueError(f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - FACTS))}")
-    known = ", ".join(sorted(FACTS))
-    for name in asked_facts(node):
-        if name not in FACTS | OF_RECORDS:
-            raise ValueError(f"{node._target_} asks for {name}, which its yaml does not set. Facts that a job may ask for: {known}.")
+            raise ValueError(
+                f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - JOB_INPUTS))}"
+            )
+    known = ", ".join(sorted(JOB_INPUTS))
+    for name in required_inputs(node):
+        if name not in JOB_INPUTS | RECORD_INPUTS:
+            raise ValueError(
+                f"{node._target_} asks for {name}, which its yaml does not set. A job may ask for: {known}."
+            )
     if node.get("teacher") is not None:
         config.require("teacher", node.teacher, searchpath)
     job.check(plain(node))
@@ -177,43 +207,50 @@ def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
         for name in names:
             config.require(group, name, searchpath)
     if protocol.reference_file is not None:
-        adm.num_images(protocol.reference_file)
+        adm_npz.num_images(protocol.reference_file)
     if protocol.extractor is None:
         return
     extractor = config.find(config.option("extractor", protocol.extractor, searchpath)._target_)
     if protocol.reference_file is not None:
-        adm.check_statistics(protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True))
-    gives = extractor.gives
+        adm_npz.check_statistics(
+            protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True)
+        )
+    provides = extractor.provides
     for name in protocol.distribution:
-        needs = config.find(config.option("distribution", name, searchpath)._target_).needs
-        missing = sorted({SOURCE[need] for need in needs if need in SOURCE} - gives)
+        requires = config.find(config.option("distribution", name, searchpath)._target_).requires
+        missing = sorted({SOURCE[need] for need in requires if need in SOURCE} - provides)
         if missing:
-            told = f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives {', '.join(sorted(gives))}."
-            raise ValueError(f"{told} Leave {name} out, or choose another protocol.extractor.")
+            raise ValueError(
+                f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives "
+                f"{', '.join(sorted(provides))}. Leave {name} out, or choose another protocol.extractor."
+            )
 
 
 def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had, or are others'."""
-    counting = {field for node in jobs for fact in asked_facts(node) for field in COUNTING.get(fact, ())}
+    counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
     named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
     for group, name in named:
-        node = node_of(group, name, protocol, searchpath)
+        node = component_config(group, name, protocol, searchpath)
         getattr(config.find(node["_target_"]), "check", lambda: None)()
         file = weights_of(name, node)
         if file is not None:
-            config.once(("weights", json.dumps(node, sort_keys=True)), lambda name=name, node=node, file=file: check_layout(name, node, file))
+            config.once(
+                ("weights", json.dumps(node, sort_keys=True)),
+                lambda name=name, node=node, file=file: check_layout(name, node, file),
+            )
 
 
 def check_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
     """Raises ValueError, naming the file, for weights that a component cannot be made of."""
     try:
-        config.instantiate(node, **sums_asked(name, node))
+        config.instantiate(node, **weights_checksum(name, node))
     except ValueError as error:
         raise ValueError(f"protocol.weights.{name}={file}: {error}") from error
 
 
-def tell(record: records.Record) -> None:
+def log_metrics(record: records.Record) -> None:
     """The figures of a record, in lines."""
     width = max(map(len, record.metrics), default=0)
     for name, estimate in record.metrics.items():

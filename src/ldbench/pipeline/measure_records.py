@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from ldbench.artifacts import store as artifacts
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
-from ldbench.pipeline.job_context import OF_RECORDS, asked_facts
+from ldbench.pipeline.job_context import RECORD_INPUTS, required_inputs
 from ldbench.pipeline.tokenizer_plan import check_keys
 from ldbench.results import records, reports, store, terminal
 from ldbench.results.predictions import prediction_tables
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def starts_from_records(node: DictConfig) -> bool:
     """Whether a job asks for records, and not for a tokenizer."""
-    return bool(OF_RECORDS & set(asked_facts(node)))
+    return bool(RECORD_INPUTS & set(required_inputs(node)))
 
 
 def compare(cfg: DictConfig) -> Path:
@@ -51,10 +51,14 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
     """The record of one study: read where it is there, else made."""
     settings = {**plain(cfg.job), "target": study.target}
     protocol = study.conditions.protocol
-    used = {f"tokenizer {place}": name for place, name in enumerate(sorted({name for names in study.artifacts.values() for name in names}), 1)}
+    used = {
+        f"tokenizer {place}": name
+        for place, name in enumerate(sorted({name for names in study.artifacts.values() for name in names}), 1)
+    }
     identity = records.record_id(
         job=job.name,
-        settings={key: settings[key] for key in job.settings} | {"records": sorted(record.id for record in study.records)},
+        settings={key: settings[key] for key in job.settings}
+        | {"records": sorted(record.id for record in study.records)},
         artifacts=used,
         data=protocol["data"],
         protocol=protocol["hash"],
@@ -88,4 +92,6 @@ def refuse_in_training(nodes: Sequence[DictConfig]) -> None:
     for node in nodes:
         if starts_from_records(node):
             name = config.find(node._target_).name
-            raise ValueError(f"jobs.{name} starts from records, and not from what is trained here. Say: python -m ldbench.run job={name}")
+            raise ValueError(
+                f"jobs.{name} starts from records, and not from what is trained here. Say: python -m ldbench.run job={name}"
+            )

@@ -9,28 +9,41 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.pipeline.generator_plan import is_chosen
-from ldbench.pipeline.get_generator import check_cell, check_generator, is_trained, latents_for, make_encoder, obtain_generator
+from ldbench.pipeline.get_generator import (
+    check_cell,
+    check_generator,
+    is_trained,
+    latents_for,
+    make_encoder,
+    obtain_generator,
+)
 from ldbench.pipeline.get_tokenizer import Obtained, obtain
 from ldbench.pipeline.init_weights import check_start
-from ldbench.pipeline.job_context import Measured, asked_facts, needs_generator, needs_tokenizer, takes_generator
+from ldbench.pipeline.job_context import (
+    EvaluationTarget,
+    needs_generator,
+    needs_tokenizer,
+    required_inputs,
+    takes_generator,
+)
 from ldbench.pipeline.measure import check_job, check_protocol, check_weights, measure
 from ldbench.pipeline.measure_records import compare, refuse_in_training, starts_from_records
 from ldbench.pipeline.tokenizer_plan import check_keys, check_names, make_data
 from ldbench.pipeline.trainer_settings import check_trainer
 from ldbench.results.protocol import Protocol
-from ldbench.runtime import launcher as companions
+from ldbench.runtime import launcher
 from ldbench.runtime.device import check_devices, check_precision, keep_float32_whole
 from ldbench.runtime.memory import keep_freed_memory
-from ldbench.runtime.process_group import check_world, is_follower
+from ldbench.runtime.process_group import check_world, is_worker_rank
 from ldbench.tracking.send_records import check_logger
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """What an entry point is asked for: measurements, under a protocol, of a cell, of a tokenizer, or of images alone."""
 
     jobs: Sequence[DictConfig]
@@ -46,7 +59,7 @@ def train(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     Whatever is there already, or known, is reused. Returns the folder of the generator's artifact, or the tokenizer's where there is none.
     Raises ValueError, before any work begins, for a config whose parts do not fit.
     """
-    return make(cfg, asked_of(cfg, searchpath), searchpath)
+    return make(cfg, parse_request(cfg, searchpath), searchpath)
 
 
 def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
@@ -58,7 +71,7 @@ def run(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     if starts_from_records(cfg.job):
         refuse_spoken(cfg.job, ("tokenizer", "generator"), "starts from records alone: those of paths.root")
         return compare(cfg)
-    asked = asked_of(cfg, searchpath)
+    asked = parse_request(cfg, searchpath)
     if not asked.with_tokenizer:
         refuse_spoken(cfg.job, ("generator",), "is of images alone")  # a tokenizer's size may be that of the images
     return make(cfg, asked, searchpath)
@@ -72,7 +85,7 @@ def refuse_spoken(node: DictConfig, groups: Sequence[str], why: str) -> None:
             raise ValueError(f"{word} has nothing to do: job {config.find(node._target_).name} {why}. Leave it out.")
 
 
-def asked_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Asked:
+def parse_request(cfg: DictConfig, searchpath: Sequence[str] = ()) -> RunRequest:
     """What a config asks for: of `run` its job; of `train` its jobs, those of a generator where one is chosen.
 
     Raises ValueError for a job of a generator where none is chosen.
@@ -83,16 +96,18 @@ def asked_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Asked:
         chosen = is_chosen(cfg)
         jobs = [node for node in cfg.jobs.values() if chosen or not needs_generator(node)]
         shared = [node for node in jobs if not (chosen and takes_generator(node))]
-        return Asked(jobs, shared, with_tokenizer=True, with_generator=chosen, protocol=protocol)
+        return RunRequest(jobs, shared, with_tokenizer=True, with_generator=chosen, protocol=protocol)
     check_job(cfg.job, protocol, searchpath)
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
-        raise ValueError("This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists.")
+        raise ValueError(
+            "This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists."
+        )
     taken = is_chosen(cfg) and takes_generator(cfg.job)
-    return Asked([cfg.job], [], with_tokenizer=needs_tokenizer(cfg.job), with_generator=taken, protocol=protocol)
+    return RunRequest([cfg.job], [], with_tokenizer=needs_tokenizer(cfg.job), with_generator=taken, protocol=protocol)
 
 
-def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None:
+def check(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str] = ()) -> None:
     """Raises ValueError for whatever can be told of a config without opening its data."""
     check_keys(cfg)
     check_names(cfg)
@@ -113,22 +128,24 @@ def check(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> None
         check_start(cfg, trained_groups(cfg, with_generator=asked.with_generator), searchpath)
 
 
-def make(cfg: DictConfig, asked: Asked, searchpath: Sequence[str] = ()) -> Path:
+def make(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str] = ()) -> Path:
     """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
     begin(cfg, asked, searchpath)
     if asked.with_tokenizer:
         obtained = tokenizer_of(cfg, asked, searchpath)
-        measured = Measured(obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if asked.with_generator else None)
+        measured = EvaluationTarget(
+            obtained.data, obtained, obtain_generator(cfg, obtained, searchpath) if asked.with_generator else None
+        )
     else:
-        measured = Measured(make_data(cfg, searchpath))
+        measured = EvaluationTarget(make_data(cfg, searchpath))
     measure_each(cfg, measured, asked.jobs, asked.protocol, searchpath)
     return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
 
 
-def begin(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> None:
+def begin(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str]) -> None:
     """Checks a config, as `check` does, and makes this process ready to work."""
-    companions.heed()
-    if is_follower():
+    launcher.exit_with_parent()
+    if is_worker_rank():
         logging.getLogger("ldbench").setLevel(logging.WARNING)  # what is done is told once
     check(cfg, asked, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
@@ -141,11 +158,11 @@ def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
 
     Returns the folder of its artifact, and raises as `train`.
     """
-    asked = asked_of(cfg, searchpath)
+    asked = parse_request(cfg, searchpath)
     begin(cfg, asked, searchpath)
     obtained = tokenizer_of(cfg, asked, searchpath)
-    measure_each(cfg, Measured(obtained.data, obtained), asked.shared, asked.protocol, searchpath)
-    if is_follower():
+    measure_each(cfg, EvaluationTarget(obtained.data, obtained), asked.shared, asked.protocol, searchpath)
+    if is_worker_rank():
         return obtained.folder
     if asked.with_generator and is_trained(cfg):
         latents_for(cfg, obtained, searchpath)
@@ -154,30 +171,40 @@ def prepare(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Path:
     return obtained.folder
 
 
-def tokenizer_of(cfg: DictConfig, asked: Asked, searchpath: Sequence[str]) -> Obtained:
+def tokenizer_of(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str]) -> Obtained:
     """The configured tokenizer; before it is trained, all that will be made of its latents is proved to fit them."""
     return obtain(cfg, searchpath, check=partial(check_cell, cfg, searchpath) if asked.with_generator else None)
 
 
-def measure_each(cfg: DictConfig, measured: Measured, jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str]) -> None:
+def measure_each(
+    cfg: DictConfig,
+    measured: EvaluationTarget,
+    jobs: Sequence[DictConfig],
+    protocol: Protocol,
+    searchpath: Sequence[str],
+) -> None:
     """Makes the measurements that are not known yet; of several processes that share a training, the first does."""
-    if is_follower():
+    if is_worker_rank():
         return
     for node in jobs:
-        asked = measured.asked(node)
-        with artifacts.building_lock(Path(cfg.paths.records) / asked.name, doing="measuring"):  # of two at once, one measures
+        asked = measured.restricted_to_job(node)
+        with store.building_lock(
+            Path(cfg.paths.records) / asked.name, doing="measuring"
+        ):  # of two at once, one measures
             measure(cfg, asked, node, protocol, searchpath)
 
 
 def wanted_latents(jobs: Sequence[DictConfig]) -> list[str]:
     """The splits whose latents these jobs ask for by name."""
-    asked = {fact for node in jobs for fact in asked_facts(node)}
+    asked = {fact for node in jobs for fact in required_inputs(node)}
     return [split for split, fact in (("train", "train_latents"), ("test", "heldout_latents")) if fact in asked]
 
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:
     """The groups of what would be trained here: neither artifacts nor released weights."""
-    return [kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)]  # type: ignore[arg-type]
+    return [
+        kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)
+    ]  # type: ignore[arg-type]
 
 
 def protocol_of(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Protocol:

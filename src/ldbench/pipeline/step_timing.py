@@ -10,33 +10,36 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ldbench.config import compose as config
-from ldbench.pipeline import generator_training
-from ldbench.pipeline import tokenizer_training as training
+from ldbench.pipeline import generator_training, tokenizer_training
 from ldbench.pipeline.get_generator import planned_for
 from ldbench.pipeline.get_tokenizer import Obtained
-from ldbench.pipeline.tokenizer_plan import make_plan
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` tells
 
 
-def of_tokenizer(cfg: DictConfig, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+def of_tokenizer(
+    cfg: DictConfig, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()
+) -> Times:
     """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count, on its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
         short = shortened(cfg, steps, folder, searchpath)
         for stage in short.tokenizer.stages.values():
             stage.batch_size = batch_size or stage.batch_size
-        planned = make_plan(short, searchpath)
-        training.fit(planned)
+        planned = plan_tokenizer(short, searchpath)
+        tokenizer_training.train_stages(planned)
         return read(planned.run_folder)
 
 
-def of_generator(cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()) -> Times:
+def of_generator(
+    cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()
+) -> Times:
     """The times of a step of the generator's training on the tokenizer's latents, in its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
         short = shortened(cfg, steps, folder, searchpath)
         short.generator.batch_size = batch_size or short.generator.batch_size
         planned, _ = planned_for(short, obtained, searchpath)
-        generator_training.train(planned, None)
+        generator_training.fit_generator(planned, None)
         return read(planned.run_folder)
 
 

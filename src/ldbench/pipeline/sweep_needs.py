@@ -1,4 +1,4 @@
-"""What a point of a sweep needs, found by the checks of an ordinary start."""
+"""What a point of a sweep requires, found by the checks of an ordinary start."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,16 @@ from ldbench.pipeline import get_generator, get_tokenizer, pipeline, tokenizer_p
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
 from ldbench.sweeps.points import SweepNeeds
 
-WITHOUT_TOKENIZER = ("seed", "jobs", "job", "latents", "protocol", "force", "callbacks", "logger")  # besides a generator's: of no plan of a tokenizer
+WITHOUT_TOKENIZER = (
+    "seed",
+    "jobs",
+    "job",
+    "latents",
+    "protocol",
+    "force",
+    "callbacks",
+    "logger",
+)  # besides a generator's: of no plan of a tokenizer
 
 
 def inspect(cfg: DictConfig, searchpath: Sequence[str], known: dict[str, tuple[str, Plan | None]]) -> SweepNeeds:
@@ -21,7 +30,7 @@ def inspect(cfg: DictConfig, searchpath: Sequence[str], known: dict[str, tuple[s
 
     Raises ValueError for a config whose parts do not fit.
     """
-    asked = pipeline.asked_of(cfg, searchpath)
+    asked = pipeline.parse_request(cfg, searchpath)
     pipeline.check(cfg, asked, searchpath)
     if not asked.with_tokenizer:
         return SweepNeeds()
@@ -38,7 +47,7 @@ def inspect(cfg: DictConfig, searchpath: Sequence[str], known: dict[str, tuple[s
 def tokenizer_of(cfg: DictConfig, searchpath: Sequence[str]) -> tuple[str, Plan | None]:
     """The name of the tokenizer of a config, and its plan where it is to be trained. Raises ValueError where it could not begin."""
     if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
-        planned = tokenizer_plan.make_plan(cfg, searchpath)
+        planned = tokenizer_plan.plan_tokenizer(cfg, searchpath)
         return planned.name, planned
     if "path" in list(cfg.tokenizer):
         return get_tokenizer.stored(cfg, searchpath).name, None
@@ -50,4 +59,8 @@ def tokenizer_of(cfg: DictConfig, searchpath: Sequence[str]) -> tuple[str, Plan 
 
 def described(cfg: DictConfig) -> dict[str, Any]:
     """All of a config that its tokenizer could depend on, and where it is kept."""
-    return {key: plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in cfg if key not in (*WITHOUT_TOKENIZER, *GENERATION)}
+    return {
+        key: plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key]
+        for key in cfg
+        if key not in (*WITHOUT_TOKENIZER, *GENERATION)
+    }

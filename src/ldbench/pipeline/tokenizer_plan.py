@@ -9,20 +9,25 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
-from ldbench.pipeline import feature_networks as networks
-from ldbench.pipeline import trainer_settings as numerics
-from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline import feature_networks, trainer_settings
+from ldbench.pipeline.init_weights import resolve_init
 from ldbench.runtime.device import check_precision
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
-GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")  # keys that come with a generator
+GENERATION = (
+    "generator",
+    "interpolant",
+    "times",
+    "objective",
+    "sampler",
+    "guidance",
+)  # keys that come with a generator
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Plan:
     data: ImageData
     latent: LatentSpec
     stages: Sequence[Stage]
-    blueprint: artifacts.Blueprint  # of the finished tokenizer
+    blueprint: store.Blueprint  # of the finished tokenizer
     recipe: Mapping[str, Any]  # all that its numbers depend on
     digest: str
 
@@ -56,14 +61,14 @@ class Plan:
     def training(self) -> Training:
         """What loggers are told of it."""
         names = (self.cfg.tokenizer.name, self.cfg.data.name)
-        return Training("tokenizer", self.name, self.digest, names, told_of(self.cfg, self.searchpath))
+        return Training("tokenizer", self.name, self.digest, names, public_config(self.cfg, self.searchpath))
 
 
-def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
+def plan_tokenizer(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
     check_keys(cfg)
     check_names(cfg)
-    numerics.check_trainer(cfg)
+    trainer_settings.check_trainer(cfg)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
     check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
@@ -72,9 +77,9 @@ def make_plan(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     latent = check_model(cfg, stages)
     data = make_data(cfg, searchpath)
     recipe = make_recipe(cfg, data, blueprint, searchpath)
-    start = start_of(cfg, "tokenizer", searchpath)
+    start = resolve_init(cfg, "tokenizer", searchpath)
     recipe |= {"init": start.digest} if start else {}
-    return Plan(cfg, searchpath, data, latent, stages, blueprint, recipe, artifacts.digest(recipe))
+    return Plan(cfg, searchpath, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 
 def check_names(cfg: DictConfig) -> None:
@@ -111,7 +116,9 @@ def require_values(cfg: DictConfig) -> None:
     """Raises ValueError naming the first values that must be given and were not."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise ValueError(f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=...")
+        raise ValueError(
+            f"These need a value: {', '.join(missing)}. Give it on the command line, as in {missing[0]}=..."
+        )
 
 
 def check_size(cfg: DictConfig, searchpath: Sequence[str]) -> None:
@@ -119,9 +126,15 @@ def check_size(cfg: DictConfig, searchpath: Sequence[str]) -> None:
     wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
     if wanted == given:
         return
-    any_size = [name for name, raw in config.options("data", searchpath).items() if raw.get("image_size") == "${tokenizer.image_size}"]
+    any_size = [
+        name
+        for name, raw in config.options("data", searchpath).items()
+        if raw.get("image_size") == "${tokenizer.image_size}"
+    ]
     fitting = [name for name, raw in config.options("tokenizer", searchpath).items() if raw.get("image_size") == given]
-    tokenizers = f", or a tokenizer of {given} px: {', '.join(f'tokenizer={name}' for name in fitting)}" if fitting else ""
+    tokenizers = (
+        f", or a tokenizer of {given} px: {', '.join(f'tokenizer={name}' for name in fitting)}" if fitting else ""
+    )
     raise ValueError(
         f"Tokenizer {cfg.tokenizer.name} takes {wanted} px images, but data {cfg.data.name} hands over {given} px.\n"
         f"Choose data of any size: {', '.join(f'data={name}' for name in any_size)}{tokenizers}."
@@ -145,7 +158,9 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
         raise ValueError(f"Tokenizer {cfg.tokenizer.name} has no stages. Give it at least one under tokenizer.stages.")
     for stage in found:
         if stage.image_size > cfg.tokenizer.image_size:
-            raise ValueError(f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} px images.")
+            raise ValueError(
+                f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} px images."
+            )
         for term in stage.losses.keys() - (cfg.tokenizer.losses or {}).keys():
             if stage.losses[term] is not None:
                 known = ", ".join(sorted(cfg.tokenizer.losses or {}))
@@ -153,10 +168,11 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
                     f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: {known}. "
                     f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
                 )
-        if stage.batch_size % numerics.world_size(cfg):
+        world_size = trainer_settings.world_size(cfg)
+        if stage.batch_size % world_size:
             raise ValueError(
-                f"Stage {stage.name} has batches of {stage.batch_size} images, which {numerics.world_size(cfg)} processes cannot share evenly. "
-                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {numerics.world_size(cfg)}."
+                f"Stage {stage.name} has batches of {stage.batch_size} images, which {world_size} processes cannot share evenly. "
+                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {world_size}."
             )
     if found[-1].image_size != cfg.tokenizer.image_size:
         raise ValueError(
@@ -165,11 +181,11 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     return found
 
 
-def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> artifacts.Blueprint:
+def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> store.Blueprint:
     """The finished tokenizer in names and numbers. Raises ValueError for a class that stands in no yaml of the group."""
     keywords = plain(cfg.tokenizer.model)
     component = config.name_of("tokenizer", keywords.pop("_target_"), searchpath)
-    return artifacts.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
+    return store.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
 
 
 def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
@@ -183,7 +199,9 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
             tokenizer = tokenizer or config.instantiate(cfg.tokenizer.model, image_size=stage.image_size)
             tokenizer.resize(stage.image_size)
         except ValueError as error:
-            raise ValueError(f"Tokenizer {cfg.tokenizer.name}, stage {stage.name} ({stage.image_size} px): {error}") from error
+            raise ValueError(
+                f"Tokenizer {cfg.tokenizer.name}, stage {stage.name} ({stage.image_size} px): {error}"
+            ) from error
         if stage.max_steps and not list(tokenizer.parameters()):
             raise ValueError(
                 f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} steps. "
@@ -193,7 +211,9 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
     return tokenizer.latent
 
 
-def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint, searchpath: Sequence[str]) -> dict[str, Any]:
+def make_recipe(
+    cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, searchpath: Sequence[str]
+) -> dict[str, Any]:
     """All that the tokenizer's numbers depend on, and nothing else: its digest is the tokenizer's identity."""
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
@@ -206,7 +226,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
         "stages": described,
         "seed": cfg.tokenizer.seed,
         "data": {"fingerprint": data.fingerprint, "label_safe_flips": data.label_safe_flips},
-        "numerics": numerics.told(cfg),
+        "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {
             "model": config.component("tokenizer", blueprint.component, searchpath).revision,
             "losses": {name: revisions(node) for name, node in stage_losses(cfg, {}).items()},
@@ -217,13 +237,19 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: artifacts.Blueprint
 
 def stage_losses(cfg: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The nodes of the loss terms that a stage trains with, by name: the recipe's, with the stage's changes; null switches a term off."""
-    terms = {name: node for name, node in (plain(cfg.tokenizer.losses) or {}).items() if node is not None and changes.get(name, {}) is not None}
+    terms = {
+        name: node
+        for name, node in (plain(cfg.tokenizer.losses) or {}).items()
+        if node is not None and changes.get(name, {}) is not None
+    }
     return {name: plain(OmegaConf.merge(node, changes.get(name, {}))) for name, node in terms.items()}
 
 
 def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
     """The revision of a component that has one, and those of the components inside it."""
-    inside = {key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value}
+    inside = {
+        key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value
+    }
     return {"own": getattr(config.find(node["_target_"]), "revision", None), **inside}
 
 
@@ -232,19 +258,23 @@ def located(source: str) -> Path:
     try:
         return weights.locate(source)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}.") from error
+        raise ValueError(
+            f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}."
+        ) from error
 
 
 def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
     """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
     if isinstance(node, Mapping):
         if node.get("_target_") == "ldbench.weights.read_weights":
-            return {"sha256": artifacts.file_digest(located(node["source"]))}
+            return {"sha256": store.file_digest(located(node["source"]))}
         told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
-        return told | ({"network": networks.digest_of(node["network"], searchpath)} if "network" in node else {})
+        return told | (
+            {"network": feature_networks.digest_of(node["network"], searchpath)} if "network" in node else {}
+        )
     return [with_digests(value, searchpath) for value in node] if isinstance(node, list) else node
 
 
-def told_of(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+def public_config(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
     """The config as others are told of it: plain, its components by name, without the folders of this machine."""
     return {key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"}

@@ -9,19 +9,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts import store
 from ldbench.config import compose as config
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.safetensors_io import write_tensors
-from ldbench.pipeline import feature_networks as networks
-from ldbench.pipeline.init_weights import start_of
+from ldbench.pipeline import feature_networks
+from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
 from ldbench.results import figures
-from ldbench.runtime.process_group import is_follower
-from ldbench.training import fit as fitting
+from ldbench.runtime.process_group import is_worker_rank
+from ldbench.training import fit
 from ldbench.training.batch_sampler import RandomCrops
 from ldbench.training.stage_config import Stage
-from ldbench.training.tokenizer_module import TokenizerTask
+from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
     Raises ValueError for an artifact of another architecture.
     """
     torch.manual_seed(planned.cfg.tokenizer.seed)
-    start = start_of(planned.cfg, "tokenizer", planned.searchpath)
+    start = resolve_init(planned.cfg, "tokenizer", planned.searchpath)
     if start is None:
         return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
     given = start.load()
     tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
-    artifacts.check_state(tokenizer, given.state_dict())
+    store.check_state(tokenizer, given.state_dict())
     tokenizer.load_state_dict(given.state_dict())
     tokenizer.resize(planned.stages[0].image_size)
     return tokenizer
@@ -65,9 +65,13 @@ class Teachers:
 
     def teacher(self, node: Mapping[str, Any]) -> Any:
         """The teacher that a node describes; a feature network that it stands on is trained on first use."""
-        key = artifacts.digest(node)
+        key = store.digest(node)
         if key not in self.known:
-            network = {"network": networks.obtain(node["network"], self.planned.cfg, self.planned.searchpath)} if "network" in node else {}
+            network = (
+                {"network": feature_networks.obtain(node["network"], self.planned.cfg, self.planned.searchpath)}
+                if "network" in node
+                else {}
+            )
             self.known[key] = config.instantiate({**node, **network})
         return self.known[key]
 
@@ -87,16 +91,22 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
         config.check_types(node, place)
         given = sorted(facts.keys() & node.keys())
         if given:
-            raise ValueError(f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data.")
+            raise ValueError(
+                f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data."
+            )
         asked = config.parameters(node["_target_"])
-        found[name] = config.instantiate(teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked})
+        found[name] = config.instantiate(
+            teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked}
+        )
         check_schedule(found[name], place)
     if stage.max_steps and all(term.start > 0 for term in found.values()):
-        raise ValueError(f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0.")
+        raise ValueError(
+            f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0."
+        )
     return found
 
 
-def run(planned: Plan) -> Tokenizer:
+def train_tokenizer(planned: Plan) -> Tokenizer:
     """The trained tokenizer of a plan, after a rehearsal. Raises ValueError for a strategy that only generators can take."""
     if planned.cfg.trainer.strategy == "fsdp":
         raise ValueError(
@@ -105,7 +115,7 @@ def run(planned: Plan) -> Tokenizer:
         )
     teachers = Teachers(planned)
     rehearse(planned, teachers)
-    return fit(planned, teachers)
+    return train_stages(planned, teachers)
 
 
 def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
@@ -124,10 +134,10 @@ def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
                 raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 
 
-def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerTask:
+def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerModule:
     """The Lightning module of one stage."""
     before = planned.stages[: list(planned.stages).index(stage)]
-    return TokenizerTask(
+    return TokenizerModule(
         tokenizer=tokenizer,
         losses=make_losses(planned, tokenizer, stage, teachers),
         stage=stage,
@@ -140,7 +150,7 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teach
     )
 
 
-def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
+def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     """Trains all stages that are not done yet, each from the last checkpoint there is.
 
     What loss terms have learned (auxiliary decoders, discriminators) goes on in the next stage, where the term is the same.
@@ -151,7 +161,7 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     tokenizer = make_tokenizer(planned)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
-    with fitting.logged(planned.cfg.logger, run=run, training=planned.training) as loggers:
+    with fit.logged(planned.cfg.logger, run=run, training=planned.training) as loggers:
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             done = run / "stages" / f"{stage.name}.safetensors"
@@ -165,21 +175,23 @@ def fit(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
                 task.go_on_with(learned)
                 tokenizer = fit_stage(planned, task, loggers)
                 learned |= task.learned_by_terms()
-                if not is_follower():
+                if not is_worker_rank():
                     keep_tensors(task.learned_by_terms(), terms)
                     keep_tensors(tokenizer.state_dict(), done)
-    if not is_follower():
+    if not is_worker_rank():
         figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
     return tokenizer.eval()
 
 
-def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tokenizer:
+def fit_stage(planned: Plan, task: TokenizerModule, loggers: Sequence[Any]) -> Tokenizer:
     """Trains one stage and returns what it leaves behind, on the CPU."""
     settings, run, stage = planned.cfg.trainer, planned.run_folder, task.stage
     if stage.flip and not task.flip:
         log.info("Stage %s mirrors no images: in %s that may change the class.", stage.name, planned.data.name)
     if settings.compile:
-        torch._functorch.config.donated_buffer = False  # balanced terms pass backwards through a compiled tokenizer twice
+        torch._functorch.config.donated_buffer = (
+            False  # balanced terms pass backwards through a compiled tokenizer twice
+        )
         task.tokenizer.compile()
     images = planned.data.train
     crops = stage.crop_scale is not None and hasattr(images, "draw")
@@ -187,8 +199,8 @@ def fit_stage(planned: Plan, task: TokenizerTask, loggers: Sequence[Any]) -> Tok
         log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
     if crops:
         images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
-    callbacks = fitting.make_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
-    fitting.fit(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
+    callbacks = fit.make_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
+    fit.fit_module(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
     return task.result().cpu()
 
 

@@ -4,11 +4,28 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")  # settings that numbers depend on
+NUMERIC = (
+    "devices",
+    "precision",
+    "threads",
+    "compile",
+    "limit_steps",
+    "overfit_batches",
+)  # settings that numbers depend on
 SHARED = ("num_nodes", "adaptive")  # and those on which only numbers of several processes do
 DISPLAY = ("accelerator", "strategy", "workers", "resident", "deterministic", "log_every")  # the others
-LEAST = {"devices": 1, "num_nodes": 1, "threads": 1, "workers": 0, "log_every": 1, "overfit_batches": 0, "limit_steps": 0}
-SHARING_REVISION = 1  # of how several processes share a batch; raised when their numbers change, and those of one do not
+LEAST = {
+    "devices": 1,
+    "num_nodes": 1,
+    "threads": 1,
+    "workers": 0,
+    "log_every": 1,
+    "overfit_batches": 0,
+    "limit_steps": 0,
+}
+SHARING_REVISION = (
+    1  # of how several processes share a batch; raised when their numbers change, and those of one do not
+)
 
 
 def check_trainer(cfg: DictConfig) -> None:
@@ -33,7 +50,7 @@ def world_size(cfg: DictConfig) -> int:
     return cfg.trainer.devices * cfg.trainer.num_nodes
 
 
-def told(cfg: DictConfig) -> dict[str, Any]:
+def numeric_settings(cfg: DictConfig) -> dict[str, Any]:
     """The part of a recipe that the trainer's settings make; of how a batch is shared it tells where several processes share it."""
     found = {key: cfg.trainer[key] for key in NUMERIC}
     if world_size(cfg) == 1:

@@ -19,7 +19,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, s
     """The leaves of nested mappings that differ; what only one has stands as `-` in the other."""
     left, right = ({key: text(value) for key, value in flat(side).items()} for side in (a, b))
     keys = dict.fromkeys([*left, *right])
-    return [(key, left.get(key, ABSENT), right.get(key, ABSENT)) for key in keys if left.get(key, ABSENT) != right.get(key, ABSENT)]
+    return [
+        (key, left.get(key, ABSENT), right.get(key, ABSENT))
+        for key in keys
+        if left.get(key, ABSENT) != right.get(key, ABSENT)
+    ]
 
 
 def fields_of(record: Record) -> dict[str, Any]:
@@ -39,11 +43,21 @@ def text(value: Any) -> str:
 def find(records: Sequence[Record], name: object) -> Record:
     """The record of an id, of the beginning of one, or of a file's name. Raises ValueError where there is none, or more than one."""
     if not isinstance(name, str):
-        raise ValueError(f"{name} was read as a number, and names no record. Put the job before it, as in reconstruct-6213b72e.")
+        raise ValueError(
+            f"{name} was read as a number, and names no record. Put the job before it, as in reconstruct-6213b72e."
+        )
     wanted = name.rpartition("/")[2].removesuffix(".json")
-    found = [record for record in records if wanted and (record.id.startswith(wanted) or f"{record.job}-{record.id}".startswith(wanted))]
+    found = [
+        record
+        for record in records
+        if wanted and (record.id.startswith(wanted) or f"{record.job}-{record.id}".startswith(wanted))
+    ]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ValueError(f"There is no record {name!r} among {len(records)}. Name one by its id, the beginning of it, or its file.")
-    raise ValueError(f"{name!r} begins the names of {len(found)} records: {', '.join(f'{r.job}-{r.id}' for r in found[:5])}. Say more of it.")
+        raise ValueError(
+            f"There is no record {name!r} among {len(records)}. Name one by its id, the beginning of it, or its file."
+        )
+    raise ValueError(
+        f"{name!r} begins the names of {len(found)} records: {', '.join(f'{r.job}-{r.id}' for r in found[:5])}. Say more of it."
+    )

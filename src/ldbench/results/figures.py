@@ -39,14 +39,18 @@ def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
 
 def learning_curves(logs: Sequence[Path], out: Path) -> None:
     """One panel for each value that training logs but the counters, along the optimizer steps, to a PNG."""
-    curves = {name.removeprefix("train/"): points for name, points in read_logs(logs).items() if name.startswith("train/")}
+    curves = {
+        name.removeprefix("train/"): points for name, points in read_logs(logs).items() if name.startswith("train/")
+    }
     shown = [name for name in curves if name not in COUNTERS]
     if not shown:
         return
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.8 * rows), squeeze=False)
-    figure.subplots_adjust(left=0.25 / columns, right=1 - 0.05 / columns, bottom=0.22 / rows, top=1 - 0.13 / rows, wspace=0.3, hspace=0.4)
+    figure.subplots_adjust(
+        left=0.25 / columns, right=1 - 0.05 / columns, bottom=0.22 / rows, top=1 - 0.13 / rows, wspace=0.3, hspace=0.4
+    )
     for axis, name in zip(axes.flat, shown, strict=False):
         steps = sorted(curves[name])
         values = [curves[name][step] for step in steps]

@@ -40,7 +40,12 @@ def render(
     style = (PAGE / "style.css").read_text()
     script = "(() => {\n'use strict';\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();\n"
     policy = f"default-src 'none'; img-src data:; style-src {allowed(style)}; script-src {allowed(script)}; base-uri 'none'; form-action 'none'"
-    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": embedded(payload(boards, predictions, published, sheets, made))}
+    parts = {
+        "POLICY": policy,
+        "STYLE": style,
+        "SCRIPT": script,
+        "DATA": embedded(payload(boards, predictions, published, sheets, made)),
+    }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (PAGE / "page.html").read_text())
 
 

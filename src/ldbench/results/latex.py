@@ -5,9 +5,23 @@ from collections.abc import Sequence
 from ldbench.results.table import ALIKE, Place, Table
 
 SPECIAL = {
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    },
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    **{"±": r"$\pm$", "≈": r"$\approx$", "∞": r"$\infty$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "[": "{[}", "]": "{]}"},
+    **{
+        "±": r"$\pm$",
+        "≈": r"$\approx$",
+        "∞": r"$\infty$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "[": "{[}",
+        "]": "{]}",
+    },
 }
 
 

@@ -60,34 +60,52 @@ def make_boards(records: Sequence[Record]) -> list[Board]:
     """
     records = [record for record in records if record.subject["tokenizer"] is not None]
     subjects = subjects_of(records)
-    groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for record in records:
         subject = subjects[record.id]
-        groups[conditions_of(record).key][(subject.tokenizer, subject.generator or "", subject.variant, subject.key)].append(record)
-    boards = [board_of([(subjects[found[0].id], found) for _, found in sorted(models.items())]) for models in groups.values()]
-    return sorted(boards, key=lambda board: (board.conditions.data, PLACES.get(board.conditions.job, 2), board.conditions.key))
+        groups[conditions_of(record).key][
+            (subject.tokenizer, subject.generator or "", subject.variant, subject.key)
+        ].append(record)
+    boards = [
+        board_of([(subjects[found[0].id], found) for _, found in sorted(models.items())]) for models in groups.values()
+    ]
+    return sorted(
+        boards, key=lambda board: (board.conditions.data, PLACES.get(board.conditions.job, 2), board.conditions.key)
+    )
 
 
 def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:
     """The board of models that were measured alike."""
     latest = [newest(records) for _, records in models]
-    metrics = sorted(dict.fromkeys(name for records in latest for record in records for name in record.metrics), key=order)
+    metrics = sorted(
+        dict.fromkeys(name for records in latest for record in records for name in record.metrics), key=order
+    )
     cells: list[dict[str, Cell]] = [{} for _ in models]
     for metric in metrics:
-        told = {place: {record.id: record.metrics[metric] for record in records if metric in record.metrics} for place, records in enumerate(latest)}
+        told = {
+            place: {record.id: record.metrics[metric] for record in records if metric in record.metrics}
+            for place, records in enumerate(latest)
+        }
         told = {place: estimates for place, estimates in told.items() if estimates}
         summaries = [summarise(list(estimates.values())) for estimates in told.values()]
         direction: Direction | None = None if is_point(metric) else direction_of(metric)
         ranks: Sequence[Rank | None] = rank(summaries, direction) if direction else [None] * len(summaries)
         for (place, estimates), summary, rank_ in zip(told.items(), summaries, ranks, strict=True):
             cells[place][metric] = Cell(summary, estimates, rank_)
-    rows = [Row(subject, records, found, len(all_) - len(records)) for (subject, all_), records, found in zip(models, latest, cells, strict=True)]
+    rows = [
+        Row(subject, records, found, len(all_) - len(records))
+        for (subject, all_), records, found in zip(models, latest, cells, strict=True)
+    ]
     return Board(conditions_of(latest[0][0]), rows, metrics)
 
 
 def newest(records: Sequence[Record]) -> list[Record]:
     """One record for each seed, in their order: the last that was made, where the same was measured more than once."""
-    found = {str(seeds_of(record)): record for record in sorted(records, key=lambda record: (record.created, record.id))}
+    found = {
+        str(seeds_of(record)): record for record in sorted(records, key=lambda record: (record.created, record.id))
+    }
     return [record for _, record in sorted(found.items())]
 
 

@@ -34,4 +34,6 @@ def escape(text: str) -> str:
     """Text that no renderer takes for markup, links, mentions or HTML; signs of numbers stay as they are."""
     if re.fullmatch(r"[-+\d.,e±∞\[\]() ]*", text):
         return text.replace("[", r"\[")
-    return SPECIAL.sub(r"\\\1", text).replace("\\-", "-").replace("\\(", "(").replace("\\)", ")").replace("\\@", "@\u200b")
+    return (
+        SPECIAL.sub(r"\\\1", text).replace("\\-", "-").replace("\\(", "(").replace("\\)", ")").replace("\\@", "@\u200b")
+    )

@@ -9,7 +9,20 @@ from typing import Any
 from ldbench.results.records import Record
 
 OTHERS = (  # config that is of no model; the protocol tells how samples were drawn
-    *("job", "jobs", "latents", "protocol", "sampler", "guidance", "trainer", "callbacks", "logger", "seed", "force", "paths"),
+    *(
+        "job",
+        "jobs",
+        "latents",
+        "protocol",
+        "sampler",
+        "guidance",
+        "trainer",
+        "callbacks",
+        "logger",
+        "seed",
+        "force",
+        "paths",
+    ),
 )
 TOKENIZERS = ("data", "tokenizer")  # config that a tokenizer is made of
 MOST = 3  # differing keys that a label names
@@ -44,7 +57,11 @@ def recipe_of(record: Record) -> dict[str, Any]:
     """What a model is made of, by dotted key: the config of its parts without seeds."""
     generates = record.subject["generator"] is not None
     parts = [key for key in record.config if (key not in OTHERS if generates else key in TOKENIZERS)]
-    return {key: value for key, value in flat({part: record.config[part] for part in parts}).items() if key != "tokenizer.seed"}
+    return {
+        key: value
+        for key, value in flat({part: record.config[part] for part in parts}).items()
+        if key != "tokenizer.seed"
+    }
 
 
 def subjects_of(records: Iterable[Record]) -> dict[str, Subject]:
@@ -54,11 +71,15 @@ def subjects_of(records: Iterable[Record]) -> dict[str, Subject]:
     since something that the config does not tell makes them differ.
     """
     recipes: dict[str, dict[str, Any]] = {}
-    models: dict[tuple[str, str, str | None, str], dict[str, dict[str, list[Record]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    models: dict[tuple[str, str, str | None, str], dict[str, dict[str, list[Record]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for record in records:
         recipes[record.id] = recipe_of(record)
         who = (record.subject["data"] or "", record.subject["tokenizer"] or "", record.subject["generator"])
-        recipe, seeds, made = (json.dumps(said, sort_keys=True) for said in (recipes[record.id], seeds_of(record), dict(record.artifacts)))
+        recipe, seeds, made = (
+            json.dumps(said, sort_keys=True) for said in (recipes[record.id], seeds_of(record), dict(record.artifacts))
+        )
         models[(*who, recipe)][seeds][made].append(record)
     by_names: dict[tuple[str, str, str | None], list[tuple[str, list[Record]]]] = defaultdict(list)
     for (*who, recipe), by_seeds in models.items():
@@ -71,7 +92,9 @@ def subjects_of(records: Iterable[Record]) -> dict[str, Subject]:
     return {
         record.id: Subject(*names, key=key, variant=variant)
         for names, groups in by_names.items()
-        for (key, found), variant in zip(groups, variants([(recipes[found[0].id], found[0]) for _, found in groups]), strict=True)
+        for (key, found), variant in zip(
+            groups, variants([(recipes[found[0].id], found[0]) for _, found in groups]), strict=True
+        )
         for record in found
     }
 
@@ -83,7 +106,10 @@ def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
     recipes = [recipe for recipe, _ in models]
     keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
-    told = [", ".join(f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST] if key in recipe) for recipe in recipes]
+    told = [
+        ", ".join(f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST] if key in recipe)
+        for recipe in recipes
+    ]
     if len(set(told)) == len(told) and all(told) and len(differing) <= MOST:
         return told
     return [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]

@@ -35,7 +35,10 @@ def payload(
     return {
         "made": made,
         "version": version("ldbench"),
-        "subjects": [subject_of(subject, tokenizer) for subject, tokenizer in zip(subjects, tokenizers_of(rows, places), strict=True)],
+        "subjects": [
+            subject_of(subject, tokenizer)
+            for subject, tokenizer in zip(subjects, tokenizers_of(rows, places), strict=True)
+        ],
         "boards": [board_of(board, name, places) for board, name in zip(boards, names, strict=True)],
         "records": {record.id: record_of(record) for row in rows for record in row.records},
         "sheets": [
@@ -51,7 +54,12 @@ def payload(
 
 def tokenizers_of(rows: Sequence[Row], places: Mapping[Subject, int]) -> list[int | None]:
     """For each subject the place of the tokenizer that it stands on, by the artifact's name; None where that was not measured alone."""
-    alone = {record.artifacts.get("tokenizer"): places[row.subject] for row in rows if row.subject.generator is None for record in row.records}
+    alone = {
+        record.artifacts.get("tokenizer"): places[row.subject]
+        for row in rows
+        if row.subject.generator is None
+        for record in row.records
+    }
     found: dict[int, int | None] = {}
     for row in rows:
         for record in row.records:
@@ -71,7 +79,10 @@ def subject_of(subject: Subject, tokenizer: int | None) -> Plain:
 def short_names(boards: Sequence[Board]) -> list[str]:
     """The protocol of each board; with its settings where another board differs in nothing else."""
     protocols = [board.conditions.key[:3] for board in boards]
-    return [board.conditions.name if protocols.count(board.conditions.key[:3]) > 1 else board.conditions.short_name for board in boards]
+    return [
+        board.conditions.name if protocols.count(board.conditions.key[:3]) > 1 else board.conditions.short_name
+        for board in boards
+    ]
 
 
 def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
@@ -80,13 +91,19 @@ def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
         **{"data": board.conditions.data, "job": board.conditions.job, "name": name, "generates": board.generates},
         "fields": [[key, text(value)] for key, value in flat(board.conditions.protocol).items()],
         "settings": [[key, text(value)] for key, value in board.conditions.settings.items()],
-        "columns": [{"metric": metric, "better": direction_of(metric), "kind": kind(metric)} for metric in board.columns],
+        "columns": [
+            {"metric": metric, "better": direction_of(metric), "kind": kind(metric)} for metric in board.columns
+        ],
         "curves": [
             {"name": name, "variable": variable, "points": [[point.x, point.metric] for point in points]}
             for (name, variable), points in curves_of(board.metrics).items()
         ],
         "rows": [
-            {"subject": places[row.subject], "superseded": row.superseded, "cells": {metric: cell_of(cell) for metric, cell in row.cells.items()}}
+            {
+                "subject": places[row.subject],
+                "superseded": row.superseded,
+                "cells": {metric: cell_of(cell) for metric, cell in row.cells.items()},
+            }
             for row in board.rows
         ],
     }
@@ -108,21 +125,35 @@ def cell_of(cell: Cell) -> Plain:
     summary, place = cell.summary, place_of(cell)
     assert place is not None
     return {
-        **{"value": encode(summary.value), "low": encode(summary.low), "high": encode(summary.high), "seeds": summary.seeds},
+        **{
+            "value": encode(summary.value),
+            "low": encode(summary.low),
+            "high": encode(summary.high),
+            "seeds": summary.seeds,
+        },
         **{"text": place.value, "noise": place.beside, "rank": place.rank, "mark": place.mark},
-        "estimates": [[identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()],
+        "estimates": [
+            [identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()
+        ],
     }
 
 
 def interval(estimate: Estimate) -> str | None:
     """A 95 % interval in words."""
-    return None if estimate.low is None or estimate.high is None else f"{number(estimate.low)} to {number(estimate.high)}"
+    return (
+        None if estimate.low is None or estimate.high is None else f"{number(estimate.low)} to {number(estimate.high)}"
+    )
 
 
 def record_of(record: Record) -> Plain:
     """Where a number comes from."""
     return {
-        **{"name": f"{record.job}-{record.id}", "created": record.created, "seeds": seeds_of(record), "artifacts": dict(record.artifacts)},
+        **{
+            "name": f"{record.job}-{record.id}",
+            "created": record.created,
+            "seeds": seeds_of(record),
+            "artifacts": dict(record.artifacts),
+        },
         "environment": [[key, text(value)] for key, value in flat(record.environment).items()],
         "config": dict(record.config),
     }
@@ -130,18 +161,33 @@ def record_of(record: Record) -> Plain:
 
 def prediction(table: Table) -> Plain:
     """A table of what predicts generation."""
-    rows = [{"name": name, "cells": [None if place is None else [place.value, place.noise] for place in places]} for (name,), places in table.rows]
+    rows = [
+        {"name": name, "cells": [None if place is None else [place.value, place.noise] for place in places]}
+        for (name,), places in table.rows
+    ]
     return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
 
 
 def paper(table: PaperTable) -> Plain:
     """A paper's table."""
     return {
-        **{"title": table.title, "source": table.source, "url": table.url, "data": table.data, "metrics": table.metrics},
-        "fields": [[key, text(value)] for key, value in table.protocol.items() if key not in ("hash", "name", "source")],
+        **{
+            "title": table.title,
+            "source": table.source,
+            "url": table.url,
+            "data": table.data,
+            "metrics": table.metrics,
+        },
+        "fields": [
+            [key, text(value)] for key, value in table.protocol.items() if key not in ("hash", "name", "source")
+        ],
         "rows": [
             {
-                **{"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "note": record.config["note"]},
+                **{
+                    "tokenizer": record.subject["tokenizer"],
+                    "generator": record.subject["generator"],
+                    "note": record.config["note"],
+                },
                 "values": {metric: estimate.value for metric, estimate in record.metrics.items()},
                 "texts": {metric: f"{estimate.value:g}" for metric, estimate in record.metrics.items()},
             }

@@ -16,13 +16,25 @@ DRAWN = 30  # measurements, the strongest
 def draw(told: Mapping[str, Sequence[Told]], out: Path, *, title: str) -> None:
     """Bars of Spearman's rho with 95 % intervals, the strongest above; a panel for each generator. Full colour: beyond chance after Holm's rule."""
     most = max(min(len(all_), DRAWN) for all_ in told.values())
-    figure, axes = plt.subplots(1, len(told), figsize=(7.5 * len(told), 1.6 + 0.24 * most), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(told), figsize=(7.5 * len(told), 1.6 + 0.24 * most), squeeze=False, layout="constrained"
+    )
     for axis, (generator, all_) in zip(axes[0], told.items(), strict=True):
         shown = all_[:DRAWN]
         values = [one.spearman.value for one in shown]
-        ends = [[abs(end - one.spearman.value) for one in shown for end in [getattr(one.spearman, side)]] for side in ("low", "high")]
+        ends = [
+            [abs(end - one.spearman.value) for one in shown for end in [getattr(one.spearman, side)]]
+            for side in ("low", "high")
+        ]
         colours = ["#3465a4" if value > 0 else "#c46a1a" for value in values]
-        bars = axis.barh(range(len(shown)), values, xerr=ends, color=colours, height=0.7, error_kw={"elinewidth": 1, "ecolor": "#444444"})
+        bars = axis.barh(
+            range(len(shown)),
+            values,
+            xerr=ends,
+            color=colours,
+            height=0.7,
+            error_kw={"elinewidth": 1, "ecolor": "#444444"},
+        )
         for bar, one in zip(bars, shown, strict=True):
             bar.set_alpha(1.0 if one.p_holm <= LEVEL else 0.4)
         counts = sorted({one.tokenizers for one in all_})
@@ -36,7 +48,10 @@ def draw(told: Mapping[str, Sequence[Told]], out: Path, *, title: str) -> None:
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel("blue: better (or larger) values go with better generation; pale: no more than chance after Holm's rule", fontsize=8)
+    figure.supxlabel(
+        "blue: better (or larger) values go with better generation; pale: no more than chance after Holm's rule",
+        fontsize=8,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
     plt.close(figure)

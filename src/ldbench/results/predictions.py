@@ -49,13 +49,24 @@ def told_in(metrics: Mapping[str, Estimate]) -> dict[str, list[Told]]:
         if {"spearman", "kendall", "p_holm", "tokenizers"} <= said.keys():
             counted = (said["p_holm"].value, int(said["tokenizers"].value))
             told[generator].append(Told(measurement, said["spearman"], said["kendall"], *counted))
-    return {generator: sorted(all_, key=lambda one: (-abs(one.spearman.value), one.measurement)) for generator, all_ in told.items()}
+    return {
+        generator: sorted(all_, key=lambda one: (-abs(one.spearman.value), one.measurement))
+        for generator, all_ in told.items()
+    }
 
 
 def prediction_tables(records: Sequence[Record]) -> list[Table]:
     """The tables of the newest prediction of each target under each protocol."""
-    newest = {conditions_of(record).key: record for record in sorted(records, key=lambda r: (r.created, r.id)) if record.job == "predict"}
-    return [table_of(record, generator, told) for record in newest.values() for generator, told in told_in(record.metrics).items()]
+    newest = {
+        conditions_of(record).key: record
+        for record in sorted(records, key=lambda r: (r.created, r.id))
+        if record.job == "predict"
+    }
+    return [
+        table_of(record, generator, told)
+        for record in newest.values()
+        for generator, told in told_in(record.metrics).items()
+    ]
 
 
 def table_of(record: Record, generator: str, told: Sequence[Told]) -> Table:

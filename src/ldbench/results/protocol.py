@@ -26,9 +26,13 @@ class Protocol:
     extractor: str | None  # whose features distances between sets of images are measured on
     distribution: Sequence[str]  # names of the metrics on sets
     kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
-    weights: Mapping[str, str | None]  # metric or extractor -> where its weights are, in place of its own yaml's; their digests are hashed, not paths
+    weights: Mapping[
+        str, str | None
+    ]  # metric or extractor -> where its weights are, in place of its own yaml's; their digests are hashed, not paths
     num_samples: int  # of a generator
-    labels: str | Sequence[int]  # of the samples: balanced | random | some classes in turn, which are shown and not measured
+    labels: (
+        str | Sequence[int]
+    )  # of the samples: balanced | random | some classes in turn, which are shown and not measured
     reference: str  # what samples are held against: a split, train | test, or an .npz in ADM's layout, of which the content counts, not the place
 
     def __post_init__(self) -> None:
@@ -36,23 +40,37 @@ class Protocol:
             if getattr(self, key) not in choices:
                 raise ValueError(f"protocol.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
         if self.reference not in SPLITS and not str(self.reference).endswith(".npz"):
-            raise ValueError(f"protocol.reference must be train, test or the path of an .npz in ADM's layout, got {self.reference!r}.")
+            raise ValueError(
+                f"protocol.reference must be train, test or the path of an .npz in ADM's layout, got {self.reference!r}."
+            )
         for key in ("reconstruction", "distribution"):
             if isinstance(getattr(self, key), str):
-                raise ValueError(f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}].")
+                raise ValueError(
+                    f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}]."
+                )
         if not isinstance(self.kept, int) or self.kept < 2:
             raise ValueError(f"protocol.kept must be a whole number of images of at least 2, got {self.kept!r}.")
         asked = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
         for name in sorted(name for name, source in self.weights.items() if source is not None and name not in asked):
-            raise ValueError(f"protocol.weights.{name} has nothing to do: the protocol asks for {', '.join(sorted(asked))}.")
+            raise ValueError(
+                f"protocol.weights.{name} has nothing to do: the protocol asks for {', '.join(sorted(asked))}."
+            )
         if not isinstance(self.num_samples, int) or self.num_samples < 1:
             raise ValueError(f"num_samples must be a whole number of at least 1, got {self.num_samples!r}.")
-        if self.labels not in LABELS and (isinstance(self.labels, str) or not self.labels or not all(isinstance(y, int) for y in self.labels)):
-            raise ValueError(f"labels must be {', '.join(LABELS)}, or a list of classes such as [207,360], got {self.labels!r}.")
+        if self.labels not in LABELS and (
+            isinstance(self.labels, str) or not self.labels or not all(isinstance(y, int) for y in self.labels)
+        ):
+            raise ValueError(
+                f"labels must be {', '.join(LABELS)}, or a list of classes such as [207,360], got {self.labels!r}."
+            )
         if self.distribution and self.extractor is None:
-            raise ValueError(f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits.")
+            raise ValueError(
+                f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits."
+            )
         if self.extractor is not None and not self.distribution:
-            raise ValueError(f"protocol.extractor={self.extractor} has nothing to do. Say protocol.extractor=null, or protocol.distribution=[fd].")
+            raise ValueError(
+                f"protocol.extractor={self.extractor} has nothing to do. Say protocol.extractor=null, or protocol.distribution=[fd]."
+            )
 
     @property
     def reference_file(self) -> Path | None:
@@ -71,7 +89,11 @@ class Protocol:
     ) -> dict[str, Any]:
         """The fields that count (None: all), the fingerprint of the reference data, the extractor's digest, those of the metrics' weights by
         name and that of a reference's file, with the hash of all under `hash`. `drawn`: how samples were drawn, by name."""
-        said = {field.name: getattr(self, field.name) for field in fields(self) if counting is None or field.name in counting}
+        said = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if counting is None or field.name in counting
+        }
         said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
         if said.get("extractor") is not None:
             said["extractor"] = {"name": self.extractor, "digest": extractor}

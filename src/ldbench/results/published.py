@@ -41,13 +41,17 @@ def read_table(path: Path) -> PaperTable:
     """One paper's table. Raises ValueError with the file and the place of what is wrong."""
     content = json.loads(path.read_text())
     if content.keys() != KEYS:
-        raise ValueError(f"{path}: a published table has the keys {', '.join(sorted(KEYS))}; got {', '.join(sorted(content))}.")
+        raise ValueError(
+            f"{path}: a published table has the keys {', '.join(sorted(KEYS))}; got {', '.join(sorted(content))}."
+        )
     protocol = {"name": "as published", "source": content["source"], **content["protocol"]}
     protocol |= {"hash": protocol_hash(protocol)}
     records = []
     for place, row in enumerate(content["rows"]):
         if not row.keys() <= ROW_KEYS or not {"tokenizer", "metrics"} <= row.keys() or not row["metrics"]:
-            raise ValueError(f"{path}: rows[{place}] must have tokenizer and metrics, and may have generator and note; got {', '.join(sorted(row))}.")
+            raise ValueError(
+                f"{path}: rows[{place}] must have tokenizer and metrics, and may have generator and note; got {', '.join(sorted(row))}."
+            )
         for name, value in row["metrics"].items():
             if not isinstance(value, int | float):
                 raise ValueError(f"{path}: rows[{place}].metrics.{name} must be a number, got {value!r}.")
@@ -75,8 +79,25 @@ def published_table(table: PaperTable) -> Table:
     labels = ["tokenizer", *(["generator"] if generates else []), *(["setting"] if notes else [])]
     rows = []
     for record in table.records:
-        who = {"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "setting": record.config["note"]}
+        who = {
+            "tokenizer": record.subject["tokenizer"],
+            "generator": record.subject["generator"],
+            "setting": record.config["note"],
+        }
         values = [record.metrics.get(metric) for metric in table.metrics]
-        rows.append(([who[label] or "-" for label in labels], [None if value is None else Place(f"{value.value:g}") for value in values]))
-    said = ", ".join(f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash"))
-    return Table(f"As published: {table.title} ({table.data})", labels, table.metrics, rows, [f"{table.source}, {table.url}. {said}".strip()])
+        rows.append(
+            (
+                [who[label] or "-" for label in labels],
+                [None if value is None else Place(f"{value.value:g}") for value in values],
+            )
+        )
+    said = ", ".join(
+        f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash")
+    )
+    return Table(
+        f"As published: {table.title} ({table.data})",
+        labels,
+        table.metrics,
+        rows,
+        [f"{table.source}, {table.url}. {said}".strip()],
+    )

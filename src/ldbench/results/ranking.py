@@ -87,7 +87,9 @@ def alike(a: Summary, b: Summary) -> bool | None:
     total = sum(variances)
     if total == 0:
         return a.value == b.value
-    parts = math.fsum((variance / total) ** 2 / noise.freedom for variance, noise in zip(variances, (a.noise, b.noise), strict=True))
+    parts = math.fsum(
+        (variance / total) ** 2 / noise.freedom for variance, noise in zip(variances, (a.noise, b.noise), strict=True)
+    )
     return abs(a.value - b.value) <= student(1 / parts if parts else math.inf) * math.sqrt(total)
 
 
@@ -111,6 +113,8 @@ def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, R
         raise ValueError(f"Nobody said which values of {metric} are better, so it is not ranked.")
     for record in records:
         if metric not in record.metrics:
-            raise ValueError(f"{record.job}-{record.id} has no {metric}. It has: {', '.join(record.metrics) or 'nothing'}.")
+            raise ValueError(
+                f"{record.job}-{record.id} has no {metric}. It has: {', '.join(record.metrics) or 'nothing'}."
+            )
     ranks = rank([summarise([record.metrics[metric]]) for record in records], direction)
     return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].place)

@@ -46,7 +46,9 @@ def conditions_of(record: Record) -> Conditions:
     jobs = record.config.get("jobs")
     node = record.config.get("job") or (jobs.get(record.job) if isinstance(jobs, Mapping) else None)
     settings = (
-        {key: value for key, value in sorted(node.items()) if key not in HARMLESS and value != PLAIN.get(key)} if isinstance(node, Mapping) else {}
+        {key: value for key, value in sorted(node.items()) if key not in HARMLESS and value != PLAIN.get(key)}
+        if isinstance(node, Mapping)
+        else {}
     )
     return Conditions(record.job, record.subject["data"] or "", record.protocol, settings)
 
@@ -57,7 +59,9 @@ def refuse_mixed(records: Sequence[Record]) -> None:
     for record, other in zip(records, made, strict=True):
         if other.key != made[0].key:
             first = made[0]
-            sides = ({"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings} for c in (first, other))
+            sides = (
+                {"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings} for c in (first, other)
+            )
             told = "; ".join(f"{key}: {a} and {b}" for key, a, b in differences(*sides) if key != "protocol.hash")
             raise ValueError(
                 f"{records[0].job}-{records[0].id} and {record.job}-{record.id} were not measured alike, so they are not ranked together. "

@@ -35,7 +35,14 @@ class Record:
 
 def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: str, protocol: str, revision: int) -> str:
     """The id under which a rerun of the same measurement is found. `artifacts`: role -> digest; `data`: fingerprint; `protocol`: hash."""
-    said = {"job": job, "settings": settings, "artifacts": dict(artifacts), "data": data, "protocol": protocol, "revision": revision}
+    said = {
+        "job": job,
+        "settings": settings,
+        "artifacts": dict(artifacts),
+        "data": data,
+        "protocol": protocol,
+        "revision": revision,
+    }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -54,7 +61,9 @@ def write(record: Record, folder: Path) -> Path:
     """Writes a record in one move and returns its path."""
     path = path_of(folder, record.job, record.id)
     content = asdict(record)
-    content["metrics"] = {name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()}
+    content["metrics"] = {
+        name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()
+    }
     with in_one_move(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
@@ -67,7 +76,9 @@ def read(path: Path) -> Record:
         schema = content["schema"]
         if schema == SCHEMA:
             metrics = content.pop("metrics").items()
-            found = {name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in metrics}
+            found = {
+                name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in metrics
+            }
             return Record(**content, metrics=found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no record of ldbench ({error}). Move it out of the records folder.") from error

@@ -43,7 +43,11 @@ class Report:
         console.print(f"\n{LEGEND}", style="dim", markup=False, highlight=False)
         hidden = len(self.published) - len(self.beside)
         if hidden:
-            console.print(f"{hidden} tables of papers on other data: published=all shows them; the page has them all.", style="dim", highlight=False)
+            console.print(
+                f"{hidden} tables of papers on other data: published=all shows them; the page has them all.",
+                style="dim",
+                highlight=False,
+            )
 
     def write(self, out: Path) -> list[Path]:
         """Writes Markdown, CSV, LaTeX and the page, each in one move, and returns the files."""
@@ -51,7 +55,9 @@ class Report:
             "leaderboard.md": markdown.render(self.tables, LEGEND),
             "leaderboard.csv": spreadsheet.render(self.boards, self.published),
             "leaderboard.tex": latex.render(self.tables, LEGEND),
-            "leaderboard.html": html.render(self.boards, prediction_tables(self.records), self.published, self.sheets, now()),
+            "leaderboard.html": html.render(
+                self.boards, prediction_tables(self.records), self.published, self.sheets, now()
+            ),
         }
         for name, content in contents.items():
             with in_one_move(out / name) as scratch:
@@ -64,7 +70,9 @@ def make_report(records: Sequence[Record], folder: Path, papers: Path, published
     tables = [] if published == "none" else read_tables(papers)
     ours = {record.subject["data"] for record in records}
     beside = [table for table in tables if published == "all" or table.data in ours]
-    return Report(records, make_boards(records), beside, tables, {record.id: sheets(folder, record) for record in records})
+    return Report(
+        records, make_boards(records), beside, tables, {record.id: sheets(folder, record) for record in records}
+    )
 
 
 def compare_two(records: Sequence[Record], first: object, second: object) -> None:
@@ -75,15 +83,25 @@ def compare_two(records: Sequence[Record], first: object, second: object) -> Non
     if fields:
         terminal.side_by_side(fields, (f"{a.job}-{a.id}", f"{b.job}-{b.id}"), console)
     alike = conditions_of(a).key == conditions_of(b).key
-    verdict = "were measured alike: their numbers are ranked together" if alike else "were not measured alike: they are never ranked together"
+    verdict = (
+        "were measured alike: their numbers are ranked together"
+        if alike
+        else "were not measured alike: they are never ranked together"
+    )
     console.print(f"They {verdict if fields else 'do not differ'}.", highlight=False)
 
 
 def rank_by(records: Sequence[Record], metric: str, only: Sequence[object] | None) -> None:
     """Prints records by their place in a metric. Raises ValueError where they were not measured alike."""
-    chosen = [record for record in records if metric in record.metrics] if only is None else [find(records, name) for name in only]
+    chosen = (
+        [record for record in records if metric in record.metrics]
+        if only is None
+        else [find(records, name) for name in only]
+    )
     if not chosen:
-        raise ValueError(f"No record has {metric}. There are: {', '.join(sorted({name for record in records for name in record.metrics}))}.")
+        raise ValueError(
+            f"No record has {metric}. There are: {', '.join(sorted({name for record in records for name in record.metrics}))}."
+        )
     rows = []
     for record, rank in rank_records(chosen, metric):
         summary = summarise([record.metrics[metric]])

@@ -10,8 +10,30 @@ from ldbench.results.leaderboards import Board
 from ldbench.results.published import PaperTable
 
 COLUMNS: dict[str, type] = {
-    **dict.fromkeys(("data", "job", "protocol", "protocol_hash", "settings", "tokenizer", "generator", "variant", "metric", "better"), str),
-    **{"value": float, "low": float, "high": float, "seeds": int, "seed_spread": float, "rank": int, "within_noise": str},
+    **dict.fromkeys(
+        (
+            "data",
+            "job",
+            "protocol",
+            "protocol_hash",
+            "settings",
+            "tokenizer",
+            "generator",
+            "variant",
+            "metric",
+            "better",
+        ),
+        str,
+    ),
+    **{
+        "value": float,
+        "low": float,
+        "high": float,
+        "seeds": int,
+        "seed_spread": float,
+        "rank": int,
+        "within_noise": str,
+    },
     **dict.fromkeys(("origin", "records"), str),
 }
 Line = dict[str, str | float | int | None]
@@ -21,9 +43,17 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
     """One line for each number: ours with rank, `origin` measured; papers' without, `origin` their source."""
     for board in boards:
         *_, settings = board.conditions.key
-        protocol = {"protocol": str(board.conditions.protocol["name"]), "protocol_hash": str(board.conditions.protocol["hash"]), "settings": settings}
+        protocol = {
+            "protocol": str(board.conditions.protocol["name"]),
+            "protocol_hash": str(board.conditions.protocol["hash"]),
+            "settings": settings,
+        }
         for row in board.rows:
-            who = {"tokenizer": row.subject.tokenizer, "generator": row.subject.generator, "variant": row.subject.variant}
+            who = {
+                "tokenizer": row.subject.tokenizer,
+                "generator": row.subject.generator,
+                "variant": row.subject.variant,
+            }
             for metric in board.metrics:
                 if (cell := row.cells.get(metric)) is None:
                     continue
@@ -32,16 +62,38 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                     **{"data": board.conditions.data, "job": board.conditions.job, **protocol, **who, "metric": metric},
                     **{"better": direction_of(metric), "value": said.value, "low": said.low, "high": said.high},
                     **{"seeds": said.seeds, "seed_spread": said.spread, "rank": rank.place if rank else None},
-                    **{"within_noise": None if rank is None else {True: "yes", False: "no", None: "unknown"}[rank.within_noise]},
-                    **{"origin": "measured", "records": " ".join(f"{board.conditions.job}-{identity}" for identity in cell.estimates)},
+                    **{
+                        "within_noise": None
+                        if rank is None
+                        else {True: "yes", False: "no", None: "unknown"}[rank.within_noise]
+                    },
+                    **{
+                        "origin": "measured",
+                        "records": " ".join(f"{board.conditions.job}-{identity}" for identity in cell.estimates),
+                    },
                 }
     for table in published:
         for record in table.records:
-            who = {"tokenizer": record.subject["tokenizer"], "generator": record.subject["generator"], "variant": record.config["note"]}
+            who = {
+                "tokenizer": record.subject["tokenizer"],
+                "generator": record.subject["generator"],
+                "variant": record.config["note"],
+            }
             for metric, estimate in record.metrics.items():
                 yield dict.fromkeys(COLUMNS) | {
-                    **{"data": table.data, "job": "published", "protocol": "as published", "protocol_hash": table.protocol["hash"], **who},
-                    **{"metric": metric, "better": direction_of(metric), "value": estimate.value, "origin": table.source},
+                    **{
+                        "data": table.data,
+                        "job": "published",
+                        "protocol": "as published",
+                        "protocol_hash": table.protocol["hash"],
+                        **who,
+                    },
+                    **{
+                        "metric": metric,
+                        "better": direction_of(metric),
+                        "value": estimate.value,
+                        "origin": table.source,
+                    },
                 }
 
 

@@ -47,9 +47,13 @@ def merge(theirs: Path, ours: Path) -> Sequence[Record]:
     if refused:
         more = f"\n... and {len(refused) - MOST} more." if len(refused) > MOST else ""
         told = "\n".join(map(str, refused[:MOST]))
-        raise ValueError(f"Nothing was merged, because of these:\n{told}{more}\nMove them out of {theirs}, or ask for sound copies.")
+        raise ValueError(
+            f"Nothing was merged, because of these:\n{told}{more}\nMove them out of {theirs}, or ask for sound copies."
+        )
     if not found:
-        raise ValueError(f"There are no records in {theirs}: merge=DIR wants a folder with files such as reconstruct-0123456789abcdef.json.")
+        raise ValueError(
+            f"There are no records in {theirs}: merge=DIR wants a folder with files such as reconstruct-0123456789abcdef.json."
+        )
     new = [record for record in found if not path_of(ours, record.job, record.id).exists()]
     for record in new:
         figures = path_of(ours, record.job, record.id).with_suffix("")
@@ -65,7 +69,9 @@ def sheets(folder: Path, record: Record) -> list[Path]:
     figures = path_of(folder, record.job, record.id).with_suffix("")
     if figures.is_symlink():
         return []
-    return [path for path in sorted(figures.glob("*.png")) if path.is_file() and not path.is_symlink() and is_sheet(path)]
+    return [
+        path for path in sorted(figures.glob("*.png")) if path.is_file() and not path.is_symlink() and is_sheet(path)
+    ]
 
 
 def is_sheet(path: Path) -> bool:

@@ -64,7 +64,9 @@ def study_of(target: str, cells: Sequence[Record], records: Sequence[Record], to
         used += mine
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
-        same = record.subject["data"] == conditions.data and record.protocol.get("data") == conditions.protocol.get("data")
+        same = record.subject["data"] == conditions.data and record.protocol.get("data") == conditions.protocol.get(
+            "data"
+        )
         if same and record.subject["generator"] is None and record.artifacts.get("tokenizer") in known:
             groups[conditions_of(record).key].append(record)
     measured, made = {}, {}
@@ -75,7 +77,9 @@ def study_of(target: str, cells: Sequence[Record], records: Sequence[Record], to
     artifacts: dict[str, list[str]] = defaultdict(list)
     for artifact in sorted(known):
         artifacts[tokenizers[artifact]].append(artifact)
-    return Study(target, conditions, quality, measured, made, artifacts, list({record.id: record for record in used}.values()))
+    return Study(
+        target, conditions, quality, measured, made, artifacts, list({record.id: record for record in used}.values())
+    )
 
 
 def named(groups: Mapping[tuple[str, ...], Sequence[Record]]) -> dict[tuple[str, str], list[Record]]:
@@ -105,7 +109,12 @@ def means(records: Iterable[Record], metric: str, tokenizers: Mapping[str, str])
 def newest(records: Iterable[Record]) -> list[Record]:
     """One record of each set of artifacts and seed: the last that was made."""
     ordered = sorted(records, key=lambda record: (record.created, record.id))
-    return list({json.dumps([dict(record.artifacts), record.config.get("seed")], sort_keys=True): record for record in ordered}.values())
+    return list(
+        {
+            json.dumps([dict(record.artifacts), record.config.get("seed")], sort_keys=True): record
+            for record in ordered
+        }.values()
+    )
 
 
 def tokenizers_of(records: Iterable[Record]) -> dict[str, str]:
@@ -119,7 +128,11 @@ def tokenizers_of(records: Iterable[Record]) -> dict[str, str]:
         seed = told.pop("tokenizer.seed", None)
         is_recipe = "tokenizer.path" not in told and bool(told)
         if is_recipe or artifact not in recipes:
-            recipes[artifact] = (json.dumps(told, sort_keys=True) if is_recipe else artifact, seed, record.subject["tokenizer"] or artifact)
+            recipes[artifact] = (
+                json.dumps(told, sort_keys=True) if is_recipe else artifact,
+                seed,
+                record.subject["tokenizer"] or artifact,
+            )
     groups: dict[str, list[str]] = defaultdict(list)
     for artifact, (recipe, _, _) in sorted(recipes.items()):
         groups[recipe].append(artifact)
@@ -129,7 +142,12 @@ def tokenizers_of(records: Iterable[Record]) -> dict[str, str]:
         apart = len(set(map(str, seeds))) < len(seeds)  # two of one seed differ in what their config does not tell
         for group in ([artifact] for artifact in members) if apart else [members]:
             found[recipes[group[0]][2]].append(group)
-    return {artifact: name if len(alike) == 1 else group[0] for name, alike in found.items() for group in alike for artifact in group}
+    return {
+        artifact: name if len(alike) == 1 else group[0]
+        for name, alike in found.items()
+        for group in alike
+        for artifact in group
+    }
 
 
 def generators_of(cells: Iterable[Record]) -> dict[str, str]:
@@ -138,5 +156,7 @@ def generators_of(cells: Iterable[Record]) -> dict[str, str]:
     for record in cells:
         parts = {key: value for key, value in record.config.items() if key not in (*OTHERS, *TOKENIZERS)}
         recipes[record.id] = (record.subject["generator"] or "", digest(parts)[:8])
-    several = {name for name, _ in recipes.values() if len({told for other, told in recipes.values() if other == name}) > 1}
+    several = {
+        name for name, _ in recipes.values() if len({told for other, told in recipes.values() if other == name}) > 1
+    }
     return {identity: f"{name}-{told}" if name in several else name for identity, (name, told) in recipes.items()}

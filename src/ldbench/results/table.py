@@ -64,7 +64,10 @@ def table_of(board: Board) -> Table:
         tokenizer = f"{row.subject.tokenizer} ({row.subject.variant})" if row.subject.variant else row.subject.tokenizer
         names = [tokenizer, *([row.subject.generator or "-"] if board.generates else [])]
         rows.append((names, [place_of(row.cells.get(metric)) for metric in board.columns]))
-    notes = [f"Curve {curve} over {variable}: {len(points)} points." for (curve, variable), points in curves_of(board.metrics).items()]
+    notes = [
+        f"Curve {curve} over {variable}: {len(points)} points."
+        for (curve, variable), points in curves_of(board.metrics).items()
+    ]
     superseded = sum(row.superseded for row in board.rows)
     if superseded:
         notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same artifacts.")
@@ -76,7 +79,13 @@ def place_of(cell: Cell | None) -> Place | None:
     """A cell in words."""
     if cell is None:
         return None
-    return Place(number(cell.summary.value), noise(cell.summary), cell.summary.seeds, cell.rank and cell.rank.place, mark_of(cell.rank))
+    return Place(
+        number(cell.summary.value),
+        noise(cell.summary),
+        cell.summary.seeds,
+        cell.rank and cell.rank.place,
+        mark_of(cell.rank),
+    )
 
 
 def mark_of(rank: Rank | None) -> str:

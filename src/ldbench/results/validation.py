@@ -65,9 +65,15 @@ def checked(content: Any, stem: str | None = None) -> Record:
         id=identity,
         job=job,
         subject={key: None if subject[key] is None else name_of(subject[key], f"subject.{key}") for key in SUBJECT},
-        metrics={name_of(name, "metrics"): estimate(value, f"metrics.{name}") for name, value in mapping(fields["metrics"], "metrics").items()},
+        metrics={
+            name_of(name, "metrics"): estimate(value, f"metrics.{name}")
+            for name, value in mapping(fields["metrics"], "metrics").items()
+        },
         protocol=protocol,
-        artifacts={name_of(key, "artifacts"): name_of(value, f"artifacts.{key}") for key, value in mapping(fields["artifacts"], "artifacts").items()},
+        artifacts={
+            name_of(key, "artifacts"): name_of(value, f"artifacts.{key}")
+            for key, value in mapping(fields["artifacts"], "artifacts").items()
+        },
         config=plain(mapping(fields["config"], "config"), "config"),
         environment=plain(mapping(fields["environment"], "environment"), "environment"),
         created=moment(fields["created"], "created"),

@@ -20,7 +20,9 @@ def find_device(accelerator: str) -> torch.device:
         return torch.device(next(name for name, available in here.items() if available))
     if not here.get(accelerator, False):
         there = ", ".join(name for name, available in here.items() if available)
-        raise ValueError(f"There is no accelerator {accelerator!r} on this machine. Choose trainer.accelerator=auto or one of: {there}.")
+        raise ValueError(
+            f"There is no accelerator {accelerator!r} on this machine. Choose trainer.accelerator=auto or one of: {there}."
+        )
     return torch.device(accelerator)
 
 
@@ -28,7 +30,9 @@ def check_devices(accelerator: str, devices: int) -> None:
     """Raises ValueError for more processes on this machine than it has graphics processors, of which each process needs one."""
     if find_device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
         there = torch.cuda.device_count()
-        raise ValueError(f"trainer.devices={devices} needs as many graphics processors, and torch sees {there}. Say trainer.devices={there}.")
+        raise ValueError(
+            f"trainer.devices={devices} needs as many graphics processors, and torch sees {there}. Say trainer.devices={there}."
+        )
 
 
 def device_name(device: torch.device) -> str:
@@ -70,5 +74,8 @@ def computing(
     kind: str,  # of the device: cpu | cuda | mps
 ) -> Iterator[None]:
     """A block whose matrix products and convolutions are in a precision: `rounding`, and for half precisions torch's autocast."""
-    with rounding(precision), torch.autocast(kind, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF):
+    with (
+        rounding(precision),
+        torch.autocast(kind, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF),
+    ):
         yield

@@ -15,7 +15,7 @@ from typing import Any
 from torch.distributed import DistBackendError
 
 import __main__
-from ldbench.runtime.process_group import place, words
+from ldbench.runtime.process_group import leader_broadcast, place
 
 STARTED_BY = "LDBENCH_STARTED_BY"  # the environment's word for the process id of the first
 WATCHING = "companions"  # the name of the thread
@@ -27,20 +27,25 @@ INTERRUPTED = (130, -signal.SIGINT)  # Ctrl-C reaches all of them
 _started: dict[int, subprocess.Popen] = {}  # by their ranks
 
 
-def heed() -> None:
+def exit_with_parent() -> None:
     """Has this process end with the one that started it, if one did."""
     first = os.environ.pop(STARTED_BY, None)  # processes that this one starts have another parent
     if first is not None:
         threading.Thread(target=follow, args=(int(first),), name=WATCHING, daemon=True).start()
 
 
-def join(num_processes: int) -> None:
+def spawn_ranks(num_processes: int) -> None:
     """Has as many processes share what follows: starts the others, which run this command from its beginning, unless somebody did."""
     if num_processes == 1 or place().world == num_processes:
         return
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_processes), "GROUP_RANK": "0"}
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": str(num_processes),
+        "GROUP_RANK": "0",
+    }
     os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    words().open()
+    leader_broadcast().open()
     for rank in map(str, range(1, num_processes)):
         own = {"RANK": rank, "LOCAL_RANK": rank, STARTED_BY: str(os.getpid())}
         _started[int(rank)] = subprocess.Popen(command(), env=os.environ | own)
@@ -64,7 +69,9 @@ def watch() -> None:
             code = process.poll()
             if code:
                 time.sleep(PATIENCE if code in INTERRUPTED else 0)
-                end(f"Process {rank} of this training (pid {process.pid}) {ending(code)}, and the others were ended. {CURE}")
+                end(
+                    f"Process {rank} of this training (pid {process.pid}) {ending(code)}, and the others were ended. {CURE}"
+                )
         time.sleep(PAUSE)
 
 

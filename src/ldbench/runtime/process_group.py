@@ -55,7 +55,7 @@ def first_host(nodes: str) -> str:
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", host)
 
 
-def is_follower() -> bool:
+def is_worker_rank() -> bool:
     """Whether another process is the first."""
     return place().rank > 0
 
@@ -77,7 +77,7 @@ def check_world(devices: int, num_nodes: int) -> None:
         )
 
 
-class Words:
+class LeaderBroadcast:
     """What the first process has said so far, one word at each place of the program where all meet."""
 
     def __init__(self) -> None:
@@ -90,7 +90,9 @@ class Words:
 
         (host, port), here = address(), place()
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun keeps a store for its processes
-        store = TCPStore(host, port, None, here.rank == 0 and not hosted, timeout=PATIENCE, wait_for_workers=False, multi_tenant=True)
+        store = TCPStore(
+            host, port, None, here.rank == 0 and not hosted, timeout=PATIENCE, wait_for_workers=False, multi_tenant=True
+        )
         self.store = PrefixStore(f"ldbench/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         for number, word in enumerate(self.said):
             self.store.set(f"said/{number}", str(int(word)))
@@ -118,22 +120,24 @@ class Words:
             while not self.store.check([key]):
                 time.sleep(PAUSE)
         except RuntimeError as error:
-            raise ConnectionError(f"Process {place().rank} lost the first one. The same command goes on from the last checkpoint.") from error
+            raise ConnectionError(
+                f"Process {place().rank} lost the first one. The same command goes on from the last checkpoint."
+            ) from error
 
 
 @cache
-def words() -> Words:
+def leader_broadcast() -> LeaderBroadcast:
     """Those of this process."""
-    return Words()
+    return LeaderBroadcast()
 
 
-def agreed(own: bool) -> bool:
+def broadcast_from_leader(own: bool) -> bool:
     """What the first process finds here, whatever this one does. All processes wait for each other."""
-    return words().next(own)
+    return leader_broadcast().next(own)
 
 
 def leader_first(make: Callable[[], Made]) -> Made:
     """What `make` gives: in the first process, and then, when what it stores is there, in the others."""
-    made = None if is_follower() else make()
-    agreed(True)
+    made = None if is_worker_rank() else make()
+    broadcast_from_leader(True)
     return make() if made is None else made

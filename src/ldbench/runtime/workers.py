@@ -36,7 +36,7 @@ def shares_of(items: Sequence[Item], num_processes: int) -> list[Sequence[Item]]
     return [items[len(items) * rank // num : len(items) * (rank + 1) // num] for rank in range(num)]
 
 
-def do_apart(
+def run_parallel(
     work: Work[Item],
     shares: Sequence[Sequence[Item]],
     *,
@@ -48,7 +48,9 @@ def do_apart(
     Raises what one of them refuses (ValueError, OSError), and ChildProcessError where one comes to any other end.
     """
     said = multiprocessing.get_context("spawn").SimpleQueue()
-    running = spawn(do_share, args=(work, shares, device, torch.get_num_threads(), said), nprocs=len(shares), join=False)
+    running = spawn(
+        do_share, args=(work, shares, device, torch.get_num_threads(), said), nprocs=len(shares), join=False
+    )
     assert running is not None
     ended, refused = False, []
     while not ended:
@@ -84,7 +86,7 @@ def do_share(
     threads: int,
     said: "Said[int | Exception]",
 ) -> None:
-    """What a process of `do_apart` does: its share, in as many threads as the others."""
+    """What a process of `run_parallel` does: its share, in as many threads as the others."""
     torch.set_num_threads(threads)
     keep_float32_whole()
     keep_freed_memory()

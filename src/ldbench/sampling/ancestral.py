@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import Chain, time_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, time_of
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
-from ldbench.core.interpolant import Interpolant, spread
+from ldbench.core.interpolant import Interpolant, expand_like
 from ldbench.sampling.grid import DTYPES, at, check_state, last_of
 from ldbench.sampling.noise import increment
 from ldbench.sampling.respacing import kept
@@ -28,7 +28,7 @@ class Ladder:
     """The kept times of a chain, from almost clean (step 0) to noise, and the shorter chain through them."""
 
     times: list[float]
-    chain: Chain
+    chain: DiscreteDiffusion
 
 
 def ladder(field: Field, respacing: str, margin: float) -> Ladder:
@@ -37,7 +37,9 @@ def ladder(field: Field, respacing: str, margin: float) -> Ladder:
     first, last = field.interval(margin)
     last = min(last, time_of(0, num_times))
     times = [last - (last - first) * index / (num_times - 1) for index in kept(num_times, respacing)]
-    return Ladder(times, Chain(field.interpolant.at(torch.tensor(times, dtype=torch.float64)).alpha.square()))
+    return Ladder(
+        times, DiscreteDiffusion(field.interpolant.at(torch.tensor(times, dtype=torch.float64)).alpha.square())
+    )
 
 
 class Ancestral:
@@ -51,7 +53,9 @@ class Ancestral:
     revision: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, *, respacing: str | int, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(
+        self, *, respacing: str | int, clip: float | None, margin: float, dtype: Literal["float32", "float64"]
+    ):
         check_state(dtype, margin)
         check_clip(clip)
         self.respacing = str(respacing)  # a command line makes 250 a number
@@ -109,7 +113,15 @@ class DDIM:
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, respacing: str | int, eta: float, clip: float | None, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(
+        self,
+        *,
+        respacing: str | int,
+        eta: float,
+        clip: float | None,
+        margin: float,
+        dtype: Literal["float32", "float64"],
+    ):
         check_state(dtype, margin)
         check_clip(clip)
         if not 0 <= eta <= 1:
@@ -163,7 +175,9 @@ class DDIM:
             variance = self.eta**2 * chain.posterior_variance[index]
             x = mixed(data, direction, before, 1 - before - variance)
             if self.eta and index:
-                x = x + spread(variance.sqrt().reshape(1), x) * increment(i, x, stream=stream, increments=increments)
+                x = x + expand_like(variance.sqrt().reshape(1), x) * increment(
+                    i, x, stream=stream, increments=increments
+                )
             yield x
 
     def invert(
@@ -194,12 +208,17 @@ class DDIM:
         """The data that is expected behind x at a step, clipped, and the noise that this leaves."""
         data = clipped(field(x, at(steps.times[index], x), y).data, self.clip)
         share = steps.chain.alphas_cumprod[index]
-        return data, (x - spread(share.sqrt().reshape(1), x) * data) / spread((1 - share).sqrt().reshape(1), x)
+        return data, (x - expand_like(share.sqrt().reshape(1), x) * data) / expand_like(
+            (1 - share).sqrt().reshape(1), x
+        )
 
 
 def mixed(data: Tensor, direction: Tensor, share: Tensor, rest: Tensor) -> Tensor:
     """sqrt(share) * data + sqrt(rest) * direction, the rest being at least nothing."""
-    return spread(share.sqrt().reshape(1), data) * data + spread(rest.clamp(min=0).sqrt().reshape(1), data) * direction
+    return (
+        expand_like(share.sqrt().reshape(1), data) * data
+        + expand_like(rest.clamp(min=0).sqrt().reshape(1), data) * direction
+    )
 
 
 def clipped(data: Tensor, clip: float | None) -> Tensor:

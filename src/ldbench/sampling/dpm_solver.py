@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
-from ldbench.core.interpolant import Interpolant, spread
+from ldbench.core.interpolant import Interpolant, expand_like
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, last_of, time_grid
 
 
@@ -62,7 +62,9 @@ class DPMSolver:
         if spacing not in SPACINGS:
             raise ValueError(f"Unknown spacing {spacing!r} of DPM-Solver. Choose {' or '.join(SPACINGS)}.")
         if spacing == "log_snr" and num_steps < 3:
-            raise ValueError(f"Even steps of log(alpha / sigma) need a step to each end: at least 3 in all, got {num_steps}.")
+            raise ValueError(
+                f"Even steps of log(alpha / sigma) need a step to each end: at least 3 in all, got {num_steps}."
+            )
         self.spacing = SPACINGS[spacing]
         self.num_steps = num_steps
         self.shift = shift
@@ -95,14 +97,20 @@ class DPMSolver:
             data = field(x, at(start, x), y).data
             c = field.interpolant.at(torch.tensor([start, end], dtype=torch.float64))
             length = float(c.log_snr[1] - c.log_snr[0])
-            x = step(x, extrapolated(data, before, length), sigma_ratio=c.sigma[1] / c.sigma[0], alpha=c.alpha[1], length=length)
+            x = step(
+                x,
+                extrapolated(data, before, length),
+                sigma_ratio=c.sigma[1] / c.sigma[0],
+                alpha=c.alpha[1],
+                length=length,
+            )
             before = (data, length)
             yield x
 
 
 def step(x: Tensor, data: Tensor, *, sigma_ratio: Tensor, alpha: Tensor, length: float) -> Tensor:
     """The exact solution for data that stay the same: eq. 9 of [0]."""
-    return spread(sigma_ratio.reshape(1), x) * x - spread(alpha.reshape(1), x) * math.expm1(-length) * data
+    return expand_like(sigma_ratio.reshape(1), x) * x - expand_like(alpha.reshape(1), x) * math.expm1(-length) * data
 
 
 def extrapolated(data: Tensor, before: tuple[Tensor, float] | None, length: float) -> Tensor:

@@ -24,7 +24,9 @@ def check_grid(num_steps: int, shift: float) -> None:
     if num_steps < 1:
         raise ValueError(f"A sampler needs at least one step, got num_steps={num_steps}.")
     if not shift > 0:
-        raise ValueError(f"shift must be above zero, got {shift}. 1 makes even steps (LightningDiT's yaml writes 0 for these).")
+        raise ValueError(
+            f"shift must be above zero, got {shift}. 1 makes even steps (LightningDiT's yaml writes 0 for these)."
+        )
 
 
 def check_state(dtype: str, margin: float) -> None:

@@ -41,7 +41,9 @@ class ClassifierFree:
     def __init__(self, *, scale: float, low: float, high: float, channels: int | None, batched: bool):
         check_interval(low, high)
         if channels is not None and channels < 1:
-            raise ValueError(f"Guidance needs at least one channel, got {channels}. channels=null guides all, guidance=none none.")
+            raise ValueError(
+                f"Guidance needs at least one channel, got {channels}. channels=null guides all, guidance=none none."
+            )
         self.scale = scale
         self.low = low
         self.high = high
@@ -64,12 +66,16 @@ class ClassifierFree:
             if not len(rows):
                 return field(x, t, y)
             free = (x[rows], t[rows], torch.full_like(y[rows], null_class))
-            conditional, unconditional = together(field, (x, t, y), free) if self.batched else (field(x, t, y), field(*free).value)
+            conditional, unconditional = (
+                together(field, (x, t, y), free) if self.batched else (field(x, t, y), field(*free).value)
+            )
             value = conditional.value.clone()
             value[rows] = away(unconditional, value[rows], self.scale, self.channels)
             return conditional.with_value(value)
 
-        return Field(predict, interpolant=field.interpolant, prediction=field.prediction, null_class=null_class, parts=(field,))
+        return Field(
+            predict, interpolant=field.interpolant, prediction=field.prediction, null_class=null_class, parts=(field,)
+        )
 
 
 class Autoguidance:
@@ -91,7 +97,9 @@ class Autoguidance:
         """The guided field. Raises ValueError for one on another interpolant than the guide's."""
         ours, theirs = (type(each.interpolant).__name__ for each in (field, self.guide))
         if ours != theirs:
-            raise ValueError(f"A guide must live on the field's interpolant, {ours}, but it lives on {theirs}. Choose a guide of the same objective.")
+            raise ValueError(
+                f"A guide must live on the field's interpolant, {ours}, but it lives on {theirs}. Choose a guide of the same objective."
+            )
 
         def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
             predicted = field(x, t, y)
@@ -99,11 +107,19 @@ class Autoguidance:
             if not len(rows):
                 return predicted
             value = predicted.value.clone()
-            value[rows] = away(self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction), value[rows], self.scale, None)
+            value[rows] = away(
+                self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction), value[rows], self.scale, None
+            )
             return predicted.with_value(value)
 
         parts = (field, self.guide)
-        return Field(predict, interpolant=field.interpolant, prediction=field.prediction, null_class=field.null_class, parts=parts)
+        return Field(
+            predict,
+            interpolant=field.interpolant,
+            prediction=field.prediction,
+            null_class=field.null_class,
+            parts=parts,
+        )
 
 
 def together(

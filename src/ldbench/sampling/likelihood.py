@@ -72,7 +72,9 @@ class Likelihood:
             return torch.cat([velocity.flatten(1), divergence[:, None]], dim=1)
 
         first, last = field.interval(self.margin)
-        state = torch.cat([z.to(self.dtype).flatten(1), torch.zeros(len(z), 1, dtype=self.dtype, device=z.device)], dim=1)
+        state = torch.cat(
+            [z.to(self.dtype).flatten(1), torch.zeros(len(z), 1, dtype=self.dtype, device=z.device)], dim=1
+        )
         for start, end in pairwise(time_grid(first, last, num_steps=self.num_steps, shift=self.shift).flip(0).tolist()):
             state = self.rule.step(slope, state, start, end)
         noise, volume = state[:, :-1], state[:, -1]

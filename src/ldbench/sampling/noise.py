@@ -23,7 +23,9 @@ class NoiseStream:
 
     def __init__(self, seed: int, indices: Sequence[int]):
         if not 0 <= seed <= LARGEST or any(not 0 <= index <= LARGEST for index in indices):
-            raise ValueError(f"A noise stream needs a seed and image indices of at least 0, got {seed} and {list(indices)[:8]}.")
+            raise ValueError(
+                f"A noise stream needs a seed and image indices of at least 0, got {seed} and {list(indices)[:8]}."
+            )
         self.seed = seed
         self.indices = tuple(int(index) for index in indices)
 
@@ -34,7 +36,9 @@ class NoiseStream:
     ) -> Tensor:  # `shape`, float32 of the CPU
         """The numbers of one step. Raises ValueError for a batch of another size than the stream."""
         if shape[0] != len(self.indices):
-            raise ValueError(f"A noise stream of {len(self.indices)} images was asked for {shape[0]}. Give it the indices of this batch.")
+            raise ValueError(
+                f"A noise stream of {len(self.indices)} images was asked for {shape[0]}. Give it the indices of this batch."
+            )
         counter = np.array([0, 0, 0, step], dtype=np.uint64)  # the last word: steps share no block of numbers
         drawn = np.empty(tuple(shape), dtype=np.float32)
         for row, index in zip(drawn, self.indices, strict=True):
@@ -53,8 +57,12 @@ def increment(
     """The standard normal of a sampler's i-th step, from 0. Raises ValueError where neither source was handed over, or the given one is too short."""
     if increments is not None:
         if i >= len(increments):
-            raise ValueError(f"Step {i} of a sampler needs noise, but only {len(increments)} increments were handed over.")
+            raise ValueError(
+                f"Step {i} of a sampler needs noise, but only {len(increments)} increments were handed over."
+            )
         return increments[i].to(x.device, x.dtype)
     if stream is None:
-        raise ValueError("This sampler draws noise on its way. Hand over stream=NoiseStream(seed, image indices), or increments.")
+        raise ValueError(
+            "This sampler draws noise on its way. Hand over stream=NoiseStream(seed, image indices), or increments."
+        )
     return stream.normal(i + 1, x.shape).to(x.dtype).to(x.device)

@@ -19,7 +19,9 @@ def kept(
         for stride in range(1, num_times):
             if len(range(0, num_times, stride)) == wanted:
                 return list(range(0, num_times, stride))
-        raise ValueError(f"No whole stride leaves {wanted} of {num_times} times. Choose respacing={wanted}, or another number after ddim.")
+        raise ValueError(
+            f"No whole stride leaves {wanted} of {num_times} times. Choose respacing={wanted}, or another number after ddim."
+        )
     counts = [whole(word, respacing) for word in respacing.split(",")]
     size, longer = divmod(num_times, len(counts))
     indices: list[int] = []
@@ -27,7 +29,9 @@ def kept(
     for section, count in enumerate(counts):
         length = size + (section < longer)
         if not 1 <= count <= length:
-            raise ValueError(f"Respacing {respacing!r} keeps {count} times of a section that has {length}. Choose at most {length}.")
+            raise ValueError(
+                f"Respacing {respacing!r} keeps {count} times of a section that has {length}. Choose at most {length}."
+            )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         place = 0.0
         for _ in range(count):  # the sum is what the official maps round
@@ -40,5 +44,7 @@ def kept(
 def whole(word: str, respacing: str) -> int:
     """A number in a respacing. Raises ValueError for a word that is none."""
     if not word.strip().isdigit():
-        raise ValueError(f"Unknown respacing {respacing!r}. Choose a number as 250, one for each section as 10,15,20, or ddim50.")
+        raise ValueError(
+            f"Unknown respacing {respacing!r}. Choose a number as 250, one for each section as 10,15,20, or ddim50."
+        )
     return int(word)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Increments
-from ldbench.core.interpolant import Coefficients, Interpolant, spread
+from ldbench.core.interpolant import Coefficients, Interpolant, expand_like
 from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, last_of, time_grid
 from ldbench.sampling.noise import increment
 
@@ -27,14 +27,20 @@ def over(w: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(w == 0, torch.zeros_like(w), w / sigma)
 
 
-PULLS: dict[str, Callable[[Coefficients, Tensor, float], Tensor]] = {  # w / sigma of a diffusion coefficient w at t; `norm` scales it
+PULLS: dict[
+    str, Callable[[Coefficients, Tensor, float], Tensor]
+] = {  # w / sigma of a diffusion coefficient w at t; `norm` scales it
     "constant": lambda c, t, norm: norm / c.sigma,
-    "sbdm": lambda c, t, norm: norm * (c.alpha_dot / c.alpha * c.sigma - c.sigma_dot),  # half the squared diffusion of the forward process
+    "sbdm": lambda c, t, norm: (
+        norm * (c.alpha_dot / c.alpha * c.sigma - c.sigma_dot)
+    ),  # half the squared diffusion of the forward process
     "sigma": lambda c, t, norm: torch.full_like(t, norm),
     "linear": lambda c, t, norm: over(norm * (1 - t), c.sigma),
     "decreasing": lambda c, t, norm: over(0.25 * (norm * (math.pi * t).cos() + 1).square(), c.sigma),
     "increasing_decreasing": lambda c, t, norm: over(norm * (math.pi * (1 - t)).sin().square(), c.sigma),
-    "maetok": lambda c, t, norm: over(norm * (1 - t), c.sigma),  # its w = 2 t in a time with t = 1 noise, half of which is what we call w
+    "maetok": lambda c, t, norm: over(
+        norm * (1 - t), c.sigma
+    ),  # its w = 2 t in a time with t = 1 noise, half of which is what we call w
 }
 
 
@@ -157,14 +163,17 @@ class ReverseSDE:
 
     def drift(self, predicted: Prediction) -> Tensor:  # (B, N, C)
         """velocity + w * score, with the score as -noise / sigma, so that it is finite wherever w / sigma is."""
-        return predicted.velocity - spread(self.pull(predicted.coefficients, predicted.t), predicted.x) * predicted.noise
+        return (
+            predicted.velocity
+            - expand_like(self.pull(predicted.coefficients, predicted.t), predicted.x) * predicted.noise
+        )
 
     def kick(self, field: Field, start: float, end: float, normal: Tensor) -> Tensor:  # (B, N, C)
         """The noise of a step: sqrt(2 w dt) times the normal."""
         t = at(start, normal)
         c = field.interpolant.at(t)
         w = self.pull(c, t) * c.sigma
-        return spread((2 * w * (end - start)).sqrt(), normal) * normal
+        return expand_like((2 * w * (end - start)).sqrt(), normal) * normal
 
     def pull(self, c: Coefficients, t: Tensor) -> Tensor:  # (B,) float64
         """w / sigma at these times, of which these are the coefficients."""

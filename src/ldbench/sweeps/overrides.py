@@ -14,7 +14,7 @@ from ldbench.config import compose as config
 FLAGS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 
 
-def told_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_sweep_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words with the first value in place of several, and those that had several. Without a sweep all stay, for Hydra to refuse."""
     if not is_sweep(words):
         return list(words), []
@@ -47,5 +47,7 @@ def first_value(word: str) -> str:
         return word
     key = override.get_key_element()
     known = config.options(key) if (config.conf_dir() / key).is_dir() else values
-    chosen = next((value for value in values if value in known), values[0])  # a mistyped name is told with its point, beside all other mistakes
+    chosen = next(
+        (value for value in values if value in known), values[0]
+    )  # a mistyped name is told with its point, beside all other mistakes
     return f"{key}={chosen}"

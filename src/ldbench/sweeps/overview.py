@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, STOPPED, WAITING, Step, Waves
+from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, STOPPED, WAITING, Schedule, SweepTask
 
 STYLES = {WAITING: "dim", RUNNING: "bold", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
 TAIL = 4096  # bytes of a log that are looked at for its last line
@@ -20,30 +20,36 @@ TAIL = 4096  # bytes of a log that are looked at for its last line
 class Overview:
     """Shows the steps of a sweep as they change. A context manager: a live table stands while it is entered."""
 
-    def __init__(self, waves: Waves, console: Console):
+    def __init__(self, waves: Schedule, console: Console):
         self.waves = waves
         self.console = console
         self.started = time.monotonic()
         self.began_at: dict[int, float] = {}
         self.logs: dict[int, Path] = {}
         self.drawn = 0.0
-        self.live = Live(console=console, auto_refresh=False, transient=True, get_renderable=self.table) if console.is_terminal else None
+        self.live = (
+            Live(console=console, auto_refresh=False, transient=True, get_renderable=self.table)
+            if console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> "Overview":
         if self.live:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 
-    def began(self, step: Step, log: Path) -> None:
+    def began(self, step: SweepTask, log: Path) -> None:
         """A step's process was started; its words go to `log`."""
         self.began_at[id(step)], self.logs[id(step)] = time.monotonic(), log
         self.say(f"begun   {step.label}  ({log})")
 
-    def ended(self, step: Step) -> None:
+    def ended(self, step: SweepTask) -> None:
         """A step is done, or has failed."""
         taken = f" in {duration(step.seconds)}" if id(step) in self.began_at else ""
         self.say(f"{step.state:7} {step.label}{taken}{': ' + step.reason if step.reason else ''}  [{self.counts()}]")
@@ -61,25 +67,38 @@ class Overview:
 
     def counts(self) -> str:
         """How many steps are in which state."""
-        return ", ".join(f"{count} {state}" for state in (RUNNING, WAITING, DONE, FAILED, STOPPED) if (count := self.waves.count(state)))
+        return ", ".join(
+            f"{count} {state}"
+            for state in (RUNNING, WAITING, DONE, FAILED, STOPPED)
+            if (count := self.waves.count(state))
+        )
 
     def table(self) -> Table:
         """All steps, or where the terminal is too low for them, those that run and that failed."""
         room = self.console.height - 6
-        shown = self.waves.steps if len(self.waves.steps) <= room else [s for s in self.waves.steps if s.state in (RUNNING, FAILED)][-room:]
+        shown = (
+            self.waves.steps
+            if len(self.waves.steps) <= room
+            else [s for s in self.waves.steps if s.state in (RUNNING, FAILED)][-room:]
+        )
         drawn = headed(["", "state", "time", ""])
         for step in shown:
-            drawn.add_row(Text(step.label), Text(step.state, style=STYLES[step.state]), self.time_of(step), Text(self.word_of(step), style="dim"))
+            drawn.add_row(
+                Text(step.label),
+                Text(step.state, style=STYLES[step.state]),
+                self.time_of(step),
+                Text(self.word_of(step), style="dim"),
+            )
         drawn.caption = f"{self.counts()}, {duration(time.monotonic() - self.started)}"
         return drawn
 
-    def time_of(self, step: Step) -> str:
+    def time_of(self, step: SweepTask) -> str:
         """How long a step has taken so far."""
         if step.state == RUNNING:
             return duration(time.monotonic() - self.began_at[id(step)])
         return duration(step.seconds) if step.seconds else ""
 
-    def word_of(self, step: Step) -> str:
+    def word_of(self, step: SweepTask) -> str:
         """Why a step failed, or what it said last."""
         return last_line(self.logs[id(step)]) if step.state == RUNNING else step.reason
 
@@ -115,5 +134,9 @@ def last_line(log: Path) -> str:
     """What a process said last, in 60 characters."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
-        lines = [line.strip() for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines()
+            if line.strip()
+        ]
     return lines[-1][:60] if lines else ""

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from ldbench.runtime.process_group import place
 from ldbench.sweeps import points, processes
 from ldbench.sweeps.overrides import first_value
-from ldbench.sweeps.schedule import FAILED, Step, Waves
+from ldbench.sweeps.schedule import FAILED, Schedule, SweepTask
 
 FIRST = "ldbench.prepare"  # the entry point that makes what points share
 
@@ -26,7 +26,9 @@ class CheckedSweeper(Sweeper):
     """Every combination of the values that are listed, all checked before any begins, whatever launches them."""
 
     inspect: ClassVar[points.Inspect]
-    swept: ClassVar[Sequence[str]] = ()  # the words of the command line that name several values; Hydra was told the first of each
+    swept: ClassVar[
+        Sequence[str]
+    ] = ()  # the words of the command line that name several values; Hydra was told the first of each
 
     def __init__(self, *, params: Mapping[str, Any] | None):
         self.params = params or {}
@@ -70,7 +72,9 @@ class LocalLauncher(Launcher):
     """
 
     inspect: ClassVar[points.Inspect]
-    entry: ClassVar[str] = "ldbench.train"  # the module of the command line; Hydra makes launchers, and hands over no word of it
+    entry: ClassVar[str] = (
+        "ldbench.train"  # the module of the command line; Hydra makes launchers, and hands over no word of it
+    )
 
     def __init__(self, *, jobs: int, devices: Sequence[int | str] | None):
         self.jobs = jobs
@@ -90,20 +94,24 @@ class LocalLauncher(Launcher):
 
         from ldbench.sweeps.overview import Overview
 
-        found = self.points or points.checked(self.hydra_context.config_loader, self.config, job_overrides, self.inspect)
-        waves = Waves.of(found, initial_job_idx)
+        found = self.points or points.checked(
+            self.hydra_context.config_loader, self.config, job_overrides, self.inspect
+        )
+        waves = Schedule.of(found, initial_job_idx)
         overview = Overview(waves, Console())
         try:
             with overview:
                 folder = Path(self.config.hydra.sweep.dir)
-                processes.run(waves, command=self.command, folder=folder, jobs=self.jobs, devices=self.devices, watcher=overview)
+                processes.run(
+                    waves, command=self.command, folder=folder, jobs=self.jobs, devices=self.devices, watcher=overview
+                )
         finally:
             overview.tell()
         if waves.count(FAILED):
             raise SystemExit(1)
         return [JobReturn(overrides=list(words), status=JobStatus.COMPLETED) for words in job_overrides]
 
-    def command(self, step: Step) -> list[str]:
+    def command(self, step: SweepTask) -> list[str]:
         """The command line of a step: the words of the sweep, with the step's values in place of lists."""
         hydra = self.config.hydra
         own = [word for word in hydra.overrides.hydra if not word.startswith("hydra.mode=")]
@@ -120,7 +128,9 @@ def combinations(words: Sequence[str], loader: Any) -> list[list[str]]:
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(words)):
         key = override.get_key_element()
         if not override.is_sweep_override():
-            lists[key] = [override.input_line] if override.is_delete() else [f"{key}={override.get_value_element_as_str()}"]
+            lists[key] = (
+                [override.input_line] if override.is_delete() else [f"{key}={override.get_value_element_as_str()}"]
+            )
         elif override.is_discrete_sweep():
             lists[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -137,7 +147,9 @@ def flags(hydra: Any) -> list[str]:
 def register(module: str, inspect: points.Inspect, swept: Sequence[str]) -> None:
     """Registers both plug-ins with Hydra for an entry point. `swept`: the overrides of the command line that name several values."""
     for plugin in (CheckedSweeper, LocalLauncher):
-        Plugins.instance().class_name_to_class[f"hydra_plugins.ldbench.{plugin.__name__}"] = plugin  # Hydra takes plugins under such names only
+        Plugins.instance().class_name_to_class[f"hydra_plugins.ldbench.{plugin.__name__}"] = (
+            plugin  # Hydra takes plugins under such names only
+        )
         plugin.inspect = staticmethod(inspect)
     LocalLauncher.entry = module
     CheckedSweeper.swept = swept

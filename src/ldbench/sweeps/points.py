@@ -23,7 +23,9 @@ class SweepNeeds:
     latents: bool = False  # whether it reads latents of the training images
 
 
-Inspect = Callable[[DictConfig, Sequence[str], dict[str, Any]], SweepNeeds]  # of a config, a search path, and a cache of earlier points' tokenizers
+Inspect = Callable[
+    [DictConfig, Sequence[str], dict[str, Any]], SweepNeeds
+]  # of a config, a search path, and a cache of earlier points' tokenizers
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def refuse(faults: Mapping[str, Sequence[str]], count: int) -> None:
     """Raises ValueError with all sentences, each with the points that it is of, if there are any."""
     if faults:
         wrong = len({label for labels in faults.values() for label in labels})
-        told = "\n".join(f"\n{sentence}\n" + "\n".join(f"  in {label}" for label in labels) for sentence, labels in faults.items())
+        told = "\n".join(
+            f"\n{sentence}\n" + "\n".join(f"  in {label}" for label in labels) for sentence, labels in faults.items()
+        )
         raise ValueError(f"Nothing was begun: of {count} points of this sweep, {wrong} cannot be.\n{told}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ldbench.sweeps.schedule import RUNNING, STOPPED, WAITING, Step, Waves
+from ldbench.sweeps.schedule import RUNNING, STOPPED, WAITING, Schedule, SweepTask
 from ldbench.sweeps.watch import NAME, PARENT
 
 PATIENCE = 30.0  # seconds that interrupted processes have to end by themselves
@@ -21,9 +21,9 @@ LONGEST = 3  # lines of a sentence; more are no sentence
 class Watcher(Protocol):
     """Who is told what becomes of steps."""
 
-    def began(self, step: Step, log: Path) -> None: ...
+    def began(self, step: SweepTask, log: Path) -> None: ...
 
-    def ended(self, step: Step) -> None: ...
+    def ended(self, step: SweepTask) -> None: ...
 
     def passed(self) -> None: ...
 
@@ -32,7 +32,7 @@ class Watcher(Protocol):
 class Running:
     """A step under way."""
 
-    step: Step
+    step: SweepTask
     process: subprocess.Popen
     log: Path
     slot: int
@@ -40,9 +40,9 @@ class Running:
 
 
 def run(
-    waves: Waves,
+    waves: Schedule,
     *,
-    command: Callable[[Step], Sequence[str]],
+    command: Callable[[SweepTask], Sequence[str]],
     folder: Path,
     jobs: int,
     devices: Sequence[int | str] | None,
@@ -78,12 +78,19 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def start(step: Step, words: Sequence[str], log: Path, slot: int, devices: Sequence[int | str] | None) -> Running:
+def start(step: SweepTask, words: Sequence[str], log: Path, slot: int, devices: Sequence[int | str] | None) -> Running:
     """A step's process, in a session of its own: Ctrl-C reaches the sweep, and the sweep tells its processes."""
     pinned = {} if not devices else {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)])}
     environment = {**os.environ, **pinned, PARENT: str(os.getpid()), NAME: log.parent.name, "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
     step.state = RUNNING
     return Running(step, process, log, slot, time.monotonic())
 
@@ -118,7 +125,9 @@ def reason_of(status: int, log: Path) -> str | None:
         name = signal.Signals(-status).name
         return f"ended by {name}" + (", as by a system that is out of memory" if name == "SIGKILL" else "")
     said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).replace("\r", "\n").rstrip()
-    blocks = [block.strip() for block in re.split(r"\n\s*\n", said) if block.strip() and not block.strip().startswith(HINT)]
+    blocks = [
+        block.strip() for block in re.split(r"\n\s*\n", said) if block.strip() and not block.strip().startswith(HINT)
+    ]
     lines = blocks[-1].splitlines() if blocks else []
     if not lines:
         return f"exit status {status}, without a word"

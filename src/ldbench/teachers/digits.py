@@ -24,7 +24,9 @@ class NetworkTeacher(nn.Module):
 
     def __init__(self, *, network: MapNetwork):
         super().__init__()
-        assert isinstance(network, nn.Module), "yaml describes a network; whoever builds the teacher hands over the network itself"
+        assert isinstance(network, nn.Module), (
+            "yaml describes a network; whoever builds the teacher hands over the network itself"
+        )
         self.network = network.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "NetworkTeacher":

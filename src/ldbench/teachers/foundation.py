@@ -19,7 +19,13 @@ from torch.nn import functional as F
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of images in [0, 1]
 UNCHANGED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # which leaves images in [-1, 1] as they are
 NORMALIZATIONS = ("own", "legacy", "none")
-HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.", "pre_logits.")  # what reads a model out behind its last norm: no part of a teacher
+HEADS = (
+    "head.",
+    "head_dist.",
+    "fc_norm.",
+    "attn_pool.",
+    "pre_logits.",
+)  # what reads a model out behind its last norm: no part of a teacher
 
 
 class Foundation(nn.Module):
@@ -37,7 +43,15 @@ class Foundation(nn.Module):
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, architecture: str, weights: Mapping[str, Tensor], normalization: str, patch_size: int | None, antialias: bool):
+    def __init__(
+        self,
+        *,
+        architecture: str,
+        weights: Mapping[str, Tensor],
+        normalization: str,
+        patch_size: int | None,
+        antialias: bool,
+    ):
         super().__init__()
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"There is no normalization {normalization!r}. Choose one of {', '.join(NORMALIZATIONS)}.")
@@ -45,16 +59,31 @@ class Foundation(nn.Module):
             raise ValueError(f"patch_size must be at least 1, got {patch_size}. null is the model's own.")
         self.vit = blank(architecture)
         if "fc_norm.weight" in weights and "norm.weight" not in weights:
-            raise ValueError(f"{architecture} was trained with its last norm behind the pooling: its patch tokens have none. Choose another model.")
-        state = {key: value.detach().to(torch.float32, copy=True) for key, value in weights.items() if not key.startswith(HEADS)}
+            raise ValueError(
+                f"{architecture} was trained with its last norm behind the pooling: its patch tokens have none. Choose another model."
+            )
+        state = {
+            key: value.detach().to(torch.float32, copy=True)
+            for key, value in weights.items()
+            if not key.startswith(HEADS)
+        }
         check_weights(architecture, self.vit, state)
         if patch_size is not None:
             with torch.device("meta"):
                 self.vit.patch_embed.proj = nn.Conv2d(
-                    3, self.vit.embed_dim, kernel_size=patch_size, stride=patch_size, bias="patch_embed.proj.bias" in state
+                    3,
+                    self.vit.embed_dim,
+                    kernel_size=patch_size,
+                    stride=patch_size,
+                    bias="patch_embed.proj.bias" in state,
                 )
-            self.vit.patch_embed.patch_size = (patch_size, patch_size)  # its grid stays: that is the size of the position table
-            state["patch_embed.proj.weight"] = resample_patch_embed(state["patch_embed.proj.weight"], [patch_size, patch_size])
+            self.vit.patch_embed.patch_size = (
+                patch_size,
+                patch_size,
+            )  # its grid stays: that is the size of the position table
+            state["patch_embed.proj.weight"] = resample_patch_embed(
+                state["patch_embed.proj.weight"], [patch_size, patch_size]
+            )
         self.vit.load_state_dict(state, assign=True)
         self.requires_grad_(False)
         self.eval()
@@ -106,10 +135,14 @@ class Foundation(nn.Module):
         """
         height, width = images.shape[-2:]
         if height % self.patch_size[0] or width % self.patch_size[1]:
-            raise ValueError(f"Patches of {self.patch_size[0]} pixels do not divide an image of {height}x{width}. Crop or resize it to a multiple.")
+            raise ValueError(
+                f"Patches of {self.patch_size[0]} pixels do not divide an image of {height}x{width}. Crop or resize it to a multiple."
+            )
         unknown = [depth for depth in depths if not 0 <= depth < len(self.vit.blocks)]
         if unknown:
-            raise ValueError(f"There is no block {unknown[0]}: this model's are 0 to {len(self.vit.blocks) - 1}. Choose `depths` among them.")
+            raise ValueError(
+                f"There is no block {unknown[0]}: this model's are 0 to {len(self.vit.blocks) - 1}. Choose `depths` among them."
+            )
         x = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self.normalized(images))))
         embedded, behind = self.read(x), {}
         for depth in range(max(depths, default=-1) + 1):
@@ -137,7 +170,9 @@ def blank(architecture: str) -> VisionTransformer:
     try:
         with torch.device("meta"):
             # an empty global_pool keeps the last norm over all tokens, whatever pooling the model was trained with
-            vit = timm.create_model(architecture, pretrained=False, num_classes=0, global_pool="", dynamic_img_size=True)
+            vit = timm.create_model(
+                architecture, pretrained=False, num_classes=0, global_pool="", dynamic_img_size=True
+            )
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"timm builds no vision transformer {architecture!r} ({error}). timm.list_models('vit_*', pretrained=True) lists those it has."
@@ -154,10 +189,14 @@ def check_weights(architecture: str, vit: VisionTransformer, state: Mapping[str,
     expected = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    misshapen = [f"{key} {shapes[key]}, expected {shape}" for key, shape in expected.items() if shapes.get(key, shape) != shape]
+    misshapen = [
+        f"{key} {shapes[key]}, expected {shape}" for key, shape in expected.items() if shapes.get(key, shape) != shape
+    ]
     faults = (("missing", missing), ("not known", unknown), ("of another shape", misshapen))
     told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
     if told:
         hub = vit.pretrained_cfg.get("hf_hub_id")
         where = f", such as the file at hf://{hub}" if hub else ""
-        raise ValueError(f"These weights are not those of {architecture}: {'; '.join(told)}. Expected timm's own layout{where}.")
+        raise ValueError(
+            f"These weights are not those of {architecture}: {'; '.join(told)}. Expected timm's own layout{where}."
+        )

@@ -61,7 +61,9 @@ class HOG(nn.Module):
         """The histograms of all cells, each of length 1, or 0 where a cell is flat."""
         across, down = gradients(images.float())
         magnitude = (across.square() + down.square()).sqrt()
-        bins = (torch.atan2(across, down) / math.pi * self.num_bins).floor().remainder(self.num_bins)  # unsigned: half a turn later is the same
+        bins = (
+            (torch.atan2(across, down) / math.pi * self.num_bins).floor().remainder(self.num_bins)
+        )  # unsigned: half a turn later is the same
         if self.window is not None:
             height, width = images.shape[-2:]
             side = len(self.window)
@@ -99,7 +101,9 @@ def gradients(
     """
     height, width = images.shape[-2:]
     x = F.pad(images, (1, 1, 1, 1), mode="reflect")
-    (a, b, c), (d, _, f), (g, h, i) = ([x[..., row : row + height, column : column + width] for column in range(3)] for row in range(3))
+    (a, b, c), (d, _, f), (g, h, i) = (
+        [x[..., row : row + height, column : column + width] for column in range(3)] for row in range(3)
+    )
     across = a - c + 2 * d - 2 * f + g - i
     down = a + 2 * b + c - g - 2 * h - i
     flat = (a == g) & (b == h) & (c == i)  # here that order leaves a rounding error, which unit length would blow up

@@ -48,9 +48,13 @@ class Identity(Tokenizer):
     ) -> Reconstruction:
         """The images themselves. Raises ValueError for a mask: there is nothing that could fill it in."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"The identity hides nothing: it takes no mask, and mask_ratio is {mask_ratio}. Say mask_ratio=0.")
+            raise ValueError(
+                f"The identity hides nothing: it takes no mask, and mask_ratio is {mask_ratio}. Say mask_ratio=0."
+            )
         posterior, grid = self.encode(images), self.grid_of(images)
-        return Reconstruction(images=self.decode(posterior.mean, grid), z=posterior.mean, posterior=posterior, patch_grid=grid)
+        return Reconstruction(
+            images=self.decode(posterior.mean, grid), z=posterior.mean, posterior=posterior, patch_grid=grid
+        )
 
     def anchors(self) -> dict[str, nn.Parameter]:
         return {}
@@ -63,5 +67,7 @@ class Identity(Tokenizer):
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches. Raises ValueError unless images are (B, 3, H, W) with sides that the patch size divides."""
         if images.ndim != 4 or images.shape[1] != 3 or any(side % self.patch_size for side in images.shape[2:]):
-            raise ValueError(f"Identity takes images (B, 3, H, W) whose sides are multiples of {self.patch_size}, got {tuple(images.shape)}.")
+            raise ValueError(
+                f"Identity takes images (B, 3, H, W) whose sides are multiples of {self.patch_size}, got {tuple(images.shape)}."
+            )
         return images.shape[2] // self.patch_size, images.shape[3] // self.patch_size

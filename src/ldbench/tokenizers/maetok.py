@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
@@ -67,8 +67,18 @@ class MAETok(Tokenizer):
         ):
             if value not in choices:
                 raise ValueError(f"Unknown {name} {value!r}. Choose {' or '.join(choices)}.")
-        counts = {"num_tokens": num_tokens, "latent_channels": latent_channels, "width": width, "depth": depth, "num_heads": num_heads}
-        decoder = {"decoder_width": decoder_width, "decoder_depth": decoder_depth, "decoder_num_heads": decoder_num_heads}
+        counts = {
+            "num_tokens": num_tokens,
+            "latent_channels": latent_channels,
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads,
+        }
+        decoder = {
+            "decoder_width": decoder_width,
+            "decoder_depth": decoder_depth,
+            "decoder_num_heads": decoder_num_heads,
+        }
         scales = {"mlp_ratio": mlp_ratio, "rope_theta": rope_theta, "linear_std": linear_std, "token_std": token_std}
         for name, size in {**counts, **decoder, **scales}.items():
             if size <= 0:
@@ -157,18 +167,26 @@ class MAETok(Tokenizer):
         return Reconstruction(images=self.decoder(z), z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
 
     @torch.compiler.disable  # its ratio is another number in every batch, for each of which it would be compiled anew
-    def draw_mask(self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None) -> Tensor | None:  # (B, P) bool
+    def draw_mask(
+        self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None
+    ) -> Tensor | None:  # (B, P) bool
         """Which patches are hidden; None when no ratio is above zero."""
         places = self.patch_grid[0] * self.patch_grid[1]
         ratio = torch.as_tensor(mask_ratio, dtype=torch.float64)
         if ratio.shape not in ((), (len(images),)) or not bool(((ratio >= 0) & (ratio <= 1)).all()):
-            raise ValueError(f"mask_ratio must be one number in [0, 1] or one for each of the {len(images)} images, got {mask_ratio}.")
+            raise ValueError(
+                f"mask_ratio must be one number in [0, 1] or one for each of the {len(images)} images, got {mask_ratio}."
+            )
         if not bool(ratio.any()):
             return None
         if mask_noise is None:
-            mask_noise = of_batch(lambda count: torch.rand(count, places, device=images.device), len(images))
+            mask_noise = draw_for_global_batch(
+                lambda count: torch.rand(count, places, device=images.device), len(images)
+            )
         if mask_noise.shape != (len(images), places):
-            raise ValueError(f"mask_noise must be ({len(images)}, {places}), one number a patch, got {tuple(mask_noise.shape)}.")
+            raise ValueError(
+                f"mask_noise must be ({len(images)}, {places}), one number a patch, got {tuple(mask_noise.shape)}."
+            )
         return hide_highest(mask_noise, count_hidden(ratio, places).to(mask_noise.device))
 
     def anchors(self) -> dict[str, nn.Parameter]:
@@ -212,8 +230,14 @@ class Encoder(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], width))
         self.latent_tokens = nn.Parameter(torch.zeros(1, num_tokens, width))
         self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
-        self.transformer = Transformer(width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale)
-        self.rotary = None if rope_theta is None else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        self.transformer = Transformer(
+            width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale
+        )
+        self.rotary = (
+            None
+            if rope_theta is None
+            else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
+        )
         self.to_latent = nn.Linear(width, latent_channels * (2 if gaussian else 1))
         self.transformer.apply(partial(init_timm, std=linear_std))
         nn.init.normal_(self.class_token, std=1e-6)
@@ -242,7 +266,9 @@ class Encoder(nn.Module):
 
     def resize(self, grid: tuple[int, int]) -> None:
         """Takes images of another patch grid; the position table is interpolated."""
-        self.positions = nn.Parameter(resize_table(self.positions.data, self.grid, grid, prefix=1), requires_grad=self.positions.requires_grad)
+        self.positions = nn.Parameter(
+            resize_table(self.positions.data, self.grid, grid, prefix=1), requires_grad=self.positions.requires_grad
+        )
         self.grid = grid
 
 
@@ -283,7 +309,11 @@ class Decoder(nn.Module):
             linear_std=linear_std,
             token_std=token_std,
         )
-        self.to_pixels = nn.Linear(width, 3 * patch_size**2) if to_pixels == "linear" else ConvPixels(width=width, patch_size=patch_size)
+        self.to_pixels = (
+            nn.Linear(width, 3 * patch_size**2)
+            if to_pixels == "linear"
+            else ConvPixels(width=width, patch_size=patch_size)
+        )
 
     def forward(
         self,
@@ -309,11 +339,17 @@ class ConvPixels(nn.Module):
         super().__init__()
         doublings = patch_size.bit_length() - 1
         if patch_size != 2**doublings or not 1 <= doublings <= 6:
-            raise ValueError(f"to_pixels=conv doubles the size step by step: patch_size must be 2, 4, 8, 16, 32 or 64, got {patch_size}.")
+            raise ValueError(
+                f"to_pixels=conv doubles the size step by step: patch_size must be 2, 4, 8, 16, 32 or 64, got {patch_size}."
+            )
         channels = [128 >> step for step in range(doublings)] + [3]
         layers: list[nn.Module] = [nn.Conv2d(width, 128, kernel_size=1)]
         for before, after in pairwise(channels):
-            layers += [nn.ReLU(), nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, kernel_size=3, padding=1)]
+            layers += [
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(before, after, kernel_size=3, padding=1),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(

@@ -40,10 +40,14 @@ class VAVAE(Tokenizer):
         if latent_head not in ("kl", "ae"):
             raise ValueError(f"Unknown latent_head {latent_head!r}. Choose kl or ae.")
         if not widths or min(widths) < 1 or depth < 1 or latent_channels < 1:
-            raise ValueError(f"widths, depth and latent_channels must be positive, got {list(widths)}, {depth} and {latent_channels}.")
+            raise ValueError(
+                f"widths, depth and latent_channels must be positive, got {list(widths)}, {depth} and {latent_channels}."
+            )
         unknown = [place for place in attention if not 0 <= place < len(widths)]
         if unknown:
-            raise ValueError(f"attention names resolution {unknown[0]}, and there are {len(widths)}: 0 to {len(widths) - 1}.")
+            raise ValueError(
+                f"attention names resolution {unknown[0]}, and there are {len(widths)}: 0 to {len(widths) - 1}."
+            )
         self.factor = 2 ** (len(widths) - 1)
         self.latent_channels = latent_channels
         self.channels_last = channels_last
@@ -77,7 +81,9 @@ class VAVAE(Tokenizer):
     ) -> Tensor:  # (B, 3, H, W)
         spec = self.latent if grid is None else self.spec_of(*grid)
         if tuple(z.shape[1:]) != (spec.num_tokens, spec.channels):
-            raise ValueError(f"On a grid of {spec.grid} these latents would be (B, {spec.num_tokens}, {spec.channels}), got {tuple(z.shape)}.")
+            raise ValueError(
+                f"On a grid of {spec.grid} these latents would be (B, {spec.num_tokens}, {spec.channels}), got {tuple(z.shape)}."
+            )
         return self.decoder(self.laid_out(spec.to_map(z)))
 
     def forward(
@@ -90,7 +96,9 @@ class VAVAE(Tokenizer):
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions cannot leave out."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"VA-VAE sees whole images: it takes no mask, and mask_ratio is {mask_ratio}. Say mask_ratio=0.")
+            raise ValueError(
+                f"VA-VAE sees whole images: it takes no mask, and mask_ratio is {mask_ratio}. Say mask_ratio=0."
+            )
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
@@ -102,13 +110,17 @@ class VAVAE(Tokenizer):
     def resize(self, image_size: int) -> None:
         """Names another size of square images; nothing is rebuilt. Raises ValueError for one that its factor does not divide."""
         if image_size < self.factor or image_size % self.factor:
-            raise ValueError(f"image_size {image_size} is no multiple of {self.factor}, by which this VA-VAE shrinks images.")
+            raise ValueError(
+                f"image_size {image_size} is no multiple of {self.factor}, by which this VA-VAE shrinks images."
+            )
         self.image_size = image_size
 
     def check_images(self, images: Tensor) -> None:
         """Raises ValueError unless images are (B, 3, H, W) with sides that the factor divides."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
-            raise ValueError(f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got {tuple(images.shape)}.")
+            raise ValueError(
+                f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got {tuple(images.shape)}."
+            )
 
     def laid_out(self, x: Tensor) -> Tensor:
         """A map in the memory format of the weights."""

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
@@ -51,8 +51,19 @@ class VMAE(Tokenizer):
             raise ValueError(f"Unknown latent_head {latent_head!r}. Choose linear or mlp.")
         if position_resize not in ("interpolate", "fresh"):
             raise ValueError(f"Unknown position_resize {position_resize!r}. Choose interpolate or fresh.")
-        sizes = {"latent_channels": latent_channels, "width": width, "depth": depth, "decoder_width": decoder_width, "decoder_depth": decoder_depth}
-        for name, value in {**sizes, "num_heads": num_heads, "decoder_num_heads": decoder_num_heads, "mlp_ratio": mlp_ratio}.items():
+        sizes = {
+            "latent_channels": latent_channels,
+            "width": width,
+            "depth": depth,
+            "decoder_width": decoder_width,
+            "decoder_depth": decoder_depth,
+        }
+        for name, value in {
+            **sizes,
+            "num_heads": num_heads,
+            "decoder_num_heads": decoder_num_heads,
+            "mlp_ratio": mlp_ratio,
+        }.items():
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.image_size = image_size
@@ -125,7 +136,9 @@ class VMAE(Tokenizer):
         """
         self.check_images(images)
         if isinstance(mask_ratio, Tensor):
-            raise ValueError("VMAE drops hidden patches, so every image of a batch hides as many: mask_ratio must be one number.")
+            raise ValueError(
+                "VMAE drops hidden patches, so every image of a batch hides as many: mask_ratio must be one number."
+            )
         if mask_ratio == 0:
             posterior = self.encoder(images, kept=None)
             z = posterior.sample(eps=eps)
@@ -134,13 +147,19 @@ class VMAE(Tokenizer):
             raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}.")
         num_patches = self.latent.num_tokens
         if mask_noise is None:
-            mask_noise = of_batch(lambda count: torch.rand(count, num_patches, device=images.device), len(images))
+            mask_noise = draw_for_global_batch(
+                lambda count: torch.rand(count, num_patches, device=images.device), len(images)
+            )
         if mask_noise.shape != (len(images), num_patches):
-            raise ValueError(f"mask_noise must be ({len(images)}, {num_patches}), one number a patch, got {tuple(mask_noise.shape)}.")
+            raise ValueError(
+                f"mask_noise must be ({len(images)}, {num_patches}), one number a patch, got {tuple(mask_noise.shape)}."
+            )
         kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
         posterior = self.encoder(images, kept=kept)
         z = posterior.sample(eps=eps)
-        return Reconstruction(images=self.decoder(z, kept=kept), z=z, posterior=posterior, mask=mask, patch_grid=self.grid, kept=kept)
+        return Reconstruction(
+            images=self.decoder(z, kept=kept), z=z, posterior=posterior, mask=mask, patch_grid=self.grid, kept=kept
+        )
 
     def anchors(self) -> dict[str, nn.Parameter]:
         return {"encoder": last_linear(self.encoder.to_latent).weight, "decoder": self.decoder.smooth.weight}

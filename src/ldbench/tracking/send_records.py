@@ -9,14 +9,14 @@ from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.results import store
 from ldbench.results.records import Record, path_of
-from ldbench.runtime.process_group import is_follower
+from ldbench.runtime.process_group import is_worker_rank
 
 log = logging.getLogger(__name__)
 
 
 def check_logger(cfg: DictConfig) -> None:
     """Raises ValueError where the configured logger says that it could not begin."""
-    if cfg.logger and not is_follower():
+    if cfg.logger and not is_worker_rank():
         logger = config.find(cfg.logger._target_)
         if hasattr(logger, "check"):  # ours: others take keys that no signature tells
             known = config.parameters(cfg.logger._target_)
@@ -36,4 +36,6 @@ def send_record(cfg: DictConfig, record: Record) -> None:
         logger.send(plain(cfg.logger), record, store.sheets(folder, record), folder=Path(cfg.paths.runs))
     except ValueError as error:
         told = "python -m ldbench.leaderboard wandb=online (or offline) sends all records later"
-        log.warning("The record stands in %s, but was not sent. %s %s.", path_of(folder, record.job, record.id), error, told)
+        log.warning(
+            "The record stands in %s, but was not sent. %s %s.", path_of(folder, record.job, record.id), error, told
+        )

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENTRY = 60  # seconds that a server has to answer
-SILENT = {"disable_git": True, "disable_code": True, "x_disable_meta": True, "x_disable_stats": True}  # what a run would tell of the machine
+SILENT = {
+    "disable_git": True,
+    "disable_code": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+}  # what a run would tell of the machine
 
 
 def finish(*, failed: bool = False) -> None:
@@ -57,7 +62,9 @@ def export(report: "Report", files: Sequence[Path], *, mode: str, project: str, 
             finish()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(f"{where}\n")
-    log.info("Exported to Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where)
+    log.info(
+        "Exported to Weights & Biases, %s%s: %s", mode, " (wandb sync uploads it)" if mode == "offline" else "", where
+    )
 
 
 def begin_export(identity: str, *, mode: str, project: str, folder: Path) -> Any:
@@ -66,7 +73,9 @@ def begin_export(identity: str, *, mode: str, project: str, folder: Path) -> Any
     try:
         return begin(mode=mode, folder=folder, settings=SILENT, **said)
     except ValueError as error:
-        raise ValueError(f"{error} Set WANDB_API_KEY, or say wandb=offline, which needs no account. The tables and the page are written.") from error
+        raise ValueError(
+            f"{error} Set WANDB_API_KEY, or say wandb=offline, which needs no account. The tables and the page are written."
+        ) from error
 
 
 def begin(*, mode: str, folder: Path, settings: Mapping[str, Any], **said: Any) -> Any:
@@ -81,7 +90,9 @@ def begin(*, mode: str, folder: Path, settings: Mapping[str, Any], **said: Any) 
     with quietly():
         try:
             return wandb.init(**said, mode=mode, resume="allow", dir=str(folder), settings=settled)
-        except Exception as error:  # no account, no server, no space, a run of that id elsewhere: its errors have no common class
+        except (
+            Exception
+        ) as error:  # no account, no server, no space, a run of that id elsewhere: its errors have no common class
             wandb.teardown()  # else this process would hold the id
             raise ValueError(f"Weights & Biases takes no {mode} run: {first_line(error)}.") from error
 
@@ -93,7 +104,11 @@ def first_line(error: Exception) -> str:
 
 def run_id(records: Sequence[Record]) -> str:
     """The id of a run of these records, whatever their order."""
-    plain = [asdict(record) | {"metrics": {name: list(map(encode, asdict(e).values())) for name, e in record.metrics.items()}} for record in records]
+    plain = [
+        asdict(record)
+        | {"metrics": {name: list(map(encode, asdict(e).values())) for name, e in record.metrics.items()}}
+        for record in records
+    ]
     return f"leaderboard-{digest(sorted(map(digest, plain)))[:16]}"
 
 
@@ -106,7 +121,9 @@ def contents(report: "Report", files: Sequence[Path]) -> dict[str, Any]:
     table = wandb.Table(columns=columns, data=rows, dtype=list(spreadsheet.COLUMNS.values()), optional=True)
     (page,) = (file for file in files if file.suffix == ".html")
     shown = {
-        f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.stem)}/{row.records[0].job}-{row.records[0].id}": wandb.Image(str(path), caption=row.subject.label)
+        f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.stem)}/{row.records[0].job}-{row.records[0].id}": wandb.Image(
+            str(path), caption=row.subject.label
+        )
         for board in report.boards
         for row in board.rows
         for path in report.sheets.get(row.records[0].id, ())

@@ -54,7 +54,9 @@ def mode_of(offline: bool) -> str:
     given, said = os.environ.get("WANDB_MODE", ""), "offline" if offline else "online"
     known = {"": said, "dryrun": "offline", "run": "online", "shared": "online", **{mode: mode for mode in MODES}}
     if given not in known:
-        raise ValueError(f"WANDB_MODE must be one of {', '.join(MODES)}, got {given!r}. Unset it, or give one of these.")
+        raise ValueError(
+            f"WANDB_MODE must be one of {', '.join(MODES)}, got {given!r}. Unset it, or give one of these."
+        )
     return min(said, known[given], key=MODES.index)
 
 
@@ -74,15 +76,26 @@ def check_login(offline: bool) -> None:
         raise ValueError(refusal("nobody is logged in"))
 
 
-def begin_training(training: Training, *, project: str, entity: str | None, offline: bool, group: str | None, folder: Path) -> Any:
+def begin_training(
+    training: Training, *, project: str, entity: str | None, offline: bool, group: str | None, folder: Path
+) -> Any:
     """The run of a training, begun or gone on with. Raises ValueError, with what to do, where Weights & Biases does not let it begin."""
     told = {**training.config, "artifact": {"name": training.artifact, "digest": training.digest}}
-    said = {"project": project, "entity": entity, "id": training.id, "name": training.name, "job_type": training.kind, "group": group}
+    said = {
+        "project": project,
+        "entity": entity,
+        "id": training.id,
+        "name": training.name,
+        "job_type": training.kind,
+        "group": group,
+    }
     run = begin_run(offline, folder, config=told, allow_val_change=True, **said)
     for figure, summary in SUMMARIES.items():
         run.define_metric(figure, summary=summary)
     if run.resumed and run.step:
-        log.info("That run knows this training up to step %d already: what comes again is not sent again.", run.step - 1)
+        log.info(
+            "That run knows this training up to step %d already: what comes again is not sent again.", run.step - 1
+        )
     return run
 
 
@@ -101,12 +114,24 @@ def send_record(
     What it was measured of, the protocol and the config stand in the run's config. Raises ValueError as `begin_training`.
     """
     names = [name for key in ("tokenizer", "generator", "data") if (name := record.subject[key])]
-    told = {**record.config, "subject": dict(record.subject), "protocol": dict(record.protocol), "artifacts": dict(record.artifacts)}
-    said = {"project": project, "entity": entity, "id": f"{record.job}-{record.id}", "name": f"{'__'.join(names)}-{record.id[:8]}"}
+    told = {
+        **record.config,
+        "subject": dict(record.subject),
+        "protocol": dict(record.protocol),
+        "artifacts": dict(record.artifacts),
+    }
+    said = {
+        "project": project,
+        "entity": entity,
+        "id": f"{record.job}-{record.id}",
+        "name": f"{'__'.join(names)}-{record.id[:8]}",
+    }
     try:
         run = begin_run(offline, folder, config=told, allow_val_change=True, job_type=record.job, group=group, **said)
         ends = {"": "value", "_low": "low", "_high": "high"}
-        values = {name + end: getattr(estimate, key) for name, estimate in record.metrics.items() for end, key in ends.items()}
+        values = {
+            name + end: getattr(estimate, key) for name, estimate in record.metrics.items() for end, key in ends.items()
+        }
         run.summary.update({name: value for name, value in values.items() if value is not None})
         if sheets:
             run.log({sheet.stem: picture(str(sheet)) for sheet in sheets})

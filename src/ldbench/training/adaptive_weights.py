@@ -20,7 +20,7 @@ Adaptive = Literal["global", "local"]
 
 
 @dataclass(frozen=True)
-class Anchored:
+class BalanceAnchor:
     """Where the gradient of a balanced term is compared with that of the reconstruction, and how far it may be lifted."""
 
     anchor: nn.Parameter
@@ -28,7 +28,7 @@ class Anchored:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class WeightedLoss:
     """The loss of a batch: its value, a scalar with its gradients, and the weight of each term in it."""
 
     value: Tensor  # (), without gradients
@@ -36,10 +36,10 @@ class Weighed:
     weights: Mapping[str, float | Tensor]
 
 
-def plain(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Weighed:
+def plain(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> WeightedLoss:
     """The weighted sum of terms of which none is balanced."""
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    return Weighed(total.detach(), total, weights)
+    return WeightedLoss(total.detach(), total, weights)
 
 
 def balance(
@@ -49,9 +49,9 @@ def balance(
     recon: Reconstruction,
     leaves: Mapping[str, Reconstruction],  # of terms that see the image alone, see `on_leaves`
     reconstructing: frozenset[str],
-    balanced: Mapping[str, Anchored],
+    balanced: Mapping[str, BalanceAnchor],
     adaptive: Adaptive,
-) -> Weighed:
+) -> WeightedLoss:
     """The weighted sum of terms; a balanced one counts |gradient of the reconstruction terms| / (|its own| + 1e-4) times more (eq. 7 of [0]).
 
     `adaptive`: `global` compares gradients of the whole batch, `local` those of each process's own images, as the official scripts do.
@@ -59,17 +59,28 @@ def balance(
     reaches the latent past the image, and where no reconstruction term counts.
     """
     if not reconstructing & terms.keys():
-        raise ValueError(f"The terms {', '.join(balanced)} are balanced against those that reconstruct, and none of these counts at this batch.")
+        raise ValueError(
+            f"The terms {', '.join(balanced)} are balanced against those that reconstruct, and none of these counts at this batch."
+        )
     lift = 2.0 ** int(math.log2(recon.images.numel()))  # a mean over pixels has gradients too small for half precision
-    slopes = {name: slope(terms[name], leaf, name=name, lift=lift) for name, leaf in leaves.items()}  # (B, 3, H, W), times lift
+    gradients = {
+        name: image_gradient(terms[name], leaf, name=name, lift=lift) for name, leaf in leaves.items()
+    }  # (B, 3, H, W), times lift
 
     def gradient(names: frozenset[str], anchor: nn.Parameter, by: Mapping[str, float]) -> Tensor:
         """That of a sum of terms at an anchor."""
         parts = []
-        if names & slopes.keys():
-            direction = torch.stack([by[name] * slopes[name] for name in slopes if name in names]).sum(dim=0)
-            parts.append(torch.autograd.grad(recon.images, anchor, direction.to(recon.images.dtype), retain_graph=True)[0].float() / lift)
-        for name in (name for name in terms if name in names and name not in slopes):  # in their order: sums repeat to the last bit
+        if names & gradients.keys():
+            direction = torch.stack([by[name] * gradients[name] for name in gradients if name in names]).sum(dim=0)
+            parts.append(
+                torch.autograd.grad(recon.images, anchor, direction.to(recon.images.dtype), retain_graph=True)[
+                    0
+                ].float()
+                / lift
+            )
+        for name in (
+            name for name in terms if name in names and name not in gradients
+        ):  # in their order: sums repeat to the last bit
             parts.append(by[name] * torch.autograd.grad(terms[name], anchor, retain_graph=True)[0].float())
         whole = torch.stack(parts).sum(dim=0)
         return averaged(whole) if adaptive == "global" else whole
@@ -85,11 +96,11 @@ def balance(
             own = gradient(frozenset([name]), place.anchor, {name: 1.0}).norm()
         lifted[name] = weights[name] * (references[key] / (own + 1e-4)).clamp(max=place.largest)
     value = torch.stack([lifted[name] * term.detach() for name, term in terms.items()]).sum()
-    pulls = [lifted[name] * term for name, term in terms.items() if name not in slopes]
-    if slopes:
-        direction = torch.stack([lifted[name] * (slopes[name] / lift) for name in slopes]).sum(dim=0)
+    pulls = [lifted[name] * term for name, term in terms.items() if name not in gradients]
+    if gradients:
+        direction = torch.stack([lifted[name] * (gradients[name] / lift) for name in gradients]).sum(dim=0)
         pulls.append((recon.images.float() * direction).sum())
-    return Weighed(value, torch.stack(pulls).sum(), lifted)
+    return WeightedLoss(value, torch.stack(pulls).sum(), lifted)
 
 
 def on_leaves(recon: Reconstruction) -> Reconstruction:
@@ -99,11 +110,13 @@ def on_leaves(recon: Reconstruction) -> Reconstruction:
     return replace(recon, images=leaf(recon.images.float()), z=leaf(recon.z), posterior=posterior)
 
 
-def slope(term: Tensor, leaves: Reconstruction, *, name: str, lift: float) -> Tensor:  # (B, 3, H, W)
+def image_gradient(term: Tensor, leaves: Reconstruction, *, name: str, lift: float) -> Tensor:  # (B, 3, H, W)
     """The gradient of a term by the image, times `lift`."""
     others = [x for x in (leaves.z, leaves.posterior.mean, leaves.posterior.logvar) if x is not None]
     with phase(f"gradient of {name} by the image"):
         by_image, *by_others = torch.autograd.grad(lift * term, [leaves.images, *others], allow_unused=True)
     if by_image is None or any(gradient is not None for gradient in by_others):
-        raise ValueError(f"Loss {name} says that it measures the reconstructed image, but its gradient goes elsewhere. Drop its `reconstructs`.")
+        raise ValueError(
+            f"Loss {name} says that it measures the reconstructed image, but its gradient goes elsewhere. Drop its `reconstructs`."
+        )
     return by_image

@@ -1,4 +1,4 @@
-"""StepwiseTask: what trainings have in common. They count their own steps, can stop and go on anywhere, and end where a loss is not finite."""
+"""What the training modules have in common: they count their own steps, resume anywhere, and stop at a loss that is not finite."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ class Phase(Protocol):
     optimizer: AdamW
 
 
-class StepwiseTask(L.LightningModule):
+class ManualOptimizationModule(L.LightningModule):
     """A training by manual optimisation through one phase.
 
     Every batch is seeded with `step_seed`, which is told by (seed, phase, batch), so that a resumed run draws what an unbroken one would, and
@@ -66,9 +66,9 @@ class StepwiseTask(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(self.step_seed(self.batches))
         with shared(self.global_rank, self.trainer.world_size):
-            return self.learn(*batch)
+            return self.train_batch(*batch)
 
-    def learn(self, *batch: Tensor) -> dict[str, Tensor]:
+    def train_batch(self, *batch: Tensor) -> dict[str, Tensor]:
         """One batch of this process: `loss`, without gradients."""
         raise NotImplementedError
 
@@ -97,7 +97,10 @@ class StepwiseTask(L.LightningModule):
 
     def over_processes(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """The means of scalars over the processes."""
-        return {name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean")) for name, value in values.items()}
+        return {
+            name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean"))
+            for name, value in values.items()
+        }
 
     def log_values(self, values: Mapping[str, float]) -> None:
         """Values, the rate and counters to every logger, along the optimizer steps of all phases."""
@@ -111,7 +114,9 @@ class StepwiseTask(L.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(told, step=self.first_step + self.steps)
 
-    def require_finite(self, loss: Tensor, terms: Mapping[str, Tensor], replay: Callable[[], Mapping[str, Any]]) -> None:
+    def require_finite(
+        self, loss: Tensor, terms: Mapping[str, Tensor], replay: Callable[[], Mapping[str, Any]]
+    ) -> None:
         """Raises FloatingPointError, in every process, when any process's loss is not finite; what repeats the batch is saved before."""
         if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
             return

@@ -73,7 +73,9 @@ class BatchStream(Sampler[list[int]]):
         count_passes: bool,
     ):
         if batch_size % world:
-            raise ValueError(f"A batch of {batch_size} images cannot be shared by {world} processes. Choose a multiple of {world}.")
+            raise ValueError(
+                f"A batch of {batch_size} images cannot be shared by {world} processes. Choose a multiple of {world}."
+            )
         if num_images < 1:
             raise ValueError("The training split is empty.")
         self.num_images = num_images

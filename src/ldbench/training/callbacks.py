@@ -21,8 +21,8 @@ from rich.progress import Progress as Bar
 from ldbench.core.interfaces import ImageData, ImageSet, Predictor
 from ldbench.core.pixels import sheet
 from ldbench.training import checkpoints
-from ldbench.training.base_module import StepwiseTask
-from ldbench.training.tokenizer_module import TokenizerTask
+from ldbench.training.base_module import ManualOptimizationModule
+from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +39,13 @@ class Checkpoint(L.Callback):
         self.every = every
         self.path = checkpoints.newest(folder, stage)
 
-    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
         if trainer.is_global_zero:  # what a process left that was killed as it wrote
             checkpoints.scratch(self.path).unlink(missing_ok=True)
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if task.ended_step and task.steps % self.every == 0:
             scratch = checkpoints.scratch(self.path)
             for logger in trainer.loggers:
@@ -61,14 +63,16 @@ class Reconstructions(L.Callback):
         self.folder = folder / "images"
         self.images, _ = head(data.test, num_images)
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.every and task.ended_step and task.steps % self.every == 0 and task.steps != task.stage.max_steps:
             self.draw(trainer, task)
 
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
         self.draw(trainer, task)
 
-    def draw(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def draw(self, trainer: L.Trainer, task: TokenizerModule) -> None:
         """One sheet, by one process, to a PNG and to every logger that takes images."""
         if not trainer.is_global_zero:
             return
@@ -114,7 +118,7 @@ class Auxiliaries(L.Callback):
         self.data = data
 
     @torch.no_grad()
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
         predictors = {name: term for name, term in task.terms.items() if isinstance(term, Predictor)}
         if not trainer.is_global_zero or not predictors:
             return
@@ -128,7 +132,10 @@ class Auxiliaries(L.Callback):
         for name, (own, constant) in told.items():
             values = {"": own, "_constant": constant, "_explained": 1 - own / constant}
             for logger in trainer.loggers:
-                logger.log_metrics({f"heldout/{name}{what}": value for what, value in values.items()}, step=task.first_step + task.steps)
+                logger.log_metrics(
+                    {f"heldout/{name}{what}": value for what, value in values.items()},
+                    step=task.first_step + task.steps,
+                )
             log.info(
                 "  %s: error %.4g on held-out images; that of the best constant is %.4g (%.0f %% explained)",
                 name,
@@ -137,7 +144,7 @@ class Auxiliaries(L.Callback):
                 100 * (1 - own / constant),
             )
 
-    def compare(self, task: TokenizerTask, term: Any) -> tuple[float, float]:
+    def compare(self, task: TokenizerModule, term: Any) -> tuple[float, float]:
         """The errors of a term and of its best constant, on the test images."""
         targets = [term.targets(task.resize(part), y) for part, y in self.batches(task, self.known, self.known_y)]
         constant = term.constant(torch.cat(targets))
@@ -145,16 +152,24 @@ class Auxiliaries(L.Callback):
         for images, y in self.batches(task, self.images, self.y):
             images = task.resize(images)
             recon, seen = task.reconstruct(images), term.targets(images, y)
-            errors = (term.errors(term.predict(recon), seen), term.errors(constant.expand(len(images), *constant.shape[1:]), seen))
+            errors = (
+                term.errors(term.predict(recon), seen),
+                term.errors(constant.expand(len(images), *constant.shape[1:]), seen),
+            )
             sums += len(images) * torch.stack([term.average(error, recon).double().cpu() for error in errors])
             count += len(images)
         own, constant_error = (sums / count).tolist()
         return own, constant_error
 
-    def batches(self, task: TokenizerTask, images: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, task: TokenizerModule, images: torch.Tensor, y: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Images and labels in the stage's batches, on its device."""
         size = task.stage.batch_size
-        return ((part.to(task.device), labels.to(task.device)) for part, labels in zip(images.split(size), y.split(size), strict=True))
+        return (
+            (part.to(task.device), labels.to(task.device))
+            for part, labels in zip(images.split(size), y.split(size), strict=True)
+        )
 
 
 def head(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,18 +185,26 @@ class Progress(L.Callback):
     def __init__(self) -> None:
         self.bar: Bar | None = None
 
-    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
         self.begun = self.told = time.monotonic()
         self.begun_at = task.steps
         if not trainer.is_global_zero:
             return
         if sys.stderr.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[loss]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = Bar(TextColumn("{task.description:>10}"), *columns, console=Console(stderr=True))
             self.line = self.bar.add_task(task.stage.name, total=task.stage.max_steps, completed=task.steps, loss="")
             self.bar.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if not trainer.is_global_zero or not task.ended_step:
             return
         now = time.monotonic()
@@ -204,10 +227,10 @@ class Progress(L.Callback):
             )
             self.told = now
 
-    def on_train_end(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
         self.stop()
 
-    def on_exception(self, trainer: L.Trainer, task: StepwiseTask, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, task: ManualOptimizationModule, exception: BaseException) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ldbench.training.base_module import StepwiseTask
+from ldbench.training.base_module import ManualOptimizationModule
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,17 @@ class Profile(L.Callback):
         self.folder = folder / "profile"
         self.running: profile | None = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, task: StepwiseTask, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, batch: Any, batch_idx: int
+    ) -> None:
         if task.batches == self.batch and trainer.is_global_zero:
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self.running = profile(activities=activities, profile_memory=True)
             self.running.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.running is None:
             return
         self.running.stop()

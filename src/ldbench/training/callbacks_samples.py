@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldbench.core.interfaces import Guidance, Sampler
 from ldbench.training.callbacks import show
-from ldbench.training.generator_module import GeneratorTask
+from ldbench.training.generator_module import GeneratorModule
 
 
 class Stream(Protocol):
@@ -44,14 +44,16 @@ class Samples(L.Callback):
         self.noise_of = noise_of
         self.picture_of = picture_of
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: GeneratorTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: GeneratorModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.every and task.ended_step and task.steps % self.every == 0 and task.steps != task.stage.max_steps:
             self.draw(trainer, task)
 
-    def on_train_end(self, trainer: L.Trainer, task: GeneratorTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: GeneratorModule) -> None:
         self.draw(trainer, task)
 
-    def draw(self, trainer: L.Trainer, task: GeneratorTask) -> None:
+    def draw(self, trainer: L.Trainer, task: GeneratorModule) -> None:
         """One picture, by one process; the others of a sharded network compute with it."""
         if not (trainer.is_global_zero or task.sharded):
             return

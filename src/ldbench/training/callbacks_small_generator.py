@@ -8,7 +8,7 @@ import torch
 
 from ldbench.core.interfaces import Budget, ImageData
 from ldbench.training.callbacks import head
-from ldbench.training.tokenizer_module import TokenizerTask
+from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,17 @@ class SmallGenerator(L.Callback):
         self.num_classes = data.num_classes
         self.train, self.heldout = head(data.train, num_images), head(data.test, num_images)
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: TokenizerTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         moving = task.stage.encoder == "trainable" and task.steps != task.stage.max_steps
         if self.every and moving and task.ended_step and task.steps % self.every == 0:
             self.measure(trainer, task)
 
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
         self.measure(trainer, task)
 
-    def measure(self, trainer: L.Trainer, task: TokenizerTask) -> None:
+    def measure(self, trainer: L.Trainer, task: TokenizerModule) -> None:
         """Encodes, lets learn, and logs."""
         if not trainer.is_global_zero:
             return
@@ -43,12 +45,27 @@ class SmallGenerator(L.Callback):
         size = task.stage.batch_size
         with torch.no_grad():
             latents = [
-                torch.cat([tokenizer.encode(task.resize(part.to(task.device))).mean.float() for part in images.split(size)])
+                torch.cat(
+                    [tokenizer.encode(task.resize(part.to(task.device))).mean.float() for part in images.split(size)]
+                )
                 for images, _ in (self.train, self.heldout)
             ]
         task.train(task.training)
-        told = self.budget.learn(latents[0], self.train[1], latents[1], self.heldout[1], num_classes=self.num_classes, device=task.device)
-        values = {"heldout_loss": told.heldout.mean().item(), "train_loss": told.train.mean().item(), "explained": told.explained}
+        told = self.budget.learn(
+            latents[0], self.train[1], latents[1], self.heldout[1], num_classes=self.num_classes, device=task.device
+        )
+        values = {
+            "heldout_loss": told.heldout.mean().item(),
+            "train_loss": told.train.mean().item(),
+            "explained": told.explained,
+        }
         for logger in trainer.loggers:
-            logger.log_metrics({f"small_generator/{name}": value for name, value in values.items()}, step=task.first_step + task.steps)
-        log.info("  a small generator's held-out loss at step %d: %.4f, training %.4f", task.steps, values["heldout_loss"], values["train_loss"])
+            logger.log_metrics(
+                {f"small_generator/{name}": value for name, value in values.items()}, step=task.first_step + task.steps
+            )
+        log.info(
+            "  a small generator's held-out loss at step %d: %.4f, training %.4f",
+            task.steps,
+            values["heldout_loss"],
+            values["train_loss"],
+        )

@@ -13,7 +13,7 @@ import torch
 
 from ldbench.io.files import in_one_move
 from ldbench.runtime.flops import Operations
-from ldbench.training.base_module import StepwiseTask
+from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.timing import Clock, Mark, between
 
 
@@ -30,7 +30,7 @@ class StepTimes(L.Callback):
         self.operations = operations
         self.folder = folder / "step_times"
 
-    def on_train_start(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
         self.rows: list[dict[str, float]] = []
         self.ended: Mark | None = None
         self.unread: Callable[[], dict[str, float]] | None = None
@@ -38,7 +38,9 @@ class StepTimes(L.Callback):
         if task.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(task.device)
 
-    def on_train_batch_start(self, trainer: L.Trainer, task: StepwiseTask, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, batch: Any, batch_idx: int
+    ) -> None:
         self.clock, self.running = Clock(task.device), ExitStack()
         self.began = self.clock.now()
         self.images = len(batch[1])
@@ -46,7 +48,9 @@ class StepTimes(L.Callback):
         if self.operations and self.counter is None:
             self.counter = self.running.enter_context(Operations())
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: StepwiseTask, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.running.close()
         ended = self.clock.now()
         self.read()  # the batch before, which the device is done with
@@ -60,11 +64,14 @@ class StepTimes(L.Callback):
             self.rows.append(self.unread())
             self.unread = None
 
-    def on_train_end(self, trainer: L.Trainer, task: StepwiseTask) -> None:
+    def on_train_end(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
         self.read()
         if not self.rows or not trainer.is_global_zero:
             return
-        told = {name: median(row.get(name, 0.0) for row in self.rows) for name in dict.fromkeys(name for row in self.rows for name in row)}
+        told = {
+            name: median(row.get(name, 0.0) for row in self.rows)
+            for name in dict.fromkeys(name for row in self.rows for name in row)
+        }
         told["images"] = self.images
         if self.counter is not None:
             told["operations"] = self.counter.total

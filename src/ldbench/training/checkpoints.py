@@ -11,7 +11,14 @@ from ldbench.io.safe_load import read_pickle, write_pickle
 
 log = logging.getLogger(__name__)
 
-HELD = ("state_dict", "loops", "optimizer_states", "epoch", "global_step", "pytorch-lightning_version")  # what Lightning goes on from
+HELD = (
+    "state_dict",
+    "loops",
+    "optimizer_states",
+    "epoch",
+    "global_step",
+    "pytorch-lightning_version",
+)  # what Lightning goes on from
 
 
 def newest(folder: Path, stage: str) -> Path:
@@ -64,7 +71,12 @@ def usable(path: Path) -> Path | None:
         try:
             check(read_pickle(candidate))
         except ValueError as error:
-            log.warning("The checkpoint %s cannot be read (%s)%s", candidate, error, "" if candidate == there[-1] else " Taking the one before it.")
+            log.warning(
+                "The checkpoint %s cannot be read (%s)%s",
+                candidate,
+                error,
+                "" if candidate == there[-1] else " Taking the one before it.",
+            )
             continue
         return candidate
     if there:

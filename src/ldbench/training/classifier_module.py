@@ -25,7 +25,9 @@ class FeatureTask(L.LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = self.optimizer.build(self.network.parameters())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimizer.factor(step, self.max_steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.optimizer.factor(step, self.max_steps)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
@@ -37,7 +39,9 @@ class FeatureTask(L.LightningModule):
         return F.cross_entropy(self.network(shifted(images, self.shift, rng=self.rng)), y)
 
 
-def train(network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: int, batch_size: int, shift: int, seed: int) -> nn.Module:
+def train(
+    network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: int, batch_size: int, shift: int, seed: int
+) -> nn.Module:
     """A feature network trained on the CPU, in eval mode, with its features and maps of unit RMS over `images`: one seed, one result."""
     task = FeatureTask(network=network, optimizer=optimizer, max_steps=max_steps, shift=shift, seed=seed)
     stream = BatchStream(
@@ -52,7 +56,14 @@ def train(network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: 
         count_passes=False,
     )
     trainer = trainers.build(
-        accelerator="cpu", devices=1, num_nodes=1, strategy="auto", precision="fp32", deterministic=True, callbacks=[], loggers=[]
+        accelerator="cpu",
+        devices=1,
+        num_nodes=1,
+        strategy="auto",
+        precision="fp32",
+        deterministic=True,
+        callbacks=[],
+        loggers=[],
     )
     try:
         trainer.fit(task, DataLoader(images, batch_sampler=stream))
@@ -86,4 +97,6 @@ def shifted(
     height, width = images.shape[-2:]
     padded = F.pad(images, (shift, shift, shift, shift), mode="replicate")
     corners = torch.randint(0, 2 * shift + 1, (len(images), 2), generator=rng).tolist()
-    return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, corners)])
+    return torch.stack(
+        [image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, corners)]
+    )

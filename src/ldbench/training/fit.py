@@ -12,20 +12,29 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldbench.config import compose as config
 from ldbench.io.files import naming
-from ldbench.runtime import launcher as companions
+from ldbench.runtime import launcher
 from ldbench.runtime.device import rounding
-from ldbench.runtime.process_group import is_follower
-from ldbench.tracking import wandb_export as wandb
+from ldbench.runtime.process_group import is_worker_rank
+from ldbench.tracking import wandb_export
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training import checkpoints
-from ldbench.training import trainer as trainers
-from ldbench.training.base_module import StepwiseTask
+from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.callbacks import Checkpoint
+from ldbench.training.trainer import build as build_trainer
+from ldbench.training.trainer import csv_logger
 
 log = logging.getLogger(__name__)
 
-CALLBACK_FACTS = ("folder", "stage", "data", "sampler", "guidance", "noise_of", "picture_of")  # that any training may have
+CALLBACK_FACTS = (
+    "folder",
+    "stage",
+    "data",
+    "sampler",
+    "guidance",
+    "noise_of",
+    "picture_of",
+)  # that any training may have
 
 
 @contextmanager
@@ -50,10 +59,14 @@ def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[A
         asked = set(config.required(node["_target_"])) - set(node)
         for unknown in sorted(asked - set(CALLBACK_FACTS)):
             known = ", ".join(CALLBACK_FACTS)
-            raise ValueError(f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. Facts that it is handed: {known}.")
+            raise ValueError(
+                f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. It is given: {known}."
+            )
         if asked <= facts.keys():
             found.append(config.instantiate(node, **{fact: facts[fact] for fact in asked}))
-    return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))  # what belongs to a step is done before the step is kept
+    return sorted(
+        found, key=lambda callback: isinstance(callback, Checkpoint)
+    )  # what belongs to a step is done before the step is kept
 
 
 @contextmanager
@@ -61,24 +74,27 @@ def logged(settings: DictConfig, *, run: Path, training: Training) -> Iterator[l
     """The loggers of a training; none in a process that follows another. What they have open is ended, whatever happens."""
     failed = True
     try:
-        yield [] if is_follower() else make_loggers(settings, run=run, training=training)
+        yield [] if is_worker_rank() else make_loggers(settings, run=run, training=training)
         failed = False
     finally:
-        wandb.finish(failed=failed)
+        wandb_export.finish(failed=failed)
 
 
 def make_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:
     """The CSV log, and the logger that the config asks for, which is handed the facts that its constructor knows."""
     if not settings:
-        return [trainers.csv_logger(run)]
+        return [csv_logger(run)]
     config.check_types(settings)
     facts = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
     known = set(config.parameters(settings["_target_"])) - set(settings)
-    return [trainers.csv_logger(run), config.instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)})]
+    return [
+        csv_logger(run),
+        config.instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)}),
+    ]
 
 
-def fit(
-    task: StepwiseTask,
+def fit_module(
+    task: ManualOptimizationModule,
     items: Dataset,
     *,
     settings: DictConfig,  # of the trainer
@@ -87,12 +103,13 @@ def fit(
     run: Path,
     count_passes: bool,  # whether items of a later pass over the data are drawn anew
     collate: Callable[[Any], Any] | None = None,
-    resident: Callable[[torch.device], Dataset] | None = None,  # the items held on a device: read there, and by no workers
+    resident: Callable[[torch.device], Dataset]
+    | None = None,  # the items held on a device: read there, and by no workers
 ) -> None:
     """Trains a task to the end of its phase."""
     stage: Any = task.stage
-    companions.join(settings.devices * settings.num_nodes)
-    trainer = trainers.build(
+    launcher.spawn_ranks(settings.devices * settings.num_nodes)
+    trainer = build_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
@@ -115,7 +132,9 @@ def fit(
     )
     device = trainer.strategy.root_device
     reading = {"num_workers": settings.workers, "pin_memory": device.type == "cuda"} if resident is None else {}
-    loader = DataLoader(items if resident is None else resident(device), batch_sampler=stream, collate_fn=collate, **reading)
+    loader = DataLoader(
+        items if resident is None else resident(device), batch_sampler=stream, collate_fn=collate, **reading
+    )
     checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)
@@ -123,7 +142,7 @@ def fit(
         with naming(run), rounding(settings.precision):
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
-        companions.await_end(error)
+        launcher.await_end(error)
         raise
     except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None

@@ -1,4 +1,4 @@
-"""Course: a generator's training, as numbers."""
+"""GeneratorTrainingConfig: a generator's training, as numbers."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,17 @@ from typing import Any
 from ldbench.training.optimizer import AdamW
 
 TRAINING_REVISION = 1  # raised when a change of the training task changes what a generator ends in
-BESIDE = ("name", "weights", "stats", "class_dropout", "backbone")  # what stands beside these numbers in a generator's config
+BESIDE = (
+    "name",
+    "weights",
+    "stats",
+    "class_dropout",
+    "backbone",
+)  # what stands beside these numbers in a generator's config
 
 
 @dataclass(frozen=True)
-class Course:
+class GeneratorTrainingConfig:
     """A generator's training; conf/course/default.yaml explains each number. Raises ValueError for numbers out of range."""
 
     max_steps: int  # optimizer steps
@@ -28,8 +34,12 @@ class Course:
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"generator.{key} must be a whole number of at least {least}, got {value!r}.")
-        if not all(isinstance(decay, float) and 0 < decay < 1 for decay in self.ema_decays) or len(set(self.ema_decays)) < len(self.ema_decays):
-            raise ValueError(f"generator.ema_decays must be different numbers between 0 and 1, got {list(self.ema_decays)}.")
+        if not all(isinstance(decay, float) and 0 < decay < 1 for decay in self.ema_decays) or len(
+            set(self.ema_decays)
+        ) < len(self.ema_decays):
+            raise ValueError(
+                f"generator.ema_decays must be different numbers between 0 and 1, got {list(self.ema_decays)}."
+            )
         if self.exported_decay is not None and self.exported_decay not in self.ema_decays:
             raise ValueError(
                 f"generator.exported_decay must be one of generator.ema_decays, {list(self.ema_decays)}, or null for the last weights, "
@@ -37,7 +47,7 @@ class Course:
             )
 
     @classmethod
-    def from_config(cls, node: Mapping[str, Any], *, optimizer: AdamW) -> "Course":
+    def from_config(cls, node: Mapping[str, Any], *, optimizer: AdamW) -> "GeneratorTrainingConfig":
         """The course of a generator's plain config node. Raises ValueError for keys that such a node does not have."""
         known = [field.name for field in fields(cls)]
         for key in node.keys() - {*known, *BESIDE}:

@@ -1,4 +1,4 @@
-"""GeneratorTask: a generator's training on latents, under `lightning.Trainer`."""
+"""GeneratorModule: a generator's training on latents, under `lightning.Trainer`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,24 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ldbench.core.generator import Generator
-from ldbench.training.base_module import StepwiseTask
+from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.fsdp import shard, unsharded
-from ldbench.training.generator_config import Course
+from ldbench.training.generator_config import GeneratorTrainingConfig
 from ldbench.training.timing import phase
 
 
-class GeneratorTask(StepwiseTask):
+class GeneratorModule(ManualOptimizationModule):
     """Trains a generator by the sum of its objective's terms, and keeps averages of its backbone at several decays beside it."""
 
-    def __init__(self, *, generator: Generator, course: Course, seed: int, log_every: int, folder: Path):
+    def __init__(
+        self, *, generator: Generator, course: GeneratorTrainingConfig, seed: int, log_every: int, folder: Path
+    ):
         super().__init__(stage=course, seed=seed, log_every=log_every, first_step=0, folder=folder)
-        self.stage: Course
+        self.stage: GeneratorTrainingConfig
         self.generator = generator
-        averages = [AveragedModel(generator.backbone, multi_avg_fn=get_ema_multi_avg_fn(decay)) for decay in course.ema_decays]
+        averages = [
+            AveragedModel(generator.backbone, multi_avg_fn=get_ema_multi_avg_fn(decay)) for decay in course.ema_decays
+        ]
         self.sharded = False
         self.averages = nn.ModuleList(averages).requires_grad_(False)
 
@@ -38,7 +42,7 @@ class GeneratorTask(StepwiseTask):
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
 
-    def learn(
+    def train_batch(
         self,
         z: Tensor,  # (B, N, C)
         y: Tensor,  # (B,)
@@ -47,7 +51,9 @@ class GeneratorTask(StepwiseTask):
         with phase("generator forward"):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         loss = torch.stack(list(terms.values())).sum()
-        self.require_finite(loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": unsharded(self.generator.state_dict())})
+        self.require_finite(
+            loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": unsharded(self.generator.state_dict())}
+        )
         with phase("generator backward"):
             self.manual_backward(loss / self.stage.accumulate)
         self.count(len(z))
@@ -73,7 +79,9 @@ class GeneratorTask(StepwiseTask):
         if decay is None:
             return self.generator
         if decay not in self.stage.ema_decays:
-            raise ValueError(f"No average with the decay {decay} is kept. Choose one of {list(self.stage.ema_decays)}, or None for the last weights.")
+            raise ValueError(
+                f"No average with the decay {decay} is kept. Choose one of {list(self.stage.ema_decays)}, or None for the last weights."
+            )
         trained = self.generator
         return Generator(
             backbone=self.averages[list(self.stage.ema_decays).index(decay)].module,

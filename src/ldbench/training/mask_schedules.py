@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 
 
 class MaskRatio(Protocol):
@@ -34,7 +34,9 @@ class Constant:
 
     def __post_init__(self) -> None:
         if isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float):
-            raise ValueError(f"mask_ratio must be a number, or a law such as /mask@...: truncated_normal, got {self.ratio!r}.")
+            raise ValueError(
+                f"mask_ratio must be a number, or a law such as /mask@...: truncated_normal, got {self.ratio!r}."
+            )
         if not 0 <= self.ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.ratio}.")
 
@@ -61,11 +63,15 @@ class TruncatedNormal:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1 or self.std <= 0:
-            raise ValueError(f"A truncated normal needs 0 <= low <= high <= 1 and std > 0, got {self.low}, {self.high} and {self.std}.")
+            raise ValueError(
+                f"A truncated normal needs 0 <= low <= high <= 1 and std > 0, got {self.low}, {self.high} and {self.std}."
+            )
         if self.per not in ("batch", "image"):
             raise ValueError(f"Unknown per {self.per!r}. Choose batch or image.")
         if not torch.isfinite(self.unclamped(torch.tensor(0.5, dtype=torch.float64))):
-            raise ValueError(f"A normal of mean {self.mean} and std {self.std} has nothing between {self.low} and {self.high}. Move its mean nearer.")
+            raise ValueError(
+                f"A normal of mean {self.mean} and std {self.std} has nothing between {self.low} and {self.high}. Move its mean nearer."
+            )
 
     @property
     def largest(self) -> float:
@@ -74,7 +80,7 @@ class TruncatedNormal:
     def draw(self, step: int, num_images: int) -> float | Tensor:
         if self.per == "batch":
             return self.quantile(torch.rand((), dtype=torch.float64)).item()
-        return self.quantile(of_batch(lambda count: torch.rand(count, dtype=torch.float64), num_images))
+        return self.quantile(draw_for_global_batch(lambda count: torch.rand(count, dtype=torch.float64), num_images))
 
     def quantile(
         self,
@@ -104,7 +110,9 @@ class Linear:
 
     def __post_init__(self) -> None:
         if not (0 <= self.first < 1 and 0 <= self.last < 1) or self.steps < 1:
-            raise ValueError(f"A linear mask ratio needs both ends in [0, 1) and at least one step, got {self.first}, {self.last} and {self.steps}.")
+            raise ValueError(
+                f"A linear mask ratio needs both ends in [0, 1) and at least one step, got {self.first}, {self.last} and {self.steps}."
+            )
 
     @property
     def largest(self) -> float:

@@ -38,8 +38,15 @@ class AdamW:
         if self.warmup_lr is not None and not 0 <= self.warmup_lr <= self.lr:
             raise ValueError(f"warmup_lr must lie between 0 and lr {self.lr}, or be null, got {self.warmup_lr}.")
         if self.lr <= 0 or self.min_lr < 0 or self.min_lr > self.lr:
-            raise ValueError(f"Learning rates must satisfy 0 <= min_lr <= lr and lr > 0, got lr {self.lr} and min_lr {self.min_lr}.")
-        if self.warmup_steps < 0 or self.weight_decay < 0 or len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"Learning rates must satisfy 0 <= min_lr <= lr and lr > 0, got lr {self.lr} and min_lr {self.min_lr}."
+            )
+        if (
+            self.warmup_steps < 0
+            or self.weight_decay < 0
+            or len(self.betas) != 2
+            or not all(0 <= beta < 1 for beta in self.betas)
+        ):
             raise ValueError(
                 "AdamW needs warmup_steps >= 0, weight_decay >= 0 and two betas in [0, 1), "
                 f"got {self.warmup_steps}, {self.weight_decay} and {list(self.betas)}."
@@ -52,7 +59,9 @@ class AdamW:
     def build(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> torch.optim.Optimizer:
         """The optimizer of those parameters that are trainable. `fused`: a step in one kernel, which rounds otherwise."""
         groups = weight_decay_groups(parameters, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=fused or None)
+        return torch.optim.AdamW(
+            groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=fused or None
+        )
 
     def factor(self, step: int, max_steps: int) -> float:
         """What `lr` is multiplied by at an optimizer step (from 0) of a stage of `max_steps`."""
@@ -63,7 +72,11 @@ class AdamW:
             return begin + (1 - begin) * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
             return 1.0
-        passed, whole = (step - self.warmup_steps, max_steps - self.warmup_steps) if self.schedule == "cosine" else (step + 1, max_steps)
+        passed, whole = (
+            (step - self.warmup_steps, max_steps - self.warmup_steps)
+            if self.schedule == "cosine"
+            else (step + 1, max_steps)
+        )
         floor = self.min_lr / self.lr
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, passed) / max(1, whole))))
 

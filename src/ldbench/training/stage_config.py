@@ -36,12 +36,16 @@ class Stage:
     def __post_init__(self) -> None:
         for key in ("image_size", "max_steps", "batch_size", "accumulate"):
             if not isinstance(getattr(self, key), int):
-                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be a whole number, got {getattr(self, key)!r}.")
+                raise ValueError(
+                    f"tokenizer.stages.{self.name}.{key} must be a whole number, got {getattr(self, key)!r}."
+                )
         if not isinstance(self.flip, int | float) or not 0 <= self.flip <= 1:
             raise ValueError(f"tokenizer.stages.{self.name}.flip must be a number in [0, 1], got {self.flip!r}.")
         for key, least in (("image_size", 1), ("max_steps", 0), ("batch_size", 1), ("accumulate", 1)):
             if getattr(self, key) < least:
-                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be at least {least}, got {getattr(self, key)}.")
+                raise ValueError(
+                    f"tokenizer.stages.{self.name}.{key} must be at least {least}, got {getattr(self, key)}."
+                )
         for key, choices in (
             ("latent", ("sample", "mean")),
             ("crop", ("area", "side")),
@@ -49,16 +53,28 @@ class Stage:
             ("decoder", ("trainable", "frozen")),
         ):
             if getattr(self, key) not in choices:
-                raise ValueError(f"tokenizer.stages.{self.name}.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}.")
-        if self.crop_scale is not None and not (len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1):
-            raise ValueError(f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, got {list(self.crop_scale)}.")
+                raise ValueError(
+                    f"tokenizer.stages.{self.name}.{key} must be {' or '.join(choices)}, got {getattr(self, key)!r}."
+                )
+        if self.crop_scale is not None and not (
+            len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1
+        ):
+            raise ValueError(
+                f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, got {list(self.crop_scale)}."
+            )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"tokenizer.stages.{self.name}.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}.")
+            raise ValueError(
+                f"tokenizer.stages.{self.name}.ema_decay must lie between 0 and 1, or be null, got {self.ema_decay}."
+            )
         if self.encoder == self.decoder == "frozen" and self.max_steps:
-            raise ValueError(f"Stage {self.name} trains neither encoder nor decoder. Give it max_steps=0, or make one of them trainable.")
+            raise ValueError(
+                f"Stage {self.name} trains neither encoder nor decoder. Give it max_steps=0, or make one of them trainable."
+            )
 
     @classmethod
-    def from_config(cls, name: str, node: Mapping[str, Any], *, optimizer: AdamW, mask_ratio: MaskRatio | float) -> "Stage":
+    def from_config(
+        cls, name: str, node: Mapping[str, Any], *, optimizer: AdamW, mask_ratio: MaskRatio | float
+    ) -> "Stage":
         """The stage that a plain config node describes. Raises ValueError for keys that a stage does not have."""
         known = {field.name for field in fields(cls)} - {"name"}
         for key in node.keys() - known:

@@ -66,7 +66,9 @@ class Clock:
         waiting = list(reversed(self._spans))
         while waiting:
             span = waiting.pop()
-            told[span.name] += between(span.began, span.ended) - sum(between(inner.began, inner.ended) for inner in span.inside)
+            told[span.name] += between(span.began, span.ended) - sum(
+                between(inner.began, inner.ended) for inner in span.inside
+            )
             waiting += reversed(span.inside)
         return dict(told)
 

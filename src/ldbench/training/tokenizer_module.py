@@ -1,4 +1,4 @@
-"""TokenizerTask: one stage of a tokenizer's training, under `lightning.Trainer`."""
+"""TokenizerModule: one stage of a tokenizer's training, under `lightning.Trainer`."""
 
 import math
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ldbench.core.distributed import of_batch
+from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.interfaces import Adversary, Balanced, LossTerm, is_adversary
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
-from ldbench.training.adaptive_weights import Adaptive, Anchored, Weighed, balance, on_leaves, plain
-from ldbench.training.base_module import StepwiseTask
+from ldbench.training.adaptive_weights import Adaptive, BalanceAnchor, WeightedLoss, balance, on_leaves, plain
+from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.stage_config import Stage
 from ldbench.training.timing import phase
 
 
-class TokenizerTask(StepwiseTask):
+class TokenizerModule(ManualOptimizationModule):
     """Trains a tokenizer through one stage: the weighted sum of its loss terms, by manual optimisation, and the opponents of adversarial terms.
 
     A term counts from its `start` on, with a weight that rises over `warmup` batches; before that nothing of it is computed. A balanced term
@@ -48,20 +48,26 @@ class TokenizerTask(StepwiseTask):
         self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
         self.terms = dict(losses)
         self.adversaries: dict[str, Adversary] = {name: term for name, term in losses.items() if is_adversary(term)}
-        self.opponents = [p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad]
+        self.opponents = [
+            p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad
+        ]
         self.adaptive = adaptive
         self.flip = stage.flip if label_safe_flips else 0.0
         for part in self.parts():
             getattr(tokenizer, part).requires_grad_(getattr(stage, part) == "trainable")
         decay = stage.ema_decay
-        self.ema = None if decay is None else AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+        self.ema = (
+            None
+            if decay is None
+            else AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+        )
 
     @staticmethod
     def parts() -> tuple[str, str]:
         """What a stage can freeze."""
         return "encoder", "decoder"
 
-    def train(self, mode: bool = True) -> "TokenizerTask":
+    def train(self, mode: bool = True) -> "TokenizerModule":
         """Train mode, but for what is frozen: that stays in eval mode."""
         super().train(mode)
         for part in self.parts():
@@ -77,7 +83,7 @@ class TokenizerTask(StepwiseTask):
         schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
         return [optimizer, *([self.build_optimizer(self.opponents)] if self.opponents else [])], schedulers
 
-    def learn(
+    def train_batch(
         self,
         images: Tensor,  # (B, 3, H, W)
         y: Tensor,  # (B,)
@@ -118,7 +124,10 @@ class TokenizerTask(StepwiseTask):
         """Images as the stage wants them: of its size, mirrored by chance."""
         images = self.resize(images)
         if self.flip:
-            mirrored = of_batch(lambda count: torch.rand(count, 1, 1, 1, device=images.device), len(images)) < self.flip
+            mirrored = (
+                draw_for_global_batch(lambda count: torch.rand(count, 1, 1, 1, device=images.device), len(images))
+                < self.flip
+            )
             images = torch.where(mirrored, images.flip(-1), images)
         return images
 
@@ -156,7 +165,7 @@ class TokenizerTask(StepwiseTask):
         told = name in self.adversaries or getattr(self.terms[name], "reconstructs", False)
         return told and not any(p.requires_grad and id(p) not in theirs for p in own)
 
-    def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> tuple[dict[str, Tensor], Weighed]:
+    def measure(self, images: Tensor, recon: Reconstruction, y: Tensor) -> tuple[dict[str, Tensor], WeightedLoss]:
         """The terms that count at this batch, unweighted, and the loss that they make."""
         counting = [name for name in self.terms if self.started(name)]
         weights = {name: self.weight(name) for name in counting}
@@ -167,7 +176,15 @@ class TokenizerTask(StepwiseTask):
         leaves = {name: on_leaves(recon) for name in counting if self.sees_image_alone(name)}
         terms = {name: self.term(name, images, leaves.get(name, recon), y) for name in counting}
         reconstructing = frozenset(name for name in counting if getattr(self.terms[name], "reconstructs", False))
-        return terms, balance(terms, weights, recon=recon, leaves=leaves, reconstructing=reconstructing, balanced=balanced, adaptive=self.adaptive)
+        return terms, balance(
+            terms,
+            weights,
+            recon=recon,
+            leaves=leaves,
+            reconstructing=reconstructing,
+            balanced=balanced,
+            adaptive=self.adaptive,
+        )
 
     def term(self, name: str, images: Tensor, recon: Reconstruction, y: Tensor) -> Tensor:
         """The value of a term, under its name in a profile."""
@@ -179,10 +196,10 @@ class TokenizerTask(StepwiseTask):
         term = self.terms[name]
         return term.weight * (min(1.0, (self.batches - term.start + 1) / term.warmup) if term.warmup else 1.0)
 
-    def anchored(self, name: str) -> Anchored:
+    def anchored(self, name: str) -> BalanceAnchor:
         """Where a balanced term is weighed."""
         term = self.terms[name]
-        return Anchored(self.tokenizer.anchors()[term.balancing], term.largest_balance)
+        return BalanceAnchor(self.tokenizer.anchors()[term.balancing], term.largest_balance)
 
     def rehearse(self, images: Tensor, y: Tensor) -> None:
         """Runs every term once, also those that start later. Raises ValueError for whatever does not fit."""
@@ -192,7 +209,9 @@ class TokenizerTask(StepwiseTask):
             if getattr(self.stage, where) == "frozen":
                 raise ValueError(f"Loss {name} is balanced at the {where}'s anchor, which this stage freezes. {cure}")
             if not any(getattr(term, "reconstructs", False) and term.start == 0 for term in self.terms.values()):
-                raise ValueError(f"Loss {name} is balanced against the terms that reconstruct, and none of them counts from the start. {cure}")
+                raise ValueError(
+                    f"Loss {name} is balanced against the terms that reconstruct, and none of them counts from the start. {cure}"
+                )
         prepared = self.prepare(images)
         self.tokenizer(prepared, mask_ratio=self.stage.mask_ratio.largest)
         recon = self.reconstruct(prepared)
@@ -244,20 +263,30 @@ class TokenizerTask(StepwiseTask):
     def learned_by_terms(self) -> dict[str, Tensor]:
         """What the loss terms have learned so far, on the CPU: `<term>.<tensor>`."""
         state = self.state_dict().items()
-        return {key.removeprefix("losses."): value.detach().cpu().clone() for key, value in state if key.startswith("losses.")}
+        return {
+            key.removeprefix("losses."): value.detach().cpu().clone()
+            for key, value in state
+            if key.startswith("losses.")
+        }
 
     def go_on_with(self, learned: Mapping[str, Tensor]) -> None:
         """Gives the terms what they learned in an earlier stage. A term that is of another shape now, or new, begins afresh."""
         own = self.learned_by_terms()
         for name, term in self.losses.items():
-            here = {key.removeprefix(f"{name}."): value.shape for key, value in own.items() if key.startswith(f"{name}.")}
-            before = {key.removeprefix(f"{name}."): value for key, value in learned.items() if key.startswith(f"{name}.")}
+            here = {
+                key.removeprefix(f"{name}."): value.shape for key, value in own.items() if key.startswith(f"{name}.")
+            }
+            before = {
+                key.removeprefix(f"{name}."): value for key, value in learned.items() if key.startswith(f"{name}.")
+            }
             if here and here == {key: value.shape for key, value in before.items()}:
                 term.load_state_dict(before, strict=False)  # a frozen network inside has its own source
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What a checkpoint holds: not the frozen networks of loss terms, which are built from their own source."""
-        frozen = tuple(f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module))
+        frozen = tuple(
+            f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module)
+        )
         return {key: value for key, value in super().state_dict(*args, **kwargs).items() if not key.startswith(frozen)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -268,11 +297,17 @@ class TokenizerTask(StepwiseTask):
 
 def detached(recon: Reconstruction) -> Reconstruction:
     """The same pass, without gradients."""
-    posterior = Posterior(recon.posterior.mean.detach(), None if recon.posterior.logvar is None else recon.posterior.logvar.detach())
+    posterior = Posterior(
+        recon.posterior.mean.detach(), None if recon.posterior.logvar is None else recon.posterior.logvar.detach()
+    )
     return replace(recon, images=recon.images.detach(), z=recon.z.detach(), posterior=posterior)
 
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether a module has parameters, trains none of them, and has a source of its own for all of them."""
     parameters = list(module.parameters())
-    return bool(parameters) and not any(p.requires_grad for p in parameters) and not any(getattr(part, "learned", False) for part in module.modules())
+    return (
+        bool(parameters)
+        and not any(p.requires_grad for p in parameters)
+        and not any(getattr(part, "learned", False) for part in module.modules())
+    )

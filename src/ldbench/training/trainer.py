@@ -35,7 +35,9 @@ def build(
 ) -> L.Trainer:
     """A trainer for one stage: one pass over a stream of batches whose length the task decides."""
     quieten()
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write: filling it is work for nothing
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # nothing here reads what it did not write: filling it is work for nothing
+    )
     alone = devices * num_nodes == 1
     chosen: str | Strategy = "auto" if alone and strategy in ("ddp", "fsdp") else strategy
     if strategy == "fsdp" and not alone:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -37,7 +37,11 @@ def truth(kind: Kind, num: int = 4, dim: int = 3) -> Mixture:
 def covariances_of(mixture: Mixture) -> Tensor:  # (K, D, D)
     """The covariance of each component of the first mixture, whatever its kind."""
     one = mixture.covariances[0]
-    return {"diagonal": torch.diag_embed, "full": lambda c: c, "tied": lambda c: c.expand(mixture.num_components, -1, -1)}[mixture.kind](one)
+    return {
+        "diagonal": torch.diag_embed,
+        "full": lambda c: c,
+        "tied": lambda c: c.expand(mixture.num_components, -1, -1),
+    }[mixture.kind](one)
 
 
 def drawn(mixture: Mixture, count: int, seed: int) -> Tensor:  # (count, D) float32
@@ -50,7 +54,9 @@ def drawn(mixture: Mixture, count: int, seed: int) -> Tensor:  # (count, D) floa
 
 def directly(mixture: Mixture, x: Tensor) -> Tensor:  # (n,)
     """log p by torch.distributions, in float64."""
-    each = torch.distributions.MultivariateNormal(mixture.means[0], covariances_of(mixture)).log_prob(x.double()[:, None])
+    each = torch.distributions.MultivariateNormal(mixture.means[0], covariances_of(mixture)).log_prob(
+        x.double()[:, None]
+    )
     return (each + mixture.weights[0].log()).logsumexp(dim=1)
 
 
@@ -59,7 +65,11 @@ def begun(x: Tensor, kind: Kind, num: int, *, restarts: int = 1, seed: int = 0) 
     rng, dim = torch.Generator().manual_seed(seed), x.shape[1]
     means = torch.stack([x[torch.randperm(len(x), generator=rng)[:num]] for _ in range(restarts)]).double()
     eye = torch.eye(dim, dtype=torch.float64)
-    covariances = {"diagonal": torch.ones_like(means), "full": eye.repeat(restarts, num, 1, 1), "tied": eye.repeat(restarts, 1, 1)}[kind]
+    covariances = {
+        "diagonal": torch.ones_like(means),
+        "full": eye.repeat(restarts, num, 1, 1),
+        "tied": eye.repeat(restarts, 1, 1),
+    }[kind]
     return Mixture(kind, torch.full((restarts, num), 1 / num, dtype=torch.float64), means, covariances)
 
 
@@ -78,7 +88,9 @@ def test_it_recovers_a_known_mixture_and_its_density(kind: Kind) -> None:
     excess = found.heldout_nll - true  # positive in the mean, and as small as the estimated parameters are few
     assert excess.mean().item() == pytest.approx(0, abs=0.01)
     assert found.converged
-    assert found.mixture.effective_components().item() == pytest.approx(math.exp(torch.special.entr(known.weights).sum()), abs=0.05)
+    assert found.mixture.effective_components().item() == pytest.approx(
+        math.exp(torch.special.entr(known.weights).sum()), abs=0.05
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,13 +200,22 @@ def test_narrow_components_far_from_zero_lose_no_digits_in_float32(kind: Kind) -
     """Two spikes 0.002 wide at a distance of 50: multiplied out in float32, each log-density would be wrong by tens of nats."""
     rng = torch.Generator().manual_seed(0)
     centres = torch.tensor([[50.0, 50.0], [50.0, 50.02]], dtype=torch.float64)
-    x = (centres.repeat_interleave(500, dim=0) + 0.002 * torch.randn(1000, 2, generator=rng, dtype=torch.float64)).float()
+    x = (
+        centres.repeat_interleave(500, dim=0) + 0.002 * torch.randn(1000, 2, generator=rng, dtype=torch.float64)
+    ).float()
     eye = 4e-6 * torch.eye(2, dtype=torch.float64)
-    covariances = {"diagonal": torch.full((1, 2, 2), 4e-6, dtype=torch.float64), "full": eye.repeat(1, 2, 1, 1), "tied": eye[None]}[kind]
+    covariances = {
+        "diagonal": torch.full((1, 2, 2), 4e-6, dtype=torch.float64),
+        "full": eye.repeat(1, 2, 1, 1),
+        "tied": eye[None],
+    }[kind]
     first = Mixture(kind, torch.full((1, 2), 0.5, dtype=torch.float64), centres[None], covariances)
     assert len(Densities(first, dtype=torch.float32).close) == 2
     assert len(Densities(first, dtype=torch.float64).close) == 0
-    single, double = (fit(HeldPoints(x), first, floor=0.0, max_iter=3, tolerance=0.0, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    single, double = (
+        fit(HeldPoints(x), first, floor=0.0, max_iter=3, tolerance=0.0, dtype=dtype)
+        for dtype in (torch.float32, torch.float64)
+    )
     assert single.log_likelihood.item() == pytest.approx(double.log_likelihood.item(), abs=0.02)
     torch.testing.assert_close(single.mixture.means, double.mixture.means, atol=2e-5, rtol=0)
     torch.testing.assert_close(single.mixture.covariances, double.mixture.covariances, atol=2e-8, rtol=0)
@@ -221,7 +242,10 @@ def test_a_component_that_no_point_belongs_to_stays() -> None:
 
 def test_features_are_what_they_are_said_to_be() -> None:
     x = torch.tensor([[2.0, 3.0]])
-    seen: Callable[[Kind], list[float]] = lambda kind: features(x, kind, out=torch.empty(num_features(kind, 2), 4)).flatten().tolist()  # noqa: E731
+
+    def seen(kind: Kind) -> list[float]:
+        return features(x, kind, out=torch.empty(num_features(kind, 2), 4)).flatten().tolist()
+
     assert seen("diagonal") == [1, 2, 3, 4, 9]
     assert seen("full") == [1, 2, 3, 4, 6, 9]
     assert seen("tied") == [1, 2, 3]
@@ -230,7 +254,11 @@ def test_features_are_what_they_are_said_to_be() -> None:
 def test_a_start_is_the_same_from_the_same_seed_and_lies_on_clusters() -> None:
     known = truth("full")
     x = HeldPoints(drawn(known, 2000, seed=0))
-    make = lambda seed: start(x, "full", num_components=4, num_restarts=2, floor=0.0, rng=torch.Generator().manual_seed(seed))  # noqa: E731
+
+    def make(seed: int) -> Mixture:
+        rng = torch.Generator().manual_seed(seed)
+        return start(x, "full", num_components=4, num_restarts=2, floor=0.0, rng=rng)
+
     first = make(0)
     assert torch.equal(first.means, make(0).means)
     assert not torch.equal(first.means, make(1).means)
@@ -240,7 +268,13 @@ def test_a_start_is_the_same_from_the_same_seed_and_lies_on_clusters() -> None:
 
 def test_mistakes_are_told() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        fit(HeldPoints(torch.full((4, 2), torch.nan)), begun(torch.zeros(4, 2), "full", 2), floor=1e-6, max_iter=1, tolerance=0.0)
+        fit(
+            HeldPoints(torch.full((4, 2), torch.nan)),
+            begun(torch.zeros(4, 2), "full", 2),
+            floor=1e-6,
+            max_iter=1,
+            tolerance=0.0,
+        )
     with pytest.raises(ValueError, match="needs as many points at least, got 3"):
         start(HeldPoints(torch.zeros(3, 2)), "full", num_components=4, num_restarts=1, floor=0.0, rng=torch.Generator())
     same = begun(torch.zeros(9, 2), "full", 1)
@@ -259,6 +293,8 @@ def test_mistakes_are_told() -> None:
 def test_a_cuda_device_comes_to_the_same(kind: Kind) -> None:
     x = drawn(truth(kind), 2000, seed=0)
     first = begun(x, kind, 5)
-    here, there = (fit(HeldPoints(x.to(device)), first, floor=1e-6, max_iter=10, tolerance=0.0) for device in ("cpu", "cuda"))
+    here, there = (
+        fit(HeldPoints(x.to(device)), first, floor=1e-6, max_iter=10, tolerance=0.0) for device in ("cpu", "cuda")
+    )
     torch.testing.assert_close(there.mixture.means.cpu(), here.mixture.means, atol=1e-3, rtol=0)
     assert there.log_likelihood.item() == pytest.approx(here.log_likelihood.item(), abs=1e-4)

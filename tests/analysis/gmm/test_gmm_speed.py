@@ -71,11 +71,16 @@ print(json.dumps({"seconds": seconds, "megabytes": added, "log_likelihood": each
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_the_time_and_memory_of_an_iteration_beside_scikit_learn(kind: str, threads: int) -> None:
     count, dim, num, iterations, repeats = 50_000, 32, 100, 5, 3
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))}
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+    }
     found = {}
     for side in ("ours", "theirs"):
         said = [side, kind, *map(str, (threads, count, dim, num, iterations, repeats))]
-        told = subprocess.run([sys.executable, "-c", SCRIPT, *said], capture_output=True, text=True, check=True, env=environment)
+        told = subprocess.run(
+            [sys.executable, "-c", SCRIPT, *said], capture_output=True, text=True, check=True, env=environment
+        )
         found[side] = json.loads(told.stdout)
     print(f"\n{kind}, {count:,} x {dim}, K = {num}, an iteration on {threads} threads")
     for side, name in (("ours", "ldbench, float32"), ("theirs", "scikit-learn, float64")):

@@ -95,5 +95,7 @@ def test_the_score_moves_within_tolerance_when_latents_are_rotated(latents: Tens
 
 
 def test_a_gaussian_has_no_score(latents: Tensor) -> None:
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1)) @ torch.randn(12, 12, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1)) @ torch.randn(
+        12, 12, generator=torch.Generator().manual_seed(2)
+    )
     assert score(noise, 8) < 0.02

@@ -65,7 +65,14 @@ def make(images: TensorDataset) -> Callable[..., Manifest]:
     """Encodes the images into a folder; keywords change the contents or the way."""
 
     def make(folder: Path, **said: Any) -> Manifest:
-        way = {"shard_size": 16, "batch_size": 5, "workers": 0, "num_processes": 1, "tokenizer": Formula(), "images": images}
+        way = {
+            "shard_size": 16,
+            "batch_size": 5,
+            "workers": 0,
+            "num_processes": 1,
+            "tokenizer": Formula(),
+            "images": images,
+        }
         way |= {key: said.pop(key) for key in way.keys() & said.keys()}
         return encode(folder, replace(CONTENTS, **said), device=torch.device("cpu"), **way)
 

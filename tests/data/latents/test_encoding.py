@@ -29,7 +29,9 @@ def everything(folder: Path) -> tuple[Tensor, Tensor]:
     return store.read(torch.arange(len(store)))
 
 
-def test_rows_are_the_posteriors_of_the_images_in_their_order(make: Make, images: TensorDataset, formula, tmp_path: Path) -> None:
+def test_rows_are_the_posteriors_of_the_images_in_their_order(
+    make: Make, images: TensorDataset, formula, tmp_path: Path
+) -> None:
     make(tmp_path / "store")
     moments, labels = everything(tmp_path / "store")
     expected = formula().encode(images.tensors[0])
@@ -59,7 +61,9 @@ def test_no_way_of_making_it_shows(make: Make, tmp_path: Path, way: dict) -> Non
 
 @pytest.mark.parametrize("shard_size", [1, 7, 16, 50, 64])
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
-def test_statistics_are_of_what_is_stored_in_any_sharding(make: Make, tmp_path: Path, shard_size: int, dtype: str) -> None:
+def test_statistics_are_of_what_is_stored_in_any_sharding(
+    make: Make, tmp_path: Path, shard_size: int, dtype: str
+) -> None:
     told = make(tmp_path / "store", flips=True, dtype=dtype, shard_size=shard_size)
     moments, _ = everything(tmp_path / "store")
     whole = Statistics.of(moments)
@@ -93,7 +97,9 @@ class Dies(Dataset):
 
 
 @pytest.mark.parametrize("place", [0, 15, 16, 20, 40, 49])
-def test_killed_anywhere_it_goes_on_and_ends_in_the_same_bytes(make: Make, images: TensorDataset, tmp_path: Path, place: int) -> None:
+def test_killed_anywhere_it_goes_on_and_ends_in_the_same_bytes(
+    make: Make, images: TensorDataset, tmp_path: Path, place: int
+) -> None:
     make(tmp_path / "unbroken", flips=True)
     flag = tmp_path / "flag"
     flag.touch()
@@ -111,10 +117,14 @@ def test_killed_anywhere_it_goes_on_and_ends_in_the_same_bytes(make: Make, image
     flag.unlink()
     make(folder, **way)
     assert files(folder) == files(tmp_path / "unbroken")
-    assert all(path.stat().st_mtime_ns == when for path, when in done.items() if path.suffix == ".safetensors"), "what was finished is not made again"
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items() if path.suffix == ".safetensors"), (
+        "what was finished is not made again"
+    )
 
 
-def test_killed_between_the_manifest_and_the_clearing_it_is_complete(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_between_the_manifest_and_the_clearing_it_is_complete(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ldbench.data.latents import writing
 
     with monkeypatch.context() as patched:
@@ -127,7 +137,9 @@ def test_killed_between_the_manifest_and_the_clearing_it_is_complete(make: Make,
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_is_killed_and_all_ends_in_the_same_bytes(make: Make, images: TensorDataset, tmp_path: Path) -> None:
+def test_of_two_processes_one_is_killed_and_all_ends_in_the_same_bytes(
+    make: Make, images: TensorDataset, tmp_path: Path
+) -> None:
     make(tmp_path / "unbroken", shard_size=4)
     flag = tmp_path / "flag"
     flag.touch()
@@ -152,8 +164,12 @@ class Infinite(torch.nn.Module):
 
 
 @pytest.mark.parametrize("num_processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_numbers_that_the_dtype_does_not_hold_are_refused(make: Make, formula, tmp_path: Path, num_processes: int) -> None:
-    with pytest.raises(ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Say job.dtype=bf16"):
+def test_numbers_that_the_dtype_does_not_hold_are_refused(
+    make: Make, formula, tmp_path: Path, num_processes: int
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Say job.dtype=bf16"
+    ):
         make(tmp_path / "store", dtype="fp16", tokenizer=Infinite(formula().latent), num_processes=num_processes)
 
 
@@ -162,11 +178,17 @@ def test_labels_that_are_no_class_are_refused(make: Make, tmp_path: Path) -> Non
         make(tmp_path / "store", num_classes=5)
 
 
-@pytest.mark.parametrize(("said", "told"), [({"shard_size": 8}, "shard_size was 16, and now is 8"), ({"dtype": "bf16"}, "contents was")])
-def test_a_store_that_was_begun_otherwise_is_not_gone_on_with(make: Make, tmp_path: Path, formula, said: dict, told: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "told"), [({"shard_size": 8}, "shard_size was 16, and now is 8"), ({"dtype": "bf16"}, "contents was")]
+)
+def test_a_store_that_was_begun_otherwise_is_not_gone_on_with(
+    make: Make, tmp_path: Path, formula, said: dict, told: str
+) -> None:
     with pytest.raises(ValueError, match="not finite"):
         make(tmp_path / "store", dtype="fp16", tokenizer=Infinite(formula().latent))
-    with pytest.raises(ValueError, match=rf"was begun otherwise: .*{told}.*Go on as it was begun, or remove the folder"):
+    with pytest.raises(
+        ValueError, match=rf"was begun otherwise: .*{told}.*Go on as it was begun, or remove the folder"
+    ):
         make(tmp_path / "store", **{"dtype": "fp16", **said})
 
 
@@ -188,7 +210,9 @@ def test_memory_is_that_of_a_shard_and_not_of_the_set(make: Make, tmp_path: Path
         told = multiprocessing.get_context("fork").SimpleQueue()
 
         def run() -> None:
-            make(folder / "first", images=Blank(), shard_size=shard_size, batch_size=16)  # what is loaded once is not what is asked for
+            make(
+                folder / "first", images=Blank(), shard_size=shard_size, batch_size=16
+            )  # what is loaded once is not what is asked for
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             make(folder, images=Large(), shard_size=shard_size, batch_size=16)
             told.put(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.data.latents.lightningdit import read_cache, read_stats, sum_of_cache, write_cache
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
@@ -31,7 +31,9 @@ def cache(tmp_path: Path) -> Path:
             tensors = {"latents": z, "latents_flip": flipped, "labels": torch.randint(0, 7, (count,), generator=rng)}
             metadata = {"total_size": str(count), "dtype": "torch.float32", "device": "cpu"}
             save_file(tensors, folder / f"latents_rank{rank:02d}_shard{shard:03d}.safetensors", metadata=metadata)
-    torch.save({"mean": torch.full((1, 5, 1, 1), 0.25), "std": torch.full((1, 5, 1, 1), 2.0)}, folder / "latents_stats.pt")
+    torch.save(
+        {"mean": torch.full((1, 5, 1, 1), 0.25), "std": torch.full((1, 5, 1, 1), 2.0)}, folder / "latents_stats.pt"
+    )
     return folder
 
 
@@ -41,23 +43,29 @@ def of_cache(cache: Path, contents: Contents, **said) -> Contents:
 
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("shard_size", [1, 5, 7, 100])
-def test_their_cache_is_a_store_of_points(cache: Path, contents: Contents, tmp_path: Path, flips: bool, shard_size: int) -> None:
+def test_their_cache_is_a_store_of_points(
+    cache: Path, contents: Contents, tmp_path: Path, flips: bool, shard_size: int
+) -> None:
     read_cache(cache, tmp_path / "store", of_cache(cache, contents, flips=flips), latent=LATENT, shard_size=shard_size)
     store = LatentStore.open(tmp_path / "store")
     held = [load_file(path) for path in sorted(cache.glob("*.safetensors"))]
-    views = [torch.cat([part[view] for part in held]) for view in (["latents", "latents_flip"] if flips else ["latents"])]
+    views = [
+        torch.cat([part[view] for part in held]) for view in (["latents", "latents_flip"] if flips else ["latents"])
+    ]
     labels = torch.cat([part["labels"] for part in held])
     z, y = store.batch(range(len(store)), seed=0, step=0)
     assert torch.equal(LATENT.to_map(z), torch.cat(views))
     assert torch.equal(y, labels.repeat(len(views)))
-    assert store.manifest.statistics.mean.numpy() == pytest.approx(torch.cat(views).double().mean(dim=(0, 2, 3)).numpy(), rel=1e-12)
+    assert store.manifest.statistics.mean.numpy() == pytest.approx(
+        torch.cat(views).double().mean(dim=(0, 2, 3)).numpy(), rel=1e-12
+    )
 
 
 def test_their_statistics_normalise_as_theirs_do(cache: Path) -> None:
     mean, std = read_stats(cache)
     z = torch.randn(2, 6, 5)
     expected = (LATENT.to_map(z) - 0.25) / 2
-    assert torch.equal(LATENT.to_map(Normaliser.from_stats(mean, std, channels=5).normalise(z)), expected)
+    assert torch.equal(LATENT.to_map(Normalizer.from_stats(mean, std, channels=5).normalize(z)), expected)
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -88,14 +96,19 @@ def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"total_size": "10", "dtype": "torch.float32", "device": "cpu"}
     stats = torch.load(tmp_path / "cache" / "latents_stats.pt", weights_only=True)
-    assert {name: tuple(tensor.shape) for name, tensor in stats.items()} == {"mean": (1, 48, 1, 1), "std": (1, 48, 1, 1)}
+    assert {name: tuple(tensor.shape) for name, tensor in stats.items()} == {
+        "mean": (1, 48, 1, 1),
+        "std": (1, 48, 1, 1),
+    }
     mean, std = read_stats(tmp_path / "cache" / "latents_stats.pt")
     ours = stored.normaliser()
     assert torch.equal(mean.flatten(), ours.mean)
     assert torch.equal(std.flatten(), ours.std)
 
 
-def test_a_reading_that_was_killed_goes_on(cache: Path, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_was_killed_goes_on(
+    cache: Path, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ldbench.data.latents.writing import StoreWriter
 
     contents = of_cache(cache, contents, flips=True)
@@ -129,7 +142,9 @@ def test_a_cache_of_another_tokenizer_or_none_is_refused(cache: Path, contents: 
     with pytest.raises(ValueError, match=r"holds latents \(7, 5, 2, 3\), and this tokenizer makes maps \(4, 2, 3\)"):
         read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=other, shard_size=5)
     (cache / "latents_rank01_shard001.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"rank01_shard001\.safetensors is no file of latents in LightningDiT's layout"):
+    with pytest.raises(
+        ValueError, match=r"rank01_shard001\.safetensors is no file of latents in LightningDiT's layout"
+    ):
         read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=LATENT, shard_size=5)
     with pytest.raises(ValueError, match="holds no latents in LightningDiT's layout"):
         sum_of_cache(tmp_path)
@@ -142,8 +157,12 @@ class Hostile:
         return (print, ("run",))
 
 
-@pytest.mark.parametrize("content", [Hostile(), {"mean": torch.zeros(1, 5, 1, 1)}, {"mean": torch.zeros(5), "std": torch.zeros(5)}, [1]])
-def test_statistics_of_another_kind_are_refused(tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "content", [Hostile(), {"mean": torch.zeros(1, 5, 1, 1)}, {"mean": torch.zeros(5), "std": torch.zeros(5)}, [1]]
+)
+def test_statistics_of_another_kind_are_refused(
+    tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save(content, tmp_path / "latents_stats.pt")
     with pytest.raises(ValueError, match="holds no statistics of latents"):
         read_stats(tmp_path)

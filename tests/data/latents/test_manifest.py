@@ -10,7 +10,7 @@ import pytest
 from ldbench.data.latents.manifest import DISPLAYED, Contents, Manifest, is_complete, read_manifest
 from ldbench.data.latents.store import LatentStore
 
-COUNTING = {
+PROTOCOL_FIELDS = {
     "tokenizer_digest": "99" * 32,
     "fingerprint": "cd" * 32,
     "split": "test",
@@ -23,12 +23,12 @@ COUNTING = {
 
 
 def test_every_field_counts_or_is_displayed() -> None:
-    assert {field.name for field in fields(Contents)} == COUNTING.keys() | set(DISPLAYED)
+    assert {field.name for field in fields(Contents)} == PROTOCOL_FIELDS.keys() | set(DISPLAYED)
 
 
-@pytest.mark.parametrize("key", COUNTING)
+@pytest.mark.parametrize("key", PROTOCOL_FIELDS)
 def test_what_numbers_depend_on_makes_another_store(contents: Contents, key: str) -> None:
-    assert replace(contents, **{key: COUNTING[key]}).digest() != contents.digest()
+    assert replace(contents, **{key: PROTOCOL_FIELDS[key]}).digest() != contents.digest()
 
 
 def test_names_do_not(contents: Contents) -> None:
@@ -52,7 +52,12 @@ def test_a_manifest_says_what_people_look_for_and_is_read_back(store: Callable[.
     made = store(flips=True)
     told = json.loads((made.folder / "manifest.json").read_text())
     assert is_complete(made.folder)
-    assert (told["num_images"], told["num_rows"], told["posterior"], told["digest"]) == (50, 100, "gaussian", made.manifest.contents.digest())
+    assert (told["num_images"], told["num_rows"], told["posterior"], told["digest"]) == (
+        50,
+        100,
+        "gaussian",
+        made.manifest.contents.digest(),
+    )
     assert told["statistics"]["flips_count"] is True
     assert told["statistics"]["std_of_samples"] == made.manifest.statistics.std().tolist()
     assert told["statistics"]["scalar"]["std_of_samples"] == made.manifest.statistics.overall().std().item()

@@ -8,7 +8,9 @@ from ldbench.data.latents.noise import keys_of, posterior_noise, quantiles
 ROWS = torch.arange(2000)
 
 
-def drawn(rows: torch.Tensor = ROWS, *, seed: int = 0, step: int = 0, shape: tuple[int, ...] = (64, 32)) -> torch.Tensor:
+def drawn(
+    rows: torch.Tensor = ROWS, *, seed: int = 0, step: int = 0, shape: tuple[int, ...] = (64, 32)
+) -> torch.Tensor:
     return posterior_noise(keys_of(rows, seed=seed, step=step), shape)
 
 
@@ -24,7 +26,9 @@ def test_it_is_normal() -> None:
     assert chi_square < 255 + 5 * (2 * 255) ** 0.5
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"rows": ROWS + 2000}, {"rows": ROWS + 1}, {"seed": 2**62}])
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"step": 1}, {"rows": ROWS + 2000}, {"rows": ROWS + 1}, {"seed": 2**62}]
+)
 def test_another_seed_step_or_row_is_independent(other: dict) -> None:
     product = drawn() * drawn(**other)
     assert abs(product.double().mean()) < 5 / product.numel() ** 0.5
@@ -37,7 +41,12 @@ def test_seed_step_and_row_do_not_stand_for_each_other() -> None:
 
 def test_neighbours_in_a_latent_and_in_a_batch_are_independent() -> None:
     noise = drawn().double()
-    for a, b in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1]), (noise[..., ::2], noise[..., 1::2])):
+    for a, b in (
+        (noise[1:], noise[:-1]),
+        (noise[:, 1:], noise[:, :-1]),
+        (noise[..., 1:], noise[..., :-1]),
+        (noise[..., ::2], noise[..., 1::2]),
+    ):
         assert abs((a * b).mean()) < 5 / a.numel() ** 0.5
 
 

@@ -30,7 +30,14 @@ def test_what_is_mapped_is_what_safetensors_reads(tmp_path: Path, dtype: str) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"short", struct.pack("<Q", 2**60) + b"{", struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 3) + b"{,}"],
+    [
+        b"",
+        b"short",
+        struct.pack("<Q", 2**60) + b"{",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 3) + b"{,}",
+    ],
 )
 def test_what_is_no_shard_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "shard.safetensors").write_bytes(content)
@@ -40,7 +47,10 @@ def test_what_is_no_shard_is_refused(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("shape", [(5, 1, 4, 3), (4, 2, 4, 3)])
 def test_another_shape_or_dtype_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    save_file({"moments": torch.zeros(5, 2, 4, 3), "labels": torch.zeros(5, dtype=torch.int64)}, tmp_path / "shard.safetensors")
+    save_file(
+        {"moments": torch.zeros(5, 2, 4, 3), "labels": torch.zeros(5, dtype=torch.int64)},
+        tmp_path / "shard.safetensors",
+    )
     for dtype, expected in (("fp32", shape), ("fp16", (5, 2, 4, 3))):
         with pytest.raises(ValueError, match=r"it holds .*, expected"):
             map_shard(tmp_path / "shard.safetensors", dtype=dtype, shape=expected)

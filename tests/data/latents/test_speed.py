@@ -37,22 +37,30 @@ def rate(work: Callable[[torch.Tensor], object], repeats: int) -> float:
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_random_batches_come_fast(contents: Contents, tmp_path: Path, dtype: str) -> None:
     contents = replace(contents, dtype=dtype)
-    writer = StoreWriter(tmp_path, contents, latent=LatentSpec(256, 32, (16, 16)), num_images=NUM_LATENTS, shard_size=2048)
+    writer = StoreWriter(
+        tmp_path, contents, latent=LatentSpec(256, 32, (16, 16)), num_images=NUM_LATENTS, shard_size=2048
+    )
     for shard in writer.missing():
         moments = torch.randn(2048, 2, 256, 32, generator=torch.Generator().manual_seed(shard))
-        writer.write(shard, moments.to({"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]), torch.zeros(2048, dtype=torch.int64))
+        writer.write(
+            shard,
+            moments.to({"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]),
+            torch.zeros(2048, dtype=torch.int64),
+        )
     writer.finish()
     store = LatentStore.open(tmp_path)
     normaliser, z = store.normaliser(), torch.randn(BATCH, 256, 32)
     store.read(torch.arange(NUM_LATENTS))
     found = {
         "read moments": rate(store.read, 200),
-        "draw noise": rate(lambda rows: [posterior_noise(keys, (256, 32)) for keys in keys_of(rows, seed=0, step=0).split(32)], 40),
-        "normalise": rate(lambda _: [normaliser.normalise(part) for part in z.split(32)], 40),
+        "draw noise": rate(
+            lambda rows: [posterior_noise(keys, (256, 32)) for keys in keys_of(rows, seed=0, step=0).split(32)], 40
+        ),
+        "normalize": rate(lambda _: [normaliser.normalize(part) for part in z.split(32)], 40),
         "read and sample": rate(lambda rows: store.batch(rows, seed=0, step=0), 40),
-        "read, sample and normalise": rate(lambda rows: store.batch(rows, seed=0, step=0, normaliser=normaliser), 40),
+        "read, sample and normalize": rate(lambda rows: store.batch(rows, seed=0, step=0, normaliser=normaliser), 40),
     }
     for name, value in found.items():
         print(f"\n{dtype}  {name:27s} {value:9,.0f} latents/s", end="")
     assert found["read moments"] > 50_000, "the aim is 100 thousand on a machine with nothing else to do"
-    assert found["read, sample and normalise"] > 5_000
+    assert found["read, sample and normalize"] > 5_000

@@ -33,9 +33,15 @@ def check(found: Statistics, moments: Tensor) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(rows=st.integers(1, 3 * ROWS), cuts=st.lists(st.integers(1, 3 * ROWS), max_size=6), offset=st.sampled_from([0.0, 3.0, 1e4]))
+@given(
+    rows=st.integers(1, 3 * ROWS),
+    cuts=st.lists(st.integers(1, 3 * ROWS), max_size=6),
+    offset=st.sampled_from([0.0, 3.0, 1e4]),
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_they_are_those_of_the_whole_in_any_parts(dtype: torch.dtype, rows: int, cuts: list[int], offset: float) -> None:
+def test_they_are_those_of_the_whole_in_any_parts(
+    dtype: torch.dtype, rows: int, cuts: list[int], offset: float
+) -> None:
     moments = posteriors(rows, offset=offset, seed=rows, dtype=dtype)
     borders = sorted({0, rows, *(cut for cut in cuts if cut < rows)})
     parts = [moments[a:b] for a, b in pairwise(borders)]
@@ -54,16 +60,23 @@ def test_the_deviation_of_samples_is_that_of_drawn_samples() -> None:
     moments = posteriors(4000)
     eps = torch.randn(4000, 4, 3, generator=torch.Generator().manual_seed(1))
     drawn = moments[:, 0] + (moments[:, 1] / 2).exp() * eps
-    assert Statistics.of(moments).std().numpy() == pytest.approx(drawn.double().flatten(0, 1).std(dim=0).numpy(), rel=0.02)
+    assert Statistics.of(moments).std().numpy() == pytest.approx(
+        drawn.double().flatten(0, 1).std(dim=0).numpy(), rel=0.02
+    )
 
 
 def test_numbers_carry_them_to_the_last_bit() -> None:
     found = Statistics.of(posteriors(100))
     again = Statistics.from_numbers(found.to_numbers())
     assert again.count == found.count
-    assert all(torch.equal(getattr(again, name), getattr(found, name)) for name in ("mean", "variance_of_means", "mean_variance"))
+    assert all(
+        torch.equal(getattr(again, name), getattr(found, name))
+        for name in ("mean", "variance_of_means", "mean_variance")
+    )
 
 
 def test_signal_to_noise_is_a_quotient_of_variances() -> None:
-    moments = torch.stack([torch.tensor([[-2.0], [2.0]]), torch.zeros(2, 1)], dim=1)[..., None]  # means -2 and 2, variance 1
+    moments = torch.stack([torch.tensor([[-2.0], [2.0]]), torch.zeros(2, 1)], dim=1)[
+        ..., None
+    ]  # means -2 and 2, variance 1
     assert Statistics.of(moments).signal_to_noise().item() == pytest.approx(4.0)

@@ -25,7 +25,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize("sequence", [False, True])
-def test_a_batch_is_a_sample_of_the_stored_posteriors(store: Store, formula, images, dtype: str, sequence: bool) -> None:
+def test_a_batch_is_a_sample_of_the_stored_posteriors(
+    store: Store, formula, images, dtype: str, sequence: bool
+) -> None:
     stored = store(dtype=dtype, tokenizer=formula(sequence=sequence))
     rows = torch.tensor([49, 0, 17, 17])
     z, y = stored.batch(rows, seed=3, step=2)
@@ -42,7 +44,9 @@ def test_a_batch_is_a_sample_of_the_stored_posteriors(store: Store, formula, ima
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.integers(0, 99), min_size=1, max_size=12), step=st.integers(0, 2**40), seed=st.integers(0, 2**40))
+@given(
+    rows=st.lists(st.integers(0, 99), min_size=1, max_size=12), step=st.integers(0, 2**40), seed=st.integers(0, 2**40)
+)
 def test_a_row_is_the_same_in_any_company(opened: LatentStore, rows: list[int], step: int, seed: int) -> None:
     z, y = opened.batch(rows, seed=seed, step=step)
     for place, row in enumerate(rows):
@@ -89,7 +93,9 @@ def test_held_on_a_device_it_gives_the_same(opened: LatentStore) -> None:
 def test_normalised_samples_have_mean_0_and_deviation_1(opened: LatentStore) -> None:
     for per_channel in (True, False):
         normaliser = opened.normaliser(per_channel=per_channel)
-        z = torch.cat([opened.batch(range(100), seed=0, step=step, normaliser=normaliser)[0] for step in range(40)]).double()
+        z = torch.cat(
+            [opened.batch(range(100), seed=0, step=step, normaliser=normaliser)[0] for step in range(40)]
+        ).double()
         dims = (0, 1) if per_channel else (0, 1, 2)
         torch.testing.assert_close(z.mean(dim=dims), torch.zeros_like(z.mean(dim=dims)), rtol=0, atol=0.05)
         torch.testing.assert_close(z.std(dim=dims), torch.ones_like(z.std(dim=dims)), rtol=0.05, atol=0)
@@ -108,7 +114,9 @@ def test_latents_of_a_training_are_drawn_anew_in_each_pass(opened: LatentStore) 
     assert torch.equal(latents.mean, opened.manifest.statistics.mean)
     assert torch.equal(latents.std, opened.manifest.statistics.std())
     assert latents.fingerprint != StoredLatents(opened, seed=6).fingerprint
-    loaded = next(iter(DataLoader(latents, batch_sampler=[[7, 107, 207]], num_workers=1, collate_fn=lambda batch: batch)))
+    loaded = next(
+        iter(DataLoader(latents, batch_sampler=[[7, 107, 207]], num_workers=1, collate_fn=lambda batch: batch))
+    )
     assert torch.equal(loaded[0], z)
 
 
@@ -150,16 +158,37 @@ SPOILED = [
     (altered, r"shard-00002\.safetensors was altered: .*Remove .*encode again, or copy it again"),
     (truncated, r"shard-00001\.safetensors has \d+ bytes, and its manifest says \d+\. Remove"),
     (missing, r"shard-00003\.safetensors is missing\. Remove"),
-    (lambda folder: (folder / MANIFEST).unlink(), r"is no complete store of latents: it has no manifest\.json\. .*job=encode"),
+    (
+        lambda folder: (folder / MANIFEST).unlink(),
+        r"is no complete store of latents: it has no manifest\.json\. .*job=encode",
+    ),
     (lambda folder: (folder / MANIFEST).write_text("{"), "is no manifest of latents"),
-    (lambda folder: edited(folder, lambda told: told.update(schema=99)), "has schema 99, and this version of ldbench reads 1. Use the version"),
-    (lambda folder: edited(folder, lambda told: told["contents"].update(dtype="fp8")), "dtype of stored latents must be one of"),
-    (lambda folder: edited(folder, lambda told: told["contents"].update(split="test")), "its digest is not that of its contents"),
+    (
+        lambda folder: edited(folder, lambda told: told.update(schema=99)),
+        "has schema 99, and this version of ldbench reads 1. Use the version",
+    ),
+    (
+        lambda folder: edited(folder, lambda told: told["contents"].update(dtype="fp8")),
+        "dtype of stored latents must be one of",
+    ),
+    (
+        lambda folder: edited(folder, lambda told: told["contents"].update(split="test")),
+        "its digest is not that of its contents",
+    ),
     (lambda folder: edited(folder, lambda told: told["shards"].pop()), "its shards are not all there"),
-    (lambda folder: edited(folder, lambda told: told["shards"][0].update(file="../../secret")), "its shards are not all there"),
+    (
+        lambda folder: edited(folder, lambda told: told["shards"][0].update(file="../../secret")),
+        "its shards are not all there",
+    ),
     (lambda folder: edited(folder, lambda told: told.pop("statistics")), "is no manifest of latents"),
-    (lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)), "its statistics are of 48 channels"),
-    (lambda folder: edited(folder, lambda told: told["latent"].update(num_tokens=3, grid=None)), "is no shard of this store"),
+    (
+        lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)),
+        "its statistics are of 48 channels",
+    ),
+    (
+        lambda folder: edited(folder, lambda told: told["latent"].update(num_tokens=3, grid=None)),
+        "is no shard of this store",
+    ),
 ]
 
 
@@ -181,14 +210,25 @@ def test_sums_may_be_left_out_and_sizes_may_not(opened: LatentStore) -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8}, "the tokenizer is formula-00112233 there, and other-99887766 here"),
-        ({"data": "photos", "fingerprint": "cd" * 32}, r"the data is noise \(abababab\) there, and photos \(cdcdcdcd\) here"),
-        ({"preprocessing": {"image_size": 16}}, r"preprocessing is \{'image_size': 8\} there, and \{'image_size': 16\} here"),
+        (
+            {"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8},
+            "the tokenizer is formula-00112233 there, and other-99887766 here",
+        ),
+        (
+            {"data": "photos", "fingerprint": "cd" * 32},
+            r"the data is noise \(abababab\) there, and photos \(cdcdcdcd\) here",
+        ),
+        (
+            {"preprocessing": {"image_size": 16}},
+            r"preprocessing is \{'image_size': 8\} there, and \{'image_size': 16\} here",
+        ),
         ({"split": "test"}, "split is train there, and test here"),
         ({"flips": False}, "flips is True there, and False here"),
     ],
 )
-def test_what_is_of_something_else_is_refused_with_both_names(opened: LatentStore, contents: Contents, said: dict, told: str) -> None:
+def test_what_is_of_something_else_is_refused_with_both_names(
+    opened: LatentStore, contents: Contents, said: dict, told: str
+) -> None:
     ours = replace(contents, flips=True, dtype="fp16")
     assert len(LatentStore.open(opened.folder, contents=ours)) == 100
     with pytest.raises(ValueError, match=rf"are others than these: {told}.*Encode with what is here"):

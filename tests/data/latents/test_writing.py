@@ -52,9 +52,17 @@ def test_a_shard_that_was_cut_after_its_note_is_missing(tmp_path: Path, contents
 
 
 @pytest.mark.parametrize(
-    "given", [(moments(2), labels(2)), (moments(3)[..., :2], labels(3)), (moments(3, parts=3), labels(3)), (moments(3), labels(2))]
+    "given",
+    [
+        (moments(2), labels(2)),
+        (moments(3)[..., :2], labels(3)),
+        (moments(3, parts=3), labels(3)),
+        (moments(3), labels(2)),
+    ],
 )
-def test_what_does_not_fit_a_shard_is_refused(tmp_path: Path, contents: Contents, given: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_what_does_not_fit_a_shard_is_refused(
+    tmp_path: Path, contents: Contents, given: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     with pytest.raises(ValueError, match=r"Shard 0 holds 3 latents of 2 tokens and 3 channels, got moments"):
         writer(tmp_path, contents).write(0, *given)
 

@@ -52,7 +52,9 @@ def affordable(sizes: Sequence[int], num_points: int) -> list[int]:
 def fitted(train: Points, heldout: Points, *, num_components: int, way: Way, seed: int) -> Fitted:
     """The likeliest of several restarts, measured."""
     rng = torch.Generator().manual_seed(seed)
-    begun = start(train, way.kind, num_components=num_components, num_restarts=way.num_restarts, floor=way.floor, rng=rng)
+    begun = start(
+        train, way.kind, num_components=num_components, num_restarts=way.num_restarts, floor=way.floor, rng=rng
+    )
     found = fit(train, begun, floor=way.floor, max_iter=way.max_iter, tolerance=way.tolerance).best()
     return measured(found.mixture, train, heldout, iterations=int(found.iterations), converged=bool(found.converged))
 
@@ -62,7 +64,13 @@ def single(train: Points, heldout: Points, *, floor: float) -> Fitted:
     dim = train.dim
     eye = torch.eye(dim, dtype=torch.float64)[None, None]
     anything = Mixture("full", torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dim, dtype=torch.float64), eye)
-    return measured(fit(train, anything, floor=floor, max_iter=1, tolerance=0.0).mixture, train, heldout, iterations=1, converged=True)
+    return measured(
+        fit(train, anything, floor=floor, max_iter=1, tolerance=0.0).mixture,
+        train,
+        heldout,
+        iterations=1,
+        converged=True,
+    )
 
 
 def measured(mixture: Mixture, train: Points, heldout: Points, *, iterations: int, converged: bool) -> Fitted:

@@ -11,7 +11,9 @@ from ldbench.analysis.gmm.features import coefficients, features, num_features
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.points import Points
 
-LARGEST_LOSS = 2e-4  # nats that the terms of a matrix product may lose in cancelling each other, for a point at the mean
+LARGEST_LOSS = (
+    2e-4  # nats that the terms of a matrix product may lose in cancelling each other, for a point at the mean
+)
 CACHED = {"cpu": 1 << 20, "cuda": 1 << 27}  # numbers that are worked on at once
 GROUP = 1 << 20  # numbers of differences that are made at once
 
@@ -42,7 +44,9 @@ class Densities:
             each = "r k d e" if self.kind == "full" else "r d e"
             linear = torch.einsum(f"{each}, r k e -> r k d".replace(" ", ""), precision, means)
             size = (linear * means).sum(dim=-1)
-            cancelling = torch.einsum(f"{each}, r k d, r k e -> r k".replace(" ", ""), precision.abs(), means.abs(), means.abs())
+            cancelling = torch.einsum(
+                f"{each}, r k d, r k e -> r k".replace(" ", ""), precision.abs(), means.abs(), means.abs()
+            )
             half_logdet = half_logdet if self.kind == "full" else half_logdet[:, None]
         constant = half_logdet + mixture.weights.log() - self.dim / 2 * math.log(2 * math.pi)  # (R, K), at the mean
         flat = [t.flatten(0, 1) for t in (linear, constant - size / 2)]
@@ -62,7 +66,9 @@ class Densities:
 
     def passes(self, points: Points) -> Iterator[tuple[Tensor, Tensor]]:
         """Each chunk of points (n, D) with its features (F, n); the features' memory is used again for the next."""
-        out = torch.empty(num_features(self.kind, self.dim), min(self.chunk, len(points)), dtype=self.dtype, device=points.device)
+        out = torch.empty(
+            num_features(self.kind, self.dim), min(self.chunk, len(points)), dtype=self.dtype, device=points.device
+        )
         for chunk in points.chunks(self.chunk):
             x = chunk.to(self.dtype)
             yield x, features(x, self.kind, out=out)

@@ -43,7 +43,9 @@ class Fit:
     def best(self) -> "Fit":
         """The restart of the largest likelihood, alone."""
         place = self.log_likelihood.argmax().reshape(1)
-        return Fit(self.mixture.chosen(place), self.log_likelihood[place], self.iterations[place], self.converged[place])
+        return Fit(
+            self.mixture.chosen(place), self.log_likelihood[place], self.iterations[place], self.converged[place]
+        )
 
 
 def fit(
@@ -102,14 +104,20 @@ def expect(points: Points, mixture: Mixture, *, dtype: torch.dtype) -> Moments:
         for members, difference in densities.differences(x):
             weighted = share.T[close[members], :, None] * difference  # (g, n, D)
             near_first[members] += weighted.sum(dim=1)
-            near_second[members] += (weighted * difference).sum(dim=1) if mixture.kind == "diagonal" else weighted.mT @ difference
+            near_second[members] += (
+                (weighted * difference).sum(dim=1) if mixture.kind == "diagonal" else weighted.mT @ difference
+            )
         if mixture.kind == "tied" and not len(close):
             products += x.T @ x  # responsibilities add up to 1
         elif mixture.kind == "tied":
-            far = rearrange(share.index_fill(1, close, 0), "n (r k) -> r n k", r=num).sum(dim=-1, keepdim=True)  # (R, n, 1)
+            far = rearrange(share.index_fill(1, close, 0), "n (r k) -> r n k", r=num).sum(
+                dim=-1, keepdim=True
+            )  # (R, n, 1)
             products += (far * x).mT @ x
     if not total.isfinite().all():
-        raise ValueError("The likelihood of the points is not finite: they hold NaN or infinity, or numbers too large for float32.")
+        raise ValueError(
+            "The likelihood of the points is not finite: they hold NaN or infinity, or numbers too large for float32."
+        )
     shift = torch.zeros(num * components, dim, **float64)
     shift[close] = densities.close_means.double()
     first = sums[:, 1 : 1 + dim]

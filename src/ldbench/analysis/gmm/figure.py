@@ -33,13 +33,27 @@ def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     for curve, colour in zip(curves, (BLUE, ORANGE), strict=False):
         band(left, curve.sizes, curve.heldout, colour, f"held out, {curve.label}")
-        left.plot(curve.sizes, curve.train, color=colour, linestyle=":", marker=".", linewidth=1, label=f"training, {curve.label}")
+        left.plot(
+            curve.sizes,
+            curve.train,
+            color=colour,
+            linestyle=":",
+            marker=".",
+            linewidth=1,
+            label=f"training, {curve.label}",
+        )
         if curve.single is not None:
-            left.axhline(curve.single, color=colour, linestyle="--", linewidth=1, label=f"one Gaussian, held out, {curve.label}")
+            left.axhline(
+                curve.single, color=colour, linestyle="--", linewidth=1, label=f"one Gaussian, held out, {curve.label}"
+            )
         band(middle, curve.sizes, curve.score, colour, curve.label)
     middle.axhline(0, color=GREY, linestyle="--", linewidth=1, label="no better than one Gaussian")
     right.plot(list(bic), list(bic.values()), color=BLUE, marker="o", markersize=3)
-    for axis, name in ((left, "NLL per dimension (nats)"), (middle, "score (nats per dimension)"), (right, "BIC per training point (nats)")):
+    for axis, name in (
+        (left, "NLL per dimension (nats)"),
+        (middle, "score (nats per dimension)"),
+        (right, "BIC per training point (nats)"),
+    ):
         axis.set(xscale="log", xlabel="components", ylabel=name)
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -59,5 +73,8 @@ def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note:
 def band(axis: Axes, sizes: Sequence[int], values: Sequence[Estimate], colour: str, label: str) -> None:
     """A line with its 95 % intervals."""
     axis.plot(sizes, [v.value for v in values], color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
-    low, high = ([v.value if end is None else end for v, end in ((v, getattr(v, name)) for v in values)] for name in ("low", "high"))
+    low, high = (
+        [v.value if end is None else end for v, end in ((v, getattr(v, name)) for v in values)]
+        for name in ("low", "high")
+    )
     axis.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)

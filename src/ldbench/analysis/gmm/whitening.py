@@ -56,7 +56,9 @@ def whiten(chunks: Chunks, *, dim: int, rng: torch.Generator) -> Whitening:
     count, mean = mean_of(chunks)
     width = len(mean)
     if dim > width:
-        raise ValueError(f"The points have {width} numbers each, and dim={dim} directions of them were asked for. Choose dim of at most {width}.")
+        raise ValueError(
+            f"The points have {width} numbers each, and dim={dim} directions of them were asked for. Choose dim of at most {width}."
+        )
     if width <= EXACT:
         covariance = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
         for chunk in chunks():
@@ -68,7 +70,9 @@ def whiten(chunks: Chunks, *, dim: int, rng: torch.Generator) -> Whitening:
         values, vectors, total = by_subspace(chunks, mean, count, dim=dim, rng=rng)
     filled = int((values > FLAT * values[0]).sum()) if values[0] > 0 else 0
     if filled < dim:
-        raise ValueError(f"The {count} training points vary in {filled} directions, and dim={dim} were asked for. Choose dim of at most {filled}.")
+        raise ValueError(
+            f"The {count} training points vary in {filled} directions, and dim={dim} were asked for. Choose dim of at most {filled}."
+        )
     return Whitening(mean.cpu(), (vectors * signs(vectors) / values.sqrt()).cpu(), (values.sum() / total).item())
 
 
@@ -79,7 +83,9 @@ def mean_of(chunks: Chunks) -> tuple[int, Tensor]:  # (F,) float64
         total = total.to(chunk.device) + chunk.double().sum(dim=0)
         count += len(chunk)
     if not total.isfinite().all():
-        raise ValueError("Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it.")
+        raise ValueError(
+            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
+        )
     return count, total / count
 
 

@@ -27,7 +27,9 @@ class AwaitedLatents(Dataset):
     def stored(self) -> StoredLatents:
         """The latents themselves."""
         found = StoredLatents(self.make(), seed=self.seed)
-        assert (found.fingerprint, found.latent) == (self.fingerprint, self.latent), "the store is of what it was asked for"
+        assert (found.fingerprint, found.latent) == (self.fingerprint, self.latent), (
+            "the store is of what it was asked for"
+        )
         return found
 
     @property

@@ -21,7 +21,7 @@ from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.runtime.device import computing
-from ldbench.runtime.workers import do_apart, shares_of
+from ldbench.runtime.workers import run_parallel, shares_of
 
 
 def encode(
@@ -43,7 +43,9 @@ def encode(
     writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
     missing = writer.missing()
     shares = shares_of(missing, num_processes)
-    work = partial(encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers)
+    work = partial(
+        encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers
+    )
     done = len(images) - sum(len(writer.images_of(shard)) for shard in missing)
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
@@ -52,7 +54,7 @@ def encode(
         if len(shares) == 1:
             work(missing, device=device, advance=advance)
         else:
-            do_apart(work, shares, device=device, advance=advance)
+            run_parallel(work, shares, device=device, advance=advance)
     return writer.finish()
 
 
@@ -94,9 +96,13 @@ def encode_shard(
         batch, y = next(loader)
         batch = batch.to(device, non_blocking=True)
         for view in range(views):
-            encoded = stacked(encode_batch(tokenizer, batch.flip(-1) if view else batch, contents.precision))  # (B, 1 or 2, N, C)
+            encoded = stacked(
+                encode_batch(tokenizer, batch.flip(-1) if view else batch, contents.precision)
+            )  # (B, 1 or 2, N, C)
             if not len(moments):
-                moments = torch.empty(views * total, encoded.shape[1], latent.num_tokens, latent.channels, dtype=DTYPES[contents.dtype])
+                moments = torch.empty(
+                    views * total, encoded.shape[1], latent.num_tokens, latent.channels, dtype=DTYPES[contents.dtype]
+                )
             place = view * total + done
             moments[place : place + len(batch)] = encoded.to("cpu", moments.dtype)
         labels[done : done + len(batch)] = y

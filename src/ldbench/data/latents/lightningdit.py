@@ -49,7 +49,9 @@ def read_cache(folder: Path, place: Path, contents: Contents, *, latent: LatentS
     to fill up a last batch. Raises ValueError for files that are not of this layout and latent.
     """
     files = files_of(folder, latent)
-    writer = StoreWriter(place, contents, latent=latent, num_images=sum(file.num_images for file in files), shard_size=shard_size)
+    writer = StoreWriter(
+        place, contents, latent=latent, num_images=sum(file.num_images for file in files), shard_size=shard_size
+    )
     for shard in writer.missing():
         images = writer.images_of(shard)
         views = [from_files(files, view, images) for view in VIEWS[: 2 if contents.flips else 1]]
@@ -66,13 +68,19 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
     """
     latent, told = store.latent, store.manifest
     if latent.grid is None:
-        raise ValueError(f"LightningDiT keeps maps, and {store.folder} holds {latent.num_tokens} tokens on no grid. Train on the store itself.")
+        raise ValueError(
+            f"LightningDiT keeps maps, and {store.folder} holds {latent.num_tokens} tokens on no grid. Train on the store itself."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     flipped, step = (told.num_images, 0) if told.contents.flips else (0, 1)
     for number, images in enumerate(torch.arange(told.num_images).split(images_per_file)):
         z, y = store.batch(images, seed=seed, step=0)
         mirrored, _ = store.batch(images + flipped, seed=seed, step=step)
-        tensors = {"latents": latent.to_map(z).contiguous(), "latents_flip": latent.to_map(mirrored).contiguous(), "labels": y}
+        tensors = {
+            "latents": latent.to_map(z).contiguous(),
+            "latents_flip": latent.to_map(mirrored).contiguous(),
+            "labels": y,
+        }
         metadata = {"total_size": str(len(y)), "dtype": str(z.dtype), "device": "cpu"}
         write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
     stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
@@ -96,7 +104,9 @@ def read_stats(path: Path) -> tuple[Tensor, Tensor]:
         if not (torch.isfinite(mean) & torch.isfinite(std) & (std > 0)).all():
             raise ValueError("a mean or a deviation is not finite, or a deviation not above zero")
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise ValueError(f"{path} holds no statistics of latents ({first_line(error)}). Expected a dict of mean and std, (1, C, 1, 1).") from error
+        raise ValueError(
+            f"{path} holds no statistics of latents ({first_line(error)}). Expected a dict of mean and std, (1, C, 1, 1)."
+        ) from error
     return mean, std
 
 
@@ -111,7 +121,9 @@ def paths_of(folder: Path) -> list[Path]:
 def files_of(folder: Path, latent: LatentSpec) -> list[CacheFile]:
     """The files of a cache, after a look at the shapes in them. Raises ValueError naming the first that does not fit."""
     if latent.grid is None:
-        raise ValueError(f"LightningDiT keeps maps, and this tokenizer makes {latent.num_tokens} tokens on no grid: {folder} cannot be its cache.")
+        raise ValueError(
+            f"LightningDiT keeps maps, and this tokenizer makes {latent.num_tokens} tokens on no grid: {folder} cannot be its cache."
+        )
     files: list[CacheFile] = []
     for path in paths_of(folder):
         expected = (latent.channels, *latent.grid)
@@ -124,7 +136,9 @@ def files_of(folder: Path, latent: LatentSpec) -> list[CacheFile]:
             if any(held[view].get_dtype() not in ("F32", "F16", "BF16") for view in VIEWS):
                 raise ValueError(f"its latents are {held['latents'].get_dtype()}, expected F32")
         except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is no file of latents in LightningDiT's layout ({error}). Copy it again.") from error
+            raise ValueError(
+                f"{path} is no file of latents in LightningDiT's layout ({error}). Copy it again."
+            ) from error
         (count,) = shapes["labels"]
         if any(shapes[view] != (count, *expected) for view in VIEWS):
             raise ValueError(

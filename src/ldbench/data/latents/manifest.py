@@ -43,9 +43,15 @@ class Contents:
     source: str | None = None  # sha256 of the files that the latents were taken from, where they were not encoded here
 
     def __post_init__(self) -> None:
-        for key, choices in (("split", ("train", "test")), ("dtype", ("bf16", "fp16", "fp32")), ("precision", PRECISIONS)):
+        for key, choices in (
+            ("split", ("train", "test")),
+            ("dtype", ("bf16", "fp16", "fp32")),
+            ("precision", PRECISIONS),
+        ):
             if getattr(self, key) not in choices:
-                raise ValueError(f"The {key} of stored latents must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
+                raise ValueError(
+                    f"The {key} of stored latents must be one of {', '.join(choices)}, got {getattr(self, key)!r}."
+                )
 
     def digest(self) -> str:
         """The sha256 of all that the numbers depend on: neither names nor places, batches, workers, processes or the size of shards."""
@@ -54,7 +60,9 @@ class Contents:
 
     def folder(self, root: Path) -> Path:
         """Where their store is, or will be."""
-        return root / f"{self.tokenizer.rpartition('-')[0] or self.tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
+        return (
+            root / f"{self.tokenizer.rpartition('-')[0] or self.tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,10 @@ class Shard:
 
     def to_numbers(self) -> dict[str, Any]:
         """Itself in plain numbers."""
-        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "statistics": self.statistics.to_numbers()}
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "statistics": self.statistics.to_numbers(),
+        }
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> "Shard":
@@ -107,8 +118,16 @@ class Manifest:
     def to_numbers(self) -> dict[str, Any]:
         """Itself as JSON, with what people look for said outright."""
         overall = self.statistics.overall()
-        scalar = {"mean": overall.mean.item(), "std_of_means": overall.std("means").item(), "std_of_samples": overall.std().item()}
-        derived = {"std_of_means": self.statistics.std("means").tolist(), "std_of_samples": self.statistics.std().tolist(), "scalar": scalar}
+        scalar = {
+            "mean": overall.mean.item(),
+            "std_of_means": overall.std("means").item(),
+            "std_of_samples": overall.std().item(),
+        }
+        derived = {
+            "std_of_means": self.statistics.std("means").tolist(),
+            "std_of_samples": self.statistics.std().tolist(),
+            "scalar": scalar,
+        }
         return {
             "schema": SCHEMA,
             "digest": self.contents.digest(),
@@ -132,14 +151,19 @@ class Manifest:
         if (
             not shards
             or len(shards) != len(firsts)
-            or [(shard.file, shard.first) for shard in shards] != [(shard_name(i), first) for i, first in enumerate(firsts)]
+            or [(shard.file, shard.first) for shard in shards]
+            != [(shard_name(i), first) for i, first in enumerate(firsts)]
         ):
             raise ValueError("its shards are not all there")
         latent, statistics = LatentSpec.from_numbers(numbers["latent"]), Statistics.from_numbers(numbers["statistics"])
         if len(statistics.mean) != latent.channels:
-            raise ValueError(f"its statistics are of {len(statistics.mean)} channels, and its latents have {latent.channels}")
+            raise ValueError(
+                f"its statistics are of {len(statistics.mean)} channels, and its latents have {latent.channels}"
+            )
         summed = combined([shard.statistics for shard in shards])
-        if summed.count != statistics.count or not (close(summed.mean, statistics.mean) and close(summed.std(), statistics.std())):
+        if summed.count != statistics.count or not (
+            close(summed.mean, statistics.mean) and close(summed.std(), statistics.std())
+        ):
             raise ValueError("its statistics are not those that its shards add up to")
         return cls(contents, latent, numbers["num_images"], numbers["shard_size"], shards, statistics)
 
@@ -177,7 +201,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(
             f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again."
         ) from error
-    raise ValueError(f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one.")
+    raise ValueError(
+        f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one."
+    )
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
@@ -194,4 +220,6 @@ def check_sums(folder: Path, manifest: Manifest) -> None:
     """Raises ValueError naming the first shard whose bytes are not what the manifest says. Reads all of them."""
     for shard in manifest.shards:
         if file_digest(folder / shard.file) != shard.sha256:
-            raise ValueError(f"{folder / shard.file} was altered: its sum is another. Remove {folder} and encode again, or copy it again.")
+            raise ValueError(
+                f"{folder / shard.file} was altered: its sum is another. Remove {folder} and encode again, or copy it again."
+            )

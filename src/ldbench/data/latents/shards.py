@@ -56,6 +56,19 @@ def map_shard(path: Path, *, dtype: str, shape: tuple[int, ...]) -> MappedShard:
             raise ValueError("its numbers begin before its header ends")
         moments = np.memmap(path, mode="r", dtype=WORDS[dtype], offset=begins["moments"], shape=shape)
         labels = np.memmap(path, mode="r", dtype=np.int64, offset=begins["labels"], shape=shape[:1])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, struct.error) as error:
-        raise ValueError(f"{path} is no shard of this store ({error}). Remove its folder and encode again, or copy it again.") from error
-    return MappedShard(np.asarray(moments), np.asarray(labels))  # plain arrays: numpy's own for mapped files are slow to index
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        raise ValueError(
+            f"{path} is no shard of this store ({error}). Remove its folder and encode again, or copy it again."
+        ) from error
+    return MappedShard(
+        np.asarray(moments), np.asarray(labels)
+    )  # plain arrays: numpy's own for mapped files are slow to index

@@ -38,7 +38,9 @@ class Statistics:
     @classmethod
     def _of_few(cls, moments: Tensor) -> "Statistics":
         means = moments[:, 0].double().flatten(0, 1)  # (n N, C)
-        variance = moments[:, 1].double().exp().mean(dim=(0, 1)) if moments.shape[1] == 2 else torch.zeros_like(means[0])
+        variance = (
+            moments[:, 1].double().exp().mean(dim=(0, 1)) if moments.shape[1] == 2 else torch.zeros_like(means[0])
+        )
         return cls(len(means), means.mean(dim=0), means.var(dim=0, correction=0), variance)
 
     def with_others(self, other: "Statistics") -> "Statistics":
@@ -49,7 +51,9 @@ class Statistics:
         return Statistics(
             count=count,
             mean=self.mean + theirs * apart,
-            variance_of_means=ours * self.variance_of_means + theirs * other.variance_of_means + ours * theirs * apart.square(),
+            variance_of_means=ours * self.variance_of_means
+            + theirs * other.variance_of_means
+            + ours * theirs * apart.square(),
             mean_variance=ours * self.mean_variance + theirs * other.mean_variance,
         )
 
@@ -79,7 +83,9 @@ class Statistics:
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, Any]) -> "Statistics":
         """The statistics that `to_numbers` told. Raises ValueError for what no numbers have as theirs."""
-        mean, *variances = (torch.tensor(numbers[name], dtype=torch.float64) for name in ("mean", "variance_of_means", "mean_variance"))
+        mean, *variances = (
+            torch.tensor(numbers[name], dtype=torch.float64) for name in ("mean", "variance_of_means", "mean_variance")
+        )
         if mean.ndim != 1 or any(variance.shape != mean.shape or not (variance >= 0).all() for variance in variances):
             raise ValueError("its statistics are no mean and variances, at least zero, of each channel")
         return cls(numbers["count"], mean, *variances)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldbench.core.latent import LatentSpec
-from ldbench.core.normalizer import Normaliser
+from ldbench.core.normalizer import Normalizer
 from ldbench.core.posterior import Posterior
 from ldbench.data.latents.manifest import Contents, Manifest, check_sizes, check_sums, read_manifest
 from ldbench.data.latents.noise import keys_of, posterior_noise
@@ -91,12 +91,17 @@ class LatentStore:
             told, latent = self.manifest, self.manifest.latent
             tail = (told.parts, latent.num_tokens, latent.channels)
             dtype, views = told.contents.dtype, told.num_views
-            shards = [map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail)) for shard in told.shards]
+            shards = [
+                map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail))
+                for shard in told.shards
+            ]
             once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, told.shards, strict=True)]
             for labels, shard in zip(once, told.shards, strict=True):
                 if len(labels) and not (labels.min() >= 0 and labels.max() < told.contents.num_classes):
                     classes = f"the classes 0 to {told.contents.num_classes - 1}"
-                    raise ValueError(f"{self.folder / shard.file} has labels outside of {classes}. Remove {self.folder} and encode again.")
+                    raise ValueError(
+                        f"{self.folder / shard.file} has labels outside of {classes}. Remove {self.folder} and encode again."
+                    )
             self._mapped = Mapped([shard.moments for shard in shards], np.tile(np.concatenate(once), views))
         return self._mapped
 
@@ -112,7 +117,9 @@ class LatentStore:
         view, image = np.divmod(places, told.num_images)
         shard, local = np.divmod(image, told.shard_size)
         local += view * np.minimum(told.shard_size, told.num_images - shard * told.shard_size)
-        moments = torch.empty(len(rows), told.parts, told.latent.num_tokens, told.latent.channels, dtype=DTYPES[told.contents.dtype])
+        moments = torch.empty(
+            len(rows), told.parts, told.latent.num_tokens, told.latent.channels, dtype=DTYPES[told.contents.dtype]
+        )
         into = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
         order = np.lexsort((local, shard))  # files are read from their beginning to their end
         for place, s, i in zip(order.tolist(), shard[order].tolist(), local[order].tolist(), strict=True):
@@ -125,7 +132,7 @@ class LatentStore:
         *,
         seed: int,
         step: Tensor | int,
-        normaliser: Normaliser | None = None,
+        normaliser: Normalizer | None = None,
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
         """Latents sampled from their posteriors, and labels; normalised where a normaliser is given.
 
@@ -133,10 +140,10 @@ class LatentStore:
         """
         return sampled(self, torch.as_tensor(rows), seed=seed, step=step, normaliser=normaliser)
 
-    def normaliser(self, *, per_channel: bool = True, of: Of = "samples") -> Normaliser:
+    def normaliser(self, *, per_channel: bool = True, of: Of = "samples") -> Normalizer:
         """The normaliser of the whole set's statistics: one for each channel, or the same for all."""
         found = self.manifest.statistics if per_channel else self.manifest.statistics.overall()
-        return Normaliser.from_stats(found.mean, found.std(of), channels=self.latent.channels)
+        return Normalizer.from_stats(found.mean, found.std(of), channels=self.latent.channels)
 
     def resident(self, device: torch.device) -> "ResidentStore":
         """The same store held on a device: the whole of it, so look at `manifest.num_bytes` first."""
@@ -170,7 +177,7 @@ class ResidentStore:
         *,
         seed: int,
         step: Tensor | int,
-        normaliser: Normaliser | None = None,
+        normaliser: Normalizer | None = None,
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
         """As `LatentStore.batch`, on the device."""
         return sampled(self, torch.as_tensor(rows), seed=seed, step=step, normaliser=normaliser)
@@ -182,7 +189,7 @@ class StoredLatents(Dataset):
     They are raw unless a normaliser is given: a generator holds its own.
     """
 
-    def __init__(self, store: "LatentStore | ResidentStore", *, seed: int, normaliser: Normaliser | None = None):
+    def __init__(self, store: "LatentStore | ResidentStore", *, seed: int, normaliser: Normalizer | None = None):
         self.store = store
         self.seed = seed
         self.normaliser = normaliser
@@ -205,7 +212,9 @@ class StoredLatents(Dataset):
     def __getitems__(self, items: list[int]) -> tuple[Tensor, Tensor]:
         """z (B, N, C) and y (B,) of a batch, whole: a loader needs no other collation."""
         passes, rows = np.divmod(np.asarray(items, dtype=np.int64), len(self))
-        return self.store.batch(torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(passes), normaliser=self.normaliser)
+        return self.store.batch(
+            torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(passes), normaliser=self.normaliser
+        )
 
     def resident(self, device: torch.device) -> "StoredLatents":
         """The same latents from a store that is held on a device."""
@@ -224,7 +233,7 @@ def sampled(
     *,
     seed: int,
     step: Tensor | int,
-    normaliser: Normaliser | None,
+    normaliser: Normalizer | None,
 ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
     """Latents drawn from stored posteriors, on the device of what is read, in parts that a CPU's cache holds."""
     told, (num_tokens, channels) = reader.manifest, (reader.manifest.latent.num_tokens, reader.manifest.latent.channels)
@@ -234,7 +243,7 @@ def sampled(
     for out, part, key in zip(z.split(many), rows.split(many), keys.to(reader.device).split(many), strict=True):
         moments, y = reader.read(part)
         drawn = draw(moments, key)
-        out.copy_(drawn if normaliser is None else normaliser.normalise(drawn))
+        out.copy_(drawn if normaliser is None else normaliser.normalize(drawn))
         labels.append(y)
     return z, torch.cat(labels)
 
@@ -263,9 +272,17 @@ def check_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
     """Raises ValueError, naming both parties and what to do, where a store is of another tokenizer, other data, or made otherwise."""
     found = []
     if stored.tokenizer_digest != wanted.tokenizer_digest:
-        found.append(Mismatch("the tokenizer", named(stored.tokenizer, stored.tokenizer_digest), named(wanted.tokenizer, wanted.tokenizer_digest)))
+        found.append(
+            Mismatch(
+                "the tokenizer",
+                named(stored.tokenizer, stored.tokenizer_digest),
+                named(wanted.tokenizer, wanted.tokenizer_digest),
+            )
+        )
     if stored.fingerprint != wanted.fingerprint:
-        found.append(Mismatch("the data", named(stored.data, stored.fingerprint), named(wanted.data, wanted.fingerprint)))
+        found.append(
+            Mismatch("the data", named(stored.data, stored.fingerprint), named(wanted.data, wanted.fingerprint))
+        )
     for key in ("split", "preprocessing", "flips", "dtype", "precision", "source"):
         if getattr(stored, key) != getattr(wanted, key):
             found.append(Mismatch(key, str(getattr(stored, key)), str(getattr(wanted, key))))

@@ -24,7 +24,9 @@ class StoreWriter:
 
     def __init__(self, folder: Path, contents: Contents, *, latent: LatentSpec, num_images: int, shard_size: int):
         if num_images < 1 or shard_size < 1:
-            raise ValueError(f"A store needs images and shards of at least 1, got {num_images} images in shards of {shard_size}.")
+            raise ValueError(
+                f"A store needs images and shards of at least 1, got {num_images} images in shards of {shard_size}."
+            )
         self.folder = folder
         self.contents = contents
         self.latent = latent
@@ -48,7 +50,9 @@ class StoreWriter:
             other = [key for key, value in plan.items() if noted.get(key) != value]
             if other:
                 said = "; ".join(f"{key} was {noted.get(key)}, and now is {plan[key]}" for key in other)
-                raise ValueError(f"{self.folder} was begun otherwise: {said}. Go on as it was begun, or remove the folder.")
+                raise ValueError(
+                    f"{self.folder} was begun otherwise: {said}. Go on as it was begun, or remove the folder."
+                )
         else:
             write_json(path, plan)
 
@@ -74,7 +78,9 @@ class StoreWriter:
         try:
             return Shard.from_numbers(read_json(note))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{note} is no note of a shard ({first_line(error)}). Remove it: the shard is encoded again.") from error
+            raise ValueError(
+                f"{note} is no note of a shard ({first_line(error)}). Remove it: the shard is encoded again."
+            ) from error
 
     def write(
         self,
@@ -105,8 +111,14 @@ class StoreWriter:
         for row, latent in enumerate(moments):
             if not torch.isfinite(latent).all():
                 dtype = self.contents.dtype
-                cure = "Say job.dtype=bf16, or look at the tokenizer." if dtype == "fp16" else "Look at the tokenizer that makes them."
-                raise ValueError(f"The latent of image {images[row % len(images)]} holds numbers that are not finite in {dtype}. {cure}")
+                cure = (
+                    "Say job.dtype=bf16, or look at the tokenizer."
+                    if dtype == "fp16"
+                    else "Look at the tokenizer that makes them."
+                )
+                raise ValueError(
+                    f"The latent of image {images[row % len(images)]} holds numbers that are not finite in {dtype}. {cure}"
+                )
 
     def check_labels(self, labels: Tensor) -> None:
         """Raises ValueError for labels that are no class of the data."""
@@ -120,7 +132,9 @@ class StoreWriter:
         """Makes the store complete: writes the manifest and clears the notes away. Raises ValueError where shards are missing."""
         missing = self.missing()
         if missing:
-            raise ValueError(f"{self.folder} lacks {len(missing)} shards (first: {missing[0]}). The same command again makes them.")
+            raise ValueError(
+                f"{self.folder} lacks {len(missing)} shards (first: {missing[0]}). The same command again makes them."
+            )
         notes = [self.note_of(shard) for shard in range(self.num_shards)]
         shards = [self.noted(note) for note in notes]
         if len({shard.parts for shard in shards}) != 1:
