@@ -1,7 +1,6 @@
 """What tests of official diffusion transformers share: small state dicts in their layout, the manifests of the large ones, and a way to build."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,13 @@ import torch
 from torch import Tensor
 
 from ldbench import official
-from ldbench.artifacts import store as artifacts
-from ldbench.artifacts import weights
+from ldbench.artifacts import store, weights
 from ldbench.config import compose as config
 from ldbench.core.backbone import Backbone
 from ldbench.layers.position import sincos_1d, sincos_2d
 from ldbench.layers.rotary import grid_turns
 
-HERE = Path(__file__).parents[1] / "parity" / "data"
-STORES = [Path(os.environ.get("LDBENCH_PARITY", HERE)), HERE, Path(__file__).parents[2].parent / "shared" / "parity"]
+MANIFESTS = Path(__file__).parents[1] / "parity" / "data" / "manifests"
 WIDTH, HEADS, CHANNELS, SIDE, TOKENS = 24, 2, 3, 4, 6
 
 
@@ -37,22 +34,22 @@ def convert_and_build() -> Callable[..., Backbone]:
         found = official.convert(
             name, weights.read_weights(source, averaged=True), {"num_heads": HEADS} if settings is None else settings
         )
-        return artifacts.build(artifacts.Blueprint(found.group, found.component, found.keywords), found.state)
+        return store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
 
     return build
 
 
 @pytest.fixture
 def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
-    """Imports tensors without content of the shapes in a manifest, and gives the keywords; skipped where no folder holds it."""
+    """Imports tensors without content of the shapes in a manifest, and gives the keywords."""
 
     def import_(name: str, manifest: str) -> Mapping[str, Any]:
         state = {key: torch.empty(shape, device="meta") for key, shape in shapes_of(manifest).items()}
         state |= tables(state)
         found = official.convert(name, state, {})
         with torch.device("meta"):
-            backbone = config.component(found.group, found.component)(**artifacts.made(found.keywords))
-        artifacts.check_state(backbone, found.state)
+            backbone = config.component(found.group, found.component)(**store.made(found.keywords))
+        store.check_state(backbone, found.state)
         return found.keywords
 
     return import_
@@ -60,7 +57,7 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
 
 @pytest.fixture
 def manifest_state() -> Callable[[str], dict[str, Tensor]]:
-    """Small random numbers in the shapes of a manifest, with the tables that are fixed; skipped where no folder holds it."""
+    """Small random numbers in the shapes of a manifest, with the tables that are fixed."""
 
     def make(manifest: str) -> dict[str, Tensor]:
         rng = torch.Generator().manual_seed(0)
@@ -72,10 +69,7 @@ def manifest_state() -> Callable[[str], dict[str, Tensor]]:
 
 def shapes_of(manifest: str) -> dict[str, list[int]]:
     """The shapes of a whole official state dict by name."""
-    path = next((path for store in STORES if (path := store / "manifests" / f"{manifest}.json").is_file()), None)
-    if path is None:
-        pytest.skip(f"{manifest} is in no folder here: point LDBENCH_PARITY at the folder of all reference outputs")
-    return json.loads(path.read_text())
+    return json.loads((MANIFESTS / f"{manifest}.json").read_text())
 
 
 def tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

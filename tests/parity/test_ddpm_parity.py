@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from einops import rearrange
+from tests.parity.cases import Case, each_case
+from tests.parity.layout import maps, tokens
+from tests.parity.toys import variance_toy
 
 from ldbench.core.discrete_diffusion import DiscreteDiffusion, times_of
 from ldbench.core.interpolants import Discrete
@@ -13,77 +15,65 @@ from ldbench.sampling.respacing import kept
 
 pytestmark = pytest.mark.parity
 
-LINEAR = Discrete(schedule="linear", num_times=1000)
-Y = torch.zeros(4, dtype=torch.long)
+
+def interpolant_of(case: Case) -> Discrete:
+    schedule = case.config["schedule"].split()[0]  # "cosine (max beta 0.999)"
+    return Discrete(schedule=schedule, num_times=case.config["steps"])
 
 
-def tokens(maps):
-    return rearrange(maps, "... c h w -> ... (h w) c")
+def chain_of(interpolant: Discrete) -> DiscreteDiffusion:
+    steps = interpolant.num_times
+    return DiscreteDiffusion(interpolant.at(times_of(torch.arange(steps), steps)).alpha.square())
 
 
-def maps(z, side):
-    return rearrange(z, "b (h w) c -> b c h w", h=side)
-
-
-def chain_of(interpolant) -> DiscreteDiffusion:
-    return DiscreteDiffusion(interpolant.at(times_of(torch.arange(1000), 1000)).alpha.square())
-
-
-def diffusion(**changes) -> Diffusion:
+def diffusion(interpolant: Discrete, **changes) -> Diffusion:
     words = {"prediction": "noise", "variance": "learned_range", "loss": "mse"}
-    return Diffusion(**{"interpolant": LINEAR, "times": Counted(interpolant=LINEAR), **words, **changes})
+    return Diffusion(**{"interpolant": interpolant, "times": Counted(interpolant=interpolant), **words, **changes})
 
 
-@pytest.fixture
-def toy(backbone_of):
-    def formula(x, t, y):
-        s = 0.1 * torch.sin(0.01 * t)
-        return torch.cat([0.3 * x + s, torch.tanh(x + s)], dim=-1)
-
-    return backbone_of(formula, learned_variance=True)
-
-
-def test_the_tables_are_the_official_ones(open_case):
-    case, chain = open_case("ddpm_tables"), chain_of(LINEAR)
-    case.check("betas", LINEAR.betas)
-    case.check("betas", chain.betas)
-    case.check("alphas_cumprod", chain.alphas_cumprod)
-    case.check("alphas_cumprod_prev", chain.alphas_cumprod_prev)
-    case.check("posterior_variance", chain.posterior_variance)
-    case.check("posterior_log_variance_clipped", chain.posterior_logvar)
-    case.check("posterior_mean_coef1", chain.of_data)
-    case.check("posterior_mean_coef2", chain.of_x)
-    c = LINEAR.at(times_of(torch.arange(1000), 1000))
-    case.check("sqrt_recip_alphas_cumprod", 1 / c.alpha)
-    case.check("sqrt_recipm1_alphas_cumprod", c.sigma / c.alpha)
-    case.check("sqrt_alphas_cumprod", c.alpha)
-    case.check("sqrt_one_minus_alphas_cumprod", c.sigma)
-
-
-def test_the_cosine_tables_are_the_official_ones(open_case):
-    case, interpolant = open_case("ddpm_tables_cosine"), Discrete(schedule="cosine", num_times=1000)
+@each_case("ddpm_tables")
+def test_the_tables_are_the_official_ones(case):
+    interpolant, steps = interpolant_of(case), case.config["steps"]
+    chain, c = chain_of(interpolant), interpolant.at(times_of(torch.arange(steps), steps))
+    tables = {
+        "betas": chain.betas,
+        "alphas_cumprod": chain.alphas_cumprod,
+        "alphas_cumprod_prev": chain.alphas_cumprod_prev,
+        "posterior_variance": chain.posterior_variance,
+        "posterior_log_variance_clipped": chain.posterior_logvar,
+        "posterior_mean_coef1": chain.of_data,
+        "posterior_mean_coef2": chain.of_x,
+        "sqrt_recip_alphas_cumprod": 1 / c.alpha,
+        "sqrt_recipm1_alphas_cumprod": c.sigma / c.alpha,
+        "sqrt_alphas_cumprod": c.alpha,
+        "sqrt_one_minus_alphas_cumprod": c.sigma,
+    }
     case.check("betas", interpolant.betas)
-    case.check("alphas_cumprod", chain_of(interpolant).alphas_cumprod)
+    for (name,) in case.outputs(".+"):
+        case.check(name, tables[name])
 
 
-@pytest.mark.parametrize("respacing", ["250", "100", "50", "10", "ddim50", "ddim25"])
-def test_respaced_chains_are_the_official_ones(open_case, respacing):
-    case = open_case("ddpm_respacing")
-    indices = torch.tensor(kept(1000, respacing))
-    chain = DiscreteDiffusion(chain_of(LINEAR).alphas_cumprod[indices])
-    case.check(f"{respacing}.timestep_map", indices)
-    case.check(f"{respacing}.betas", chain.betas)
-    case.check(f"{respacing}.posterior_log_variance_clipped", chain.posterior_logvar)
+@each_case("ddpm_respacing")
+def test_respaced_chains_are_the_official_ones(case):
+    whole = chain_of(interpolant_of(case))
+    for name, respacing in case.outputs(r"(.+)\.timestep_map"):
+        indices = torch.tensor(kept(case.config["steps"], respacing))
+        chain = DiscreteDiffusion(whole.alphas_cumprod[indices])
+        case.check(name, indices)
+        case.check(f"{respacing}.betas", chain.betas)
+        case.check(f"{respacing}.posterior_log_variance_clipped", chain.posterior_logvar)
 
 
-def test_losses_are_the_official_ones(open_case, toy):
-    case = open_case("ddpm_losses")
-    z, noise, index = tokens(case.input("x_start")), tokens(case.input("noise")), case.input("t")
+@each_case("ddpm_losses", besides=("p_",))
+def test_losses_are_the_official_ones(case, backbone_of):
+    interpolant, toy = interpolant_of(case), backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
+    data, noise, index = tokens(case.input("x_start")), tokens(case.input("noise")), case.input("t")
+    t = times_of(index, interpolant.num_times)
 
     def terms(**changes):
-        return diffusion(**changes).loss(toy, z, Y, step=0, t=times_of(index, 1000), noise=noise)
+        return diffusion(interpolant, **changes).loss(toy, data, torch.zeros_like(index), step=0, t=t, noise=noise)
 
-    case.check("x_t", maps(LINEAR.mix(noise, z, times_of(index, 1000)), 8))
+    case.check("x_t", maps(interpolant.mix(noise, data, t), case.input("x_start")))
     case.check("mse", terms()["noise"])
     case.check("vb", terms()["bound"])
     case.check("loss", sum(terms().values()))
@@ -96,30 +86,38 @@ def test_losses_are_the_official_ones(open_case, toy):
     )
 
 
-def test_the_gaussian_of_a_step_back_is_the_official_one(open_case, toy):
-    case = open_case("ddpm_losses")
+@each_case("ddpm_losses", only=("p_",))
+def test_the_gaussian_of_a_step_back_is_the_official_one(case, backbone_of):
+    toy = backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
     x, index = tokens(case.input("x_start")), case.input("t").long()
-    objective = diffusion()
-    predicted = objective.field(toy)(x, times_of(index, 1000), Y)
+    objective = diffusion(interpolant_of(case))
+    predicted = objective.field(toy)(x, times_of(index, case.config["steps"]), torch.zeros_like(index))
     for suffix, data in (("", predicted.data), ("_clipped", predicted.data.clamp(-1, 1))):
         logvar = objective.chain.logvar(index, predicted.variance_share)
-        case.check(f"p_pred_xstart{suffix}", maps(data, 8))
-        case.check(f"p_mean{suffix}", maps(objective.chain.back(x, data, index), 8))
-        case.check(f"p_log_variance{suffix}", maps(logvar, 8))
-        case.check(f"p_variance{suffix}", maps(logvar.exp(), 8))
+        found = {
+            "pred_xstart": data,
+            "mean": objective.chain.back(x, data, index),
+            "log_variance": logvar,
+            "variance": logvar.exp(),
+        }
+        for name, value in found.items():
+            case.check(f"p_{name}{suffix}", maps(value, case.input("x_start")))
 
 
-@pytest.mark.parametrize(("name", "respacing"), [("ddpm_sampling_50", "50"), ("ddpm_sampling_ddim25", "ddim25")])
-def test_chains_are_the_official_ones(open_case, toy, name, respacing):
-    case = open_case(name)
-    z, increments = tokens(case.input("z")), tokens(case.input("increments"))
-    field, y = diffusion().field(toy), Y[:2]
-    words = {"respacing": respacing, "margin": 1e-3, "dtype": "float32"}
+@each_case("ddpm_sampling")
+def test_chains_are_the_official_ones(case, backbone_of):
+    toy = backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
+    start = case.input("z")
+    z, increments = tokens(start), tokens(case.input("increments"))
+    field, y = diffusion(interpolant_of(case)).field(toy), torch.zeros(len(z), dtype=torch.long)
+    words = {"respacing": case.config["respacing"], "margin": 1e-3, "dtype": "float32"}
     states = list(Ancestral(clip=None, **words).states(field, z, y, increments=increments))
-    case.check("ancestral", maps(states[-1], 6))
-    case.check("ancestral_after_step_10", maps(states[10], 6))
-    case.check("ancestral_clipped", maps(Ancestral(clip=1.0, **words)(field, z, y, increments=increments), 6))
-    for eta in (0.0, 0.5, 1.0):
-        case.check(f"ddim_eta{eta}", maps(DDIM(eta=eta, clip=None, **words)(field, z, y, increments=increments), 6))
+    case.check("ancestral", maps(states[-1], start))
+    for name, step in case.outputs(r"ancestral_after_step_(\d+)"):
+        case.check(name, maps(states[int(step)], start))
+    case.check("ancestral_clipped", maps(Ancestral(clip=1.0, **words)(field, z, y, increments=increments), start))
+    for name, eta in case.outputs(r"ddim_eta(.+)"):
+        case.check(name, maps(DDIM(eta=float(eta), clip=None, **words)(field, z, y, increments=increments), start))
     inverted = list(DDIM(eta=0.0, clip=None, **words).inversion(field, z, y))
-    case.check("ddim_reverse_5_steps", maps(inverted[5], 6))
+    for name, steps in case.outputs(r"ddim_reverse_(\d+)_steps"):
+        case.check(name, maps(inverted[int(steps)], start))

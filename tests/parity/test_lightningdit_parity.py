@@ -1,23 +1,20 @@
 """LightningDiT against the official code's numbers: every switch of it, its sizes, and its guidance of three channels from a time on."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
+from tests.parity.cases import each_case
+from tests.parity.networks import build, guide, settings_of
 
-from ldbench import official
-from ldbench.artifacts import store
 from ldbench.layers.position import sincos_2d
 
 pytestmark = pytest.mark.parity
 
-TINY = ("default", "qknorm", "wo_shift", "plain_dit", "layernorm_qknorm", "patch2_learn_sigma")
-NAMES = {f"lightningdit_tiny_{kind}": "lightningdit_b_1" for kind in TINY}
-NAMES |= {"lightningdit_b_1_f16d32": "lightningdit_b_1", "lightningdit_b_1_f8d16_qknorm": "lightningdit_b_1"}
-NAMES |= {"lightningdit_xl_1_f16d32": "lightningdit_xl_1"}
-SLOW = ("lightningdit_xl_1_f16d32", "lightningdit_b_1_f8d16_qknorm", "lightningdit_b_1_f16d32")
 
-
-def shapes(facts: dict) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of a network of any switches, besides its tables."""
+def shapes(facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of a network of any switches, besides its tables; 256 frequencies of the time and an mlp_ratio of 4 are LightningDiT's."""
     width, patch, channels = facts["hidden_size"], facts["patch_size"], facts["in_channels"]
     rows = patch * patch * channels * (2 if facts.get("learn_sigma") else 1)
     layers = {
@@ -51,11 +48,11 @@ def shapes(facts: dict) -> dict[str, tuple[int, ...]]:
     return found | {f"{layer}.weight": shape for layer, shape in bare.items()}
 
 
-def tables(side: int, width: int, num_heads: int, rotary: bool) -> dict[str, torch.Tensor]:
+def tables(side: int, width: int, head_dim: int, rotary: bool) -> dict[str, torch.Tensor]:
     """The fixed tables that a file holds, place by place."""
     found = {"pos_embed": sincos_2d((side, side), width=width)}
     if rotary:
-        dim = width // num_heads // 2
+        dim = head_dim // 2
         frequencies = 10000 ** (-torch.arange(0, dim, 2).float() / dim)
         angles = [
             torch.cat([(place * frequencies).repeat_interleave(2) for place in (i, j)])
@@ -66,20 +63,17 @@ def tables(side: int, width: int, num_heads: int, rotary: bool) -> dict[str, tor
     return found
 
 
-@pytest.mark.parametrize(
-    "case_name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
-)
-def test_velocities_are_the_official_ones(open_case, case_name):
-    case = open_case(case_name)
-    facts = case.facts["config"]
-    rotary, manifest = facts["use_rope"], case.facts["weights"]["manifest"]
-    expected = case.manifest() if manifest else shapes(facts) | dict.fromkeys(case.facts["weights"]["kept"], ())
-    weights = case.weights(expected)
+@each_case("lightningdit_")
+def test_velocities_are_the_official_ones(case):
+    facts, rotary = case.config, case.config["use_rope"]
+    weights = case.weights(case.manifest or shapes(facts) | dict.fromkeys(case.facts["weights"]["kept"], ()))
     width, *_, patch = weights["x_embedder.proj.weight"].shape
-    num_heads = facts.get("num_heads", width // 64 if width != 1152 else 16)
-    weights |= tables(facts["input_size"] // patch, width, num_heads, rotary)
-    found = official.convert(NAMES[case_name], weights, {} if rotary else {"num_heads": num_heads})
-    network = store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
+    head_dim = (
+        width // facts["num_heads"] if "num_heads" in facts else case.manifest.get("feat_rope.freqs_cos", (0, 0))[1]
+    )
+    settings = settings_of(case) | {"use_rope": rotary}
+    weights |= tables(facts["input_size"] // patch, width, head_dim, rotary)
+    network = build(case.official_name("lightningdit_b_1"), weights, settings)
     x, y, y_null = network.latent.from_map(case.input("x")), case.input("y"), case.input("y_null")
     with torch.no_grad():
         case.check("out", network.latent.to_map(network(x, case.input("t"), y)))
@@ -88,10 +82,4 @@ def test_velocities_are_the_official_ones(open_case, case_name):
             known, unknown = network(x, t, y), network(x, t, y_null)
             for output in outputs:
                 inside = facts[when] >= facts["cfg_interval_start"] or output == "cfg_no_interval"
-                guided = (unknown + facts["cfg_scale"] * (known - unknown) if inside else known)[..., :3]
-                case.check(
-                    output,
-                    torch.cat(
-                        [network.latent.to_map(torch.cat([guided, own[..., 3:]], dim=-1)) for own in (known, unknown)]
-                    ),
-                )
+                case.check(output, network.latent.to_map(guide(known, unknown, facts["cfg_scale"] if inside else 1.0)))

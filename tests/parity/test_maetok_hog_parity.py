@@ -1,7 +1,7 @@
 """HOG against the official MAETok's targets: the same numbers, but for the few pixels whose orientation lies on the edge of two bins."""
 
-import numpy as np
 import pytest
+from tests.parity.cases import Case, each_case
 from torch import Tensor
 
 from ldbench.config import compose as config
@@ -9,35 +9,38 @@ from ldbench.teachers.hog import HOG
 
 pytestmark = pytest.mark.parity
 
-STRAYS = 0.0005  # of all elements, as the case allows
+STRAYS = 0.0005  # of all elements: "allow up to 0.05 %" in the case's text
 
 
-@pytest.fixture
-def hog() -> HOG:
-    return config.instantiate(config.options("teacher")["hog"])
+def official_hog(**numbers: int) -> HOG:
+    """MAETok's operator, as our config has it, but for the numbers that a case names."""
+    return config.instantiate({**config.options("teacher")["hog"], **numbers})
 
 
-def check_but_for_strays(case, output: str, actual: Tensor) -> None:
+def check_but_for_strays(case: Case, output: str, actual: Tensor) -> None:
     """Fails unless all but the allowed strays are as close as the case says."""
-    facts, bound = case.facts["outputs"][output], case.facts["tolerance"]["rel"]
-    assert list(actual.shape) == facts["shape"]
-    given = actual.numpy().ravel()[:: facts["stride"]] if facts["stored"] == "strided" else actual.numpy()
-    errors = np.abs(given.astype(np.float64) - case.arrays[output]) / facts["scale"]
-    far = float((errors > bound).mean())
+    errors = case.errors(output, actual)
+    far = float((errors > case.tolerance).mean())
     case.record_property(f"{case.name}/{output}", float(errors.max()))
     case.record_property(f"{case.name}/{output}/strays", far)
     assert far <= STRAYS, (
-        f"{case.name}: {far:.2%} of {output} are further off than {bound:.0e} of its scale (worst {errors.max():.1e})"
+        f"{case.name}: {far:.2%} of {output} are further off than {case.tolerance:.0e} of its scale (worst {errors.max():.1e})"
     )
 
 
-def test_the_targets_are_the_official_numbers(open_case, hog):
-    case = open_case("maetok_hog")
+@each_case("maetok_hog")
+def test_the_targets_are_the_official_numbers(case):
+    facts = case.config
+    hog, grid = (
+        official_hog(num_bins=facts["bins"], cell_size=facts["cell"], window=facts["window"]),
+        (facts["grid"], facts["grid"]),
+    )
     case.check("gaussian", hog.window)
-    check_but_for_strays(case, "hog", hog(case.input("x"), (16, 16)))
-    check_but_for_strays(case, "hog_smooth", hog(case.input("x_smooth"), (16, 16)))
+    check_but_for_strays(case, "hog", hog(case.input("x"), grid))
+    check_but_for_strays(case, "hog_smooth", hog(case.input("x_smooth"), grid))
 
 
-def test_the_targets_of_the_official_training_module_are_the_same(open_case, hog):
-    case = open_case("maetok_train_forward_masked")
-    check_but_for_strays(case, "hog_target", hog(case.input("x"), (16, 16)))
+@each_case("maetok_train_forward", only=("hog_target",))
+def test_the_targets_of_the_official_training_module_are_the_same(case):
+    side = case.config["image_size"] // case.config["patch"]
+    check_but_for_strays(case, "hog_target", official_hog()(case.input("x"), (side, side)))

@@ -3,25 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from tests.parity.cases import each_case
+from tests.parity.recipe import FREQUENCIES
 
 import ldbench
+from ldbench.config import compose as config
 from ldbench.layers.masking import count_hidden
 from ldbench.layers.rotary import MixedRotary, initial_frequencies, rotate
 from ldbench.losses.features import Features
-from ldbench.teachers.hog import HOG
 from ldbench.training.mask_schedules import TruncatedNormal
 
 pytestmark = pytest.mark.parity
 
+THETA = 10.0  # rope_theta of the official code's yaml files
 
-@pytest.mark.parametrize(
-    ("name", "positions"),
-    [("maetok_b_128_256", "rope"), pytest.param("maetok_b_128_256_ape", "absolute", marks=pytest.mark.slow)],
-)
-def test_encoding_and_decoding_give_the_official_numbers(open_case, name, positions):
-    case = open_case(name)
-    maetok = ldbench.load_official("maetok_b_128", case.weights())
-    assert (maetok.encoder.rotary is None) == (positions == "absolute")
+
+@each_case("maetok_")
+def test_encoding_and_decoding_give_the_official_numbers(case):
+    maetok = ldbench.load_official(case.official_name("maetok_b_128"), case.weights())
+    assert maetok.image_size == case.config["image_size"]
+    assert (maetok.encoder.rotary is not None) == ("rope" in case.config["position"])
     with torch.no_grad():
         z = maetok.encode(case.input("x")).mean
         case.check("latent", z)
@@ -29,34 +30,46 @@ def test_encoding_and_decoding_give_the_official_numbers(open_case, name, positi
         case.check("decode_of_z", maetok.decode(case.input("z")))
 
 
-def test_rotary_positions_turn_as_the_official_ones(open_case):
-    case = open_case("maetok_rope")
-    rotary = MixedRotary(depth=12, num_heads=12, head_dim=64, theta=10.0)
+@each_case("maetok_rope")
+def test_rotary_positions_turn_as_the_official_ones(case):
+    facts, raw = case.config, case.input("freqs_raw")
+    rotary = MixedRotary(depth=raw.shape[1], num_heads=facts["heads"], head_dim=facts["head_dim"], theta=THETA)
     with torch.no_grad():
-        rotary.frequencies.copy_(0.2 * case.input("freqs_raw").view(2, 12, 12, 32))
-        cos, sin = rotary((16, 16), before=0, after=0)[3]
+        rotary.frequencies.copy_(FREQUENCIES * raw.unflatten(-1, (facts["heads"], -1)))
+        cos, sin = rotary((facts["grid"], facts["grid"]), before=0, after=0)[facts["layer"]]
         case.check("cos", cos)
         case.check("sin", sin)
         case.check("q_rotated", rotate(case.input("q"), cos, sin))
         case.check("k_rotated", rotate(case.input("k"), cos, sin))
-    case.check("freqs_init_angle0", initial_frequencies(torch.zeros(2), head_dim=64, theta=10.0))
+    _, heads, pairs = case.facts["outputs"]["freqs_init_angle0"]["shape"]
+    case.check("freqs_init_angle0", initial_frequencies(torch.zeros(heads), head_dim=2 * pairs, theta=THETA))
 
 
-def test_mask_ratios_follow_the_official_law(open_case):
-    case = open_case("maetok_mask_ratio")
-    law = TruncatedNormal(low=0.4, high=0.6, mean=0.6, std=0.25, per="batch")
-    u = torch.tensor(case.facts["inputs"]["u"]["value"], dtype=torch.float64)
-    ratios = law.quantile(u)
-    case.check("ratio_0.4_0.6", ratios)
-    case.check("masked_count_256_0.4_0.6", count_hidden(ratios, 256))
+@each_case("maetok_mask_ratio")
+def test_mask_ratios_follow_the_official_law(case):
+    u, std = torch.tensor(case.facts["inputs"]["u"]["value"], dtype=torch.float64), case.config["scale"]
     grid = torch.linspace(0, 1, 200_001, dtype=torch.float64)
-    middle = law.quantile((grid[1:] + grid[:-1]) / 2)  # the mean over equal shares of the probability is the law's own
-    case.check("mean_std_0.4_0.6", torch.stack([middle.mean(), middle.std(correction=0)]))
-    ends = torch.special.ndtr(torch.tensor([-0.8, 0.0], dtype=torch.float64))
-    at = torch.linspace(0.4 + 1e-6, 0.6 - 1e-6, 9, dtype=torch.float64)
-    share = ((torch.special.ndtr((at - 0.6) / 0.25) - ends[0]) / (ends[1] - ends[0])).requires_grad_()
-    (slope,) = torch.autograd.grad(law.quantile(share).sum(), share)
-    case.check("pdf_0.4_0.6", 1 / slope)  # the density is one over the slope of the quantile
+    for name, low, high in case.outputs(r"ratio_([\d.]+)_([\d.]+)"):
+        low, high, both = float(low), float(high), name.removeprefix("ratio_")
+        law = TruncatedNormal(
+            low=low, high=high, mean=high, std=std, per="batch"
+        )  # "location = max" in the case's text
+        ratios = law.quantile(u)
+        case.check(name, ratios)
+        for counted, num_tokens in case.outputs(rf"masked_count_(\d+)_{both}"):
+            case.check(counted, count_hidden(ratios, int(num_tokens)))
+        middle = law.quantile(
+            (grid[1:] + grid[:-1]) / 2
+        )  # the mean over equal shares of the probability is the law's own
+        case.check(f"mean_std_{both}", torch.stack([middle.mean(), middle.std(correction=0)]))
+        (points,) = case.facts["outputs"][f"pdf_{both}"]["shape"]
+        at = torch.linspace(low + 1e-6, high - 1e-6, points, dtype=torch.float64)  # the same text
+        start, end, inside = (
+            torch.special.ndtr((torch.as_tensor(x, dtype=torch.float64) - high) / std) for x in (low, high, at)
+        )
+        share = ((inside - start) / (end - start)).requires_grad_()
+        (slope,) = torch.autograd.grad(law.quantile(share).sum(), share)
+        case.check(f"pdf_{both}", 1 / slope)  # the density is one over the slope of the quantile
 
 
 class Given:
@@ -80,10 +93,10 @@ AUXILIARY = {  # theirs -> ours, in the decoder of an auxiliary term
 }
 
 
-def auxiliary(weights, kind):
+def auxiliary(weights, kind, num_heads):
     """The state of an auxiliary term from the official training module's."""
     state = {AUXILIARY[key]: value for key, value in under(weights, f"decoder_{kind}.").items() if key in AUXILIARY}
-    state["decoder.rotary.frequencies"] = state["decoder.rotary.frequencies"].unflatten(-1, (3, 32))
+    state["decoder.rotary.frequencies"] = state["decoder.rotary.frequencies"].unflatten(-1, (num_heads, -1))
     for key, value in under(weights, f"decoder_{kind}.model.blocks.").items():
         state[f"decoder.blocks.{key.replace('adaLN_modulation.1', 'modulation')}"] = value
     for theirs, ours in ((f"post_quant_conv_{kind}.", "decoder.from_latent."), (f"to_pixel_{kind}.", "head.")):
@@ -95,39 +108,43 @@ def under(weights, prefix):
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_numbers(open_case):
-    case = open_case("maetok_train_forward_masked")
-    weights = case.weights()
+@each_case("maetok_train_forward", besides=("hog_target", "teacher_input"))
+def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_numbers(case):
+    weights, facts = case.weights(), case.config
     maetok = ldbench.load_official("maetok_b_128", weights).train()
-    images, y = case.input("x"), torch.zeros(2, dtype=torch.long)
+    images = case.input("x")
+    y = torch.zeros(len(images), dtype=torch.long)
     with torch.no_grad():
         recon = maetok(
-            images, mask_ratio=0.5, mask_noise=-case.input("order_noise")
+            images, mask_ratio=facts["mask_ratio"], mask_noise=-case.input("order_noise")
         )  # theirs hides where the noise is smallest
-        assert np.array_equal(recon.mask.float().numpy(), case.arrays["in.mask"])
+        assert np.array_equal(recon.mask.float().numpy(), case.input("mask").numpy())
         case.check("latent", recon.z)
         case.check("reconstruction", recon.images)
-        hog = HOG(num_bins=9, cell_size=8, window=16)
-        teachers = {"hog": hog, "dino": Given(case.input("dino_features")), "clip": Given(case.input("clip_features"))}
-        for kind, teacher in teachers.items():
-            for tokens, suffix in (("masked", "masked"), ("all", "all")):
+        for kind, channels in facts["aux_outputs"].items():
+            hog = kind == "hog"
+            teacher = (
+                config.instantiate(config.options("teacher")["hog"]) if hog else Given(case.input(f"{kind}_features"))
+            )
+            assert teacher.channels(facts["image_size"], maetok.patch_grid) == channels
+            for tokens in ("masked", "all"):
                 term = Features(
                     weight=1.0,
                     start=0,
                     warmup=0,
                     teacher=teacher,
                     tokens=tokens,
-                    distance="mse" if kind == "hog" else "negative_cosine",
-                    width=192,
-                    depth=3,
-                    num_heads=3,
+                    distance="mse" if hog else "negative_cosine",
+                    width=facts["aux_width"],
+                    depth=facts["aux_depth"],
+                    num_heads=facts["aux_heads"],
                     modulation_start="zero",
                     linear_std=0.02,
                     token_std=0.02,
                     latent=maetok.latent,
                     patch_grid=maetok.patch_grid,
-                    image_size=256,
+                    image_size=facts["image_size"],
                 )
-                term.load_state_dict(auxiliary(weights, kind))
-                case.check(f"loss_{kind}_{suffix}", term(images, recon, y))
+                term.load_state_dict(auxiliary(weights, kind, facts["aux_heads"]))
+                case.check(f"loss_{kind}_{tokens}", term(images, recon, y))
             case.check(f"{kind}_pred", term.predict(recon))

@@ -1,6 +1,7 @@
 """What the official MAETok feeds to its foundation models: ImageNet's mean and deviation, whichever model it is."""
 
 import pytest
+from tests.parity.cases import each_case
 
 from ldbench.teachers.foundation import Foundation
 
@@ -8,9 +9,11 @@ pytestmark = pytest.mark.parity
 
 
 @pytest.mark.parametrize("model", ["vit_small_patch16_224.dino", "test_vit.r160_in1k"])
-def test_the_legacy_normalization_is_the_official_one(open_case, model):
+@each_case("maetok_train_forward", only=("teacher_input",))
+def test_the_legacy_normalization_is_the_official_one(case, model):
     timm = pytest.importorskip("timm")
     weights = timm.create_model(model, pretrained=False).state_dict()
-    teacher = Foundation(architecture=model, weights=weights, normalization="legacy", patch_size=16, antialias=True)
-    case = open_case("maetok_train_forward_masked")
+    teacher = Foundation(
+        architecture=model, weights=weights, normalization="legacy", patch_size=16, antialias=True
+    )  # both have patches of 16 px
     case.check("teacher_input", teacher.normalized(case.input("x")))

@@ -4,11 +4,15 @@ The official loss is the sum over an image's pixels, ours the mean, so that its 
 """
 
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from tests.parity.cases import Case, each_case
+from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
@@ -22,46 +26,56 @@ from ldbench.training.optimizer import AdamW
 from ldbench.training.stage_config import Stage
 from ldbench.training.tokenizer_module import TokenizerModule
 
-from .conftest import fill
-
 pytestmark = pytest.mark.parity
 
-PIXELS = 3 * 32 * 32
-TOKENS, CHANNELS, FEATURES = 64, 4, 12
-Y = torch.zeros(3, dtype=torch.long)
+ENCODER, DECODER, PROJECTION = "encoder.conv_out", "decoder.conv_out", "linear_proj.weight"
 
 
 class Toy(Tokenizer):
-    """One convolution each way."""
+    """One convolution each way, filled by the case's recipe; the encoder's is as wide as its stride."""
 
-    def __init__(self):
+    def __init__(self, case: Case):
         super().__init__()
-        self.image_size = 32
-        self.encoder = nn.Conv2d(3, 2 * CHANNELS, 4, stride=4)
-        self.decoder = nn.Conv2d(CHANNELS, 3, 3, padding=1)
+        shapes = case.facts["weights"]["manifest"]["autoencoder"]
+        (*_, self.image_size), (_, channels, *self.grid) = (
+            case.facts["inputs"][name]["shape"] for name in ("x", "eps")
+        )
+        self.latent_spec = LatentSpec(self.grid[0] * self.grid[1], channels, tuple(self.grid))
+        (*_, stride), (*_, kernel) = (shapes[f"{part}.weight"] for part in (ENCODER, DECODER))
+        self.encoder = nn.Conv2d(3, 2 * channels, stride, stride=stride)
+        self.decoder = nn.Conv2d(channels, 3, kernel, padding=kernel // 2)
+        for part, key in ((self.encoder, ENCODER), (self.decoder, DECODER)):
+            part.load_state_dict(
+                {kind: case.fill(f"{key}.{kind}", shapes[f"{key}.{kind}"]) for kind in ("weight", "bias")}
+            )
 
     @property
     def latent(self):
-        return LatentSpec(TOKENS, CHANNELS, (8, 8))
+        return self.latent_spec
+
+    @property
+    def num_pixels(self):
+        return 3 * self.image_size**2
 
     def encode(self, images):
         mean, logvar = self.encoder(images).flatten(2).transpose(1, 2).chunk(2, dim=-1)
         return Posterior(mean, logvar.clamp(-30, 20))
 
     def decode(self, z, grid=None):
-        return self.decoder(nn.functional.interpolate(self.latent.to_map(z), scale_factor=4.0, mode="nearest"))
+        scale = float(self.encoder.stride[0])
+        return self.decoder(nn.functional.interpolate(self.latent.to_map(z), scale_factor=scale, mode="nearest"))
 
     def forward(self, images, *, mask_ratio=0.0, mask_noise=None, eps=None):
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
-        return Reconstruction(images=self.decode(z), z=z, posterior=posterior, patch_grid=(8, 8))
+        return Reconstruction(images=self.decode(z), z=z, posterior=posterior, patch_grid=self.latent.grid)
 
     def anchors(self):
         return {"encoder": self.encoder.weight, "decoder": self.decoder.weight}
 
 
 class StandIn(nn.Module):
-    """The perceptual term: 0.05 times the mean squared difference."""
+    """The perceptual term: 0.05 times the mean squared difference, as the case's text has it."""
 
     revision = 1
     reconstructs = True
@@ -82,24 +96,35 @@ class FeatureSet:
         self.features = features.flatten(2).transpose(1, 2)
 
     def channels(self, image_size, grid):
-        return FEATURES
+        return self.features.shape[-1]
 
     def __call__(self, images, grid):
         return self.features
 
 
-def terms_of(case, variant: dict, *, spread: float, summed: bool) -> dict[str, nn.Module]:
+def discriminator_of(case: Case) -> PatchGAN:
+    """The one whose manifest the case names, filled by its recipe; a stack of convolutions from the first width on."""
+    manifest = case.read_manifest(f"manifests/{case.facts['weights']['manifest']['discriminator']}.json")
+    convolutions = [shape for shape in manifest.values() if len(shape) == 4]
+    network = PatchGAN(
+        num_layers=len(convolutions) - 2, width=convolutions[0][0]
+    )  # the first and the last are no layers of it
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest
+    filled = {key: case.fill(key, shape) for key, shape in manifest.items()}
+    network.load_state_dict({key: value for key, value in filled.items() if value is not None}, strict=False)
+    return network
+
+
+def terms_of(
+    case: Case, tokenizer: Toy, variant: Mapping[str, Any], *, spread: float, summed: bool
+) -> dict[str, nn.Module]:
     """The official terms in ours; `spread` is exp(-logvar), which weighs what the official code sums into its likelihood."""
-    scale = PIXELS if summed else 1
-    disc = PatchGAN(num_layers=3, width=64)
-    manifest = {key: tuple(value.shape) for key, value in disc.state_dict().items()}
-    filled = {key: fill(key, shape, 0) for key, shape in manifest.items()}
-    disc.load_state_dict({key: value for key, value in filled.items() if value is not None}, strict=False)
+    scale, latent = tokenizer.num_pixels if summed else 1, tokenizer.latent
     gan = Adversarial(
-        weight=case.facts["config"]["disc_weight"],
+        weight=case.config["disc_weight"],
         start=0,
         warmup=0,
-        discriminator=disc,
+        discriminator=discriminator_of(case),
         objective="logistic" if variant.get("disc_loss") == "vanilla" else "hinge",
         generator_objective="linear",
         balancing="decoder",
@@ -130,21 +155,25 @@ def terms_of(case, variant: dict, *, spread: float, summed: bool) -> dict[str, n
         reader_width=8,
         reader_depth=1,
         reader_num_heads=2,
-        latent=LatentSpec(TOKENS, CHANNELS, (8, 8)),
-        patch_grid=(8, 8),
-        image_size=32,
+        latent=latent,
+        patch_grid=latent.grid,
+        image_size=tokenizer.image_size,
     )
-    alignment.to_teacher.weight.data = fill("linear_proj.weight", (FEATURES, CHANNELS, 1, 1), 0)[..., 0, 0]
-    kl_weight = case.facts["config"]["kl_weight"] * (
-        TOKENS / scale if summed else 2 / CHANNELS
-    )  # pp_style: the mean, without its half
+    alignment.to_teacher.weight.data = case.fill(
+        PROJECTION, case.facts["weights"]["manifest"]["autoencoder"][PROJECTION]
+    )[..., 0, 0]
     return {
         "pixels": PixelL1(weight=spread, start=0, warmup=0),
-        "perceptual": StandIn(spread * case.facts["config"]["perceptual_weight"]),
-        "kl": KL(weight=kl_weight, start=0, warmup=0),
+        "perceptual": StandIn(spread * case.config["perceptual_weight"]),
+        "kl": KL(weight=case.config["kl_weight"] * kl_scale(latent, summed=summed) / scale, start=0, warmup=0),
         "gan": gan,
         "alignment": alignment,
     }
+
+
+def kl_scale(latent: LatentSpec, *, summed: bool) -> float:
+    """What the official divergence is of ours, which is one token's: the sum over an image, or with pp_style the mean, without its half."""
+    return latent.num_tokens if summed else 2 / latent.channels
 
 
 def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerModule:
@@ -161,23 +190,21 @@ def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerModule:
     )
     numbers = {
         "name": "s",
-        "image_size": 32,
+        "image_size": tokenizer.image_size,
         "max_steps": 10,
         "batch_size": 3,
         "accumulate": 1,
         "mask_ratio": Constant(0.0),
-        "latent": "sample",
     }
     numbers |= {
+        "latent": "sample",
         "crop": "area",
         "crop_scale": None,
         "flip": 0.0,
         "encoder": "trainable",
         "decoder": "trainable",
-        "ema_decay": None,
-        "losses": {},
     }
-    stage = Stage(**numbers, optimizer=optimizer)
+    stage = Stage(**numbers, ema_decay=None, losses={}, optimizer=optimizer)
     words = {
         "seed": 0,
         "label_safe_flips": False,
@@ -189,41 +216,53 @@ def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerModule:
     return TokenizerModule(tokenizer=tokenizer, losses=terms, stage=stage, **words)
 
 
-@pytest.mark.parametrize("name", ["base", "margins", "fixed_weight", "mdms_only", "mcos_only", "vanilla_pp"])
-def test_a_training_step_has_the_official_terms_weights_and_gradients(open_case, name):
-    case = open_case("vavae_losses_toy")
-    variant = case.facts["config"]["variants"][name]
+def logvar_of(case: Case, name: str) -> float:
+    """What the case says of a variant: "0.0 in variant base, 0.3 in the others"."""
+    first, variant, others = re.fullmatch(
+        r"([-\d.]+) in variant (\w+), ([-\d.]+) in the others", case.config["logvar"]
+    ).groups()
+    return float(first if name == variant else others)
+
+
+@each_case("vavae_losses")
+def test_a_training_step_has_the_official_terms_weights_and_gradients(case):
+    for name, variant in case.config["variants"].items():
+        check_variant(case, name, variant)
+
+
+def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
+    """Compares one training step before the discriminator's start, and one after it."""
     summed = not variant.get("pp_style", False)
-    scale = PIXELS if summed else 1
-    logvar = 0.0 if name == "base" or not summed else 0.3  # pp_style leaves it out
+    tokenizer = Toy(case)
+    scale = tokenizer.num_pixels if summed else 1
+    logvar = logvar_of(case, name) if summed else 0.0  # pp_style leaves it out
     spread = math.exp(-logvar)
-    tokenizer = Toy()
-    for part, key in ((tokenizer.encoder, "encoder.conv_out"), (tokenizer.decoder, "decoder.conv_out")):
-        part.weight.data, part.bias.data = (
-            fill(f"{key}.{kind}", tuple(getattr(part, kind).shape), 0) for kind in ("weight", "bias")
-        )
-    terms = terms_of(case, variant, spread=spread, summed=summed)
+    terms = terms_of(case, tokenizer, variant, spread=spread, summed=summed)
     task = task_of(tokenizer, terms)
     images, eps = case.input("x"), tokenizer.latent.from_map(case.input("eps"))
-    check = lambda key, value: case.check(f"{name}.{key}", torch.as_tensor(value, dtype=torch.float32).detach())  # noqa: E731
+    y = torch.zeros(len(images), dtype=torch.long)
+
+    def check(key: str, value: Tensor | float) -> None:
+        case.check(f"{name}.{key}", torch.as_tensor(value, dtype=torch.float32).detach())
 
     recon = tokenizer(images, eps=eps)
     case.check("z", tokenizer.latent.to_map(recon.z))
     case.check("reconstruction", recon.images)
-    case.check("z_projected", terms["alignment"].to_teacher(recon.z).transpose(1, 2).unflatten(2, (8, 8)))
-    late = task.terms["gan"]
-    late.start = 1
-    _, early = task.measure(images, recon, Y)
-    check("total_step0", scale * (early.value + logvar))
-    late.start = 0
+    case.check(
+        "z_projected", terms["alignment"].to_teacher(recon.z).transpose(1, 2).unflatten(2, tokenizer.latent.grid)
+    )
+    for _, total, step in case.outputs(rf"{name}\.(total_step(\d+))"):
+        terms["gan"].start = 0 if int(step) >= case.config["disc_start"] else 1  # the task stands at its step 0
+        _, weighed = task.measure(images, recon, y)
+        check(total, scale * (weighed.value + logvar))
+    terms["gan"].start = 0
     recon = tokenizer(images, eps=eps)
     task.let_discriminators_learn(False)
-    told, weighed = task.measure(images, recon, Y)
+    told, weighed = task.measure(images, recon, y)
     weighed.pulling.backward()
-    check("total_step10", scale * (weighed.value + logvar))
     check("rec_loss", told["pixels"] + told["perceptual"])
     check("nll_loss", scale * (spread * (told["pixels"] + told["perceptual"]) + logvar))
-    check("kl_loss", told["kl"] * (TOKENS if summed else 2 / CHANNELS))
+    check("kl_loss", told["kl"] * kl_scale(tokenizer.latent, summed=summed))
     check("g_loss", told["gan"])
     check("d_weight", scale * weighed.weights["gan"])
     check("vf_loss", told["alignment"])

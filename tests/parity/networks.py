@@ -1,0 +1,36 @@
+"""Official networks of the reference vectors under our names, and their guidance."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tests.parity.cases import Case
+from torch import Tensor, nn
+
+from ldbench import official
+from ldbench.artifacts import store
+
+GUIDED = 3  # channels that DiT, SiT and LightningDiT guide, as the text (`how`) of their cases says; the others are each branch's own
+
+
+def build(
+    name: str, weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, **changes: Any
+) -> nn.Module:
+    """An official state dict as our component, in eval mode; `changes` replace what the import infers."""
+    found = official.convert(name, weights, settings or {})
+    return store.build(store.Blueprint(found.group, found.component, {**found.keywords, **changes}), found.state)
+
+
+def settings_of(case: Case) -> dict[str, Any]:
+    """What no tensor tells of a diffusion transformer, where the case does."""
+    return {key: case.config[key] for key in ("num_heads", "num_classes") if key in case.config}
+
+
+def guide(
+    known: Tensor,  # (B, N, C) with the label
+    unknown: Tensor,  # (B, N, C) without
+    scale: float,
+) -> Tensor:  # (2 B, N, C)
+    """Both branches after the guidance of the first channels."""
+    guided = unknown[..., :GUIDED] + scale * (known - unknown)[..., :GUIDED]
+    return torch.cat([torch.cat([guided, own[..., GUIDED:]], dim=-1) for own in (known, unknown)])
