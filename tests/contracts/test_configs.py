@@ -100,6 +100,19 @@ def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> 
     assert set(job.settings) <= set(node)
 
 
+@pytest.mark.parametrize("name", sorted(config.options("job")))
+def test_a_job_declares_what_its_constructor_is_handed(name: str) -> None:
+    job = config.find(config.option("job", name)._target_)
+    inputs = set(config.required(f"{job.__module__}.{job.__qualname__}"))
+    expected = {
+        "tokenizer": {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"},
+        "generator": {"generator", "sampler", "guidance", "sampling_seed"},
+        "records": {"study"},
+    }
+    assert job.requires == {kind for kind, keywords in expected.items() if keywords & inputs}
+    assert getattr(job, "accepts", frozenset()) == ({"generator"} if "drawing" in inputs else set())
+
+
 @pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
 def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     mine, default = (

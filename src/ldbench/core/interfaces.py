@@ -244,6 +244,8 @@ class Job(Protocol):
 
     name: ClassVar[str]  # of its records
     revision: ClassVar[int]  # raised when its numbers change
+    requires: ClassVar[frozenset[str]]  # of "tokenizer", "generator" and "records": what it cannot run without
+    # accepts: ClassVar[frozenset[str]], optional: what it measures where one is chosen
     settings: ClassVar[tuple[str, ...]]  # the keys of its yaml that its numbers depend on
 
     @staticmethod

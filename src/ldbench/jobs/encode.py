@@ -34,6 +34,7 @@ class Encode:
 
     name: ClassVar[str] = "encode"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = ("heldout", "flips", "dtype", "precision", "cache")
 
     def __init__(

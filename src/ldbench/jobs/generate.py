@@ -43,6 +43,7 @@ class Generate:
 
     name: ClassVar[str] = "generate"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
     settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
     plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}  # what there was before the settings
 

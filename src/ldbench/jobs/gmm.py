@@ -37,6 +37,7 @@ class Gmm:
 
     name: ClassVar[str] = "gmm"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = (
         *("points", "dim", "covariance", "curve", "components", "per_class", "latent", "num_train", "seed"),
         *("restarts", "max_iter", "tolerance", "floor"),

@@ -36,6 +36,7 @@ class Predict:
 
     name: ClassVar[str] = "predict"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"records"})
     settings: ClassVar[tuple[str, ...]] = ("target", *COUNTS, "seed")
 
     def __init__(self, *, study: Study, target: str | None, resamples: int, permutations: int, seed: int):

@@ -59,6 +59,7 @@ class Probe:
 
     name: ClassVar[str] = "probe"
     revision: ClassVar[int] = 2
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = (
         "num_train",
         "seed",

@@ -37,6 +37,7 @@ class Reconstruct:
 
     name: ClassVar[str] = "reconstruct"
     revision: ClassVar[int] = 3
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

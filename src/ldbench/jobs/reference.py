@@ -30,6 +30,7 @@ class Reference:
 
     name: ClassVar[str] = "reference"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset()
     settings: ClassVar[tuple[str, ...]] = ("split", "num_images")
 
     def __init__(

@@ -21,6 +21,7 @@ class LearnSmall:
 
     name: ClassVar[str] = "small_generator"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = ("num_images", "budget")
 
     def __init__(

@@ -49,6 +49,7 @@ class Smoothness:
 
     name: ClassVar[str] = "smoothness"
     revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = (
         "levels",
         "pixel_noise",

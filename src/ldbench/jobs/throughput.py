@@ -52,6 +52,8 @@ class Throughput:
 
     name: ClassVar[str] = "throughput"
     revision: ClassVar[int] = 2
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"generator"})
     settings: ClassVar[tuple[str, ...]] = ("images", "repeats", "steps", "batch_size")
 
     def __init__(
