@@ -249,7 +249,7 @@ def test_half_precision_regions_are_scored_in_single(images):
     [
         ({"objective": "vanilla"}, r"objective is 'vanilla'\. Choose one of hinge, logistic\."),
         ({"generator_objective": "hinge"}, r"generator_objective is 'hinge'\. Choose one of linear, non_saturating\."),
-        ({"balancing": "both"}, r"balancing is 'both'\. Choose one of none, encoder, decoder\."),
+        ({"balancing": "both"}, r"Unknown balancing 'both'\. Choose one of none, encoder, decoder\."),
         ({"lecam_decay": 1.0}, r"lecam_decay must lie in \[0, 1\), got 1.0"),
         ({"lecam_weight": -1.0}, "lecam_weight must not be negative, got -1.0"),
         ({"augment_cutout": 2.0}, r"cutout must lie in \[0, 1\], got 2.0"),

@@ -128,7 +128,7 @@ def test_unknown_words_and_negative_numbers_are_refused():
     for changes, told in (
         ({"projection": "both"}, "Choose latent_to_teacher or teacher_to_latent"),
         ({"distances_of": "z"}, "Choose projected or latent"),
-        ({"balancing": "all"}, "Choose none or encoder or decoder"),
+        ({"balancing": "all"}, "Choose one of none, encoder, decoder"),
         ({"cosine_margin": -0.1}, "cosine_margin must not be negative"),
         ({"teaches": "both"}, "Choose tokenizer or projection"),
         ({"teaches": "projection", "projection_frozen": True}, "leaves nothing that learns"),

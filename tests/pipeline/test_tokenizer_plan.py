@@ -184,9 +184,9 @@ HOG = "+loss@tokenizer.losses.hog=hog"
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["tokenizer.losses.pixels.warmup=-5"], r"tokenizer\.losses\.pixels\.warmup must not be negative, got -5"),
-        (["tokenizer.losses.pixels.start=-1"], r"tokenizer\.losses\.pixels\.start must not be negative"),
-        ([HOG, "tokenizer.losses.hog.weight=-1"], r"tokenizer\.losses\.hog\.weight must not be negative"),
+        (["tokenizer.losses.pixels.warmup=-5"], r"tokenizer\.losses\.pixels: warmup must not be negative, got -5"),
+        (["tokenizer.losses.pixels.start=-1"], r"tokenizer\.losses\.pixels: start must not be negative"),
+        ([HOG, "tokenizer.losses.hog.weight=-1"], r"tokenizer\.losses\.hog: weight must not be negative"),
         ([HOG, "tokenizer.losses.hog.weight=abc"], r"tokenizer\.losses\.hog\.weight must be a number, got 'abc'"),
         (
             [HOG, "tokenizer.losses.hog.teacher.cell_size=x"],
@@ -198,7 +198,7 @@ HOG = "+loss@tokenizer.losses.hog=hog"
         ([HOG, "tokenizer.losses.hog.teacher.cell_size=7"], "cell"),
         (
             ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.largest_balance=-1"],
-            r"gan\.largest_balance must not be negative",
+            r"gan: largest_balance must not be negative",
         ),
         (["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.objective=wgan"], "objective is 'wgan'"),
         (

@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ldbench.core.distributed import averaged
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.augmentation import DiffAug
+from ldbench.losses.base_term import BalancedTerm, Balancing
 
 
 def hinge(
@@ -64,7 +65,7 @@ OBJECTIVES = {"hinge": hinge, "logistic": logistic}
 GENERATOR_OBJECTIVES = {"linear": linear, "non_saturating": non_saturating}
 
 
-class Adversarial(nn.Module):
+class Adversarial(BalancedTerm):
     """The generator's loss against a discriminator, and the discriminator's own.
 
     `discriminator_weight` times the objective and LeCAM, and `consistency_weight` times bCR, are what the discriminator minimises; `weight`
@@ -88,7 +89,7 @@ class Adversarial(nn.Module):
         discriminator: nn.Module,  # images (B, 3, H, W) -> logits of any shape
         objective: str,  # hinge or logistic
         generator_objective: str,  # linear or non_saturating
-        balancing: Literal["none", "encoder", "decoder"],
+        balancing: Balancing,
         largest_balance: float,
         discriminator_weight: float,
         lecam_weight: float,
@@ -98,11 +99,12 @@ class Adversarial(nn.Module):
         augment_probability: float,
         augment_cutout: float,
     ):
-        super().__init__()
+        super().__init__(
+            weight=weight, start=start, warmup=warmup, balancing=balancing, largest_balance=largest_balance
+        )
         words: dict[str, tuple[str, Collection[str]]] = {
             "objective": (objective, OBJECTIVES),
             "generator_objective": (generator_objective, GENERATOR_OBJECTIVES),
-            "balancing": (balancing, ("none", "encoder", "decoder")),
         }
         for name, (given, known) in words.items():
             if given not in known:
@@ -117,14 +119,9 @@ class Adversarial(nn.Module):
                 raise ValueError(f"The adversarial term's {name} must not be negative, got {number}.")
         if not 0 <= lecam_decay < 1:
             raise ValueError(f"The adversarial term's lecam_decay must lie in [0, 1), got {lecam_decay}.")
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
         self.discriminator = discriminator
         self.objective = OBJECTIVES[objective]
         self.generator_objective = GENERATOR_OBJECTIVES[generator_objective]
-        self.balancing = balancing
-        self.largest_balance = largest_balance
         self.discriminator_weight = discriminator_weight
         self.lecam_weight = lecam_weight
         self.lecam_decay = lecam_decay

@@ -15,11 +15,12 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.masking import take
 from ldbench.layers.query import QueryDecoder
+from ldbench.losses.base_term import BalancedTerm, Balancing
 
 ENTRIES = 2**24  # of distance matrices that are in memory at once, over a batch: 64 MiB
 
 
-class Alignment(nn.Module):
+class Alignment(BalancedTerm):
     """How far a latent is from a teacher's features at the same places (eq. 2 to 5 of [0]): cosine_weight * cosine + distance_weight * distances.
 
     `projection`: `latent_to_teacher` (official) maps the latent to the teacher's channels without bias, `teacher_to_latent` the features to
@@ -48,7 +49,7 @@ class Alignment(nn.Module):
         projection: Literal["latent_to_teacher", "teacher_to_latent"],
         projection_frozen: bool,
         teaches: Literal["tokenizer", "projection"],
-        balancing: Literal["none", "encoder", "decoder"],
+        balancing: Balancing,
         largest_balance: float,
         reader_width: int,
         reader_depth: int,
@@ -57,18 +58,17 @@ class Alignment(nn.Module):
         patch_grid: tuple[int, int],
         image_size: int,
     ):
-        super().__init__()
-        words = {
+        super().__init__(
+            weight=weight, start=start, warmup=warmup, balancing=balancing, largest_balance=largest_balance
+        )
+        choices = {
             "distances_of": (distances_of, ("projected", "latent")),
-            "balancing": (balancing, ("none", "encoder", "decoder")),
-        }
-        words |= {
             "projection": (projection, ("latent_to_teacher", "teacher_to_latent")),
             "teaches": (teaches, ("tokenizer", "projection")),
         }
-        for name, (given, known) in words.items():
-            if given not in known:
-                raise ValueError(f"Unknown {name} {given!r}. Choose {' or '.join(known)}.")
+        for name, (choice, known) in choices.items():
+            if choice not in known:
+                raise ValueError(f"Unknown {name} {choice!r}. Choose {' or '.join(known)}.")
         margins = {
             "cosine_weight": cosine_weight,
             "cosine_margin": cosine_margin,
@@ -86,9 +86,6 @@ class Alignment(nn.Module):
             raise ValueError(
                 "teaches=projection with projection_frozen=true leaves nothing that learns. Say projection_frozen=false."
             )
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
         self.teacher = teacher
         self.cosine_weight = cosine_weight
         self.cosine_margin = cosine_margin
@@ -96,8 +93,8 @@ class Alignment(nn.Module):
         self.distance_margin = distance_margin
         self.distances_of = distances_of
         self.pulls = teaches == "tokenizer"
-        self.balancing = balancing if self.pulls else "none"
-        self.largest_balance = largest_balance
+        if not self.pulls:
+            self.balancing = "none"
         self.grid = patch_grid
         self.reader = None
         channels, theirs = latent.channels, teacher.channels(image_size, patch_grid)

@@ -17,9 +17,10 @@ from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.query import QueryDecoder, Start
+from ldbench.losses.base_term import BaseTerm
 
 
-class Features(nn.Module):
+class Features(BaseTerm):
     """How far the features that a small decoder reads off the latent are from a teacher's, at the tokenizer's patches (eq. 8 of [0]).
 
     `tokens`: `masked` counts the hidden patches, and all of them where a pass hides none; `all` counts every patch always.
@@ -49,14 +50,11 @@ class Features(nn.Module):
         patch_grid: tuple[int, int],
         image_size: int,
     ):
-        super().__init__()
+        super().__init__(weight=weight, start=start, warmup=warmup)
         if tokens not in ("masked", "all"):
             raise ValueError(f"Unknown tokens {tokens!r}. Choose masked or all.")
         if distance not in DISTANCES:
             raise ValueError(f"Unknown distance {distance!r}. Choose {' or '.join(DISTANCES)}.")
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
         self.teacher = teacher
         self.tokens = tokens
         self.distance = DISTANCES[distance]
@@ -97,7 +95,7 @@ class Features(nn.Module):
         return targets.mean(dim=0, keepdim=True)
 
 
-class Classes(nn.Module):
+class Classes(BaseTerm):
     """The cross-entropy of the class that a small decoder reads off the latent, in nats.
 
     The supervised auxiliary decoder that [0] names; the official code has a flag for it and nothing behind it.
@@ -120,10 +118,7 @@ class Classes(nn.Module):
         latent: LatentSpec,
         num_classes: int,
     ):
-        super().__init__()
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
+        super().__init__(weight=weight, start=start, warmup=warmup)
         shape = DecoderShape(width, depth, num_heads, modulation_start, linear_std, token_std)
         self.decoder = shape.build(latent, (0, 0))
         self.head = nn.Linear(width, num_classes)

@@ -6,13 +6,14 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.lpips import LPIPSNetwork, from_taming, from_torchvision
+from ldbench.losses.base_term import BaseTerm
 
 
-class LPIPS(nn.Module):
+class LPIPS(BaseTerm):
     """The mean LPIPS distance between images and their reconstruction, frozen.
 
     `weights`: tensors in the layout of taming-transformers; or torchvision's VGG16, with the linear `heads` apart. `dropout`: 0.5 is what
@@ -33,10 +34,7 @@ class LPIPS(nn.Module):
         weights: Mapping[str, Tensor],
         heads: Mapping[str, Tensor] | None,
     ):
-        super().__init__()
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
+        super().__init__(weight=weight, start=start, warmup=warmup)
         self.network = LPIPSNetwork(dropout=dropout)
         try:
             joint = dict(weights) if heads is None else from_torchvision(weights, heads)

@@ -7,14 +7,15 @@
 import math
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldbench.core.distributed import mean
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.embed import patchify
+from ldbench.losses.base_term import BaseTerm
 
 
-class PixelMSE(nn.Module):
+class PixelMSE(BaseTerm):
     """Mean squared error; under a mask, `visible_ratio` times that of the visible patches plus the rest times that of the hidden ones.
 
     Both averages run over the whole batch. None: the mean over all pixels, whatever is hidden. Raises ValueError unless 0 <= visible_ratio <= 1.
@@ -24,12 +25,9 @@ class PixelMSE(nn.Module):
     reconstructs: ClassVar[bool] = True
 
     def __init__(self, *, weight: float, start: int, warmup: int, visible_ratio: float | None):
-        super().__init__()
+        super().__init__(weight=weight, start=start, warmup=warmup)
         if visible_ratio is not None and not 0 <= visible_ratio <= 1:
             raise ValueError(f"visible_ratio must lie in [0, 1], got {visible_ratio}.")
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
         self.visible_ratio = visible_ratio
 
     def forward(
@@ -46,17 +44,11 @@ class PixelMSE(nn.Module):
         return self.visible_ratio * mean(by_patch[~recon.mask]) + (1 - self.visible_ratio) * mean(by_patch[recon.mask])
 
 
-class PixelL1(nn.Module):
+class PixelL1(BaseTerm):
     """Mean absolute error over all pixels."""
 
     revision: ClassVar[int] = 1
     reconstructs: ClassVar[bool] = True
-
-    def __init__(self, *, weight: float, start: int, warmup: int):
-        super().__init__()
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
 
     def forward(
         self,
@@ -67,16 +59,10 @@ class PixelL1(nn.Module):
         return (recon.images.float() - images.float()).abs().mean()
 
 
-class KL(nn.Module):
+class KL(BaseTerm):
     """The divergence of the posterior from the standard normal, in nats for each kept token [1]."""
 
     revision: ClassVar[int] = 1
-
-    def __init__(self, *, weight: float, start: int, warmup: int):
-        super().__init__()
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
 
     def forward(
         self,
@@ -87,7 +73,7 @@ class KL(nn.Module):
         return recon.posterior.kl().mean() / recon.posterior.mean.shape[1]
 
 
-class FreeMeanKL(nn.Module):
+class FreeMeanKL(BaseTerm):
     """The divergence of the posterior from a normal of the same mean and standard deviation `std`, in nats for each kept token.
 
     It leaves the mean alone and sets the amount of noise only: `std=1` is the paper's variance condition [0], the official script has 1e-3.
@@ -97,12 +83,9 @@ class FreeMeanKL(nn.Module):
     revision: ClassVar[int] = 1
 
     def __init__(self, *, weight: float, start: int, warmup: int, std: float):
-        super().__init__()
+        super().__init__(weight=weight, start=start, warmup=warmup)
         if std <= 0:
             raise ValueError(f"std must be positive, got {std}.")
-        self.weight = weight
-        self.start = start
-        self.warmup = warmup
         self.std = std
 
     def forward(

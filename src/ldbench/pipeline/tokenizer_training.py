@@ -43,13 +43,6 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
     return tokenizer
 
 
-def check_schedule(term: Any, place: str) -> None:
-    """Raises ValueError for a weight, a start, a warm-up or a largest balance below zero."""
-    for key in ("weight", "start", "warmup", "largest_balance"):
-        if getattr(term, key, 0) < 0:
-            raise ValueError(f"{place}.{key} must not be negative, got {getattr(term, key)}.")
-
-
 class Teachers:
     """The frozen teachers of a recipe's loss terms, each built once and shared by all that name it."""
 
@@ -95,10 +88,13 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
                 f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data."
             )
         asked = config.parameters(node["_target_"])
-        found[name] = config.instantiate(
-            teachers.placed(node), **{fact: value for fact, value in facts.items() if fact in asked}
-        )
-        check_schedule(found[name], place)
+        keywords = teachers.placed(node)
+        try:
+            found[name] = config.instantiate(
+                keywords, **{fact: value for fact, value in facts.items() if fact in asked}
+            )
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
     if stage.max_steps and all(term.start > 0 for term in found.values()):
         raise ValueError(
             f"Stage {stage.name} has no loss term at its first step. Leave one of tokenizer.losses on, with start=0."
