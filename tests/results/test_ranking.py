@@ -18,7 +18,7 @@ def test_the_mean_over_seeds_has_the_interval_of_students_t():
     found = ranking.summarise([Estimate(value) for value in (1.0, 2.0, 4.0)])
     assert found.value == pytest.approx(7 / 3)
     assert found.spread == pytest.approx(statistics.stdev((1, 2, 4)))
-    half = 4.3027 * found.spread / math.sqrt(3)
+    half = 4.302653 * found.spread / math.sqrt(3)
     assert (found.low, found.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
 
 
@@ -78,13 +78,6 @@ def test_any_sound_numbers_can_be_summarised_and_ranked():
     ]
     ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], "higher")
     assert [rank.place for rank in ranks] == [2, 1, 2]
-
-
-def test_students_t_goes_over_into_the_normal():
-    assert ranking.student(1) == 12.7062
-    assert ranking.student(4.9) == ranking.student(4)
-    assert ranking.student(60) == pytest.approx(2.0003, abs=1e-3)
-    assert ranking.student(math.inf) == pytest.approx(1.96, abs=1e-3)
 
 
 def test_records_of_different_protocols_are_not_ranked(make):

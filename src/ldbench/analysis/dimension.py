@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldbench.core.intervals import ROUNDED_NORMAL_QUANTILE
+
 ROWS = 1024  # points whose distances to all others are held at once
 
 
@@ -48,7 +50,7 @@ def two_nn(
     )
     m = max(2, int(kept * len(ratios)))
     told = ratios[:m].sum() + (len(ratios) - m) * ratios[m - 1]
-    value, spread = (m / told).item(), 1.96 / m**0.5
+    value, spread = (m / told).item(), ROUNDED_NORMAL_QUANTILE / m**0.5
     return Dimension(value=value, low=value * (1 - spread), high=value * (1 + spread), num_points=len(points))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ldbench.core.estimate import Estimate
-from ldbench.core.estimates import mean_estimate
+from ldbench.core.intervals import normal_mean
 from ldbench.runtime.device import HALF, Precision, rounding
 from ldbench.runtime.flops import Operations
 
@@ -63,7 +63,7 @@ def images_per_second(call: Callable[[], Any], num_images: int, *, repeats: int,
         started = now(device)
         call()
         seconds.append(now(device) - started)
-    mean = mean_estimate(torch.tensor(seconds[1:], dtype=torch.float64))
+    mean = normal_mean(torch.tensor(seconds[1:], dtype=torch.float64))
     if mean.low is None or mean.high is None or mean.low <= 0:
         return Estimate(num_images / mean.value)
     return Estimate(num_images / mean.value, num_images / mean.high, num_images / mean.low)

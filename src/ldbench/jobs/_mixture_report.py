@@ -1,7 +1,6 @@
 """What fitted mixtures come to: figures with intervals over images, a picture, and files of all numbers and parameters."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ldbench.analysis.gmm.figure import Curve, draw
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.whitening import Whitening
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import normal_mean
 from ldbench.io.safetensors_io import write_tensors
 
 FIGURE, NUMBERS, MIXTURES = "curve.png", "gmm.json", "gmm.safetensors"
@@ -68,14 +68,14 @@ class Report:
         found = {
             "gmm/variance_kept": Estimate(self.whitening.variance_kept),
             "gmm/variance_kept_heldout": Estimate(self.kept_heldout),
-            "gmm/single/nll_per_dim": interval(single),
+            "gmm/single/nll_per_dim": normal_mean(single),
         }
         for size, fitted in self.by_size.items():
             costs = self.costs(fitted)
             found |= {
-                f"gmm/nll_per_dim/k={size}": interval(costs),
+                f"gmm/nll_per_dim/k={size}": normal_mean(costs),
                 f"gmm/train_nll_per_dim/k={size}": Estimate(fitted.train_nll / self.dim),
-                f"gmm/score/k={size}": interval(single - costs),
+                f"gmm/score/k={size}": normal_mean(single - costs),
                 f"gmm/bic/k={size}": Estimate(fitted.bic),
                 f"gmm/aic/k={size}": Estimate(fitted.aic),
                 f"gmm/effective_components/k={size}": Estimate(fitted.mixture.effective_components().item()),
@@ -83,8 +83,8 @@ class Report:
         for size in self.class_sizes:
             own, one = self.class_costs(size)
             found |= {
-                f"gmm/per_class/nll_per_dim/k={size}": interval(own),
-                f"gmm/per_class/score/k={size}": interval(one - own),
+                f"gmm/per_class/nll_per_dim/k={size}": normal_mean(own),
+                f"gmm/per_class/score/k={size}": normal_mean(one - own),
             }
         return found
 
@@ -127,9 +127,9 @@ class Report:
             Curve(
                 label="all points",
                 sizes=sizes,
-                heldout=[interval(costs[size]) for size in sizes],
+                heldout=[normal_mean(costs[size]) for size in sizes],
                 train=[self.by_size[size].train_nll / self.dim for size in sizes],
-                score=[interval(single - costs[size]) for size in sizes],
+                score=[normal_mean(single - costs[size]) for size in sizes],
                 single=single.mean().item(),
             )
         ]
@@ -139,9 +139,9 @@ class Report:
                 Curve(
                     label="each class its own",
                     sizes=self.class_sizes,
-                    heldout=[interval(own) for own, _ in pairs],
+                    heldout=[normal_mean(own) for own, _ in pairs],
                     train=[self.class_train(size) for size in self.class_sizes],
-                    score=[interval(one - own) for own, one in pairs],
+                    score=[normal_mean(one - own) for own, one in pairs],
                     single=None,
                 )
             )
@@ -178,14 +178,3 @@ def told(fitted: Fitted) -> dict[str, Any]:
         "iterations": fitted.iterations,
         "converged": fitted.converged,
     }
-
-
-def interval(
-    values: Tensor,  # (n,) float64
-) -> Estimate:
-    """The mean over images, with its normal 95 % interval; none for one image."""
-    mean = values.mean().item()
-    if len(values) < 2:
-        return Estimate(mean)
-    half = 1.96 * values.std().item() / math.sqrt(len(values))
-    return Estimate(mean, mean - half, mean + half)

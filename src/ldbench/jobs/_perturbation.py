@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.analysis.smoothness import curve, perturb
-from ldbench.core.estimates import mean_estimate
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import normal_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.jobs._standardized_tokenizer import Standardised, drawn_noise
 from ldbench.results.panels import Curve, draw_curves
@@ -67,7 +67,7 @@ class Perturbation:
         by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()}
         by_level |= dict(self.apart(seen))
         curves = {
-            name: Curve(self.levels, [mean_estimate(level) for level in levels]) for name, levels in by_level.items()
+            name: Curve(self.levels, [normal_mean(level) for level in levels]) for name, levels in by_level.items()
         }
         if curves:
             draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
@@ -105,8 +105,8 @@ class Perturbation:
                 log.info("%s is infinite where nothing is lost: its curve has no slope and no area.", name)
                 continue
             told = curve(self.levels, levels)
-            yield f"{name}/slope", mean_estimate(told.slope)
-            yield f"{name}/area", mean_estimate(told.area)
+            yield f"{name}/slope", normal_mean(told.slope)
+            yield f"{name}/area", normal_mean(told.area)
 
     def extract(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) uint8 -> (B, D)
         """What an extractor sees in a batch."""

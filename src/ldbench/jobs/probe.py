@@ -16,10 +16,11 @@ from ldbench.analysis.cka import linear_cka
 from ldbench.analysis.clustering import hierarchy
 from ldbench.analysis.dimension import two_nn
 from ldbench.analysis.knn import neighbours
-from ldbench.analysis.probe import linear_probe, wilson
+from ldbench.analysis.probe import linear_probe
 from ldbench.analysis.rank import effective_rank
 from ldbench.analysis.uniformity import uniformity
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet, Teacher
+from ldbench.core.intervals import proportion
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs._decoder_features import decoder_features
 
@@ -181,18 +182,18 @@ class Probe:
         """The linear reader's accuracy, and that of always naming the most frequent class."""
         readable = train.mean.flatten(1), train.y, test.mean.flatten(1), test.y
         found = linear_probe(*readable, penalty=self.penalty, max_iter=self.max_iter)
-        return {"accuracy": Estimate(found.accuracy, found.low, found.high), "chance": Estimate(found.chance)}
+        return {"accuracy": proportion(found.correct), "chance": Estimate(found.chance)}
 
     def neighbours(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
         """The accuracy of the nearest neighbours' vote."""
         assert self.num_neighbours is not None
         found = neighbours(train.flatten(1), train_y, test.flatten(1), test_y, k=min(self.num_neighbours, len(train)))
-        return {"knn_accuracy": share_estimate(found.right)}
+        return {"knn_accuracy": proportion(found.right)}
 
     def attentive(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
         """The attentive reader's accuracy."""
         found = attentive_probe(train, train_y, test, test_y, **READER, seed=self.seed, device=self.device)
-        return {"attentive_accuracy": share_estimate(found.right)}
+        return {"attentive_accuracy": proportion(found.right)}
 
     def dimension(self, train: Encoded, z: Tensor) -> dict[str, Estimate]:
         """Intrinsic dimension, and effective ranks of whole latents and of tokens."""
@@ -285,9 +286,3 @@ class Probe:
                 logvars.append(posterior.logvar.float().cpu())
             labels.append(y)
         return Encoded(torch.cat(means), torch.cat(logvars) if logvars else None, torch.cat(labels))
-
-
-def share_estimate(right: Tensor) -> Estimate:  # (m,) bool
-    """The share of hits with Wilson's 95 % interval."""
-    hits = int(right.sum())
-    return Estimate(hits / len(right), *wilson(hits, len(right)))

@@ -11,8 +11,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.core.estimates import mean_estimate
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.intervals import normal_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import in_one_move
@@ -104,7 +104,7 @@ class Reconstruct:
         if self.save_images:
             self.tabulate(by_image, out)
         self.draw(torch.cat([part.errors for part in found]), out)
-        means = {name: mean_estimate(numbers) for name, numbers in by_image.items()}
+        means = {name: normal_mean(numbers) for name, numbers in by_image.items()}
         return means if self.sets is None else means | self.measure(self.sets, self.seen(found))
 
     def compared(self, out: Path) -> list[Compared]:

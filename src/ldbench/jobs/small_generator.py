@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.estimates import mean_estimate
 from ldbench.core.interfaces import Budget, Estimate
+from ldbench.core.intervals import normal_mean
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._latent_points import unmirrored
 
@@ -57,8 +57,8 @@ class LearnSmall:
             *self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device
         )
         return {
-            "small_generator/heldout_loss": mean_estimate(told.heldout),
-            "small_generator/train_loss": mean_estimate(told.train),
+            "small_generator/heldout_loss": normal_mean(told.heldout),
+            "small_generator/train_loss": normal_mean(told.train),
             "small_generator/explained": Estimate(told.explained),
         }
 

@@ -16,8 +16,8 @@ from ldbench.analysis.jacobian import stretch
 from ldbench.analysis.paths import distance_to_data, interpolate, measure_paths
 from ldbench.analysis.spectrum import spectrum
 from ldbench.analysis.stability import stability
-from ldbench.core.estimates import mean_estimate
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.intervals import normal_mean
 from ldbench.core.pixels import PixelRule, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
@@ -156,11 +156,11 @@ class Smoothness:
             )
             apart = distance_to_data(seen[[0, self.num_points // 2, -1]].flatten(0, 1), reference)
             start, middle, end = apart.unflatten(0, (3, half))
-            found[f"path/length_{name}"] = mean_estimate(way.length.cpu())
-            found[f"path/midpoint_distance_{name}"] = mean_estimate(middle.cpu())
-            found[f"path/end_distance_{name}"] = mean_estimate(((start + end) / 2).cpu())
+            found[f"path/length_{name}"] = normal_mean(way.length.cpu())
+            found[f"path/midpoint_distance_{name}"] = normal_mean(middle.cpu())
+            found[f"path/end_distance_{name}"] = normal_mean(((start + end) / 2).cpu())
             if (way.chord > 0).any():
-                found[f"path/detour_{name}"] = mean_estimate(way.detour[way.chord > 0].cpu())
+                found[f"path/detour_{name}"] = normal_mean(way.detour[way.chord > 0].cpu())
         return found
 
     def jacobians(self, images: Tensor, z: Tensor) -> dict[str, Estimate]:
@@ -177,13 +177,13 @@ class Smoothness:
         largest, total = self.stretched("decoder", decoder, z[: self.num_jacobians])
         reading, _ = self.stretched("encoder", encoder, images[: self.num_jacobians])
         equal = total / z[0].numel() ** 0.5  # the largest stretch of a decoder that stretches all directions alike
-        found = {"decoder/lipschitz": mean_estimate(largest), "decoder/lipschitz_max": Estimate(largest.max().item())}
+        found = {"decoder/lipschitz": normal_mean(largest), "decoder/lipschitz_max": Estimate(largest.max().item())}
         found |= {
-            "decoder/sensitivity": mean_estimate(total / images[0].numel() ** 0.5),
-            "encoder/lipschitz": mean_estimate(reading),
+            "decoder/sensitivity": normal_mean(total / images[0].numel() ** 0.5),
+            "encoder/lipschitz": normal_mean(reading),
         }
         if (total > 0).any():
-            found["decoder/anisotropy"] = mean_estimate((largest / equal)[total > 0])
+            found["decoder/anisotropy"] = normal_mean((largest / equal)[total > 0])
         return found
 
     def stretched(
@@ -215,7 +215,7 @@ class Smoothness:
             for x, n in batches
         ]
         return {
-            f"encoder/{key}": mean_estimate(torch.cat([getattr(part, key) for part in told]).cpu())
+            f"encoder/{key}": normal_mean(torch.cat([getattr(part, key) for part in told]).cpu())
             for key in ("moved", "gain", "round_trip")
         }
 
@@ -228,7 +228,7 @@ class Smoothness:
             parts = (part.to(self.device) for part in images.split(self.batch_size))
             told = [equivariance(self.codec.encode_map, self.codec.decode_map, part, move) for part in parts]
             for key in ("latent", "pixels"):
-                found[f"equivariance/{name}_{key}"] = mean_estimate(
+                found[f"equivariance/{name}_{key}"] = normal_mean(
                     torch.cat([getattr(part, key) for part in told]).cpu()
                 )
         return found
@@ -241,7 +241,7 @@ class Smoothness:
         found = {} if told.slope is None else {"spectrum/slope": Estimate(told.slope)}
         if told.total.sum() > 0:
             share = told.high.sum() / told.total.sum()
-            found["spectrum/high_share"] = mean_estimate(
+            found["spectrum/high_share"] = normal_mean(
                 (share + (told.high - share * told.total) / told.total.mean()).cpu()
             )
             drawn_curve = Curve(told.frequency.tolist(), [Estimate(power) for power in told.power.tolist()])

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import proportion
 from ldbench.metrics.feature_set import FeatureSet
-from ldbench.metrics.intervals import of_share
 
 
 class ClassAccuracy:
@@ -21,4 +21,4 @@ class ClassAccuracy:
             raise ValueError(
                 f"The extractor's classifier knows {known} classes, and the images have a label {labels.max()}. Leave class_accuracy out."
             )
-        return of_share(logits.argmax(dim=1) == labels)
+        return proportion(logits.argmax(dim=1) == labels)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import jackknife
 from ldbench.metrics.feature_set import FeatureSet
-from ldbench.metrics.intervals import jackknife
 from ldbench.metrics.moments import Gaussian, Normal
 
 HIDDEN = 1e-8  # of the largest square: from there on rounding counts
@@ -54,7 +54,7 @@ def with_interval(samples: Normal, reference: Normal, *, paired: bool) -> Estima
         frechet_distance(samples.without(part), reference.without(part) if paired else reference.whole)
         for part in parts
     ]
-    return jackknife(value, without, least=0.0)
+    return jackknife(value, without, lower_bound=0.0)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import jackknife
 from ldbench.metrics.feature_set import PARTS, FeatureSet
-from ldbench.metrics.intervals import jackknife
 
 BLOCK = 2048  # rows of a kernel that are held at once
 

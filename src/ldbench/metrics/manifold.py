@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import proportion, student_mean
 from ldbench.metrics.feature_set import FeatureSet
-from ldbench.metrics.intervals import of_mean, of_share
 
 BLOCK = 1024  # rows of distances that are held at once
 ROUNDING = 1e-11  # of the two squared lengths
@@ -40,7 +40,7 @@ class Precision(Neighbours):
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
-        return of_share(torch.cat([block.any(dim=1) for block in inside(x, y, radii(y, self.k))]))
+        return proportion(torch.cat([block.any(dim=1) for block in inside(x, y, radii(y, self.k))]))
 
 
 class Recall(Neighbours):
@@ -48,7 +48,7 @@ class Recall(Neighbours):
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
-        return of_share(torch.cat([block.any(dim=1) for block in inside(y, x, radii(x, self.k))]))
+        return proportion(torch.cat([block.any(dim=1) for block in inside(y, x, radii(x, self.k))]))
 
 
 class Density(Neighbours):
@@ -56,7 +56,7 @@ class Density(Neighbours):
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = centred(samples, reference, self.k)
-        return of_mean(torch.cat([block.sum(dim=1) for block in inside(x, y, radii(y, self.k))]).double() / self.k)
+        return student_mean(torch.cat([block.sum(dim=1) for block in inside(x, y, radii(y, self.k))]).double() / self.k)
 
 
 class Coverage(Neighbours):
@@ -67,7 +67,7 @@ class Coverage(Neighbours):
         hit = torch.zeros(len(y), dtype=torch.bool)
         for block in inside(x, y, radii(y, self.k)):
             hit |= block.any(dim=0)
-        return of_share(hit)
+        return proportion(hit)
 
 
 def centred(samples: FeatureSet, reference: FeatureSet, k: int) -> tuple[Tensor, Tensor]:  # (n, D), (m, D) float64

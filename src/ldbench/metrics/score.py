@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import student_mean
 from ldbench.metrics.feature_set import FeatureSet
-from ldbench.metrics.intervals import of_mean
 
 
 class InceptionScore:
@@ -40,4 +40,4 @@ class InceptionScore:
             told = logits[split * count // self.splits : (split + 1) * count // self.splits].double().log_softmax(dim=1)
             average = told.logsumexp(dim=0) - torch.tensor(float(len(told)), dtype=torch.float64).log()
             scores.append((told.exp() * (told - average)).sum(dim=1).mean().exp())
-        return of_mean(torch.stack(scores))
+        return student_mean(torch.stack(scores))

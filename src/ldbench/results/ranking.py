@@ -11,16 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
+from ldbench.core.intervals import NORMAL_QUANTILE, student_quantile
 from ldbench.results.directions import Direction, direction_of
 from ldbench.results.ranking_conditions import refuse_mixed
 from ldbench.results.records import Record
-
-NORMAL = 1.959964
-STUDENT = (  # 97.5 % points of Student's t for 1, 2, ... degrees of freedom
-    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
-    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
-    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
-)
 
 
 @dataclass(frozen=True)
@@ -59,10 +53,12 @@ def summarise(estimates: Sequence[Estimate]) -> Summary:
     if len(values) == 1 or not math.isfinite(mean):
         (low, high) = (estimates[0].low, estimates[0].high) if len(values) == 1 else (None, None)
         known = low is not None and high is not None and math.isfinite(high - low)
-        return Summary(mean, len(values), low=low, high=high, noise=Noise((high - low) / 2 / NORMAL) if known else None)  # type: ignore[operator]
+        return Summary(
+            mean, len(values), low=low, high=high, noise=Noise((high - low) / 2 / NORMAL_QUANTILE) if known else None
+        )  # type: ignore[operator]
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     noise = Noise(spread / math.sqrt(len(values)), len(values) - 1)
-    half = student(noise.freedom) * noise.error
+    half = student_quantile(noise.freedom) * noise.error
     return Summary(mean, len(values), spread, mean - half, mean + half, noise)
 
 
@@ -90,14 +86,7 @@ def alike(a: Summary, b: Summary) -> bool | None:
     parts = math.fsum(
         (variance / total) ** 2 / noise.freedom for variance, noise in zip(variances, (a.noise, b.noise), strict=True)
     )
-    return abs(a.value - b.value) <= student(1 / parts if parts else math.inf) * math.sqrt(total)
-
-
-def student(freedom: float) -> float:
-    """The 97.5 % point of Student's t; for a broken number of degrees of freedom that of the whole one below, which is wider."""
-    if freedom <= len(STUDENT):
-        return STUDENT[max(1, int(freedom)) - 1]
-    return NORMAL + 2.42 / freedom  # within 0.001 beyond the table
+    return abs(a.value - b.value) <= student_quantile(1 / parts if parts else math.inf) * math.sqrt(total)
 
 
 def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, Rank]]:
