@@ -47,7 +47,7 @@ def push(
     from ldbench.results import store
 
     folder = Path(artifact).expanduser()
-    hub.check(repo)
+    hub.validate_repo_id(repo)
     artifacts.verify(folder)
     kind = json.loads((folder / artifacts.CONFIG).read_text())["group"]
     if kind not in model_card.TASKS:

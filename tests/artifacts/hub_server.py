@@ -1,4 +1,4 @@
-"""A hub of our own: as much of the Hugging Face hub's language as a push and a load need."""
+"""A local hub: the part of the Hugging Face hub's API that a push and a load need."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories in memory, a list of commits each; large files come and go beside the commits, as on the true hub."""
+    """Repositories in memory, a list of commits each; large files are separate from the commits, as on the real hub."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
@@ -39,7 +39,7 @@ class Answer(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Nothing."""
 
-    def say(self, content: Any, status: int = 200, **headers: str) -> None:
+    def reply(self, content: Any, status: int = 200, **headers: str) -> None:
         """Answers with JSON, or with bytes."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
@@ -50,11 +50,11 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def refuse(self, status: int, code: str = "") -> None:
-        """Answers that it cannot be."""
-        self.say({"error": code}, status, **({"X_Error_Code": code} if code else {}))
+        """Answers with an error."""
+        self.reply({"error": code}, status, **({"X_Error_Code": code} if code else {}))
 
     def held(self, repo: str, revision: str) -> dict[str, bytes] | None:
-        """The files of a revision, after an answer where there is none."""
+        """The files of a revision; replies with an error where there is none."""
         commits = self.server.repos.get(repo)
         if commits is None:
             self.refuse(404, "RepoNotFound")
@@ -66,7 +66,7 @@ class Answer(BaseHTTPRequestHandler):
         return names.get(revision)
 
     def do_GET(self) -> None:
-        """Files, and what there is of them."""
+        """Files and listings of them."""
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         self.server.asked.append(self.path)
         if parts[0] == "api":
@@ -76,11 +76,11 @@ class Answer(BaseHTTPRequestHandler):
                 return
             if rest and rest[0] == "tree":
                 oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
-                self.say(
+                self.reply(
                     [{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()]
                 )
             else:
-                self.say(
+                self.reply(
                     {
                         "id": repo,
                         "sha": self.sha,
@@ -94,7 +94,7 @@ class Answer(BaseHTTPRequestHandler):
         files = self.held(repo, revision)
         if files is not None:
             content = files["/".join(path)]
-            self.say(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=self.sha)
+            self.reply(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=self.sha)
 
     do_HEAD = do_GET
 
@@ -102,43 +102,43 @@ class Answer(BaseHTTPRequestHandler):
         """A large file."""
         content = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.large[self.path.rpartition("/")[2]] = content
-        self.say({})
+        self.reply({})
 
     def do_POST(self) -> None:
-        """Repositories and commits: of whoever has the token."""
+        """Repositories and commits, given the token."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append(self.path)
         if self.headers.get("Authorization") != f"Bearer {self.server.token}":
             return self.refuse(401)
         path = urlsplit(self.path).path
         if path == "/api/repos/create":
-            told = json.loads(body)
-            if told["organization"] in ("others", "broken"):
-                return self.refuse(403 if told["organization"] == "others" else 507)
-            repo = f"{told['organization']}/{told['name']}"
+            settings = json.loads(body)
+            if settings["organization"] in ("others", "broken"):
+                return self.refuse(403 if settings["organization"] == "others" else 507)
+            repo = f"{settings['organization']}/{settings['name']}"
             if repo in self.server.repos:
-                return self.say(
+                return self.reply(
                     {"error": "You already created this model repo", "url": f"{self.server.url}/{repo}"}, 409
                 )
             self.server.repos[repo] = [{}]
-            self.server.private[repo] = told.get("visibility") == "private" or bool(told.get("private"))
-            return self.say({"url": f"{self.server.url}/{repo}"})
+            self.server.private[repo] = settings.get("visibility") == "private" or bool(settings.get("private"))
+            return self.reply({"url": f"{self.server.url}/{repo}"})
         if path == "/api/validate-yaml":
             self.server.checked.append(json.loads(body)["content"])
-            return self.say({"errors": [], "warnings": []})
+            return self.reply({"errors": [], "warnings": []})
         if path.endswith("/objects/batch"):
             uploads = [
                 {**each, "actions": {"upload": {"href": f"{self.server.url}/large/{each['oid']}"}}}
                 for each in json.loads(body)["objects"]
             ]
-            return self.say({"transfer": "basic", "objects": uploads})
+            return self.reply({"transfer": "basic", "objects": uploads})
         repo = "/".join(path.strip("/").split("/")[2:4])
         if "/preupload/" in path:
             modes = [
                 (file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular")
                 for file in json.loads(body)["files"]
             ]
-            return self.say(
+            return self.reply(
                 {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
             )
         files = dict(self.server.repos[repo][-1])
@@ -150,4 +150,4 @@ class Answer(BaseHTTPRequestHandler):
                 files[value["path"]] = self.server.large[value["oid"]]
         self.server.repos[repo].append(files)
         commit = sha(repo, len(self.server.repos[repo]) - 1)
-        return self.say({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})
+        return self.reply({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})

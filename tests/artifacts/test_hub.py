@@ -1,4 +1,4 @@
-"""The hub, against a server of our own on this machine that speaks as much of its language as a push and a load need."""
+"""The hub, against a local server that implements the requests that a push and a load need."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ Compose = Callable[..., DictConfig]
 
 
 def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes huggingface_hub ask another place; it reads HF_ENDPOINT only once."""
+    """Points huggingface_hub to another server; it reads HF_ENDPOINT only once."""
     from huggingface_hub import hf_api
 
     monkeypatch.setattr(constants, "ENDPOINT", url)
@@ -36,7 +36,7 @@ def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub of our own, whose token we have, and a cache of our own."""
+    """A local hub whose token is set, with an empty cache."""
     running = Hub()
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
@@ -44,7 +44,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files by git's own way, which our server speaks
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files over git LFS, which the server implements
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
     monkeypatch.setenv("HF_TOKEN", running.token)
     yield running
@@ -55,7 +55,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def made(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a tiny tokenizer was trained and measured, once for all tests here."""
+    """The root folder of a tiny tokenizer that was trained and measured, once for all tests of this file."""
     root = tmp_path_factory.mktemp("made")
     pipeline.train(ldbench.compose("train", [*small_overrides, f"paths.root={root}"]))
     return root
@@ -63,7 +63,7 @@ def made(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def trained(made: Path, tmp_path: Path) -> Path:
-    """A copy of its artifact, beside its record."""
+    """A copy of its artifact, with its record."""
     for part in ("artifacts", "records"):
         shutil.copytree(made / part, tmp_path / part)
     (folder,) = (path.parent for path in (tmp_path / "artifacts" / "tokenizers").glob("*/manifest.json"))
@@ -100,17 +100,19 @@ def test_what_is_pushed_is_loaded_again_and_can_be_measured(
     assert record.metrics == records.read(first).metrics
 
 
-def test_the_card_tells_what_was_measured_and_how_and_what_to_cite(server: Hub, trained: Path, tmp_path: Path) -> None:
+def test_the_card_holds_the_measurements_and_their_protocol_and_citations(
+    server: Hub, trained: Path, tmp_path: Path
+) -> None:
     ldbench.push(trained, "me/tiny", licence="mit", records=tmp_path / "records")
     card = ModelCard(server.repos["me/tiny"][-1]["README.md"].decode())
     assert card.data.license == "mit"
     assert card.data.model_name == trained.name
     (record,) = (records.read(path) for path in (tmp_path / "records").glob("*.json"))
-    told = {each.metric_name: each for each in card.data.eval_results}
-    assert {name: each.metric_value for name, each in told.items()} == {
+    results = {each.metric_name: each for each in card.data.eval_results}
+    assert {name: each.metric_value for name, each in results.items()} == {
         name: each.value for name, each in record.metrics.items()
     }
-    psnr = told["psnr"]
+    psnr = results["psnr"]
     assert (psnr.task_name, psnr.dataset_name, psnr.dataset_args) == (
         "reconstruct",
         "digits",
@@ -122,7 +124,7 @@ def test_the_card_tells_what_was_measured_and_how_and_what_to_cite(server: Hub, 
     assert str(tmp_path) not in card.content
 
 
-def test_a_second_push_is_a_second_revision_and_the_first_can_still_be_had(
+def test_a_second_push_is_a_second_revision_and_the_first_still_loads(
     server: Hub, trained: Path, tmp_path: Path
 ) -> None:
     ldbench.push(trained, "me/tiny")
@@ -142,14 +144,14 @@ def test_a_file_that_was_altered_on_the_hub_is_refused(server: Hub, trained: Pat
     ldbench.push(trained, "me/tiny")
     files = server.repos["me/tiny"][-1]
     files[file] = files[file][:-1] + bytes([files[file][-1] ^ 1])
-    with pytest.raises(ValueError, match=rf"{file} is not what its manifest says"):
+    with pytest.raises(ValueError, match=rf"{file} does not match its manifest"):
         ldbench.load("hf://me/tiny")
 
 
-def test_a_strangers_name_leads_nowhere(trained: Path) -> None:
-    told = json.loads((trained / "manifest.json").read_text())
-    for name in ("../../elsewhere", "vmae", 3, f"../x-{told['digest'][:8]}"):
-        (trained / "manifest.json").write_text(json.dumps({**told, "name": name}))
+def test_a_name_that_is_no_artifact_name_is_refused(trained: Path) -> None:
+    manifest = json.loads((trained / "manifest.json").read_text())
+    for name in ("../../elsewhere", "vmae", 3, f"../x-{manifest['digest'][:8]}"):
+        (trained / "manifest.json").write_text(json.dumps({**manifest, "name": name}))
         with pytest.raises(ValueError, match="names the artifact"):
             store.name_of(trained)
 
@@ -157,44 +159,46 @@ def test_a_strangers_name_leads_nowhere(trained: Path) -> None:
 def test_an_altered_artifact_is_not_pushed(server: Hub, trained: Path) -> None:
     with (trained / "config.json").open("a") as file:
         file.write(" ")
-    with pytest.raises(ValueError, match="not what its manifest says"):
+    with pytest.raises(ValueError, match="does not match its manifest"):
         ldbench.push(trained, "me/tiny")
     assert not server.asked
 
 
 @pytest.mark.parametrize(
-    ("token", "said"),
-    [(None, "Run `hf auth login`, or set HF_TOKEN"), ("hf_wrong", "HF_TOKEN to a token that is valid")],
+    ("token", "message"),
+    [(None, "Run `hf auth login`, or set HF_TOKEN"), ("hf_wrong", "HF_TOKEN to a valid token")],
 )
 def test_a_push_without_a_token_or_with_a_wrong_one_says_what_to_do(
-    server: Hub, trained: Path, monkeypatch, token, said
+    server: Hub, trained: Path, monkeypatch, token, message
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(ValueError, match=rf"^me/tiny cannot be pushed to the Hugging Face hub: .*{said}\.$") as told:
+    with pytest.raises(
+        ValueError, match=rf"^me/tiny cannot be pushed to the Hugging Face hub: .*{message}\.$"
+    ) as error:
         ldbench.push(trained, "me/tiny")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert "me/tiny" not in server.repos
 
 
 def test_another_owners_repository_is_refused_in_a_sentence(server: Hub, trained: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"your token may not write there\. Make one with write access, or choose a repository of your own\.",
+        match=r"your token has no write access to it\. Create one with write access, or choose a repository of your",
     ):
         ldbench.push(trained, "others/tiny")
 
 
-def test_an_error_of_the_hub_itself_is_told_as_it_is(server: Hub, trained: Path) -> None:
+def test_an_error_of_the_hub_itself_is_passed_on(server: Hub, trained: Path) -> None:
     with pytest.raises(ValueError, match=r"^broken/tiny cannot be pushed to the Hugging Face hub: .*507"):
         ldbench.push(trained, "broken/tiny")
 
 
-def test_a_repository_that_is_not_there_is_told(server: Hub) -> None:
+def test_a_repository_that_does_not_exist_is_reported(server: Hub) -> None:
     with pytest.raises(
         ValueError,
-        match=r"hf://me/nothing cannot be fetched from the Hugging Face hub: there is none of that name, or it is private",
+        match=r"hf://me/nothing cannot be fetched from the Hugging Face hub: there is no repository of that name",
     ):
         ldbench.load("hf://me/nothing")
 
@@ -202,15 +206,15 @@ def test_a_repository_that_is_not_there_is_told(server: Hub) -> None:
 @pytest.mark.parametrize(
     "act", [lambda folder: ldbench.load("hf://me/tiny"), lambda folder: ldbench.push(folder, "me/tiny")]
 )
-def test_no_network_is_told(
+def test_a_missing_network_is_reported(
     server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Any]
 ) -> None:
     turn_to("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(ValueError, match=r"the hub cannot be reached\. Look at the network, or at HF_ENDPOINT\."):
+    with pytest.raises(ValueError, match=r"the hub cannot be reached\. Check the network and HF_ENDPOINT\."):
         act(trained)
 
 
-def test_what_was_fetched_once_is_there_without_a_network(
+def test_what_was_fetched_once_loads_without_a_network(
     server: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ldbench.push(trained, "me/tiny")
@@ -220,23 +224,23 @@ def test_what_was_fetched_once_is_there_without_a_network(
 
 
 @pytest.mark.parametrize("repo", ["tiny", "me/tiny/more", "me tiny/x", "hf://me/tiny"])
-def test_what_is_no_name_on_the_hub_is_refused_before_it_is_asked(server: Hub, trained: Path, repo: str) -> None:
-    with pytest.raises(ValueError, match="A name on the hub is owner/name"):
+def test_what_is_no_repository_id_is_refused_before_any_request(server: Hub, trained: Path, repo: str) -> None:
+    with pytest.raises(ValueError, match="A repository on the hub is owner/name"):
         ldbench.push(trained, repo)
     assert not server.asked
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("repo=me/tiny", "push must be the folder"),
         ("push=DIR", "repo must be owner/name"),
         ("private=2", "private must be true or false"),
     ],
 )
-def test_the_command_says_what_it_lacks(override: str, said: str) -> None:
+def test_the_command_names_what_is_missing(override: str, message: str) -> None:
     rest = {"push": "push=x", "repo": "repo=me/x"} if override.startswith("private") else {}
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         hub.run(ldbench.compose("hub", [override, *rest.values()]), [])
 
 
@@ -246,7 +250,7 @@ def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
     assert metadata_load(tmp_path / "card.md")["model-index"]
 
 
-def test_nothing_calls_out_unless_it_is_asked_to(
+def test_no_connection_is_opened_unless_it_is_requested(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[Any] = []

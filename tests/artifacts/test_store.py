@@ -1,4 +1,4 @@
-"""Artifacts: whole or absent, exactly what was saved, built by one process at a time, and harmless whoever made them."""
+"""Artifacts: complete or absent, exactly what was saved, built by one process at a time, and safe to load."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def save(model, folder):
 
 
 def tamper(folder, **changed) -> None:
-    """Changes config.json as a stranger would: with a manifest that fits."""
+    """Changes config.json as an attacker would: with a manifest that matches."""
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -69,7 +69,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(vmae, folder):
     assert torch.equal(loaded.encode(images).mean, vmae.eval().encode(images).mean)
 
 
-def test_an_artifact_says_what_it_is_made_of_and_where_it_comes_from(folder):
+def test_an_artifact_holds_its_config_and_its_provenance(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "weights.safetensors"]
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir()), (
         "a shared folder is read by others too"
@@ -103,7 +103,7 @@ def test_saving_over_an_incomplete_folder_replaces_it(vmae, tmp_path):
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "config.json"])
 @pytest.mark.parametrize("harm", ["altered", "truncated", "removed"])
-def test_a_file_that_is_not_what_the_manifest_says_is_refused_by_name(folder, name, harm):
+def test_a_file_that_does_not_match_the_manifest_is_refused_by_name(folder, name, harm):
     content = (folder / name).read_bytes()
     if harm == "altered":
         (folder / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
@@ -113,23 +113,23 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused_by_name(folder, na
         (folder / name).unlink()
     with pytest.raises(
         ValueError,
-        match=rf"{name} is not what its manifest says: it was altered or cut short. Remove .* and run the command",
+        match=rf"{name} does not match its manifest: it was altered or truncated. Remove .* and run the command",
     ):
         store.load(folder)
 
 
-def test_a_folder_without_a_manifest_is_refused_with_the_artifacts_beside_it(vmae, folder):
+def test_a_folder_without_a_manifest_is_refused_with_its_sibling_artifacts(vmae, folder):
     other = save(vmae, folder.with_name("vmae-4567"))
     (folder / "manifest.json").unlink()
     assert not store.is_complete(folder)
     with pytest.raises(
         ValueError,
-        match=rf"{folder.name} is no complete artifact: it has no manifest.json. Artifacts there: {other.name}\.",
+        match=rf"is no complete artifact: it has no manifest.json. Artifacts in the same folder: {other.name}\.",
     ):
         store.load(folder)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere is no complete artifact"):
         store.load(tmp_path / "nowhere")
 
@@ -141,12 +141,12 @@ def test_a_broken_manifest_is_refused_by_name(folder, content):
         store.load(folder)
 
 
-def test_what_is_told_in_numbers_becomes_what_it_is():
-    assert store.made({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
+def test_plain_data_becomes_objects():
+    assert store.build_keywords({"width": 8, "latent": {"num_tokens": 6, "channels": 2, "grid": [2, 3]}}) == {
         "width": 8,
         "latent": LatentSpec(6, 2, (2, 3)),
     }
-    assert store.made(KEYWORDS) == KEYWORDS
+    assert store.build_keywords(KEYWORDS) == KEYWORDS
 
 
 def test_weights_of_another_model_are_refused(vmae, tmp_path):
@@ -169,7 +169,7 @@ def test_a_save_that_dies_leaves_no_artifact_and_no_scraps(vmae, tmp_path, monke
     assert list(folder.parent.iterdir()) == []
 
 
-def test_a_save_that_dies_keeps_the_artifact_that_was_there(vmae, folder, monkeypatch):
+def test_a_save_that_dies_keeps_the_existing_artifact(vmae, folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr(store, "write_tensors", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -190,7 +190,7 @@ def test_the_manifest_is_written_last(vmae, tmp_path, monkeypatch):
     assert written == ["weights.safetensors", "config.json", "manifest.json"]
 
 
-def test_a_second_builder_waits_for_the_first_and_says_so(tmp_path, caplog):
+def test_a_second_builder_waits_for_the_first_and_logs_it(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     folder, events, holding = tmp_path / "vmae-0123", [], threading.Event()
 
@@ -222,7 +222,7 @@ def test_builders_of_different_artifacts_do_not_wait(tmp_path, caplog):
     assert caplog.messages == []
 
 
-def test_a_builder_that_fails_gives_the_lock_back(tmp_path, caplog):
+def test_a_builder_that_fails_releases_the_lock(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     with pytest.raises(ZeroDivisionError), building_lock(tmp_path / "a"):
         raise ZeroDivisionError
@@ -249,7 +249,7 @@ def test_a_component_that_no_config_group_names_is_refused_with_those_that_are(f
 
 @pytest.fixture
 def trap(tmp_path, monkeypatch):
-    """A module that leaves a trace when it is imported or called, and a function that tells whether it did."""
+    """A function that returns whether the module `intruder` was imported or called."""
     trace = tmp_path / "trace"
     (tmp_path / "intruder.py").write_text(
         f"import pathlib\npathlib.Path({str(trace)!r}).touch()\ndef run(*_, **__): ...\n"
@@ -270,7 +270,7 @@ def trap(tmp_path, monkeypatch):
     ],
     ids=["dotted", "path", "target", "target_in_keywords", "nested_target", "group"],
 )
-def test_no_word_of_a_strangers_config_runs_code(folder, trap, changed):
+def test_nothing_in_an_untrusted_config_runs_code(folder, trap, changed):
     tamper(folder, **changed)
     try:
         store.load(folder)
@@ -279,7 +279,7 @@ def test_no_word_of_a_strangers_config_runs_code(folder, trap, changed):
     else:
         refused = False
     assert not trap()
-    assert refused or changed == {"_target_": "intruder.run"}, "what no loader reads may stand there"
+    assert refused or changed == {"_target_": "intruder.run"}, "keys that no loader reads are harmless"
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -295,8 +295,8 @@ def test_a_group_outside_the_config_tree_is_refused_even_when_the_artifact_bring
 
 
 def test_a_keyword_that_the_component_does_not_take_is_refused_with_a_sentence(folder):
-    tamper(folder, keywords=KEYWORDS | {"colour": "red"})
-    with pytest.raises(ValueError, match="colour"):
+    tamper(folder, keywords=KEYWORDS | {"color": "red"})
+    with pytest.raises(ValueError, match="color"):
         store.load(folder)
 
 

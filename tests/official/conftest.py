@@ -48,8 +48,8 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
         state |= tables(state)
         found = official.convert(name, state, {})
         with torch.device("meta"):
-            backbone = config.component(found.group, found.component)(**store.made(found.keywords))
-        store.check_state(backbone, found.state)
+            backbone = config.component(found.group, found.component)(**store.build_keywords(found.keywords))
+        store.validate_state(backbone, found.state)
         return found.keywords
 
     return import_

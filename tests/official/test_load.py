@@ -137,7 +137,7 @@ def test_without_statistics_the_backbone_is_the_official_network_and_sampling_sa
     generator = ldbench.load_official("dit_xl_2", source("dit_xl_2"))
     x, t, y = torch.randn(2, 16, 3), torch.tensor([3, 700]), torch.tensor([0, 5])
     found = official.convert("dit_xl_2", transformer_state(), {"num_heads": 2})
-    backbone = config.component("backbone", "dit")(**load.artifacts.made(found.keywords))
+    backbone = config.component("backbone", "dit")(**load.store.build_keywords(found.keywords))
     backbone.load_state_dict(found.state)
     assert torch.equal(generator.backbone(x, t, y), backbone(x, t, y))
     with pytest.raises(ValueError, match="stats="):

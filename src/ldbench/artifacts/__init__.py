@@ -1,1 +1,1 @@
-"""What is stored of models: artifact folders, weights files from outside, and the Hugging Face hub."""
+"""Stored models: artifact folders, weights files from outside, and the Hugging Face hub."""

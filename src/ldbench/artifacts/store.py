@@ -1,6 +1,7 @@
-"""Artifacts: weights and the names and numbers that made them, one folder each, complete or absent.
+"""Artifacts: a model's weights and the config that builds it, one folder each, either complete or absent.
 
-A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, written last, `manifest.json` with the checksums of both.
+A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, written last, `manifest.json` with the
+checksums of both.
 """
 
 import logging
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ldbench.artifacts import hub
-from ldbench.artifacts.build_limit import Allowance
+from ldbench.artifacts.build_limit import BuildLimit
 from ldbench.artifacts.weights import read_file
 from ldbench.config import compose as config
 from ldbench.core.latent import LatentSpec
@@ -33,78 +34,72 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
-PARTS = (
-    "backbone",
-    "objective",
-    "interpolant",
-    "times",
-)  # config groups that a model's keywords may name components of
+PARTS = ("backbone", "objective", "interpolant", "times")  # config groups whose components a model's keywords may name
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a model is made of, in names and numbers: enough to build it, and nothing that could run foreign code."""
+    """The component and keywords of a model as plain data: enough to build it, and nothing that runs foreign code."""
 
     group: str  # a config group, such as "tokenizer"
     component: str  # an option of that group
-    keywords: Mapping[str, Any]  # the constructor's; a latent in numbers
+    keywords: Mapping[str, Any]  # the constructor's; a latent as plain numbers
 
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
-    """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes fit exactly."""
-    make = config.component(blueprint.group, blueprint.component, searchpath)
+    """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes match."""
+    constructor = config.component(blueprint.group, blueprint.component, searchpath)
     try:
-        with Allowance(state):
-            model = make(**made(blueprint.keywords, searchpath))
-    except Exception as error:  # numbers of anybody can fail a constructor in any way
-        if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # a sentence of the component's own
+        with BuildLimit(state):
+            model = constructor(**build_keywords(blueprint.keywords, searchpath))
+    except Exception as error:  # untrusted keywords can make a constructor fail in any way
+        if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # the component's own sentence
             raise
-        told = (
-            f"{first_line(error)}"
-            if isinstance(error, ValueError | TypeError)
-            else f"{type(error).__name__}: {first_line(error)}"
-        )
+        message = first_line(error)
+        if not isinstance(error, ValueError | TypeError):
+            message = f"{type(error).__name__}: {message}"
         raise ValueError(
-            f"These keywords do not fit {blueprint.component}: {told}. Was it made by another version of ldbench?"
+            f"These keywords do not fit {blueprint.component}: {message}. "
+            "Was the artifact written by another version of ldbench?"
         ) from error
-    check_state(model, state)
+    validate_state(model, state)
     model.load_state_dict(state)
     return model.eval()
 
 
-def made(keywords: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
-    """Keywords in which what is told in names and numbers is the object itself: a latent, a normaliser, and parts that name their component.
+def build_keywords(keywords: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+    """Keywords with plain data replaced by objects: a latent, a normalizer, and parts that name their component.
 
-    A part stands under the name of its config group, as in `{"interpolant": {"component": "linear"}}`; it may hold parts of its own.
+    The key of a part is its config group, as in `{"interpolant": {"component": "linear"}}`; a part may contain parts.
     Raises ValueError for a component that its group does not have: no other code is ever run.
     """
-    return {name: part(name, told, searchpath) for name, told in keywords.items()}
+    return {name: build_value(name, value, searchpath) for name, value in keywords.items()}
 
 
-def part(name: str, told: Any, searchpath: Sequence[str]) -> Any:
-    """One keyword's value, see `made`."""
-    if not isinstance(told, Mapping):
-        return told
+def build_value(name: str, value: Any, searchpath: Sequence[str]) -> Any:
+    """The value of one keyword, see `build_keywords`."""
+    if not isinstance(value, Mapping):
+        return value
     if name == "latent":
-        return LatentSpec.from_numbers(told)
+        return LatentSpec.from_numbers(value)
     if name == "normaliser":
-        return Normalizer(**told)
-    if "component" not in told:
-        return told
+        return Normalizer(**value)
+    if "component" not in value:
+        return value
     if name not in PARTS:
         raise ValueError(f"{name} is no part of a model. Known: {', '.join(PARTS)}.")
-    rest = {key: value for key, value in told.items() if key != "component"}
-    return config.component(name, told["component"], searchpath)(**made(rest, searchpath))
+    rest = {key: inner for key, inner in value.items() if key != "component"}
+    return config.component(name, value["component"], searchpath)(**build_keywords(rest, searchpath))
 
 
-def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError naming the first tensors that are missing, not known, of another shape or kind, or hold NaN or infinity."""
+def validate_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raises ValueError naming the first tensors that are missing, unknown, of wrong shape or dtype, or not finite."""
     ours = model.state_dict()
     expected = {key: tuple(value.shape) for key, value in ours.items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     faults = [
         ("missing", sorted(expected.keys() - given.keys())),
-        ("not known", sorted(given.keys() - expected.keys())),
+        ("unknown", sorted(given.keys() - expected.keys())),
         (
             "of another shape",
             [
@@ -114,20 +109,25 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             ],
         ),
         (
-            "of another kind",
-            [f"{key} {value.dtype}" for key, value in state.items() if key in ours and kind(value) != kind(ours[key])],
+            "of another dtype",
+            [
+                f"{key} {value.dtype}"
+                for key, value in state.items()
+                if key in ours and dtype_kind(value) != dtype_kind(ours[key])
+            ],
         ),
         ("not finite", [key for key, value in state.items() if not (value.is_meta or torch.isfinite(value).all())]),
     ]
-    told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
-    if told:
+    messages = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
+    if messages:
         raise ValueError(
-            f"These weights do not fit {type(model).__name__}: {'; '.join(told)}. Check that model and file belong together."
+            f"These weights do not fit {type(model).__name__}: {'; '.join(messages)}. "
+            "Check that model and file belong together."
         )
 
 
-def kind(value: Tensor) -> tuple[bool, bool, bool]:
-    """What a tensor's numbers are: floating point, complex, or truth values; whole where none of these."""
+def dtype_kind(value: Tensor) -> tuple[bool, bool, bool]:
+    """Whether a tensor is of floating point, complex, or boolean dtype; an integer tensor is none of these."""
     return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
@@ -140,9 +140,9 @@ def save(
     digest: str,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Writes an artifact folder, which is there whole or not at all. Of two callers at once one must wait: hold its `building_lock`.
+    """Writes an artifact folder atomically: complete or not at all. The caller holds its `building_lock`.
 
-    `recipe` is what the digest covers, `provenance` what else is worth knowing (environment, times).
+    `recipe` is what the digest covers, `provenance` what else is recorded (environment, times).
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".building-{folder.name}")
@@ -150,13 +150,17 @@ def save(
     try:
         building.mkdir()
         write_tensors(model.state_dict(), building / WEIGHTS)
-        made_of = {"group": blueprint.group, "component": blueprint.component, "keywords": dict(blueprint.keywords)}
-        write_json(building / CONFIG, {"schema": SCHEMA, **made_of, "recipe": recipe})
+        model_config = {
+            "group": blueprint.group,
+            "component": blueprint.component,
+            "keywords": dict(blueprint.keywords),
+        }
+        write_json(building / CONFIG, {"schema": SCHEMA, **model_config, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
         write_json(
             building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance}
         )
-        if folder.exists():  # left over from a version that could not be completed
+        if folder.exists():  # left over from a build that was not completed
             shutil.rmtree(folder)
         building.rename(folder)
     finally:
@@ -166,38 +170,40 @@ def save(
 def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     """The model of an artifact folder, in eval mode on the CPU.
 
-    Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config group names.
+    Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config
+    group names.
     """
     folder = hub.local(path)
     verify(folder)
-    described = read_config(folder)
-    blueprint = Blueprint(described["group"], described["component"], described["keywords"])
+    model_config = read_config(folder)
+    blueprint = Blueprint(model_config["group"], model_config["component"], model_config["keywords"])
     try:
         state = sound_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
         return build(blueprint, state, searchpath=searchpath)
     except ValueError as error:
-        raise ValueError(f"{folder} makes no model: {error}") from error
+        raise ValueError(f"No model can be built from {folder}: {error}") from error
 
 
 def verify(folder: Path) -> None:
-    """Raises ValueError unless every file of an artifact is what its manifest says."""
+    """Raises ValueError unless every file of an artifact has the checksum of its manifest."""
     for name, expected in read_manifest(folder)["files"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != expected:
             raise ValueError(
-                f"{folder / name} is not what its manifest says: it was altered or cut short. "
-                f"Remove {folder} and run the command that made it again, or copy it again."
+                f"{folder / name} does not match its manifest: it was altered or truncated. "
+                f"Remove {folder} and run the command that built it again, or copy it again."
             )
 
 
 def name_of(folder: Path) -> str:
-    """What an artifact is called, wherever it was copied to. Raises ValueError for a name that is not its own."""
+    """The name of an artifact, wherever it was copied to. Raises ValueError for a name that does not fit its digest."""
     manifest = read_manifest(folder)
-    name = manifest.get("name", folder.absolute().name)  # manifests had none at first
+    name = manifest.get("name", folder.absolute().name)  # early manifests hold none
     if "name" in manifest and not (
         isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) and name.endswith(f"-{manifest['digest'][:8]}")
     ):
         raise ValueError(
-            f"{folder / MANIFEST} names the artifact {name!r}. Expected letters and digits, then -{manifest['digest'][:8]}: copy it again."
+            f"{folder / MANIFEST} names the artifact {name!r}. "
+            f"Expected letters and digits, then -{manifest['digest'][:8]}: copy it again."
         )
     return name
 
@@ -205,54 +211,56 @@ def name_of(folder: Path) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an artifact. Raises ValueError for a folder without a readable one."""
     if not is_complete(folder):
-        known = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
-        there = f" Artifacts there: {', '.join(known)}." if known else ""
-        raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{there}")
+        siblings = sorted(p.name for p in folder.parent.glob("*") if is_complete(p)) if folder.parent.is_dir() else []
+        hint = f" Artifacts in the same folder: {', '.join(siblings)}." if siblings else ""
+        raise ValueError(f"{folder} is no complete artifact: it has no {MANIFEST}.{hint}")
     manifest = read_json(folder / MANIFEST)
-    wanted = {"files": dict, "schema": int, "digest": str}
-    missing = [
-        key for key, kind in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind)
-    ]
-    if missing:
-        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
+    mistake = find_missing_key(manifest, {"files": dict, "schema": int, "digest": str})
+    if mistake:
         raise ValueError(
-            f"{folder / MANIFEST} is no manifest of an artifact ({told}). Train it again, or copy it again."
+            f"{folder / MANIFEST} is no manifest of an artifact ({mistake}). Train it again, or copy it again."
         )
-    named, schema = set(manifest["files"]), manifest["schema"]
+    files, schema = set(manifest["files"]), manifest["schema"]
     if schema != SCHEMA:
         raise ValueError(
-            f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one."
+            f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. "
+            "Use the version that wrote it, or a newer one."
         )
-    if named != {WEIGHTS, CONFIG}:
+    if files != {WEIGHTS, CONFIG}:
         raise ValueError(
-            f"{folder / MANIFEST} names {sorted(named)}. Expected {[CONFIG, WEIGHTS]}: train it again, or copy it again."
+            f"{folder / MANIFEST} lists {sorted(files)}. Expected {[CONFIG, WEIGHTS]}: train or copy it again."
         )
     return manifest
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What an artifact is made of: its group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
-    described = read_json(folder / CONFIG)
-    wanted = {"group": str, "component": str, "keywords": dict, "recipe": dict}
-    missing = [
-        key
-        for key, kind in wanted.items()
-        if not isinstance(described, dict) or not isinstance(described.get(key), kind)
-    ]
-    if missing:
-        told = f"{missing[0]} is missing, or no {wanted[missing[0]].__name__}"
-        raise ValueError(f"{folder / CONFIG} describes no artifact ({told}). Train it again, or copy it again.")
-    return described
+    """An artifact's group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
+    model_config = read_json(folder / CONFIG)
+    mistake = find_missing_key(model_config, {"group": str, "component": str, "keywords": dict, "recipe": dict})
+    if mistake:
+        raise ValueError(f"{folder / CONFIG} describes no artifact ({mistake}). Train it again, or copy it again.")
+    return model_config
+
+
+def find_missing_key(content: Any, expected: Mapping[str, type]) -> str | None:
+    """A description of the first expected key that is missing or of another type; None if there is none."""
+    for key, kind in expected.items():
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+            return f"{key} is missing, or no {kind.__name__}"
+    return None
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether an artifact is there: its manifest is written last."""
+    """Whether an artifact exists and is complete: its manifest is written last."""
     return (folder / MANIFEST).is_file()
 
 
 @contextmanager
 def building_lock(folder: Path, *, doing: str | None = "building") -> Iterator[None]:
-    """Holds the right to build an artifact; waits for whoever holds it, and says what that one is doing. It ends with its process, killed too."""
+    """Holds the lock for building an artifact; waits for the process that holds it, and logs what that one is doing.
+
+    The lock is released when its process ends, even if it is killed.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:

@@ -1,4 +1,4 @@
-"""Weights from outside: tensors in a file, in a folder of Hugging Face's layout, on the hub, or in what our dependencies bring along."""
+"""Weights from outside: tensors in a file, in a folder of Hugging Face's layout, on the hub, or in a dependency."""
 
 import argparse
 import importlib.util
@@ -22,7 +22,8 @@ NAMES = (
     "model.pt",
     "model.pth",
 )
-SETTINGS = "config.json"  # beside them
+EXPECTED_SOURCE = "Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
+SETTINGS = "config.json"  # in the same folder
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
@@ -31,36 +32,34 @@ DOWNLOADS = {"the Inception-v3 of FID": INCEPTION, "torchvision's VGG16": VGG16}
 
 
 def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = False) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name: a state dict, `.pt`/`.pth`/`.bin`/`.safetensors`, a folder in Hugging Face layout, or a hub id.
+    """The tensors of a weights file by name: a state dict, `.pt`/`.pth`/`.bin`/`.safetensors`, a folder, or a hub id.
 
-    A training checkpoint is opened at its `model` or `state_dict`, and where `averaged` weights are wanted, at its `ema` first. Pickles go
-    through torch's restricted loader.
+    A folder has Hugging Face's layout. A training checkpoint is opened at its `model` or `state_dict`, and if
+    `averaged` weights are requested, at its `ema` first. Pickles go through torch's restricted loader.
     Raises ValueError or FileNotFoundError with what was found and what was expected.
     """
-    content = dict(source) if isinstance(source, Mapping) else read_file(found := locate(source))
+    content = dict(source) if isinstance(source, Mapping) else read_file(path := locate(source))
     for key in (*(["ema"] if averaged else []), "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = dict(content[key])
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not isinstance(source, Mapping):
         try:
-            tensors = sound_tensors(content, found.stat().st_size)
+            tensors = sound_tensors(content, path.stat().st_size)
         except ValueError as error:
-            raise ValueError(f"{found}: {error}") from error
+            raise ValueError(f"{path}: {error}") from error
     if not tensors:
-        found = (
-            ", ".join(ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int))
-            or "nothing"
-        )
+        keys = [ascii(key)[:40].strip("'") for key in list(content)[:5] if isinstance(key, str | int)]
         where = "these weights" if isinstance(source, Mapping) else f"{source}"
         raise ValueError(
-            f"No tensors in {where}; found {found}. Expected a state dict, or a checkpoint with one under `model`."
+            f"No tensors in {where}; found {', '.join(keys) or 'nothing'}. "
+            "Expected a state dict, or a checkpoint with one under `model`."
         )
     return tensors
 
 
 def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """What the config.json beside a weights file says, as in Hugging Face's layout; nothing where there is none.
+    """The config.json in the folder of a weights file, as in Hugging Face's layout; empty if there is none.
 
     Raises ValueError for one that cannot be read.
     """
@@ -74,37 +73,36 @@ def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def locate(source: str | Path) -> Path:
-    """The weights file that a path, a hub id (`owner/name`, `hf://owner/name`) or a name in BUNDLED stands for.
+    """The weights file of a path, a hub id (`owner/name`, `hf://owner/name`) or a name in BUNDLED.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is none.
     """
     name = str(source)
     if name in BUNDLED:
         return BUNDLED[name]()
     if not name.isprintable():
-        raise ValueError(
-            f"{name!a} is the name of no file. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
-        )
+        raise ValueError(f"{name!a} is the name of no file. {EXPECTED_SOURCE}")
     path = Path(name.removeprefix("hf://")).expanduser()
     is_hub_id = name.startswith("hf://") or (
         name.count("/") == 1 and not path.suffix and not name.startswith((".", "~", "/"))
     )
     if not path.exists() or name.startswith("hf://"):
         if not is_hub_id:
-            raise FileNotFoundError(
-                f"There is no file {path}. Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
-            )
+            raise FileNotFoundError(f"There is no file {path}. {EXPECTED_SOURCE}")
         path = hub.local(name if name.startswith("hf://") else f"hf://{name}")
     if path.is_dir():
-        inside = [path / known for known in NAMES if (path / known).is_file()]
-        if not inside:
+        files = [path / known for known in NAMES if (path / known).is_file()]
+        if not files:
             raise FileNotFoundError(f"The folder {path} holds no weights. Expected one of {', '.join(NAMES)}.")
-        return inside[0]
+        return files[0]
     return path
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The content of a safetensors file or of a pickle read by torch's restricted loader. Raises ValueError for anything else."""
+    """The content of a safetensors file, or of a pickle read by torch's restricted loader.
+
+    Raises ValueError for anything else.
+    """
     expected = "Expected tensors in .safetensors, .pt or .pth."
     if not path.is_file():  # a pipe would be read for ever
         raise ValueError(f"{path} is no file. {expected}")
@@ -127,7 +125,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def torchmetrics_heads() -> Path:
-    """The linear heads of LPIPS on VGG16, which torchmetrics brings along."""
+    """The linear heads of LPIPS on VGG16, which are shipped with torchmetrics."""
     package = importlib.util.find_spec("torchmetrics")
     assert package is not None, "torchmetrics is a dependency"
     return Path(str(package.origin)).parent / "functional" / "image" / "lpips_models" / "vgg.pth"
@@ -147,7 +145,7 @@ def fidelity_inception() -> Path:
 
 
 def downloaded(url: str, *, what: str) -> Path:
-    """A file whose name ends in how its sha256 begins. Raises ValueError where it is not there and cannot be had."""
+    """A downloaded file, whose name ends in the first digits of its sha256. Raises ValueError if that fails."""
     path = cached(url)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +159,7 @@ def downloaded(url: str, *, what: str) -> Path:
 
 
 def cached(url: str) -> Path:
-    """Where torch's hub cache keeps a file, whether it is there or not."""
+    """The path of a file in torch's hub cache, whether it exists or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 

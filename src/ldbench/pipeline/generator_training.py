@@ -109,7 +109,7 @@ def make_generator(planned: GeneratorPlan) -> Generator:
     start = resolve_init(planned.cfg, "generator", planned.searchpath)
     if start is not None:
         given = start.load().backbone.state_dict()
-        store.check_state(generator.backbone, given)
+        store.validate_state(generator.backbone, given)
         generator.backbone.load_state_dict(given)
     return generator
 

@@ -37,7 +37,7 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
         return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
     given = start.load()
     tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
-    store.check_state(tokenizer, given.state_dict())
+    store.validate_state(tokenizer, given.state_dict())
     tokenizer.load_state_dict(given.state_dict())
     tokenizer.resize(planned.stages[0].image_size)
     return tokenizer
