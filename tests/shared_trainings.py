@@ -99,17 +99,17 @@ def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
     for dims in (2, 1):
         x = (5 + torch.randn(6, 3, *[4] * dims, generator=rng))[rank::world].requires_grad_()
         layer = SharedBatchNorm(3)
-        with distributed.shared(rank, world):
+        with distributed.data_parallel(rank, world):
             out = layer(x)
             out.pow(3).mean().backward()
-            found |= {f"{name}_{dims}": distributed.averaged(p.grad) for name, p in layer.named_parameters()}
+            found |= {f"{name}_{dims}": distributed.mean_over_ranks(p.grad) for name, p in layer.named_parameters()}
         found |= {
             f"rows_{dims}": out.detach(),
             f"rows_{dims}_gradient": x.grad / world,
             **{f"{key}_{dims}": b for key, b in layer.named_buffers()},
         }
     torch.manual_seed(0)
-    with distributed.shared(rank, world):
+    with distributed.data_parallel(rank, world):
         thinned = LPIPSNetwork.thinned(
             SimpleNamespace(dropout=torch.nn.Dropout(0.5)), torch.rand(8, 3, 4, 4, generator=rng)[rank::world]
         )
@@ -129,12 +129,12 @@ def main(root: Path, num_processes: int) -> None:
         planned = plan_generator(
             ldbench.compose("train", [*own, *GENERATOR, *words, *strategy, f"paths.runs={root}/{name}"]), latents()
         )
-        with fit.own_threads(1):
+        with fit.torch_threads(1):
             task = generator_training.fit_generator(planned, None)
         ended[name], folders[name] = unsharded(task.state_dict()), planned.run_folder
     for name, own in TOKENIZERS.items():
         planned = plan_tokenizer(ldbench.compose("train", [*own, *words]))
-        with fit.own_threads(1):
+        with fit.torch_threads(1):
             ended[name] = tokenizer_training.train_stages(planned).state_dict()
         folders[name] = planned.run_folder
     ended["normalised"] = normalised(int(os.environ.get("RANK", "0")), num_processes)

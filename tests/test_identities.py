@@ -81,7 +81,7 @@ def plan_without_memory(cfg: DictConfig) -> Plan:
 
         patch.setattr(tokenizer_plan, "check_model", on_no_memory)
         patch.setattr(
-            tokenizer_plan, "check_precision", lambda precision, accelerator: None
+            tokenizer_plan, "validate_precision", lambda precision, accelerator: None
         )  # this machine need not compute in it
         return plan_tokenizer(cfg)
 
@@ -261,7 +261,7 @@ def first_losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[flo
             torch.randn(50, 16, 4, generator=rng), torch.arange(50) % 5, latent=LatentSpec(16, 4, (4, 4)), num_classes=5
         )
         made = plan_generator(compose(f"generator={name}"), z)
-        with fit.own_threads(1):
+        with fit.torch_threads(1):
             generator_training.fit_generator(made, None)
         found[name] = losses_of(made.run_folder)
     return found

@@ -153,7 +153,7 @@ def test_wrong_shapes_are_refused(name: str, kind: str) -> None:
 def test_its_artifact_and_its_copy_give_back_every_number(name: str, kind: str, tmp_path: Path) -> None:
     backbone = built(name, kind)
     keywords = {key: value for key, value in node(name).items() if key != "_target_"}
-    blueprint = store.Blueprint("backbone", name, {**keywords, **JOB_INPUTS, "latent": LATENTS[kind].to_numbers()})
+    blueprint = store.Blueprint("backbone", name, {**keywords, **JOB_INPUTS, "latent": LATENTS[kind].to_dict()})
     store.save(backbone, tmp_path / "b", blueprint, recipe={}, digest="0", provenance={})
     for other in (ldbench.load(tmp_path / "b"), copy.deepcopy(backbone)):
         assert other.latent == backbone.latent

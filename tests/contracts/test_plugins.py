@@ -34,7 +34,7 @@ class Blocks(Tokenizer):
         return LatentSpec(num_tokens=side * side, channels=self.channels, grid=(side, side))
 
     def encode(self, images):
-        self.check_images(images)
+        self.validate_images(images)
         return Posterior(mean=self.encoder(images).flatten(2).transpose(1, 2))
 
     def decode(self, z, grid=None):
@@ -115,4 +115,4 @@ def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
     overrides = ["tokenizer=blocks", "+loss@tokenizer.losses.kl=kl", f"paths.root={package}"]
     planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
     with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
-        tokenizer_training.rehearse(planned)
+        tokenizer_training.dry_run(planned)

@@ -201,7 +201,7 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
         "tokenizer.losses.opponent.discriminator.num_layers=2",
     ]
     overrides += ["tokenizer.losses.opponent.balancing=decoder", "trainer.accelerator=cpu", "data.subset=0.1"]
-    tokenizer_training.rehearse(
+    tokenizer_training.dry_run(
         plan_tokenizer(ldbench.compose("train", [f"tokenizer={name}", *overrides, *quickly(name)]))
     )
 

@@ -11,7 +11,7 @@ class Echo(Backbone):
     """Gives back what it gets."""
 
     def forward(self, x, t, y):
-        self.check_inputs(x, t, y)
+        self.validate_inputs(x, t, y)
         return x
 
 
@@ -62,7 +62,7 @@ def test_labels_without_a_row_are_refused():
     with pytest.raises(ValueError, match="no label 5: the 5 classes are 0 to 4, and it has no null class"):
         echo(has_null_class=False)(x, t, torch.tensor([5, 0]))
     with pytest.raises(ValueError, match="no label -1"):
-        echo().check_labels(torch.tensor([-1]))
+        echo().validate_labels(torch.tensor([-1]))
 
 
 class Stack(Echo):

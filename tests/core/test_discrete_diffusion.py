@@ -3,23 +3,29 @@
 import pytest
 import torch
 
-from ldbench.core.discrete_diffusion import DiscreteDiffusion, index_of, place_of, time_of, times_of
+from ldbench.core.discrete_diffusion import (
+    DiscreteDiffusion,
+    fractional_index,
+    index_at,
+    time_of_index,
+    times_of_indices,
+)
 
 
 def test_the_index_counts_from_the_data_and_time_from_the_noise():
-    assert time_of(999, 1000) == 0.0
-    assert time_of(0, 1000) == pytest.approx(0.999)
+    assert time_of_index(999, 1000) == 0.0
+    assert time_of_index(0, 1000) == pytest.approx(0.999)
     index = torch.arange(1000)
-    t = times_of(index, 1000)
-    assert torch.equal(index_of(t, 1000), index)
-    assert torch.equal(place_of(t, 1000), index.double())
-    assert torch.equal(index_of(t.float(), 1000), index), "single precision finds its way back"
+    t = times_of_indices(index, 1000)
+    assert torch.equal(index_at(t, 1000), index)
+    assert torch.equal(fractional_index(t, 1000), index.double())
+    assert torch.equal(index_at(t.float(), 1000), index), "single precision finds its way back"
 
 
 def test_every_time_belongs_to_one_index_and_all_indices_have_the_same_share():
     t = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
-    assert index_of(t, 100).bincount().tolist() == [100] * 100
-    assert index_of(torch.tensor([0.0, 1.0]), 100).tolist() == [99, 0]
+    assert index_at(t, 100).bincount().tolist() == [100] * 100
+    assert index_at(torch.tensor([0.0, 1.0]), 100).tolist() == [99, 0]
 
 
 def test_a_step_back_is_the_posterior_of_the_chain():
@@ -30,8 +36,8 @@ def test_a_step_back_is_the_posterior_of_the_chain():
     assert float(chain.posterior_variance[1]) == pytest.approx(1 / precision)
     x, data = torch.full((1, 1, 1), 0.3, dtype=torch.float64), torch.full((1, 1, 1), -0.6, dtype=torch.float64)
     expected = (b**0.5 * 0.3 / (1 - b) + a**0.5 * -0.6 / (1 - a)) / precision
-    assert float(chain.back(x, data, torch.tensor([1]))) == pytest.approx(expected)
-    assert float(chain.back(x, data, torch.tensor([0]))) == pytest.approx(-0.6), "the first step is the data"
+    assert float(chain.posterior_mean(x, data, torch.tensor([1]))) == pytest.approx(expected)
+    assert float(chain.posterior_mean(x, data, torch.tensor([0]))) == pytest.approx(-0.6), "the first step is the data"
 
 
 def test_the_variance_of_a_step_lies_between_the_posteriors_and_beta():

@@ -49,7 +49,7 @@ FLOW = {
 BLUEPRINT = {
     "backbone": {
         "component": "dit",
-        "latent": LATENT.to_numbers(),
+        "latent": LATENT.to_dict(),
         "num_classes": 5,
         "has_null_class": True,
         "learned_variance": False,

@@ -50,8 +50,10 @@ def test_variance_is_preserved_where_it_is_said(name):
 def test_each_prediction_tells_the_others(name, source, target):
     interpolant, (noise, data) = ALL[name], pair()
     x = interpolant.mix(noise, data, T)
-    told = convert(interpolant.written(source, noise, data, T), x, interpolant.at(T), source=source, target=target)
-    torch.testing.assert_close(told, interpolant.written(target, noise, data, T), rtol=1e-7, atol=1e-7)
+    told = convert(
+        interpolant.perfect_prediction(source, noise, data, T), x, interpolant.at(T), source=source, target=target
+    )
+    torch.testing.assert_close(told, interpolant.perfect_prediction(target, noise, data, T), rtol=1e-7, atol=1e-7)
 
 
 def test_the_words_are_what_they_say():
@@ -59,11 +61,11 @@ def test_the_words_are_what_they_say():
     gvp = GVP()
     x, velocity = gvp.between(noise, data, T)
     assert torch.equal(x, gvp.mix(noise, data, T))
-    assert torch.equal(gvp.written("velocity", noise, data, T), velocity)
+    assert torch.equal(gvp.perfect_prediction("velocity", noise, data, T), velocity)
     torch.testing.assert_close(Linear().between(noise, data, T)[1], data - noise)
-    torch.testing.assert_close(gvp.written("score", noise, data, T), -noise / gvp.at(T).sigma[:, None, None])
+    torch.testing.assert_close(gvp.perfect_prediction("score", noise, data, T), -noise / gvp.at(T).sigma[:, None, None])
     torch.testing.assert_close(
-        velocity, -torch.pi / 2 * gvp.written("angular", noise, data, T)
+        velocity, -torch.pi / 2 * gvp.perfect_prediction("angular", noise, data, T)
     )  # its angle falls by pi / 2 in all
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.core.discrete_diffusion import times_of
+from ldbench.core.discrete_diffusion import times_of_indices
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear, cosine_betas, linear_betas
 
 
@@ -36,14 +36,14 @@ def test_the_cosine_betas_give_a_squared_cosine_and_end_below_one():
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_chain_in_the_houses_time_has_the_shares_of_its_betas(schedule):
     interpolant = Discrete(schedule=schedule, num_times=1000)
-    c = interpolant.at(times_of(torch.arange(1000), 1000))
+    c = interpolant.at(times_of_indices(torch.arange(1000), 1000))
     torch.testing.assert_close(c.alpha.square(), torch.cumprod(1 - interpolant.betas, 0), rtol=1e-10, atol=0)
     between = interpolant.at(torch.tensor([1 - 5.5 / 1000], dtype=torch.float64)).alpha
     assert float(c.alpha[5]) < float(between) < float(c.alpha[4])
 
 
 def test_the_continuous_path_is_the_limit_of_the_chain():
-    times = times_of(torch.arange(0, 1000, 100), 1000)
+    times = times_of_indices(torch.arange(0, 1000, 100), 1000)
     chain, path = (
         each.at(times).alpha for each in (Discrete(schedule="linear", num_times=1000), VP(beta_min=0.1, beta_max=20.0))
     )

@@ -50,6 +50,6 @@ def test_a_spec_is_a_value():
 
 @pytest.mark.parametrize("spec", [LatentSpec(6, 4, (2, 3)), LatentSpec(5, 2)])
 def test_its_numbers_go_through_json_and_back(spec):
-    assert LatentSpec.from_numbers(json.loads(json.dumps(spec.to_numbers()))) == spec
+    assert LatentSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     with pytest.raises(ValueError, match="told by num_tokens, channels and grid, got channels, grid, num_tokens, size"):
-        LatentSpec.from_numbers({**spec.to_numbers(), "size": 3})
+        LatentSpec.from_dict({**spec.to_dict(), "size": 3})

@@ -13,7 +13,7 @@ def test_normalised_latents_have_no_mean_and_deviation_one_in_each_channel():
     normalised = normaliser.normalize(z)
     torch.testing.assert_close(normalised.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(normalised.flatten(0, 1).std(0), torch.ones(3))
-    torch.testing.assert_close(normaliser.restore(normalised), z, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normaliser.denormalize(normalised), z, atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_come_by_channel_as_a_map_or_as_one_number():
@@ -34,7 +34,7 @@ def test_statistics_travel_with_the_state_and_change_nothing_before_they_came():
     fresh = Normalizer(3)
     assert torch.equal(fresh.normalize(z), z)
     fresh.load_state_dict(Normalizer.from_stats(torch.arange(3.0), 2.0, channels=3).state_dict())
-    torch.testing.assert_close(fresh.restore(z), z * 2 + torch.arange(3.0))
+    torch.testing.assert_close(fresh.denormalize(z), z * 2 + torch.arange(3.0))
 
 
 def test_statistics_that_do_not_fit_are_refused():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldbench.runtime.device import rounding
+from ldbench.runtime.device import matmul_precision
 
 HERE = Path(__file__).parent
 
@@ -22,6 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     """Float32 is whole, as for every command; afterwards other kernels than deterministic ones are allowed again."""
-    with rounding("fp32"):
+    with matmul_precision("fp32"):
         yield
     torch.use_deterministic_algorithms(False)

@@ -59,7 +59,7 @@ def test_what_is_shared_of_a_batch_goes_over_nccl(alone: None) -> None:
     x = torch.randn(6, 3, 4, 4, device="cuda", requires_grad=True)
     layer = SharedBatchNorm(3).cuda()
     plain = layer(x)
-    with sharing.shared(0, 1):
-        assert torch.equal(sharing.averaged(x), x)
+    with sharing.data_parallel(0, 1):
+        assert torch.equal(sharing.mean_over_ranks(x), x)
         assert torch.equal(layer(x), plain)
     distributed.all_reduce(plain.detach())

@@ -23,7 +23,7 @@ from ldbench.jobs.throughput import decode, encode
 from ldbench.pipeline import generator_training, step_timing
 from ldbench.pipeline.generator_plan import make_guidance, make_sampler, plan_generator
 from ldbench.results.figures import read_logs
-from ldbench.runtime.device import computing
+from ldbench.runtime.device import compute_precision
 from ldbench.sampling.noise import NoiseStream
 from ldbench.training.generator_module import GeneratorModule
 
@@ -97,7 +97,7 @@ def test_lightningdit_xl_1_trains_and_is_sampled(name: str, tmp_path: Path) -> N
     cfg, generator, num = ldbench.compose("train", words), task.generator.eval().to(CUDA), 64
     noise, y = torch.randn(num, 256, 32, device=CUDA), torch.arange(num, device=CUDA)
     sampler, guidance = make_sampler(cfg), make_guidance(cfg, generator, ())
-    with computing("bf16", "cuda"):
+    with compute_precision("bf16", "cuda"):
         draw = lambda: generator.sample(noise, y, sampler, guidance, stream=NoiseStream(0, range(num)))  # noqa: E731
         speed = images_per_second(draw, num, repeats=1, device=CUDA).value
     print(f"  sampling, 20 guided steps: {speed:.1f} images/s, so {speed * 20 / 250:.2f} of 250 steps", flush=True)
@@ -161,7 +161,7 @@ def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: P
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
     tokenizer = config.instantiate(cfg.tokenizer.model, image_size=256).eval().to(CUDA)
     images = torch.rand(32, 3, 256, 256, device=CUDA) * 2 - 1
-    with computing("bf16", "cuda"), torch.no_grad():
+    with compute_precision("bf16", "cuda"), torch.no_grad():
         z = encode(tokenizer, images)
         calls = partial(encode, tokenizer, images), partial(decode, tokenizer, z)
         speeds = [images_per_second(call, 32, repeats=5, device=CUDA).value for call in calls]

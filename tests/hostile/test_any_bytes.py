@@ -221,7 +221,7 @@ def test_the_reader_of_stores_on_plain_data() -> None:
     from ldbench.data.latents.manifest import MANIFEST, Contents, read_manifest
 
     told["digest"] = Contents(**contents).digest()
-    assert Manifest.from_numbers(told).num_images == 2
+    assert Manifest.from_dict(told).num_images == 2
 
     @QUICK
     @given(altered(told) | PLAIN)

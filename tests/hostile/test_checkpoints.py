@@ -53,10 +53,10 @@ def test_a_checkpoint(
     path.parent.mkdir()
     torch.save(WHOLE, checkpoints.previous(path))
     spoil(path, trap)
-    assert checkpoints.usable(path) == checkpoints.previous(path)
+    assert checkpoints.newest_readable(path) == checkpoints.previous(path)
     assert f"{path} cannot be read" in caplog.text
     checkpoints.previous(path).unlink()
-    assert checkpoints.usable(path) is None
+    assert checkpoints.newest_readable(path) is None
 
 
 FEATURES: dict[str, Callable[[Path, Path], object]] = {

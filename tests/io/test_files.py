@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldbench.io.files import digest, file_digest, in_one_move, write_json
+from ldbench.io.files import atomic_write, digest, file_digest, write_json
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -36,7 +36,7 @@ def test_what_fails_leaves_the_file_before_it_and_no_scratch_and_names_the_file(
     write_json(tmp_path / "file.json", {"a": 1})
 
     def write_half() -> None:
-        with in_one_move(tmp_path / "file.json") as scratch:
+        with atomic_write(tmp_path / "file.json") as scratch:
             scratch.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
 

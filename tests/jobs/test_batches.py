@@ -11,7 +11,7 @@ from ldbench.core.pixels import to_uint8
 from ldbench.data.samples import SampleParts
 from ldbench.jobs._batches import Batches, FileImages, Samples, SplitImages
 from ldbench.metrics import adm_npz
-from ldbench.runtime.workers import shares_of
+from ldbench.runtime.workers import split_evenly
 
 IMAGES = torch.rand(23, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 Y = torch.arange(23)
@@ -43,7 +43,7 @@ def together(images: Batches, wanted: list[range]) -> tuple[Tensor, list[Tensor 
 def test_shares_are_read_as_the_whole(tmp_path: Path, kind: str, starts: list[int], num_processes: int) -> None:
     images = made(kind, tmp_path)
     assert [places.start for places in images.places()] == starts
-    read = [together(images, list(share)) for share in shares_of(images.places(), num_processes)]
+    read = [together(images, list(share)) for share in split_evenly(images.places(), num_processes)]
     assert torch.equal(torch.cat([batch for batch, _ in read]), to_uint8(IMAGES))
     labels = [label for _, labels in read for label in labels]
     assert labels == [None] * 6 if kind == "file" else torch.equal(torch.cat(labels), Y)

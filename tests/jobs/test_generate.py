@@ -43,11 +43,11 @@ class Labelled(nn.Module):
     def __init__(self, num_classes: int = CLASSES):
         super().__init__()
         self.backbone = SimpleNamespace(
-            latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, check_labels=self.check_labels
+            latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, validate_labels=self.validate_labels
         )
         self.made = 0
 
-    def check_labels(self, y: Tensor) -> None:
+    def validate_labels(self, y: Tensor) -> None:
         if y.min() < 0 or y.max() >= self.backbone.num_classes:
             raise ValueError(f"labels {y.tolist()}")
 

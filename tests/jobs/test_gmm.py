@@ -104,7 +104,7 @@ def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(
     assert told["curve"][0]["heldout_nll"] / 4 == pytest.approx(nll.value)
     assert told["per_class"]["2"]["num_train_points"] == 110
     assert (tmp_path / "curve.png").stat().st_size > 10_000
-    assert set(Gmm.leaves(SAID)) == {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert set(Gmm.output_files(SAID)) == {path.name for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_the_mixtures_it_leaves_give_the_likelihoods_that_it_tells(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ldbench.core.discrete_diffusion import times_of
+from ldbench.core.discrete_diffusion import times_of_indices
 from ldbench.core.interfaces import Objective
 from ldbench.core.interpolants import Discrete, Linear
 from ldbench.objectives.diffusion import Diffusion, discretised_nll
@@ -13,7 +13,7 @@ from ldbench.objectives.times import Counted, LogitNormal, Uniform
 
 CHAINS = {schedule: Discrete(schedule=schedule, num_times=1000) for schedule in ("linear", "cosine")}
 INDEX = torch.tensor([0, 50, 400, 900])
-T = times_of(INDEX, 1000)
+T = times_of_indices(INDEX, 1000)
 Y = torch.zeros(4, dtype=torch.long)
 
 
@@ -28,7 +28,7 @@ def perfect(gaussian, backbone_of, objective, off=0.0, share=0.3):
     """A backbone that says the best there is and `off` on top, and the same variance everywhere."""
 
     def formula(x, t, y):
-        told = off + gaussian.told(objective.interpolant, objective.prediction, x, times_of(t.flatten(), 1000))
+        told = off + gaussian.told(objective.interpolant, objective.prediction, x, times_of_indices(t.flatten(), 1000))
         return torch.cat([told, torch.full_like(told, 2 * share - 1)], dim=-1) if objective.learned_variance else told
 
     return backbone_of(formula, learned_variance=objective.learned_variance)
@@ -51,7 +51,7 @@ def test_the_perfect_prediction_has_the_least_loss(gaussian, backbone_of, schedu
     for off in (-0.2, 0.0, 0.2):
         backbone = perfect(gaussian, backbone_of, objective, off)
         terms = objective.loss(
-            backbone, z, Y, step=0, t=times_of(INDEX.clamp(min=5), 1000), noise=noise
+            backbone, z, Y, step=0, t=times_of_indices(INDEX.clamp(min=5), 1000), noise=noise
         )  # at 0 the outermost bins pull outwards
         found.append(sum(terms.values()))
         assert found[-1].dtype == torch.float32
@@ -76,7 +76,7 @@ def test_the_bound_of_a_perfect_step_is_the_divergence_of_two_normals_in_bits(ba
     z, noise = torch.randn(4, 5, 2), torch.randn(4, 5, 2)
     found = objective.loss(backbone_of(lambda x, t, y: noise + 0.1), z, Y, step=0, t=T, noise=noise)["bound"]
     c, chain = objective.interpolant.at(T), objective.chain
-    apart = chain.of_data[INDEX] * c.sigma / c.alpha * 0.1
+    apart = chain.data_coefficient[INDEX] * c.sigma / c.alpha * 0.1
     nats = 0.5 * apart.square() / chain.posterior_variance[INDEX]
     torch.testing.assert_close(found[1:].double(), nats[1:] / math.log(2), rtol=1e-3, atol=1e-6)
     whole = diffusion(loss="rescaled_kl").loss(
@@ -104,9 +104,9 @@ def test_the_variance_of_a_step_is_told_to_samplers(backbone_of):
     x = torch.randn(4, 3, 2)
     plain = backbone_of(lambda x, t, y: x)
     doubled = backbone_of(lambda x, t, y: torch.cat([x, torch.ones_like(x)], dim=-1), learned_variance=True)
-    assert (diffusion().field(plain)(x, T, Y).variance_share == 0).all()
-    assert diffusion(variance="fixed_large").field(plain)(x, T, Y).variance_share.flatten().tolist() == [0, 1, 1, 1]
-    assert (diffusion(variance="learned_range").field(doubled)(x, T, Y).variance_share == 1).all()
+    assert (diffusion().field(plain)(x, T, Y).variance_fraction == 0).all()
+    assert diffusion(variance="fixed_large").field(plain)(x, T, Y).variance_fraction.flatten().tolist() == [0, 1, 1, 1]
+    assert (diffusion(variance="learned_range").field(doubled)(x, T, Y).variance_fraction == 1).all()
     assert torch.equal(diffusion().field(doubled)(x, T, Y).value, x), "a variance that is not asked for is left out"
 
 

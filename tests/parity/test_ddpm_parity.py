@@ -6,7 +6,7 @@ from tests.parity.cases import Case, each_case
 from tests.parity.layout import maps, tokens
 from tests.parity.toys import variance_toy
 
-from ldbench.core.discrete_diffusion import DiscreteDiffusion, times_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, times_of_indices
 from ldbench.core.interpolants import Discrete
 from ldbench.objectives.diffusion import Diffusion
 from ldbench.objectives.times import Counted
@@ -23,7 +23,7 @@ def interpolant_of(case: Case) -> Discrete:
 
 def chain_of(interpolant: Discrete) -> DiscreteDiffusion:
     steps = interpolant.num_times
-    return DiscreteDiffusion(interpolant.at(times_of(torch.arange(steps), steps)).alpha.square())
+    return DiscreteDiffusion(interpolant.at(times_of_indices(torch.arange(steps), steps)).alpha.square())
 
 
 def diffusion(interpolant: Discrete, **changes) -> Diffusion:
@@ -34,15 +34,15 @@ def diffusion(interpolant: Discrete, **changes) -> Diffusion:
 @each_case("ddpm_tables")
 def test_the_tables_are_the_official_ones(case):
     interpolant, steps = interpolant_of(case), case.config["steps"]
-    chain, c = chain_of(interpolant), interpolant.at(times_of(torch.arange(steps), steps))
+    chain, c = chain_of(interpolant), interpolant.at(times_of_indices(torch.arange(steps), steps))
     tables = {
         "betas": chain.betas,
         "alphas_cumprod": chain.alphas_cumprod,
         "alphas_cumprod_prev": chain.alphas_cumprod_prev,
         "posterior_variance": chain.posterior_variance,
         "posterior_log_variance_clipped": chain.posterior_logvar,
-        "posterior_mean_coef1": chain.of_data,
-        "posterior_mean_coef2": chain.of_x,
+        "posterior_mean_coef1": chain.data_coefficient,
+        "posterior_mean_coef2": chain.x_coefficient,
         "sqrt_recip_alphas_cumprod": 1 / c.alpha,
         "sqrt_recipm1_alphas_cumprod": c.sigma / c.alpha,
         "sqrt_alphas_cumprod": c.alpha,
@@ -68,7 +68,7 @@ def test_respaced_chains_are_the_official_ones(case):
 def test_losses_are_the_official_ones(case, backbone_of):
     interpolant, toy = interpolant_of(case), backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
     data, noise, index = tokens(case.input("x_start")), tokens(case.input("noise")), case.input("t")
-    t = times_of(index, interpolant.num_times)
+    t = times_of_indices(index, interpolant.num_times)
 
     def terms(**changes):
         return diffusion(interpolant, **changes).loss(toy, data, torch.zeros_like(index), step=0, t=t, noise=noise)
@@ -91,12 +91,12 @@ def test_the_gaussian_of_a_step_back_is_the_official_one(case, backbone_of):
     toy = backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
     x, index = tokens(case.input("x_start")), case.input("t").long()
     objective = diffusion(interpolant_of(case))
-    predicted = objective.field(toy)(x, times_of(index, case.config["steps"]), torch.zeros_like(index))
+    predicted = objective.field(toy)(x, times_of_indices(index, case.config["steps"]), torch.zeros_like(index))
     for suffix, data in (("", predicted.data), ("_clipped", predicted.data.clamp(-1, 1))):
-        logvar = objective.chain.logvar(index, predicted.variance_share)
+        logvar = objective.chain.logvar(index, predicted.variance_fraction)
         found = {
             "pred_xstart": data,
-            "mean": objective.chain.back(x, data, index),
+            "mean": objective.chain.posterior_mean(x, data, index),
             "log_variance": logvar,
             "variance": logvar.exp(),
         }

@@ -159,4 +159,4 @@ def test_latents_are_normalised_as_in_lightningdit(case):
     normaliser = Normalizer.from_stats(mean, std, channels=latents.shape[1], multiplier=case.config["multiplier"])
     normalised = normaliser.normalize(z)
     case.check("normalised", maps(normalised, latents))
-    case.check("restored", maps(normaliser.restore(normalised), latents))
+    case.check("restored", maps(normaliser.denormalize(normalised), latents))

@@ -257,7 +257,7 @@ def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
         check(total, scale * (weighed.value + logvar))
     terms["gan"].start = 0
     recon = tokenizer(images, eps=eps)
-    task.let_discriminators_learn(False)
+    task.set_discriminators_trainable(False)
     told, weighed = task.measure(images, recon, y)
     weighed.pulling.backward()
     check("rec_loss", told["pixels"] + told["perceptual"])
@@ -270,7 +270,7 @@ def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
     check("grad_encoder_out", scale * tokenizer.encoder.weight.grad)
     check("grad_decoder_out", scale * tokenizer.decoder.weight.grad)
     check("grad_linear_proj", scale * terms["alignment"].to_teacher.weight.grad[..., None, None])
-    task.let_discriminators_learn(True)
+    task.set_discriminators_trainable(True)
     (opposed,) = task.oppose(images, recon).values()
     check("disc_loss", opposed)
     with torch.no_grad():

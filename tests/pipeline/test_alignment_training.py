@@ -71,7 +71,7 @@ def test_each_stage_goes_on_from_the_one_before_projection_and_opponent_too(
     def watch(planned, task, loggers):
         begun[task.stage.name] = (
             {key: value.clone() for key, value in task.tokenizer.state_dict().items()},
-            {key: value.clone() for key, value in task.learned_by_terms().items()},
+            {key: value.clone() for key, value in task.learned_terms().items()},
         )
         return make(planned, task, loggers)
 

@@ -84,7 +84,7 @@ def test_given_statistics_take_the_place_of_the_latents_own_and_count_by_their_c
 def test_its_blueprint_names_every_part() -> None:
     keywords = planned("generator=dit").blueprint.keywords
     assert keywords["backbone"]["component"] == "dit"
-    assert keywords["backbone"]["latent"] == LATENT.to_numbers()
+    assert keywords["backbone"]["latent"] == LATENT.to_dict()
     assert (keywords["backbone"]["has_null_class"], keywords["backbone"]["learned_variance"]) == (True, True)
     assert (
         keywords["objective"]["interpolant"]["component"]

@@ -348,7 +348,7 @@ class Count:
         assert settings["factor"] > 0
 
     @staticmethod
-    def leaves(settings):
+    def output_files(settings):
         return ()
 
     def run(self, out):

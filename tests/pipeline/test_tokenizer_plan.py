@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_told_before_any_work(
 def test_a_mask_that_hides_everything_is_found_in_the_rehearsal(small: Compose) -> None:
     planned = plan_tokenizer(small("tokenizer.stages.pretrain.mask_ratio=0.95"))
     with pytest.raises(ValueError, match="Stage pretrain cannot train: Cannot keep 0 of 9 tokens"):
-        tokenizer_training.rehearse(planned)
+        tokenizer_training.dry_run(planned)
 
 
 def test_a_mask_that_grows_too_large_later_is_found_in_the_rehearsal(small: Compose) -> None:
@@ -175,7 +175,7 @@ def test_a_mask_that_grows_too_large_later_is_found_in_the_rehearsal(small: Comp
     numbers = [f"tokenizer.stages.pretrain.mask_ratio.{key}" for key in ("first=0.2", "last=0.95", "steps=3")]
     planned = plan_tokenizer(small(law, *numbers))
     with pytest.raises(ValueError, match="Stage pretrain cannot train: Cannot keep 0 of 9 tokens"):
-        tokenizer_training.rehearse(planned)
+        tokenizer_training.dry_run(planned)
 
 
 HOG = "+loss@tokenizer.losses.hog=hog"
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_loss_term_is_told_before_the_first_step(
     small: Compose, overrides: list[str], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        tokenizer_training.rehearse(plan_tokenizer(small(*overrides)))
+        tokenizer_training.dry_run(plan_tokenizer(small(*overrides)))
 
 
 def test_weights_that_cannot_be_had_are_told_with_the_key_that_takes_others(small: Compose) -> None:
@@ -238,7 +238,7 @@ def test_the_recipe_holds_names_and_no_code(small: Compose) -> None:
 def test_a_stage_without_a_term_at_its_first_step_is_found_in_the_rehearsal(small: Compose) -> None:
     planned = plan_tokenizer(small("tokenizer.losses.pixels.start=2", "tokenizer.losses.kl.start=2"))
     with pytest.raises(ValueError, match="Stage pretrain has no loss term at its first step"):
-        tokenizer_training.rehearse(planned)
+        tokenizer_training.dry_run(planned)
 
 
 def test_whether_flips_keep_the_class_counts(small: Compose, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import ldbench
 from ldbench.pipeline import pipeline
 from ldbench.runtime.device import (
     PRECISIONS,
-    check_devices,
-    check_precision,
-    computing,
+    compute_precision,
+    disable_tf32,
     find_device,
-    keep_float32_whole,
-    rounding,
+    matmul_precision,
+    validate_devices,
+    validate_precision,
 )
 
 
@@ -40,43 +40,43 @@ def test_an_accelerator_that_is_not_here_is_refused_with_those_that_are(monkeypa
 def test_half_precision_is_refused_on_the_cpu_with_what_to_choose(monkeypatch, accelerator):
     machine(monkeypatch, cuda=False, mps=False)
     with pytest.raises(ValueError, match=r"fp16 is for CUDA only, and this run is on cpu\. Choose bf16 or fp32"):
-        check_precision("fp16", accelerator)
+        validate_precision("fp16", accelerator)
 
 
 def test_half_precision_is_refused_on_mps_and_taken_on_cuda(monkeypatch):
     machine(monkeypatch, cuda=True, mps=True)
-    check_precision("fp16", "auto")
-    check_precision("fp16", "cuda")
+    validate_precision("fp16", "auto")
+    validate_precision("fp16", "cuda")
     with pytest.raises(ValueError, match="on mps"):
-        check_precision("fp16", "mps")
+        validate_precision("fp16", "mps")
     with pytest.raises(ValueError, match="on cpu"):
-        check_precision("fp16", "cpu")
-    check_precision("tf32", "cuda")
+        validate_precision("fp16", "cpu")
+    validate_precision("tf32", "cuda")
     with pytest.raises(
         ValueError, match=r"job\.precision=tf32 is for CUDA only, and this run is on mps\. Choose bf16 or fp32"
     ):
-        check_precision("tf32", "mps", key="job.precision")
+        validate_precision("tf32", "mps", key="job.precision")
 
 
 def test_more_processes_than_graphics_processors_are_refused_and_any_number_on_a_cpu(monkeypatch):
     machine(monkeypatch, cuda=True, mps=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    check_devices("auto", 2)
-    check_devices("cpu", 64)
+    validate_devices("auto", 2)
+    validate_devices("cpu", 64)
     with pytest.raises(
         ValueError,
         match=r"trainer\.devices=3 needs as many graphics processors, and torch sees 2\. Say trainer\.devices=2\.",
     ):
-        check_devices("cuda", 3)
+        validate_devices("cuda", 3)
 
 
 def test_float32_is_whole_unless_a_block_rounds_it_and_half_precisions_are_autocasts():
     flags = torch.backends.cuda.matmul, torch.backends.cudnn
     for asked, rounded in (("fp32", False), ("tf32", True), ("bf16", False)):
-        with rounding(asked):
+        with matmul_precision(asked):
             assert [flag.allow_tf32 for flag in flags] == [rounded, rounded]
-    keep_float32_whole()
-    with pytest.raises(RuntimeError, match="in the middle"), rounding("tf32"):
+    disable_tf32()
+    with pytest.raises(RuntimeError, match="in the middle"), matmul_precision("tf32"):
         raise RuntimeError("in the middle")
     assert [flag.allow_tf32 for flag in flags] == [False, False]
     for asked, dtype in (
@@ -85,19 +85,19 @@ def test_float32_is_whole_unless_a_block_rounds_it_and_half_precisions_are_autoc
         ("bf16", torch.bfloat16),
         ("fp16", torch.float16),
     ):
-        with computing(asked, "cpu"):
+        with compute_precision(asked, "cpu"):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cpu_takes_the_other_precisions(precision):
-    check_precision(precision, "cpu")
+    validate_precision(precision, "cpu")
 
 
 @pytest.mark.parametrize("precision", ["fp64", "16-mixed", "FP16", ""])
 def test_an_unknown_precision_is_refused_with_the_known_ones(precision):
     with pytest.raises(ValueError, match=f"trainer.precision '{precision}'. Choose {', '.join(PRECISIONS)}"):
-        check_precision(precision, "cpu")
+        validate_precision(precision, "cpu")
 
 
 @pytest.mark.parametrize("word", ["latents.precision=tf32", "jobs.generate.precision=tf32"])

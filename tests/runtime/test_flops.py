@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ldbench.runtime.flops import Operations
+from ldbench.runtime.flops import FlopCounter
 
 
 class Layer(nn.Module):
@@ -19,7 +19,7 @@ class Layer(nn.Module):
 
 def test_a_product_is_two_operations_for_each_multiplication_and_its_backward_pass_two_products_more() -> None:
     x = torch.randn(4, 8, requires_grad=True)
-    with Operations() as counted:
+    with FlopCounter() as counted:
         out = Layer()(x)
         forward = counted.total
         out.sum().backward()
@@ -35,7 +35,7 @@ def test_what_is_compiled_is_counted_as_it_is_written_and_compiled_afterwards() 
         return graph.forward
 
     layer.compile(backend=backend)
-    with Operations() as counted:
+    with FlopCounter() as counted:
         layer(x)
     assert (counted.total, compiled) == (2 * 4 * 8 * 6, [])
     layer(x)

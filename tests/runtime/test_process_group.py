@@ -5,7 +5,14 @@ from torch.distributed import TCPStore
 
 from ldbench.runtime import process_group
 from ldbench.runtime.launcher import free_port
-from ldbench.runtime.process_group import LeaderBroadcast, Place, address, check_world, is_worker_rank, place
+from ldbench.runtime.process_group import (
+    LeaderBroadcast,
+    ProcessInfo,
+    is_worker_rank,
+    leader_address,
+    process_info,
+    validate_world_size,
+)
 
 TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TOLD += (
@@ -53,41 +60,41 @@ def told(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({}, Place(rank=0, world=1, local_rank=0, node=0)),
-        (TORCHRUN, Place(rank=5, world=8, local_rank=1, node=1)),
-        (SRUN, Place(rank=3, world=4, local_rank=1, node=1)),
+        ({}, ProcessInfo(rank=0, world=1, local_rank=0, node=0)),
+        (TORCHRUN, ProcessInfo(rank=5, world=8, local_rank=1, node=1)),
+        (SRUN, ProcessInfo(rank=3, world=4, local_rank=1, node=1)),
         (
             {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"},
-            Place(0, 1, 0, 0),
+            ProcessInfo(0, 1, 0, 0),
         ),  # the batch script itself, which srun did not start
     ],
 )
 def test_the_environment_tells_the_place(told, words, expected) -> None:
     told(words)
-    assert place() == expected
+    assert process_info() == expected
     assert is_worker_rank() == (expected.rank > 0)
 
 
 def test_the_first_process_is_found_where_the_environment_says(told) -> None:
     told(TORCHRUN)
-    assert address() == ("n", 77)
+    assert leader_address() == ("n", 77)
     told(SRUN)
-    assert address() == ("n7", 15000 + 3456)
+    assert leader_address() == ("n7", 15000 + 3456)
 
 
 def test_a_world_that_does_not_fit_is_refused_with_what_to_set(told) -> None:
-    check_world(1, 1)
-    check_world(8, 1)  # this process will start seven more
+    validate_world_size(1, 1)
+    validate_world_size(8, 1)  # this process will start seven more
     with pytest.raises(
         ValueError, match=r"torchrun --nnodes=2 --nproc-per-node=8 .* srun --nodes=2 --ntasks-per-node=8"
     ):
-        check_world(8, 2)
+        validate_world_size(8, 2)
     told(TORCHRUN)
-    check_world(4, 2)
+    validate_world_size(4, 2)
     with pytest.raises(
         ValueError, match=r"8 processes were started.* are 1\. Say trainer\.devices=4 trainer\.num_nodes=2, or start 1"
     ):
-        check_world(1, 1)
+        validate_world_size(1, 1)
 
 
 def test_followers_hear_what_the_first_said_before_they_were_there_and_what_it_says_now(told) -> None:

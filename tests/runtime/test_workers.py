@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ldbench.runtime.workers import run_parallel, shares_of
+from ldbench.runtime.workers import run_parallel, split_evenly
 
 CPU = torch.device("cpu")
 
 
 @given(count=st.integers(0, 40), num_processes=st.integers(1, 12))
 def test_shares_are_the_items_in_their_order_as_even_as_they_go(count: int, num_processes: int) -> None:
-    shares = shares_of(range(count), num_processes)
+    shares = split_evenly(range(count), num_processes)
     assert [item for share in shares for item in share] == list(range(count))
     assert len(shares) == max(1, min(num_processes, count))
     sizes = {len(share) for share in shares}

@@ -21,8 +21,8 @@ def field_of(kind="velocity", interpolant=None, null_class=NULL, share=False, we
     interpolant = interpolant or Linear()
 
     def predict(x, t, y):
-        variance_share = 0.05 * y[:, None, None] * torch.ones_like(x) if share else None
-        return Prediction(0.4 * x + weight * y[:, None, None], kind, x, t, interpolant, variance_share)
+        variance_fraction = 0.05 * y[:, None, None] * torch.ones_like(x) if share else None
+        return Prediction(0.4 * x + weight * y[:, None, None], kind, x, t, interpolant, variance_fraction)
 
     return Field(predict, interpolant=interpolant, prediction=kind, null_class=null_class)
 
@@ -67,7 +67,7 @@ def test_outside_of_the_interval_it_is_the_conditional_field_item_by_item(batche
 
 def test_a_learned_variance_stays_conditional():
     told = cfg()(field_of(share=True))(torch.randn(2, 3, 2), T, Y)
-    torch.testing.assert_close(told.variance_share[:, 0, 0], 0.05 * Y)
+    torch.testing.assert_close(told.variance_fraction[:, 0, 0], 0.05 * Y)
 
 
 @pytest.mark.parametrize("low", [0.0, 0.25, 1.0])

@@ -6,7 +6,7 @@ from torch import nn
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.training.adaptive_weights import BalanceAnchor, balance, on_leaves, plain
+from ldbench.training.adaptive_weights import BalanceAnchor, balance, detach_to_leaves, plain
 
 WEIGHTS = {"pixels": 1.0, "sharp": 0.3, "gan": 0.5, "pull": 0.1, "size": 0.01}
 PASSED: list[str] = []  # the terms that a backward pass went through
@@ -54,7 +54,7 @@ def measured(name: str, recon: Reconstruction) -> torch.Tensor:
 
 def weighed(network, **largest):
     recon = passed(network)
-    leaves = {name: on_leaves(recon) for name in ("pixels", "sharp", "gan")}
+    leaves = {name: detach_to_leaves(recon) for name in ("pixels", "sharp", "gan")}
     terms = {name: measured(name, leaves.get(name, recon)) for name in WEIGHTS}
     places = {
         "gan": BalanceAnchor(network["decoder"].weight, largest.get("gan", 1e4)),
@@ -131,7 +131,7 @@ def test_terms_without_a_balance_are_summed_by_weight(network):
 
 def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
     recon = passed(network)
-    leaves = {"pixels": on_leaves(recon)}
+    leaves = {"pixels": detach_to_leaves(recon)}
     terms = {"pixels": leaves["pixels"].images.mean() + leaves["pixels"].z.mean(), "pull": recon.z.mean()}
     place = {"pull": BalanceAnchor(network["encoder"].weight, 1.0)}
     with pytest.raises(ValueError, match="Drop its `reconstructs`"):

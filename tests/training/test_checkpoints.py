@@ -30,13 +30,13 @@ def step_of(path: Path | None) -> int:
 
 
 def test_without_a_checkpoint_a_run_begins_at_the_beginning(path: Path) -> None:
-    assert checkpoints.usable(path) is None
+    assert checkpoints.newest_readable(path) is None
 
 
 def test_the_newest_is_taken_and_the_one_before_is_kept(path: Path) -> None:
     for step in (1, 2, 3):
         write(path, step)
-    assert step_of(checkpoints.usable(path)) == 3
+    assert step_of(checkpoints.newest_readable(path)) == 3
     assert step_of(checkpoints.previous(path)) == 2
     assert len(list(path.parent.iterdir())) == 2
 
@@ -50,7 +50,7 @@ def test_one_cut_short_is_passed_over_and_that_is_said(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with caplog.at_level(logging.WARNING):
-        assert step_of(checkpoints.usable(path)) == 1
+        assert step_of(checkpoints.newest_readable(path)) == 1
     assert f"{path} cannot be read" in caplog.text
     assert "Taking the one before it" in caplog.text
 
@@ -58,13 +58,13 @@ def test_one_cut_short_is_passed_over_and_that_is_said(
 def test_between_the_two_moves_of_a_rotation_one_stands(path: Path) -> None:
     write(path, 1)
     path.replace(checkpoints.previous(path))  # broken off here
-    assert step_of(checkpoints.usable(path)) == 1
+    assert step_of(checkpoints.newest_readable(path)) == 1
 
 
 def test_a_half_written_scratch_file_is_never_taken(path: Path) -> None:
     write(path, 1)
     checkpoints.scratch(path).write_bytes(b"half")
-    assert step_of(checkpoints.usable(path)) == 1
+    assert step_of(checkpoints.newest_readable(path)) == 1
 
 
 def test_a_checkpoint_that_wants_to_run_code_is_not_read(path: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_checkpoint_that_wants_to_run_code_is_not_read(path: Path, tmp_path: P
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"step": Evil()}, path)
-    assert checkpoints.usable(path) is None
+    assert checkpoints.newest_readable(path) is None
     assert not (tmp_path / "ran").exists()
 
 
@@ -84,7 +84,7 @@ def test_when_none_can_be_read_the_stage_begins_anew_and_that_is_said(
     write(path, 2)
     for candidate in (path, checkpoints.previous(path)):
         candidate.write_bytes(candidate.read_bytes()[:-1])
-    assert checkpoints.usable(path) is None
+    assert checkpoints.newest_readable(path) is None
     assert caplog.messages[-1] == "No checkpoint of stage pretrain can be read: it begins anew."
     assert sum("Taking the one before it" in told for told in caplog.messages) == 1
 
@@ -95,7 +95,7 @@ def test_broken_off_in_a_rotation_over_one_that_was_cut_short_the_written_one_is
     path.write_bytes(path.read_bytes()[:-1])
     torch.save({"step": 3, **dict.fromkeys(checkpoints.HELD, 0)}, checkpoints.scratch(path))
     path.replace(checkpoints.previous(path))  # broken off here
-    assert step_of(checkpoints.usable(path)) == 3
+    assert step_of(checkpoints.newest_readable(path)) == 3
 
 
 def test_a_checkpoint_goes_where_it_belongs_by_no_way_through_the_folder_for_temporary_files(
@@ -104,7 +104,7 @@ def test_a_checkpoint_goes_where_it_belongs_by_no_way_through_the_folder_for_tem
     monkeypatch.setenv("TMPDIR", str(path.parent / "none"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     checkpoints.InPlace().save_checkpoint({"step": 1, **dict.fromkeys(checkpoints.HELD, 0)}, path)
-    assert step_of(checkpoints.usable(path)) == 1
+    assert step_of(checkpoints.newest_readable(path)) == 1
 
 
 class Full(io.RawIOBase):

@@ -26,13 +26,13 @@ def test_callbacks_take_part_where_a_training_has_what_they_ask_for(tmp_path) ->
     latents = {"folder": tmp_path, "stage": "generator"} | dict.fromkeys(
         ("sampler", "guidance", "noise_of", "picture_of"), print
     )
-    assert {type(each) for each in fit.make_callbacks(nodes, images)} == {
+    assert {type(each) for each in fit.build_callbacks(nodes, images)} == {
         Checkpoint,
         Reconstructions,
         Auxiliaries,
         Progress,
     }
-    assert {type(each) for each in fit.make_callbacks(nodes, latents)} == {Checkpoint, Samples, Progress}
+    assert {type(each) for each in fit.build_callbacks(nodes, latents)} == {Checkpoint, Samples, Progress}
 
 
 def test_a_callback_that_asks_for_what_no_training_has_is_refused_unless_it_is_given(tmp_path) -> None:
@@ -40,15 +40,15 @@ def test_a_callback_that_asks_for_what_no_training_has_is_refused_unless_it_is_g
     with pytest.raises(
         ValueError, match=r"callbacks\.mine needs weather: give callbacks\.mine\.weather\. It is given: folder, stage"
     ):
-        fit.make_callbacks({"mine": node}, {"folder": tmp_path})
-    (made,) = fit.make_callbacks({"mine": {**node, "weather": "fair"}}, {"folder": tmp_path})
+        fit.build_callbacks({"mine": node}, {"folder": tmp_path})
+    (made,) = fit.build_callbacks({"mine": {**node, "weather": "fair"}}, {"folder": tmp_path})
     assert made.weather == "fair"
 
 
 def test_threads_and_kernels_are_afterwards_what_they_were() -> None:
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(False)  # an earlier training of this process may have left it on
-    with fit.own_threads(1):
+    with fit.torch_threads(1):
         assert torch.get_num_threads() == 1
         torch.use_deterministic_algorithms(True)
     assert torch.get_num_threads() == 2

@@ -178,7 +178,7 @@ def test_a_balanced_term_pulls_as_hard_at_the_anchor_as_the_reconstruction():
     torch.testing.assert_close(weighed.weights["gan"] * norms["gan"], 0.5 * norms["pixels"], rtol=1e-2, atol=0)
     torch.testing.assert_close(weighed.value, terms["pixels"] + weighed.weights["gan"] * terms["gan"])
     assert not weighed.weights["gan"].requires_grad
-    assert not any(p.grad is not None for p in task.opponents)
+    assert not any(p.grad is not None for p in task.discriminator_parameters)
 
 
 def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
@@ -191,12 +191,12 @@ def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
         ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them counts from the start"),
     ):
         with pytest.raises(ValueError, match=told):
-            make(terms, **changes).rehearse(IMAGES, Y)
+            make(terms, **changes).dry_run(IMAGES, Y)
 
 
 def test_a_rehearsal_runs_what_starts_late():
     judge = Judge(start=10_000)
-    make({"pixels": mse(), "gan": judge}).rehearse(IMAGES, Y)
+    make({"pixels": mse(), "gan": judge}).dry_run(IMAGES, Y)
     assert judge.asked == ["tokenizer", "discriminator"]
 
 
@@ -254,13 +254,13 @@ def test_what_terms_learned_goes_on_where_they_are_the_same_and_begins_afresh_el
     first = make({"pixels": mse(), "gan": Judge(), "feat": features(Frozen())})
     for batch in range(2):
         first.training_step((IMAGES, Y), batch)
-    learned = first.learned_by_terms()
+    learned = first.learned_terms()
     torch.manual_seed(9)
     same, other = Judge(), features(Frozen())
     other.head = nn.Linear(8, 6)
     fresh = weights(other.decoder)
     task = make({"gan": same, "feat": other, "pixels": mse()})
-    task.go_on_with(learned)
+    task.load_learned_terms(learned)
     assert torch.equal(weights(same), weights(first.terms["gan"]))
     assert torch.equal(weights(other.decoder), fresh)
 

@@ -25,7 +25,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
 from ldbench.io.files import digest as digest
 from ldbench.io.files import file_digest, read_json, write_json
-from ldbench.io.safe_load import first_line, sound_tensors
+from ldbench.io.safe_load import first_line, validated_tensors
 from ldbench.io.safetensors_io import write_tensors
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def build_value(name: str, value: Any, searchpath: Sequence[str]) -> Any:
     if not isinstance(value, Mapping):
         return value
     if name == "latent":
-        return LatentSpec.from_numbers(value)
+        return LatentSpec.from_dict(value)
     if name == "normaliser":
         return Normalizer(**value)
     if "component" not in value:
@@ -178,7 +178,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     model_config = read_config(folder)
     blueprint = Blueprint(model_config["group"], model_config["component"], model_config["keywords"])
     try:
-        state = sound_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
+        state = validated_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
         return build(blueprint, state, searchpath=searchpath)
     except ValueError as error:
         raise ValueError(f"No model can be built from {folder}: {error}") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldbench.artifacts import hub
 from ldbench.io.files import read_json
-from ldbench.io.safe_load import first_line, read_pickle, sound_tensors
+from ldbench.io.safe_load import first_line, read_pickle, validated_tensors
 
 NAMES = (
     "model.safetensors",
@@ -45,7 +45,7 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not isinstance(source, Mapping):
         try:
-            tensors = sound_tensors(content, path.stat().st_size)
+            tensors = validated_tensors(content, path.stat().st_size)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     if not tensors:

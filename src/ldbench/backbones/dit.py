@@ -67,6 +67,6 @@ class DiT(Backbone):
         t: Tensor,  # (B,), an index or a float
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
-        self.check_inputs(x, t, y)
+        self.validate_inputs(x, t, y)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         return self.patches.join(self.transformer(tokens, self.condition(t, y)))

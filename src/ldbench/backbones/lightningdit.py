@@ -76,7 +76,7 @@ class LightningDiT(Backbone):
         t: Tensor,  # (B,), a float
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
-        self.check_inputs(x, t, y)
+        self.validate_inputs(x, t, y)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         turn = None if self.cos is None or self.sin is None else (self.cos, self.sin)
         return self.patches.join(self.transformer(tokens, self.condition(t, y), turn))

@@ -75,10 +75,10 @@ def check_mps() -> list[Finding]:
 
 def check_trainer(*, accelerator: str, precision: str, devices: int, threads: int) -> list[Finding]:
     """Whether the configured trainer can run here."""
-    from ldbench.runtime.device import check_precision, find_device
+    from ldbench.runtime.device import find_device, validate_precision
 
     try:
-        check_precision(precision, accelerator)
+        validate_precision(precision, accelerator)
     except ValueError as error:
         what, _, cure = str(error).partition(". ")
         return [Finding("broken", "trainer", what, cure)]
@@ -126,11 +126,11 @@ def judge_space(folder: Path, *, free: float) -> Finding:
 
 def trains_in(accelerator: str) -> str:
     """The precisions that an accelerator can train in."""
-    from ldbench.runtime.device import PRECISIONS, check_precision
+    from ldbench.runtime.device import PRECISIONS, validate_precision
 
     def takes(precision: str) -> bool:
         try:
-            check_precision(precision, accelerator)
+            validate_precision(precision, accelerator)
         except ValueError:
             return False
         return True

@@ -60,7 +60,7 @@ class Backbone(nn.Module, ABC):
     ) -> Tensor:  # (B, N, C), or (B, N, 2C): the prediction, then the variance
         """What the network says of each latent. Raises ValueError for other shapes."""
 
-    def check_inputs(self, x: Tensor, t: Tensor, y: Tensor) -> None:
+    def validate_inputs(self, x: Tensor, t: Tensor, y: Tensor) -> None:
         """Raises ValueError unless x is (B, N, C), t and y are (B,), and the labels are known; those on an accelerator are not looked at."""
         spec = self.latent
         if x.ndim != 3 or tuple(x.shape[1:]) != (spec.num_tokens, spec.channels):
@@ -72,9 +72,9 @@ class Backbone(nn.Module, ABC):
                 f"{len(x)} latents need as many times and labels, ({len(x)},) each, got {tuple(t.shape)} and {tuple(y.shape)}."
             )
         if y.device.type == "cpu" and not torch.compiler.is_compiling():
-            self.check_labels(y)
+            self.validate_labels(y)
 
-    def check_labels(self, y: Tensor) -> None:
+    def validate_labels(self, y: Tensor) -> None:
         """Raises ValueError naming the first label that the label table has no row for. Waits for the device that the labels are on."""
         unknown = y[(y < 0) | (y >= self.num_labels)]
         if len(unknown):

@@ -12,12 +12,12 @@ from ldbench.core.interpolant import expand_like
 DECIMALS = 3  # of an index: a time may come in single precision
 
 
-def time_of(index: int, num_times: int) -> float:
+def time_of_index(index: int, num_times: int) -> float:
     """The house's time (0 noise, 1 data) of an index (0 almost clean, num_times - 1 noise): 1 - (index + 1) / num_times."""
     return 1 - (index + 1) / num_times
 
 
-def times_of(
+def times_of_indices(
     index: Tensor,  # (B,) whole numbers
     num_times: int,
 ) -> Tensor:  # (B,) float64
@@ -25,7 +25,7 @@ def times_of(
     return 1 - (index.to("cpu", torch.float64) + 1) / num_times
 
 
-def place_of(
+def fractional_index(
     t: Tensor,  # (B,)
     num_times: int,
 ) -> Tensor:  # (B,) float64
@@ -33,12 +33,12 @@ def place_of(
     return (num_times * (1 - t.detach().to("cpu", torch.float64)) - 1).round(decimals=DECIMALS).clamp(min=0)
 
 
-def index_of(
+def index_at(
     t: Tensor,  # (B,)
     num_times: int,
 ) -> Tensor:  # (B,) int64
     """The index whose share of time holds t: [1 - (i + 1) / n, 1 - i / n). A uniform time gives every index alike."""
-    return place_of(t, num_times).ceil().long().clamp(0, num_times - 1)
+    return fractional_index(t, num_times).ceil().long().clamp(0, num_times - 1)
 
 
 class DiscreteDiffusion:
@@ -69,13 +69,13 @@ class DiscreteDiffusion:
         self.posterior_logvar = torch.cat(
             [first, self.posterior_variance[1:]]
         ).log()  # it is 0 at index 0: its neighbour's in its place
-        self.of_data = self.betas * self.alphas_cumprod_prev.sqrt() / noise
-        self.of_x = noise_prev * retained.sqrt() / noise
+        self.data_coefficient = self.betas * self.alphas_cumprod_prev.sqrt() / noise
+        self.x_coefficient = noise_prev * retained.sqrt() / noise
 
     def __len__(self) -> int:
         return len(self.betas)
 
-    def back(
+    def posterior_mean(
         self,
         x: Tensor,  # (B, N, C)
         data: Tensor,  # (B, N, C)
@@ -83,7 +83,7 @@ class DiscreteDiffusion:
     ) -> Tensor:  # (B, N, C)
         """The mean of x one step nearer to this data: eq. 7 of [0]."""
         index = index.cpu()
-        return expand_like(self.of_data[index], x) * data + expand_like(self.of_x[index], x) * x
+        return expand_like(self.data_coefficient[index], x) * data + expand_like(self.x_coefficient[index], x) * x
 
     def logvar(
         self,

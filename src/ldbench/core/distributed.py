@@ -1,7 +1,7 @@
 """A batch shared by several processes: each image's draws, and what is measured of all images, are those of one process.
 
 Of a batch, process `rank` of `world` has every `world`-th image. What is drawn for images is drawn for the whole batch, by every process alike,
-and each keeps the rows of its own. Outside `shared`, and with one process, all here is the plain call.
+and each keeps the rows of its own. Outside `data_parallel`, and with one process, all here is the plain call.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ class RankInfo:
 _share = RankInfo(0, 1)  # a plain global, which torch.compile can read
 
 
-def share() -> RankInfo:
+def rank_info() -> RankInfo:
     """This process's part of the batch at hand."""
     return _share
 
 
 @contextmanager
-def shared(rank: int, world: int) -> Iterator[None]:
+def data_parallel(rank: int, world: int) -> Iterator[None]:
     """Inside, this process has the images `rank`, `rank + world`, ... of a batch, and others have the rest at the same time."""
     global _share
     before, _share = _share, RankInfo(rank, world)
@@ -57,7 +57,7 @@ def normal_like(
     return draw_for_global_batch(lambda count: torch.randn(count, *x.shape[1:], dtype=x.dtype, device=x.device), len(x))
 
 
-def averaged(x: Tensor) -> Tensor:
+def mean_over_ranks(x: Tensor) -> Tensor:
     """The mean of a tensor over the processes, without gradients."""
     if _share.world == 1:
         return x
@@ -66,13 +66,13 @@ def averaged(x: Tensor) -> Tensor:
     return total / _share.world
 
 
-def mean(
+def global_mean(
     values: Tensor,  # as many as a process happens to have
 ) -> Tensor:  # ()
     """The mean of values, of which a process may have more than another: over the processes, the mean of these means is that of all values."""
     if _share.world == 1:
         return values.mean()
-    return values.sum() / averaged(values.new_full((), values.numel()))
+    return values.sum() / mean_over_ranks(values.new_full((), values.numel()))
 
 
 class _Total(torch.autograd.Function):
@@ -91,6 +91,6 @@ class _Total(torch.autograd.Function):
         return total
 
 
-def total(x: Tensor) -> Tensor:
+def sum_over_ranks(x: Tensor) -> Tensor:
     """The sum of a tensor over the processes, through which gradients pass to each."""
     return x if _share.world == 1 else _Total.apply(x)

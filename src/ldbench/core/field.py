@@ -22,7 +22,7 @@ class Prediction:
     x: Tensor  # (B, N, C)
     t: Tensor  # (B,)
     interpolant: Interpolant
-    variance_share: Tensor | None = (
+    variance_fraction: Tensor | None = (
         None  # (B, N, C) or (B, 1, 1): of a step back, from the posterior's (0) to beta (1), see `DiscreteDiffusion.logvar`
     )
 

@@ -92,9 +92,9 @@ class Generator(nn.Module):
         Raises ValueError without statistics, for labels that are not known, and for a sampler or a guidance that cannot work here.
         """
         scale = self.scale()
-        self.backbone.check_labels(y)
+        self.backbone.validate_labels(y)
         sampler.check(self.objective.interpolant)
-        return scale.restore(sampler(guidance(self.field()), noise, y, stream=stream, increments=increments))
+        return scale.denormalize(sampler(guidance(self.field()), noise, y, stream=stream, increments=increments))
 
     def check(self, sampler: Sampler, guidance: Guidance) -> None:
         """Raises ValueError, with what to choose, for a sampler or a guidance that cannot work with this generator."""

@@ -147,7 +147,7 @@ class Teacher(Protocol):
         ...
 
 
-class TimeLaw(Protocol):
+class TimeDistribution(Protocol):
     """A law of the times at which an objective trains."""
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:
@@ -254,7 +254,7 @@ class Job(Protocol):
         ...
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in `out` without which a known measurement is made again."""
         ...
 

@@ -49,7 +49,7 @@ PREDICTION_COEFFICIENTS: dict[
 }
 
 
-def exchange(c: Coefficients, source: Kind, target: Kind) -> tuple[Tensor, Tensor]:
+def conversion_coefficients(c: Coefficients, source: Kind, target: Kind) -> tuple[Tensor, Tensor]:
     """(u, w), so that the target is u * x + w * source, whatever data and noise are; not finite where the source tells nothing of the target.
 
     Both are linear in data and noise, and so is x: two of the three give the third.
@@ -78,7 +78,7 @@ def convert(
     """A prediction at x and these times as one of another kind."""
     if source == target:
         return value
-    of_x, of_value = exchange(c, source, target)
+    of_x, of_value = conversion_coefficients(c, source, target)
     return expand_like(of_x, x) * x + expand_like(of_value, x) * value
 
 
@@ -124,9 +124,9 @@ class Interpolant(ABC):
         t: Tensor,  # (B,)
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) both
         """x_t, and the velocity with which it moves towards the data as time goes on."""
-        return self.mix(noise, data, t), self.written("velocity", noise, data, t)
+        return self.mix(noise, data, t), self.perfect_prediction("velocity", noise, data, t)
 
-    def written(
+    def perfect_prediction(
         self,
         kind: Kind,
         noise: Tensor,  # (B, N, C)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import time_of
+from ldbench.core.discrete_diffusion import time_of_index
 from ldbench.core.interpolant import Coefficients, Interpolant, Kind
 
 
@@ -123,4 +123,4 @@ class Discrete(Interpolant):
         return from_log_alpha(low + (place - knot) * (high - low), rate=len(self.betas) * (low - high))
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
-        return 0.0, time_of(0, len(self.betas))
+        return 0.0, time_of_index(0, len(self.betas))

@@ -41,7 +41,7 @@ class LatentSpec:
             raise ValueError(f"This latent lies on a {self._grid()} grid, but the map is {tuple(z.shape[-2:])}.")
         return rearrange(z, "b c h w -> b (h w) c")
 
-    def to_numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Itself in plain numbers, as artifacts keep it."""
         return {
             "num_tokens": self.num_tokens,
@@ -50,8 +50,8 @@ class LatentSpec:
         }
 
     @classmethod
-    def from_numbers(cls, numbers: Mapping[str, Any]) -> "LatentSpec":
-        """The latent that `to_numbers` told. Raises ValueError for other keys."""
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "LatentSpec":
+        """The latent that `to_dict` told. Raises ValueError for other keys."""
         if set(numbers) != {"num_tokens", "channels", "grid"}:
             raise ValueError(
                 f"A latent is told by num_tokens, channels and grid, got {', '.join(sorted(numbers)) or 'nothing'}."

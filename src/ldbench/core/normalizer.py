@@ -51,7 +51,7 @@ class Normalizer(nn.Module):
         """A tokenizer's latents as a generator learns them."""
         return (z - self.mean) / self.std
 
-    def restore(
+    def denormalize(
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, N, C)

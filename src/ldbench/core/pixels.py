@@ -38,7 +38,7 @@ def to_uint8(
     raise ValueError(f"Unknown pixel rule {rule!r}. Choose round or truncate.")
 
 
-def check_pixels(
+def validate_pixels(
     images: Tensor,  # (B, 3, H, W) uint8
 ) -> None:
     """Raises ValueError for anything else than a batch of coloured uint8 images."""

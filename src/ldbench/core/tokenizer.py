@@ -88,7 +88,7 @@ class Tokenizer(nn.Module, ABC):
                 f"Give every stage image_size={self.image_size}."
             )
 
-    def check_images(self, images: Tensor) -> None:
+    def validate_images(self, images: Tensor) -> None:
         """Raises ValueError unless images are (B, 3, image_size, image_size)."""
         expected = (3, self.image_size, self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:

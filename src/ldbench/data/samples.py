@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.io.files import in_one_move, naming
+from ldbench.io.files import add_path_to_errors, atomic_write
 
 
 class SampleParts:
@@ -48,7 +48,7 @@ class SampleParts:
         np.save(
             content, rearrange(images, "b c h w -> b h w c").numpy()
         )  # to a file numpy would write past a full disk without a word
-        with in_one_move(self.path(places)) as scratch:
+        with atomic_write(self.path(places)) as scratch:
             scratch.write_bytes(content.getbuffer())
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # places, (part, 3, H, W) uint8
@@ -75,5 +75,5 @@ def write_pngs(
     for place, (image, name) in enumerate(zip(images, classes, strict=True), start=first):
         path = folder / name / f"{place:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(path):
+        with add_path_to_errors(path):
             Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)

@@ -56,7 +56,7 @@ class TensorLatents(Dataset):
     def fingerprint(self) -> str:
         """The sha256 of latents, labels and their shape."""
         said = hashlib.sha256(
-            f"{self.latent.to_numbers()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode()
+            f"{self.latent.to_dict()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode()
         )
         for tensor in (self.z, self.y):
             said.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())

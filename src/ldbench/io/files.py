@@ -27,7 +27,7 @@ def file_digest(path: str | Path) -> str:
 
 
 @contextmanager
-def in_one_move(
+def atomic_write(
     path: Path,
     *,
     apart: bool = False,  # whether the scratch file lies in a folder of its own: for who writes others beside it
@@ -40,7 +40,7 @@ def in_one_move(
     place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     scratch = place / path.name if apart else place
     try:
-        with naming(path):
+        with add_path_to_errors(path):
             if apart:
                 place.mkdir(exist_ok=True)
             yield scratch
@@ -61,7 +61,7 @@ def discard(place: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Within it, an OSError that names no file names this one: a write to a full disk tells none."""
     try:
         yield
@@ -84,7 +84,7 @@ def is_running(pid: str) -> bool:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON in one move."""
-    with in_one_move(path) as scratch:
+    with atomic_write(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -101,17 +101,17 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
             f"{path} has {size} bytes, and none of its kind has more than {largest}. Copy it again, or remove it."
         )
     try:
-        return json.loads(path.read_bytes(), parse_constant=no_constant, object_pairs_hook=without_twins)
+        return json.loads(path.read_bytes(), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}). Copy it again, or remove it.") from error
 
 
-def no_constant(constant: str) -> NoReturn:
+def reject_constant(constant: str) -> NoReturn:
     """Refuses NaN and Infinity, which are not JSON."""
     raise ValueError(f"{constant} is no number of JSON")
 
 
-def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys are told once. Raises ValueError for another."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldbench.io.files import naming
+from ldbench.io.files import add_path_to_errors
 
 REPEATED = 4  # times the bytes of its file that tensors may hold: weights that two names share count twice
 LONGEST = 300  # characters of a tensor's name
@@ -35,12 +35,12 @@ def read_pickle(path: Path, *, allowed: Sequence[type] = ()) -> Any:
 def write_pickle(content: Any, path: Path) -> None:
     """Writes what torch's loader reads. Raises OSError, naming the file, where the disk does not take it: torch tells of a position only."""
     try:
-        with naming(path), path.open("wb") as file:
+        with add_path_to_errors(path), path.open("wb") as file:
             torch.save(content, file)
     except RuntimeError as error:
         if not isinstance(error.__context__, OSError):
             raise
-        with naming(path):
+        with add_path_to_errors(path):
             raise error.__context__ from None
 
 
@@ -55,7 +55,7 @@ def check_archive(path: Path) -> None:
             raise ValueError(f"its {size} bytes would become {told}, as in a decompression bomb")
 
 
-def sound_tensors(content: Mapping[Any, Any], num_bytes: int) -> dict[str, Tensor]:
+def validated_tensors(content: Mapping[Any, Any], num_bytes: int) -> dict[str, Tensor]:
     """The tensors of a mapping, by name; `num_bytes`: of the file that they are from.
 
     Raises ValueError for any that is not a plain one of the CPU, and for more numbers than such a file can hold.

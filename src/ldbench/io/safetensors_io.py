@@ -7,12 +7,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
     """Writes tensors in one move, for all to read. Raises OSError with what to do where the disk does not take them."""
-    with in_one_move(
+    with atomic_write(
         path, apart=True
     ) as scratch:  # safetensors has a scratch file of its own, which a kill would leave beside this one
         try:

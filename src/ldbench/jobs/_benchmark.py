@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import normal_mean
-from ldbench.runtime.device import HALF, Precision, rounding
-from ldbench.runtime.flops import Operations
+from ldbench.runtime.device import HALF, Precision, matmul_precision
+from ldbench.runtime.flops import FlopCounter
 
 Call = Callable[..., Any]  # (module, *inputs) -> anything
 
@@ -31,7 +31,7 @@ def flops(module: nn.Module, call: Call, *shapes: Sequence[int] | torch.Tensor) 
         given.to("meta") if isinstance(given, torch.Tensor) else torch.empty(tuple(given), device="meta")
         for given in shapes
     ]
-    with Operations() as counted, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
+    with FlopCounter() as counted, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
         call(shadow, *inputs)
     return counted.total
 
@@ -74,7 +74,7 @@ def matrix_rate(device: torch.device, precision: Precision, *, side: int | None 
     side = SIDE[device.type] if side is None else side
     a, b = (torch.randn(side, side, device=device).to(HALF.get(precision, torch.float32)) for _ in range(2))
     seconds = []
-    with rounding(precision):
+    with matmul_precision(precision):
         for _ in range(PRODUCTS + 1):
             started = now(device)
             a @ b

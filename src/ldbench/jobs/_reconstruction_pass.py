@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ldbench.core.interfaces import ImageSet
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.io.files import naming
+from ldbench.io.files import add_path_to_errors
 from ldbench.jobs._batches import cut
 from ldbench.jobs._set_metrics import Watch
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator
@@ -135,5 +135,5 @@ class Comparing:
             for image, name in zip(images, names, strict=True):
                 path = out / folder / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with naming(path):
+                with add_path_to_errors(path):
                     Image.fromarray(rearrange(image, "c h w -> h w c").numpy()).save(path)

@@ -11,7 +11,7 @@ from ldbench.core.interfaces import Guidance, Sampler
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts
-from ldbench.runtime.device import Precision, computing
+from ldbench.runtime.device import Precision, compute_precision
 from ldbench.sampling.noise import NoiseStream
 
 
@@ -53,7 +53,7 @@ class Draws:
         """The samples of some places."""
         latent, stream = self.generator.backbone.latent, NoiseStream(self.seed, places)
         noise = stream.normal(0, (len(places), latent.num_tokens, latent.channels)).to(device)
-        with computing(self.precision, device.type):
+        with compute_precision(self.precision, device.type):
             z = self.generator.sample(
                 noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream
             )

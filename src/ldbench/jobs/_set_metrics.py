@@ -20,7 +20,7 @@ from ldbench.jobs._batches import Batches, FileImages, SplitImages
 from ldbench.jobs._sharded import run_sharded
 from ldbench.metrics import adm_npz, feature_set
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator, FeatureSet, SetMetric
-from ldbench.runtime.workers import shares_of
+from ldbench.runtime.workers import split_evenly
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Pass:
     def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> FeatureSet:
         """The whole set; several processes leave what they gathered in the folder `scratch`, from which it is taken."""
         batches = self.images.places()
-        shares, gathered = shares_of(batches, num_processes), self.begin()
+        shares, gathered = split_evenly(batches, num_processes), self.begin()
         if len(shares) == 1:
             self.extract(gathered, batches, device=device)
         else:

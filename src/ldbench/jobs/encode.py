@@ -93,7 +93,7 @@ class Encode:
             raise ValueError(f"job.cache={settings['cache']} is no folder. Give one in LightningDiT's layout.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files without which a known measurement is made again: the stores, behind links in the folder of figures, and the exported cache."""
         stores = tuple(f"{name}/{MANIFEST}" for name in links_of(settings["heldout"], settings["cache"]).values())
         return stores if settings["export"] is None else (*stores, str(given(settings["export"]) / lightningdit.STATS))

@@ -16,14 +16,14 @@ from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._progress import progress
 from ldbench.jobs._sample_draws import Draws
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
-from ldbench.runtime.workers import run_parallel, shares_of
+from ldbench.runtime.workers import run_parallel, split_evenly
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Generate:
         self.save_images = save_images
         self.save_npz = save_npz
         self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
-        generator.backbone.check_labels(self.y)
+        generator.backbone.validate_labels(self.y)
         self.draws = Draws(
             tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, compile, batch_size
         )
@@ -107,7 +107,7 @@ class Generate:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again; a folder of images stands for all of them."""
         return (SHEET, *([IMAGES] if settings["save_images"] else []), *([NPZ] if settings["save_npz"] else []))
 
@@ -130,7 +130,7 @@ class Generate:
         if len(missing) < len(whole):
             log.info("Going on: %d of %d parts are drawn already.", len(whole) - len(missing), len(whole))
         done = self.num_samples - sum(map(len, missing))
-        shares = shares_of(missing, self.num_processes)
+        shares = split_evenly(missing, self.num_processes)
         work = partial(self.draws.make, parts)
         with progress("sampling", total=self.num_samples, done=done) as advance:
             if len(shares) == 1:
@@ -168,7 +168,7 @@ class Generate:
         blank = torch.full_like(next(row[0] for row in rows.values() if row), 255)
         filled = [torch.stack(row + [blank] * (width - len(row))) for _, row in sorted(rows.items()) if row]
         picture = rearrange(sheet([from_uint8(row) for row in filled]), "c h w -> h w c")
-        with in_one_move(out / SHEET) as scratch:
+        with atomic_write(out / SHEET) as scratch:
             Image.fromarray(picture.numpy()).save(scratch, format="PNG")
 
     def save(self, parts: SampleParts, out: Path) -> None:

@@ -111,7 +111,7 @@ class Gmm:
             raise ValueError("job.curve takes rising whole numbers of at least 1, got none.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again."""
         return (FIGURE, NUMBERS, MIXTURES)
 

@@ -57,7 +57,7 @@ class Predict:
             )
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again."""
         return (FIGURE, NUMBERS)
 

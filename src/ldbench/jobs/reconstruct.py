@@ -15,13 +15,13 @@ from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.intervals import normal_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 from ldbench.jobs._progress import progress
 from ldbench.jobs._reconstruction_pass import Compared, Comparing, Metric
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs._sharded import run_sharded
 from ldbench.metrics.feature_set import FeatureAccumulator, FeatureSet
-from ldbench.runtime.workers import shares_of
+from ldbench.runtime.workers import split_evenly
 
 TABLE = "images.csv"  # written last of what `save_images` asks for
 
@@ -92,7 +92,7 @@ class Reconstruct:
                 raise ValueError(f"{key} of the job must be at least 1, got {settings[key]}.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again."""
         return (TABLE,) if settings["save_images"] else ()
 
@@ -110,7 +110,7 @@ class Reconstruct:
     def compared(self, out: Path) -> list[Compared]:
         """What became of the images, in the order of their places: all of them, or a share of each process."""
         folder = out if self.save_images else None
-        shares = shares_of(self.comparing.places(), self.num_processes)
+        shares = split_evenly(self.comparing.places(), self.num_processes)
         with progress("reconstructing", total=len(self.images), done=0) as advance:
             if len(shares) == 1:
                 return [self.comparing.compare(folder, *shares, device=self.device, advance=advance)]
@@ -142,7 +142,7 @@ class Reconstruct:
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's figures to `out/images.csv`, in one move."""
-        with in_one_move(out / TABLE) as scratch, scratch.open("w", newline="") as file:
+        with atomic_write(out / TABLE) as scratch, scratch.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["image", *by_image])
             table.writerows(zip(self.names, *(numbers.tolist() for numbers in by_image.values()), strict=True))
@@ -159,5 +159,5 @@ class Reconstruct:
             for i, place in enumerate(shown)
         ]
         picture = rearrange(sheet([images, from_uint8(torch.cat(recon))]), "c h w -> h w c")
-        with in_one_move(out / "reconstructions.png") as scratch:
+        with atomic_write(out / "reconstructions.png") as scratch:
             Image.fromarray(picture.numpy()).save(scratch, format="PNG")

@@ -66,7 +66,7 @@ class Reference:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again."""
         return (NPZ,)
 

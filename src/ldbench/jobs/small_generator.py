@@ -46,7 +46,7 @@ class LearnSmall:
             raise ValueError(f"job.num_images must be at least 2, or null for all, got {settings['num_images']}.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again: none."""
         return ()
 

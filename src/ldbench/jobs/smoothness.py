@@ -119,7 +119,7 @@ class Smoothness:
             raise ValueError(f"job.pixel_noise must be positive, got {settings['pixel_noise']}.")
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again: none."""
         return ()
 

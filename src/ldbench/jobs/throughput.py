@@ -15,7 +15,7 @@ from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs._benchmark import Call, flops, images_per_second, matrix_rate, peak_memory
-from ldbench.runtime.device import Precision, computing
+from ldbench.runtime.device import Precision, compute_precision
 from ldbench.sampling.noise import NoiseStream
 
 SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under
@@ -97,7 +97,7 @@ class Throughput:
             )
 
     @staticmethod
-    def leaves(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The files in the folder of figures without which a known measurement is made again."""
         return ()
 
@@ -158,7 +158,7 @@ class Throughput:
         timed = self.timed(
             backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)}
         )
-        with computing(self.precision, self.device.type):
+        with compute_precision(self.precision, self.device.type):
             sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
         generator.cpu()  # its training is measured alone
         return (
@@ -175,7 +175,7 @@ class Throughput:
                 torch.compile(plain) if self.compiled and not isinstance(module, Backbone) else plain
             )  # a backbone compiles itself
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
-            with computing(self.precision, self.device.type):
+            with compute_precision(self.precision, self.device.type):
                 found[f"images_per_second/{part}"] = images_per_second(
                     run, self.num_images, repeats=self.repeats, device=self.device
                 )

@@ -24,16 +24,16 @@ class SharedBatchNorm(_BatchNorm):
         self,
         input: Tensor,  # (B, C, ...)
     ) -> Tensor:  # (B, C, ...)
-        if not self.training or distributed.share().world == 1:
+        if not self.training or distributed.rank_info().world == 1:
             return super().forward(input)
         self._check_input_dim(input)
         x = input.float()
         places = [dim for dim in range(x.ndim) if dim != 1]
-        count = distributed.share().world * x.numel() // x.shape[1]  # values of a channel
-        mean = distributed.total(x.sum(dim=places)) / count  # (C,)
+        count = distributed.rank_info().world * x.numel() // x.shape[1]  # values of a channel
+        mean = distributed.sum_over_ranks(x.sum(dim=places)) / count  # (C,)
         centred = x - across(mean, x)
         variance = (
-            distributed.total(centred.square().sum(dim=places)) / count
+            distributed.sum_over_ranks(centred.square().sum(dim=places)) / count
         )  # (C,) around the mean of all: no difference of large sums
         self.follow(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * across(torch.rsqrt(variance + self.eps), x)

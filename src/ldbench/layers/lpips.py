@@ -10,7 +10,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from ldbench.core.distributed import draw_for_global_batch, share
+from ldbench.core.distributed import draw_for_global_batch, rank_info
 
 SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1], as in taming-transformers
 SCALE = (0.458, 0.448, 0.450)
@@ -65,7 +65,7 @@ class LPIPSNetwork(nn.Module):
         difference: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, C, H, W)
         """Channel differences of which dropout takes some, in training."""
-        if share().world == 1 or not self.dropout.training or not self.dropout.p:
+        if rank_info().world == 1 or not self.dropout.training or not self.dropout.p:
             return self.dropout(difference)
         return difference * draw_for_global_batch(
             lambda count: self.dropout(difference.new_ones(count, *difference.shape[1:])), len(difference)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldbench.core.distributed import averaged
+from ldbench.core.distributed import mean_over_ranks
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.losses.augmentation import DiffAug
 from ldbench.losses.base_term import BalancedTerm, Balancing
@@ -169,4 +169,4 @@ class Adversarial(BalancedTerm):
     def follow(self, real: Tensor, fake: Tensor) -> None:
         """Moves the averages towards the mean logits of a batch, over all processes, so that each holds the same."""
         for average, logits in ((self.average_real, real), (self.average_fake, fake)):
-            average.lerp_(averaged(logits.mean()), 1 - self.lecam_decay)
+            average.lerp_(mean_over_ranks(logits.mean()), 1 - self.lecam_decay)

@@ -12,7 +12,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldbench.core.distributed import averaged
+from ldbench.core.distributed import mean_over_ranks
 from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
@@ -88,7 +88,7 @@ class Features(BaseTerm):
         """The mean over the patches that count."""
         if self.tokens == "all" or recon.mask is None:
             return errors.mean()
-        return (errors * recon.mask).sum() / averaged(recon.mask.sum())
+        return (errors * recon.mask).sum() / mean_over_ranks(recon.mask.sum())
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, P, channels)
         """The best prediction without looking at an image: the mean target of each patch."""

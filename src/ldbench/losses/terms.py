@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ldbench.core.distributed import mean
+from ldbench.core.distributed import global_mean
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.layers.embed import patchify
 from ldbench.losses.base_term import BaseTerm
@@ -41,7 +41,9 @@ class PixelMSE(BaseTerm):
             return error.mean()
         assert recon.patch_grid is not None, "a reconstruction with a mask names its patch grid"
         by_patch = patchify(error, recon.patch_grid).mean(dim=-1)  # (B, P)
-        return self.visible_ratio * mean(by_patch[~recon.mask]) + (1 - self.visible_ratio) * mean(by_patch[recon.mask])
+        return self.visible_ratio * global_mean(by_patch[~recon.mask]) + (1 - self.visible_ratio) * global_mean(
+            by_patch[recon.mask]
+        )
 
 
 class PixelL1(BaseTerm):

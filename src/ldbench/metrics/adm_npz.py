@@ -20,7 +20,7 @@ from einops import rearrange
 from numpy.lib import format as npy
 from torch import Tensor
 
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 from ldbench.metrics.feature_set import FeatureSet
 from ldbench.metrics.moments import Gaussian, Normal
 
@@ -82,13 +82,13 @@ def check_statistics(path: Path, extractor: str, *, standard: bool) -> dict[str,
 def num_images(path: Path) -> int:
     """How many images a file holds. Raises ValueError for a file without any."""
     with opened(path) as archive, member(archive, IMAGES, path) as (_, shape, dtype):
-        return check_images(path, shape, dtype)[0]
+        return validate_images(path, shape, dtype)[0]
 
 
 def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H, W) uint8
     """The images of a file in their order, of which one batch is held at once. Raises ValueError for anything else than uint8 (N, H, W, 3)."""
     with opened(path) as archive, member(archive, IMAGES, path) as (file, shape, dtype):
-        count, height, width, colours = check_images(path, shape, dtype)
+        count, height, width, colours = validate_images(path, shape, dtype)
         for first in range(0, count, batch_size):
             taken = min(batch_size, count - first)
             try:
@@ -120,7 +120,7 @@ def write(
         law = None if seen is None else getattr(seen, name)
         if law is not None:
             arrays |= dict(zip(keys, (law.whole.mean.numpy(), law.whole.covariance.numpy())))
-    with in_one_move(path) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with atomic_write(path) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         write_images(archive, batches, num_images)
         write_arrays(archive, arrays)
 
@@ -209,7 +209,7 @@ def read(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
             raise ValueError(f"{path}: {key} is damaged ({error}). Copy it again.") from error
 
 
-def check_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+def validate_images(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
     """The shape of images. Raises ValueError for another."""
     if (
         len(shape) != 4

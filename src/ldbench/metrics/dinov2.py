@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldbench.core.pixels import check_pixels
+from ldbench.core.pixels import validate_pixels
 from ldbench.metrics.feature_set import Features
 
 
@@ -65,7 +65,7 @@ class DINOv2(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
         """What it sees in each image. Raises ValueError for pixels that are not uint8."""
-        check_pixels(images)
+        validate_pixels(images)
         x = images.float() / 255
         size = (self.image_size, self.image_size)
         if x.shape[-2:] != size:

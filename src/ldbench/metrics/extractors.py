@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.pixels import check_pixels, from_uint8
+from ldbench.core.pixels import from_uint8, validate_pixels
 from ldbench.metrics.feature_set import Features
 
 
@@ -41,7 +41,7 @@ class NetworkFeatures(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
         """What the network sees in each image. Raises ValueError for pixels that are not uint8."""
-        check_pixels(images)
+        validate_pixels(images)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             pixels = from_uint8(images)
             return Features(self.network.features(pixels).float(), logits=self.network(pixels).float())

@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ldbench.core.pixels import check_pixels
+from ldbench.core.pixels import validate_pixels
 from ldbench.metrics.feature_set import Features
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -80,7 +80,7 @@ class Inception(nn.Module):
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
         """What it sees in each image. Raises ValueError for pixels that are not uint8."""
-        check_pixels(images)
+        validate_pixels(images)
         self._maps.clear()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             features, logits = self.network(images)

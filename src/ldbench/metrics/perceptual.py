@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.pixels import check_pixels, from_uint8
+from ldbench.core.pixels import from_uint8, validate_pixels
 from ldbench.layers.lpips import LPIPSNetwork, from_taming, from_torchvision
 
 STANDARD = "397923af"  # how the sha256 of torchvision's vgg16-397923af.pth begins
@@ -42,8 +42,8 @@ class VGGDistance(nn.Module):
         recon: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B,) float64 on the CPU
         """The distance of each pair. Raises ValueError for pixels that are not uint8, and for images under 16 px."""
-        check_pixels(images)
-        check_pixels(recon)
+        validate_pixels(images)
+        validate_pixels(recon)
         if min(images.shape[-2:]) < 16:
             raise ValueError(
                 f"VGG16 sees images of 16 px or more, got {images.shape[-2]}x{images.shape[-1]}. Leave this metric out of the protocol."

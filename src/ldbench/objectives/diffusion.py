@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import DiscreteDiffusion, index_of, place_of, times_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, fractional_index, index_at, times_of_indices
 from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
-from ldbench.core.interfaces import Network, TimeLaw
+from ldbench.core.interfaces import Network, TimeDistribution
 from ldbench.core.interpolant import Interpolant, Kind, expand_like
 
 PREDICTIONS = ("noise", "data", "angular")
@@ -44,7 +44,7 @@ class Diffusion:
         self,
         *,
         interpolant: Interpolant,
-        times: TimeLaw,
+        times: TimeDistribution,
         prediction: Kind,
         variance: Literal["fixed_small", "fixed_large", "learned_range"],
         loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"],
@@ -68,7 +68,7 @@ class Diffusion:
         self.variance = variance
         self.kind_of_loss = loss
         self.chain = DiscreteDiffusion(
-            interpolant.at(times_of(torch.arange(self.num_times), self.num_times)).alpha.square()
+            interpolant.at(times_of_indices(torch.arange(self.num_times), self.num_times)).alpha.square()
         )
 
     @property
@@ -88,15 +88,15 @@ class Diffusion:
     ) -> dict[str, Tensor]:  # (B,) float32 each
         """The terms by name: the prediction's, and `bound`. What is not handed in is drawn from torch's global stream."""
         z = z.float()
-        index = index_of(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
-        t = times_of(index, self.num_times)
+        index = index_at(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
+        t = times_of_indices(index, self.num_times)
         noise = normal_like(z) if noise is None else noise.float()
         x = self.interpolant.mix(noise, z, t)
         predicted = self.predicted(backbone, x, t, y)
         if self.kind_of_loss in ("kl", "rescaled_kl"):
             steps = self.num_times if self.kind_of_loss == "rescaled_kl" else 1
             return {"bound": steps * self.bound(predicted, z, index)}
-        target = self.interpolant.written(self.prediction, noise, z, t)
+        target = self.interpolant.perfect_prediction(self.prediction, noise, z, t)
         terms = {self.prediction: (predicted.value - target).square().mean(dim=(1, 2))}
         if self.learned_variance:
             scale = self.num_times / 1000 if self.kind_of_loss == "rescaled_mse" else 1.0
@@ -126,9 +126,11 @@ class Diffusion:
         y: Tensor,  # (B,)
     ) -> Prediction:  # in the precision of x
         """What the network says of x; it sees float32, and its time is the index: whole numbers at the counted times."""
-        told = backbone(x.float(), place_of(t, self.num_times).float().to(x.device, non_blocking=True), y).to(x.dtype)
+        told = backbone(x.float(), fractional_index(t, self.num_times).float().to(x.device, non_blocking=True), y).to(
+            x.dtype
+        )
         value, spare = told.chunk(2, dim=-1) if backbone.learned_variance else (told, told)
-        return Prediction(value, self.prediction, x, t, self.interpolant, variance_share=self.share(spare, t))
+        return Prediction(value, self.prediction, x, t, self.interpolant, variance_fraction=self.share(spare, t))
 
     def share(
         self,
@@ -141,7 +143,7 @@ class Diffusion:
         if self.variance == "fixed_small":
             return expand_like(torch.zeros(len(t), dtype=torch.float64), spare)
         return expand_like(
-            (index_of(t, self.num_times) > 0).double(), spare
+            (index_at(t, self.num_times) > 0).double(), spare
         )  # the posterior's at the last step, as in [1]'s code
 
     def bound(
@@ -151,10 +153,10 @@ class Diffusion:
         index: Tensor,  # (B,)
     ) -> Tensor:  # (B,)
         """One step's part of the variational bound: eq. 5 of [0], in bits for each dimension."""
-        assert predicted.variance_share is not None, "diffusion always knows its variance"
-        mean = self.chain.back(predicted.x, predicted.data, index)
-        logvar = self.chain.logvar(index, predicted.variance_share)
-        true_mean = self.chain.back(predicted.x, z, index)
+        assert predicted.variance_fraction is not None, "diffusion always knows its variance"
+        mean = self.chain.posterior_mean(predicted.x, predicted.data, index)
+        logvar = self.chain.logvar(index, predicted.variance_fraction)
+        true_mean = self.chain.posterior_mean(predicted.x, z, index)
         true_logvar = expand_like(self.chain.posterior_logvar[index], z)
         divergence = 0.5 * (
             logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp()

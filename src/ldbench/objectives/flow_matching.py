@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
-from ldbench.core.interfaces import Network, TimeLaw
-from ldbench.core.interpolant import KINDS, Coefficients, Interpolant, Kind, exchange
+from ldbench.core.interfaces import Network, TimeDistribution
+from ldbench.core.interpolant import KINDS, Coefficients, Interpolant, Kind, conversion_coefficients
 
 WEIGHTINGS = ("none", "velocity", "likelihood")
 
@@ -63,7 +63,7 @@ class FlowMatching:
         self,
         *,
         interpolant: Interpolant,
-        times: TimeLaw,
+        times: TimeDistribution,
         prediction: Kind,
         weighting: Literal["none", "velocity", "likelihood"],
         cosine_weight: float,
@@ -123,7 +123,11 @@ class FlowMatching:
         noise = normal_like(z) if noise is None else noise.float()
         x, velocity = self.interpolant.between(noise, z, t)
         predicted = self.predicted(backbone, x, t, y)  # (B, N, C)
-        target = velocity if self.prediction == "velocity" else self.interpolant.written(self.prediction, noise, z, t)
+        target = (
+            velocity
+            if self.prediction == "velocity"
+            else self.interpolant.perfect_prediction(self.prediction, noise, z, t)
+        )
         weight = self.weight(self.interpolant.at(t)).to(torch.float32).to(z.device, non_blocking=True)  # (B,)
         terms = {self.prediction: weight * (predicted - target).square().mean(dim=(1, 2))}
         if self.cosine_weight:
@@ -178,7 +182,7 @@ class FlowMatching:
         """What the squared error of a prediction counts at these times."""
         unit = c.sigma if self.prediction == "score" else torch.ones_like(c.sigma)
         if self.weighting == "velocity":
-            unit = exchange(c, self.prediction, "velocity")[1]
+            unit = conversion_coefficients(c, self.prediction, "velocity")[1]
         if self.weighting == "likelihood":
-            unit = exchange(c, self.prediction, "noise")[1] * c.diffusion.sqrt() / c.sigma
+            unit = conversion_coefficients(c, self.prediction, "noise")[1] * c.diffusion.sqrt() / c.sigma
         return unit.square()

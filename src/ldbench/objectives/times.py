@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import times_of
+from ldbench.core.discrete_diffusion import times_of_indices
 from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.interpolant import Interpolant
 
@@ -105,7 +105,7 @@ class Counted:
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global stream."""
-        return times_of(
+        return times_of_indices(
             draw_for_global_batch(lambda count: torch.randint(self.num_times, (count,), generator=rng), num_images),
             self.num_times,
         )

@@ -199,7 +199,7 @@ def convert_transformer(
     num_labels = shape(state, "y_embedder.embedding_table.weight", 2)[0]
     num_classes = count_classes(settings, num_labels)
     keywords = {
-        "latent": latent.to_numbers(),
+        "latent": latent.to_dict(),
         "num_classes": num_classes,
         "has_null_class": num_labels == num_classes + 1,
         "learned_variance": keeps_variance and rows == 2 * outputs,

@@ -69,7 +69,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         head_dim=head_dim,
     )
     width = keywords["width"]
-    patches = LatentPatches(LatentSpec.from_numbers(keywords["latent"]), keywords["patch_size"])
+    patches = LatentPatches(LatentSpec.from_dict(keywords["latent"]), keywords["patch_size"])
     if tables:
         cos, sin = patches.turns(width // keywords["num_heads"], ROPE_THETA)
         for key, table in tables.items():

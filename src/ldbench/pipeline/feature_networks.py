@@ -122,7 +122,7 @@ def build(planned: NetworkPlan, place: Path) -> None:
     node, blueprint = planned.node, planned.blueprint
     log.info("Training network %s on %s (%d images).", planned.name, planned.data.name, len(planned.data.train))
     began = time.monotonic()
-    with fit.own_threads(node["threads"]):
+    with fit.torch_threads(node["threads"]):
         torch.manual_seed(node["seed"])
         network = config.instantiate(
             node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes

@@ -92,7 +92,7 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
     named = config.named({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}}, searchpath)
     keywords = {
-        "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_numbers()},
+        "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_dict()},
         "objective": named["objective"],
         "normaliser": {"channels": latents.latent.channels},
         "class_dropout": cfg.generator.class_dropout,

@@ -63,7 +63,7 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
     """
     course, run = planned.course, planned.run_folder
     if not weights_of(planned, course.exported_decay).is_file():
-        with fit.own_threads(planned.cfg.trainer.threads):
+        with fit.torch_threads(planned.cfg.trainer.threads):
             task = fit_generator(planned, decode)
         if not is_worker_rank():
             figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
@@ -142,7 +142,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
             task,
             items,
             settings=cfg.trainer,
-            callbacks=fit.make_callbacks(cfg.callbacks, facts),
+            callbacks=fit.build_callbacks(cfg.callbacks, facts),
             loggers=loggers,
             run=run,
             count_passes=True,

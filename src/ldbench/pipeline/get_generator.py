@@ -128,7 +128,7 @@ def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequ
             "Choose that one: tokenizer=artifact tokenizer.path=DIR, or the words that it was trained with."
         )
     told = described["keywords"].get("backbone", {}).get("latent")
-    ours = latent_of(obtained, searchpath).to_numbers()
+    ours = latent_of(obtained, searchpath).to_dict()
     if told != ours:
         raise ValueError(
             f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit."

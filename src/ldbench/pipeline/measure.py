@@ -15,7 +15,7 @@ from ldbench.artifacts import hub, store
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.core.interfaces import ImageData
-from ldbench.io.files import naming
+from ldbench.io.files import add_path_to_errors
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
 from ldbench.pipeline.components import component_config, digest_of, weights_checksum, weights_of, with_teacher
@@ -57,7 +57,7 @@ def measure(
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
-    left = [figures / file for file in job.leaves(settings)]
+    left = [figures / file for file in job.output_files(settings)]
     if path.is_file() and all(file.exists() for file in left) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
         log_metrics(records.read(path))
@@ -65,7 +65,7 @@ def measure(
             log.info("  left behind: %s", file.resolve())
         return
     facts = JobContext(cfg, measured, protocol, searchpath)
-    with naming(figures):
+    with add_path_to_errors(figures):
         metrics = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures)
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
     record = records.Record(
@@ -176,7 +176,7 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
     _, node = merge_overrides(node, protocol)
     config.check_types(node)
     job = config.find(node._target_)
-    for attribute in ("name", "revision", "settings", "check", "leaves"):
+    for attribute in ("name", "revision", "settings", "check", "output_files"):
         if not hasattr(job, attribute):
             raise ValueError(
                 f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at."

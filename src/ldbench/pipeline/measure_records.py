@@ -67,7 +67,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")
-    if path.is_file() and all((figures / file).exists() for file in job.leaves(settings)) and not cfg.force:
+    if path.is_file() and all((figures / file).exists() for file in job.output_files(settings)) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
         return records.read(path)
     record = records.Record(

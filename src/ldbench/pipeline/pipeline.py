@@ -36,9 +36,9 @@ from ldbench.pipeline.tokenizer_plan import check_keys, check_names, make_data
 from ldbench.pipeline.trainer_settings import check_trainer
 from ldbench.results.protocol import Protocol
 from ldbench.runtime import launcher
-from ldbench.runtime.device import check_devices, check_precision, keep_float32_whole
+from ldbench.runtime.device import disable_tf32, validate_devices, validate_precision
 from ldbench.runtime.memory import keep_freed_memory
-from ldbench.runtime.process_group import check_world, is_worker_rank
+from ldbench.runtime.process_group import is_worker_rank, validate_world_size
 from ldbench.tracking.send_records import check_logger
 
 
@@ -112,14 +112,14 @@ def check(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str] = ()) ->
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
-    check_devices(cfg.trainer.accelerator, cfg.trainer.devices)
-    check_world(cfg.trainer.devices, cfg.trainer.num_nodes)
+    validate_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    validate_world_size(cfg.trainer.devices, cfg.trainer.num_nodes)
     check_logger(cfg)
     for node in asked.jobs:
         check_job(node, asked.protocol, searchpath)
     for node in (*asked.jobs, *([cfg.latents] if is_chosen(cfg) else [])):
         if "precision" in node:
-            check_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
+            validate_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
     check_protocol(asked.protocol, searchpath)
     check_weights(asked.jobs, asked.protocol, searchpath)
     if is_chosen(cfg):
@@ -149,7 +149,7 @@ def begin(cfg: DictConfig, asked: RunRequest, searchpath: Sequence[str]) -> None
         logging.getLogger("ldbench").setLevel(logging.WARNING)  # what is done is told once
     check(cfg, asked, searchpath)
     torch.set_num_threads(cfg.trainer.threads)
-    keep_float32_whole()
+    disable_tf32()
     keep_freed_memory()
 
 

@@ -16,7 +16,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.pipeline import feature_networks, trainer_settings
 from ldbench.pipeline.init_weights import resolve_init
-from ldbench.runtime.device import check_precision
+from ldbench.runtime.device import validate_precision
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
@@ -69,7 +69,7 @@ def plan_tokenizer(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
     check_keys(cfg)
     check_names(cfg)
     trainer_settings.check_trainer(cfg)
-    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    validate_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
     check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
     stages = make_stages(cfg)

@@ -110,11 +110,11 @@ def train_tokenizer(planned: Plan) -> Tokenizer:
             "a generator: no digest depends on the strategy."
         )
     teachers = Teachers(planned)
-    rehearse(planned, teachers)
+    dry_run(planned, teachers)
     return train_stages(planned, teachers)
 
 
-def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
+def dry_run(planned: Plan, teachers: Teachers | None = None) -> None:
     """Runs two images through every stage and its losses, so that whatever does not fit is told before the first step."""
     teachers = teachers or Teachers(planned)
     with torch.random.fork_rng(), torch.no_grad():
@@ -125,7 +125,7 @@ def rehearse(planned: Plan, teachers: Teachers | None = None) -> None:
             if not stage.max_steps:
                 continue
             try:
-                make_task(planned, tokenizer, stage, teachers).rehearse(torch.stack(images), torch.tensor(y))
+                make_task(planned, tokenizer, stage, teachers).dry_run(torch.stack(images), torch.tensor(y))
             except ValueError as error:
                 raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 
@@ -168,11 +168,11 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
                 learned |= load_file(terms) if terms.is_file() else {}
             elif stage.max_steps:
                 task = make_task(planned, tokenizer, stage, teachers)
-                task.go_on_with(learned)
+                task.load_learned_terms(learned)
                 tokenizer = fit_stage(planned, task, loggers)
-                learned |= task.learned_by_terms()
+                learned |= task.learned_terms()
                 if not is_worker_rank():
-                    keep_tensors(task.learned_by_terms(), terms)
+                    keep_tensors(task.learned_terms(), terms)
                     keep_tensors(tokenizer.state_dict(), done)
     if not is_worker_rank():
         figures.learning_curves(sorted(run.glob("log/version_*/metrics.csv")), run / "learning_curves.png")
@@ -195,7 +195,7 @@ def fit_stage(planned: Plan, task: TokenizerModule, loggers: Sequence[Any]) -> T
         log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
     if crops:
         images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
-    callbacks = fit.make_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
+    callbacks = fit.build_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
     fit.fit_module(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
     return task.result().cpu()
 

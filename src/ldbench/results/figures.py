@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 
 LOGARITHMIC = ("loss", "pixels", "kl", "lr", "grad_norm")
 COUNTERS = ("images_seen", "batch")
@@ -64,7 +64,7 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.supxlabel("optimizer step")
-    with in_one_move(out) as scratch:
+    with atomic_write(out) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
     plt.close(figure)
 

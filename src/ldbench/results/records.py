@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 
 SCHEMA = 1
 
@@ -64,7 +64,7 @@ def write(record: Record, folder: Path) -> Path:
     content["metrics"] = {
         name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()
     }
-    with in_one_move(path) as scratch:
+    with atomic_write(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ldbench.io.files import in_one_move
+from ldbench.io.files import atomic_write
 from ldbench.results import html, latex, markdown, spreadsheet, terminal
 from ldbench.results.comparison import compare, find
 from ldbench.results.leaderboards import Board, make_boards
@@ -60,7 +60,7 @@ class Report:
             ),
         }
         for name, content in contents.items():
-            with in_one_move(out / name) as scratch:
+            with atomic_write(out / name) as scratch:
                 scratch.write_text(content, encoding="utf-8")
         return [out / name for name in contents]
 

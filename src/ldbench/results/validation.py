@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
-from ldbench.io.files import no_constant, without_twins
+from ldbench.io.files import reject_constant, reject_duplicate_keys
 from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
@@ -38,7 +38,7 @@ def load(path: Path) -> Any:
     if size > LARGEST:
         raise ValueError(f"the file has {size} bytes, and no record has more than {LARGEST}.")
     try:
-        return json.loads(path.read_bytes(), parse_constant=no_constant, object_pairs_hook=without_twins)
+        return json.loads(path.read_bytes(), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except OSError as error:
         raise ValueError(f"the file cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

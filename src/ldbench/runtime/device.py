@@ -26,7 +26,7 @@ def find_device(accelerator: str) -> torch.device:
     return torch.device(accelerator)
 
 
-def check_devices(accelerator: str, devices: int) -> None:
+def validate_devices(accelerator: str, devices: int) -> None:
     """Raises ValueError for more processes on this machine than it has graphics processors, of which each process needs one."""
     if find_device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
         there = torch.cuda.device_count()
@@ -42,7 +42,7 @@ def device_name(device: torch.device) -> str:
     return processor_name()
 
 
-def check_precision(precision: str, accelerator: str, *, key: str = "trainer.precision") -> None:
+def validate_precision(precision: str, accelerator: str, *, key: str = "trainer.precision") -> None:
     """Raises ValueError for a precision that is unknown, or that this accelerator does not compute in. `key`: what it was said to."""
     if precision not in PRECISIONS:
         raise ValueError(f"Unknown {key} {precision!r}. Choose {', '.join(PRECISIONS)}.")
@@ -51,13 +51,13 @@ def check_precision(precision: str, accelerator: str, *, key: str = "trainer.pre
         raise ValueError(f"{key}={precision} is for CUDA only, and this run is on {kind}. Choose bf16 or fp32.")
 
 
-def keep_float32_whole() -> None:
+def disable_tf32() -> None:
     """Has CUDA compute float32 in float32 from here on. Left to itself torch rounds the inputs of convolutions to TF32, and of nothing else."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 @contextmanager
-def rounding(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """A block in which CUDA multiplies float32 matrices, and convolves, with inputs rounded to TF32 where the precision is tf32, and else whole."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -69,13 +69,13 @@ def rounding(precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def computing(
+def compute_precision(
     precision: str,
     kind: str,  # of the device: cpu | cuda | mps
 ) -> Iterator[None]:
-    """A block whose matrix products and convolutions are in a precision: `rounding`, and for half precisions torch's autocast."""
+    """A block whose matrix products and convolutions are in a precision: `matmul_precision`, and for half precisions torch's autocast."""
     with (
-        rounding(precision),
+        matmul_precision(precision),
         torch.autocast(kind, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF),
     ):
         yield

@@ -1,4 +1,4 @@
-"""Operations: how many floating-point operations something takes."""
+"""FlopCounter: how many floating-point operations something takes."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +11,7 @@ ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-class Operations(TorchDispatchMode):
+class FlopCounter(TorchDispatchMode):
     """Counts the floating-point operations of what is computed meanwhile, backward passes too, in `total`: two for each multiplication and addition.
 
     By torch's formulas: matrix products, convolutions and attention. Its `FlopCounterMode`, which asks

@@ -15,7 +15,7 @@ from typing import Any
 from torch.distributed import DistBackendError
 
 import __main__
-from ldbench.runtime.process_group import leader_broadcast, place
+from ldbench.runtime.process_group import leader_broadcast, process_info
 
 STARTED_BY = "LDBENCH_STARTED_BY"  # the environment's word for the process id of the first
 WATCHING = "companions"  # the name of the thread
@@ -36,7 +36,7 @@ def exit_with_parent() -> None:
 
 def spawn_ranks(num_processes: int) -> None:
     """Has as many processes share what follows: starts the others, which run this command from its beginning, unless somebody did."""
-    if num_processes == 1 or place().world == num_processes:
+    if num_processes == 1 or process_info().world == num_processes:
         return
     shared = {
         "MASTER_ADDR": "127.0.0.1",
@@ -79,10 +79,10 @@ def follow(first: int) -> None:
     """Ends this process when the one that started it is gone."""
     while os.getppid() == first:
         time.sleep(PAUSE)
-    end(f"The first process of this training (pid {first}) is gone, and process {place().rank} ends too. {CURE}")
+    end(f"The first process of this training (pid {first}) is gone, and process {process_info().rank} ends too. {CURE}")
 
 
-def terminate(signum: int, frame: Any) -> None:
+def interrupt_ranks(signum: int, frame: Any) -> None:
     """What SIGTERM does in a shared training: it interrupts this process and those that it started, as Ctrl-C does."""
     for process in _started.values():
         process.terminate()

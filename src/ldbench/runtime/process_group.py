@@ -21,7 +21,7 @@ PATIENCE = timedelta(minutes=10)  # for the others to be there at all
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """This process among all that share trainings."""
 
     rank: int
@@ -30,7 +30,7 @@ class Place:
     node: int  # its machine
 
 
-def place() -> Place:
+def process_info() -> ProcessInfo:
     """What the environment says: torchrun's words, which `companions` uses too, or srun's; where it says nothing, one of one."""
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         words = [os.environ.get(key, "0") for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK")]
@@ -38,10 +38,10 @@ def place() -> Place:
         words = [os.environ[key] for key in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NODEID")]
     else:
         words = ["0", "1", "0", "0"]
-    return Place(*map(int, words))
+    return ProcessInfo(*map(int, words))
 
 
-def address() -> tuple[str, int]:
+def leader_address() -> tuple[str, int]:
     """Where the first process is found: as the environment says, or on the first machine of a SLURM job, at a port told by its number."""
     host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if host is None:
@@ -57,12 +57,12 @@ def first_host(nodes: str) -> str:
 
 def is_worker_rank() -> bool:
     """Whether another process is the first."""
-    return place().rank > 0
+    return process_info().rank > 0
 
 
-def check_world(devices: int, num_nodes: int) -> None:
+def validate_world_size(devices: int, num_nodes: int) -> None:
     """Raises ValueError unless as many processes were started as the trainer's settings say, or this one can start the others."""
-    started, wanted = place().world, devices * num_nodes
+    started, wanted = process_info().world, devices * num_nodes
     if started == 1 and num_nodes > 1:
         raise ValueError(
             f"trainer.num_nodes={num_nodes} needs all processes to be started, and this is one alone. Say, on every machine, "
@@ -88,7 +88,7 @@ class LeaderBroadcast:
         """Connects this process with the others, who read what was said before too."""
         from torch.distributed import PrefixStore, TCPStore
 
-        (host, port), here = address(), place()
+        (host, port), here = leader_address(), process_info()
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun keeps a store for its processes
         store = TCPStore(
             host, port, None, here.rank == 0 and not hosted, timeout=PATIENCE, wait_for_workers=False, multi_tenant=True
@@ -99,7 +99,7 @@ class LeaderBroadcast:
 
     def next(self, own: bool) -> bool:
         """What the first process says at this place, which is `own` in the first itself; goes on when all have heard it."""
-        number, here = len(self.said), place()
+        number, here = len(self.said), process_info()
         if self.store is None and here.world > 1:
             self.open()
         word = own
@@ -121,7 +121,7 @@ class LeaderBroadcast:
                 time.sleep(PAUSE)
         except RuntimeError as error:
             raise ConnectionError(
-                f"Process {place().rank} lost the first one. The same command goes on from the last checkpoint."
+                f"Process {process_info().rank} lost the first one. The same command goes on from the last checkpoint."
             ) from error
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch.multiprocessing.spawn import ProcessException, spawn
 
-from ldbench.runtime.device import keep_float32_whole
+from ldbench.runtime.device import disable_tf32
 from ldbench.runtime.memory import keep_freed_memory
 
 EVERY = 0.2  # seconds between two looks at what the processes have done
@@ -30,7 +30,7 @@ class Work(Protocol[Taken]):
     ) -> None: ...
 
 
-def shares_of(items: Sequence[Item], num_processes: int) -> list[Sequence[Item]]:
+def split_evenly(items: Sequence[Item], num_processes: int) -> list[Sequence[Item]]:
     """Shares of some items for so many processes at most, as even as they go, none empty; together they are the items in their order."""
     num = max(1, min(num_processes, len(items)))
     return [items[len(items) * rank // num : len(items) * (rank + 1) // num] for rank in range(num)]
@@ -88,7 +88,7 @@ def do_share(
 ) -> None:
     """What a process of `run_parallel` does: its share, in as many threads as the others."""
     torch.set_num_threads(threads)
-    keep_float32_whole()
+    disable_tf32()
     keep_freed_memory()
     own = torch.device("cuda", rank % torch.cuda.device_count()) if device.type == "cuda" else device
     try:

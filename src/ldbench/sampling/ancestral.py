@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.core.discrete_diffusion import DiscreteDiffusion, time_of
+from ldbench.core.discrete_diffusion import DiscreteDiffusion, time_of_index
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant, expand_like
@@ -35,7 +35,7 @@ def ladder(field: Field, respacing: str, margin: float) -> Ladder:
     """The steps of a respacing. A continuous interpolant is counted in a thousand times, `margin` away from where the velocity is not finite."""
     num_times = field.interpolant.num_times or NUM_TIMES
     first, last = field.interval(margin)
-    last = min(last, time_of(0, num_times))
+    last = min(last, time_of_index(0, num_times))
     times = [last - (last - first) * index / (num_times - 1) for index in kept(num_times, respacing)]
     return Ladder(
         times, DiscreteDiffusion(field.interpolant.at(torch.tensor(times, dtype=torch.float64)).alpha.square())
@@ -97,8 +97,8 @@ class Ancestral:
         for i, index in enumerate(reversed(range(len(steps.chain)))):
             predicted = field(x, at(steps.times[index], x), y)
             here = torch.full((len(x),), index)
-            share = predicted.variance_share
-            mean = steps.chain.back(x, clipped(predicted.data, self.clip), here)
+            share = predicted.variance_fraction
+            mean = steps.chain.posterior_mean(x, clipped(predicted.data, self.clip), here)
             logvar = steps.chain.logvar(here, torch.zeros_like(x) if share is None else share)
             x = mean + (0.5 * logvar).exp() * increment(i, x, stream=stream, increments=increments) if index else mean
             yield x

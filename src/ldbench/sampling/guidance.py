@@ -130,8 +130,8 @@ def together(
     """The prediction at the first, and the value at the second, from one call."""
     x, t, _ = first
     both = field(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
-    share = None if both.variance_share is None else both.variance_share[: len(x)]
-    return replace(both, value=both.value[: len(x)], x=x, t=t, variance_share=share), both.value[len(x) :]
+    share = None if both.variance_fraction is None else both.variance_fraction[: len(x)]
+    return replace(both, value=both.value[: len(x)], x=x, t=t, variance_fraction=share), both.value[len(x) :]
 
 
 def away(

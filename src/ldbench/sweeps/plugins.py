@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ldbench.runtime.process_group import place
+from ldbench.runtime.process_group import process_info
 from ldbench.sweeps import points, processes
 from ldbench.sweeps.overrides import first_value
 from ldbench.sweeps.schedule import FAILED, Schedule, SweepTask
@@ -42,9 +42,9 @@ class CheckedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Launches all combinations of an experiment's lists and the command line's words, which win. Raises ValueError for any mistake."""
-        if place().world > 1:
+        if process_info().world > 1:
             raise ValueError(
-                f"A sweep starts processes of its own, and {place().world} were started for this one. Leave torchrun or srun away, "
+                f"A sweep starts processes of its own, and {process_info().world} were started for this one. Leave torchrun or srun away, "
                 "and say trainer.devices=N; or start each point by itself."
             )
         lists = {first_value(word): word for word in self.swept}

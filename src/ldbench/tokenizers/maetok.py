@@ -133,7 +133,7 @@ class MAETok(Tokenizer):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
-        self.check_images(images)
+        self.validate_images(images)
         return self.encoder(images, mask=None)
 
     def decode(
@@ -160,7 +160,7 @@ class MAETok(Tokenizer):
 
         Raises ValueError for ratios outside [0, 1].
         """
-        self.check_images(images)
+        self.validate_images(images)
         mask = self.draw_mask(images, mask_ratio, mask_noise)
         posterior = self.encoder(images, mask=mask)
         z = posterior.sample(eps=eps)

@@ -71,7 +71,7 @@ class VAVAE(Tokenizer):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
-        self.check_images(images)
+        self.validate_images(images)
         return self.encoder(self.laid_out(images))
 
     def decode(
@@ -115,7 +115,7 @@ class VAVAE(Tokenizer):
             )
         self.image_size = image_size
 
-    def check_images(self, images: Tensor) -> None:
+    def validate_images(self, images: Tensor) -> None:
         """Raises ValueError unless images are (B, 3, H, W) with sides that the factor divides."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
             raise ValueError(

@@ -106,7 +106,7 @@ class VMAE(Tokenizer):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
-        self.check_images(images)
+        self.validate_images(images)
         return self.encoder(images, kept=None)
 
     def decode(
@@ -134,7 +134,7 @@ class VMAE(Tokenizer):
 
         int(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for a ratio for each image, and for one that hides all.
         """
-        self.check_images(images)
+        self.validate_images(images)
         if isinstance(mask_ratio, Tensor):
             raise ValueError(
                 "VMAE drops hidden patches, so every image of a batch hides as many: mask_ratio must be one number."

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import averaged
+from ldbench.core.distributed import mean_over_ranks
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
 from ldbench.training.timing import phase
@@ -47,7 +47,7 @@ def balance(
     weights: Mapping[str, float],
     *,
     recon: Reconstruction,
-    leaves: Mapping[str, Reconstruction],  # of terms that see the image alone, see `on_leaves`
+    leaves: Mapping[str, Reconstruction],  # of terms that see the image alone, see `detach_to_leaves`
     reconstructing: frozenset[str],
     balanced: Mapping[str, BalanceAnchor],
     adaptive: Adaptive,
@@ -83,7 +83,7 @@ def balance(
         ):  # in their order: sums repeat to the last bit
             parts.append(by[name] * torch.autograd.grad(terms[name], anchor, retain_graph=True)[0].float())
         whole = torch.stack(parts).sum(dim=0)
-        return averaged(whole) if adaptive == "global" else whole
+        return mean_over_ranks(whole) if adaptive == "global" else whole
 
     lifted: dict[str, float | Tensor] = dict(weights)
     references: dict[int, Tensor] = {}  # by anchor
@@ -103,7 +103,7 @@ def balance(
     return WeightedLoss(value, torch.stack(pulls).sum(), lifted)
 
 
-def on_leaves(recon: Reconstruction) -> Reconstruction:
+def detach_to_leaves(recon: Reconstruction) -> Reconstruction:
     """The same pass, cut off from the network that made it: gradients stop at its tensors."""
     leaf = lambda x: None if x is None else x.detach().requires_grad_()  # noqa: E731
     posterior = Posterior(leaf(recon.posterior.mean), leaf(recon.posterior.logvar))

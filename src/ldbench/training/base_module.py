@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import shared
+from ldbench.core.distributed import data_parallel
 from ldbench.io.safe_load import write_pickle
 from ldbench.training.fsdp import unsharded_tensor
 from ldbench.training.optimizer import AdamW
@@ -65,7 +65,7 @@ class ManualOptimizationModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         torch.manual_seed(self.step_seed(self.batches))
-        with shared(self.global_rank, self.trainer.world_size):
+        with data_parallel(self.global_rank, self.trainer.world_size):
             return self.train_batch(*batch)
 
     def train_batch(self, *batch: Tensor) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ class Reconstructions(L.Callback):
     def __init__(self, *, every: int, num_images: int, folder: Path, data: ImageData):
         self.every = every
         self.folder = folder / "images"
-        self.images, _ = head(data.test, num_images)
+        self.images, _ = evenly_spaced_images(data.test, num_images)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
@@ -123,8 +123,8 @@ class Auxiliaries(L.Callback):
         if not trainer.is_global_zero or not predictors:
             return
         task.eval()
-        self.images, self.y = head(self.data.test, self.num_images)
-        self.known, self.known_y = head(self.data.train, self.num_images)
+        self.images, self.y = evenly_spaced_images(self.data.test, self.num_images)
+        self.known, self.known_y = evenly_spaced_images(self.data.train, self.num_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
             told = {name: self.compare(task, term) for name, term in predictors.items()}
@@ -172,7 +172,7 @@ class Auxiliaries(L.Callback):
         )
 
 
-def head(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def evenly_spaced_images(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Up to `count` images of a split, evenly spread over it, and their labels."""
     places = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
     found, labels = zip(*(images[place] for place in places), strict=True)

@@ -7,7 +7,7 @@ import lightning as L
 import torch
 
 from ldbench.core.interfaces import Budget, ImageData
-from ldbench.training.callbacks import head
+from ldbench.training.callbacks import evenly_spaced_images
 from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,10 @@ class SmallGenerator(L.Callback):
         self.every = every
         self.budget = budget
         self.num_classes = data.num_classes
-        self.train, self.heldout = head(data.train, num_images), head(data.test, num_images)
+        self.train, self.heldout = (
+            evenly_spaced_images(data.train, num_images),
+            evenly_spaced_images(data.test, num_images),
+        )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int

@@ -11,8 +11,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from ldbench.io.files import in_one_move
-from ldbench.runtime.flops import Operations
+from ldbench.io.files import atomic_write
+from ldbench.runtime.flops import FlopCounter
 from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.timing import Clock, Mark, between
 
@@ -34,7 +34,7 @@ class StepTimes(L.Callback):
         self.rows: list[dict[str, float]] = []
         self.ended: Mark | None = None
         self.unread: Callable[[], dict[str, float]] | None = None
-        self.counter: Operations | None = None
+        self.counter: FlopCounter | None = None
         if task.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(task.device)
 
@@ -46,7 +46,7 @@ class StepTimes(L.Callback):
         self.images = len(batch[1])
         self.running.enter_context(self.clock.running())
         if self.operations and self.counter is None:
-            self.counter = self.running.enter_context(Operations())
+            self.counter = self.running.enter_context(FlopCounter())
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,7 +77,7 @@ class StepTimes(L.Callback):
             told["operations"] = self.counter.total
         if task.device.type == "cuda":
             told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
-        with in_one_move(self.folder / f"{task.stage.name}.json") as scratch:
+        with atomic_write(self.folder / f"{task.stage.name}.json") as scratch:
             scratch.write_text(json.dumps(told, indent=2) + "\n")
 
 

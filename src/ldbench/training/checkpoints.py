@@ -64,7 +64,7 @@ def check(content: Any) -> None:
         raise ValueError(f"It holds no {missing[0]}.")
 
 
-def usable(path: Path) -> Path | None:
+def newest_readable(path: Path) -> Path | None:
     """The newest checkpoint that can be read whole, or None where there is none; says so when one is cut short."""
     there = [candidate for candidate in (path, previous(path), scratch(path)) if candidate.is_file()]
     for candidate in there:

@@ -1,4 +1,4 @@
-"""FeatureTask: the training of a feature network as a classifier, which takes seconds."""
+"""ClassifierModule: the training of a feature network as a classifier, which takes seconds."""
 
 import lightning as L
 import torch
@@ -12,7 +12,7 @@ from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.optimizer import AdamW
 
 
-class FeatureTask(L.LightningModule):
+class ClassifierModule(L.LightningModule):
     """Cross-entropy of the logits that a network gives of images moved by a few pixels at random. All that it draws comes from `seed`."""
 
     def __init__(self, *, network: nn.Module, optimizer: AdamW, max_steps: int, shift: int, seed: int):
@@ -43,7 +43,7 @@ def train(
     network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: int, batch_size: int, shift: int, seed: int
 ) -> nn.Module:
     """A feature network trained on the CPU, in eval mode, with its features and maps of unit RMS over `images`: one seed, one result."""
-    task = FeatureTask(network=network, optimizer=optimizer, max_steps=max_steps, shift=shift, seed=seed)
+    task = ClassifierModule(network=network, optimizer=optimizer, max_steps=max_steps, shift=shift, seed=seed)
     stream = BatchStream(
         num_images=len(images),
         batch_size=batch_size,

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from ldbench.config import compose as config
-from ldbench.io.files import naming
+from ldbench.io.files import add_path_to_errors
 from ldbench.runtime import launcher
-from ldbench.runtime.device import rounding
+from ldbench.runtime.device import matmul_precision
 from ldbench.runtime.process_group import is_worker_rank
 from ldbench.tracking import wandb_export
 from ldbench.tracking.wandb_runs import Training
@@ -38,7 +38,7 @@ CALLBACK_FACTS = (
 
 
 @contextmanager
-def own_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     """A training's number of torch threads. Afterwards this, and whether only deterministic kernels are taken, are what they were."""
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
@@ -49,7 +49,7 @@ def own_threads(threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def make_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any]:
+def build_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any]:
     """The callbacks of a training, each handed the facts that it asks for. Those that ask for what this training does not have stay out.
 
     Raises ValueError for a callback that asks for what no training has.
@@ -135,11 +135,11 @@ def fit_module(
     loader = DataLoader(
         items if resident is None else resident(device), batch_sampler=stream, collate_fn=collate, **reading
     )
-    checkpoint = checkpoints.usable(checkpoints.newest(run, stage.name))
+    checkpoint = checkpoints.newest_readable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
         log.info("Going on from %s", checkpoint)
     try:
-        with naming(run), rounding(settings.precision):
+        with add_path_to_errors(run), matmul_precision(settings.precision):
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         launcher.await_end(error)

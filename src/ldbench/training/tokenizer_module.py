@@ -15,7 +15,7 @@ from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.interfaces import Adversary, Balanced, LossTerm, is_adversary
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
-from ldbench.training.adaptive_weights import Adaptive, BalanceAnchor, WeightedLoss, balance, on_leaves, plain
+from ldbench.training.adaptive_weights import Adaptive, BalanceAnchor, WeightedLoss, balance, detach_to_leaves, plain
 from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.stage_config import Stage
 from ldbench.training.timing import phase
@@ -48,7 +48,7 @@ class TokenizerModule(ManualOptimizationModule):
         self.losses = nn.ModuleDict({name: term for name, term in losses.items() if isinstance(term, nn.Module)})
         self.terms = dict(losses)
         self.adversaries: dict[str, Adversary] = {name: term for name, term in losses.items() if is_adversary(term)}
-        self.opponents = [
+        self.discriminator_parameters = [
             p for term in self.adversaries.values() for p in term.discriminator.parameters() if p.requires_grad
         ]
         self.adaptive = adaptive
@@ -76,12 +76,15 @@ class TokenizerModule(ManualOptimizationModule):
         return self
 
     def configure_optimizers(self) -> tuple[list, list]:
-        theirs = {id(p) for p in self.opponents}
+        theirs = {id(p) for p in self.discriminator_parameters}
         own = [p for module in (self.tokenizer, self.losses) for p in module.parameters() if id(p) not in theirs]
         optimizer = self.build_optimizer(own)
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
-        return [optimizer, *([self.build_optimizer(self.opponents)] if self.opponents else [])], schedulers
+        return [
+            optimizer,
+            *([self.build_optimizer(self.discriminator_parameters)] if self.discriminator_parameters else []),
+        ], schedulers
 
     def train_batch(
         self,
@@ -90,7 +93,7 @@ class TokenizerModule(ManualOptimizationModule):
     ) -> dict[str, Tensor]:
         """A pass over images, one of the discriminators, and a step of each where the batch is the last of one."""
         prepared = self.prepare(images)
-        self.let_discriminators_learn(False)
+        self.set_discriminators_trainable(False)
         with phase("tokenizer forward"):
             recon = self.reconstruct(prepared)
         terms, weighed = self.measure(prepared, recon, y)
@@ -98,7 +101,7 @@ class TokenizerModule(ManualOptimizationModule):
         with phase("tokenizer backward"):
             self.manual_backward(weighed.pulling / self.stage.accumulate)
         told = {**terms, **{f"{name}_balance": weighed.weights[name] for name in terms if self.balanced(name)}}
-        self.let_discriminators_learn(True)
+        self.set_discriminators_trainable(True)
         opposed = self.oppose(prepared, recon)
         if opposed:
             theirs = torch.stack(list(opposed.values())).sum()
@@ -160,7 +163,7 @@ class TokenizerModule(ManualOptimizationModule):
 
     def sees_image_alone(self, name: str) -> bool:
         """Whether a term pulls at the reconstructed image and at nothing else, and learns nothing by it itself."""
-        theirs = {id(p) for p in self.opponents}
+        theirs = {id(p) for p in self.discriminator_parameters}
         own = self.losses[name].parameters() if name in self.losses else ()
         told = name in self.adversaries or getattr(self.terms[name], "reconstructs", False)
         return told and not any(p.requires_grad and id(p) not in theirs for p in own)
@@ -173,7 +176,7 @@ class TokenizerModule(ManualOptimizationModule):
         if not balanced:
             terms = {name: self.term(name, images, recon, y) for name in counting}
             return terms, plain(terms, weights)
-        leaves = {name: on_leaves(recon) for name in counting if self.sees_image_alone(name)}
+        leaves = {name: detach_to_leaves(recon) for name in counting if self.sees_image_alone(name)}
         terms = {name: self.term(name, images, leaves.get(name, recon), y) for name in counting}
         reconstructing = frozenset(name for name in counting if getattr(self.terms[name], "reconstructs", False))
         return terms, balance(
@@ -201,7 +204,7 @@ class TokenizerModule(ManualOptimizationModule):
         term = self.terms[name]
         return BalanceAnchor(self.tokenizer.anchors()[term.balancing], term.largest_balance)
 
-    def rehearse(self, images: Tensor, y: Tensor) -> None:
+    def dry_run(self, images: Tensor, y: Tensor) -> None:
         """Runs every term once, also those that start later. Raises ValueError for whatever does not fit."""
         for name in filter(self.balanced, self.terms):
             where = self.terms[name].balancing
@@ -228,9 +231,9 @@ class TokenizerModule(ManualOptimizationModule):
                 opposed[f"{name}_discriminator"] = self.adversaries[name].discriminate(images, detached(recon))
         return opposed
 
-    def let_discriminators_learn(self, learning: bool) -> None:
+    def set_discriminators_trainable(self, learning: bool) -> None:
         """Whether a backward pass leaves gradients in the discriminators."""
-        for parameter in self.opponents:
+        for parameter in self.discriminator_parameters:
             parameter.requires_grad_(learning)
 
     def step(self, *, discriminators: bool) -> None:
@@ -260,7 +263,7 @@ class TokenizerModule(ManualOptimizationModule):
         trained = self.tokenizer if self.ema is None else self.ema.module
         return trained.requires_grad_(True)
 
-    def learned_by_terms(self) -> dict[str, Tensor]:
+    def learned_terms(self) -> dict[str, Tensor]:
         """What the loss terms have learned so far, on the CPU: `<term>.<tensor>`."""
         state = self.state_dict().items()
         return {
@@ -269,9 +272,9 @@ class TokenizerModule(ManualOptimizationModule):
             if key.startswith("losses.")
         }
 
-    def go_on_with(self, learned: Mapping[str, Tensor]) -> None:
+    def load_learned_terms(self, learned: Mapping[str, Tensor]) -> None:
         """Gives the terms what they learned in an earlier stage. A term that is of another shape now, or new, begins afresh."""
-        own = self.learned_by_terms()
+        own = self.learned_terms()
         for name, term in self.losses.items():
             here = {
                 key.removeprefix(f"{name}."): value.shape for key, value in own.items() if key.startswith(f"{name}.")

@@ -15,8 +15,8 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from ldbench.runtime.device import Precision, find_device
-from ldbench.runtime.launcher import terminate
-from ldbench.runtime.process_group import address, place
+from ldbench.runtime.launcher import interrupt_ranks
+from ldbench.runtime.process_group import leader_address, process_info
 from ldbench.training.checkpoints import InPlace
 
 LIGHTNING_PRECISION = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -71,7 +71,7 @@ class Terminable(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)  # Lightning puts back afterwards what was there before
+            signal.signal(signal.SIGTERM, interrupt_ranks)  # Lightning puts back afterwards what was there before
 
 
 class Together(ClusterEnvironment):
@@ -83,27 +83,27 @@ class Together(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        return address()[0]
+        return leader_address()[0]
 
     @property
     def main_port(self) -> int:
-        return address()[1]
+        return leader_address()[1]
 
     @staticmethod
     def detect() -> bool:
         return True
 
     def world_size(self) -> int:
-        return place().world
+        return process_info().world
 
     def global_rank(self) -> int:
-        return place().rank
+        return process_info().rank
 
     def local_rank(self) -> int:
-        return place().local_rank
+        return process_info().local_rank
 
     def node_rank(self) -> int:
-        return place().node
+        return process_info().node
 
     def set_world_size(self, size: int) -> None:
         """Nothing: it is known."""

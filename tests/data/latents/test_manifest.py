@@ -62,7 +62,7 @@ def test_a_manifest_says_what_people_look_for_and_is_read_back(store: Callable[.
     assert told["statistics"]["std_of_samples"] == made.manifest.statistics.std().tolist()
     assert told["statistics"]["scalar"]["std_of_samples"] == made.manifest.statistics.overall().std().item()
     assert [shard["num_images"] for shard in told["shards"]] == [16, 16, 16, 2]
-    assert read_manifest(made.folder).to_numbers() == Manifest.from_numbers(told).to_numbers() == told
+    assert read_manifest(made.folder).to_dict() == Manifest.from_dict(told).to_dict() == told
 
 
 def test_what_was_interrupted_says_how_far_it_came(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_deviation_of_samples_is_that_of_drawn_samples() -> None:
 
 def test_numbers_carry_them_to_the_last_bit() -> None:
     found = Statistics.of(posteriors(100))
-    again = Statistics.from_numbers(found.to_numbers())
+    again = Statistics.from_dict(found.to_dict())
     assert again.count == found.count
     assert all(
         torch.equal(getattr(again, name), getattr(found, name))

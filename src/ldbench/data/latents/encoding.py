@@ -20,8 +20,8 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.runtime.device import computing
-from ldbench.runtime.workers import run_parallel, shares_of
+from ldbench.runtime.device import compute_precision
+from ldbench.runtime.workers import run_parallel, split_evenly
 
 
 def encode(
@@ -42,7 +42,7 @@ def encode(
     """
     writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
     missing = writer.missing()
-    shares = shares_of(missing, num_processes)
+    shares = split_evenly(missing, num_processes)
     work = partial(
         encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers
     )
@@ -117,7 +117,7 @@ def encode_batch(
     precision: str,
 ) -> Posterior:
     """The posteriors of images, encoded in a precision."""
-    with computing(precision, images.device.type):
+    with compute_precision(precision, images.device.type):
         return tokenizer.encode(images)
 
 

@@ -19,8 +19,8 @@ from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.io.files import digest, file_digest, in_one_move
-from ldbench.io.safe_load import first_line, read_pickle, sound_tensors, write_pickle
+from ldbench.io.files import atomic_write, digest, file_digest
+from ldbench.io.safe_load import first_line, read_pickle, validated_tensors, write_pickle
 from ldbench.io.safetensors_io import write_tensors
 
 PATTERN = "latents_rank*_shard*.safetensors"
@@ -84,7 +84,7 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
         metadata = {"total_size": str(len(y)), "dtype": str(z.dtype), "device": "cpu"}
         write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
     stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
-    with in_one_move(folder / STATS) as scratch:
+    with atomic_write(folder / STATS) as scratch:
         write_pickle({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
 
 
@@ -97,7 +97,7 @@ def read_stats(path: Path) -> tuple[Tensor, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no {path}. Give a latents_stats.pt, or the folder that holds it.")
     try:
-        held = sound_tensors(read_pickle(path), path.stat().st_size)
+        held = validated_tensors(read_pickle(path), path.stat().st_size)
         mean, std = held["mean"], held["std"]
         if mean.shape != std.shape or mean.shape != (1, mean.numel(), 1, 1):
             raise ValueError(f"shapes {tuple(mean.shape)} and {tuple(std.shape)}")

@@ -77,17 +77,17 @@ class Shard:
     parts: int  # 2: means and log-variances; 1: points
     statistics: Statistics
 
-    def to_numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Itself in plain numbers."""
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
-            "statistics": self.statistics.to_numbers(),
+            "statistics": self.statistics.to_dict(),
         }
 
     @classmethod
-    def from_numbers(cls, numbers: Mapping[str, Any]) -> "Shard":
-        """The shard that `to_numbers` told."""
-        return cls(**{**numbers, "statistics": Statistics.from_numbers(numbers["statistics"])})
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "Shard":
+        """The shard that `to_dict` told."""
+        return cls(**{**numbers, "statistics": Statistics.from_dict(numbers["statistics"])})
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Manifest:
     def num_bytes(self) -> int:
         return sum(shard.num_bytes for shard in self.shards)
 
-    def to_numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Itself as JSON, with what people look for said outright."""
         overall = self.statistics.overall()
         scalar = {
@@ -132,19 +132,19 @@ class Manifest:
             "schema": SCHEMA,
             "digest": self.contents.digest(),
             "contents": asdict(self.contents),
-            "latent": self.latent.to_numbers(),
+            "latent": self.latent.to_dict(),
             "posterior": "gaussian" if self.parts == 2 else "point",
             "num_images": self.num_images,
             "num_rows": self.num_images * self.num_views,
             "shard_size": self.shard_size,
-            "shards": [shard.to_numbers() for shard in self.shards],
-            "statistics": {**self.statistics.to_numbers(), **derived, "flips_count": self.contents.flips},
+            "shards": [shard.to_dict() for shard in self.shards],
+            "statistics": {**self.statistics.to_dict(), **derived, "flips_count": self.contents.flips},
         }
 
     @classmethod
-    def from_numbers(cls, numbers: Mapping[str, Any]) -> "Manifest":
-        """The manifest that `to_numbers` told. Raises ValueError where its digest is of something else, or shards are not what they add up to."""
-        contents, shards = Contents(**numbers["contents"]), [Shard.from_numbers(shard) for shard in numbers["shards"]]
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "Manifest":
+        """The manifest that `to_dict` told. Raises ValueError where its digest is of something else, or shards are not what they add up to."""
+        contents, shards = Contents(**numbers["contents"]), [Shard.from_dict(shard) for shard in numbers["shards"]]
         if numbers["digest"] != contents.digest():
             raise ValueError("its digest is not that of its contents")
         firsts = range(0, numbers["num_images"], numbers["shard_size"])
@@ -155,7 +155,7 @@ class Manifest:
             != [(shard_name(i), first) for i, first in enumerate(firsts)]
         ):
             raise ValueError("its shards are not all there")
-        latent, statistics = LatentSpec.from_numbers(numbers["latent"]), Statistics.from_numbers(numbers["statistics"])
+        latent, statistics = LatentSpec.from_dict(numbers["latent"]), Statistics.from_dict(numbers["statistics"])
         if len(statistics.mean) != latent.channels:
             raise ValueError(
                 f"its statistics are of {len(statistics.mean)} channels, and its latents have {latent.channels}"
@@ -196,7 +196,7 @@ def read_manifest(folder: Path) -> Manifest:
         numbers = read_json(folder / MANIFEST)
         schema = numbers["schema"]
         if schema == SCHEMA:
-            return Manifest.from_numbers(numbers)
+            return Manifest.from_dict(numbers)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
         raise ValueError(
             f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again."

@@ -75,14 +75,14 @@ class Statistics:
         """How much larger the variance of the means is than that of the posteriors, for each channel, (C,); infinite for points."""
         return self.variance_of_means / self.mean_variance
 
-    def to_numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Itself in plain numbers, to the last bit."""
         vectors = ("mean", "variance_of_means", "mean_variance")
         return {"count": self.count, **{name: getattr(self, name).tolist() for name in vectors}}
 
     @classmethod
-    def from_numbers(cls, numbers: Mapping[str, Any]) -> "Statistics":
-        """The statistics that `to_numbers` told. Raises ValueError for what no numbers have as theirs."""
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "Statistics":
+        """The statistics that `to_dict` told. Raises ValueError for what no numbers have as theirs."""
         mean, *variances = (
             torch.tensor(numbers[name], dtype=torch.float64) for name in ("mean", "variance_of_means", "mean_variance")
         )

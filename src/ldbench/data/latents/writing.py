@@ -39,7 +39,7 @@ class StoreWriter:
         path = self.folder / PLAN
         plan = {
             "contents": asdict(self.contents),
-            "latent": self.latent.to_numbers(),
+            "latent": self.latent.to_dict(),
             "num_images": self.num_images,
             "shard_size": self.shard_size,
         }
@@ -76,7 +76,7 @@ class StoreWriter:
     def noted(self, note: Path) -> Shard:
         """What a note says of its shard. Raises ValueError, naming it, for one that says something else."""
         try:
-            return Shard.from_numbers(read_json(note))
+            return Shard.from_dict(read_json(note))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{note} is no note of a shard ({first_line(error)}). Remove it: the shard is encoded again."
@@ -99,12 +99,12 @@ class StoreWriter:
             )
         assert moments.dtype == DTYPES[self.contents.dtype]
         self.check_finite(moments, images)
-        self.check_labels(labels)
+        self.validate_labels(labels)
         path = self.path_of(shard)
         write_shard(path, moments, labels.repeat(views))
         facts = {"file": path.name, "first": images.start, "num_images": len(images), "parts": moments.shape[1]}
         sums = {"num_bytes": path.stat().st_size, "sha256": file_digest(path)}
-        write_json(self.note_of(shard), Shard(**facts, **sums, statistics=Statistics.of(moments)).to_numbers())
+        write_json(self.note_of(shard), Shard(**facts, **sums, statistics=Statistics.of(moments)).to_dict())
 
     def check_finite(self, moments: Tensor, images: range) -> None:
         """Raises ValueError naming an image whose latent is not finite."""
@@ -120,7 +120,7 @@ class StoreWriter:
                     f"The latent of image {images[row % len(images)]} holds numbers that are not finite in {dtype}. {cure}"
                 )
 
-    def check_labels(self, labels: Tensor) -> None:
+    def validate_labels(self, labels: Tensor) -> None:
         """Raises ValueError for labels that are no class of the data."""
         if labels.min() < 0 or labels.max() >= self.contents.num_classes:
             found, classes = f"{int(labels.min())} to {int(labels.max())}", f"0 to {self.contents.num_classes - 1}"
@@ -141,7 +141,7 @@ class StoreWriter:
             raise ValueError(f"{self.folder} holds points as well as distributions. Remove it and encode again.")
         statistics = combined([shard.statistics for shard in shards])
         manifest = Manifest(self.contents, self.latent, self.num_images, self.shard_size, shards, statistics)
-        write_json(self.folder / MANIFEST, manifest.to_numbers())
+        write_json(self.folder / MANIFEST, manifest.to_dict())
         clear_notes(self.folder)
         return manifest
 
