@@ -32,6 +32,10 @@ GENERATION = protocol_of(
     num_samples=1000, labels="balanced", extractor={"name": "digits"}, sampler="own", guidance="own"
 )
 PLAIN = protocol_of()
+HIGHER_IS_BETTER = {  # as the metrics and jobs say that these are named by
+    **dict.fromkeys(("psnr", "ssim", "class_accuracy_digits", "recall_digits", "probe/accuracy"), True),
+    **dict.fromkeys(("mse", "rfd_digits", "gfd_digits", "gfid", "rfid"), False),
+}
 
 
 @pytest.fixture
@@ -49,7 +53,8 @@ def make_record(
     seeds: tuple[int, int] = (0, 0),  # the tokenizer's and the generator's
     metrics: Mapping[str, float | tuple[float, float, float]] | None = None,
     protocol: Mapping[str, Any] = RECONSTRUCTION,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,  # that the numbers depend on
+    options: Mapping[str, Any] | None = None,  # others of the job
     recipe: Mapping[str, Any] | None = None,  # more of the tokenizer's config
     created: str = "2026-11-24T16:13:24+00:00",
 ) -> Record:
@@ -81,12 +86,14 @@ def make_record(
         artifacts=artifacts,
         config={
             **config,
-            "job": {"component": job, "batch_size": 64, **(settings or {})},
+            "job": {"component": job, "batch_size": 64, **(settings or {}), **(options or {})},
             "seed": seeds[1],
             "trainer": {"workers": 0},
         },
         environment={"python": "3.11.7", "packages": {"torch": "2.15.0"}},
         created=created,
+        higher_is_better={name: HIGHER_IS_BETTER[name] for name in numbers if name in HIGHER_IS_BETTER},
+        settings=settings or {},
     )
 
 

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     """What Hydra calls with the composed config."""
+    from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports, store
 
     check(cfg)
@@ -23,7 +24,7 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     if cfg.merge is not None:
         new = store.merge(Path(cfg.merge), folder)
         log.info("Merged %d new record%s of %s into %s.", len(new), "" if len(new) == 1 else "s", cfg.merge, folder)
-    found = store.read_all(folder)
+    found = read_records(folder, searchpath)
     if not found:
         raise ValueError(
             f"There are no records in {folder.absolute()}. python -m ldbench.train makes the first ones; paths.root=DIR looks elsewhere."

@@ -15,6 +15,7 @@ from ldbench.results.table import Place, Table
 
 pytestmark = pytest.mark.browser
 
+HIGHER_IS_BETTER = {"psnr": True, "rfd_digits": False, "gfd_digits": False}
 EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 NAMES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody th')].map((e) => e.textContent)"
 VALUES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody tr')].map((r) => r.querySelectorAll('td .value')[{}].textContent)"
@@ -45,6 +46,8 @@ def record_of(
         config={"tokenizer": {"name": tokenizer, "seed": 0}, "seed": seed},
         environment={"python": "3.11"},
         created="2026-01-01T00:00:00+00:00",
+        higher_is_better={name: HIGHER_IS_BETTER[name] for name in metrics if name in HIGHER_IS_BETTER},
+        settings={},
     )
 
 

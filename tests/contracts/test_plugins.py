@@ -1,4 +1,4 @@
-"""A tokenizer from outside the package: one file, one yaml."""
+"""A tokenizer and a metric from outside the package: one file, one yaml each."""
 
 import os
 import subprocess
@@ -68,6 +68,23 @@ stages:
 """
 
 
+METRIC = '''
+"""A metric of another package: how much of the brightness is lost."""
+
+
+class Dimming:
+    """The difference of the mean levels of an image and its reconstruction, by image."""
+
+    higher_is_better = False
+
+    def __init__(self, *, scale: float):
+        self.scale = scale
+
+    def __call__(self, images, recon):
+        return (images.double().mean(dim=(1, 2, 3)) - recon.double().mean(dim=(1, 2, 3))).abs() * self.scale
+'''
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder with the plug-in's module and its config group."""
@@ -116,3 +133,35 @@ def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
     planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
     with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
         tokenizer_training.dry_run(planned)
+
+
+def test_a_metric_from_outside_is_measured_and_ranked_where_its_package_is_not_known(package: Path) -> None:
+    (package / "dimming_metric.py").write_text(METRIC)
+    (package / "conf" / "metric").mkdir()
+    (package / "conf" / "metric" / "dimming.yaml").write_text("_target_: dimming_metric.Dimming\nscale: 2.0\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" or "dimming" not in value}
+    paths = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
+    words = [f"paths.root={package}", "trainer.accelerator=cpu"]
+    measured = subprocess.run(
+        [
+            *(sys.executable, "-m", "ldbench.run", "-m", "job=reconstruct", "tokenizer=blocks", "tokenizer.seed=0,1"),
+            *("protocol=default", "protocol.reconstruction=[psnr,dimming]", "data.subset=0.1"),
+            *(f"hydra.searchpath=[file://{package / 'conf'}]", *words),
+        ],
+        capture_output=True,
+        text=True,
+        env={**environment, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert measured.returncode == 0, measured.stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "ldbench.leaderboard", "rank=dimming", f"paths.root={package}"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    values = [float(line.split("#")[0].split()[-1]) for line in shown.stdout.splitlines() if "#" in line]
+    assert len(values) == 2
+    assert values == sorted(values)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, tol
 from ldbench.results.records import Record, protocol_hash
 
 SETTINGS: dict[str, Any] = {"target": None, "resamples": 100, "permutations": 100, "seed": 0}
+HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "probe/accuracy": True, "rfd_digits": False, "gfd_digits": False}
 NAMES = ("a", "b", "c", "d", "e", "f")
 MEASURED = {
     "psnr": (10.0, 20.0, 30.0, 40.0, 50.0, float("inf")),  # better, and generation worse
@@ -41,6 +43,8 @@ def record(place: int, metrics: Mapping[str, float], generator: str | None = Non
         },
         environment={},
         created="2026-11-24T16:13:24+00:00",
+        higher_is_better={name: HIGHER_IS_BETTER[name] for name in metrics if name in HIGHER_IS_BETTER},
+        settings={},
     )
 
 
@@ -110,7 +114,7 @@ def test_below_five_tokenizers_it_refuses_with_what_there_is_and_what_is_missing
         r for r in records_of(sit=RISING) if r.subject["generator"] is None or r.subject["tokenizer"] in NAMES[lost:]
     ]
     if lost == 6:
-        with pytest.raises(ValueError, match="No record tells gfid or gfd_<extractor> of generated images"):
+        with pytest.raises(ValueError, match="No record holds gfid or gfd_<extractor> of generated images"):
             Predict.studies(records, SETTINGS)
         return
     records = [r for r in records if r.subject["generator"] is not None or r.subject["tokenizer"] != "c"]
@@ -127,9 +131,13 @@ def test_a_generator_of_too_few_tokenizers_is_left_out_where_another_has_enough(
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"No record tells gfid of.*Records of generated images tell gfd_digits\."):
+    with pytest.raises(ValueError, match=r"No record holds gfid of.*Records of generated images hold gfd_digits\."):
         Predict.studies(records_of(sit=RISING), {**SETTINGS, "target": "gfid"})
-    for settings in ({"target": "gfd_digits_floor"}, {"target": "nonsense"}, {"resamples": 1}, {"permutations": 1}):
+    floored = records_of(sit=RISING)
+    floored[0] = replace(floored[0], metrics={**floored[0].metrics, "gfd_digits_floor": Estimate(0.1)})
+    with pytest.raises(ValueError, match=r"gfd_digits_floor of generated images, and which of its values are better"):
+        Predict.studies(floored, {**SETTINGS, "target": "gfd_digits_floor"})
+    for settings in ({"target": 5}, {"resamples": 1}, {"permutations": 1}):
         with pytest.raises(ValueError, match=r"job\.(target|resamples|permutations)"):
             Predict.check({**SETTINGS, **settings})
     Predict.check(SETTINGS)
@@ -139,7 +147,7 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
     metrics = run(records_of(sit=RISING), tmp_path)
     base = record(0, {}, "sit")
     told = Record(**{**vars(base), "job": "predict", "metrics": metrics, "config": {"job": {"target": "gfd_digits"}}})
-    (table,) = prediction_tables([told, base])
+    (table,) = prediction_tables([told, base], HIGHER_IS_BETTER)
     assert table.title.startswith("digits: what predicts gfd_digits of sit, protocol digits ")
     assert [label for (label,), _ in table.rows] == [
         "gmm/nll_per_dim/k=5",
@@ -155,7 +163,7 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
         for i in range(40)
         for s in ("spearman", "kendall", "p_holm", "tokenizers")
     }
-    (long,) = prediction_tables([Record(**{**vars(told), "metrics": many})])
+    (long,) = prediction_tables([Record(**{**vars(told), "metrics": many})], {})
     assert len(long.rows) == SHOWN
     assert long.rows[0][0] == ["m39"]
-    assert told_in({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}) == {}
+    assert told_in({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}, {}) == {}

@@ -62,7 +62,14 @@ def test_published_numbers_stand_in_the_csv_lines_without_rank():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda content: content.pop("url"), "has the keys data, date, protocol, rows, source, title, url; got"),
+        (
+            lambda content: content.pop("url"),
+            "has the keys data, date, higher_is_better, protocol, rows, source, title, url; got",
+        ),
+        (
+            lambda content: content["higher_is_better"].update(gfid="no"),
+            r"higher_is_better\.gfid must be true or false",
+        ),
         (lambda content: content["rows"][0].pop("metrics"), r"rows\[0\] must have tokenizer and metrics"),
         (
             lambda content: content["rows"][0]["metrics"].update(gfid="2"),

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -29,23 +30,24 @@ def test_one_number_has_the_interval_that_it_came_with():
     assert ranking.summarise([Estimate(1.0)]).noise is None
 
 
-@pytest.mark.parametrize(("direction", "places"), [("lower", [2, 1, 3]), ("higher", [2, 3, 1])])
-def test_the_best_is_first_in_either_direction(direction, places):
-    assert [rank.place for rank in ranking.rank(summaries((2.0,), (1.0,), (3.0,)), direction)] == places
+@pytest.mark.parametrize(("higher_is_better", "places"), [(False, [2, 1, 3]), (True, [2, 3, 1])])
+def test_the_best_is_first_in_either_direction(higher_is_better, places):
+    ranks = ranking.rank(summaries((2.0,), (1.0,), (3.0,)), higher_is_better=higher_is_better)
+    assert [rank.place for rank in ranks] == places
 
 
 def test_equal_numbers_share_a_place_and_the_next_one_is_counted_on():
-    assert [rank.place for rank in ranking.rank(summaries((1.0,), (1.0,), (3.0,)), "lower")] == [1, 1, 3]
+    assert [rank.place for rank in ranking.rank(summaries((1.0,), (1.0,), (3.0,)), higher_is_better=False)] == [1, 1, 3]
 
 
 def test_what_cannot_be_told_from_the_best_is_within_noise():
-    near, far = ranking.rank(summaries((1.0, 1.2, 1.1), (1.1, 1.3, 1.2), (9.0, 9.1, 9.2)), "lower")[1:]
+    near, far = ranking.rank(summaries((1.0, 1.2, 1.1), (1.1, 1.3, 1.2), (9.0, 9.1, 9.2)), higher_is_better=False)[1:]
     assert near.within_noise is True
     assert far.within_noise is False
 
 
 def test_without_seeds_or_intervals_nobody_knows():
-    best, other = ranking.rank(summaries((1.0,), (1.1,)), "lower")
+    best, other = ranking.rank(summaries((1.0,), (1.1,)), higher_is_better=False)
     assert best.within_noise is True
     assert other.within_noise is None
 
@@ -66,7 +68,7 @@ def test_welch_has_the_degrees_of_freedom_of_satterthwaite():
 
 
 def test_a_seedless_number_beyond_all_is_first_and_infinity_is_beyond_noise():
-    infinite, finite = ranking.rank(summaries((math.inf,), (40.0, 41.0)), "higher")
+    infinite, finite = ranking.rank(summaries((math.inf,), (40.0, 41.0)), higher_is_better=True)
     assert (infinite.place, finite.place, finite.within_noise) == (1, 2, False)
 
 
@@ -76,7 +78,7 @@ def test_any_sound_numbers_can_be_summarised_and_ranked():
         [Estimate(math.inf), Estimate(-math.inf)],
         [Estimate(0.0, -math.inf, math.inf)],
     ]
-    ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], "higher")
+    ranks = ranking.rank([ranking.summarise(estimates) for estimates in huge], higher_is_better=True)
     assert [rank.place for rank in ranks] == [2, 1, 2]
 
 
@@ -107,21 +109,31 @@ def test_nor_are_those_of_other_data_jobs_or_settings(make, changed, told):
 
 def test_a_setting_on_which_no_number_depends_does_not_matter(make):
     low, high = (
-        make(settings={"batch_size": 8}, metrics={"psnr": 30.0}),
-        make(tokenizer="vavae", settings={"save_images": True}, metrics={"psnr": 40.0}),
+        make(options={"batch_size": 8}, metrics={"psnr": 30.0}),
+        make(tokenizer="vavae", options={"save_images": True}, metrics={"psnr": 40.0}),
     )
     assert [record.id for record, _ in ranking.rank_records([low, high], "psnr")] == [high.id, low.id]
 
 
-def test_float32_is_what_records_mean_that_name_no_precision_and_another_is_not_ranked_with_it(make):
-    older, newer = make(settings={}), make(tokenizer="vavae", settings={"precision": "fp32"})
-    assert len(ranking.rank_records([older, newer], "psnr")) == 2
-    with pytest.raises(ValueError, match="precision"):
-        ranking.rank_records([older, make(tokenizer="maetok", settings={"precision": "bf16"})], "psnr")
-
-
-def test_what_nobody_gave_a_direction_is_not_ranked(make):
-    with pytest.raises(ValueError, match="Nobody said which values of loudness are better"):
+def test_a_metric_without_a_direction_is_not_ranked(make):
+    with pytest.raises(ValueError, match="loudness is not ranked: the records do not say"):
         ranking.rank_records([make(metrics={"loudness": 1.0})], "loudness")
+
+
+def test_records_that_disagree_on_the_direction_are_not_ranked(make):
+    one, other = make(), replace(make(tokenizer="vavae"), higher_is_better={"psnr": False})
+    with pytest.raises(ValueError, match="psnr is not ranked: the records do not say, or do not agree on"):
+        ranking.rank_records([one, other], "psnr")
+
+
+def test_a_record_says_which_values_of_a_new_metric_are_better(make):
+    quiet, loud = (
+        replace(make(tokenizer=name, metrics={"loudness": value}), higher_is_better={"loudness": False})
+        for name, value in (("vmae", 1.0), ("vavae", 2.0))
+    )
+    assert [record.id for record, _ in ranking.rank_records([loud, quiet], "loudness")] == [quiet.id, loud.id]
+
+
+def test_a_metric_that_a_record_lacks_is_named(make):
     with pytest.raises(ValueError, match="has no psnr"):
         ranking.rank_records([make(metrics={"ssim": 1.0})], "psnr")

@@ -35,6 +35,7 @@ def test_merging_brings_records_and_their_sheets_and_keeps_what_is_ours(make, tm
         (path.with_suffix("") / "images.csv").write_text("image,psnr")
         (path.with_suffix("") / "link.png").symlink_to("/etc/hostname")
     (new,) = store.merge(other, ours)
+    assert records.read(records.path_of(ours, new.job, new.id)).higher_is_better == theirs.higher_is_better != {}
     assert new.subject["tokenizer"] == "vavae"
     assert {record.id for record in store.read_all(ours)} == {mine.id, both.id, theirs.id}
     assert records.path_of(ours, both.job, both.id).read_bytes() == kept

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
     assert validation.read_checked(records.write(record, tmp_path)) == record
 
 
+def test_a_record_without_the_optional_fields_is_read_and_written_without_them(make, tmp_path):
+    record = replace(make(), higher_is_better=None, settings=None)
+    path = records.write(record, tmp_path)
+    assert validation.read_checked(path) == records.read(path) == record
+    assert not {"higher_is_better", "settings"} & json.loads(path.read_text()).keys()
+
+
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
@@ -56,6 +64,10 @@ def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
         ("subject.data", "x" * 300, "subject.data must be a name"),
         ("subject.generator", 4, "subject.generator must be a name"),
         ("subject.owner", "me", "subject.owner is no field"),
+        ("higher_is_better", [], "higher_is_better must be a JSON object"),
+        ("higher_is_better.psnr", 1, "higher_is_better.psnr must be true or false"),
+        ("higher_is_better.loudness", True, "higher_is_better must name metrics of the record"),
+        ("settings", "all", "settings must be a JSON object"),
         ("metrics", None, "metrics must be a JSON object"),
         ("metrics.psnr", 3.0, "metrics.psnr must be a JSON object"),
         ("metrics.psnr.value", "40", "metrics.psnr.value must be a number"),

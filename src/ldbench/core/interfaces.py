@@ -240,6 +240,8 @@ class Job(Protocol):
     """A measurement. It starts from artifacts and leaves its figures in `out`.
 
     The keywords of its constructor that its yaml does not set are facts (`facts.JobContext`), which it is handed.
+    A job whose figures are ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: on the class, or
+    where the names depend on the protocol on the object. A figure that is not in it is shown and not ranked.
     """
 
     name: ClassVar[str]  # of its records

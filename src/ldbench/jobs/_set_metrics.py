@@ -219,10 +219,25 @@ class SetMeasures:
                 yield f"{self.name(key, prefix)}_floor", metric(heldout, others, paired=False)
 
     def name(self, key: str, prefix: Literal["r", "g"]) -> str:
-        """A metric's name in records: that of the papers on the standard Inception-v3, and with the extractor in it on any other."""
-        if key == "fd":
-            return f"{prefix}fid" if self.extractor.standard else f"{prefix}fd_{self.label}"
-        return STANDARD.get(key, key) if self.extractor.standard else f"{key}_{self.label}"
+        """A metric's name in records."""
+        return set_metric_name(key, prefix, label=self.label, standard=self.extractor.standard)
+
+    def higher_is_better(self, prefix: Literal["r", "g"]) -> dict[str, bool]:
+        """Whether larger values are better, of each metric that is ranked, by its name in records."""
+        return ranked({self.name(key, prefix): metric for key, metric in self.metrics.items()})
+
+
+def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:
+    """The name in records of a metric on sets: that of the papers on the standard Inception-v3, and with the extractor's label on any other."""
+    if key == "fd":
+        return f"{prefix}fid" if standard else f"{prefix}fd_{label}"
+    return STANDARD.get(key, key) if standard else f"{key}_{label}"
+
+
+def ranked(metrics: Mapping[str, object]) -> dict[str, bool]:
+    """Whether larger values are better, of each metric whose class says so, by name."""
+    directions = {name: getattr(metric, "higher_is_better", None) for name, metric in metrics.items()}
+    return {name: better for name, better in directions.items() if better is not None}
 
 
 def parts_of(data: ImageData, split: Literal["train", "test", "all"]) -> list[ImageSet]:

@@ -81,6 +81,7 @@ class Generate:
         self.data = data
         self.num_samples = num_samples
         self.sets = sets if measured else None
+        self.higher_is_better = {} if self.sets is None else self.sets.higher_is_better("g")
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size

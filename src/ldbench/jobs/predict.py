@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from ldbench.analysis.prediction import LEAST, Association, associate, holm, mean_ranks
 from ldbench.core.interfaces import Estimate
 from ldbench.io.files import write_json
-from ldbench.results.directions import direction_of
 from ldbench.results.prediction_figure import draw
 from ldbench.results.predictions import MEAN_RANK, told_in
 from ldbench.results.records import Record, encode
@@ -30,7 +29,7 @@ class Predict:
     """The rank correlation of every measurement of tokenizers with the quality of one generator, and where there are several also with the mean
     rank over them, on the tokenizers that all of them have.
 
-    Signs read: above 0, better values go with better generation; where nobody said which values are better (`results.directions`), larger ones do.
+    Signs read: above 0, better values go with better generation; where the records do not say which values are better, larger ones do.
     A measurement that fewer than five of the tokenizers have, or that is the same for all, is left out.
     """
 
@@ -46,14 +45,14 @@ class Predict:
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
-        """Raises ValueError for settings out of range, and for a target of which nobody said which values are better."""
+        """Raises ValueError for settings out of range."""
         for key, least in COUNTS.items():
             if settings[key] < least:
                 raise ValueError(f"job.{key} must be at least {least}, got {settings[key]}.")
         target = settings["target"]
-        if target is not None and (not isinstance(target, str) or direction_of(target) is None):
+        if target is not None and not isinstance(target, str):
             raise ValueError(
-                f"job.target must be a metric of generated images of which one way is better, such as gfd_digits, got {target!r}."
+                f"job.target must be the name of a metric of generated images, such as gfd_digits, got {target!r}."
             )
 
     @staticmethod
@@ -68,7 +67,7 @@ class Predict:
         Raises ValueError where there is none, with what there is and what it lacks.
         """
         target = settings["target"]
-        made = make_studies(records, target)
+        made = [study for study in make_studies(records, target) if study.target in study.higher_is_better]
         if not made:
             there = sorted(
                 {
@@ -76,12 +75,12 @@ class Predict:
                     for record in records
                     if record.subject["generator"] is not None
                     for name in record.metrics
-                    if direction_of(name)
+                    if name in (record.higher_is_better or {})
                 }
             )
-            known = f" Records of generated images tell {', '.join(there)}." if there else ""
+            known = f" Records of generated images hold {', '.join(there)}." if there else ""
             raise ValueError(
-                f"No record tells {target or 'gfid or gfd_<extractor>'} of generated images.{known} "
+                f"No record holds {target or 'gfid or gfd_<extractor>'} of generated images, and which of its values are better.{known} "
                 "python -m ldbench.train experiments=predict_digits makes all that is needed."
             )
         enough = [
@@ -118,7 +117,7 @@ class Predict:
         }
         write_json(out / NUMBERS, self.numbers(goals, predicted))
         draw(
-            told_in(metrics),
+            told_in(metrics, self.study.higher_is_better),
             out / FIGURE,
             title=f"{self.study.conditions.data}: what goes with a better {self.study.target}",
         )
@@ -126,7 +125,7 @@ class Predict:
 
     def goals(self) -> dict[str, dict[str, float]]:
         """Generator -> tokenizer -> a number that is larger for better generation; with several generators, minus the mean rank over them too."""
-        goals = {name: oriented(self.study.target, found) for name, found in self.study.quality.items()}
+        goals = {name: self.oriented(self.study.target, found) for name, found in self.study.quality.items()}
         common = sorted(set.intersection(*(set(goal) for goal in goals.values())))
         if len(goals) > 1 and len(common) >= LEAST:
             goals[MEAN_RANK] = dict(
@@ -139,12 +138,17 @@ class Predict:
         found = {}
         for name, values in self.study.measured.items():
             both = sorted(goal.keys() & values.keys())
-            sided = oriented(name.partition(" [")[0], values)
+            sided = self.oriented(name, values)
             x, y = [sided[tokenizer] for tokenizer in both], [goal[tokenizer] for tokenizer in both]
             if varies(x) and varies(y):
                 found[name] = associate(x, y, **self.draws)
         raised = holm([association.p for association in found.values()])
         return {name: Predictor(association, p) for (name, association), p in zip(found.items(), raised, strict=True)}
+
+    def oriented(self, metric: str, values: Mapping[str, float]) -> dict[str, float]:
+        """The values with their sign turned where smaller ones are better."""
+        sign = 1 if self.study.higher_is_better.get(metric, True) else -1
+        return {tokenizer: sign * value for tokenizer, value in values.items()}
 
     def numbers(
         self, goals: Mapping[str, Mapping[str, float]], predicted: Mapping[str, Mapping[str, Predictor]]
@@ -177,12 +181,6 @@ class Predict:
             "records": sorted(f"{record.job}-{record.id}" for record in study.records),
             **self.draws,
         }
-
-
-def oriented(metric: str, values: Mapping[str, float]) -> dict[str, float]:
-    """The values with their sign turned where smaller ones are better."""
-    sign = -1 if direction_of(metric) == "lower" else 1
-    return {tokenizer: sign * value for tokenizer, value in values.items()}
 
 
 def varies(values: Sequence[float]) -> bool:

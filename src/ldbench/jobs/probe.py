@@ -61,6 +61,11 @@ class Probe:
     name: ClassVar[str] = "probe"
     revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        "probe/accuracy": True,
+        "probe/knn_accuracy": True,
+        "probe/attentive_accuracy": True,
+    }
     settings: ClassVar[tuple[str, ...]] = (
         "num_train",
         "seed",

@@ -18,7 +18,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import atomic_write
 from ldbench.jobs._progress import progress
 from ldbench.jobs._reconstruction_pass import Compared, Comparing, Metric
-from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._set_metrics import SetMeasures, ranked
 from ldbench.jobs._sharded import run_sharded
 from ldbench.metrics.feature_set import FeatureAccumulator, FeatureSet
 from ldbench.runtime.workers import split_evenly
@@ -64,6 +64,7 @@ class Reconstruct:
         self.names = names
         self.metrics = metrics
         self.sets = sets
+        self.higher_is_better = ranked(metrics) | ({} if sets is None else sets.higher_is_better("r"))
         self.split = split
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size

@@ -13,6 +13,7 @@ class ClassAccuracy:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
     is_distance: ClassVar[bool] = False
+    higher_is_better: ClassVar[bool | None] = True
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         logits, labels = samples.get("logits"), samples.get("labels")

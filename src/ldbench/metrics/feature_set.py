@@ -73,6 +73,7 @@ class SetMetric(Protocol):
     revision: ClassVar[int]  # raised when its numbers change
     requires: ClassVar[frozenset[str]]  # fields of `FeatureSet` that it reads
     is_distance: ClassVar[bool]  # whether a floor stands beside it: the number of real images against real images
+    higher_is_better: ClassVar[bool | None]  # None, or no such attribute: the leaderboard shows it and does not rank it
 
     def __call__(
         self,

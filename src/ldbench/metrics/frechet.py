@@ -28,6 +28,7 @@ class FrechetDistance:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"normal"})
     is_distance: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = False
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         return with_interval(samples.get("normal"), reference.get("normal"), paired=paired)
@@ -39,6 +40,7 @@ class SpatialFrechetDistance:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"spatial"})
     is_distance: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = False
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         return with_interval(samples.get("spatial"), reference.get("spatial"), paired=paired)

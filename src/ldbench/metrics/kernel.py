@@ -29,6 +29,7 @@ class KernelDistance:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"features"})
     is_distance: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool | None] = False
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         x, y = samples.get("features"), reference.get("features")

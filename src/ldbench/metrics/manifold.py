@@ -28,6 +28,8 @@ class Neighbours:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"features"})
     is_distance: ClassVar[bool] = False
+    higher_is_better: ClassVar[bool | None] = True
+    settings: ClassVar[tuple[str, ...]] = ("k",)
 
     def __init__(self, *, k: int):
         if k < 1:

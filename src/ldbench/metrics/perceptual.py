@@ -23,6 +23,7 @@ class VGGDistance(nn.Module):
     """
 
     revision: ClassVar[int] = 1
+    higher_is_better: ClassVar[bool | None] = None  # not ranked: it depends on whose weights these are
 
     def __init__(self, *, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor] | None):
         super().__init__()
@@ -55,6 +56,8 @@ class VGGDistance(nn.Module):
 
 class LPIPS(VGGDistance):
     """LPIPS [0] on VGG16, by image: with the standard weights only. `sha256`: of the file with the weights of VGG16, which must be torchvision's."""
+
+    higher_is_better: ClassVar[bool | None] = False
 
     def __init__(self, *, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor], sha256: str):
         if not sha256.startswith(STANDARD):

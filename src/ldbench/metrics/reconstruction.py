@@ -8,6 +8,7 @@ similarity is written anew here because its window of 121 places is convolved in
 """
 
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -123,3 +124,55 @@ def comparable(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
             f"{tuple(recon.shape)} {recon.dtype}. Convert with core.pixels.to_uint8, whose rule is part of the protocol."
         )
     return images.double(), recon.double()
+
+
+class PSNR:
+    """Peak signal-to-noise ratio of each image as a metric of a protocol, see `psnr`."""
+
+    higher_is_better: ClassVar[bool | None] = True
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+        recon: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B,) float64
+        return psnr(images, recon)
+
+
+class SSIM:
+    """Structural similarity of each image as a metric of a protocol, see `ssim`."""
+
+    higher_is_better: ClassVar[bool | None] = True
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+        recon: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B,) float64
+        return ssim(images, recon)
+
+
+class MultiscaleSSIM:
+    """Structural similarity at five scales of each image as a metric of a protocol, see `ms_ssim`."""
+
+    higher_is_better: ClassVar[bool | None] = True
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+        recon: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B,) float64
+        return ms_ssim(images, recon)
+
+
+class MSE:
+    """Mean squared error of each image as a metric of a protocol, see `mse`."""
+
+    higher_is_better: ClassVar[bool | None] = False
+
+    def __call__(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+        recon: Tensor,  # (B, 3, H, W) uint8
+    ) -> Tensor:  # (B,) float64
+        return mse(images, recon)

@@ -22,6 +22,8 @@ class InceptionScore:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"logits"})
     is_distance: ClassVar[bool] = False
+    higher_is_better: ClassVar[bool | None] = True
+    settings: ClassVar[tuple[str, ...]] = ("splits",)
 
     def __init__(self, *, splits: int):
         if splits < 1:

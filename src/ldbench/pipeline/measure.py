@@ -31,6 +31,7 @@ from ldbench.pipeline.job_context import (
     required_inputs,
     splits_of,
 )
+from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record
@@ -66,7 +67,9 @@ def measure(
         return
     facts = JobContext(cfg, measured, protocol, searchpath)
     with add_path_to_errors(figures):
-        metrics = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked}).run(figures)
+        measurement = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked})
+        metrics = measurement.run(figures)
+    directions = getattr(measurement, "higher_is_better", {})
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
     record = records.Record(
         id=identity,
@@ -78,6 +81,8 @@ def measure(
         config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
         environment=records.environment(),
         created=records.now(),
+        higher_is_better={name: better for name, better in directions.items() if name in metrics},
+        settings=hashed_settings(job, config.named(node, searchpath)),
     )
     on = f" on {sum(map(len, splits_of(data, protocol)))} {SPLITS[protocol.split]} images" if "images" in asked else ""
     log.info("Measured%s: %s", on, records.write(record, folder))
@@ -101,16 +106,6 @@ def identity_of(
         protocol=protocol_hash,
         revision=job.revision,
     )
-
-
-def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
-    plain = getattr(job, "plain", {})
-    return {
-        key: settings[key]
-        for key in job.settings
-        if key in settings and (key not in plain or settings[key] != plain[key])
-    }
 
 
 def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:

@@ -11,9 +11,11 @@ from ldbench.artifacts import store as artifacts
 from ldbench.config import compose as config
 from ldbench.config.compose import plain
 from ldbench.pipeline.job_context import RECORD_INPUTS, required_inputs
+from ldbench.pipeline.stored_records import hashed_settings, read_records
 from ldbench.pipeline.tokenizer_plan import check_keys
-from ldbench.results import records, reports, store, terminal
+from ldbench.results import records, reports, terminal
 from ldbench.results.predictions import prediction_tables
+from ldbench.results.records import merge_directions
 from ldbench.results.studies import Study
 from ldbench.tracking.send_records import check_logger, send_record
 
@@ -34,7 +36,7 @@ def compare(cfg: DictConfig) -> Path:
     check_keys(cfg)
     check_logger(cfg)
     folder = Path(cfg.paths.records)
-    found = store.read_all(folder)
+    found = read_records(folder)
     if not found:
         raise ValueError(
             f"There are no records in {folder.absolute()}, and this job starts from them. paths.root=DIR looks elsewhere; "
@@ -43,7 +45,7 @@ def compare(cfg: DictConfig) -> Path:
     job = config.find(cfg.job._target_)
     with artifacts.building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
         made = [compare_one(cfg, job, study) for study in job.studies(found, plain(cfg.job))]
-    terminal.show(prediction_tables(made), reports.stdout())
+    terminal.show(prediction_tables(made, merge_directions(found)), reports.stdout())
     return folder
 
 
@@ -80,6 +82,8 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
         config={"job": config.named(settings)},
         environment=records.environment(),
         created=records.now(),
+        higher_is_better={},
+        settings=hashed_settings(job, config.named(settings)),
     )
     log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
     log.info("  left behind: %s", figures)

@@ -1,16 +1,16 @@
 """Boards: one for each data set, job and protocol; a row for each model, a column for each metric."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.curves import is_point
-from ldbench.results.directions import Direction, direction_of, is_cost, is_reference
+from ldbench.results.metric_names import is_cost, is_reference
 from ldbench.results.models import Subject, seeds_of, subjects_of
 from ldbench.results.ranking import Rank, Summary, rank, summarise
 from ldbench.results.ranking_conditions import Conditions, conditions_of
-from ldbench.results.records import Record
+from ldbench.results.records import Record, merge_directions
 
 PLACES = {"generate": 0, "reconstruct": 1, "encode": 3}  # of jobs among boards; the rest stand between, by name
 
@@ -41,6 +41,7 @@ class Board:
     conditions: Conditions
     rows: Sequence[Row]
     metrics: Sequence[str]  # in the order of columns: ranked ones, others, costs, marks to read by
+    higher_is_better: Mapping[str, bool]  # of each ranked metric
 
     @property
     def columns(self) -> list[str]:
@@ -79,8 +80,10 @@ def make_boards(records: Sequence[Record]) -> list[Board]:
 def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:
     """The board of models that were measured alike."""
     latest = [newest(records) for _, records in models]
+    used = [record for records in latest for record in records]
+    better = {metric: value for metric, value in merge_directions(used).items() if not is_point(metric)}
     metrics = sorted(
-        dict.fromkeys(name for records in latest for record in records for name in record.metrics), key=order
+        dict.fromkeys(name for record in used for name in record.metrics), key=lambda metric: order(metric, better)
     )
     cells: list[dict[str, Cell]] = [{} for _ in models]
     for metric in metrics:
@@ -90,15 +93,16 @@ def board_of(models: Sequence[tuple[Subject, Sequence[Record]]]) -> Board:
         }
         told = {place: estimates for place, estimates in told.items() if estimates}
         summaries = [summarise(list(estimates.values())) for estimates in told.values()]
-        direction: Direction | None = None if is_point(metric) else direction_of(metric)
-        ranks: Sequence[Rank | None] = rank(summaries, direction) if direction else [None] * len(summaries)
+        ranks: Sequence[Rank | None] = [None] * len(summaries)
+        if metric in better:
+            ranks = rank(summaries, higher_is_better=better[metric])
         for (place, estimates), summary, rank_ in zip(told.items(), summaries, ranks, strict=True):
             cells[place][metric] = Cell(summary, estimates, rank_)
     rows = [
         Row(subject, records, found, len(all_) - len(records))
         for (subject, all_), records, found in zip(models, latest, cells, strict=True)
     ]
-    return Board(conditions_of(latest[0][0]), rows, metrics)
+    return Board(conditions_of(latest[0][0]), rows, metrics, better)
 
 
 def newest(records: Sequence[Record]) -> list[Record]:
@@ -109,7 +113,7 @@ def newest(records: Sequence[Record]) -> list[Record]:
     return [record for _, record in sorted(found.items())]
 
 
-def order(metric: str) -> tuple[int, bool]:
-    """Where a metric's column stands, stable within its kind."""
-    ranked = direction_of(metric) is not None
-    return (3 if is_reference(metric) else 2 if is_cost(metric) else 0 if ranked else 1), is_point(metric)
+def order(metric: str, ranked: Collection[str]) -> tuple[int, bool]:
+    """The sort key of a metric's column, stable within its kind."""
+    kind = 0 if metric in ranked else 3 if is_reference(metric) else 2 if is_cost(metric) else 1
+    return kind, is_point(metric)

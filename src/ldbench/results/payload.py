@@ -9,13 +9,13 @@ from typing import Any
 from ldbench.core.estimate import Estimate
 from ldbench.results.comparison import text
 from ldbench.results.curves import curves_of
-from ldbench.results.directions import direction_of, is_cost, is_reference
 from ldbench.results.leaderboards import Board, Cell, Row
+from ldbench.results.metric_names import is_cost, is_reference
 from ldbench.results.models import Subject, flat, seeds_of
 from ldbench.results.numbers import number
 from ldbench.results.published import PaperTable
 from ldbench.results.records import Record, encode
-from ldbench.results.table import Table, place_of
+from ldbench.results.table import BETTER, Table, place_of
 
 Plain = dict[str, Any]
 
@@ -92,7 +92,8 @@ def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
         "fields": [[key, text(value)] for key, value in flat(board.conditions.protocol).items()],
         "settings": [[key, text(value)] for key, value in board.conditions.settings.items()],
         "columns": [
-            {"metric": metric, "better": direction_of(metric), "kind": kind(metric)} for metric in board.columns
+            {"metric": metric, "better": BETTER[board.higher_is_better.get(metric)], "kind": kind(metric)}
+            for metric in board.columns
         ],
         "curves": [
             {"name": name, "variable": variable, "points": [[point.x, point.metric] for point in points]}

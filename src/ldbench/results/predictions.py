@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.directions import direction_of
 from ldbench.results.numbers import number
 from ldbench.results.ranking_conditions import conditions_of
-from ldbench.results.records import Record
+from ldbench.results.records import Record, merge_directions
 from ldbench.results.table import ARROWS, Place, Table
 
 MEAN_RANK = "mean rank"  # over several generators, in the place of one's name
@@ -29,14 +28,15 @@ class Told:
     kendall: Estimate
     p_holm: float
     tokenizers: int
+    higher_is_better: bool | None  # of the measurement
 
     @property
     def label(self) -> str:
         """Its name with the arrow of the better values."""
-        return f"{self.measurement} {ARROWS[direction_of(self.measurement.partition(' [')[0])]}".strip()
+        return f"{self.measurement} {ARROWS[self.higher_is_better]}".strip()
 
 
-def told_in(metrics: Mapping[str, Estimate]) -> dict[str, list[Told]]:
+def told_in(metrics: Mapping[str, Estimate], higher_is_better: Mapping[str, bool]) -> dict[str, list[Told]]:
     """Generator -> its measurements, strongest first, from metrics named predict/<statistic>/<generator>/<measurement>."""
     found: dict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
     for name, estimate in metrics.items():
@@ -48,15 +48,20 @@ def told_in(metrics: Mapping[str, Estimate]) -> dict[str, list[Told]]:
     for (generator, measurement), said in found.items():
         if {"spearman", "kendall", "p_holm", "tokenizers"} <= said.keys():
             counted = (said["p_holm"].value, int(said["tokenizers"].value))
-            told[generator].append(Told(measurement, said["spearman"], said["kendall"], *counted))
+            better = higher_is_better.get(measurement.partition(" [")[0])
+            told[generator].append(Told(measurement, said["spearman"], said["kendall"], *counted, better))
     return {
         generator: sorted(all_, key=lambda one: (-abs(one.spearman.value), one.measurement))
         for generator, all_ in told.items()
     }
 
 
-def prediction_tables(records: Sequence[Record]) -> list[Table]:
-    """The tables of the newest prediction of each target under each protocol."""
+def prediction_tables(records: Sequence[Record], higher_is_better: Mapping[str, bool] | None = None) -> list[Table]:
+    """The tables of the newest prediction of each target under each protocol.
+
+    `higher_is_better`: of the measurements that they name; None: as the records say that measured them.
+    """
+    better = merge_directions(records) if higher_is_better is None else higher_is_better
     newest = {
         conditions_of(record).key: record
         for record in sorted(records, key=lambda r: (r.created, r.id))
@@ -65,7 +70,7 @@ def prediction_tables(records: Sequence[Record]) -> list[Table]:
     return [
         table_of(record, generator, told)
         for record in newest.values()
-        for generator, told in told_in(record.metrics).items()
+        for generator, told in told_in(record.metrics, better).items()
     ]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ldbench.core.estimate import Estimate
-from ldbench.results.records import SCHEMA, Record, protocol_hash
+from ldbench.results.records import SCHEMA, Record, merge_directions, protocol_hash
 from ldbench.results.table import Place, Table
 
 JOB = "published"
-KEYS = {"title", "source", "url", "date", "data", "protocol", "rows"}
+KEYS = {"title", "source", "url", "date", "data", "protocol", "higher_is_better", "rows"}
 ROW_KEYS = {"tokenizer", "generator", "note", "metrics"}
 
 
@@ -31,6 +31,11 @@ class PaperTable:
         """The columns, in the paper's order."""
         return list(dict.fromkeys(name for record in self.records for name in record.metrics))
 
+    @property
+    def higher_is_better(self) -> dict[str, bool]:
+        """Whether larger values are better, of each metric of which the paper says so."""
+        return merge_directions(self.records)
+
 
 def read_tables(folder: Path) -> list[PaperTable]:
     """The tables in a folder's JSON files. Raises ValueError, with file and place, for what is none."""
@@ -44,6 +49,9 @@ def read_table(path: Path) -> PaperTable:
         raise ValueError(
             f"{path}: a published table has the keys {', '.join(sorted(KEYS))}; got {', '.join(sorted(content))}."
         )
+    for name, better in content["higher_is_better"].items():
+        if not isinstance(better, bool):
+            raise ValueError(f"{path}: higher_is_better.{name} must be true or false, got {better!r}.")
     protocol = {"name": "as published", "source": content["source"], **content["protocol"]}
     protocol |= {"hash": protocol_hash(protocol)}
     records = []
@@ -67,6 +75,10 @@ def read_table(path: Path) -> PaperTable:
                 environment={},
                 created=content["date"],
                 schema=SCHEMA,
+                higher_is_better={
+                    name: better for name, better in content["higher_is_better"].items() if name in row["metrics"]
+                },
+                settings={},
             )
         )
     return PaperTable(content["title"], content["source"], content["url"], content["data"], protocol, records)

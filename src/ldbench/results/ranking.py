@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import NORMAL_QUANTILE, student_quantile
-from ldbench.results.directions import Direction, direction_of
 from ldbench.results.ranking_conditions import refuse_mixed
-from ldbench.results.records import Record
+from ldbench.results.records import Record, merge_directions
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ def summarise(estimates: Sequence[Estimate]) -> Summary:
     return Summary(mean, len(values), spread, mean - half, mean + half, noise)
 
 
-def rank(summaries: Sequence[Summary], direction: Direction) -> list[Rank]:
+def rank(summaries: Sequence[Summary], *, higher_is_better: bool) -> list[Rank]:
     """The rank of each."""
-    sign = -1 if direction == "higher" else 1
+    sign = -1 if higher_is_better else 1
     costs = [sign * summary.value for summary in summaries]
     best = min(range(len(costs)), key=costs.__getitem__)
     return [
@@ -92,18 +91,21 @@ def alike(a: Summary, b: Summary) -> bool | None:
 def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, Rank]]:
     """Records by their place in a metric, best first.
 
-    Raises ValueError where they were not measured alike, where nobody said which values are better, or where one has no such metric.
+    Raises ValueError where they were not measured alike, where the records do not say which values are better, or where one has no such metric.
     """
     if not records:
         raise ValueError("There are no records to rank.")
     refuse_mixed(records)
-    direction = direction_of(metric)
-    if direction is None:
-        raise ValueError(f"Nobody said which values of {metric} are better, so it is not ranked.")
     for record in records:
         if metric not in record.metrics:
             raise ValueError(
                 f"{record.job}-{record.id} has no {metric}. It has: {', '.join(record.metrics) or 'nothing'}."
             )
-    ranks = rank([summarise([record.metrics[metric]]) for record in records], direction)
+    better = merge_directions(records).get(metric)
+    if better is None:
+        raise ValueError(
+            f"{metric} is not ranked: the records do not say, or do not agree on, whether larger values are better. "
+            "A metric or a job says so by `higher_is_better`."
+        )
+    ranks = rank([summarise([record.metrics[metric]]) for record in records], higher_is_better=better)
     return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].place)

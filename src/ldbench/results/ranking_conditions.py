@@ -8,12 +8,6 @@ from typing import Any
 from ldbench.results.comparison import differences
 from ldbench.results.records import Record
 
-HARMLESS = (  # settings of jobs on which no number depends, and those that the protocol holds
-    *("component", "batch_size", "part_size", "shard_size", "workers", "num_processes", "num_samples", "labels"),
-    *("save_images", "save_npz", "cache", "export", "verify", "force", "repeats", "steps"),
-)
-PLAIN = {"precision": "fp32", "compile": False}  # settings that say what records without them mean
-
 
 @dataclass(frozen=True)
 class Conditions:
@@ -42,15 +36,16 @@ class Conditions:
 
 
 def conditions_of(record: Record) -> Conditions:
-    """Under which conditions a record was made."""
+    """The conditions under which a record was made. Of a job whose settings nobody here knows, all count."""
+    settings = job_config(record) if record.settings is None else record.settings
+    return Conditions(record.job, record.subject["data"] or "", record.protocol, dict(sorted(settings.items())))
+
+
+def job_config(record: Record) -> dict[str, Any]:
+    """The settings of its job in the config of a record."""
     jobs = record.config.get("jobs")
     node = record.config.get("job") or (jobs.get(record.job) if isinstance(jobs, Mapping) else None)
-    settings = (
-        {key: value for key, value in sorted(node.items()) if key not in HARMLESS and value != PLAIN.get(key)}
-        if isinstance(node, Mapping)
-        else {}
-    )
-    return Conditions(record.job, record.subject["data"] or "", record.protocol, settings)
+    return {key: value for key, value in node.items() if key != "component"} if isinstance(node, Mapping) else {}
 
 
 def refuse_mixed(records: Sequence[Record]) -> None:

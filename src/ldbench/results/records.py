@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,6 +31,22 @@ class Record:
     environment: Mapping[str, Any]
     created: str  # UTC, ISO 8601
     schema: int = SCHEMA
+    higher_is_better: Mapping[str, bool] | None = (
+        None  # of each ranked figure; None: written before there was this field
+    )
+    settings: Mapping[str, Any] | None = None  # of the job, as far as its numbers depend on them; None: likewise
+
+
+OPTIONAL = ("higher_is_better", "settings")  # fields that enter no hash and no id
+
+
+def merge_directions(records: Iterable[Record]) -> dict[str, bool]:
+    """Whether larger values are better, of each figure for which a record says so and no other says the opposite."""
+    found: dict[str, set[bool]] = {}
+    for record in records:
+        for name, better in (record.higher_is_better or {}).items():
+            found.setdefault(name, set()).add(better)
+    return {name: directions.pop() for name, directions in found.items() if len(directions) == 1}
 
 
 def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: str, protocol: str, revision: int) -> str:
@@ -60,7 +76,7 @@ def path_of(folder: Path, job: str, identity: str) -> Path:
 def write(record: Record, folder: Path) -> Path:
     """Writes a record in one move and returns its path."""
     path = path_of(folder, record.job, record.id)
-    content = asdict(record)
+    content = {key: value for key, value in asdict(record).items() if key not in OPTIONAL or value is not None}
     content["metrics"] = {
         name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()
     }

@@ -5,9 +5,9 @@ import io
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from ldbench.results.directions import direction_of
 from ldbench.results.leaderboards import Board
 from ldbench.results.published import PaperTable
+from ldbench.results.table import BETTER
 
 COLUMNS: dict[str, type] = {
     **dict.fromkeys(
@@ -60,7 +60,12 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                 said, rank = cell.summary, cell.rank
                 yield {
                     **{"data": board.conditions.data, "job": board.conditions.job, **protocol, **who, "metric": metric},
-                    **{"better": direction_of(metric), "value": said.value, "low": said.low, "high": said.high},
+                    **{
+                        "better": BETTER[board.higher_is_better.get(metric)],
+                        "value": said.value,
+                        "low": said.low,
+                        "high": said.high,
+                    },
                     **{"seeds": said.seeds, "seed_spread": said.spread, "rank": rank.place if rank else None},
                     **{
                         "within_noise": None
@@ -90,7 +95,7 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                     },
                     **{
                         "metric": metric,
-                        "better": direction_of(metric),
+                        "better": BETTER[table.higher_is_better.get(metric)],
                         "value": estimate.value,
                         "origin": table.source,
                     },

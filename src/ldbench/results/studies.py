@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldbench.io.files import digest
-from ldbench.results.directions import is_reference
+from ldbench.results.metric_names import is_reference
 from ldbench.results.models import OTHERS, TOKENIZERS, flat
 from ldbench.results.ranking import summarise
 from ldbench.results.ranking_conditions import Conditions, conditions_of
-from ldbench.results.records import Record
+from ldbench.results.records import Record, merge_directions
 
 DISTANCES = ("gfid", "gfd_")  # beginnings of the names of the quality that is taken where none is named
 
 
 @dataclass(frozen=True)
 class Study:
-    """Numbers by tokenizer. `quality` is as measured: whether more of it is better is not told here."""
+    """Numbers by tokenizer, as measured: signs are not turned."""
 
     target: str  # the metric of generated images
     conditions: Conditions  # of it
@@ -30,6 +30,7 @@ class Study:
     made: Mapping[str, Conditions]  # measurement -> how
     artifacts: Mapping[str, Sequence[str]]  # tokenizer -> its artifacts, one for each seed
     records: Sequence[Record]  # all that the numbers are from
+    higher_is_better: Mapping[str, bool]  # of the target and the measurements, where the records say so
 
     @property
     def tokenizers(self) -> list[str]:
@@ -69,17 +70,19 @@ def study_of(target: str, cells: Sequence[Record], records: Sequence[Record], to
         )
         if same and record.subject["generator"] is None and record.artifacts.get("tokenizer") in known:
             groups[conditions_of(record).key].append(record)
-    measured, made = {}, {}
+    measured, made, better = {}, {}, merge_directions(cells)
+    better = {target: better[target]} if target in better else {}
     for (name, key), found in named(groups).items():
         mine = newest(found)
+        direction = merge_directions(mine).get(key)
+        better |= {} if direction is None else {name: direction}
         measured[name], made[name] = means(mine, key, tokenizers), conditions_of(found[0])
         used += mine
     artifacts: dict[str, list[str]] = defaultdict(list)
     for artifact in sorted(known):
         artifacts[tokenizers[artifact]].append(artifact)
-    return Study(
-        target, conditions, quality, measured, made, artifacts, list({record.id: record for record in used}.values())
-    )
+    unique = list({record.id: record for record in used}.values())
+    return Study(target, conditions, quality, measured, made, artifacts, unique, better)
 
 
 def named(groups: Mapping[tuple[str, ...], Sequence[Record]]) -> dict[tuple[str, str], list[Record]]:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldbench.results.curves import curves_of
-from ldbench.results.directions import direction_of
 from ldbench.results.leaderboards import Board, Cell
 from ldbench.results.numbers import noise, number
 from ldbench.results.ranking import Rank
 
 ALIKE, UNKNOWN = "≈", "?"  # cannot be told from the best; noise is not known
-ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+BETTER = {True: "higher", False: "lower", None: None}  # as files and the page have it
+ARROWS = {True: "↑", False: "↓", None: ""}  # whether larger values are better
 LEGEND = (
     "Numbers of one table were measured alike, and are ranked by column: #1 is best. "
     f"{ALIKE}: within noise of the best. {UNKNOWN}: one seed and no interval, so nobody knows. "
@@ -71,7 +71,7 @@ def table_of(board: Board) -> Table:
     superseded = sum(row.superseded for row in board.rows)
     if superseded:
         notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same artifacts.")
-    columns = [f"{metric} {ARROWS[direction_of(metric)]}".strip() for metric in board.columns]
+    columns = [f"{metric} {ARROWS[board.higher_is_better.get(metric)]}".strip() for metric in board.columns]
     return Table(f"{conditions.data}: {conditions.job}, protocol {conditions.name}", labels, columns, rows, notes)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import reject_constant, reject_duplicate_keys
-from ldbench.results.records import SCHEMA, Record, decode, protocol_hash
+from ldbench.results.records import OPTIONAL, SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
 LARGEST_NUMBER = 1e100  # of finite ones: their squares are numbers too
@@ -50,7 +50,7 @@ def checked(content: Any, stem: str | None = None) -> Record:
     fields = mapping(content, "the file")
     if "schema" in fields and fields["schema"] != SCHEMA:
         wrong("schema", f"must be {SCHEMA}, which is what this version of ldbench reads", fields["schema"])
-    exact(fields, FIELDS, "")
+    exact({key: value for key, value in fields.items() if key not in OPTIONAL}, FIELDS, "")
     job, identity = matching(fields["job"], WORD, "job"), matching(fields["id"], IDENTITY, "id")
     if stem is not None and stem != f"{job}-{identity}":
         wrong("id", f"must be that of the file's name, <job>-<id>.json: {job}-{identity}.json", stem)
@@ -61,14 +61,15 @@ def checked(content: Any, stem: str | None = None) -> Record:
     name_of(protocol.get("name"), "protocol.name")
     if (expected := protocol_hash(protocol)) != protocol.get("hash"):
         wrong("protocol.hash", f"must be the hash of the protocol's fields, {expected}", protocol.get("hash"))
+    metrics = {
+        name_of(name, "metrics"): estimate(value, f"metrics.{name}")
+        for name, value in mapping(fields["metrics"], "metrics").items()
+    }
     return Record(
         id=identity,
         job=job,
         subject={key: None if subject[key] is None else name_of(subject[key], f"subject.{key}") for key in SUBJECT},
-        metrics={
-            name_of(name, "metrics"): estimate(value, f"metrics.{name}")
-            for name, value in mapping(fields["metrics"], "metrics").items()
-        },
+        metrics=metrics,
         protocol=protocol,
         artifacts={
             name_of(key, "artifacts"): name_of(value, f"artifacts.{key}")
@@ -77,7 +78,19 @@ def checked(content: Any, stem: str | None = None) -> Record:
         config=plain(mapping(fields["config"], "config"), "config"),
         environment=plain(mapping(fields["environment"], "environment"), "environment"),
         created=moment(fields["created"], "created"),
+        higher_is_better=directions(fields["higher_is_better"], metrics) if "higher_is_better" in fields else None,
+        settings=plain(mapping(fields["settings"], "settings"), "settings") if "settings" in fields else None,
     )
+
+
+def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
+    """Whether larger values are better, by the name of a metric of the record."""
+    for name, better in mapping(value, "higher_is_better").items():
+        if name not in metrics:
+            wrong("higher_is_better", "must name metrics of the record", name)
+        if not isinstance(better, bool):
+            wrong(f"higher_is_better.{name}", "must be true or false", better)
+    return dict(value)
 
 
 def estimate(value: Any, place: str) -> Estimate:

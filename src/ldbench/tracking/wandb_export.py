@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldbench.io.files import digest
 from ldbench.results import spreadsheet
-from ldbench.results.records import Record, encode, path_of, write
+from ldbench.results.records import OPTIONAL, Record, encode, path_of, write
 
 if TYPE_CHECKING:
     from ldbench.results.reports import Report
@@ -105,7 +105,7 @@ def first_line(error: Exception) -> str:
 def run_id(records: Sequence[Record]) -> str:
     """The id of a run of these records, whatever their order."""
     plain = [
-        asdict(record)
+        {key: value for key, value in asdict(record).items() if key not in OPTIONAL}
         | {"metrics": {name: list(map(encode, asdict(e).values())) for name, e in record.metrics.items()}}
         for record in records
     ]
