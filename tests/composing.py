@@ -11,11 +11,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry, cached
 
 VALUE = re.compile(r"(?!hydra\.)[a-z]\w*(\.\w+)+=")  # a word that changes a value: groups have no dot in their names
-Compose = Callable[[str | None, Sequence[str], Sequence[str]], DictConfig]
-HYDRAS: Compose = config.composed_anew
+Compose = Callable[[Registry, str | None, Sequence[str]], DictConfig]
+HYDRAS: Compose = Registry.compose_from_files
 
 
 def key_of(word: str) -> str:
@@ -29,18 +29,18 @@ def apart(words: Sequence[str]) -> bool:
     return not any(value.startswith(other) or other.startswith(value) for value in values for other in others)
 
 
-def by_parts(config_name: str | None, words: Sequence[str], searchpath: Sequence[str]) -> DictConfig:
+def by_parts(registry: Registry, config_name: str | None, words: Sequence[str]) -> DictConfig:
     """Gives what Hydra's composition does, sooner; what cannot be set here is left to it, mistakes too."""
     values, parts = [[word for word in words if bool(VALUE.match(word)) == is_value] for is_value in (True, False)]
     if not values or not apart(words):
-        return HYDRAS(config_name, words, searchpath)
-    key = (str(config.conf_dir()), "parts of", config_name, *parts, "of", *searchpath)
+        return HYDRAS(registry, config_name, words)
+    key = ("parts of", config_name, *parts, "of", registry.stamps())
     try:
-        cfg = config.once(key, lambda: HYDRAS(config_name, parts, searchpath))
+        cfg = cached(key, lambda: HYDRAS(registry, config_name, parts))
         for override in OverridesParser.create().parse_overrides(values):
             if override.is_sweep_override():
                 raise ValueError(f"{override.input_line} has several values.")
             OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
     except (HydraException, OmegaConfBaseException, ValueError):
-        return HYDRAS(config_name, words, searchpath)
+        return HYDRAS(registry, config_name, words)
     return cfg

@@ -16,7 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench.config import compose as composing
+from ldbench.config import compose
+from ldbench.config.compose import Registry, conf_dir
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolant import PREDICTION_COEFFICIENTS, Interpolant, Kind, expand_like
 from ldbench.results import figures
@@ -43,11 +44,6 @@ SMALL = [
 ]
 
 
-TREE = (
-    composing.unchanging()
-)  # while tests run the config tree does not change: what was composed once is not read from files again
-
-
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
     if "gpu" not in config.option.markexpr:
@@ -57,8 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.ones(
         1, requires_grad=True
     ).backward()  # after a compilation torch's first gradient would start threads, and forks could compute none
-    TREE.__enter__()
-    composing.composed_anew = by_parts
+    Registry.compose_from_files = by_parts  # type: ignore[method-assign]
+    stamps, ours = compose.folder_stamps, compose.folder_stamps(str(conf_dir()))
+    # while tests run our own config tree does not change: its files are looked at once
+    compose.folder_stamps = lambda folder: ours if folder == str(conf_dir()) else stamps(folder)
 
 
 def pytest_collection_finish() -> None:
@@ -69,7 +67,6 @@ def pytest_collection_finish() -> None:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()
-    TREE.__exit__(None, None, None)
 
 
 @dataclass

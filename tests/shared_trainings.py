@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench.config import compose as config
 from ldbench.core import distributed
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
@@ -148,5 +147,4 @@ def main(root: Path, num_processes: int) -> None:
 
 
 if __name__ == "__main__":
-    with config.unchanging():
-        main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

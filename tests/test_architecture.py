@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ldbench.config import compose as config
+from ldbench.config.compose import COMPONENT_GROUPS, Registry
 
 SOURCE = Path(__file__).parents[1] / "src" / "ldbench"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -108,9 +108,7 @@ def test_third_parties_come_through_their_door() -> None:
 
 
 def test_plug_ins_do_not_import_each_other() -> None:
-    plugged = {
-        target.rpartition(".")[0] for group in config.COMPONENT_GROUPS for target in config.targets(group).values()
-    }
+    plugged = {target.rpartition(".")[0] for group in COMPONENT_GROUPS for target in Registry().targets(group).values()}
     plugged = {module for module in plugged if module.startswith("ldbench.")}
     assert len(plugged) >= 6
     for path in FILES:
@@ -135,8 +133,8 @@ def test_code_imports_no_plug_in_by_name() -> None:
 def test_what_is_no_plug_in_is_named_by_no_yaml() -> None:
     assert not [
         target
-        for group in config.COMPONENT_GROUPS
-        for target in config.targets(group).values()
+        for group in COMPONENT_GROUPS
+        for target in Registry().targets(group).values()
         if target.startswith(NO_PLUGINS)
     ]
 

@@ -17,7 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ldbench
 from ldbench.__main__ import VERBS
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry, conf_dir
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.pipeline import pipeline
 
@@ -162,7 +163,8 @@ def context(words: list[str]) -> tuple[str, list[str]]:
     keys = [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in words]
     roots = {re.split(r"[./]", key)[0] for key in keys}
     known = {
-        entry: set(ldbench.compose(entry)) | set(config.options(entry)) for entry in ("leaderboard", "hub", "doctor")
+        entry: set(ldbench.compose(entry)) | set(Registry().options(entry))
+        for entry in ("leaderboard", "hub", "doctor")
     }
     named = (entry for entry in known if roots <= known[entry] - {"data", "paths", "trainer"})
     entry = "run" if "job" in roots else next(named, "train")
@@ -176,7 +178,7 @@ def context(words: list[str]) -> tuple[str, list[str]]:
             "name",
         }
         if asked and group not in keys:
-            base += [next(f"{group}={name}" for name, raw in config.options(group).items() if asked <= raw.keys())]
+            base += [next(f"{group}={name}" for name, raw in Registry().options(group).items() if asked <= raw.keys())]
     return entry, [option for option in base if option.partition("=")[0] not in keys]
 
 
@@ -186,8 +188,8 @@ def context(words: list[str]) -> tuple[str, list[str]]:
 def test_every_override_composes(override: str) -> None:
     words = override.split(" ")
     group, _, name = override.partition("=")
-    if (config.conf_dir() / group).is_dir() and name.isidentifier():  # tests/contracts compose every option
-        assert name in config.options(group)
+    if (conf_dir() / group).is_dir() and name.isidentifier():  # tests/contracts compose every option
+        assert name in Registry().options(group)
         return
     entry, base = context(words)
     for run in single(words):
@@ -207,14 +209,14 @@ def test_every_option_is_on_a_page(group: str) -> None:
         for code in (*spans(text), *blocks(text, "bash"))
         for name in re.findall(r"\w+", code)
     }
-    assert not config.options(group).keys() - named
+    assert not Registry().options(group).keys() - named
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tables_of_options_name_options(page: str) -> None:
     for group, rows in re.findall(r"^\| `(\w+)=` \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGES[page], flags=re.MULTILINE):
         named = {name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-        assert named <= config.options(group).keys()
+        assert named <= Registry().options(group).keys()
 
 
 def test_the_parts_of_a_generator_are_the_options_of_their_groups() -> None:
@@ -223,12 +225,12 @@ def test_the_parts_of_a_generator_are_the_options_of_their_groups() -> None:
     )
     assert len(rows) == 7
     for group, named, *chosen in rows:
-        known = config.options(group).keys()
+        known = Registry().options(group).keys()
         options = {option for pattern in re.findall(r"`(.+?)`", named) for option in expanded(pattern)}
         assert options <= known
         assert "papers'" in named or options == known, group
         for macro, option in zip(("dit", "sit", "lightningdit"), chosen, strict=True):
-            defaults = config.options("generator")[macro]["defaults"]
+            defaults = Registry().options("generator")[macro]["defaults"]
             assert group == "size" or {f"override /{group}": option.strip("`")} in defaults
 
 
@@ -303,7 +305,7 @@ def test_the_plugin_of_the_page_encodes_and_decodes(plugin: Path, monkeypatch: p
     monkeypatch.syspath_prepend(os.fspath(plugin))
     importlib.invalidate_caches()
     cfg = ldbench.compose("train", ["tokenizer=blocks"], searchpath=[str(plugin / "my_conf")])
-    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
+    tokenizer = instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
     assert isinstance(tokenizer, Tokenizer)
     images = torch.zeros(2, 3, 32, 32)
     assert tokenizer.decode(tokenizer.encode(images).mean).shape == tokenizer(images).images.shape == images.shape

@@ -18,7 +18,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.data.tensor_latents import TensorLatents
@@ -88,7 +89,7 @@ def plan_without_memory(cfg: DictConfig) -> Plan:
 
 def latents_of(cfg: DictConfig, data: Any, latent: LatentSpec, name: str, digest: str) -> AwaitedLatents:
     """The latents of a tokenizer with this digest, of which nothing else counts."""
-    encoder = config.instantiate(
+    encoder = instantiate(
         cfg.latents,
         tokenizer=SimpleNamespace(latent=latent),
         tokenizer_name=name,
@@ -138,7 +139,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def digits_tokenizers() -> dict[str, Plan]:
     """The plans of all tokenizers that fit the digits, by name."""
-    names = [name for name in config.options("tokenizer") if name != "artifact"]
+    names = [name for name in Registry().options("tokenizer") if name != "artifact"]
     sizes = {name: ldbench.compose("train", [f"tokenizer={name}"]) for name in names}
     return {
         name: plan_without_memory(cfg) for name, cfg in sizes.items() if cfg.tokenizer.image_size == cfg.data.image_size
@@ -187,20 +188,20 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
     data = SimpleNamespace(fingerprint="0" * 64)
     cfg = ldbench.compose("run", ["generator=sit", "trainer.accelerator=cpu", "trainer.threads=1"])
     OmegaConf.set_struct(cfg, False)
-    for name, job in product(config.options("protocol"), config.options("job")):
-        cfg.protocol, cfg.job = config.option("protocol", name), config.option("job", job)
+    for name, job in product(Registry().options("protocol"), Registry().options("job")):
+        cfg.protocol, cfg.job = Registry().option("protocol", name), Registry().option("job", job)
         asked = required_inputs(cfg.job)
         if "metrics" not in asked and "sets" not in asked and "distances" not in asked:
             continue
         for component in [*cfg.protocol.reconstruction, cfg.protocol.extractor]:
             group = "extractor" if component == cfg.protocol.extractor else "metric"
-            if component is not None and "weights" in config.option(group, component):
+            if component is not None and "weights" in Registry().option(group, component):
                 path = tmp_path / f"{component}.pt"
                 path.write_text(component)
                 cfg.protocol.weights[component] = str(path)
         protocol, _ = measure.merge_overrides(cfg.job, protocol_of(cfg))
         found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, ())["hash"]
-    assert {row.split()[0] for row in found} == config.options("protocol").keys()
+    assert {row.split()[0] for row in found} == Registry().options("protocol").keys()
     pinned("protocols", found)
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.pipeline.tokenizer_plan import make_data
 
 
@@ -195,7 +195,7 @@ def test_an_unlabelled_imagenet_val_is_told_how_to_be_sorted(tmp_path: Path) -> 
     picture().save(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", format="JPEG")
     cfg = ldbench.compose("train", ["data=imagenet256", f"data.root={tmp_path}", "tokenizer.image_size=256"])
     with pytest.raises(ValueError, match=r"but .*val has 1 images and none\. Sort it"):
-        config.instantiate(cfg.data)
+        instantiate(cfg.data)
 
 
 def test_an_image_smaller_than_the_crop_is_enlarged(root: Path) -> None:

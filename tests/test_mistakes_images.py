@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
 
 RNG = np.random.default_rng(0)
@@ -28,9 +29,9 @@ def write(root: Path, *paths: str) -> None:
 
 
 def opened(name: str, root: Path, *overrides: str) -> ImageData:
-    own = config.options("data")[name].get("image_size", 24)
+    own = Registry().options("data")[name].get("image_size", 24)
     size = own if isinstance(own, int) else 24
-    return config.instantiate(
+    return instantiate(
         ldbench.compose("train", [f"data={name}", f"data.root={root}", f"tokenizer.image_size={size}", *overrides]).data
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldbench.config import compose as config
+from ldbench.config.compose import conf_dir
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,8 +32,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
     ours = {
-        path.relative_to(config.conf_dir())
-        for group in config.conf_dir().iterdir()
+        path.relative_to(conf_dir())
+        for group in conf_dir().iterdir()
         for path in [*group.glob("*.yaml"), *group.glob("*/*.yaml"), group]
         if path.is_file()
     }

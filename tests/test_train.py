@@ -63,13 +63,11 @@ def test_a_process_of_its_own_answers_alike(answer: Answer, tmp_path: Path) -> N
 
 
 def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    from ldbench.config import compose as config
+    from ldbench.config.compose import conf_dir
 
     done = run("--help", cwd=tmp_path)
     assert done.returncode == 0
-    groups = {path.name for path in config.conf_dir().iterdir() if path.is_dir()} - {
-        "hydra"
-    }  # its own help lists these
+    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}  # its own help lists these
     assert {line.split(":")[0] for line in done.stdout.splitlines()} >= groups
     assert "experiments: ablation_" in done.stdout
     assert "vmae_f8d16" in done.stdout

@@ -20,23 +20,23 @@ __all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "lo
 
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The config that `python -m ldbench.<config_name> <overrides>` would run. Raises ValueError for an override that does not fit."""
-    from ldbench.config import compose as config
+    from ldbench.config.compose import Registry
 
-    return config.compose(config_name, overrides, searchpath=searchpath)
+    return Registry(tuple(searchpath)).compose(config_name, overrides)
 
 
 def list_tokenizers() -> list[str]:
     """The tokenizers that can be built, by the name that `tokenizer=` takes."""
-    from ldbench.config import compose as config
+    from ldbench.config.compose import Registry
 
-    return sorted(name for name, raw in config.options("tokenizer").items() if "path" not in raw)
+    return sorted(name for name, raw in Registry().options("tokenizer").items() if "path" not in raw)
 
 
 def list_generators() -> list[str]:
     """The generators that can be built, by the name that `generator=` takes."""
-    from ldbench.config import compose as config
+    from ldbench.config.compose import Registry
 
-    return sorted(name for name in config.options("generator") if name != "artifact")
+    return sorted(name for name in Registry().options("generator") if name != "artifact")
 
 
 def list_official() -> dict[str, Any]:
@@ -52,8 +52,9 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Gen
     `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
     """
     from ldbench.artifacts import store
+    from ldbench.config.compose import Registry
 
-    return store.load(path, searchpath=searchpath)
+    return store.load(path, registry=Registry(tuple(searchpath)))
 
 
 def load_official(

@@ -14,14 +14,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry, conf_dir
+from ldbench.config.error_messages import error_message
 from ldbench.sweeps import plugins
 from ldbench.sweeps.overrides import split_sweep_overrides
 from ldbench.sweeps.points import SLURM_LAUNCHER, SweepNeeds
 from ldbench.sweeps.watch import end_with_the_sweep
 
 
-def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
+def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> None:
     """Runs an entry point: Hydra composes `config_name` from the command line and hands it to `task` with the user's search path.
 
     What is wrong in a config is told in one screen; HYDRA_FULL_ERROR=1 shows the traceback.
@@ -34,15 +35,14 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
 
     def run(cfg: DictConfig) -> None:
         check_sharing(HydraConfig.get(), cfg)
-        searchpath = config.searchpath_of(HydraConfig.get().runtime.config_sources)
-        config.check_protocol(HydraConfig.get().runtime.choices, searchpath)
-        with config.unchanging():
-            task(cfg, searchpath)
+        registry = Registry.from_sources(HydraConfig.get().runtime.config_sources)
+        registry.validate_protocol(HydraConfig.get().runtime.choices)
+        task(cfg, registry)
 
     try:
-        config.check_folders(searchpath_overrides(sys.argv[1:]))
+        Registry(tuple(searchpath_overrides(sys.argv[1:]))).validate_folders()
         try:
-            hydra.main(config_path=str(config.conf_dir()), config_name=config_name, version_base="1.3")(run)()
+            hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -57,13 +57,13 @@ def launch(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) 
         if wants_traceback:
             raise
         print(
-            f"\n{config.sentence(error, config_name, sys.argv[1:])}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)",
+            f"\n{error_message(error, config_name, sys.argv[1:], Registry().compose)}\n\n(HYDRA_FULL_ERROR=1 shows where this was found.)",
             file=sys.stderr,
         )
         sys.exit(2)
 
 
-def launch_with_sweeps(config_name: str, task: Callable[[DictConfig, Sequence[str]], None]) -> None:
+def launch_with_sweeps(config_name: str, task: Callable[[DictConfig, Registry], None]) -> None:
     """Runs an entry point, see `launch`, which may also be asked for a sweep, or be started by one."""
     end_with_the_sweep()
     sys.argv[1:], swept = split_sweep_overrides(sys.argv[1:])
@@ -71,11 +71,11 @@ def launch_with_sweeps(config_name: str, task: Callable[[DictConfig, Sequence[st
     launch(config_name, task)
 
 
-def sweep_needs(cfg: DictConfig, searchpath: Sequence[str], known: dict[str, Any]) -> SweepNeeds:
+def sweep_needs(cfg: DictConfig, registry: Registry, known: dict[str, Any]) -> SweepNeeds:
     """What a point of a sweep needs, see `pipeline.sweep_needs.inspect`."""
     from ldbench.pipeline.sweep_needs import inspect  # torch is loaded here: mistakes in overrides need not wait for it
 
-    return inspect(cfg, searchpath, known)
+    return inspect(cfg, registry, known)
 
 
 def check_sharing(hydra: DictConfig, cfg: DictConfig) -> None:

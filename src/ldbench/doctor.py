@@ -13,6 +13,8 @@ from ldbench.checks.finding import Finding, examine
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ldbench.config.compose import Registry
+
 log = logging.getLogger(__name__)
 
 ANY_SIZE = 32  # px: whether images can be read does not depend on it
@@ -20,31 +22,31 @@ MOST = 10  # findings of one check that are said: after a change of schema, hund
 Check = tuple[str, Callable[[], Sequence[Finding]]]  # what it is about, and the check
 
 
-def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+def run(cfg: "DictConfig", registry: "Registry") -> None:
     """What Hydra calls with the composed config; the process ends with status 1 if something is broken."""
-    sys.exit(report(checks_of(cfg, searchpath)))
+    sys.exit(report(checks_of(cfg, registry)))
 
 
-def checks_of(cfg: "DictConfig", searchpath: Sequence[str]) -> list[Check]:
+def checks_of(cfg: "DictConfig", registry: "Registry") -> list[Check]:
     """All checks that a config asks for. Raises ValueError for a service that nobody knows."""
     from omegaconf import OmegaConf
 
     if isinstance(cfg.reach, str) or not set(cfg.reach) <= network.SERVICES.keys():
         known = ",".join(network.SERVICES)
         raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Say reach=[{known}].")
-    from ldbench.config import compose as config
+    from ldbench.config.components import instantiate
 
     artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
     checks: list[Check] = [
-        *bare_checks(searchpath),
+        *bare_checks(registry),
         ("cpu", machine.check_cpu),
         ("cuda", machine.check_cuda),
         ("mps", machine.check_mps),
         ("trainer", partial(machine.check_trainer, **trainer)),
         ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, records, runs])),
         ("weights", storage.check_downloads),
-        ("artifacts", partial(storage.check_artifacts, artifacts, runs, searchpath)),
+        ("artifacts", partial(storage.check_artifacts, artifacts, runs, registry)),
         ("latents", partial(latents.check_latents, artifacts / storage.LATENTS)),
         ("latents", partial(latents.check_origins, artifacts)),
         ("records", partial(storage.check_records, records)),
@@ -55,17 +57,17 @@ def checks_of(cfg: "DictConfig", searchpath: Sequence[str]) -> list[Check]:
             "${"
         ):  # of a tokenizer, which there is none of here
             node.image_size = ANY_SIZE
-        checks.append(("data", partial(images.check_data, partial(config.instantiate, node))))
+        checks.append(("data", partial(images.check_data, partial(instantiate, node))))
     return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
 
 
-def bare_checks(searchpath: Sequence[str] = ()) -> list[Check]:
+def bare_checks(registry: "Registry | None" = None) -> list[Check]:
     """The checks that need no config."""
     return [
         ("python", partial(installation.check_python, sys.version_info[:3])),
         ("packages", installation.check_packages),
         ("torchvision", installation.check_torchvision),
-        ("config", partial(installation.check_config, searchpath)),
+        ("config", partial(installation.check_config, registry)),
     ]
 
 

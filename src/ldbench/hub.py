@@ -2,11 +2,11 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldbench.cli import launch
+from ldbench.config.compose import Registry
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+def run(cfg: "DictConfig", registry: Registry) -> None:
     """What Hydra calls with the composed config."""
     for key, what in (("push", "the folder of an artifact"), ("repo", "owner/name on the hub")):
         if not isinstance(cfg[key], str):

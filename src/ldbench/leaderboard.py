@@ -1,12 +1,11 @@
 """python -m ldbench.leaderboard: tables of records, and one page that holds everything; no model is opened."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldbench.cli import launch
-from ldbench.config.compose import conf_dir
+from ldbench.config.compose import Registry, conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+def run(cfg: "DictConfig", registry: Registry) -> None:
     """What Hydra calls with the composed config."""
     from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports, store
@@ -24,7 +23,7 @@ def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
     if cfg.merge is not None:
         new = store.merge(Path(cfg.merge), folder)
         log.info("Merged %d new record%s of %s into %s.", len(new), "" if len(new) == 1 else "s", cfg.merge, folder)
-    found = read_records(folder, searchpath)
+    found = read_records(folder, registry)
     if not found:
         raise ValueError(
             f"There are no records in {folder.absolute()}. python -m ldbench.train makes the first ones; paths.root=DIR looks elsewhere."

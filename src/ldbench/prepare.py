@@ -3,21 +3,21 @@
 It takes the words of one of them, and `--config-name run` where they are of ldbench.run.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ldbench.cli import launch
+from ldbench.config.compose import Registry
 from ldbench.sweeps.watch import end_with_the_sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def run(cfg: "DictConfig", searchpath: Sequence[str]) -> None:
+def run(cfg: "DictConfig", registry: Registry) -> None:
     """What Hydra calls with the composed config."""
     from ldbench.pipeline import pipeline
 
-    pipeline.prepare(cfg, searchpath)
+    pipeline.prepare(cfg, registry)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ldbench.backbones.dit import DiT
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 
 COUNTS = {  # of the official networks on 32 x 32 x 4 latents, with fixed positions
@@ -30,9 +31,9 @@ IMAGENET = {"num_classes": 1000, "has_null_class": True}
 
 def meta(size: str, **facts) -> DiT:
     """A size of the papers without memory."""
-    node = config.compose(None, ["+backbone=dit", f"+size=dit_{size}"]).generator.backbone
+    node = Registry().compose(None, ["+backbone=dit", f"+size=dit_{size}"]).generator.backbone
     with torch.device("meta"):
-        return config.instantiate(node, **IMAGENET, **facts)
+        return instantiate(node, **IMAGENET, **facts)
 
 
 def count(dit: DiT) -> int:

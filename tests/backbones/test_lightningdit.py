@@ -5,7 +5,8 @@ import torch
 
 from ldbench.backbones.dit import DiT
 from ldbench.backbones.lightningdit import LightningDiT
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 
 COUNTS = {  # of the official networks on 16 x 16 x 32 latents, with fixed positions and without rotary tables
@@ -19,9 +20,9 @@ PLAIN = {"norm": "layer", "feedforward": "gelu", "rope_theta": None}
 
 def meta(size: str, latent: LatentSpec, **changes) -> LightningDiT:
     """A size of the paper without memory."""
-    node = config.compose(None, ["+backbone=lightningdit", f"+size=lightningdit_{size}"]).generator.backbone
+    node = Registry().compose(None, ["+backbone=lightningdit", f"+size=lightningdit_{size}"]).generator.backbone
     with torch.device("meta"):
-        return config.instantiate(
+        return instantiate(
             {**node, **changes}, latent=latent, num_classes=1000, has_null_class=True, learned_variance=False
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ldbench.config import compose as config
+from ldbench.config.compose import conf_dir
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import digest
 from ldbench.results import html, published, records
@@ -92,7 +92,7 @@ def page(made: Sequence[Record], tmp_path: Path) -> Path:
     sheet = tmp_path / "samples.png"
     Image.new("L", (8, 8), 90).save(sheet)
     path = tmp_path / "leaderboard.html"
-    tables = published.read_tables(config.conf_dir() / "experiments" / "published")
+    tables = published.read_tables(conf_dir() / "experiments" / "published")
     path.write_text(
         html.render(make_boards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026")
     )
@@ -228,9 +228,7 @@ def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
     ]
     path = tmp_path / "papers.html"
     path.write_text(
-        html.render(
-            make_boards(mine), [], published.read_tables(config.conf_dir() / "experiments" / "published"), {}, "now"
-        )
+        html.render(make_boards(mine), [], published.read_tables(conf_dir() / "experiments" / "published"), {}, "now")
     )
     browser.open(path)
     assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20

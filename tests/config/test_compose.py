@@ -12,7 +12,8 @@ from tests.conftest import Answer
 
 import ldbench
 from ldbench import run
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import COMPONENT_GROUPS, HAS_DEFAULTS, Registry
 
 
 def test_compose_gives_what_the_command_line_would() -> None:
@@ -48,21 +49,21 @@ def test_a_loss_term_comes_and_goes_from_the_command_line() -> None:
 
 
 def test_components_are_named_both_ways() -> None:
-    for group in config.COMPONENT_GROUPS:
-        for name, target in config.targets(group).items():
-            assert config.name_of(group, target) in config.targets(group)
-            assert config.targets(group)[config.name_of(group, target)] == target, name
+    for group in COMPONENT_GROUPS:
+        for name, target in Registry().targets(group).items():
+            assert Registry().component_name(group, target) in Registry().targets(group)
+            assert Registry().targets(group)[Registry().component_name(group, target)] == target, name
 
 
 def test_a_name_outside_the_config_groups_is_never_imported() -> None:
     with pytest.raises(ValueError, match=r"There is no tokenizer named 'os\.system' here"):
-        config.component("tokenizer", "os.system")
+        Registry().component("tokenizer", "os.system")
     with pytest.raises(ValueError, match="stands in no yaml"):
-        config.name_of("tokenizer", "somewhere.Else")
+        Registry().component_name("tokenizer", "somewhere.Else")
 
 
 def test_a_config_copy_names_components_instead_of_dotted_paths() -> None:
-    named = config.named(ldbench.compose("train"))
+    named = Registry().with_component_names(ldbench.compose("train"))
     assert named["tokenizer"]["model"]["component"] == "vmae"
     assert named["tokenizer"]["stages"]["tune"]["optimizer"]["component"] == "adamw"
     assert "_target_" not in str(named)
@@ -71,7 +72,7 @@ def test_a_config_copy_names_components_instead_of_dotted_paths() -> None:
 def test_an_unknown_keyword_is_told_by_its_place_in_the_config() -> None:
     cfg = ldbench.compose("train", ["+tokenizer.model.foo=1"])
     with pytest.raises(ValueError, match=r"There is no config key tokenizer\.model\.foo"):
-        config.instantiate(cfg.tokenizer.model, image_size=32)
+        instantiate(cfg.tokenizer.model, image_size=32)
 
 
 def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
@@ -79,7 +80,7 @@ def test_what_a_component_refuses_is_told_in_its_own_words() -> None:
         {"_target_": "ldbench.losses.terms.PixelMSE", "weight": 1.0, "start": 0, "warmup": 0, "visible_ratio": 2.0}
     )
     with pytest.raises(ValueError, match=r"^visible_ratio must lie in \[0, 1\], got 2.0\.$"):
-        config.instantiate(node)
+        instantiate(node)
 
 
 @pytest.mark.slow
@@ -122,15 +123,18 @@ def test_an_experiment_of_another_command_is_told_so() -> None:
 
 ALONE = {
     group: next(
-        (name for name, path in config.files(group).items() if not config.BUILT_ON.search(path.read_text())), None
+        (name for name, path in Registry().files(group).items() if not HAS_DEFAULTS.search(path.read_text())), None
     )
-    for group in (*config.COMPONENT_GROUPS, "protocol")
+    for group in (*COMPONENT_GROUPS, "protocol")
 }
 
 
 @pytest.mark.parametrize("group", [group for group, name in ALONE.items() if name])
 def test_an_option_that_builds_on_no_other_is_what_hydra_makes_of_it(group: str) -> None:
-    composed, read = config.compose(None, [f"+{group}={ALONE[group]}"])[group], config.option(group, ALONE[group])
+    composed, read = (
+        Registry().compose(None, [f"+{group}={ALONE[group]}"])[group],
+        Registry().option(group, ALONE[group]),
+    )
     assert composed == read
     assert list(composed) == list(read)
     assert composed._get_full_key(None) == read._get_full_key(None) == group
@@ -143,9 +147,9 @@ def test_of_two_options_of_one_name_ours_counts(tmp_path: Path) -> None:
     (tmp_path / "metric").mkdir()
     for name in ("psnr", "own"):
         (tmp_path / "metric" / f"{name}.yaml").write_text("_target_: ldbench.losses.terms.PixelMSE\n")
-    targets = {name: config.option("metric", name, [str(tmp_path)])._target_ for name in ("psnr", "own")}
-    assert targets == {"psnr": config.option("metric", "psnr")._target_, "own": "ldbench.losses.terms.PixelMSE"}
-    assert config.compose(None, ["+metric=psnr"], searchpath=[str(tmp_path)]).metric._target_ == targets["psnr"]
+    targets = {name: Registry((str(tmp_path),)).option("metric", name)._target_ for name in ("psnr", "own")}
+    assert targets == {"psnr": Registry().option("metric", "psnr")._target_, "own": "ldbench.losses.terms.PixelMSE"}
+    assert Registry((str(tmp_path),)).compose(None, ["+metric=psnr"]).metric._target_ == targets["psnr"]
 
 
 @pytest.mark.parametrize(
@@ -183,8 +187,8 @@ def test_of_two_options_of_one_name_ours_counts(tmp_path: Path) -> None:
     ],
 )
 def test_tests_compose_what_hydra_does(words: list[str]) -> None:
-    assert config.composed_anew is not composing.HYDRAS
-    ours, hydras = (compose("train", words, []) for compose in (config.composed_anew, composing.HYDRAS))
+    assert Registry.compose_from_files is not composing.HYDRAS
+    ours, hydras = (compose(Registry(), "train", words) for compose in (Registry.compose_from_files, composing.HYDRAS))
     assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
     assert ours._metadata.flags == hydras._metadata.flags
 
@@ -195,8 +199,8 @@ def test_tests_compose_what_hydra_does(words: list[str]) -> None:
 )
 def test_tests_are_refused_what_hydra_refuses(words: list[str]) -> None:
     told = []
-    for compose in (config.composed_anew, composing.HYDRAS):
+    for compose in (Registry.compose_from_files, composing.HYDRAS):
         with pytest.raises(ValueError, match=r"\S") as refused:
-            compose("train", words, [])
+            compose(Registry(), "train", words)
         told.append(str(refused.value))
     assert told[0] == told[1]

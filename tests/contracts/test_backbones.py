@@ -9,12 +9,13 @@ import torch
 
 import ldbench
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.backbone import Backbone
 from ldbench.core.latent import LatentSpec
 
-NAMES = sorted(config.options("backbone"))
-SIZES = sorted(config.options("size"))
+NAMES = sorted(Registry().options("backbone"))
+SIZES = sorted(Registry().options("size"))
 MARKED = [
     pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES
 ]  # of coarse patches
@@ -25,7 +26,7 @@ EACH = [(name, kind) for name in NAMES for kind in LATENTS]
 
 def node(name: str) -> dict[str, Any]:
     """The yaml of an option."""
-    return dict(config.compose(None, [f"+backbone={name}"]).generator.backbone)
+    return dict(Registry().compose(None, [f"+backbone={name}"]).generator.backbone)
 
 
 def built(name: str, kind: str, *, moved: bool = True, **changes: Any) -> Backbone:
@@ -33,7 +34,7 @@ def built(name: str, kind: str, *, moved: bool = True, **changes: Any) -> Backbo
     torch.manual_seed(0)
     given = {key: value for key, value in changes.items() if key not in JOB_INPUTS}
     facts = JOB_INPUTS | {key: value for key, value in changes.items() if key in JOB_INPUTS}
-    backbone = config.instantiate({**node(name), **given}, latent=LATENTS[kind], **facts).eval()
+    backbone = instantiate({**node(name), **given}, latent=LATENTS[kind], **facts).eval()
     for parameter in backbone.parameters() if moved else ():
         torch.nn.init.normal_(parameter, std=0.1)
     return backbone
@@ -163,14 +164,14 @@ def test_its_artifact_and_its_copy_give_back_every_number(name: str, kind: str, 
 @pytest.mark.parametrize("size", MARKED)
 def test_a_size_fits_the_backbone_of_its_name(size: str) -> None:
     family, _, patch = size.split("_")
-    composed = config.compose(None, [f"+backbone={family}", f"+size={size}"]).generator.backbone
-    raw = config.options("size")[size]
+    composed = Registry().compose(None, [f"+backbone={family}", f"+size={size}"]).generator.backbone
+    raw = Registry().options("size")[size]
     assert raw.keys() < node(family).keys()
     assert all(composed[key] == value for key, value in raw.items())
     assert composed.patch_size == int(patch)
     side = 2 * int(patch)
     with torch.device("meta"):
-        backbone = config.instantiate(composed, latent=LatentSpec(side * side, 4, (side, side)), **JOB_INPUTS).to(
+        backbone = instantiate(composed, latent=LatentSpec(side * side, 4, (side, side)), **JOB_INPUTS).to(
             "meta"
         )  # its tables too
         told = backbone(torch.zeros(1, side * side, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long))

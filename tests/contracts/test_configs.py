@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import import_target, required_parameters
+from ldbench.config.compose import COMPONENT_GROUPS, Registry, conf_dir
 from ldbench.pipeline import feature_networks, measure, pipeline
 
-GROUPS = sorted(path.name for path in config.conf_dir().iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 PRIMARY = (
     "generator",
@@ -20,13 +21,13 @@ PRIMARY = (
     "paths",
 )  # tokenizers, data, protocols and experiments have tests that compose each
 
-OPTIONS = [(group, name) for group in GROUPS for name in config.options(group)]
+OPTIONS = [(group, name) for group in GROUPS for name in Registry().options(group)]
 
 CONSTRUCTED = [  # our own constructors, with the yaml node that calls them
     (group, name)
-    for group in config.COMPONENT_GROUPS
-    for name, target in config.targets(group).items()
-    if target.startswith("ldbench.") and not config.options(group)[name].get("_partial_")
+    for group in COMPONENT_GROUPS
+    for name, target in Registry().targets(group).items()
+    if target.startswith("ldbench.") and not Registry().options(group)[name].get("_partial_")
 ]
 
 
@@ -34,7 +35,7 @@ def is_size(name: str) -> bool:
     """Whether a generator differs from another by its size alone."""
     return any(
         isinstance(entry, dict) and "override /size" in entry
-        for entry in config.options("generator")[name].get("defaults", [])
+        for entry in Registry().options("generator")[name].get("defaults", [])
     )
 
 
@@ -59,19 +60,21 @@ def built_on(group: str, entry: str | dict[str, str]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_an_option_builds_on_is_there(group: str) -> None:
-    for name, raw in config.options(group).items():
+    for name, raw in Registry().options(group).items():
         for entry in raw.get("defaults", []):
             missing = [
-                where for where in built_on(group, entry) if where[1] not in ("_self_", None, *config.options(where[0]))
+                where
+                for where in built_on(group, entry)
+                if where[1] not in ("_self_", None, *Registry().options(where[0]))
             ]
             assert not missing, f"{group}/{name} builds on {missing}"
 
 
 @pytest.mark.parametrize(("group", "name"), CONSTRUCTED)
 def test_yaml_and_constructor_agree_and_neither_sets_what_the_other_does(group: str, name: str) -> None:
-    raw = config.options(group)[name]
+    raw = Registry().options(group)[name]
     node = raw.get("model", raw)
-    parameters = inspect.signature(config.find(node["_target_"])).parameters
+    parameters = inspect.signature(import_target(node["_target_"])).parameters
     given = {key for key in node if not key.startswith("_") and key != "defaults"}
     assert given <= parameters.keys()
     assert all(
@@ -82,28 +85,28 @@ def test_yaml_and_constructor_agree_and_neither_sets_what_the_other_does(group: 
     )
 
 
-@pytest.mark.parametrize("name", sorted(config.options("network")))
+@pytest.mark.parametrize("name", sorted(Registry().options("network")))
 def test_the_recipe_of_a_network_is_sound_and_its_digest_repeats(name: str) -> None:
-    first, second = (feature_networks.digest_of(config.option("network", name)) for _ in range(2))
+    first, second = (feature_networks.digest_of(Registry().option("network", name)) for _ in range(2))
     assert first == second
-    assert config.option("network", name).name == name
+    assert Registry().option("network", name).name == name
 
 
-@pytest.mark.parametrize("name", sorted(config.options("job")))
+@pytest.mark.parametrize("name", sorted(Registry().options("job")))
 def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> None:
     cfg = ldbench.compose("run", [f"job={name}"])
     node = cfg.job
     measure.check_job(node, pipeline.protocol_of(cfg))
-    job = config.find(node._target_)
-    own = config.targets("job")
+    job = import_target(node._target_)
+    own = Registry().targets("job")
     assert job.name == name if name in own else job.name in own  # a preset is a variant of a job
     assert set(job.settings) <= set(node)
 
 
-@pytest.mark.parametrize("name", sorted(config.options("job")))
+@pytest.mark.parametrize("name", sorted(Registry().options("job")))
 def test_a_job_declares_what_its_constructor_is_handed(name: str) -> None:
-    job = config.find(config.option("job", name)._target_)
-    inputs = set(config.required(f"{job.__module__}.{job.__qualname__}"))
+    job = import_target(Registry().option("job", name)._target_)
+    inputs = set(required_parameters(f"{job.__module__}.{job.__qualname__}"))
     expected = {
         "tokenizer": {"tokenizer", "tokenizer_name", "tokenizer_digest", "train_latents", "heldout_latents"},
         "generator": {"generator", "sampler", "guidance", "sampling_seed"},
@@ -113,7 +116,7 @@ def test_a_job_declares_what_its_constructor_is_handed(name: str) -> None:
     assert getattr(job, "accepts", frozenset()) == ({"generator"} if "drawing" in inputs else set())
 
 
-@pytest.mark.parametrize("name", sorted(set(config.options("protocol")) - {"default"}))
+@pytest.mark.parametrize("name", sorted(set(Registry().options("protocol")) - {"default"}))
 def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     mine, default = (
         pipeline.protocol_of(ldbench.compose("train", [f"protocol={option}"])) for option in (name, "default")
@@ -125,9 +128,9 @@ def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(config.options("experiments")))
+@pytest.mark.parametrize("name", sorted(Registry().options("experiments")))
 def test_an_experiment_begins_with_its_command_and_composes(name: str) -> None:
-    text = (config.conf_dir() / "experiments" / f"{name}.yaml").read_text()
+    text = (conf_dir() / "experiments" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n")
     commands = set(re.findall(rf"python -m ldbench\.(\w+) experiments={name}\b", text))
     assert len(commands) == 1

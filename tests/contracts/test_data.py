@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
 from ldbench.pipeline import measure, pipeline
 
@@ -41,15 +42,15 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / layout for name, layout in layouts.items()}
 
 
-@pytest.mark.parametrize("name", sorted(config.options("data")))
+@pytest.mark.parametrize("name", sorted(Registry().options("data")))
 def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
-    own = config.options("data")[name].get("image_size", 24)  # some yamls are of one size
+    own = Registry().options("data")[name].get("image_size", 24)  # some yamls are of one size
     size = own if isinstance(own, int) else 24
     extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(
         name, [f"data.root={roots[name]}"] if name in roots else []
     )
     cfg = ldbench.compose("train", [f"data={name}", f"tokenizer.image_size={size}", *extra])
-    data, again = config.instantiate(cfg.data), config.instantiate(cfg.data)
+    data, again = instantiate(cfg.data), instantiate(cfg.data)
     assert isinstance(data, ImageData)
     assert data.image_size == size
     assert len(data.class_names) == data.num_classes
@@ -63,7 +64,7 @@ def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
         assert 0 <= label < data.num_classes
 
 
-@pytest.mark.parametrize("name", sorted(config.options("data")))
+@pytest.mark.parametrize("name", sorted(Registry().options("data")))
 def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
     cfg = ldbench.compose("run", [f"data={name}", "protocol.split=all"])
     protocol = pipeline.protocol_of(cfg)

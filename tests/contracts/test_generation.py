@@ -7,13 +7,14 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate, parameter_names
+from ldbench.config.compose import Registry
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Guidance, Objective, Sampler
 from ldbench.core.interpolant import KINDS, Interpolant
 
 INTERPOLANTS, TIMES, OBJECTIVES, SAMPLERS, GUIDANCES = (
-    sorted(config.options(group)) for group in ("interpolant", "times", "objective", "sampler", "guidance")
+    sorted(Registry().options(group)) for group in ("interpolant", "times", "objective", "sampler", "guidance")
 )
 NULL = 5
 Y = torch.arange(4) % NULL
@@ -22,7 +23,7 @@ Y = torch.arange(4) % NULL
 @cache
 def node(group: str, name: str) -> dict:
     """One option of a group as it stands in its yaml and defaults."""
-    return OmegaConf.to_container(config.option(group, name))
+    return OmegaConf.to_container(Registry().option(group, name))
 
 
 def chosen(**names: str) -> DictConfig:
@@ -35,7 +36,7 @@ def objective_of(interpolant: str, times: str, objective: str, prediction: str) 
     """The objective; None where the combination is refused, which it must be with a cure."""
     cfg = chosen(interpolant=interpolant, times=times, objective=objective)
     cfg.objective.prediction = prediction
-    return accepted(config.instantiate, cfg.objective)
+    return accepted(instantiate, cfg.objective)
 
 
 def accepted(make, *arguments):
@@ -95,7 +96,7 @@ def test_refusals_leave_what_ought_to_compose():
 
 @pytest.mark.parametrize("name", INTERPOLANTS)
 def test_an_interpolant_is_one(name):
-    interpolant = config.instantiate(node("interpolant", name))
+    interpolant = instantiate(node("interpolant", name))
     assert isinstance(interpolant, Interpolant)
     assert interpolant.revision >= 1
     first, last = interpolant.interval("noise", 1e-3)
@@ -105,7 +106,7 @@ def test_an_interpolant_is_one(name):
 
 @pytest.mark.parametrize("name", TIMES)
 def test_a_law_of_times_draws_them_in_the_unit_interval(name):
-    law = config.instantiate(chosen(interpolant="discrete_linear", times=name).times)
+    law = instantiate(chosen(interpolant="discrete_linear", times=name).times)
     assert law.revision >= 1
     for step in (0, 10**6):
         t = law.sample(100, step=step, rng=torch.Generator().manual_seed(0))
@@ -140,7 +141,7 @@ def test_an_objective_has_finite_terms_for_each_image_and_a_field_that_knows_the
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_sampler_carries_noise_to_a_known_gaussian_or_says_what_to_choose(gaussian, name):
     few = {key: value for key, value in (("num_steps", 60), ("respacing", "60")) if key in node("sampler", name)}
-    made = config.instantiate(node("sampler", name) | few)
+    made = instantiate(node("sampler", name) | few)
     assert isinstance(made, Sampler)
     assert made.revision >= 1
     torch.manual_seed(0)
@@ -163,8 +164,8 @@ def test_a_sampler_carries_noise_to_a_known_gaussian_or_says_what_to_choose(gaus
 def test_a_guidance_that_has_nothing_to_correct_changes_nothing(gaussian, name):
     generator = objective_of("gvp", "uniform", "flow_matching", "velocity")
     field, guide = (generator.field(Perfect(gaussian, generator)) for _ in range(2))
-    facts = {"guide": guide} if "guide" in config.parameters(node("guidance", name)["_target_"]) else {}
-    guidance = config.instantiate(node("guidance", name), **facts)
+    facts = {"guide": guide} if "guide" in parameter_names(node("guidance", name)["_target_"]) else {}
+    guidance = instantiate(node("guidance", name), **facts)
     assert isinstance(guidance, Guidance)
     assert guidance.revision >= 1
     x, t = torch.randn(4, 6, 5), torch.tensor([0.1, 0.4, 0.7, 0.9], dtype=torch.float64)

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import ldbench
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
@@ -17,8 +18,8 @@ from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, chec
 from ldbench.sampling.noise import NoiseStream
 
 NAMES = ldbench.list_generators()
-SAMPLERS = sorted(config.options("sampler"))
-GUIDANCES = sorted(set(config.options("guidance")) - {"autoguidance"})
+SAMPLERS = sorted(Registry().options("sampler"))
+GUIDANCES = sorted(set(Registry().options("guidance")) - {"autoguidance"})
 SMALLER = ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2"]
 TRAINED = [*SMALLER, "generator.max_steps=3", "generator.batch_size=8", "trainer.accelerator=cpu"]
 FEW = {"num_steps": 6, "respacing": "6"}
@@ -114,7 +115,7 @@ def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, 
     loaded = ldbench.load(generator_training.train_or_reuse(plan))
     theirs = loaded.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in trained.state_dict().items())
-    sampler, guidance = config.instantiate(plan.cfg.sampler), config.instantiate(plan.cfg.guidance)
+    sampler, guidance = instantiate(plan.cfg.sampler), instantiate(plan.cfg.guidance)
     stream, shape = NoiseStream(0, range(6)), (6, plan.latents.latent.num_tokens, plan.latents.latent.channels)
     z, again = (
         each.sample(stream.normal(0, shape), torch.arange(6), sampler, guidance, stream=stream)
@@ -130,11 +131,11 @@ def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, 
 def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(name: str) -> None:
     generator, y = moved(name, "sequence"), torch.arange(4)
     noise, increments = torch.randn(4, 16, 8), torch.randn(8, 4, 16, 8)
-    guidances = {guidance: config.instantiate(config.option("guidance", guidance)) for guidance in GUIDANCES}
+    guidances = {guidance: instantiate(Registry().option("guidance", guidance)) for guidance in GUIDANCES}
     refused = set()
     for sampler in SAMPLERS:
-        node = config.option("sampler", sampler)
-        made = config.instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
+        node = Registry().option("sampler", sampler)
+        made = instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
         try:
             generator.check(made, guidances["none"])
         except ValueError as error:
@@ -150,14 +151,14 @@ def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(na
 
 def has_generator(experiment: str) -> bool:
     """Whether an experiment, or one that it goes on from, chooses a generator."""
-    defaults = config.options("experiments")[experiment].get("defaults", [])
+    defaults = Registry().options("experiments")[experiment].get("defaults", [])
     return any(
         "override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry)
         for entry in defaults
     )
 
 
-EXPERIMENTS = [name for name in config.options("experiments") if has_generator(name)]
+EXPERIMENTS = [name for name in Registry().options("experiments") if has_generator(name)]
 
 
 CHOICES = (["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"])
@@ -165,7 +166,7 @@ CHOICES = (["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.
 
 @pytest.mark.parametrize(("name", "others"), [(name, CHOICES[place % 2]) for place, name in enumerate(EXPERIMENTS)])
 def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, others: list[str]) -> None:
-    said, chosen = [f"experiments={name}"], config.options("experiments")[name]["defaults"]
+    said, chosen = [f"experiments={name}"], Registry().options("experiments")[name]["defaults"]
     entry = "run" if any("override /job" in word for word in chosen) else "train"
     for words in (said, [*said, *others]):
         cfg = ldbench.compose(entry, words)

@@ -7,7 +7,8 @@ from omegaconf import OmegaConf
 from tests.contracts.untrained import untrained
 from torch import nn
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate, parameter_names
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import LossTerm, Predictor, is_adversary
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
@@ -41,16 +42,16 @@ JOB_INPUTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_s
 
 
 def loss_term(name: str) -> nn.Module:
-    node = OmegaConf.to_container(OmegaConf.merge(config.option("loss", name), SMALLER.get(name, {})), resolve=True)
+    node = OmegaConf.to_container(OmegaConf.merge(Registry().option("loss", name), SMALLER.get(name, {})), resolve=True)
     for place in (node, node.get("discriminator", {})):
         if "teacher" in place:
             place["teacher"] = Look()
-    return config.instantiate(
-        node, **{fact: JOB_INPUTS[fact] for fact in JOB_INPUTS.keys() & set(config.parameters(node["_target_"]))}
+    return instantiate(
+        node, **{fact: JOB_INPUTS[fact] for fact in JOB_INPUTS.keys() & set(parameter_names(node["_target_"]))}
     )
 
 
-@pytest.mark.parametrize("name", sorted(name for name in config.options("loss") if not name.startswith("lpips")))
+@pytest.mark.parametrize("name", sorted(name for name in Registry().options("loss") if not name.startswith("lpips")))
 def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name: str) -> None:
     torch.manual_seed(0)
     term = loss_term(name)
@@ -81,19 +82,20 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
 
 def teacher_of(name: str) -> nn.Module:
     """A teacher on random weights of its true shape."""
-    node = config.option("teacher", name)
+    node = Registry().option("teacher", name)
     if "network" in node:
         return untrained("teacher", name)
     if "weights" not in node:
-        return config.instantiate(node)
+        return instantiate(node)
     torch.manual_seed(0)
-    return config.instantiate({**node, "weights": timm.create_model(node.architecture, pretrained=False).state_dict()})
+    return instantiate({**node, "weights": timm.create_model(node.architecture, pretrained=False).state_dict()})
 
 
 LARGE = ("dinov2", "siglip", "clip", "mae")  # hundreds of millions of weights
 
 TEACHERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in sorted(config.options("teacher"))
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+    for name in sorted(Registry().options("teacher"))
 ]
 
 
@@ -112,13 +114,13 @@ def test_a_teacher_gives_its_channels_at_every_place_whatever_the_grid_and_is_fr
         torch.testing.assert_close(teacher(images[:1], grid), features[:1], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(config.options("discriminator")))
+@pytest.mark.parametrize("name", sorted(Registry().options("discriminator")))
 def test_a_discriminator_gives_logits_that_its_images_and_weights_can_move(name: str) -> None:
-    node = OmegaConf.to_container(config.option("discriminator", name))
+    node = OmegaConf.to_container(Registry().option("discriminator", name))
     if "teacher" in node:
         node |= {"teacher": Look(), "width": 3, "depths": [1], "input_size": 32}
     torch.manual_seed(0)
-    discriminator = config.instantiate(node)
+    discriminator = instantiate(node)
     images = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
     logits = discriminator(images)
     assert len(logits) == 2
@@ -127,10 +129,10 @@ def test_a_discriminator_gives_logits_that_its_images_and_weights_can_move(name:
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in discriminator.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(config.options("mask")))
+@pytest.mark.parametrize("name", sorted(Registry().options("mask")))
 def test_a_law_of_masks_draws_shares(name: str) -> None:
-    node = config.option("mask", name)
-    law = config.instantiate(OmegaConf.merge(node, {"steps": 10} if OmegaConf.missing_keys(node) else {}))
+    node = Registry().option("mask", name)
+    law = instantiate(OmegaConf.merge(node, {"steps": 10} if OmegaConf.missing_keys(node) else {}))
     for step in (0, 5, 100):
         ratio = torch.as_tensor(law.draw(step, 3))
         assert ratio.shape in ((), (3,))

@@ -9,21 +9,22 @@ from tests.contracts.untrained import untrained
 from torchvision.models.vgg import cfgs, make_layers
 
 from ldbench.artifacts.weights import read_weights
-from ldbench.config import compose as config
+from ldbench.config.components import import_target, instantiate, required_parameters
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import Estimate
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.pipeline import feature_networks
 
 DISTANCES = [
     name
-    for name in sorted(config.options("distribution"))
-    if config.find(config.option("distribution", name)._target_).is_distance
+    for name in sorted(Registry().options("distribution"))
+    if import_target(Registry().option("distribution", name)._target_).is_distance
 ]
 
 
 @pytest.mark.parametrize("name", DISTANCES)
 def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: str) -> None:
-    distance = config.instantiate(config.option("distribution", name))
+    distance = instantiate(Registry().option("distribution", name))
     rng = torch.Generator().manual_seed(0)
     a, b, c = (torch.randn(200, 6, generator=rng) for _ in range(3))
     sets = [gather(Features(rows, spatial=rows), distance.requires) for rows in (a, b, c + 3, a.flip(0))]
@@ -35,7 +36,8 @@ def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: s
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in sorted(config.options("extractor")) if "network" in config.option("extractor", name)]
+    "name",
+    [name for name in sorted(Registry().options("extractor")) if "network" in Registry().option("extractor", name)],
 )
 def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: str) -> None:
     extractor = untrained("extractor", name)
@@ -54,9 +56,9 @@ def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: st
     assert torch.equal(extractor.features(images), seen.features)
 
 
-@pytest.mark.parametrize("name", sorted(config.options("distribution")))
+@pytest.mark.parametrize("name", sorted(Registry().options("distribution")))
 def test_a_metric_on_sets_tells_a_finite_number_within_its_interval(name: str) -> None:
-    metric = config.instantiate(config.option("distribution", name))
+    metric = instantiate(Registry().option("distribution", name))
     assert metric.revision >= 1
     assert metric.requires <= {"normal", "spatial", "features", "logits", "labels"}
     assert isinstance(metric.is_distance, bool)
@@ -74,17 +76,17 @@ def test_a_metric_on_sets_tells_a_finite_number_within_its_interval(name: str) -
 
 def metric_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """A metric on random weights of their true shape."""
-    node = config.option("metric", name)
+    node = Registry().option("metric", name)
     if "weights" not in node:
-        return config.instantiate(node)
+        return instantiate(node)
     torch.manual_seed(0)
     weights = {f"features.{key}": value for key, value in make_layers(cfgs["D"], batch_norm=False).state_dict().items()}
     heads = read_weights("torchmetrics://lpips_vgg")
     given = {"weights": weights, "heads": heads, "sha256": "397923af"}
-    return config.find(node._target_)(**{key: given[key] for key in config.required(node._target_)})
+    return import_target(node._target_)(**{key: given[key] for key in required_parameters(node._target_)})
 
 
-@pytest.mark.parametrize("name", sorted(config.options("metric")))
+@pytest.mark.parametrize("name", sorted(Registry().options("metric")))
 def test_a_metric_gives_each_image_its_own_figure_in_double_precision(name: str) -> None:
     metric = metric_of(name)
     images, recon = torch.randint(
@@ -98,7 +100,7 @@ def test_a_metric_gives_each_image_its_own_figure_in_double_precision(name: str)
 
 def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
     extractor, teacher = (
-        feature_networks.digest_of(config.option(group, "digits").network) for group in ("extractor", "teacher")
+        feature_networks.digest_of(Registry().option(group, "digits").network) for group in ("extractor", "teacher")
     )
     assert extractor != teacher
 

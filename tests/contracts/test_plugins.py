@@ -124,13 +124,14 @@ def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_i
 def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from ldbench.config.compose import Registry
     from ldbench.pipeline import tokenizer_training
     from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
     monkeypatch.syspath_prepend(str(package))
     searchpath = [str(package / "conf")]
     overrides = ["tokenizer=blocks", "+loss@tokenizer.losses.kl=kl", f"paths.root={package}"]
-    planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), searchpath)
+    planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), Registry(tuple(searchpath)))
     with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
         tokenizer_training.dry_run(planned)
 

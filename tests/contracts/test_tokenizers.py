@@ -9,13 +9,14 @@ from omegaconf import OmegaConf
 
 import ldbench
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.pipeline import pipeline, tokenizer_training
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 NAMES = ldbench.list_tokenizers()
-YAMLS = config.options("tokenizer")
+YAMLS = Registry().options("tokenizer")
 
 
 def lineage(name: str) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ STEPS = {
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
 VARIANTS = [
-    name for name in TRAINED if name not in config.targets("tokenizer")
+    name for name in TRAINED if name not in Registry().targets("tokenizer")
 ]  # of another: a number or a loss differs
 WHOLE = [
     pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS
@@ -56,7 +57,7 @@ PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark
 def built(name: str) -> Tokenizer:
     cfg = ldbench.compose("train", [f"tokenizer={name}"])
     torch.manual_seed(0)
-    return config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size).eval()
+    return instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size).eval()
 
 
 def images(tokenizer: Tokenizer, count: int = 2) -> torch.Tensor:
@@ -151,7 +152,9 @@ def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
     cfg = ldbench.compose("train", [f"tokenizer={name}"])
     model = OmegaConf.to_container(cfg.tokenizer.model, resolve=True)
     keywords = {**{k: v for k, v in model.items() if k != "_target_"}, "image_size": cfg.tokenizer.image_size}
-    blueprint = store.Blueprint("tokenizer", config.name_of("tokenizer", cfg.tokenizer.model._target_), keywords)
+    blueprint = store.Blueprint(
+        "tokenizer", Registry().component_name("tokenizer", cfg.tokenizer.model._target_), keywords
+    )
     store.save(tokenizer, tmp_path / "t", blueprint, recipe={}, digest="0", provenance={})
     loaded = ldbench.load(tmp_path / "t").state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in tokenizer.state_dict().items())

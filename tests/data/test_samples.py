@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.data.samples import SampleParts, write_pngs
 
 IMAGES = torch.randint(256, (11, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -63,7 +64,7 @@ def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:
 def test_data_folder_reads_them_again(tmp_path: Path) -> None:
     images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     write_pngs(tmp_path / "samples", images, first=0, classes=["cat", "dog"] * 4)
-    cfg = config.compose("train", ["data=folder", f"data.root={tmp_path / 'samples'}", "data.image_size=32"])
-    data = config.instantiate(cfg.data)
+    cfg = Registry().compose("train", ["data=folder", f"data.root={tmp_path / 'samples'}", "data.image_size=32"])
+    data = instantiate(cfg.data)
     assert data.class_names == ("cat", "dog")
     assert len(data.train) + len(data.test) == 8

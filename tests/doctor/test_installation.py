@@ -8,7 +8,8 @@ import pytest
 from tests.doctor.findings import only
 
 from ldbench.checks import installation
-from ldbench.config import compose as config
+from ldbench.config import compose
+from ldbench.config.compose import conf_dir
 
 NMS = "RuntimeError: operator torchvision::nms does not exist"
 
@@ -111,9 +112,9 @@ def test_an_import_that_takes_forever_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_config_tree_is_found_and_composes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert str(config.conf_dir()) in only(installation.check_config([]), "ok").what
+    assert str(conf_dir()) in only(installation.check_config(), "ok").what
     (tmp_path / "train.yaml").write_text("defaults: [nothing: here]\n")
-    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path)
-    assert "train does not compose" in only(installation.check_config([]), "broken").what
-    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path / "gone")
-    assert "there is no config tree" in only(installation.check_config([]), "broken").what
+    monkeypatch.setattr(compose, "conf_dir", lambda: tmp_path)
+    assert "train does not compose" in only(installation.check_config(), "broken").what
+    monkeypatch.setattr(compose, "conf_dir", lambda: tmp_path / "gone")
+    assert "there is no config tree" in only(installation.check_config(), "broken").what

@@ -3,14 +3,11 @@
 `make test-faults` runs them; kills are drawn by seeds that the table names.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tests.faults.stages import STAGES, TINY, Made
-
-from ldbench.config import compose as config
 
 COLUMNS = {
     "stage": "stage",
@@ -32,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -> Iterator[dict[str, Made]]:
+def made(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -> dict[str, Made]:
     """The stages by name, each laid out on those before it; one is made when it is asked for what it ended in."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("faults")
@@ -44,10 +41,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_overrides: list[str]) -
         found[stage.name] = Made(
             stage, folder, found[list(found)[-1]] if found else None, small_overrides, folder / "conf"
         )
-    with config.unchanging():
-        for stage in found.values():
-            stage.warm()
-        yield found
+    for stage in found.values():
+        stage.warm()
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

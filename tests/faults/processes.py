@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ldbench.config import compose as config
+from ldbench.config.error_messages import error_message
 
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -143,7 +143,7 @@ def body(
     try:
         work()
     except (ValueError, ArithmeticError, OSError) as error:  # as `entry.launch` tells them
-        print(config.sentence(error))
+        print(error_message(error))
         sys.exit(2)
     except SystemExit:
         raise

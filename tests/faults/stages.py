@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from tests.faults import outcome, processes
 
 import ldbench
+from ldbench.config.compose import Registry
 from ldbench.pipeline import pipeline
 
 TOKENIZER = [
@@ -103,8 +104,8 @@ class Made:
 
     def work(self, words: Sequence[str] = (), root: Path | None = None) -> Callable[[], object]:
         """What the stage's command does."""
-        cfg, searchpath = self.config(words, root or self.root), [str(self.extra)]
-        return lambda: getattr(pipeline, self.stage.entry)(cfg, searchpath)
+        cfg, registry = self.config(words, root or self.root), Registry((str(self.extra),))
+        return lambda: getattr(pipeline, self.stage.entry)(cfg, registry)
 
     def warm(self) -> None:
         """Has this process read all that the stage reads, so that no forked one needs to."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import ldbench
 from ldbench.checks import machine
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
 from ldbench.data.latents.store import LatentStore
@@ -23,9 +24,9 @@ from ldbench.runtime.device import device_name, find_device
 from ldbench.sampling.noise import NoiseStream
 
 CUDA = torch.device("cuda")
-TOKENIZERS = [*sorted(set(config.targets("tokenizer"))), "vmae_f8d16", "maetok_b_128", "vavae_f16d32"]
+TOKENIZERS = [*sorted(set(Registry().targets("tokenizer"))), "vmae_f8d16", "maetok_b_128", "vavae_f16d32"]
 GENERATORS = ("dit", "sit", "lightningdit", "maetok_sit_xl_1")
-SAMPLERS = sorted(config.options("sampler"))
+SAMPLERS = sorted(Registry().options("sampler"))
 FEW = {"num_steps": 6, "respacing": "6"}
 SIT = [
     "generator=sit",
@@ -55,7 +56,7 @@ def apart(here: Tensor, there: Tensor) -> float:
 def test_a_tokenizer_says_the_same(name: str) -> None:
     cfg = ldbench.compose("train", [f"tokenizer={name}"])
     torch.manual_seed(0)
-    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size).eval()
+    tokenizer = instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size).eval()
     images = torch.rand(2, 3, cfg.tokenizer.image_size, cfg.tokenizer.image_size) * 2 - 1
     z = tokenizer.encode(images).mean
     decoded = tokenizer.decode(z)
@@ -78,9 +79,9 @@ def test_a_generator_carries_the_same_noise_to_the_same_latents(name: str, sampl
     for parameter in generator.backbone.parameters():
         nn.init.normal_(parameter, std=0.1)
     generator.normaliser = Normalizer.from_scale(0.5, channels=8)
-    node = config.option("sampler", sampler)
-    made = config.instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
-    guidance = config.instantiate(config.option("guidance", "cfg"))
+    node = Registry().option("sampler", sampler)
+    made = instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
+    guidance = instantiate(Registry().option("guidance", "cfg"))
     try:
         generator.check(made, guidance)
     except ValueError as refused:
@@ -95,7 +96,7 @@ def test_a_generator_carries_the_same_noise_to_the_same_latents(name: str, sampl
 
 def test_an_extractor_sees_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = config.instantiate(config.option("network", "digits").model, image_size=32, num_classes=10).eval()
+    network = instantiate(Registry().option("network", "digits").model, image_size=32, num_classes=10).eval()
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     here = NetworkFeatures(network=network).look(images).features
     there = NetworkFeatures(network=network.to(CUDA)).look(images.to(CUDA)).features

@@ -15,7 +15,7 @@ import ldbench
 from ldbench.analysis.gmm.em import fit
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.points import HeldPoints
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.jobs._benchmark import images_per_second, matrix_rate
@@ -159,7 +159,7 @@ def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: P
         *BF16,
     ]
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
-    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=256).eval().to(CUDA)
+    tokenizer = instantiate(cfg.tokenizer.model, image_size=256).eval().to(CUDA)
     images = torch.rand(32, 3, 256, 256, device=CUDA) * 2 - 1
     with compute_precision("bf16", "cuda"), torch.no_grad():
         z = encode(tokenizer, images)

@@ -9,7 +9,8 @@ import pytest
 from omegaconf.errors import OmegaConfBaseException
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
+from ldbench.config.error_messages import error_message
 
 LAUGHS = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
@@ -49,7 +50,7 @@ def written(folder: Path, text: str | bytes, trap: Path) -> Path:
 @pytest.mark.parametrize("text", YAML.values(), ids=YAML.keys())
 def test_a_yaml(text: str | bytes, tmp_path: Path, trap: Path, refused) -> None:
     path = written(tmp_path, text, trap)
-    refused(lambda: config.options("sampler", [f"file://{tmp_path}"]), path)
+    refused(lambda: Registry().options("sampler", [f"file://{tmp_path}"]), path)
     refused(lambda: ldbench.compose("train", ["sampler=strange"], searchpath=[str(tmp_path)]), path)
     refused(lambda: ldbench.compose("train", [], searchpath=[str(tmp_path)]), path)
 
@@ -83,8 +84,8 @@ WORDS: dict[str, Callable[[Path], list[str]]] = {
 def test_a_word(words: Callable[[Path], list[str]], trap: Path, record_property) -> None:
     with pytest.raises((ValueError, OmegaConfBaseException)) as answer:  # what entry points catch and tell
         str(ldbench.compose("train", words(trap)).seed)
-    record_property("said", config.sentence(answer.value))
-    assert config.sentence(answer.value).replace("\n", "").isprintable()
+    record_property("said", error_message(answer.value))
+    assert error_message(answer.value).replace("\n", "").isprintable()
 
 
 COMPONENTS = ["os.system", "../sampler/heun", "", "heun.yaml", "/etc/passwd", "\x00", "__class__", "a" * 10_000]
@@ -94,9 +95,9 @@ COMPONENTS = ["os.system", "../sampler/heun", "", "heun.yaml", "/etc/passwd", "\
     "name", COMPONENTS, ids=["dotted", "path", "nothing", "file", "absolute", "zero", "dunder", "long"]
 )
 def test_a_component(name: str, refused) -> None:
-    refused(lambda: config.component("sampler", name), "Known: ")
+    refused(lambda: Registry().component("sampler", name), "Known: ")
 
 
 @pytest.mark.parametrize("group", ["..", "/etc", "os", "hydra", "", "paths", "experiments"])
 def test_a_group(group: str, refused) -> None:
-    refused(lambda: config.component(group, "heun"), "Known: ")
+    refused(lambda: Registry().component(group, "heun"), "Known: ")

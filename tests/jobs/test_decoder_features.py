@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.jobs._decoder_features import decoder_features
 
 
 def tokenizer_of(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    node = config.option("tokenizer", name)
-    return config.instantiate(node.model, image_size=node.image_size).eval()
+    node = Registry().option("tokenizer", name)
+    return instantiate(node.model, image_size=node.image_size).eval()
 
 
 @pytest.mark.parametrize("name", ["vmae", "maetok"])

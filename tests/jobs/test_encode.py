@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.data.latents.store import LatentStore
 from ldbench.io.files import file_digest
 from ldbench.pipeline import pipeline
@@ -57,7 +57,7 @@ def test_it_stores_what_the_tokenizer_says_of_every_training_image(encode: Calla
     store = LatentStore.open(folder)
     (tokenizer,) = (tmp_path / "artifacts" / "tokenizers").glob("vmae-*[0-9a-f]")
     assert store.manifest.contents.tokenizer == tokenizer.name
-    images = config.instantiate(ldbench.compose("run", ["data.subset=0.1"]).data).train
+    images = instantiate(ldbench.compose("run", ["data.subset=0.1"]).data).train
     assert len(store) == len(images)
     x, y = zip(*(images[i] for i in range(len(images))), strict=True)
     with torch.no_grad():

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.backbone import Backbone
 from ldbench.core.interpolants import Linear
 from ldbench.core.latent import LatentSpec
@@ -97,7 +98,7 @@ def data() -> Any:
 @pytest.fixture
 def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
     """Makes the job; facts are changed by keyword."""
-    metrics = {name: config.instantiate(config.option("distribution", name)) for name in ("fd", "class_accuracy")}
+    metrics = {name: instantiate(Registry().option("distribution", name)) for name in ("fd", "class_accuracy")}
     facts = {"folder": tmp_path / "features", "workers": 0, "device": torch.device("cpu")}
     sets = SetMeasures(label="levels", extractor=Levels(), digest="a", metrics=metrics, kept=1000, **facts)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
@@ -24,7 +24,7 @@ from ldbench.results import records
 
 Stores = tuple[LatentStore, LatentStore]
 SAID = {
-    **{key: value for key, value in config.options("job")["gmm"].items() if not key.startswith("_")},
+    **{key: value for key, value in Registry().options("job")["gmm"].items() if not key.startswith("_")},
     **{"dim": 4, "restarts": 2, "max_iter": 100, "min_variance": 0.5},
 }
 
@@ -267,4 +267,4 @@ def test_maetoks_preset_is_the_job_with_its_numbers_of_components() -> None:
     node = ldbench.compose("run", ["job=gmm_maetok"]).job
     assert node.curve == [5, 10, 50, 100, 200, 300]
     assert (node.points, node.covariance, node.per_class) == ("image", "diagonal", False)
-    assert node._target_ == OmegaConf.create(config.options("job")["gmm"])._target_
+    assert node._target_ == OmegaConf.create(Registry().options("job")["gmm"])._target_

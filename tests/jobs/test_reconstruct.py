@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
 from ldbench.core.posterior import Posterior
 from ldbench.jobs._set_metrics import SetMeasures
@@ -61,7 +62,7 @@ def data() -> Any:
 
 
 def distance(name: str) -> Any:
-    return config.instantiate(config.option("distribution", name))
+    return instantiate(Registry().option("distribution", name))
 
 
 def job(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.jobs.reference import Reference
@@ -19,7 +20,7 @@ from .conftest import Colours
 def make(data: Any, folder: Path, *, standard: bool = True, split: str = "train", num_images: int = 20) -> Reference:
     extractor = Colours(standard)
     facts = {"kept": 100, "folder": folder, "workers": 0, "device": torch.device("cpu")}
-    metrics = {"fd": config.instantiate(config.option("distribution", "fd"))}
+    metrics = {"fd": instantiate(Registry().option("distribution", "fd"))}
     sets = SetMeasures(label="colours", extractor=extractor, digest="a", metrics=metrics, **facts)
     return Reference(
         data=data,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.metrics import adm_npz
@@ -17,12 +18,12 @@ from .conftest import Colours
 
 
 def measures(folder: Path, *names: str, kept: int = 100, extractor: Any = None, digest: str = "a") -> SetMeasures:
-    metrics = {name: config.instantiate(config.option("distribution", name)) for name in names}
+    metrics = {name: instantiate(Registry().option("distribution", name)) for name in names}
     facts = {"kept": kept, "folder": folder, "workers": 0, "device": torch.device("cpu")}
     return SetMeasures(label="colours", extractor=extractor or Colours(), digest=digest, metrics=metrics, **facts)
 
 
-EVERY = tuple(sorted(config.options("distribution")))
+EVERY = tuple(sorted(Registry().options("distribution")))
 
 
 def reference(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.core.latent import LatentSpec
 from ldbench.jobs import _benchmark
 from ldbench.jobs._benchmark import flops, images_per_second, peak_memory
@@ -43,7 +43,7 @@ def test_operations_are_those_of_a_count_by_hand() -> None:
 def on_meta(tokenizer: str) -> Any:
     cfg = ldbench.compose("train", [f"tokenizer={tokenizer}"])
     with torch.device("meta"):
-        return config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
+        return instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def drawing(guidance: str = "none", steps: int = 3, sampler: str = "euler") -> t
     cfg = ldbench.compose(
         "train", ["generator=sit", f"guidance={guidance}", f"sampler={sampler}", f"sampler.num_steps={steps}", *TINY]
     )
-    tokenizer = config.instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
+    tokenizer = instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
     generator = build_generator(cfg, tokenizer.latent, 10)
-    return tokenizer, Drawing(generator, config.instantiate(cfg.sampler), config.instantiate(cfg.guidance))
+    return tokenizer, Drawing(generator, instantiate(cfg.sampler), instantiate(cfg.guidance))
 
 
 def job(tokenizer: Any, drawn: Drawing | None = None, **changes: Any) -> Throughput:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.core.interfaces import Balanced, LossTerm, is_adversary
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
@@ -264,7 +264,7 @@ def test_the_yaml_brings_its_discriminator_and_each_number_can_be_set(images):
     cfg = ldbench.compose(
         "train", ["+loss@tokenizer.losses.gan=adversarial", "tokenizer.losses.gan.discriminator.num_layers=1"]
     )
-    term = config.instantiate(cfg.tokenizer.losses.gan)
+    term = instantiate(cfg.tokenizer.losses.gan)
     assert isinstance(term.discriminator, PatchGAN)
     recon = images[1].clone().requires_grad_()
     term(images[0], recon_of(recon), Y).backward()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ldbench.artifacts import weights
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.io.files import file_digest
 from ldbench.metrics import inception
 from ldbench.metrics.inception import Inception
@@ -122,7 +122,7 @@ def test_pixels_that_are_not_uint8_are_refused(extractor: Inception) -> None:
 
 
 def test_the_name_of_the_published_file_ends_in_how_its_sha256_begins() -> None:
-    assert config.option("extractor", "inception").weights.source in weights.BUNDLED
+    assert Registry().option("extractor", "inception").weights.source in weights.BUNDLED
     assert inception.STANDARD.startswith(weights.INCEPTION.rpartition("-")[2].removesuffix(".pth"))
     assert fidelity.URL_INCEPTION_V3 == weights.INCEPTION
     assert weights.INCEPTION.endswith(inception.FILE)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.metrics.feature_set import FeatureAccumulator, Features, FeatureSet, gather
 
 NEEDS = ("normal", "spatial", "features", "logits", "labels")
-EVERY = tuple(sorted(config.options("distribution")))
+EVERY = tuple(sorted(Registry().options("distribution")))
 
 
 def draw(count: int, width: int, *, seed: int, scale: float = 1.0) -> torch.Tensor:
@@ -34,7 +35,7 @@ def seen(features: Features) -> FeatureSet:
 
 
 def metric(name: str, **keywords):
-    return config.instantiate(config.option("distribution", name), **keywords)
+    return instantiate(Registry().option("distribution", name), **keywords)
 
 
 @pytest.fixture(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldbench import official
 from ldbench.artifacts import store, weights
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.core.backbone import Backbone
 from ldbench.layers.position import sincos_1d, sincos_2d
 from ldbench.layers.rotary import grid_turns
@@ -48,7 +48,7 @@ def import_manifest() -> Callable[[str, str], Mapping[str, Any]]:
         state |= tables(state)
         found = official.convert(name, state, {})
         with torch.device("meta"):
-            backbone = config.component(found.group, found.component)(**store.build_keywords(found.keywords))
+            backbone = Registry().component(found.group, found.component)(**store.build_keywords(found.keywords))
         store.validate_state(backbone, found.state)
         return found.keywords
 

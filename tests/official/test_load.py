@@ -5,7 +5,8 @@ import torch
 
 import ldbench
 from ldbench import official
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.normalizer import Normalizer
 from ldbench.official import load
 from ldbench.sampling.guidance import ClassifierFree
@@ -59,7 +60,7 @@ def test_an_official_file_is_a_generator_that_samples_with_its_macros_sampler(na
     assert generator.class_dropout == 0.1
     cfg = ldbench.compose("train", [f"generator={name}"])
     cfg.sampler.update(SHORT["num_steps" in cfg.sampler])
-    sampler, guidance = config.instantiate(cfg.sampler), config.instantiate(cfg.guidance)
+    sampler, guidance = instantiate(cfg.sampler), instantiate(cfg.guidance)
     generator.check(sampler, guidance)
     latent = generator.backbone.latent
     stream = NoiseStream(0, [0, 1])
@@ -137,7 +138,7 @@ def test_without_statistics_the_backbone_is_the_official_network_and_sampling_sa
     generator = ldbench.load_official("dit_xl_2", source("dit_xl_2"))
     x, t, y = torch.randn(2, 16, 3), torch.tensor([3, 700]), torch.tensor([0, 5])
     found = official.convert("dit_xl_2", transformer_state(), {"num_heads": 2})
-    backbone = config.component("backbone", "dit")(**load.store.build_keywords(found.keywords))
+    backbone = Registry().component("backbone", "dit")(**load.store.build_keywords(found.keywords))
     backbone.load_state_dict(found.state)
     assert torch.equal(generator.backbone(x, t, y), backbone(x, t, y))
     with pytest.raises(ValueError, match="stats="):
@@ -150,8 +151,8 @@ def test_every_official_generator_has_a_macro_of_its_name_family_and_size(name):
     assert cfg.generator.name == name
     family, size = name.rsplit("_", 2)[0].rpartition("_")[2], "_".join(name.rsplit("_", 2)[-2:])
     network = "lightningdit" if family == "lightningdit" else "dit"
-    assert config.targets("backbone")[network] == cfg.generator.backbone._target_
-    expected = config.options("size")[f"{network}_{size}"]
+    assert Registry().targets("backbone")[network] == cfg.generator.backbone._target_
+    expected = Registry().options("size")[f"{network}_{size}"]
     assert {key: cfg.generator.backbone[key] for key in expected} == expected
     assert cfg.generator.weights is cfg.generator.stats is None
 

@@ -4,7 +4,8 @@ import pytest
 from tests.parity.cases import Case, each_case
 from torch import Tensor
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.teachers.hog import HOG
 
 pytestmark = pytest.mark.parity
@@ -14,7 +15,7 @@ STRAYS = 0.0005  # of all elements: "allow up to 0.05 %" in the case's text
 
 def official_hog(**numbers: int) -> HOG:
     """MAETok's operator, as our config has it, but for the numbers that a case names."""
-    return config.instantiate({**config.options("teacher")["hog"], **numbers})
+    return instantiate({**Registry().options("teacher")["hog"], **numbers})
 
 
 def check_but_for_strays(case: Case, output: str, actual: Tensor) -> None:

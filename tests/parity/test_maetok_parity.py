@@ -7,7 +7,8 @@ from tests.parity.cases import each_case
 from tests.parity.recipe import FREQUENCIES
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.layers.masking import count_hidden
 from ldbench.layers.rotary import MixedRotary, initial_frequencies, rotate
 from ldbench.losses.features import Features
@@ -124,7 +125,7 @@ def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_num
         for kind, channels in facts["aux_outputs"].items():
             hog = kind == "hog"
             teacher = (
-                config.instantiate(config.options("teacher")["hog"]) if hog else Given(case.input(f"{kind}_features"))
+                instantiate(Registry().options("teacher")["hog"]) if hog else Given(case.input(f"{kind}_features"))
             )
             assert teacher.channels(facts["image_size"], maetok.patch_grid) == channels
             for tokens in ("masked", "all"):

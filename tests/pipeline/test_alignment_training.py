@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.pipeline import tokenizer_training
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results.figures import read_logs
@@ -155,7 +155,7 @@ def test_a_latent_that_is_pulled_is_aligned_better_than_one_that_is_looked_at(sm
     assert found["tokenizer"] < 0.9 * found["projection"]
 
 
-@pytest.mark.parametrize("name", sorted(name for name in config.options("experiments") if name.startswith("vavae")))
+@pytest.mark.parametrize("name", sorted(name for name in Registry().options("experiments") if name.startswith("vavae")))
 def test_a_recipe_of_the_paper_has_sound_stages_and_the_units_of_a_mean(name: str) -> None:
     from ldbench.pipeline.tokenizer_plan import make_stages, stage_losses
 

@@ -11,7 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import import_target, instantiate
+from ldbench.config.compose import Registry
 from ldbench.pipeline import feature_networks
 
 Node = dict[str, Any]
@@ -26,7 +27,7 @@ TINY = {
 @pytest.fixture
 def node() -> Node:
     """The digits' recipe, with so few steps that it takes no time."""
-    return OmegaConf.to_container(OmegaConf.merge(config.option("network", "digits"), TINY))
+    return OmegaConf.to_container(OmegaConf.merge(Registry().option("network", "digits"), TINY))
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_its_digest_changes_with_the_revisions(node: Node, revision: str, monkey
     if revision == "training":
         monkeypatch.setattr(feature_networks, "TRAINING_REVISION", 99)
     else:
-        monkeypatch.setattr(config.find(node["model"]["_target_"]), "revision", 99)
+        monkeypatch.setattr(import_target(node["model"]["_target_"]), "revision", 99)
     assert feature_networks.digest_of(node) != before
 
 
@@ -150,10 +151,10 @@ def test_a_recipe_that_lacks_a_key_is_refused(node: Node) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_networks_of_the_digits_know_the_held_out_digits(seed: int, cfg: DictConfig) -> None:
-    node = config.option("network", "digits")
+    node = Registry().option("network", "digits")
     node.seed = seed
     network = feature_networks.obtain(node, cfg)
-    test = config.instantiate(node.data).test
+    test = instantiate(node.data).test
     images, y = zip(*(test[place] for place in range(len(test))), strict=True)
     with torch.no_grad():
         hits = (network(torch.stack(images)).argmax(dim=1) == torch.tensor(y)).double().mean()

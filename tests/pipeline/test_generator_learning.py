@@ -14,7 +14,8 @@ import torch
 from matplotlib import pyplot as plt
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
@@ -58,7 +59,7 @@ def sliced_distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def samples_of(generator: Generator, name: str) -> torch.Tensor | None:
     """Samples of an option of the group `sampler`, as its yaml has it; None where it cannot work."""
-    made = config.instantiate(config.option("sampler", name))
+    made = instantiate(Registry().option("sampler", name))
     try:
         generator.check(made, Unguided())
     except ValueError:
@@ -96,7 +97,7 @@ def test_a_family_learns_a_mixture_and_every_sampler_carries_noise_to_it(family:
     floor = sliced_distance(truth, again)
     found = {
         name: samples
-        for name in sorted(config.options("sampler"))
+        for name in sorted(Registry().options("sampler"))
         if (samples := samples_of(generator, name)) is not None
     }
     distances = {name: sliced_distance(samples, truth) for name, samples in found.items()}

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 
 import ldbench
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.pipeline import components, feature_networks, pipeline, tokenizer_training
 from ldbench.results import records
 
@@ -44,7 +45,7 @@ def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(small: Com
     tokenizer = ldbench.load(pipeline.train(cfg))
     from ldbench.core.pixels import to_uint8
 
-    test = config.instantiate(cfg.data).test
+    test = instantiate(cfg.data).test
     images = torch.stack([test[i][0] for i in range(len(test))])
     with torch.no_grad():
         recon = tokenizer.decode(tokenizer.encode(images).mean)
@@ -116,7 +117,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
 
     cfg = small()
     tokenizer = ldbench.load(pipeline.train(cfg))
-    test = config.instantiate(cfg.data).test
+    test = instantiate(cfg.data).test
     metrics = {name: components.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
     common = {
         "tokenizer": tokenizer,
@@ -126,7 +127,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose)
         "latent": "sample",
         "seed": 0,
     }
-    common |= {"data": config.instantiate(cfg.data), "sets": None, "split": "test"}
+    common |= {"data": instantiate(cfg.data), "sets": None, "split": "test"}
     common |= {"names": [str(i) for i in range(len(test))], "save_images": False}
     values = []
     for batch_size in (7, 90):
@@ -170,7 +171,7 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
     assert record.metrics["rfd_tiny"].value > 0
     (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
-    digest = feature_networks.digest_of(config.option("extractor", "tiny", [tiny]).network, [tiny])
+    digest = feature_networks.digest_of(Registry().option("extractor", "tiny", [tiny]).network, [tiny])
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
     assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
@@ -370,7 +371,7 @@ def test_a_job_from_outside_gets_the_facts_that_its_constructor_asks_for(
 ) -> None:
     searchpath = foreign_job(tmp_path, "images", monkeypatch)
     cfg = ldbench.compose("run", [*small_overrides, f"paths.root={tmp_path}", "job=count"], searchpath=searchpath)
-    pipeline.run(cfg, searchpath)
+    pipeline.run(cfg, Registry(tuple(searchpath)))
     record = only_record(tmp_path)
     assert record.metrics["count"].value == 2 * 360
     assert record.protocol["split"] == "test"
@@ -385,7 +386,7 @@ def test_a_job_that_asks_for_what_nobody_knows_is_refused(
     with pytest.raises(
         ValueError, match=r"asks for weather, which its yaml does not set\. A job may ask for: compiled, data, device"
     ):
-        pipeline.run(cfg, searchpath)
+        pipeline.run(cfg, Registry(tuple(searchpath)))
 
 
 def test_what_is_no_job_is_refused(small: Compose) -> None:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from ldbench.config import compose as config
+from ldbench.config.compose import conf_dir
 from ldbench.results import published, spreadsheet
 from ldbench.results.ranking import rank_records
 
-FOLDER = config.conf_dir() / "experiments" / "published"
+FOLDER = conf_dir() / "experiments" / "published"
 TABLES = published.read_tables(FOLDER)
 
 

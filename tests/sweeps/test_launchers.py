@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench import cli
-from ldbench.config import compose as config
+from ldbench.config.compose import conf_dir
 from ldbench.sweeps.points import check_tasks
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
@@ -74,7 +74,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr(submitit.AutoExecutor, "map_array", map_array)
 
     def submit(*overrides: str) -> str:
-        with hydra.initialize_config_dir(config_dir=str(config.conf_dir()), version_base="1.3"):
+        with hydra.initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             cfg = hydra.compose("train", [*overrides, f"hydra.sweep.dir={tmp_path}/sweep"], return_hydra_config=True)
         OmegaConf.set_readonly(cfg.hydra, False)
         cfg.hydra.job.name = "train"

@@ -9,7 +9,8 @@ from einops import rearrange
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry, conf_dir
 from ldbench.core.interfaces import Teacher
 from ldbench.teachers.foundation import Foundation, blank
 
@@ -57,24 +58,24 @@ def images_of(*size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", sorted(WIDTHS))
 def test_an_options_architecture_has_the_width_it_says(name: str) -> None:
-    raw = config.options("teacher")[name]
+    raw = Registry().options("teacher")[name]
     model = blank(raw["architecture"])
     assert model.embed_dim == WIDTHS[name]
-    assert f"{WIDTHS[name]} features" in (config.conf_dir() / "teacher" / f"{name}.yaml").read_text()
+    assert f"{WIDTHS[name]} features" in (conf_dir() / "teacher" / f"{name}.yaml").read_text()
     assert raw["weights"]["source"] == f"hf://{model.pretrained_cfg['hf_hub_id']}"
     assert isinstance(model.norm, torch.nn.LayerNorm)  # tokens are read behind it
 
 
 def test_every_option_but_the_handmade_ones_is_tested_here() -> None:
     target = "ldbench.teachers.foundation.Foundation"
-    assert {name for name, known in config.targets("teacher").items() if known == target} == WIDTHS.keys()
+    assert {name for name, known in Registry().targets("teacher").items() if known == target} == WIDTHS.keys()
 
 
 def test_an_option_reads_its_weights_from_a_file_and_gives_timms_own_tokens(dino, tmp_path) -> None:
     save_file(dino.state_dict(), tmp_path / "dino.safetensors")
-    node = copy.deepcopy(config.options("teacher")["dino_v1_small"])
+    node = copy.deepcopy(Registry().options("teacher")["dino_v1_small"])
     node["weights"]["source"] = str(tmp_path / "dino.safetensors")
-    teacher: Teacher = config.instantiate(node)
+    teacher: Teacher = instantiate(node)
     images = images_of(224, 224)
     with torch.no_grad():
         expected = dino.forward_features(((images + 1) / 2 - IMAGENET_MEAN) / IMAGENET_STD)[:, 1:]
@@ -143,13 +144,13 @@ def test_normalizations_differ_in_what_the_model_is_fed_with_and_in_nothing_else
     [("siglip", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("clip", (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))],
 )
 def test_siglip_and_clip_are_not_normalized_as_imagenet_is(name, mean, std) -> None:
-    own = blank(config.options("teacher")[name]["architecture"]).pretrained_cfg
+    own = blank(Registry().options("teacher")[name]["architecture"]).pretrained_cfg
     assert own["mean"] == pytest.approx(mean, abs=1e-4)
     assert own["std"] == pytest.approx(std, abs=1e-4)
 
 
 def test_clip_has_the_activation_it_was_trained_with() -> None:
-    model = blank(config.options("teacher")["clip"]["architecture"])
+    model = blank(Registry().options("teacher")["clip"]["architecture"])
     assert type(model.blocks[0].mlp.act).__name__ == "QuickGELU"
 
 
@@ -286,8 +287,8 @@ def test_what_cannot_be_read_out_is_told(tiny) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIDTHS))
 def test_an_option_at_full_size_gives_its_width(name: str) -> None:
-    node = copy.deepcopy(config.options("teacher")[name])
+    node = copy.deepcopy(Registry().options("teacher")[name])
     del node["weights"]
     state = {key: torch.randn(value.shape) / 10 for key, value in blank(node["architecture"]).state_dict().items()}
-    teacher = config.instantiate(node, weights=state)
+    teacher = instantiate(node, weights=state)
     assert teacher(images_of(256, 256), (16, 16)).shape == (2, 256, WIDTHS[name])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import Teacher
 from ldbench.teachers.hog import HOG, gaussian
 
@@ -16,7 +17,7 @@ ACROSS, DOWN = STEPS.expand(SIZE, SIZE), STEPS[:, None].expand(SIZE, SIZE)
 
 @pytest.fixture
 def hog() -> HOG:
-    return config.instantiate(config.options("teacher")["hog"])
+    return instantiate(Registry().options("teacher")["hog"])
 
 
 @pytest.fixture

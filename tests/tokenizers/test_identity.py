@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.reconstruction import psnr
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
@@ -15,7 +16,9 @@ def distances(features: torch.Tensor) -> dict[str, float]:
     """Every distance of a set to itself."""
     needs = ("normal", "spatial", "features")
     seen, again = (gather(Features(features.clone(), spatial=features.clone()), needs) for _ in range(2))
-    metrics = {name: config.instantiate(config.option("distribution", name)) for name in config.options("distribution")}
+    metrics = {
+        name: instantiate(Registry().option("distribution", name)) for name in Registry().options("distribution")
+    }
     return {name: metric(seen, again, paired=True).value for name, metric in metrics.items() if metric.is_distance}
 
 

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.pipeline import pipeline, tokenizer_training
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results import records
@@ -324,4 +324,4 @@ def test_a_wrong_key_or_value_is_told_before_any_work(small: Compose, tmp_path: 
 
 
 def test_the_loggers_yaml_builds_no_run_by_itself() -> None:
-    assert config.option("logger", "wandb").offline is True
+    assert Registry().option("logger", "wandb").offline is True

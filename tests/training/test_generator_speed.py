@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
@@ -75,7 +76,7 @@ class Twice(nn.Module):
 
 def part(group: str, option: str, **changes: object) -> Callable:
     """A component of the config, as its yaml has it but for the changes."""
-    return config.instantiate(config.option(group, option), **changes)
+    return instantiate(Registry().option(group, option), **changes)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
 from ldbench.jobs._benchmark import flops
 from ldbench.jobs.throughput import decode
 from ldbench.pipeline import step_timing, tokenizer_training
@@ -53,7 +53,7 @@ def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> Non
         assert phases <= times.keys()
         assert 0 < sum(times[name] for name in phases) < times["seconds"]
         assert times["images"] > 0
-    tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=planned.cfg.tokenizer.image_size)
+    tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=planned.cfg.tokenizer.image_size)
     forward = flops(tokenizer, lambda module, x: module(x), (told["tune"]["images"], 3, *[tokenizer.image_size] * 2))
     decoder = flops(tokenizer, decode, (told["tune"]["images"], tokenizer.latent.num_tokens, tokenizer.latent.channels))
     backward = told["tune"]["operations"] - forward

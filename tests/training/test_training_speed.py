@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
@@ -175,13 +176,14 @@ def test_every_kind_of_adamw_ends_in_the_same_weights(size: str) -> None:
 STEPPING = """
 import sys, time, torch
 import ldbench
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.runtime.memory import keep_freed_memory
 from tests.training.test_training_speed import DIGITS, F16D32, generator_of, step_of
 torch.set_num_threads(1)
 assert sys.argv[2] == "as it is" or keep_freed_memory()
 def of_tokenizer(name, count):
-    model = config.instantiate(ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.model, image_size=32)
+    model = instantiate(ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.model, image_size=32)
     optimizer, images = torch.optim.AdamW(model.parameters()), torch.rand(count, 3, 32, 32) * 2 - 1
     def step():
         model(images).images.square().mean().backward()
@@ -231,11 +233,11 @@ def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says(precision: str) -> None:
-    node = config.option("tokenizer", "vavae_f16d32").model
+    node = Registry().option("tokenizer", "vavae_f16d32").model
     images, states, runs, said = torch.rand(1, 3, 128, 128) * 2 - 1, {}, {}, {}
     for name, last in (("contiguous", False), ("channels last", True)):
         torch.manual_seed(0)
-        tokenizer = config.instantiate(node, image_size=128, channels_last=last)
+        tokenizer = instantiate(node, image_size=128, channels_last=last)
 
         def step(tokenizer: nn.Module = tokenizer, name: str = name) -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

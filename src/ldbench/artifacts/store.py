@@ -7,7 +7,7 @@ checksums of both.
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ldbench.artifacts import hub
 from ldbench.artifacts.build_limit import BuildLimit
 from ldbench.artifacts.weights import read_file
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
 from ldbench.io.files import digest as digest
@@ -46,12 +46,12 @@ class Blueprint:
     keywords: Mapping[str, Any]  # the constructor's; a latent as plain numbers
 
 
-def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequence[str] = ()) -> nn.Module:
+def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, registry: Registry = Registry()) -> nn.Module:
     """The model of a blueprint with these weights, in eval mode. Raises ValueError unless names and shapes match."""
-    constructor = config.component(blueprint.group, blueprint.component, searchpath)
+    constructor = registry.component(blueprint.group, blueprint.component)
     try:
         with BuildLimit(state):
-            model = constructor(**build_keywords(blueprint.keywords, searchpath))
+            model = constructor(**build_keywords(blueprint.keywords, registry))
     except Exception as error:  # untrusted keywords can make a constructor fail in any way
         if isinstance(error, ValueError) and str(error).endswith((".", "?")):  # the component's own sentence
             raise
@@ -67,16 +67,16 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, searchpath: Sequ
     return model.eval()
 
 
-def build_keywords(keywords: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def build_keywords(keywords: Mapping[str, Any], registry: Registry = Registry()) -> dict[str, Any]:
     """Keywords with plain data replaced by objects: a latent, a normalizer, and parts that name their component.
 
     The key of a part is its config group, as in `{"interpolant": {"component": "linear"}}`; a part may contain parts.
     Raises ValueError for a component that its group does not have: no other code is ever run.
     """
-    return {name: build_value(name, value, searchpath) for name, value in keywords.items()}
+    return {name: build_value(name, value, registry) for name, value in keywords.items()}
 
 
-def build_value(name: str, value: Any, searchpath: Sequence[str]) -> Any:
+def build_value(name: str, value: Any, registry: Registry) -> Any:
     """The value of one keyword, see `build_keywords`."""
     if not isinstance(value, Mapping):
         return value
@@ -89,7 +89,7 @@ def build_value(name: str, value: Any, searchpath: Sequence[str]) -> Any:
     if name not in PARTS:
         raise ValueError(f"{name} is no part of a model. Known: {', '.join(PARTS)}.")
     rest = {key: inner for key, inner in value.items() if key != "component"}
-    return config.component(name, value["component"], searchpath)(**build_keywords(rest, searchpath))
+    return registry.component(name, value["component"])(**build_keywords(rest, registry))
 
 
 def validate_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -167,7 +167,7 @@ def save(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
+def load(path: str | Path, *, registry: Registry = Registry()) -> nn.Module:
     """The model of an artifact folder, in eval mode on the CPU.
 
     Raises ValueError for a folder that is missing, incomplete or altered, and for components that no trusted config
@@ -179,7 +179,7 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> nn.Module:
     blueprint = Blueprint(model_config["group"], model_config["component"], model_config["keywords"])
     try:
         state = validated_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
-        return build(blueprint, state, searchpath=searchpath)
+        return build(blueprint, state, registry=registry)
     except ValueError as error:
         raise ValueError(f"No model can be built from {folder}: {error}") from error
 

@@ -4,8 +4,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
 
 from ldbench.checks.finding import Finding, first_line
+
+if TYPE_CHECKING:
+    from ldbench.config.compose import Registry
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE = 180  # seconds that importing torchvision may take, from a cold network drive too
@@ -91,11 +95,11 @@ def judge_torchvision(done: subprocess.CompletedProcess[str], *, torch: str, tor
     return Finding("ok", "torchvision", f"{together} work together")
 
 
-def check_config(searchpath: Sequence[str]) -> list[Finding]:
+def check_config(registry: "Registry | None" = None) -> list[Finding]:
     """Whether the config tree is where it should be, and `train` composes."""
-    from ldbench.config import compose as config
+    from ldbench.config.compose import Registry, conf_dir
 
-    folder = config.conf_dir()
+    folder = conf_dir()
     if not folder.is_dir():
         return [
             Finding(
@@ -106,7 +110,7 @@ def check_config(searchpath: Sequence[str]) -> list[Finding]:
             )
         ]
     try:
-        config.compose("train", searchpath=searchpath)
+        (registry or Registry()).compose("train")
     except ValueError as error:
         return [
             Finding(

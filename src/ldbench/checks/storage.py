@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
+from ldbench.config.compose import Registry
 
 WRITING = 60  # seconds that a record may take to be written
 PRIVATE = "."  # what begins so is a lock or unfinished: no artifact, no record
@@ -13,7 +14,7 @@ WHOLE = {("generator", "generator")}  # what is put together of components
 BUILDING = ".building-"  # an artifact before it is whole
 
 
-def check_artifacts(artifacts: Path, runs: Path, searchpath: Sequence[str] = ()) -> list[Finding]:
+def check_artifacts(artifacts: Path, runs: Path, registry: Registry = Registry()) -> list[Finding]:
     """Whether every artifact is whole, and which checkpoints sound ones no longer need."""
     kinds = [
         kind
@@ -21,7 +22,7 @@ def check_artifacts(artifacts: Path, runs: Path, searchpath: Sequence[str] = ())
         if kind.is_dir() and kind.name != LATENTS and not kind.name.startswith(PRIVATE)
     ]
     folders = [folder for kind in kinds for folder in inside(kind) if folder.is_dir()]
-    found = {folder: fault(folder, searchpath) for folder in folders if not folder.name.startswith(PRIVATE)}
+    found = {folder: fault(folder, registry) for folder in folders if not folder.name.startswith(PRIVATE)}
     sound = [folder for folder, finding in found.items() if finding is None]
     where = f"in {artifacts.absolute()}"
     whole = (
@@ -116,7 +117,7 @@ def leftover(folder: Path) -> Finding:
     )
 
 
-def fault(folder: Path, searchpath: Sequence[str] = ()) -> Finding | None:
+def fault(folder: Path, registry: Registry = Registry()) -> Finding | None:
     """What is wrong with an artifact's folder, or nothing."""
     from ldbench.artifacts import store
 
@@ -135,13 +136,12 @@ def fault(folder: Path, searchpath: Sequence[str] = ()) -> Finding | None:
     if altered:
         what = f"{folder}: {' and '.join(altered)} {'is' if len(altered) == 1 else 'are'} not what the manifest says"
         return Finding("broken", "artifacts", what, cure)
-    return stranger(folder, searchpath)
+    return stranger(folder, registry)
 
 
-def stranger(folder: Path, searchpath: Sequence[str]) -> Finding | None:
+def stranger(folder: Path, registry: Registry) -> Finding | None:
     """What is wrong with the components that an artifact names, or nothing."""
     from ldbench.artifacts import store
-    from ldbench.config import compose as config
 
     try:
         told = store.read_config(folder)
@@ -155,7 +155,7 @@ def stranger(folder: Path, searchpath: Sequence[str]) -> Finding | None:
         if isinstance(part, dict) and "component" in part
     }
     for group, name in {told["group"]: told["component"], **parts}.items():
-        if (group, name) not in WHOLE and name not in config.targets(group, searchpath):
+        if (group, name) not in WHOLE and name not in registry.targets(group):
             cure = f"Name the config folder of the package that it is of: hydra.searchpath=[file://DIR]. Or give it up: rm -r {quoted(folder)}"
             return Finding(
                 "broken",
@@ -184,10 +184,8 @@ def matches(file: Path, expected: str) -> bool:
 
 def builds_again(folder: Path) -> str:
     """How to make an artifact anew, as far as its name tells."""
-    from ldbench.config import compose as config
-
     name = folder.name.rpartition("-")[0]
-    known = folder.parent.name == "tokenizers" and name in config.options("tokenizer")
+    known = folder.parent.name == "tokenizers" and name in Registry().options("tokenizer")
     return (
         f"python -m ldbench.train tokenizer={name}, with the overrides it had" if known else "the command that made it"
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ldbench import official
 from ldbench.artifacts import store, weights
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.core.normalizer import Normalizer
 
 Stats = str | Path | float | tuple[Any, Any]
@@ -27,7 +27,7 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
     found = converted(name, source, averaged=entry.kind == "generator")
     if entry.kind == "tokenizer":
         return store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
-    return store.build(*generator_of(config.compose("train", [f"generator={name}"]), found, stats))
+    return store.build(*generator_of(Registry().compose("train", [f"generator={name}"]), found, stats))
 
 
 def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
@@ -44,7 +44,7 @@ def generator_of(
 ) -> tuple[store.Blueprint, dict[str, Tensor]]:
     """The blueprint and the state dict of a whole generator around an official backbone, with the objective of a config."""
     normaliser = None if stats is None else read_stats(stats, found.keywords["latent"]["channels"])
-    objective = config.named(cfg.objective)
+    objective = Registry().with_component_names(cfg.objective)
     if not found.keywords["learned_variance"] and objective.get("variance") == "learned_range":
         objective["variance"] = "fixed_large"  # what the official code takes without one
     keywords = {

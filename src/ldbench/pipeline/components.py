@@ -1,22 +1,22 @@
 """The instruments of a measurement: metrics, extractors and teachers by their names in the config groups, made, and told by digest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store, weights
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import import_target, instantiate, required_parameters
+from ldbench.config.compose import Registry, plain
 from ldbench.pipeline import feature_networks
 from ldbench.pipeline.tokenizer_plan import with_digests
 from ldbench.results.protocol import Protocol
 
 
-def component_config(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def component_config(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> dict[str, Any]:
     """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
-    composed = config.option(group, name, searchpath)
+    composed = registry.option(group, name)
     given = protocol.weights.get(name) if group in ("metric", "extractor") else None
     if given is not None:
         if "weights" not in composed:
@@ -39,34 +39,34 @@ def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
         ) from error
 
 
-def make(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
+def make(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> Any:
     """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
-    node = component_config(group, name, protocol, searchpath)
-    return config.instantiate(node, **weights_checksum(name, node))
+    node = component_config(group, name, protocol, registry)
+    return instantiate(node, **weights_checksum(name, node))
 
 
-def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> Any:
+def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> Any:
     """An extractor by its name in the config group; a network that it stands on is trained on first use."""
-    node = component_config("extractor", name, protocol, searchpath)
-    network = {"network": feature_networks.obtain(node["network"], cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**node, **network}, **weights_checksum(name, node))
+    node = component_config("extractor", name, protocol, registry)
+    network = {"network": feature_networks.obtain(node["network"], cfg, registry)} if "network" in node else {}
+    return instantiate({**node, **network}, **weights_checksum(name, node))
 
 
-def make_teacher(name: str, cfg: DictConfig, searchpath: Sequence[str] = ()) -> Any:
+def make_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) -> Any:
     """A teacher by its name in the config group; a network that it stands on is trained on first use."""
-    node = config.option("teacher", name, searchpath)
-    network = {"network": feature_networks.obtain(node.network, cfg, searchpath)} if "network" in node else {}
-    return config.instantiate({**plain(node), **network})
+    node = registry.option("teacher", name)
+    network = {"network": feature_networks.obtain(node.network, cfg, registry)} if "network" in node else {}
+    return instantiate({**plain(node), **network})
 
 
-def with_teacher(settings: Mapping[str, Any], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def with_teacher(settings: Mapping[str, Any], registry: Registry = Registry()) -> dict[str, Any]:
     """A job's settings with the teacher that they name told by all that its features depend on."""
     if settings.get("teacher") is None:
         return dict(settings)
-    node = plain(config.option("teacher", settings["teacher"], searchpath))
+    node = plain(registry.option("teacher", settings["teacher"]))
     told = {
-        **config.named(with_digests(node, searchpath), searchpath),
-        "revision": config.find(node["_target_"]).revision,
+        **registry.with_component_names(with_digests(node, registry)),
+        "revision": import_target(node["_target_"]).revision,
     }
     return {**settings, "teacher": {"name": settings["teacher"], "digest": store.digest(told)}}
 
@@ -76,14 +76,14 @@ def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
     file = weights_of(name, node)
     return (
         {"sha256": store.file_digest(file)}
-        if file is not None and "sha256" in config.required(node["_target_"])
+        if file is not None and "sha256" in required_parameters(node["_target_"])
         else {}
     )
 
 
-def digest_of(group: str, name: str, protocol: Protocol, searchpath: Sequence[str] = ()) -> str:
+def digest_of(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> str:
     """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
-    node = component_config(group, name, protocol, searchpath)
+    node = component_config(group, name, protocol, registry)
     weights_of(name, node)
-    revision = getattr(config.find(node["_target_"]), "revision", 1)
-    return store.digest({**config.named(with_digests(node, searchpath), searchpath), "revision": revision})
+    revision = getattr(import_target(node["_target_"]), "revision", 1)
+    return store.digest({**registry.with_component_names(with_digests(node, registry)), "revision": revision})

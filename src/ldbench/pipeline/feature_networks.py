@@ -6,7 +6,7 @@ network itself in its place.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldbench.artifacts import store
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry, plain
+from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.results import records
 from ldbench.runtime.process_group import PAUSE, is_worker_rank
@@ -45,12 +46,12 @@ class NetworkPlan:
         return f"{self.node['name']}-{self.digest[:8]}"
 
 
-def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Module:
+def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Module:
     """The network that a recipe describes, in eval mode on the CPU: trained unless it stands among the artifacts of `cfg.paths`.
 
     Neither torch's random stream nor its thread count is another one afterwards.
     """
-    planned = plan(node, searchpath)
+    planned = plan(node, registry)
     place = Path(cfg.paths.artifacts) / "networks" / planned.name
     with torch.random.fork_rng(devices=[]):
         if store.is_complete(place):
@@ -62,21 +63,21 @@ def obtain(node: Any, cfg: DictConfig, searchpath: Sequence[str] = ()) -> nn.Mod
             with store.building_lock(place):
                 if not store.is_complete(place):
                     build(planned, place)
-        return store.load(place, searchpath=searchpath)
+        return store.load(place, registry=registry)
 
 
-def digest_of(node: Any, searchpath: Sequence[str] = ()) -> str:
+def digest_of(node: Any, registry: Registry = Registry()) -> str:
     """The digest of the network that a recipe describes, without training it."""
-    return plan(node, searchpath).digest
+    return plan(node, registry).digest
 
 
-def plan(node: Any, searchpath: Sequence[str] = ()) -> NetworkPlan:
+def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
     """What a recipe asks for. Raises ValueError with a sentence for whatever does not fit."""
     node = plain(node)
     check(node)
-    data = config.instantiate(node["data"])
+    data = instantiate(node["data"])
     keywords = {key: value for key, value in node["model"].items() if key != "_target_"}
-    component = config.name_of("network", node["model"]["_target_"], searchpath)
+    component = registry.component_name("network", node["model"]["_target_"])
     blueprint = store.Blueprint(
         "network", component, {**keywords, "image_size": data.image_size, "num_classes": data.num_classes}
     )
@@ -84,28 +85,28 @@ def plan(node: Any, searchpath: Sequence[str] = ()) -> NetworkPlan:
         "kind": "network",
         "component": component,
         "keywords": dict(blueprint.keywords),
-        "training": config.named(
-            {key: node[key] for key in ("optimizer", "max_steps", "batch_size", "shift")}, searchpath
+        "training": registry.with_component_names(
+            {key: node[key] for key in ("optimizer", "max_steps", "batch_size", "shift")}
         ),
         "seed": node["seed"],
         "data": data.fingerprint,
         "threads": node["threads"],
         "revisions": {
-            "model": config.component("network", component, searchpath).revision,
+            "model": registry.component("network", component).revision,
             "training": TRAINING_REVISION,
         },
     }
-    return NetworkPlan(node, data, config.instantiate(node["optimizer"]), blueprint, recipe, store.digest(recipe))
+    return NetworkPlan(node, data, instantiate(node["optimizer"]), blueprint, recipe, store.digest(recipe))
 
 
 def check(node: Mapping[str, Any]) -> None:
     """Raises ValueError for keys that a recipe does not have or lacks, and for numbers out of range."""
     for key in node.keys() - set(KEYS):
-        raise ValueError(f"There is no config key network.{key}.{config.nearest(str(key), KEYS)}")
+        raise ValueError(f"There is no config key network.{key}.{did_you_mean(str(key), KEYS)}")
     for key in KEYS:
         if key not in node:
             raise ValueError(
-                f"The recipe of a network lacks {key}. Known networks: network={', '.join(config.options('network'))}."
+                f"The recipe of a network lacks {key}. Known networks: network={', '.join(Registry().options('network'))}."
             )
     for key, least in (("seed", 0), ("max_steps", 1), ("batch_size", 2), ("shift", 0), ("threads", 1)):
         if not isinstance(node[key], int) or isinstance(node[key], bool) or node[key] < least:
@@ -124,9 +125,7 @@ def build(planned: NetworkPlan, place: Path) -> None:
     began = time.monotonic()
     with fit.torch_threads(node["threads"]):
         torch.manual_seed(node["seed"])
-        network = config.instantiate(
-            node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes
-        )
+        network = instantiate(node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes)
         said = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
         network = classifier_module.train(network, planned.data.train, optimizer=planned.optimizer, **said)
     seconds = time.monotonic() - began

@@ -1,6 +1,6 @@
 """What a config asks of a generator, proved to fit together before any work begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store, weights
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import instantiate, validate_types
+from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, LatentSet, Sampler
 from ldbench.core.latent import LatentSpec
@@ -30,7 +30,7 @@ class GeneratorPlan:
     """A generator's training, proved to fit together, before any of it is done."""
 
     cfg: DictConfig
-    searchpath: Sequence[str]
+    registry: Registry
     latents: LatentSet
     course: GeneratorTrainingConfig
     blueprint: store.Blueprint  # of the finished generator
@@ -60,7 +60,7 @@ class GeneratorPlan:
             self.cfg.generator.name,
             self.cfg.data.name,
         )
-        return Training("generator", self.name, self.digest, names, public_config(self.cfg, self.searchpath))
+        return Training("generator", self.name, self.digest, names, public_config(self.cfg, self.registry))
 
 
 def is_chosen(cfg: DictConfig) -> bool:
@@ -76,7 +76,7 @@ def is_chosen(cfg: DictConfig) -> bool:
     return False
 
 
-def plan_generator(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str] = ()) -> GeneratorPlan:
+def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Registry()) -> GeneratorPlan:
     """What a config asks for on these latents. Raises ValueError with a sentence for whatever does not fit."""
     course = make_course(cfg)
     if cfg.generator.weights is not None:
@@ -87,10 +87,10 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str
     facts = facts_of(cfg, latents.latent, latents.num_classes)
     if cfg.generator.stats is not None:
         read_stats(cfg.generator.stats, latents.latent.channels)
-    check_parts(cfg, latents.latent, latents.num_classes, searchpath)
+    check_parts(cfg, latents.latent, latents.num_classes, registry)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
-    named = config.named({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}}, searchpath)
+    named = registry.with_component_names({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}})
     keywords = {
         "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_dict()},
         "objective": named["objective"],
@@ -108,10 +108,10 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, searchpath: Sequence[str
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
-    start = resolve_init(cfg, "generator", searchpath)
+    start = resolve_init(cfg, "generator", registry)
     recipe |= {"init": start.digest} if start else {}
     blueprint = store.Blueprint("generator", "generator", keywords)
-    return GeneratorPlan(cfg, searchpath, latents, course, blueprint, recipe, store.digest(recipe))
+    return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe))
 
 
 def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
@@ -124,7 +124,7 @@ def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
     node, limit = plain(cfg.generator), cfg.trainer.limit_steps
     if limit is not None:
         node["max_steps"] = min(node["max_steps"], limit)
-    course = GeneratorTrainingConfig.from_config(node, optimizer=config.instantiate(cfg.generator.optimizer))
+    course = GeneratorTrainingConfig.from_config(node, optimizer=instantiate(cfg.generator.optimizer))
     if course.batch_size % trainer_settings.world_size(cfg):
         raise ValueError(
             f"Batches of {course.batch_size} latents cannot be shared evenly by {trainer_settings.world_size(cfg)} processes. "
@@ -134,20 +134,20 @@ def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
 
 
 def check_parts(
-    cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, searchpath: Sequence[str] = ()
+    cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, registry: Registry = Registry()
 ) -> None:
     """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together. Computes nothing."""
     generator = build_generator(cfg, latent, num_classes, device="meta")
-    generator.check(config.instantiate(cfg.sampler), make_guidance(cfg, generator, searchpath))
+    generator.check(instantiate(cfg.sampler), make_guidance(cfg, generator, registry))
 
 
 def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, device: str = "cpu") -> Generator:
     """The untrained generator of a config, on latents whose statistics are not set yet."""
-    config.check_types(cfg.generator.backbone)
+    validate_types(cfg.generator.backbone)
     facts = facts_of(cfg, latent, num_classes)
     with torch.device(device):
-        backbone = config.instantiate(cfg.generator.backbone, **facts)
-    objective, normaliser = config.instantiate(cfg.objective), Normalizer(latent.channels)
+        backbone = instantiate(cfg.generator.backbone, **facts)
+    objective, normaliser = instantiate(cfg.objective), Normalizer(latent.channels)
     return Generator(
         backbone=backbone, objective=objective, normaliser=normaliser, class_dropout=cfg.generator.class_dropout
     )
@@ -175,7 +175,7 @@ def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str,
         "latent": latent,
         "num_classes": num_classes,
         "has_null_class": cfg.generator.class_dropout > 0,
-        "learned_variance": config.instantiate(cfg.objective).learned_variance,
+        "learned_variance": instantiate(cfg.objective).learned_variance,
     }
     given = sorted(facts.keys() & set(cfg.generator.backbone))
     if given:
@@ -185,17 +185,17 @@ def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str,
     return facts
 
 
-def make_guidance(cfg: DictConfig, generator: Generator, searchpath: Sequence[str] = ()) -> Guidance:
+def make_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Registry()) -> Guidance:
     """The configured guidance; a guide is the artifact of another generator. Raises ValueError where it is not given, or of other latents."""
     if "guide" not in cfg.guidance:
-        return config.instantiate(cfg.guidance)
+        return instantiate(cfg.guidance)
     path = cfg.guidance.guide
     if path is None:
         raise ValueError(
             "This guidance leads away from a weaker generator, and none is given. Say guidance.guide=ARTIFACT, the folder of one, "
             "or choose guidance=none or guidance=cfg."
         )
-    guide = store.load(path, searchpath=searchpath)
+    guide = store.load(path, registry=registry)
     if not isinstance(guide, Generator):
         raise ValueError(f"{path} is a {type(guide).__name__}. A guide must be a generator.")
     ours, theirs = generator.backbone.latent, guide.backbone.latent
@@ -203,9 +203,9 @@ def make_guidance(cfg: DictConfig, generator: Generator, searchpath: Sequence[st
         raise ValueError(
             f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. Choose another."
         )
-    return config.instantiate(cfg.guidance, guide=guide.field())
+    return instantiate(cfg.guidance, guide=guide.field())
 
 
 def make_sampler(cfg: DictConfig) -> Sampler:
     """The configured sampler."""
-    return config.instantiate(cfg.sampler)
+    return instantiate(cfg.sampler)

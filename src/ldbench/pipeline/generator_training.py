@@ -106,7 +106,7 @@ def make_generator(planned: GeneratorPlan) -> Generator:
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
     generator.normaliser = make_normaliser(planned.cfg, latents)
-    start = resolve_init(planned.cfg, "generator", planned.searchpath)
+    start = resolve_init(planned.cfg, "generator", planned.registry)
     if start is not None:
         given = start.load().backbone.state_dict()
         store.validate_state(generator.backbone, given)
@@ -130,7 +130,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
         "folder": run,
         "stage": planned.course.name,
         "sampler": make_sampler(cfg),
-        "guidance": make_guidance(cfg, generator, planned.searchpath),
+        "guidance": make_guidance(cfg, generator, planned.registry),
         "noise_of": partial(NoiseStream, cfg.seed),
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }

@@ -1,7 +1,6 @@
 """A cell's second half: a tokenizer's latents, and the generator of them, which is trained, imported, or there."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldbench import official
 from ldbench.artifacts import hub, store, weights
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
@@ -38,37 +38,37 @@ class ObtainedGenerator:
     def name(self) -> str:
         return store.name_of(self.folder) if store.is_complete(self.folder) else self.folder.name
 
-    def load(self, searchpath: Sequence[str] = ()) -> Generator:
+    def load(self, registry: Registry = Registry()) -> Generator:
         """The generator. Raises ValueError for an artifact of something else."""
-        generator = store.load(self.folder, searchpath=searchpath)
+        generator = store.load(self.folder, registry=registry)
         if not isinstance(generator, Generator):
             raise ValueError(f"{self.folder} is a {type(generator).__name__}, and generator.path must be a generator.")
         return generator
 
 
-def obtain_generator(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> ObtainedGenerator:
+def obtain_generator(cfg: DictConfig, obtained: Obtained, registry: Registry = Registry()) -> ObtainedGenerator:
     """The configured generator of a tokenizer's latents, built if it is not there. Raises ValueError for one of other latents."""
     if "path" in list(cfg.generator):  # also where it has no value yet
         found = leader_first(partial(stored, cfg))
     elif cfg.generator.weights is not None:
         found = leader_first(partial(imported, cfg))
     else:
-        return trained(cfg, obtained, searchpath)
-    check_latents(found, obtained, searchpath)
+        return trained(cfg, obtained, registry)
+    check_latents(found, obtained, registry)
     return found
 
 
-def check_generator(cfg: DictConfig, searchpath: Sequence[str] = ()) -> None:
+def check_generator(cfg: DictConfig, registry: Registry = Registry()) -> None:
     """Raises ValueError for a generator whose own parts do not fit together, whatever the latents."""
     if is_trained(cfg):
         make_course(cfg)
-        check_parts(cfg, searchpath=searchpath)
+        check_parts(cfg, registry=registry)
 
 
-def check_cell(cfg: DictConfig, searchpath: Sequence[str], latent: LatentSpec, data: ImageData) -> None:
+def check_cell(cfg: DictConfig, registry: Registry, latent: LatentSpec, data: ImageData) -> None:
     """Raises ValueError for a generator that cannot be of these latents and images."""
     if is_trained(cfg):
-        check_parts(cfg, latent, data.num_classes, searchpath)
+        check_parts(cfg, latent, data.num_classes, registry)
 
 
 def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
@@ -98,7 +98,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
         **{"kind": "generator", "official": name, "sha256": store.file_digest(file), "revision": official.REVISION},
         **{
             "stats": stats_digest(cfg),
-            "objective": config.named(cfg.objective),
+            "objective": Registry().with_component_names(cfg.objective),
             "class_dropout": cfg.generator.class_dropout,
         },
     }
@@ -118,7 +118,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
     return ObtainedGenerator(folder, digest)
 
 
-def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequence[str]) -> None:
+def check_latents(found: ObtainedGenerator, obtained: Obtained, registry: Registry) -> None:
     """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
     described = store.read_config(found.folder)
     upstream = described["recipe"].get("upstream", {})
@@ -128,23 +128,23 @@ def check_latents(found: ObtainedGenerator, obtained: Obtained, searchpath: Sequ
             "Choose that one: tokenizer=artifact tokenizer.path=DIR, or the words that it was trained with."
         )
     told = described["keywords"].get("backbone", {}).get("latent")
-    ours = latent_of(obtained, searchpath).to_dict()
+    ours = latent_of(obtained, registry).to_dict()
     if told != ours:
         raise ValueError(
             f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit."
         )
 
 
-def latent_of(obtained: Obtained, searchpath: Sequence[str]) -> LatentSpec:
+def latent_of(obtained: Obtained, registry: Registry) -> LatentSpec:
     """The latent of a tokenizer's artifact."""
-    tokenizer = store.load(obtained.folder, searchpath=searchpath)
+    tokenizer = store.load(obtained.folder, registry=registry)
     assert isinstance(tokenizer, Tokenizer)
     return tokenizer.latent
 
 
-def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> ObtainedGenerator:
+def trained(cfg: DictConfig, obtained: Obtained, registry: Registry) -> ObtainedGenerator:
     """The artifact of the configured training on the tokenizer's latents."""
-    planned, tokenizer = planned_for(cfg, obtained, searchpath)
+    planned, tokenizer = planned_for(cfg, obtained, registry)
     if broadcast_from_leader(store.is_complete(planned.folder)):
         store.verify(planned.folder)
         log.info("Generator %s is there already: %s", planned.name, planned.folder)
@@ -156,31 +156,31 @@ def trained(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> O
     return ObtainedGenerator(generator_training.train_or_reuse(planned, tokenizer.decode), planned.digest)
 
 
-def latents_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str] = ()) -> None:
+def latents_for(cfg: DictConfig, obtained: Obtained, registry: Registry = Registry()) -> None:
     """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
-    planned, _ = planned_for(cfg, obtained, searchpath)
+    planned, _ = planned_for(cfg, obtained, registry)
     if not store.is_complete(planned.folder):
-        make_encoder(cfg, obtained, searchpath).store("train")
+        make_encoder(cfg, obtained, registry).store("train")
 
 
-def planned_for(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> tuple[GeneratorPlan, Tokenizer]:
+def planned_for(cfg: DictConfig, obtained: Obtained, registry: Registry) -> tuple[GeneratorPlan, Tokenizer]:
     """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
-    tokenizer = store.load(obtained.folder, searchpath=searchpath)
+    tokenizer = store.load(obtained.folder, registry=registry)
     assert isinstance(tokenizer, Tokenizer)
-    encoder = make_encoder(cfg, obtained, searchpath)
+    encoder = make_encoder(cfg, obtained, registry)
     latents = AwaitedLatents(
         encoder.contents("train"),
         latent=tokenizer.latent,
         seed=cfg.seed,
         make=lambda: leader_first(partial(encoder.store, "train")),
     )
-    return plan_generator(cfg, latents, searchpath), tokenizer
+    return plan_generator(cfg, latents, registry), tokenizer
 
 
-def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str]) -> Any:
+def make_encoder(cfg: DictConfig, obtained: Obtained, registry: Registry) -> Any:
     """The job that makes the stores of a cell's latents, as `latents` in the config says."""
     facts = {
-        "tokenizer": store.load(obtained.folder, searchpath=searchpath),
+        "tokenizer": store.load(obtained.folder, registry=registry),
         "tokenizer_name": obtained.name,
         "tokenizer_digest": obtained.digest,
         "data": obtained.data,
@@ -188,4 +188,4 @@ def make_encoder(cfg: DictConfig, obtained: Obtained, searchpath: Sequence[str])
         "workers": cfg.trainer.workers,
         "device": find_device(cfg.trainer.accelerator),
     }
-    return config.instantiate(cfg.latents, **facts)
+    return instantiate(cfg.latents, **facts)

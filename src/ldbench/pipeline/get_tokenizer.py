@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldbench import official
 from ldbench.artifacts import hub, store, weights
-from ldbench.config.compose import plain
+from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.official.load import converted
@@ -49,19 +49,19 @@ Check = Callable[
 ]  # raises ValueError where others do not fit the tokenizer's latents and the images
 
 
-def obtain(cfg: DictConfig, searchpath: Sequence[str] = (), *, check: Check | None = None) -> Obtained:
+def obtain(cfg: DictConfig, registry: Registry = Registry(), *, check: Check | None = None) -> Obtained:
     """The configured tokenizer, built if it is not there.
 
     Raises ValueError, before any work begins, for a config whose parts do not fit, and for what `check` refuses.
     """
     if "path" in list(cfg.tokenizer):  # also where it has no value yet
-        return leader_first(partial(stored, cfg, searchpath))
+        return leader_first(partial(stored, cfg, registry))
     if cfg.tokenizer.weights is not None:
-        return leader_first(partial(imported, cfg, searchpath))
-    return trained(cfg, searchpath, check)
+        return leader_first(partial(imported, cfg, registry))
+    return trained(cfg, registry, check)
 
 
-def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
+def stored(cfg: DictConfig, registry: Registry) -> Obtained:
     """The artifact under `tokenizer.path`."""
     if OmegaConf.is_missing(cfg.tokenizer, "path") or cfg.tokenizer.path is None:
         raise ValueError("tokenizer=artifact needs tokenizer.path: the folder of an artifact, or hf://owner/name.")
@@ -73,10 +73,10 @@ def stored(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
             f"{folder / store.CONFIG} tells no image_size: it is no tokenizer. Give tokenizer.path the folder of one."
         )
     cfg.tokenizer.image_size = size
-    return Obtained(folder, manifest["digest"], make_data(cfg, searchpath))
+    return Obtained(folder, manifest["digest"], make_data(cfg, registry))
 
 
-def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
+def imported(cfg: DictConfig, registry: Registry) -> Obtained:
     """The artifact of the released weights under `tokenizer.weights`, whose digest covers the file's content."""
     name = cfg.tokenizer.name
     official.entry(name, "tokenizer")
@@ -91,11 +91,11 @@ def imported(cfg: DictConfig, searchpath: Sequence[str]) -> Obtained:
             store.verify(folder)
             check_keywords(cfg, store.read_config(folder)["keywords"])
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
-            data = make_data(cfg, searchpath)
+            data = make_data(cfg, registry)
         else:
             found = converted(name, file, averaged=False)
             check_keywords(cfg, found.keywords)
-            data = make_data(cfg, searchpath)
+            data = make_data(cfg, registry)
             keywords = {**found.keywords, **choices}
             import_weights(folder, store.Blueprint(found.group, found.component, keywords), found.state, recipe, digest)
             log.info("Imported %s. Tokenizer: %s", file.name, folder)
@@ -124,9 +124,9 @@ def import_weights(
     store.save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
 
 
-def trained(cfg: DictConfig, searchpath: Sequence[str], check: Check | None) -> Obtained:
+def trained(cfg: DictConfig, registry: Registry, check: Check | None) -> Obtained:
     """The artifact of the configured recipe."""
-    planned = plan_tokenizer(cfg, searchpath)
+    planned = plan_tokenizer(cfg, registry)
     if check is not None:
         check(planned.latent, planned.data)
     found = Obtained(planned.folder, planned.digest, planned.data)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldbench.artifacts import hub, store
+from ldbench.config.compose import Registry
 
 
 @dataclass(frozen=True)
@@ -16,26 +17,26 @@ class InitWeights:
 
     folder: Path
     digest: str
-    searchpath: Sequence[str]
+    registry: Registry
 
     def load(self) -> nn.Module:
         """Its model, in eval mode on the CPU."""
-        return store.load(self.folder, searchpath=self.searchpath)
+        return store.load(self.folder, registry=self.registry)
 
 
-def resolve_init(cfg: DictConfig, group: str, searchpath: Sequence[str] = ()) -> InitWeights | None:
+def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -> InitWeights | None:
     """The artifact under `init`, where it is of this group ("tokenizer" or "generator"). Raises ValueError for a folder that is no artifact."""
     if cfg.init is None:
         return None
     folder = hub.local(cfg.init)
     manifest = store.read_manifest(folder)
     is_ours = store.read_config(folder)["group"] == group
-    return InitWeights(folder, manifest["digest"], searchpath) if is_ours else None
+    return InitWeights(folder, manifest["digest"], registry) if is_ours else None
 
 
-def check_start(cfg: DictConfig, trained: Sequence[str], searchpath: Sequence[str] = ()) -> None:
+def check_start(cfg: DictConfig, trained: Sequence[str], registry: Registry = Registry()) -> None:
     """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
-    if cfg.init is not None and not any(resolve_init(cfg, group, searchpath) for group in trained):
+    if cfg.init is not None and not any(resolve_init(cfg, group, registry) for group in trained):
         there = store.read_config(hub.local(cfg.init))["group"]
         raise ValueError(
             f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import required_parameters
+from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
@@ -55,14 +56,14 @@ class EvaluationTarget:
 class JobContext:
     """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
 
-    def __init__(self, cfg: DictConfig, measured: EvaluationTarget, protocol: Protocol, searchpath: Sequence[str]):
+    def __init__(self, cfg: DictConfig, measured: EvaluationTarget, protocol: Protocol, registry: Registry):
         self._cfg = cfg
         self._measured = measured
         self._protocol = protocol
-        self._searchpath = searchpath
+        self._registry = registry
 
     def tokenizer(self) -> Tokenizer:
-        return store.load(self._obtained.folder, searchpath=self._searchpath)
+        return store.load(self._obtained.folder, registry=self._registry)
 
     def tokenizer_name(self) -> str:
         """Of its artifact's folder."""
@@ -78,7 +79,7 @@ class JobContext:
         return make_sampler(self._cfg)
 
     def guidance(self) -> Guidance:
-        return make_guidance(self._cfg, self._model, self._searchpath)
+        return make_guidance(self._cfg, self._model, self._registry)
 
     def drawing(self) -> Drawing | None:
         """The generator and how it is sampled; None where no generator is chosen."""
@@ -105,10 +106,10 @@ class JobContext:
 
     def train_latents(self) -> LatentStore:
         """Of the training images; encoded where they are not there."""
-        return make_encoder(self._cfg, self._obtained, self._searchpath).store("train")
+        return make_encoder(self._cfg, self._obtained, self._registry).store("train")
 
     def heldout_latents(self) -> LatentStore:
-        return make_encoder(self._cfg, self._obtained, self._searchpath).store("test")
+        return make_encoder(self._cfg, self._obtained, self._registry).store("test")
 
     def images(self) -> ImageSet:
         splits = splits_of(self._measured.data, self._protocol)
@@ -121,7 +122,7 @@ class JobContext:
         return named if len(named) == count else [f"{place:06d}" for place in range(count)]
 
     def metrics(self) -> dict[str, Any]:
-        return {name: make("metric", name, self._protocol, self._searchpath) for name in self._protocol.reconstruction}
+        return {name: make("metric", name, self._protocol, self._registry) for name in self._protocol.reconstruction}
 
     def sets(self) -> SetMeasures | None:
         """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
@@ -130,10 +131,10 @@ class JobContext:
             return None
         return SetMeasures(
             label=name,
-            extractor=make_extractor(name, self._cfg, self._protocol, self._searchpath),
-            digest=digest_of("extractor", name, self._protocol, self._searchpath),
+            extractor=make_extractor(name, self._cfg, self._protocol, self._registry),
+            digest=digest_of("extractor", name, self._protocol, self._registry),
             metrics={
-                key: make("distribution", key, self._protocol, self._searchpath) for key in self._protocol.distribution
+                key: make("distribution", key, self._protocol, self._registry) for key in self._protocol.distribution
             },
             kept=self._protocol.kept,
             folder=Path(self._cfg.paths.artifacts) / "features",
@@ -144,12 +145,12 @@ class JobContext:
     def extractors(self) -> dict[str, Any]:
         """By name; none where the protocol measures no sets."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._searchpath)}
+        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._registry)}
 
     def distances(self) -> dict[str, Any]:
         """Of the features of two sets of images: those of the protocol's metrics that need no more."""
         made = {
-            name: make("distribution", name, self._protocol, self._searchpath) for name in self._protocol.distribution
+            name: make("distribution", name, self._protocol, self._registry) for name in self._protocol.distribution
         }
         return {
             name: partial(apart, metric)
@@ -184,7 +185,7 @@ class JobContext:
 
     def teachers(self) -> Callable[[str], Any]:
         """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
-        return lambda name: make_teacher(name, self._cfg, self._searchpath)
+        return lambda name: make_teacher(name, self._cfg, self._registry)
 
     def workers(self) -> int:
         return self._cfg.trainer.workers
@@ -199,8 +200,8 @@ class JobContext:
         from ldbench.pipeline import step_timing  # Lightning takes seconds to load
 
         if kind == "tokenizer":
-            return step_timing.of_tokenizer(self._cfg, steps, batch_size, searchpath=self._searchpath)
-        return step_timing.of_generator(self._cfg, self._obtained, steps, batch_size, searchpath=self._searchpath)
+            return step_timing.of_tokenizer(self._cfg, steps, batch_size, registry=self._registry)
+        return step_timing.of_generator(self._cfg, self._obtained, steps, batch_size, registry=self._registry)
 
     @property
     def _obtained(self) -> Obtained:
@@ -210,7 +211,7 @@ class JobContext:
     @cached_property
     def _model(self) -> Generator:
         assert self._measured.generator is not None, "a job that asks for a generator is not run without one"
-        return self._measured.generator.load(self._searchpath)
+        return self._measured.generator.load(self._registry)
 
 
 JOB_INPUTS = frozenset(name for name in vars(JobContext) if not name.startswith("_"))
@@ -239,7 +240,7 @@ RECORD_INPUTS = frozenset({"study"})  # what a job is handed that starts from re
 
 def required_inputs(node: DictConfig) -> list[str]:
     """The keywords of a job's constructor that its yaml does not set and that have no default."""
-    return [name for name in config.required(node._target_) if name not in node]
+    return [name for name in required_parameters(node._target_) if name not in node]
 
 
 def needs_generator(node: DictConfig) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, flag_override
 
 from ldbench.artifacts import hub, store
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import import_target, instantiate, validate_types
+from ldbench.config.compose import Registry, plain
+from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors
 from ldbench.metrics import adm_npz
@@ -46,15 +47,15 @@ PROTOCOLS = (
 
 
 def measure(
-    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()
+    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol: Protocol, registry: Registry = Registry()
 ) -> None:
     """Makes a job's measurement under the protocol and writes the record, unless that was done before."""
     protocol, node = merge_overrides(node, protocol)
-    job, asked = config.find(node._target_), required_inputs(node)
+    job, asked = import_target(node._target_), required_inputs(node)
     data = measured.data
-    described = describe(cfg, data, protocol, asked, searchpath)
+    described = describe(cfg, data, protocol, asked, registry)
     settings = plain(node)
-    identity = identity_of(cfg, measured, node, described["hash"], searchpath)
+    identity = identity_of(cfg, measured, node, described["hash"], registry)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
@@ -65,9 +66,9 @@ def measure(
         for file in left:
             log.info("  left behind: %s", file.resolve())
         return
-    facts = JobContext(cfg, measured, protocol, searchpath)
+    facts = JobContext(cfg, measured, protocol, registry)
     with add_path_to_errors(figures):
-        measurement = config.instantiate(node, **{fact: getattr(facts, fact)() for fact in asked})
+        measurement = instantiate(node, **{fact: getattr(facts, fact)() for fact in asked})
         metrics = measurement.run(figures)
     directions = getattr(measurement, "higher_is_better", {})
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
@@ -78,11 +79,11 @@ def measure(
         metrics=metrics,
         protocol=described,
         artifacts={role: found.name for role, found in measured.artifacts.items()},
-        config={key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"},
+        config={key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"},
         environment=records.environment(),
         created=records.now(),
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
-        settings=hashed_settings(job, config.named(node, searchpath)),
+        settings=hashed_settings(job, registry.with_component_names(node)),
     )
     on = f" on {sum(map(len, splits_of(data, protocol)))} {SPLITS[protocol.split]} images" if "images" in asked else ""
     log.info("Measured%s: %s", on, records.write(record, folder))
@@ -93,14 +94,14 @@ def measure(
 
 
 def identity_of(
-    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol_hash: str, searchpath: Sequence[str] = ()
+    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol_hash: str, registry: Registry = Registry()
 ) -> str:
     """The id of the record of a job's measurement, which a rerun finds."""
-    job = config.find(node._target_)
+    job = import_target(node._target_)
     return records.record_id(
         job=job.name,
-        settings=with_teacher(hashed_settings(job, plain(node)), searchpath)
-        | ({} if measured.generator is None else sampling_settings(cfg, searchpath)),
+        settings=with_teacher(hashed_settings(job, plain(node)), registry)
+        | ({} if measured.generator is None else sampling_settings(cfg, registry)),
         artifacts={role: found.digest for role, found in measured.artifacts.items()},
         data=measured.data.fingerprint,
         protocol=protocol_hash,
@@ -124,7 +125,7 @@ def merge_overrides(node: DictConfig, protocol: Protocol) -> tuple[Protocol, Dic
 
 
 def describe(
-    cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], searchpath: Sequence[str]
+    cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], registry: Registry
 ) -> dict[str, Any]:
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
@@ -132,45 +133,47 @@ def describe(
     Times are of the machine, which is named.
     """
     counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
-    drawn = digests_of(protocol, counting, searchpath)
+    drawn = digests_of(protocol, counting, registry)
     if "sampler" in asked:
-        own = config.compose("run", [f"generator={cfg.generator.name}"], searchpath=searchpath)
-        said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
-        drawn |= {key: "own" if value == config.named(own[key], searchpath) else value for key, value in said.items()}
+        own = registry.compose("run", [f"generator={cfg.generator.name}"])
+        said = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
+        drawn |= {
+            key: "own" if value == registry.with_component_names(own[key]) else value for key, value in said.items()
+        }
     if "machine" in asked:
         drawn["machine"] = machine_of(cfg)
     return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 
-def sampling_settings(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+def sampling_settings(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
-    said = {key: config.named(cfg[key], searchpath) for key in ("sampler", "guidance")}
+    said = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
     if "guide" in said["guidance"]:
         said["guidance"]["guide"] = store.read_manifest(hub.local(cfg.guidance.guide))["digest"]
-    revisions = {key: config.find(cfg[key]._target_).revision for key in ("sampler", "guidance")}
+    revisions = {key: import_target(cfg[key]._target_).revision for key in ("sampler", "guidance")}
     return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
 
 
-def digests_of(protocol: Protocol, counting: Collection[str], searchpath: Sequence[str] = ()) -> dict[str, Any]:
+def digests_of(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:
     """What a protocol's hash says of the extractor, the weights of metrics and a reference's file, where these count."""
     found: dict[str, Any] = {}
     if "extractor" in counting and protocol.extractor is not None:
-        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, searchpath)
+        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, registry)
     weighed = [
-        name for name in protocol.reconstruction if "weights" in component_config("metric", name, protocol, searchpath)
+        name for name in protocol.reconstruction if "weights" in component_config("metric", name, protocol, registry)
     ]
     if "reconstruction" in counting and weighed:
-        found["weights"] = {name: digest_of("metric", name, protocol, searchpath) for name in weighed}
+        found["weights"] = {name: digest_of("metric", name, protocol, registry) for name in weighed}
     if "reference" in counting and protocol.reference_file is not None:
         found["reference"] = store.file_digest(protocol.reference_file)
     return found
 
 
-def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
     _, node = merge_overrides(node, protocol)
-    config.check_types(node)
-    job = config.find(node._target_)
+    validate_types(node)
+    job = import_target(node._target_)
     for attribute in ("name", "revision", "settings", "check", "output_files"):
         if not hasattr(job, attribute):
             raise ValueError(
@@ -180,7 +183,7 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
     for key in node:
         if not str(key).startswith("_") and key not in parameters:
             raise ValueError(
-                f"There is no config key {node._get_full_key(key)}.{config.nearest(str(key), list(parameters.keys() - JOB_INPUTS))}"
+                f"There is no config key {node._get_full_key(key)}.{did_you_mean(str(key), list(parameters.keys() - JOB_INPUTS))}"
             )
     known = ", ".join(sorted(JOB_INPUTS))
     for name in required_inputs(node):
@@ -189,30 +192,30 @@ def check_job(node: DictConfig, protocol: Protocol, searchpath: Sequence[str] = 
                 f"{node._target_} asks for {name}, which its yaml does not set. A job may ask for: {known}."
             )
     if node.get("teacher") is not None:
-        config.require("teacher", node.teacher, searchpath)
+        registry.validate_option("teacher", node.teacher)
     job.check(plain(node))
     for value in plain(node).values():
         if isinstance(value, Mapping) and "_target_" in value:
-            config.instantiate(value)  # so that what it refuses is told before any work begins
+            instantiate(value)  # so that what it refuses is told before any work begins
 
 
-def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for names that their config groups do not know, metrics on what the extractor does not give, and a reference that is none."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
-            config.require(group, name, searchpath)
+            registry.validate_option(group, name)
     if protocol.reference_file is not None:
         adm_npz.num_images(protocol.reference_file)
     if protocol.extractor is None:
         return
-    extractor = config.find(config.option("extractor", protocol.extractor, searchpath)._target_)
+    extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
     if protocol.reference_file is not None:
         adm_npz.check_statistics(
             protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True)
         )
     provides = extractor.provides
     for name in protocol.distribution:
-        requires = config.find(config.option("distribution", name, searchpath)._target_).requires
+        requires = import_target(registry.option("distribution", name)._target_).requires
         missing = sorted({SOURCE[need] for need in requires if need in SOURCE} - provides)
         if missing:
             raise ValueError(
@@ -221,26 +224,28 @@ def check_protocol(protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
             )
 
 
-def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, searchpath: Sequence[str] = ()) -> None:
+def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had, or are others'."""
     counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
     named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
     for group, name in named:
-        node = component_config(group, name, protocol, searchpath)
-        getattr(config.find(node["_target_"]), "check", lambda: None)()
+        node = component_config(group, name, protocol, registry)
+        getattr(import_target(node["_target_"]), "check", lambda: None)()
         file = weights_of(name, node)
         if file is not None:
-            config.once(
-                ("weights", json.dumps(node, sort_keys=True)),
-                lambda name=name, node=node, file=file: check_layout(name, node, file),
-            )
+            key = (
+                "weights",
+                json.dumps(node, sort_keys=True),
+                file.stat().st_mtime_ns,
+            )  # once for all points of a sweep
+            cached(key, lambda name=name, node=node, file=file: check_layout(name, node, file))
 
 
 def check_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
     """Raises ValueError, naming the file, for weights that a component cannot be made of."""
     try:
-        config.instantiate(node, **weights_checksum(name, node))
+        instantiate(node, **weights_checksum(name, node))
     except ValueError as error:
         raise ValueError(f"protocol.weights.{name}={file}: {error}") from error
 

@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ldbench.artifacts import store as artifacts
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import import_target, instantiate
+from ldbench.config.compose import Registry, plain
 from ldbench.pipeline.job_context import RECORD_INPUTS, required_inputs
 from ldbench.pipeline.stored_records import hashed_settings, read_records
 from ldbench.pipeline.tokenizer_plan import check_keys
@@ -42,7 +42,7 @@ def compare(cfg: DictConfig) -> Path:
             f"There are no records in {folder.absolute()}, and this job starts from them. paths.root=DIR looks elsewhere; "
             "python -m ldbench.train makes the first ones."
         )
-    job = config.find(cfg.job._target_)
+    job = import_target(cfg.job._target_)
     with artifacts.building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
         made = [compare_one(cfg, job, study) for study in job.studies(found, plain(cfg.job))]
     terminal.show(prediction_tables(made, merge_directions(found)), reports.stdout())
@@ -76,10 +76,10 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
         id=identity,
         job=job.name,
         subject={"tokenizer": None, "generator": " ".join(study.quality), "data": study.conditions.data},
-        metrics=config.instantiate({**plain(cfg.job), "target": study.target}, study=study).run(figures),
+        metrics=instantiate({**plain(cfg.job), "target": study.target}, study=study).run(figures),
         protocol=protocol,
         artifacts=used,
-        config={"job": config.named(settings)},
+        config={"job": Registry().with_component_names(settings)},
         environment=records.environment(),
         created=records.now(),
         higher_is_better={},
@@ -95,7 +95,7 @@ def refuse_in_training(nodes: Sequence[DictConfig]) -> None:
     """Raises ValueError for a job of `train` that starts from records: it measures none of what was trained."""
     for node in nodes:
         if starts_from_records(node):
-            name = config.find(node._target_).name
+            name = import_target(node._target_).name
             raise ValueError(
                 f"jobs.{name} starts from records, and not from what is trained here. Say: python -m ldbench.run job={name}"
             )

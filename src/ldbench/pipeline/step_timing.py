@@ -3,13 +3,12 @@
 import copy
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry
 from ldbench.pipeline import generator_training, tokenizer_training
 from ldbench.pipeline.get_generator import planned_for
 from ldbench.pipeline.get_tokenizer import Obtained
@@ -19,36 +18,36 @@ Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else
 
 
 def of_tokenizer(
-    cfg: DictConfig, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()
+    cfg: DictConfig, steps: int, batch_size: int | None = None, *, registry: Registry = Registry()
 ) -> Times:
     """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count, on its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
-        short = shortened(cfg, steps, folder, searchpath)
+        short = shortened(cfg, steps, folder, registry)
         for stage in short.tokenizer.stages.values():
             stage.batch_size = batch_size or stage.batch_size
-        planned = plan_tokenizer(short, searchpath)
+        planned = plan_tokenizer(short, registry)
         tokenizer_training.train_stages(planned)
         return read(planned.run_folder)
 
 
 def of_generator(
-    cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, searchpath: Sequence[str] = ()
+    cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, registry: Registry = Registry()
 ) -> Times:
     """The times of a step of the generator's training on the tokenizer's latents, in its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
-        short = shortened(cfg, steps, folder, searchpath)
+        short = shortened(cfg, steps, folder, registry)
         short.generator.batch_size = batch_size or short.generator.batch_size
-        planned, _ = planned_for(short, obtained, searchpath)
+        planned, _ = planned_for(short, obtained, registry)
         generator_training.fit_generator(planned, None)
         return read(planned.run_folder)
 
 
-def shortened(cfg: DictConfig, steps: int, folder: str, searchpath: Sequence[str]) -> DictConfig:
+def shortened(cfg: DictConfig, steps: int, folder: str, registry: Registry) -> DictConfig:
     """The config of a training of a few timed steps, after those of the warm-up, that shows nothing and keeps nothing but times."""
     short = copy.deepcopy(cfg)
     OmegaConf.set_readonly(short, False)
     with flag_override(short, "struct", False):
-        timed = config.option("callbacks", "step_times", searchpath).step_times
+        timed = registry.option("callbacks", "step_times").step_times
         timed.operations = True
         short.callbacks = {"step_times": timed}
         short.logger = None

@@ -1,30 +1,31 @@
 """The records of a folder with what they are ranked by: for records without these fields, as the metrics and jobs of the config groups say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ldbench.config import compose as config
+from ldbench.config.components import import_target
+from ldbench.config.compose import Registry
 from ldbench.results import store
 from ldbench.results.ranking_conditions import job_config
 from ldbench.results.records import Record
 
 
-def read_records(folder: Path, searchpath: Sequence[str] = ()) -> list[Record]:
+def read_records(folder: Path, registry: Registry = Registry()) -> list[Record]:
     """Every record of a folder, oldest first, each with `higher_is_better` and `settings`. No model is opened."""
-    return [with_ranking(record, searchpath) for record in store.read_all(folder)]
+    return [with_ranking(record, registry) for record in store.read_all(folder)]
 
 
-def with_ranking(record: Record, searchpath: Sequence[str] = ()) -> Record:
+def with_ranking(record: Record, registry: Registry = Registry()) -> Record:
     """The record with `higher_is_better` and `settings`: its own, else those of the classes that are known here."""
     if record.higher_is_better is None:
         extractor = record.protocol.get("extractor")
         label = extractor.get("name") if isinstance(extractor, Mapping) else None
-        known = known_directions(label if isinstance(label, str) else None, tuple(searchpath))
+        known = known_directions(label if isinstance(label, str) else None, tuple(registry))
         record = replace(record, higher_is_better={name: known[name] for name in record.metrics if name in known})
-    if record.settings is None and record.job in (jobs := known_jobs(tuple(searchpath))):
+    if record.settings is None and record.job in (jobs := known_jobs(tuple(registry))):
         record = replace(record, settings=hashed_settings(jobs[record.job], job_config(record)))
     return record
 
@@ -40,24 +41,24 @@ def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def known_directions(label: str | None, searchpath: tuple[str, ...]) -> dict[str, bool]:
+def known_directions(label: str | None, registry: tuple[str, ...]) -> dict[str, bool]:
     """Whether larger values are better, of each figure that a metric or a job of the config groups ranks. `label`: of the extractor."""
     from ldbench.jobs._set_metrics import ranked, set_metric_name  # torch takes seconds to load
 
-    metrics = {name: config.find(target) for name, target in config.targets("metric", searchpath).items()}
-    for key, target in config.targets("distribution", searchpath).items():
+    metrics = {name: import_target(target) for name, target in registry.targets("metric").items()}
+    for key, target in registry.targets("distribution").items():
         for prefix in ("r", "g"):
             for standard in (True, False):
                 name = set_metric_name(key, prefix, label=label, standard=standard)
-                metrics[name] = config.find(target)
+                metrics[name] = import_target(target)
     directions = ranked(metrics)
-    for job in known_jobs(searchpath).values():
+    for job in known_jobs(registry).values():
         directions |= getattr(job, "higher_is_better", {})
     return directions
 
 
 @lru_cache(maxsize=64)
-def known_jobs(searchpath: tuple[str, ...]) -> dict[str, Any]:
+def known_jobs(registry: tuple[str, ...]) -> dict[str, Any]:
     """The jobs of the config group, by the name in their records."""
-    jobs = map(config.find, config.targets("job", searchpath).values())
+    jobs = map(import_target, registry.targets("job").values())
     return {job.name: job for job in jobs}

@@ -1,13 +1,12 @@
 """What a point of a sweep requires, found by the checks of an ordinary start."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench import official
 from ldbench.artifacts import weights
-from ldbench.config.compose import plain
+from ldbench.config.compose import Registry, plain
 from ldbench.io.files import digest
 from ldbench.pipeline import get_generator, get_tokenizer, pipeline, tokenizer_plan
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
@@ -25,35 +24,35 @@ WITHOUT_TOKENIZER = (
 )  # besides a generator's: of no plan of a tokenizer
 
 
-def inspect(cfg: DictConfig, searchpath: Sequence[str], known: dict[str, tuple[str, Plan | None]]) -> SweepNeeds:
+def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Plan | None]]) -> SweepNeeds:
     """What a config needs that other points may need too. `known` holds the tokenizers of points before it; those found here are added to it.
 
     Raises ValueError for a config whose parts do not fit.
     """
-    asked = pipeline.parse_request(cfg, searchpath)
-    pipeline.check(cfg, asked, searchpath)
+    asked = pipeline.parse_request(cfg, registry)
+    pipeline.check(cfg, asked, registry)
     if not asked.with_tokenizer:
         return SweepNeeds()
     key = digest(described(cfg))
     if key not in known:  # its data are opened, which may take minutes
-        known[key] = tokenizer_of(cfg, searchpath)
+        known[key] = tokenizer_of(cfg, registry)
     name, planned = known[key]
     if planned is not None and asked.with_generator:
-        get_generator.check_cell(cfg, searchpath, planned.latent, planned.data)
+        get_generator.check_cell(cfg, registry, planned.latent, planned.data)
     latents = asked.with_generator or bool(pipeline.wanted_latents(asked.jobs))
     return SweepNeeds(key if planned is None else str(planned.folder), name, latents)
 
 
-def tokenizer_of(cfg: DictConfig, searchpath: Sequence[str]) -> tuple[str, Plan | None]:
+def tokenizer_of(cfg: DictConfig, registry: Registry) -> tuple[str, Plan | None]:
     """The name of the tokenizer of a config, and its plan where it is to be trained. Raises ValueError where it could not begin."""
     if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
-        planned = tokenizer_plan.plan_tokenizer(cfg, searchpath)
+        planned = tokenizer_plan.plan_tokenizer(cfg, registry)
         return planned.name, planned
     if "path" in list(cfg.tokenizer):
-        return get_tokenizer.stored(cfg, searchpath).name, None
+        return get_tokenizer.stored(cfg, registry).name, None
     official.entry(cfg.tokenizer.name, "tokenizer")
     weights.locate(cfg.tokenizer.weights)
-    tokenizer_plan.make_data(cfg, searchpath)
+    tokenizer_plan.make_data(cfg, registry)
     return cfg.tokenizer.name, None
 
 

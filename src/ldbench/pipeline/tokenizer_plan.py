@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store, weights
-from ldbench.config import compose as config
-from ldbench.config.compose import plain
+from ldbench.config.components import import_target, instantiate
+from ldbench.config.compose import Registry, plain
+from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.pipeline import feature_networks, trainer_settings
@@ -35,7 +36,7 @@ class Plan:
     """A tokenizer's training, proved to fit together, before any of it is done."""
 
     cfg: DictConfig
-    searchpath: Sequence[str]
+    registry: Registry
     data: ImageData
     latent: LatentSpec
     stages: Sequence[Stage]
@@ -61,25 +62,25 @@ class Plan:
     def training(self) -> Training:
         """What loggers are told of it."""
         names = (self.cfg.tokenizer.name, self.cfg.data.name)
-        return Training("tokenizer", self.name, self.digest, names, public_config(self.cfg, self.searchpath))
+        return Training("tokenizer", self.name, self.digest, names, public_config(self.cfg, self.registry))
 
 
-def plan_tokenizer(cfg: DictConfig, searchpath: Sequence[str] = ()) -> Plan:
+def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
     """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
     check_keys(cfg)
     check_names(cfg)
     trainer_settings.check_trainer(cfg)
     validate_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     require_values(cfg)
-    check_size(cfg, searchpath)  # again with the data, but cheaper than opening them first
+    check_size(cfg, registry)  # again with the data, but cheaper than opening them first
     stages = make_stages(cfg)
-    blueprint = make_blueprint(cfg, searchpath)
+    blueprint = make_blueprint(cfg, registry)
     latent = check_model(cfg, stages)
-    data = make_data(cfg, searchpath)
-    recipe = make_recipe(cfg, data, blueprint, searchpath)
-    start = resolve_init(cfg, "tokenizer", searchpath)
+    data = make_data(cfg, registry)
+    recipe = make_recipe(cfg, data, blueprint, registry)
+    start = resolve_init(cfg, "tokenizer", registry)
     recipe |= {"init": start.digest} if start else {}
-    return Plan(cfg, searchpath, data, latent, stages, blueprint, recipe, store.digest(recipe))
+    return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 
 def check_names(cfg: DictConfig) -> None:
@@ -93,23 +94,23 @@ def check_names(cfg: DictConfig) -> None:
             raise ValueError(f"paths.{key} must be a folder, got {cfg.paths[key]!r}. The working directory is `.`.")
 
 
-def make_data(cfg: DictConfig, searchpath: Sequence[str]) -> ImageData:
+def make_data(cfg: DictConfig, registry: Registry) -> ImageData:
     """The configured images, at the tokenizer's size. Raises ValueError for what does not fit or cannot be read."""
     require_values(cfg)
-    check_size(cfg, searchpath)
-    return config.instantiate(cfg.data)
+    check_size(cfg, registry)
+    return instantiate(cfg.data)
 
 
 def check_keys(cfg: DictConfig) -> None:
     """Raises ValueError for keys at the top that nothing reads."""
     for key in set(cfg) - known_keys():
-        raise ValueError(f"There is no config key {key}.{config.nearest(str(key), sorted(known_keys()))}")
+        raise ValueError(f"There is no config key {key}.{did_you_mean(str(key), sorted(known_keys()))}")
 
 
 @cache
 def known_keys() -> frozenset[str]:
     """The keys at the top of what the entry points compose."""
-    return frozenset(map(str, (*config.compose("train"), *config.compose("run"), *GENERATION)))
+    return frozenset(map(str, (*Registry().compose("train"), *Registry().compose("run"), *GENERATION)))
 
 
 def require_values(cfg: DictConfig) -> None:
@@ -121,17 +122,15 @@ def require_values(cfg: DictConfig) -> None:
         )
 
 
-def check_size(cfg: DictConfig, searchpath: Sequence[str]) -> None:
+def check_size(cfg: DictConfig, registry: Registry) -> None:
     """Raises ValueError unless the data hands over images of the tokenizer's size."""
     wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
     if wanted == given:
         return
     any_size = [
-        name
-        for name, raw in config.options("data", searchpath).items()
-        if raw.get("image_size") == "${tokenizer.image_size}"
+        name for name, raw in registry.options("data").items() if raw.get("image_size") == "${tokenizer.image_size}"
     ]
-    fitting = [name for name, raw in config.options("tokenizer", searchpath).items() if raw.get("image_size") == given]
+    fitting = [name for name, raw in registry.options("tokenizer").items() if raw.get("image_size") == given]
     tokenizers = (
         f", or a tokenizer of {given} px: {', '.join(f'tokenizer={name}' for name in fitting)}" if fitting else ""
     )
@@ -148,9 +147,9 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     for name, node in (cfg.tokenizer.stages or {}).items():
         if node is None:
             raise ValueError(f"tokenizer.stages.{name} is null. Leave a stage out with ~tokenizer.stages.{name}.")
-        optimizer = config.instantiate(node.optimizer)
+        optimizer = instantiate(node.optimizer)
         stage = {key: value for key, value in plain(node).items() if key not in ("optimizer", "mask_ratio")}
-        law = config.instantiate(node.mask_ratio) if OmegaConf.is_config(node.mask_ratio) else node.mask_ratio
+        law = instantiate(node.mask_ratio) if OmegaConf.is_config(node.mask_ratio) else node.mask_ratio
         if limit is not None:
             stage["max_steps"] = min(stage["max_steps"], limit)
         found.append(Stage.from_config(str(name), stage, optimizer=optimizer, mask_ratio=law))
@@ -181,10 +180,10 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     return found
 
 
-def make_blueprint(cfg: DictConfig, searchpath: Sequence[str]) -> store.Blueprint:
+def make_blueprint(cfg: DictConfig, registry: Registry) -> store.Blueprint:
     """The finished tokenizer in names and numbers. Raises ValueError for a class that stands in no yaml of the group."""
     keywords = plain(cfg.tokenizer.model)
-    component = config.name_of("tokenizer", keywords.pop("_target_"), searchpath)
+    component = registry.component_name("tokenizer", keywords.pop("_target_"))
     return store.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
 
 
@@ -196,7 +195,7 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
     tokenizer = None
     for stage in stages:
         try:
-            tokenizer = tokenizer or config.instantiate(cfg.tokenizer.model, image_size=stage.image_size)
+            tokenizer = tokenizer or instantiate(cfg.tokenizer.model, image_size=stage.image_size)
             tokenizer.resize(stage.image_size)
         except ValueError as error:
             raise ValueError(
@@ -211,14 +210,12 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
     return tokenizer.latent
 
 
-def make_recipe(
-    cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, searchpath: Sequence[str]
-) -> dict[str, Any]:
+def make_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, registry: Registry) -> dict[str, Any]:
     """All that the tokenizer's numbers depend on, and nothing else: its digest is the tokenizer's identity."""
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
-        losses = with_digests(stage_losses(cfg, node["losses"]), searchpath)
-        described.append({"name": name, **config.named({**node, "losses": losses}, searchpath)})
+        losses = with_digests(stage_losses(cfg, node["losses"]), registry)
+        described.append({"name": name, **registry.with_component_names({**node, "losses": losses})})
     return {
         "kind": "tokenizer",
         "component": blueprint.component,
@@ -228,7 +225,7 @@ def make_recipe(
         "data": {"fingerprint": data.fingerprint, "label_safe_flips": data.label_safe_flips},
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {
-            "model": config.component("tokenizer", blueprint.component, searchpath).revision,
+            "model": registry.component("tokenizer", blueprint.component).revision,
             "losses": {name: revisions(node) for name, node in stage_losses(cfg, {}).items()},
             "training": TRAINING_REVISION,
         },
@@ -250,7 +247,7 @@ def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
     inside = {
         key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value
     }
-    return {"own": getattr(config.find(node["_target_"]), "revision", None), **inside}
+    return {"own": getattr(import_target(node["_target_"]), "revision", None), **inside}
 
 
 def located(source: str) -> Path:
@@ -263,18 +260,16 @@ def located(source: str) -> Path:
         ) from error
 
 
-def with_digests(node: Any, searchpath: Sequence[str]) -> Any:
+def with_digests(node: Any, registry: Registry) -> Any:
     """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
     if isinstance(node, Mapping):
         if node.get("_target_") == "ldbench.weights.read_weights":
             return {"sha256": store.file_digest(located(node["source"]))}
-        told = {key: with_digests(value, searchpath) for key, value in node.items() if key != "network"}
-        return told | (
-            {"network": feature_networks.digest_of(node["network"], searchpath)} if "network" in node else {}
-        )
-    return [with_digests(value, searchpath) for value in node] if isinstance(node, list) else node
+        told = {key: with_digests(value, registry) for key, value in node.items() if key != "network"}
+        return told | ({"network": feature_networks.digest_of(node["network"], registry)} if "network" in node else {})
+    return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
 
 
-def public_config(cfg: DictConfig, searchpath: Sequence[str]) -> dict[str, Any]:
+def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     """The config as others are told of it: plain, its components by name, without the folders of this machine."""
-    return {key: value for key, value in config.named(cfg, searchpath).items() if key != "paths"}
+    return {key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench.artifacts import store
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate, parameter_names, validate_types
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import feature_networks
@@ -32,11 +32,11 @@ def make_tokenizer(planned: Plan) -> Tokenizer:
     Raises ValueError for an artifact of another architecture.
     """
     torch.manual_seed(planned.cfg.tokenizer.seed)
-    start = resolve_init(planned.cfg, "tokenizer", planned.searchpath)
+    start = resolve_init(planned.cfg, "tokenizer", planned.registry)
     if start is None:
-        return config.instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+        return instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
     given = start.load()
-    tokenizer = config.instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
+    tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
     store.validate_state(tokenizer, given.state_dict())
     tokenizer.load_state_dict(given.state_dict())
     tokenizer.resize(planned.stages[0].image_size)
@@ -61,11 +61,11 @@ class Teachers:
         key = store.digest(node)
         if key not in self.known:
             network = (
-                {"network": feature_networks.obtain(node["network"], self.planned.cfg, self.planned.searchpath)}
+                {"network": feature_networks.obtain(node["network"], self.planned.cfg, self.planned.registry)}
                 if "network" in node
                 else {}
             )
-            self.known[key] = config.instantiate({**node, **network})
+            self.known[key] = instantiate({**node, **network})
         return self.known[key]
 
 
@@ -81,18 +81,16 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
     found = {}
     for name, node in stage_losses(planned.cfg, stage.losses).items():
         place = f"tokenizer.losses.{name}"
-        config.check_types(node, place)
+        validate_types(node, place)
         given = sorted(facts.keys() & node.keys())
         if given:
             raise ValueError(
                 f"There is no config key {place}.{given[0]}: a term is told it by the tokenizer and the data."
             )
-        asked = config.parameters(node["_target_"])
+        asked = parameter_names(node["_target_"])
         keywords = teachers.placed(node)
         try:
-            found[name] = config.instantiate(
-                keywords, **{fact: value for fact, value in facts.items() if fact in asked}
-            )
+            found[name] = instantiate(keywords, **{fact: value for fact, value in facts.items() if fact in asked})
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
     if stage.max_steps and all(term.start > 0 for term in found.values()):

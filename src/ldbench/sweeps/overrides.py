@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry, conf_dir
 
 FLAGS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 
@@ -27,7 +27,7 @@ def is_sweep(words: Sequence[str]) -> bool:
     if set(FLAGS) & set(words):
         return True
     named = [word.partition("=")[2] for word in words if word.startswith("experiments=")]
-    known = config.options("experiments") if named else {}
+    known = Registry().options("experiments") if named else {}
     return any((known.get(name, {}).get("hydra") or {}).get("mode") == "MULTIRUN" for name in named)
 
 
@@ -46,7 +46,7 @@ def first_value(word: str) -> str:
     except (HydraException, AssertionError):  # a glob needs the config tree
         return word
     key = override.get_key_element()
-    known = config.options(key) if (config.conf_dir() / key).is_dir() else values
+    known = Registry().options(key) if (conf_dir() / key).is_dir() else values
     chosen = next(
         (value for value in values if value in known), values[0]
     )  # a mistyped name is told with its point, beside all other mistakes

@@ -9,7 +9,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ldbench.config import compose as config
+from ldbench.config.compose import Registry, drop_hydra
+from ldbench.config.error_messages import error_message
 
 SLURM_LAUNCHER = ".SlurmLauncher"  # the end of the name of the launcher whose tasks share a training
 
@@ -43,7 +44,7 @@ class Composed:
 
     label: str
     cfg: DictConfig
-    searchpath: Sequence[str]
+    registry: Registry
 
 
 def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[str]], inspect: Inspect) -> list[Point]:
@@ -55,16 +56,17 @@ def checked(loader: ConfigLoader, master: DictConfig, batch: Sequence[Sequence[s
         try:
             composed.append(compose(loader, master, label, overrides))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            faults.setdefault(config.sentence(error, master.hydra.job.config_name, overrides), []).append(label)
+            faults.setdefault(
+                error_message(error, master.hydra.job.config_name, overrides, Registry().compose), []
+            ).append(label)
     refuse(faults, len(batch))
     points: list[Point] = []
     known: dict[str, Any] = {}
-    with config.unchanging():
-        for one, overrides in zip(composed, batch, strict=True):
-            try:
-                points.append(Point(overrides, one.label, inspect(one.cfg, one.searchpath, known)))
-            except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
-                faults.setdefault(config.sentence(error), []).append(one.label)
+    for one, overrides in zip(composed, batch, strict=True):
+        try:
+            points.append(Point(overrides, one.label, inspect(one.cfg, one.registry, known)))
+        except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
+            faults.setdefault(error_message(error), []).append(one.label)
     refuse(faults, len(batch))
     return points
 
@@ -88,11 +90,11 @@ def labels_of(batch: Sequence[Sequence[str]]) -> list[str]:
 def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Sequence[str]) -> Composed:
     """The config of one point. Raises what Hydra raises where it does not compose."""
     whole = loader.load_sweep_config(master, list(overrides))
-    searchpath = config.searchpath_of(whole.hydra.runtime.config_sources)
-    config.check_protocol(whole.hydra.runtime.choices, searchpath)
-    cfg = config.without_hydra(whole)
+    registry = Registry.from_sources(whole.hydra.runtime.config_sources)
+    registry.validate_protocol(whole.hydra.runtime.choices)
+    cfg = drop_hydra(whole)
     check_tasks(master.hydra.launcher, cfg)
-    return Composed(label, cfg, searchpath)
+    return Composed(label, cfg, registry)
 
 
 def check_tasks(launcher: DictConfig, cfg: DictConfig) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ldbench.config import compose as config
+from ldbench.config.components import import_target, parameter_names, validate_types
 from ldbench.config.compose import plain
+from ldbench.config.error_messages import did_you_mean
 from ldbench.results import store
 from ldbench.results.records import Record, path_of
 from ldbench.runtime.process_group import is_worker_rank
@@ -17,18 +18,18 @@ log = logging.getLogger(__name__)
 def check_logger(cfg: DictConfig) -> None:
     """Raises ValueError where the configured logger says that it could not begin."""
     if cfg.logger and not is_worker_rank():
-        logger = config.find(cfg.logger._target_)
+        logger = import_target(cfg.logger._target_)
         if hasattr(logger, "check"):  # ours: others take keys that no signature tells
-            known = config.parameters(cfg.logger._target_)
+            known = parameter_names(cfg.logger._target_)
             for key in cfg.logger.keys() - {*known, "_target_"}:
-                raise ValueError(f"There is no config key logger.{key}.{config.nearest(str(key), known)}")
-            config.check_types(cfg.logger)
+                raise ValueError(f"There is no config key logger.{key}.{did_you_mean(str(key), known)}")
+            validate_types(cfg.logger)
             logger.check(plain(cfg.logger))
 
 
 def send_record(cfg: DictConfig, record: Record) -> None:
     """Tells the configured logger of a record that was just written, if it takes records. Where it cannot, that is said: the record stands."""
-    logger = config.find(cfg.logger._target_) if cfg.logger else None
+    logger = import_target(cfg.logger._target_) if cfg.logger else None
     if not hasattr(logger, "send"):
         return
     folder = Path(cfg.paths.records)

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from ldbench.config import compose as config
+from ldbench.config.components import instantiate, parameter_names, required_parameters, validate_types
 from ldbench.io.files import add_path_to_errors
 from ldbench.runtime import launcher
 from ldbench.runtime.device import matmul_precision
@@ -56,14 +56,14 @@ def build_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     """
     found = []
     for name, node in nodes.items():
-        asked = set(config.required(node["_target_"])) - set(node)
+        asked = set(required_parameters(node["_target_"])) - set(node)
         for unknown in sorted(asked - set(CALLBACK_FACTS)):
             known = ", ".join(CALLBACK_FACTS)
             raise ValueError(
                 f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. It is given: {known}."
             )
         if asked <= facts.keys():
-            found.append(config.instantiate(node, **{fact: facts[fact] for fact in asked}))
+            found.append(instantiate(node, **{fact: facts[fact] for fact in asked}))
     return sorted(
         found, key=lambda callback: isinstance(callback, Checkpoint)
     )  # what belongs to a step is done before the step is kept
@@ -84,12 +84,12 @@ def make_loggers(settings: DictConfig, *, run: Path, training: Training) -> list
     """The CSV log, and the logger that the config asks for, which is handed the facts that its constructor knows."""
     if not settings:
         return [csv_logger(run)]
-    config.check_types(settings)
+    validate_types(settings)
     facts = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
-    known = set(config.parameters(settings["_target_"])) - set(settings)
+    known = set(parameter_names(settings["_target_"])) - set(settings)
     return [
         csv_logger(run),
-        config.instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)}),
+        instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)}),
     ]
 
 

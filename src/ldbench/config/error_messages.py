@@ -1,0 +1,71 @@
+"""Errors of composition in a sentence or two, for the person who typed the command."""
+
+import difflib
+import errno
+import re
+from collections.abc import Callable, Sequence
+
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+Compose = Callable[[str, Sequence[str]], DictConfig]
+
+
+def error_message(
+    error: Exception,
+    config_name: str | None = None,
+    overrides: Sequence[str] = (),
+    compose: Compose | None = None,  # composes again without a mistyped override, to find the keys beside it
+) -> str:
+    """Returns what was wrong and what to do, with the nearest known name where one was mistyped."""
+    if isinstance(error, MissingConfigException):
+        group, _, given = (error.missing_cfg_file or "").rpartition("/")
+        known = list(error.options or [])
+        return f"There is no {group}={given}.{did_you_mean(given, known)}\nAvailable: {', '.join(sorted(known))}"
+    mistyped = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and mistyped:
+        return _unknown_key(mistyped.group(1), config_name, overrides, compose)
+    if "Config group override must be a string" in str(error):
+        return "null is no option of a config group. Leave a part out with ~, as in ~tokenizer.losses.alignment."
+    if isinstance(error, OSError) and error.strerror:
+        full = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space")
+        cures = {**full, errno.EACCES: "Make it writable", errno.EROFS: "Make it writable"}
+        cure = f"{cures.get(error.errno or 0, 'Check it')}, or choose another folder with paths.root=DIR."
+        return (
+            f"{error.filename or 'A file'}: {error.strerror}. {cure} Finished work is kept: "
+            "the same command continues from there."
+        )
+    return str(error)
+
+
+def did_you_mean(given: str, known: Sequence[str]) -> str:
+    """Returns ' Did you mean X?' for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _unknown_key(key: str, config_name: str | None, overrides: Sequence[str], compose: Compose | None) -> str:
+    experiment = next((override for override in overrides if override.startswith("experiments=")), None)
+    keys = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    if experiment and key not in keys:
+        return (
+            f"{experiment} sets {key}, which ldbench.{config_name} does not have. "
+            "The first lines of its file show the command that it is for."
+        )
+    siblings = _sibling_keys(key, config_name, overrides, compose) if config_name and compose else []
+    hint = did_you_mean(key.rpartition(".")[2], siblings)
+    part = f" -p {key.split('.')[0]}" if "." in key else ""
+    return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
+
+
+def _sibling_keys(key: str, config_name: str, overrides: Sequence[str], compose: Compose) -> list[str]:
+    rest = [o for o in overrides if "=" in o and not o.startswith("-") and o.partition("=")[0] != key]
+    if len(rest) == len(overrides):  # the key is not on the command line: composing again would fail again
+        return []
+    try:
+        composed, parent = compose(config_name, rest), key.rpartition(".")[0]
+        node = OmegaConf.select(composed, parent) if parent else composed
+    except (ValueError, OmegaConfBaseException):
+        return []
+    return [str(name) for name in node] if isinstance(node, DictConfig) else []
