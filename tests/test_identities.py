@@ -200,7 +200,7 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
                 path.write_text(component)
                 cfg.protocol.weights[component] = str(path)
         protocol, _ = measure.merge_overrides(cfg.job, protocol_of(cfg))
-        found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, ())["hash"]
+        found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, Registry())["hash"]
     assert {row.split()[0] for row in found} == Registry().options("protocol").keys()
     pinned("protocols", found)
 
@@ -219,7 +219,7 @@ def test_ids_of_the_records_of_the_matrix() -> None:
             whole = EvaluationTarget(planned.data, obtained, ObtainedGenerator(made.folder, made.digest))
             target = whole.restricted_to_job(cfg.jobs[job])
             protocol, node = measure.merge_overrides(cfg.jobs[job], protocol_of(cfg))
-            hashed = measure.describe(cfg, planned.data, protocol, required_inputs(node), ())["hash"]
+            hashed = measure.describe(cfg, planned.data, protocol, required_inputs(node), Registry())["hash"]
             identity = measure.identity_of(cfg, target, node, hashed)
             found[records.path_of(Path(), job, identity).name] = {
                 role: entry.name for role, entry in target.artifacts.items()

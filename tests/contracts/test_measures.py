@@ -106,10 +106,10 @@ def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group in ("metric", "distribution") for name in sorted(config.options(group))]
+    ("group", "name"), [(group, name) for group in ("metric", "distribution") for name in sorted(Registry().options(group))]
 )
 def test_a_metric_names_the_settings_that_count_and_whether_larger_values_are_better(group: str, name: str) -> None:
-    node = config.options(group)[name]
-    metric = config.find(node["_target_"])
+    node = Registry().options(group)[name]
+    metric = import_target(node["_target_"])
     assert metric.higher_is_better in (True, False, None)
     assert set(getattr(metric, "settings", ())) == node.keys() - {"_target_", "weights", "heads"}

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, flag_override
 
 from ldbench.artifacts import hub, store
 from ldbench.config.components import import_target, instantiate, validate_types
-from ldbench.config.compose import Registry, plain
+from ldbench.config.compose import Registry, cached, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors

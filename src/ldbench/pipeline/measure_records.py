@@ -83,7 +83,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
         environment=records.environment(),
         created=records.now(),
         higher_is_better={},
-        settings=hashed_settings(job, config.named(settings)),
+        settings=hashed_settings(job, Registry().with_component_names(settings)),
     )
     log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
     log.info("  left behind: %s", figures)

@@ -23,9 +23,9 @@ def with_ranking(record: Record, registry: Registry = Registry()) -> Record:
     if record.higher_is_better is None:
         extractor = record.protocol.get("extractor")
         label = extractor.get("name") if isinstance(extractor, Mapping) else None
-        known = known_directions(label if isinstance(label, str) else None, tuple(registry))
+        known = known_directions(label if isinstance(label, str) else None, registry)
         record = replace(record, higher_is_better={name: known[name] for name in record.metrics if name in known})
-    if record.settings is None and record.job in (jobs := known_jobs(tuple(registry))):
+    if record.settings is None and record.job in (jobs := known_jobs(registry)):
         record = replace(record, settings=hashed_settings(jobs[record.job], job_config(record)))
     return record
 
@@ -41,7 +41,7 @@ def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def known_directions(label: str | None, registry: tuple[str, ...]) -> dict[str, bool]:
+def known_directions(label: str | None, registry: Registry) -> dict[str, bool]:
     """Whether larger values are better, of each figure that a metric or a job of the config groups ranks. `label`: of the extractor."""
     from ldbench.jobs._set_metrics import ranked, set_metric_name  # torch takes seconds to load
 
@@ -58,7 +58,7 @@ def known_directions(label: str | None, registry: tuple[str, ...]) -> dict[str, 
 
 
 @lru_cache(maxsize=64)
-def known_jobs(registry: tuple[str, ...]) -> dict[str, Any]:
+def known_jobs(registry: Registry) -> dict[str, Any]:
     """The jobs of the config group, by the name in their records."""
     jobs = map(import_target, registry.targets("job").values())
     return {job.name: job for job in jobs}

@@ -25,7 +25,7 @@ class SweepNeeds:
 
 
 Inspect = Callable[
-    [DictConfig, Sequence[str], dict[str, Any]], SweepNeeds
+    [DictConfig, Registry, dict[str, Any]], SweepNeeds
 ]  # of a config, a search path, and a cache of earlier points' tokenizers
 
 
