@@ -106,7 +106,8 @@ def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [(group, name) for group in ("metric", "distribution") for name in sorted(Registry().options(group))]
+    ("group", "name"),
+    [(group, name) for group in ("metric", "distribution") for name in sorted(Registry().options(group))],
 )
 def test_a_metric_names_the_settings_that_count_and_whether_larger_values_are_better(group: str, name: str) -> None:
     node = Registry().options(group)[name]
