@@ -12,7 +12,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs._set_metrics import SetMeasures
 from ldbench.metrics import adm_npz
-from ldbench.metrics.feature_set import flattened, gather
+from ldbench.metrics.feature_set import gather, set_to_tensors
 
 from .conftest import Colours
 
@@ -135,7 +135,7 @@ def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_
     sets = measures(tmp_path / "features", *EVERY)
     sets.extractor.standard = True
     images, whole = to_uint8(data.test.tensors[0]), Colours().extract(to_uint8(data.train.tensors[0]))
-    adm_npz.write(tmp_path / "reference.npz", images.split(7), 30, seen=gather(whole, ("normal", "spatial")))
+    adm_npz.write(tmp_path / "reference.npz", images.split(7), 30, features=gather(whole, ("normal", "spatial")))
     seen = sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
     torch.testing.assert_close(seen.normal.whole.mean, whole.features.double().mean(dim=0))
     assert torch.equal(seen.features, Colours().extract(images).features)
@@ -157,7 +157,7 @@ def test_statistics_of_inception_are_not_held_against_another_extractor(data: An
 @pytest.mark.slow  # test_generate.py has it in a whole measurement
 def test_two_processes_see_the_same_reference(data: Any, tmp_path: Path) -> None:
     one, two = (
-        flattened(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count))
+        set_to_tensors(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count))
         for count in (1, 2)
     )
     assert one.keys() == two.keys()

@@ -1,4 +1,4 @@
-"""ADM's exchange files: what numpy writes is read and what is written numpy reads, a batch at a time."""
+"""ADM's exchange files: files that numpy writes are read and written files are read by numpy, a batch at a time."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ldbench.metrics import adm_npz
-from ldbench.metrics.feature_set import Features, gather
+from ldbench.metrics.feature_set import Features, FeatureSet, gather
 from ldbench.metrics.frechet import FrechetDistance, frechet_distance
+from ldbench.metrics.moments import SetGaussian
 
 
 @pytest.fixture
@@ -45,13 +46,15 @@ def test_what_is_written_is_what_numpy_expects(images: torch.Tensor, tmp_path: P
 
 def test_a_reference_gives_the_distance_of_the_set_behind_it(images: torch.Tensor, tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
-    seen = gather(Features(features(50), spatial=features(50, 4)), ("normal", "spatial"))
-    adm_npz.write(path, images.split(3), 7, seen=seen)
-    laws = adm_npz.read_statistics(path)
+    whole = gather(Features(features(50), spatial=features(50, 4)), ("normal", "spatial"))
+    adm_npz.write(path, images.split(3), 7, features=whole)
+    gaussians = adm_npz.read_statistics(path)
     samples = gather(Features(features(40)), ("normal",))
-    expected = frechet_distance(samples.normal.whole, seen.normal.whole)
-    assert frechet_distance(samples.normal.whole, laws["normal"].whole) == pytest.approx(expected, rel=1e-9)
-    torch.testing.assert_close(laws["spatial"].whole.covariance, seen.spatial.whole.covariance, rtol=1e-12, atol=1e-15)
+    expected = frechet_distance(samples.normal.whole, whole.normal.whole)
+    assert frechet_distance(samples.normal.whole, gaussians["normal"].whole) == pytest.approx(expected, rel=1e-9)
+    torch.testing.assert_close(
+        gaussians["spatial"].whole.covariance, whole.spatial.whole.covariance, rtol=1e-12, atol=1e-15
+    )
     with np.load(path) as file:
         assert {key: file[key].shape for key in ("mu", "sigma", "mu_s", "sigma_s")} == {
             "mu": (6,),
@@ -63,17 +66,16 @@ def test_a_reference_gives_the_distance_of_the_set_behind_it(images: torch.Tenso
 
 
 def test_an_interval_against_a_reference_without_parts_is_over_the_samples() -> None:
-    law = gather(Features(features(50)), ("normal",))
-    bare = type(law)(50, normal=type(law.normal)(law.normal.whole))
+    reference = gather(Features(features(50)), ("normal",))
+    without_parts = FeatureSet(50, normal=SetGaussian(reference.normal.whole))
     samples = gather(Features(features(40)), ("normal",))
-    assert FrechetDistance()(samples, bare, paired=False) == FrechetDistance()(samples, law, paired=False)
+    first, second = (FrechetDistance()(samples, other, paired=False) for other in (without_parts, reference))
+    assert first == second
 
 
 @pytest.mark.parametrize("numbers", [6, 8, 100])
-def test_more_or_fewer_images_than_said_leave_nothing_behind(
-    images: torch.Tensor, tmp_path: Path, numbers: int
-) -> None:
-    with pytest.raises(ValueError, match=f"{numbers} images were to be written, and there were 7"):
+def test_more_or_fewer_images_than_announced_leave_no_file(images: torch.Tensor, tmp_path: Path, numbers: int) -> None:
+    with pytest.raises(ValueError, match=f"Expected to write {numbers} images, got 7"):
         adm_npz.write(tmp_path / "samples.npz", images.split(2), numbers)
     assert not list(tmp_path.iterdir())
 
@@ -93,29 +95,29 @@ BAD = {
     "channels first": (lambda path: np.savez(path, np.zeros((2, 3, 4, 4), np.uint8)), r"arr_0 is uint8 \(2, 3, 4, 4\)"),
     "no images": (lambda path: np.savez(path, mu=np.zeros(2)), r"has no arr_0; it has mu\.npy"),
     "objects": (lambda path: np.savez(path, np.array([{}], dtype=object)), "arr_0 is object"),
-    "no archive": (lambda path: path.write_bytes(b"nothing"), r"is no \.npz"),
+    "no archive": (lambda path: path.write_bytes(b"nothing"), r"is not an \.npz"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_holds_no_images_is_told(tmp_path: Path, case: str) -> None:
-    make, told = BAD[case]
+def test_files_without_images_are_refused(tmp_path: Path, case: str) -> None:
+    make, message = BAD[case]
     make(tmp_path / "bad.npz")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         list(adm_npz.read_images(tmp_path / "bad.npz", 2))
     with pytest.raises(FileNotFoundError, match="There is no file"):
         adm_npz.num_images(tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize(
-    ("mu", "sigma", "told"),
+    ("mu", "sigma", "message"),
     [
-        (np.zeros(3), np.eye(2), r"mu \(3,\) and sigma \(2, 2\) are no finite mean and covariance"),
-        (np.zeros(2), np.full((2, 2), np.nan), "no finite mean"),
+        (np.zeros(3), np.eye(2), r"mu \(3,\) and sigma \(2, 2\) are not a finite mean and covariance"),
+        (np.zeros(2), np.full((2, 2), np.nan), "not a finite mean"),
         (np.zeros(2), np.array([[1.0, 2.0], [0.0, 1.0]]), "sigma is not symmetric"),
     ],
 )
-def test_statistics_that_are_none_are_refused(tmp_path: Path, mu: np.ndarray, sigma: np.ndarray, told: str) -> None:
+def test_malformed_statistics_are_refused(tmp_path: Path, mu: np.ndarray, sigma: np.ndarray, message: str) -> None:
     np.savez(tmp_path / "bad.npz", mu=mu, sigma=sigma)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         adm_npz.read_statistics(tmp_path / "bad.npz")

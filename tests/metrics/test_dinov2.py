@@ -20,7 +20,7 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, 56, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_it_gives_timms_class_token_of_normalised_images(
+def test_it_returns_timms_class_token_of_normalized_images(
     weights: dict[str, torch.Tensor], images: torch.Tensor
 ) -> None:
     extractor = DINOv2(architecture=SMALL, image_size=56, weights=weights)
@@ -33,11 +33,11 @@ def test_it_gives_timms_class_token_of_normalised_images(
     mean, std = (torch.tensor(theirs.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         expected = theirs.eval()((images / 255 - mean) / std)
-    seen = extractor.train().extract(images)
-    assert seen.features.shape == (2, 384)
-    assert seen.spatial is None
-    assert seen.logits is None
-    torch.testing.assert_close(seen.features, expected, rtol=1e-4, atol=1e-4)
+    found = extractor.train().extract(images)
+    assert found.features.shape == (2, 384)
+    assert found.spatial is None
+    assert found.logits is None
+    torch.testing.assert_close(found.features, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_images_of_another_size_are_resized_with_a_filter(
@@ -47,18 +47,18 @@ def test_images_of_another_size_are_resized_with_a_filter(
     flat = torch.full((1, 3, 90, 90), 77, dtype=torch.uint8)
     torch.testing.assert_close(extractor.features(flat), extractor.features(flat[..., :28, :28]), rtol=1e-4, atol=1e-4)
     checks = (torch.arange(112)[:, None] + torch.arange(112)) % 2 * 255
-    grey = extractor.features(checks.expand(1, 3, -1, -1).byte())
+    gray = extractor.features(checks.expand(1, 3, -1, -1).byte())
     torch.testing.assert_close(
-        grey, extractor.features(torch.full((1, 3, 28, 28), 128, dtype=torch.uint8)), rtol=0.05, atol=0.05
+        gray, extractor.features(torch.full((1, 3, 28, 28), 128, dtype=torch.uint8)), rtol=0.05, atol=0.05
     )
 
 
-def test_what_does_not_fit_is_refused(weights: dict[str, torch.Tensor]) -> None:
+def test_unknown_models_sizes_and_weights_are_refused(weights: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ValueError, match="timm builds no vision transformer 'dino99'"):
         DINOv2(architecture="dino99", image_size=28, weights=weights)
     with pytest.raises(ValueError, match="no class token"):
         DINOv2(architecture="vit_pwee_patch16_reg1_gap_256", image_size=32, weights=weights)
-    with pytest.raises(ValueError, match=r"image_size 30 is no multiple of the patches of .*, 14 px"):
+    with pytest.raises(ValueError, match=r"image_size 30 is not a multiple of the patch size of .*, 14 px"):
         DINOv2(architecture=SMALL, image_size=30, weights=weights)
     with pytest.raises(ValueError, match=r"not those of vit_small_patch14_dinov2.*norm.weight"):
         DINOv2(

@@ -27,12 +27,12 @@ def test_its_features_are_those_of_the_network_in_eval_mode(extractor: NetworkFe
     assert torch.equal(found, extractor.network.eval().features(from_uint8(images)))
 
 
-def test_nothing_of_it_is_trained(extractor: NetworkFeatures) -> None:
+def test_it_has_no_trainable_parameters(extractor: NetworkFeatures) -> None:
     assert not [p for p in extractor.parameters() if p.requires_grad]
     assert not extractor.network.training
 
 
-def test_images_of_another_size_are_taken(extractor: NetworkFeatures) -> None:
+def test_images_of_another_size_are_accepted(extractor: NetworkFeatures) -> None:
     assert extractor.features(torch.zeros(2, 3, 40, 40, dtype=torch.uint8)).shape == (2, 5)
 
 

@@ -1,4 +1,6 @@
-"""FeatureAccumulator a set: nothing depends on batches, order or processes, and what is missing or doubled is told."""
+"""Accumulated feature sets: nothing depends on batches, order or processes; missing and duplicate images are
+refused.
+"""
 
 import pytest
 import torch
@@ -11,25 +13,25 @@ from ldbench.metrics.feature_set import (
     FeatureAccumulator,
     Features,
     FeatureSet,
-    flattened,
     gather,
-    unflattened,
+    set_from_tensors,
+    set_to_tensors,
 )
 
-NEEDS = ("normal", "spatial", "features", "logits", "labels")
+REQUIRES = ("normal", "spatial", "features", "logits", "labels")
 
 
-def looked(count: int, width: int = 4) -> Features:
+def features(count: int, width: int = 4) -> Features:
     draw = torch.randn(count, 3 * width, generator=torch.Generator().manual_seed(count))
     return Features(*draw.split(width, dim=1))
 
 
-def rows(seen: Features, places: torch.Tensor) -> Features:
-    return Features(seen.features[places], seen.spatial[places], seen.logits[places])
+def rows(whole: Features, indices: torch.Tensor) -> Features:
+    return Features(whole.features[indices], whole.spatial[indices], whole.logits[indices])
 
 
 def assert_same(a: FeatureSet, b: FeatureSet, rtol: float = 1e-9) -> None:
-    first, second = flattened(a), flattened(b)
+    first, second = set_to_tensors(a), set_to_tensors(b)
     assert first.keys() == second.keys()
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=rtol, atol=1e-12)
@@ -38,86 +40,88 @@ def assert_same(a: FeatureSet, b: FeatureSet, rtol: float = 1e-9) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), size=st.integers(1, 50), workers=st.integers(1, 3))
 def test_batches_in_any_order_by_any_process_make_the_same_set(seed: int, size: int, workers: int) -> None:
-    whole, labels = looked(50), torch.arange(50) % 7
-    expected = gather(whole, NEEDS, labels=labels, kept=30)
-    places = torch.randperm(50, generator=torch.Generator().manual_seed(seed))
-    gatherings = [FeatureAccumulator(50, NEEDS, 30) for _ in range(workers)]
-    for turn, batch in enumerate(places.split(size)):
-        gatherings[turn % workers].update(batch, rows(whole, batch), labels[batch])
-    for other in gatherings[1:]:
-        gatherings[0].merge(other)
-    assert_same(gatherings[0].finish(), expected)
+    whole, labels = features(50), torch.arange(50) % 7
+    expected = gather(whole, REQUIRES, labels=labels, kept=30)
+    indices = torch.randperm(50, generator=torch.Generator().manual_seed(seed))
+    accumulators = [FeatureAccumulator(50, REQUIRES, 30) for _ in range(workers)]
+    for turn, batch in enumerate(indices.split(size)):
+        accumulators[turn % workers].update(batch, rows(whole, batch), labels[batch])
+    for other in accumulators[1:]:
+        accumulators[0].merge(other)
+    assert_same(accumulators[0].finish(), expected)
 
 
-def test_in_order_no_batch_size_shows_in_a_single_bit() -> None:
-    whole, found = looked(CHUNK + 500), []
+def test_in_order_the_batch_size_changes_no_bit() -> None:
+    whole, found = features(CHUNK + 500), []
     for size in (1000, 37):
-        gathering = FeatureAccumulator(CHUNK + 500, ("normal",), 0)
-        for places in torch.arange(CHUNK + 500).split(size):
-            gathering.update(places, rows(whole, places))
-        found.append(gathering.finish())
+        accumulator = FeatureAccumulator(CHUNK + 500, ("normal",), 0)
+        for indices in torch.arange(CHUNK + 500).split(size):
+            accumulator.update(indices, rows(whole, indices))
+        found.append(accumulator.finish())
     assert torch.equal(found[0].normal.whole.covariance, found[1].normal.whole.covariance)
 
 
-def test_it_holds_what_was_handed_over() -> None:
-    whole, labels = looked(50), torch.arange(50)
-    seen = gather(whole, NEEDS, labels=labels, kept=20)
-    assert torch.equal(seen.logits, whole.logits)
-    assert torch.equal(seen.labels, labels)
-    assert torch.equal(seen.features, whole.features[seen.places])
-    assert len(seen.places) == 20
-    torch.testing.assert_close(seen.normal.whole.mean, whole.features.double().mean(dim=0))
-    torch.testing.assert_close(seen.spatial.whole.covariance, torch.cov(whole.spatial.double().T))
-    assert [part.count for part in seen.normal.parts] == [5] * PARTS
+def test_it_contains_what_was_added() -> None:
+    whole, labels = features(50), torch.arange(50)
+    kept = gather(whole, REQUIRES, labels=labels, kept=20)
+    assert torch.equal(kept.logits, whole.logits)
+    assert torch.equal(kept.labels, labels)
+    assert torch.equal(kept.features, whole.features[kept.indices])
+    assert len(kept.indices) == 20
+    torch.testing.assert_close(kept.normal.whole.mean, whole.features.double().mean(dim=0))
+    torch.testing.assert_close(kept.spatial.whole.covariance, torch.cov(whole.spatial.double().T))
+    assert [part.count for part in kept.normal.parts] == [5] * PARTS
 
 
-def test_what_no_metric_needs_is_not_kept() -> None:
-    seen = gather(looked(50), ("normal",))
-    assert [seen.features, seen.spatial, seen.logits, seen.labels, seen.part] == [None] * 5
-    with pytest.raises(ValueError, match="50 images has no logits, which a metric needs"):
-        seen.get("logits")
+def test_what_no_metric_requires_is_not_stored() -> None:
+    kept = gather(features(50), ("normal",))
+    assert [kept.features, kept.spatial, kept.logits, kept.labels, kept.part] == [None] * 5
+    with pytest.raises(ValueError, match="50 images has no logits, which a metric requires"):
+        kept.get("logits")
 
 
 def test_the_parts_of_a_set_do_not_follow_its_order() -> None:
-    seen = gather(looked(100), ("features",))
-    assert not torch.equal(seen.part, torch.arange(100) % PARTS)
-    assert torch.bincount(seen.part).tolist() == [10] * PARTS
-    hits = torch.bincount(seen.part[torch.arange(0, 100, 10)], minlength=PARTS)  # every tenth image, a class for one
+    kept = gather(features(100), ("features",))
+    assert not torch.equal(kept.part, torch.arange(100) % PARTS)
+    assert torch.bincount(kept.part).tolist() == [10] * PARTS
+    hits = torch.bincount(kept.part[torch.arange(0, 100, 10)], minlength=PARTS)  # every tenth image, a class for one
     assert hits.max() <= 4
 
 
 def test_a_set_survives_as_tensors() -> None:
-    seen = gather(looked(50), NEEDS, labels=torch.arange(50), kept=20)
-    assert_same(unflattened(flattened(seen)), seen, rtol=0)
-    assert_same(unflattened(flattened(gather(looked(5), ("normal",)))), gather(looked(5), ("normal",)), rtol=0)
+    kept = gather(features(50), REQUIRES, labels=torch.arange(50), kept=20)
+    assert_same(set_from_tensors(set_to_tensors(kept)), kept, rtol=0)
+    assert_same(
+        set_from_tensors(set_to_tensors(gather(features(5), ("normal",)))), gather(features(5), ("normal",)), rtol=0
+    )
 
 
-def test_what_is_doubled_missing_or_strange_is_told() -> None:
-    whole = looked(10)
-    gathering = FeatureAccumulator(10, ("normal",), 10)
-    gathering.update(torch.arange(4), rows(whole, torch.arange(4)))
-    with pytest.raises(ValueError, match="handed over twice"):
-        gathering.update(torch.tensor([3]), rows(whole, torch.tensor([3])))
-    with pytest.raises(ValueError, match="handed over twice"):
-        gathering.update(torch.tensor([5, 5]), rows(whole, torch.tensor([5, 5])))
-    with pytest.raises(ValueError, match="10 images has no places 10 to 10"):
-        gathering.update(torch.tensor([10]), rows(whole, torch.tensor([0])))
-    with pytest.raises(ValueError, match="6 of 10 images were not seen"):
-        gathering.finish()
-    with pytest.raises(ValueError, match="not finite"):
-        gathering.update(torch.tensor([7]), Features(torch.full((1, 4), torch.nan)))
-    with pytest.raises(ValueError, match="needs spatial, which this extractor does not give"):
+def test_duplicate_missing_and_malformed_images_are_refused() -> None:
+    whole = features(10)
+    accumulator = FeatureAccumulator(10, ("normal",), 10)
+    accumulator.update(torch.arange(4), rows(whole, torch.arange(4)))
+    with pytest.raises(ValueError, match="added twice"):
+        accumulator.update(torch.tensor([3]), rows(whole, torch.tensor([3])))
+    with pytest.raises(ValueError, match="added twice"):
+        accumulator.update(torch.tensor([5, 5]), rows(whole, torch.tensor([5, 5])))
+    with pytest.raises(ValueError, match="10 images has no indices 10 to 10"):
+        accumulator.update(torch.tensor([10]), rows(whole, torch.tensor([0])))
+    with pytest.raises(ValueError, match="6 of 10 images were not added"):
+        accumulator.finish()
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        accumulator.update(torch.tensor([7]), Features(torch.full((1, 4), torch.nan)))
+    with pytest.raises(ValueError, match="requires spatial, which this extractor does not provide"):
         FeatureAccumulator(10, ("spatial",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
-    with pytest.raises(ValueError, match="needs the labels"):
+    with pytest.raises(ValueError, match="requires the labels"):
         FeatureAccumulator(10, ("labels",), 10).update(torch.arange(4), Features(torch.zeros(4, 2)))
 
 
-def test_only_gatherings_of_one_set_are_merged() -> None:
-    whole = looked(10)
+def test_only_accumulators_of_one_set_are_merged() -> None:
+    whole = features(10)
     first, second = FeatureAccumulator(10, ("normal",), 10), FeatureAccumulator(10, ("normal",), 10)
     first.update(torch.arange(4), rows(whole, torch.arange(4)))
     second.update(torch.arange(3, 8), rows(whole, torch.arange(3, 8)))
-    with pytest.raises(ValueError, match="handed over twice"):
+    with pytest.raises(ValueError, match="added twice"):
         first.merge(second)
-    with pytest.raises(ValueError, match="of one set and for the same metrics"):
+    with pytest.raises(ValueError, match="of the same set and for the same metrics"):
         first.merge(FeatureAccumulator(10, ("features",), 10))

@@ -1,4 +1,4 @@
-"""Distances between sets of features: closed forms of Gaussians, whatever the rank and the order."""
+"""Distances between sets of features: closed forms of Gaussians, for any rank and order."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from scipy.linalg import sqrtm
 
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, nuclear_norm
-from ldbench.metrics.frechet import frechet_distance as distance_of_laws
+from ldbench.metrics.frechet import frechet_distance as distance_of_gaussians
 from ldbench.metrics.moments import Gaussian, Moments
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return distance_of_laws(Moments.of(a).gaussian(), Moments.of(b).gaussian())
+    return distance_of_gaussians(Moments.of(a).gaussian(), Moments.of(b).gaussian())
 
 
 def normal(count: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -22,8 +22,8 @@ def normal(count: int, width: int, seed: int = 0) -> torch.Tensor:
 def shaped(count: int, mean: torch.Tensor, cov: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """A set whose mean and unbiased covariance are exactly these."""
     drawn = normal(count, len(mean), seed)
-    centred = drawn - drawn.mean(dim=0)
-    white = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T)).T)
+    centered = drawn - drawn.mean(dim=0)
+    white = centered @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centered.T)).T)
     values, vectors = torch.linalg.eigh(cov)
     return white @ (vectors * values.clamp(min=0).sqrt()).T + mean
 
@@ -59,7 +59,7 @@ def test_of_sets_in_a_plane_it_is_the_distance_within_that_plane() -> None:
     assert frechet_distance(a @ plane, b @ plane) == pytest.approx(frechet_distance(a, b), rel=1e-9)
 
 
-def test_of_sets_in_planes_at_right_angles_nothing_is_shared() -> None:
+def test_of_sets_in_orthogonal_planes_it_is_the_sum_of_the_traces() -> None:
     a, b = normal(60, 3), normal(80, 3, seed=1)
     planes = torch.linalg.qr(normal(64, 6, seed=2)).Q.T
     a, b = a - a.mean(0), b - b.mean(0)
@@ -93,9 +93,9 @@ def test_float32_features_are_measured_in_float64() -> None:
 
 
 def test_features_of_other_widths_and_sets_without_a_covariance_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"features of one width, got \(4,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"features of the same width, got \(4,\) and \(3,\)"):
         frechet_distance(torch.rand(5, 4), torch.rand(5, 3))
-    with pytest.raises(ValueError, match="two images or more, got 1"):
+    with pytest.raises(ValueError, match="at least two images, got 1"):
         frechet_distance(torch.rand(1, 4), torch.rand(5, 4))
 
 
@@ -104,16 +104,16 @@ def test_dead_features_and_a_covariance_of_zero_change_nothing() -> None:
     dead = [torch.cat([x, torch.zeros(len(x), 40, dtype=torch.float64)], dim=1) for x in (a, b)]
     assert frechet_distance(*dead) == pytest.approx(frechet_distance(a, b), rel=1e-12)
     point = Gaussian(torch.zeros(4).double(), torch.zeros(4, 4).double())
-    law = Gaussian(torch.ones(4).double(), torch.eye(4).double())
-    assert distance_of_laws(point, law) == pytest.approx(8.0, rel=1e-12)
+    unit = Gaussian(torch.ones(4).double(), torch.eye(4).double())
+    assert distance_of_gaussians(point, unit) == pytest.approx(8.0, rel=1e-12)
 
 
 @pytest.mark.parametrize("condition", [1e-3, 1e-6, 1e-9, 1e-12])
-def test_of_laws_with_shared_axes_it_is_known_however_flat_they_are(condition: float) -> None:
+def test_of_gaussians_with_shared_axes_it_is_known_however_flat_they_are(condition: float) -> None:
     axes = torch.linalg.qr(normal(20, 20)).Q
     flat = torch.logspace(0, float(np.log10(condition)), 20, dtype=torch.float64)
     a, b = (Gaussian(torch.zeros(20).double(), axes @ torch.diag(values) @ axes.T) for values in (flat, 4 * flat))
-    assert distance_of_laws(a, b) == pytest.approx(flat.sum().item(), rel=1e-6)
+    assert distance_of_gaussians(a, b) == pytest.approx(flat.sum().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("decades", [0, 3, 6, 9, 12, 15])
@@ -121,9 +121,9 @@ def test_of_laws_with_shared_axes_it_is_known_however_flat_they_are(condition: f
 def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(
     shape: tuple[int, int], decades: int
 ) -> None:
-    least = min(shape)
-    values = torch.logspace(0, -decades, least, dtype=torch.float64)
-    left, right = (torch.linalg.qr(normal(size, least, seed=size)).Q for size in shape)
+    rank = min(shape)
+    values = torch.logspace(0, -decades, rank, dtype=torch.float64)
+    left, right = (torch.linalg.qr(normal(size, rank, seed=size)).Q for size in shape)
     matrix = left * values @ right.T
     assert nuclear_norm(matrix).item() == pytest.approx(values.sum().item(), rel=1e-13)
     assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(
@@ -136,11 +136,11 @@ def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:
     none = torch.zeros(1, 2)
     sets = [gather(Features(none.expand(len(x), 2), spatial=x), {"spatial"}) for x in (a, b)]
     assert SpatialFrechetDistance()(*sets, paired=False).value == pytest.approx(frechet_distance(a, b), rel=1e-9)
-    with pytest.raises(ValueError, match="has no spatial, which a metric needs"):
+    with pytest.raises(ValueError, match="has no spatial, which a metric requires"):
         SpatialFrechetDistance()(sets[0], gather(Features(a), {"normal"}), paired=False)
 
 
-def test_its_interval_is_centred_and_about_as_wide_as_draws_are_spread() -> None:
+def test_its_interval_is_centered_and_about_as_wide_as_the_spread_over_draws() -> None:
     reference = gather(Features(normal(400, 6)), {"normal"})
     found = [
         FrechetDistance()(gather(Features(normal(200, 6, seed=seed) * 1.5), {"normal"}), reference, paired=False)

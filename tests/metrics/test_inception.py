@@ -111,7 +111,7 @@ def test_weights_of_another_network_are_refused(weights_file: Path) -> None:
     state = weights.read_weights(weights_file)
     with pytest.raises(
         ValueError,
-        match=r"not those of torch-fidelity's Inception-v3: .*fc.weight.* Expected the file weights-inception-2015-12-05",
+        match=r"not those of torch-fidelity's Inception-v3: .*fc.weight.* Expected the file weights-inception-2015",
     ):
         Inception(weights={key: value for key, value in state.items() if key != "fc.weight"}, sha256="0")
 
@@ -121,7 +121,7 @@ def test_pixels_that_are_not_uint8_are_refused(extractor: Inception) -> None:
         extractor.extract(torch.zeros(1, 3, 64, 64))
 
 
-def test_the_name_of_the_published_file_ends_in_how_its_sha256_begins() -> None:
+def test_the_name_of_the_published_file_ends_in_the_start_of_its_sha256() -> None:
     assert Registry().option("extractor", "inception").weights.source in weights.BUNDLED
     assert inception.STANDARD.startswith(weights.INCEPTION.rpartition("-")[2].removesuffix(".pth"))
     assert fidelity.URL_INCEPTION_V3 == weights.INCEPTION

@@ -1,4 +1,4 @@
-"""Kernel distance: its definition over pairs, and what pairing leaves out."""
+"""Kernel distance: its definition over pairs, and the pairs that paired sets leave out."""
 
 import pytest
 import torch
@@ -36,11 +36,11 @@ def test_it_is_the_mean_over_pairs_of_different_images(paired: bool) -> None:
     assert KernelDistance()(of(x), of(y), paired=paired).value == pytest.approx(by_definition(x, y, paired), rel=1e-9)
 
 
-def test_sets_of_other_sizes_and_a_kept_part_of_the_reference_are_taken() -> None:
+def test_sets_of_different_sizes_and_a_subset_of_the_reference_are_accepted() -> None:
     x, y = normal(25), normal(12, seed=1) + 0.3
     assert KernelDistance()(of(x), of(y), paired=False).value == pytest.approx(by_definition(x, y), rel=1e-9)
     kept = of(x * 1.2, kept=10)
-    both = set(kept.places.tolist())
+    both = set(kept.indices.tolist())
     across = mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(x * 1.2) if j in both and i != j])
     within = [
         mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j])
@@ -54,7 +54,7 @@ def test_equal_paired_sets_have_the_distance_zero() -> None:
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
-def test_of_equal_laws_it_is_zero_on_average_and_its_interval_holds_zero_as_often_as_it_says() -> None:
+def test_of_equal_distributions_it_is_zero_on_average_and_its_interval_covers_zero() -> None:
     reference = of(normal(2000))
     found = [KernelDistance()(of(normal(100, seed=seed)), reference, paired=False) for seed in range(1, 61)]
     assert abs(mean([estimate.value for estimate in found])) < 0.01
@@ -62,5 +62,5 @@ def test_of_equal_laws_it_is_zero_on_average_and_its_interval_holds_zero_as_ofte
 
 
 def test_a_set_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="two images or more, got 1 and 5"):
+    with pytest.raises(ValueError, match="at least two images in each set, got 1 and 5"):
         KernelDistance()(of(normal(1)), of(normal(5)), paired=False)

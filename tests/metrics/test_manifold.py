@@ -1,4 +1,4 @@
-"""Nearest neighbours: sets on a line whose balls can be counted by hand, and the definitions."""
+"""Nearest neighbors: sets on a line whose balls can be counted by hand, and the definitions."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ def test_points_on_a_line() -> None:
     reference = of(0.0, 1.0, 10.0)  # balls to the nearest other: [-1, 1], [0, 2], [1, 19]
     samples = of(1.5, 2.5, 30.0, 30.5)  # [0.5, 2.5], [1.5, 3.5], [29.5, 30.5], [30, 31]
     precision, recall, density, coverage = values(samples, reference, 1)
-    assert precision == 2 / 4  # 1.5 in two balls, 2.5 in the one of 10
+    assert precision == 2 / 4  # 1.5 in two balls, 2.5 in that of 10
     assert recall == 1 / 3  # 1 lies in the ball of 1.5
     assert density == (2 + 1) / 4
     assert coverage == 2 / 3  # those of 1 and of 10
 
 
-def test_what_lies_on_a_border_lies_inside_whatever_rounding_says() -> None:
+def test_points_on_a_boundary_are_inside_up_to_rounding() -> None:
     grid = torch.arange(0.0, 12.0).repeat(1) * 0.1 + 1e3
     samples = gather(Features(grid[:, None]), {"features"})
     assert values(samples, samples, 1)[:2] == [1.0, 1.0]
@@ -37,14 +37,14 @@ def test_what_lies_on_a_border_lies_inside_whatever_rounding_says() -> None:
     assert values(shuffled, same, 5) == pytest.approx(values(same, same, 5), rel=1e-9)
     assert values(same, same, 5)[2] == pytest.approx(
         (300 * 5 + 300) / (300 * 5), rel=1e-9
-    )  # each ball holds five others and its centre
+    )  # each ball contains five others and its center
 
 
 def test_they_are_their_definitions() -> None:
     x, y = (torch.randn(count, 3, generator=torch.Generator().manual_seed(count)) for count in (60, 45))
     radius = [torch.cdist(rows.double(), rows.double()).sort(dim=1).values[:, 3] for rows in (x, y)]
-    apart = torch.cdist(x.double(), y.double())
-    in_y, in_x = apart <= radius[1], apart <= radius[0][:, None]
+    distances = torch.cdist(x.double(), y.double())
+    in_y, in_x = distances <= radius[1], distances <= radius[0][:, None]
     expected = [in_y.any(dim=1), in_x.any(dim=0), in_y.double().sum(dim=1) / 3, in_y.any(dim=0)]
     sets = [gather(Features(rows), {"features"}) for rows in (x, y)]
     assert values(*sets, 3) == pytest.approx([rows.double().mean().item() for rows in expected], rel=1e-9)
@@ -61,15 +61,15 @@ def test_more_rows_than_a_block_change_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_too_few_images_for_the_neighbours_are_refused(metric) -> None:
-    with pytest.raises(ValueError, match=r"nearest 3 neighbours of an image need sets of 4 or more, got 3"):
+def test_too_few_images_for_the_neighbors_are_refused(metric) -> None:
+    with pytest.raises(ValueError, match=r"3 nearest neighbors of an image need sets of at least 4 images, got 3"):
         metric(k=3)(of(0, 1, 2), of(0, 1, 2, 3), paired=False)
     with pytest.raises(ValueError, match="got 0"):
         metric(k=0)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_intervals_hold_what_was_measured(metric) -> None:
+def test_intervals_contain_the_value(metric) -> None:
     sets = [
         gather(Features(torch.randn(count, 3, generator=torch.Generator().manual_seed(count))), {"features"})
         for count in (60, 45)

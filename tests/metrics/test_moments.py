@@ -1,4 +1,4 @@
-"""Moments: the same whatever the parts and their order; roots of any rank."""
+"""Moments: the same for any parts in any order; factors of covariances of any rank."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldbench.metrics.moments import Gaussian, Moments, Normal
+from ldbench.metrics.moments import Gaussian, Moments, SetGaussian
 
 
 def features(count: int, width: int = 5, seed: int = 0) -> torch.Tensor:
@@ -25,7 +25,7 @@ def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset:
     ends = [0, *sorted(cuts), 60]
     parts = [Moments.of(rows[a:b]) for a, b in pairwise(ends)]
     order.shuffle(parts)
-    merged = Moments.none(5)
+    merged = Moments.empty(5)
     for part in parts:
         merged = merged.merged(part)
     assert merged.count == 60
@@ -35,12 +35,12 @@ def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset:
 
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, 60), max_size=6))
-def test_absorbing_batches_and_putting_parts_together_are_the_whole_too(cuts: list[int]) -> None:
+def test_absorbing_batches_and_merging_all_parts_give_the_whole_too(cuts: list[int]) -> None:
     rows, ends = features(60).double() + 1e4, [0, *sorted(cuts), 60]
-    absorbed = Moments.none(5)
+    absorbed = Moments.empty(5)
     for a, b in pairwise(ends):
         absorbed = absorbed.absorb(rows[a:b])
-    for found in (absorbed, Moments.together([Moments.of(rows[a:b]) for a, b in pairwise(ends)])):
+    for found in (absorbed, Moments.merge_all([Moments.of(rows[a:b]) for a, b in pairwise(ends)])):
         assert found.count == 60
         torch.testing.assert_close(found.mean, rows.mean(dim=0), rtol=1e-12, atol=0)
         torch.testing.assert_close(found.gaussian().covariance, torch.cov(rows.T), rtol=1e-9, atol=1e-9)
@@ -55,16 +55,16 @@ def test_merging_leaves_both_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
-def test_a_root_gives_its_covariance_back_and_has_its_rank(rank: int) -> None:
+def test_a_factor_reproduces_its_covariance_and_has_its_rank(rank: int) -> None:
     factor = torch.randn(rank, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    law = Gaussian(torch.zeros(8).double(), factor.T @ factor)
-    assert law.root.shape == (rank, 8)
-    torch.testing.assert_close(law.root.T @ law.root, law.covariance, rtol=1e-9, atol=1e-9)
+    gaussian = Gaussian(torch.zeros(8).double(), factor.T @ factor)
+    assert gaussian.root.shape == (rank, 8)
+    torch.testing.assert_close(gaussian.root.T @ gaussian.root, gaussian.covariance, rtol=1e-9, atol=1e-9)
 
 
-def test_without_a_part_it_is_the_law_of_the_others() -> None:
+def test_without_a_part_it_is_the_gaussian_of_the_others() -> None:
     rows = features(30)
-    normal = Normal.of([Moments.of(part) for part in rows.split(10)])
+    normal = SetGaussian.of([Moments.of(part) for part in rows.split(10)])
     torch.testing.assert_close(
         normal.without(1).covariance, torch.cov(torch.cat([rows[:10], rows[20:]]).double().T), rtol=1e-9, atol=1e-9
     )
@@ -72,5 +72,5 @@ def test_without_a_part_it_is_the_law_of_the_others() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_covariance_of_fewer_than_two_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"two images or more, got {count}"):
+    with pytest.raises(ValueError, match=f"at least two images, got {count}"):
         Moments.of(features(count)).gaussian()

@@ -1,4 +1,4 @@
-"""Perceptual distances of uint8 images: torchmetrics' LPIPS, and the name that only the standard weights earn."""
+"""Perceptual distances of uint8 images: torchmetrics' LPIPS, and the name LPIPS for the standard weights only."""
 
 import pytest
 import torch
@@ -43,24 +43,22 @@ def test_it_is_torchmetrics_lpips_of_the_pixels(
     assert metric(images[0], images[0]).tolist() == [0, 0, 0]
 
 
-def test_each_image_has_its_own_figure_whatever_the_batch(
-    metric: LPIPS, images: tuple[torch.Tensor, torch.Tensor]
-) -> None:
+def test_each_image_has_its_own_value_in_any_batch(metric: LPIPS, images: tuple[torch.Tensor, torch.Tensor]) -> None:
     torch.testing.assert_close(metric(images[0][:1], images[1][:1]), metric(*images)[:1], rtol=1e-4, atol=0)
 
 
 def test_other_weights_are_not_called_lpips() -> None:
     with pytest.raises(
         ValueError,
-        match=r"sha256 00000000, expected 397923af\): what they measure is not LPIPS\..* name the metric features_vgg16",
+        match=r"sha256 00000000, expected 397923af\): .* is not LPIPS\..* choose the metric features_vgg16",
     ):
         LPIPS(weights={}, heads={}, sha256="0" * 64)
 
 
-def test_missing_weights_small_images_and_floats_are_told(metric: LPIPS) -> None:
+def test_missing_weights_small_images_and_floats_are_refused(metric: LPIPS) -> None:
     with pytest.raises(ValueError, match="lack 33 of 33 tensors"):
         VGGDistance(weights={}, heads=None)
-    with pytest.raises(ValueError, match="16 px or more, got 8x8"):
+    with pytest.raises(ValueError, match="at least 16 px, got 8x8"):
         metric(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="uint8"):
         metric(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))

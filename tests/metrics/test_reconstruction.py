@@ -52,7 +52,7 @@ def test_equal_images_are_perfect_and_only_they():
     assert mse(images, images).tolist() == [0] * 4
 
 
-def test_flat_images_have_the_ssim_of_their_brightness():
+def test_flat_images_have_the_ssim_of_their_luminance():
     a, b = 50.0, 90.0  # no variance: (2ab + c1) / (a^2 + b^2 + c1)
     c1 = (0.01 * 255) ** 2
     images = torch.full((1, 3, 16, 16), int(a), dtype=torch.uint8)
@@ -65,7 +65,7 @@ def test_an_inverted_image_has_a_negative_ssim():
     assert ssim(images, 255 - images).item() < -0.9
 
 
-def test_ssim_is_the_windowed_formula_at_every_pixel_of_the_mirrored_image():
+def test_ssim_is_the_windowed_formula_at_every_pixel_of_the_reflected_image():
     images, recon = noise(1, num=1, size=13), noise(2, num=1, size=13)
     a, b = (F.pad(image.double(), (5, 5, 5, 5), mode="reflect")[0] for image in (images, recon))
     steps = torch.arange(-5, 6, dtype=torch.float64)
@@ -106,9 +106,9 @@ def test_ssim_is_torchmetrics_and_that_of_each_image_alone(size):
     assert torch.equal(found, torch.cat([ssim(images[i : i + 1], recon[i : i + 1]) for i in range(5)]))
 
 
-def test_images_that_the_window_does_not_fit_in_are_refused():
+def test_images_smaller_than_the_window_are_refused():
     with pytest.raises(
-        ValueError, match=r"ssim needs images of at least 6 px, for its window of 11 px, got 5\. Leave it out"
+        ValueError, match=r"ssim needs images of at least 6 px for its window of 11 px, got 5\. Leave it out"
     ):
         ssim(noise(0, size=5), noise(1, size=5))
 
@@ -116,7 +116,7 @@ def test_images_that_the_window_does_not_fit_in_are_refused():
 @METRICS
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), cuts=st.sets(st.integers(1, 5)), order=st.permutations(range(6)))
-def test_no_figure_depends_on_the_batch_or_the_order(metric, seed, cuts, order):
+def test_no_value_depends_on_the_batch_or_the_order(metric, seed, cuts, order):
     images = noise(seed, num=6)
     recon = (images.int() + noise(seed + 1, num=6).int() % 41 - 20).clamp(0, 255).to(torch.uint8)
     whole = metric(images, recon)
@@ -127,11 +127,11 @@ def test_no_figure_depends_on_the_batch_or_the_order(metric, seed, cuts, order):
 
 
 @METRICS
-def test_every_image_has_its_own_double_precision_figure(metric):
-    figures = metric(noise(0), noise(1))
-    assert figures.shape == (4,)
-    assert figures.dtype == torch.float64
-    assert len(set(figures.tolist())) == 4
+def test_every_image_has_its_own_double_precision_value(metric):
+    values = metric(noise(0), noise(1))
+    assert values.shape == (4,)
+    assert values.dtype == torch.float64
+    assert len(set(values.tolist())) == 4
     assert metric(noise(0, num=1), noise(1, num=1)).shape == (1,)
 
 
@@ -145,9 +145,9 @@ def test_every_image_has_its_own_double_precision_figure(metric):
     ],
     ids=["float", "int32", "fewer"],
 )
-def test_other_types_and_shapes_are_refused_with_a_way_out(metric, recon):
+def test_other_types_and_shapes_are_refused_with_advice(metric, recon):
     with pytest.raises(
-        ValueError, match=r"compare uint8 images of one shape, got \(4, 3, 16, 16\) torch.uint8 and .*to_uint8"
+        ValueError, match=r"compare uint8 images of the same shape, got \(4, 3, 16, 16\) torch.uint8 and .*to_uint8"
     ):
         metric(noise(0), recon)
     with pytest.raises(ValueError, match="compare uint8 images"):
@@ -185,13 +185,13 @@ def test_the_smallest_images_with_five_scales_have_an_ms_ssim():
 
 
 def test_ms_ssim_of_images_below_161_px_is_refused():
-    with pytest.raises(ValueError, match=r"images of 161 px or more have, got 160x160\. Leave it out"):
+    with pytest.raises(ValueError, match=r"images of at least 161 px, got 160x160\. Leave it out"):
         ms_ssim(noise(0, num=1, size=160), noise(1, num=1, size=160))
 
 
 @pytest.mark.parametrize("period", [2, 4, 8])
 def test_a_known_blur_has_the_analytic_psnr(period):
-    """A box of one period takes all of a wave away: what is left is its mean, and the error its variance."""
+    """A box of one period removes a wave completely: its mean remains, and the error is its variance."""
     levels = {2: [60, 140], 4: [100, 180, 100, 20], 8: [100, 156, 180, 156, 100, 44, 20, 44]}[period]
     wave = torch.tensor(levels, dtype=torch.uint8).repeat(32 // period)
     images = wave.expand(1, 3, 32, 32)

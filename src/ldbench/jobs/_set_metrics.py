@@ -68,7 +68,7 @@ class Pass:
         else:
             self.extractor.to(torch.device("cpu"))  # from which it goes to other processes
             for told in run_sharded(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
-                gathered.take(told)
+                gathered.merge_tensors(told)
         return gathered.finish()
 
     def begin(self) -> FeatureAccumulator:
@@ -156,7 +156,7 @@ class SetMeasures:
 
         Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
         """
-        laws = adm_npz.check_statistics(path, self.label, standard=self.extractor.standard)
+        laws = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
         said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
         return replace(
@@ -183,7 +183,7 @@ class SetMeasures:
                     self.extract(path, Pass(self.extractor, images, requires, self.kept), num_processes=num_processes)
         log.debug("Features of %s: %s", said, path)
         try:
-            return feature_set.unflattened(load_file(path))
+            return feature_set.set_from_tensors(load_file(path))
         except (
             SafetensorError,
             KeyError,
@@ -201,7 +201,7 @@ class SetMeasures:
     def extract(self, path: Path, whole: Pass, *, num_processes: int) -> None:
         """Sees a whole set, and writes what was seen in one move."""
         seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
-        write_tensors(dict(feature_set.flattened(seen)), path)
+        write_tensors(dict(feature_set.set_to_tensors(seen)), path)
 
     def measure(
         self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool

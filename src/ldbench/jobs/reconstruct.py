@@ -123,7 +123,7 @@ class Reconstruct:
         """What the extractor saw in the reconstructions, all of whose features are kept where metrics need them."""
         gathering = FeatureAccumulator(len(self.images), self.comparing.requires, len(self.images))
         for part in found:
-            gathering.take(part.gathered)
+            gathering.merge_tensors(part.gathered)
         return gathering.finish()
 
     def measure(self, sets: SetMeasures, recon: FeatureSet) -> dict[str, Estimate]:

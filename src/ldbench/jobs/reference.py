@@ -76,7 +76,9 @@ class Reference:
             self.statistics(),
             torch.tensor([label for _, labels in self.batches() for label in labels.tolist()]),
         )
-        adm_npz.write(out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, seen=seen)
+        adm_npz.write(
+            out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, features=seen
+        )
         log.info("Say protocol.reference=%s to hold samples against it.", (out / NPZ).resolve())
         return {
             "reference/images": Estimate(float(len(self.images))),

@@ -1,1 +1,1 @@
-"""How good images and latents are, as numbers."""
+"""Metrics of images and of sets of images, and the feature extractors that they need."""

@@ -1,4 +1,4 @@
-"""Class accuracy: how often a classifier sees the class that an image is of, or was made for."""
+"""Class accuracy: how often a classifier predicts the label of an image, or the label that it was sampled for."""
 
 from typing import ClassVar
 
@@ -8,7 +8,9 @@ from ldbench.metrics.feature_set import FeatureSet
 
 
 class ClassAccuracy:
-    """The share of samples whose label the extractor's classifier gives the most. The interval is Wilson's."""
+    """The share of samples that the extractor's classifier assigns to their label (top 1), with Wilson's interval
+    over samples.
+    """
 
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
@@ -16,10 +18,12 @@ class ClassAccuracy:
     higher_is_better: ClassVar[bool | None] = True
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
+        """The accuracy. Raises ValueError for a label that the classifier does not have."""
         logits, labels = samples.get("logits"), samples.get("labels")
-        known = logits.shape[1]
-        if labels.max() >= known:
+        num_classes = logits.shape[1]
+        if labels.max() >= num_classes:
             raise ValueError(
-                f"The extractor's classifier knows {known} classes, and the images have a label {labels.max()}. Leave class_accuracy out."
+                f"The extractor's classifier has {num_classes} classes, and the images have a label {labels.max()}. "
+                "Leave class_accuracy out."
             )
         return proportion(logits.argmax(dim=1) == labels)

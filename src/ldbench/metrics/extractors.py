@@ -1,4 +1,4 @@
-"""Extractors: images to the features that distances between sets of images are measured on."""
+"""Feature extractors: from images to the features that metrics on sets of images compare."""
 
 from typing import ClassVar, Protocol
 
@@ -10,14 +10,14 @@ from ldbench.metrics.feature_set import Features
 
 
 class Classifier(Protocol):
-    """A network with classes, and features of whole images that they are read from."""
+    """A classifier whose penultimate features describe whole images."""
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, D)."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, num_classes), the logits of classes."""
+        """(B, 3, H, W) in [-1, 1] -> logits (B, num_classes)."""
         ...
 
 
@@ -31,7 +31,7 @@ class NetworkFeatures(nn.Module):
     def __init__(self, *, network: Classifier):
         super().__init__()
         assert isinstance(network, nn.Module), (
-            "yaml describes a network; whoever builds the extractor hands over the network itself"
+            "yaml describes a network; the caller builds it and passes the network itself"
         )
         self.network = network.requires_grad_(False).eval()
 
@@ -40,7 +40,7 @@ class NetworkFeatures(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
-        """What the network sees in each image. Raises ValueError for pixels that are not uint8."""
+        """Features and logits of each image. Raises ValueError for pixels that are not uint8."""
         validate_pixels(images)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             pixels = from_uint8(images)

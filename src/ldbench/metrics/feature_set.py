@@ -1,7 +1,7 @@
-"""FeatureSet: what an extractor saw in a set of images, as far as the metrics of a protocol need it; gathered in one pass, in any order.
+"""FeatureSet: the features of a set of images that metrics need, accumulated in one pass, in any order.
 
-Every image has a place in its set. Rows are kept by place, and the parts that intervals leave out are drawn by place, so that nothing
-depends on batches, order, workers or processes.
+Rows are stored by the image's index in its set, and the parts that intervals leave out are drawn by index, so that
+nothing depends on batches, order, workers or processes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,98 +12,112 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
-from ldbench.metrics.moments import Moments, Normal
+from ldbench.metrics.moments import Moments, SetGaussian
 
-REVISION = 1  # raised when what is gathered of the same features changes
-PARTS = 10  # of a set, in turn left out for an interval
-CHUNK = 8192  # rows that are summed at once, whatever the batches
-KINDS = ("features", "spatial")  # of features that have moments
-ROWS = frozenset({"features", "logits", "labels"})  # what is kept of single images
+REVISION = 1  # raised when what is accumulated from the same features changes
+PARTS = 10  # of a set, each left out in turn for an interval
+CHUNK = 8192  # rows that are summed at once, for any batch size
+MOMENT_KINDS = ("features", "spatial")  # features whose moments are accumulated
+ROW_FIELDS = frozenset({"features", "logits", "labels"})  # what is stored of single images
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor sees in a batch of images."""
+    """An extractor's output for a batch of images."""
 
     features: Tensor  # (B, D) float32
-    spatial: Tensor | None = None  # (B, S) float32: what it sees at each place, in one row
-    logits: Tensor | None = None  # (B, K) float32, of the classes that it tells apart
+    spatial: Tensor | None = None  # (B, S) float32: features of all positions in one row
+    logits: Tensor | None = None  # (B, K) float32, of the extractor's classes
 
 
 class Extractor(Protocol):
-    """What metrics on sets of images look through."""
+    """A feature extractor for metrics on sets of images."""
 
     revision: ClassVar[int]  # raised when its numbers change
     provides: ClassVar[frozenset[str]]  # of "features", "spatial" and "logits"
-    standard: bool  # on it a Frechet distance is FID
+    standard: bool  # whether a Frechet distance on it is FID
 
-    def to(self, device: torch.device) -> "Extractor": ...
+    def to(self, device: torch.device) -> "Extractor":
+        """Itself, moved to a device."""
+        ...
 
     def extract(self, images: Tensor) -> Features:
-        """(B, 3, H, W) uint8 -> what it sees."""
+        """(B, 3, H, W) uint8 -> features."""
         ...
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A set of images as metrics see it. What no metric needs is None."""
+    """The features of a set of images. Fields that no metric needs are None."""
 
     num_images: int
-    normal: Normal | None = None  # of the features
-    spatial: Normal | None = None
-    features: Tensor | None = None  # (m, D) float32, of all images or of some drawn by place, in the order of places
-    places: Tensor | None = None  # (m,) of these rows in the set
-    part: Tensor | None = None  # (m,) which part of the set each row belongs to
-    logits: Tensor | None = None  # (n, K) float32, in the order of places
+    normal: SetGaussian | None = None  # of the features
+    spatial: SetGaussian | None = None
+    features: Tensor | None = None  # (m, D) float32, of all images or of a random subset, by index
+    indices: Tensor | None = None  # (m,) of these rows in the set
+    part: Tensor | None = None  # (m,) the part of the set of each row
+    logits: Tensor | None = None  # (n, K) float32, by index
     labels: Tensor | None = None  # (n,)
 
     def get(self, name: str) -> Any:
-        """A field. Raises ValueError where it is not there: references in ADM's layout may lack some."""
-        found = getattr(self, name)
-        if found is None:
+        """A field of this name. Raises ValueError where it is missing: references in ADM's layout may lack some."""
+        value = getattr(self, name)
+        if value is None:
             raise ValueError(
-                f"This set of {self.num_images} images has no {name}, which a metric requires. Leave the metric out, or gather the set again."
+                f"This set of {self.num_images} images has no {name}, which a metric requires. "
+                "Leave the metric out, or extract the features of the set again."
             )
-        return found
+        return value
 
 
 class SetMetric(Protocol):
-    """One number of a set of images, mostly held against a reference. One plug-in of the config group `distribution`."""
+    """One number of a set of images, usually compared with a reference set.
+
+    A plug-in of the config group `distribution`.
+    """
 
     revision: ClassVar[int]  # raised when its numbers change
     requires: ClassVar[frozenset[str]]  # fields of `FeatureSet` that it reads
-    is_distance: ClassVar[bool]  # whether a floor stands beside it: the number of real images against real images
-    higher_is_better: ClassVar[bool | None]  # None, or no such attribute: the leaderboard shows it and does not rank it
+    is_distance: ClassVar[bool]  # whether a floor is reported too: the distance of real images to other real images
+    # None, or no such attribute: shown on the leaderboard and not ranked
+    higher_is_better: ClassVar[bool | None]
 
     def __call__(
         self,
         samples: FeatureSet,
         reference: FeatureSet,
         *,
-        paired: bool,  # sample i is made of the reference's image i, so that an interval leaves out both
-    ) -> Estimate: ...
+        paired: bool,  # sample i is the reconstruction of reference image i, so that an interval leaves out both
+    ) -> Estimate:
+        """The metric, with its 95 % interval where it has one."""
+        ...
 
 
-SOURCE = {
+SOURCE = {  # required field of a set -> what the extractor must provide
     "normal": "features",
     "features": "features",
     "spatial": "spatial",
     "logits": "logits",
-}  # what an extractor must give for a need
+}
 
 
 @dataclass
 class FeatureAccumulator:
-    """One set on its way: `update` by batches, `merge` what other processes gathered, then `finish`.
+    """Accumulates the features of one set:
 
-    Memory does not grow with the images, but for the rows of `features` (`kept` at most), `logits` and `labels` where these are needed.
+    `update` with batches, `merge` the accumulators of other processes, then `finish`.
+
+    Memory does not grow with the number of images, except for the rows of `features` (at most `kept`), `logits` and
+    `labels` where required.
     """
 
     num_images: int
     requires: Collection[str]
     kept: int
     _parts: dict[str, list[Moments]] = field(default_factory=dict)
-    _waiting: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    _pending: dict[str, list[tuple[Tensor, Tensor]]] = field(
+        default_factory=lambda: {kind: [] for kind in MOMENT_KINDS}
+    )
     _rows: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,158 +125,167 @@ class FeatureAccumulator:
         self._num_parts = PARTS if self.num_images >= 2 * PARTS else 1
         self._part = torch.empty(self.num_images, dtype=torch.long)
         self._part[order] = torch.arange(self.num_images) % self._num_parts
-        self._places = order[: self.kept].sort().values  # of the images whose features are kept
+        self._indices = order[: self.kept].sort().values  # of the images whose features are stored
         self._slot = torch.full((self.num_images,), -1)
-        self._slot[self._places] = torch.arange(len(self._places))
-        self._gathered = torch.zeros(self.num_images, dtype=torch.bool)
+        self._slot[self._indices] = torch.arange(len(self._indices))
+        self._seen = torch.zeros(self.num_images, dtype=torch.bool)
 
     def update(
         self,
-        places: Tensor,  # (B,) in the set
-        seen: Features,
+        indices: Tensor,  # (B,) in the set
+        batch: Features,
         labels: Tensor | None = None,  # (B,)
     ) -> None:
-        """Adds a batch. Raises ValueError for places that are not in the set or were there before, and for features that are not finite."""
-        if len(places) and (places.min() < 0 or places.max() >= self.num_images):
-            raise ValueError(f"A set of {self.num_images} images has no places {places.min()} to {places.max()}.")
-        if self._gathered[places].any() or len(places.unique()) < len(places):
-            raise ValueError("An image was handed over twice: each place of a set is seen once.")
-        self._gathered[places] = True
-        given = {"features": seen.features, "spatial": seen.spatial, "logits": seen.logits}
-        for need in self.requires:
-            if need in SOURCE and given[SOURCE[need]] is None:
+        """Adds a batch.
+
+        Raises ValueError for indices out of range or added before, and for features that are not finite.
+        """
+        if len(indices) and (indices.min() < 0 or indices.max() >= self.num_images):
+            raise ValueError(f"A set of {self.num_images} images has no indices {indices.min()} to {indices.max()}.")
+        if self._seen[indices].any() or len(indices.unique()) < len(indices):
+            raise ValueError("An image was added twice: each index of a set is added once.")
+        self._seen[indices] = True
+        outputs = {"features": batch.features, "spatial": batch.spatial, "logits": batch.logits}
+        for field_name in self.requires:
+            if field_name in SOURCE and outputs[SOURCE[field_name]] is None:
                 raise ValueError(
-                    f"A metric needs {SOURCE[need]}, which this extractor does not give. Leave the metric out, or choose another extractor."
+                    f"A metric requires {SOURCE[field_name]}, which this extractor does not provide. "
+                    "Leave the metric out, or choose another extractor."
                 )
-        for tensor in given.values():
+        for tensor in outputs.values():
             if tensor is not None and not torch.isfinite(tensor).all():
-                raise ValueError(
-                    "Features hold numbers that are not finite (NaN or infinity). Look at the images before measuring them."
-                )
-        for kind, need in zip(KINDS, ("normal", "spatial")):
-            rows = given[kind]
-            if need in self.requires and rows is not None:
-                self._waiting[kind].append((self._part[places], rows.cpu().float()))
+                raise ValueError("The features contain NaN or infinity. Check the images before measuring them.")
+        for kind, field_name in zip(MOMENT_KINDS, ("normal", "spatial")):
+            rows = outputs[kind]
+            if field_name in self.requires and rows is not None:
+                self._pending[kind].append((self._part[indices], rows.cpu().float()))
                 self._sum(kind)
         if "features" in self.requires:
-            slots = self._slot[places]
-            self._keep("features", len(self._places), slots[slots >= 0], seen.features.cpu().float()[slots >= 0])
-        if "logits" in self.requires and seen.logits is not None:
-            self._keep("logits", self.num_images, places, seen.logits.cpu().float())
+            slots = self._slot[indices]
+            self._store("features", len(self._indices), slots[slots >= 0], batch.features.cpu().float()[slots >= 0])
+        if "logits" in self.requires and batch.logits is not None:
+            self._store("logits", self.num_images, indices, batch.logits.cpu().float())
         if "labels" in self.requires:
             if labels is None:
-                raise ValueError("A metric needs the labels of images, and none were handed over.")
-            self._keep("labels", self.num_images, places, labels.cpu())
+                raise ValueError("A metric requires the labels of images, and none were given.")
+            self._store("labels", self.num_images, indices, labels.cpu())
 
     def merge(self, other: "FeatureAccumulator") -> None:
-        """Takes over what was gathered of other images of the same set."""
+        """Adds what another accumulator collected from other images of the same set."""
         if (other.num_images, set(other.requires), other.kept) != (self.num_images, set(self.requires), self.kept):
-            raise ValueError("Only gatherings of one set and for the same metrics can be merged.")
-        self.take(other.tensors())
+            raise ValueError("Only accumulators of the same set and for the same metrics can be merged.")
+        self.merge_tensors(other.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What was gathered so far, by name, as a file takes it to another process, which gives it to `take`."""
-        found = {"gathered": self._gathered}
+        """What was accumulated so far, by name, for a file that another process passes to `merge_tensors`."""
+        tensors = {"gathered": self._seen}
         for name, rows in self._rows.items():
-            found[name] = rows[self._among(name, self._gathered)]
-        for kind in KINDS:
+            tensors[name] = rows[self._row_mask(name, self._seen)]
+        for kind in MOMENT_KINDS:
             self._sum(kind, finish=True)
             if kind in self._parts:
-                found |= tensors_of(self._parts[kind], kind)
-        return found
+                tensors |= moments_to_tensors(self._parts[kind], kind)
+        return tensors
 
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over the `tensors` of what was gathered of other images, for the same metrics."""
-        gathered = tensors["gathered"]
-        if (self._gathered & gathered).any():
-            raise ValueError("An image was handed over twice: each place of a set is seen once.")
-        for kind in KINDS:
+    def merge_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Adds the `tensors` that another accumulator collected from other images, for the same metrics."""
+        seen = tensors["gathered"]
+        if (self._seen & seen).any():
+            raise ValueError("An image was added twice: each index of a set is added once.")
+        for kind in MOMENT_KINDS:
             self._sum(kind, finish=True)
             if f"{kind}.count" in tensors:
-                theirs, own = moments_of(tensors, kind), self._parts.get(kind)
-                self._parts[kind] = theirs if own is None else [mine.merged(its) for mine, its in zip(own, theirs)]
-        for name in ROWS & tensors.keys():
-            among = self._among(name, gathered)
-            self._keep(name, len(among), among.nonzero()[:, 0], tensors[name])
-        self._gathered |= gathered
+                others, own = moments_from_tensors(tensors, kind), self._parts.get(kind)
+                self._parts[kind] = others if own is None else [a.merged(b) for a, b in zip(own, others)]
+        for name in ROW_FIELDS & tensors.keys():
+            mask = self._row_mask(name, seen)
+            self._store(name, len(mask), mask.nonzero()[:, 0], tensors[name])
+        self._seen |= seen
 
     def finish(self) -> FeatureSet:
-        """The set. Raises ValueError where images are missing."""
-        if not self._gathered.all():
-            raise ValueError(f"{int((~self._gathered).sum())} of {self.num_images} images were not seen.")
-        for kind in KINDS:
+        """Returns the set. Raises ValueError where images are missing."""
+        if not self._seen.all():
+            raise ValueError(f"{int((~self._seen).sum())} of {self.num_images} images were not added.")
+        for kind in MOMENT_KINDS:
             self._sum(kind, finish=True)
-        normal = {kind: Normal.of(parts) for kind, parts in self._parts.items()}
+        normal = {kind: SetGaussian.of(parts) for kind, parts in self._parts.items()}
         return FeatureSet(
             num_images=self.num_images,
             normal=normal.get("features"),
             spatial=normal.get("spatial"),
-            places=self._places if "features" in self.requires else None,
-            part=self._part[self._places] if "features" in self.requires else None,
-            **{name: self._rows.get(name) for name in ROWS},
+            indices=self._indices if "features" in self.requires else None,
+            part=self._part[self._indices] if "features" in self.requires else None,
+            **{name: self._rows.get(name) for name in ROW_FIELDS},
         )
 
-    def _among(self, name: str, places: Tensor) -> Tensor:
-        """Which of the rows that are kept under a name are of some places, both told by a mask."""
-        return places[self._places] if name == "features" else places
+    def _row_mask(self, name: str, images: Tensor) -> Tensor:
+        """A mask of images as a mask of the rows that are stored under a name."""
+        return images[self._indices] if name == "features" else images
 
-    def _keep(self, name: str, length: int, places: Tensor, rows: Tensor) -> None:
+    def _store(self, name: str, length: int, positions: Tensor, rows: Tensor) -> None:
         if name not in self._rows:
             self._rows[name] = rows.new_zeros(length, *rows.shape[1:])
-        self._rows[name][places] = rows
+        self._rows[name][positions] = rows
 
     def _sum(self, kind: str, finish: bool = False) -> None:
-        """Takes the waiting rows into the moments: whole chunks, so that no batch size shows, and at the end what is left."""
-        waiting = self._waiting[kind]
-        if sum(len(rows) for _, rows in waiting) < (1 if finish else CHUNK):
+        """Adds pending rows to the moments: whole chunks, so that the batch size changes nothing, and with `finish`
+        the remainder.
+        """
+        pending = self._pending[kind]
+        if sum(len(rows) for _, rows in pending) < (1 if finish else CHUNK):
             return
-        part, rows = torch.cat([part for part, _ in waiting]), torch.cat([rows for _, rows in waiting])
+        part, rows = torch.cat([part for part, _ in pending]), torch.cat([rows for _, rows in pending])
         whole = len(rows) if finish else len(rows) // CHUNK * CHUNK
-        self._waiting[kind] = [(part[whole:], rows[whole:])] if whole < len(rows) else []
+        self._pending[kind] = [(part[whole:], rows[whole:])] if whole < len(rows) else []
         for first in range(0, whole, CHUNK):
-            chunk, among = rows[first : min(first + CHUNK, whole)], part[first : min(first + CHUNK, whole)]
-            own = self._parts.get(kind) or [Moments.none(rows.shape[1]) for _ in range(self._num_parts)]
-            self._parts[kind] = [moments.absorb(chunk[among == group]) for group, moments in enumerate(own)]
+            chunk, chunk_part = rows[first : min(first + CHUNK, whole)], part[first : min(first + CHUNK, whole)]
+            own = self._parts.get(kind) or [Moments.empty(rows.shape[1]) for _ in range(self._num_parts)]
+            self._parts[kind] = [moments.absorb(chunk[chunk_part == group]) for group, moments in enumerate(own)]
 
 
 def gather(
-    seen: Features,
+    features: Features,
     requires: Collection[str],
     *,
     labels: Tensor | None = None,  # (n,)
     kept: int | None = None,
 ) -> FeatureSet:
-    """A set whose features are at hand, in the order of places."""
-    count = len(seen.features)
-    gathering = FeatureAccumulator(count, requires, count if kept is None else kept)
-    gathering.update(torch.arange(count), seen, labels)
-    return gathering.finish()
+    """The set of features that are all in memory, in order."""
+    count = len(features.features)
+    accumulator = FeatureAccumulator(count, requires, count if kept is None else kept)
+    accumulator.update(torch.arange(count), features, labels)
+    return accumulator.finish()
 
 
-def flattened(seen: FeatureSet) -> Mapping[str, Tensor]:
-    """A set as tensors by name, as files keep it; `unflattened` gives it back."""
-    found = {"num_images": torch.tensor(seen.num_images)}
-    for name in ("features", "places", "part", "logits", "labels"):
-        if getattr(seen, name) is not None:
-            found[name] = getattr(seen, name)
+STORED_AS = {"features": "features", "indices": "places", "part": "part", "logits": "logits", "labels": "labels"}
+
+
+def set_to_tensors(features: FeatureSet) -> Mapping[str, Tensor]:
+    """A set as tensors by name, for files; `set_from_tensors` is the inverse."""
+    tensors = {"num_images": torch.tensor(features.num_images)}
+    for name, key in STORED_AS.items():
+        if getattr(features, name) is not None:
+            tensors[key] = getattr(features, name)
     for name in ("normal", "spatial"):
-        normal = getattr(seen, name)
+        normal = getattr(features, name)
         if normal is not None:
-            found |= tensors_of(normal.parts, name)
-    return found
+            tensors |= moments_to_tensors(normal.parts, name)
+    return tensors
 
 
-def unflattened(tensors: Mapping[str, Tensor]) -> FeatureSet:
-    """The set that `flattened` took apart."""
+def set_from_tensors(tensors: Mapping[str, Tensor]) -> FeatureSet:
+    """The set that `set_to_tensors` turned into tensors."""
     normal = {
-        name: Normal.of(moments_of(tensors, name)) for name in ("normal", "spatial") if f"{name}.count" in tensors
+        name: SetGaussian.of(moments_from_tensors(tensors, name))
+        for name in ("normal", "spatial")
+        if f"{name}.count" in tensors
     }
-    rows = {name: tensors.get(name) for name in ("features", "places", "part", "logits", "labels")}
+    rows = {name: tensors.get(key) for name, key in STORED_AS.items()}
     return FeatureSet(int(tensors["num_images"]), normal.get("normal"), normal.get("spatial"), **rows)
 
 
-def tensors_of(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
-    """The moments of the parts of a set as tensors under a name."""
+def moments_to_tensors(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
+    """The moments of the parts of a set as tensors whose keys begin with `name`."""
     return {
         f"{name}.count": torch.tensor([part.count for part in parts]),
         f"{name}.mean": torch.stack([part.mean for part in parts]),
@@ -270,8 +293,8 @@ def tensors_of(parts: Sequence[Moments], name: str) -> dict[str, Tensor]:
     }
 
 
-def moments_of(tensors: Mapping[str, Tensor], name: str) -> list[Moments]:
-    """The moments that `tensors_of` put under a name."""
+def moments_from_tensors(tensors: Mapping[str, Tensor], name: str) -> list[Moments]:
+    """The inverse of `moments_to_tensors`."""
     return [
         Moments(*part)
         for part in zip(tensors[f"{name}.count"].tolist(), tensors[f"{name}.mean"], tensors[f"{name}.scatter"])

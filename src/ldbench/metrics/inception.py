@@ -1,8 +1,11 @@
-"""Inception-v3 as it came with TensorFlow in 2015: what FID, sFID and the inception score look through. torch-fidelity has the network.
+"""Inception-v3 as released with TensorFlow in 2015, the extractor of FID, sFID and the inception score;
+torch-fidelity's network.
 
 [0] Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2015, https://arxiv.org/abs/1512.00567
-[1] Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017, https://arxiv.org/abs/1706.08500
-[2] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://arxiv.org/abs/2105.05233 (its evaluation suite)
+[1] Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, 2017,
+    https://arxiv.org/abs/1706.08500
+[2] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://arxiv.org/abs/2105.05233 (its
+    evaluation suite)
 """
 
 import importlib.util
@@ -20,17 +23,16 @@ from ldbench.metrics.feature_set import Features
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # its sha256
-SPATIAL_CHANNELS = (
-    7  # of `mixed_6/conv`, the first branch of torch-fidelity's Mixed_6d: 17 x 17 x 7 = 2023 numbers, as in [2]
-)
+SPATIAL_CHANNELS = 7  # of `mixed_6/conv`, the first branch of torch-fidelity's Mixed_6d: 17 x 17 x 7 = 2023, as in [2]
 
 
 class Inception(nn.Module):
-    """Features (2048) of the last pooling, spatial features (2023) and logits (1008, without the bias, as in [2]); frozen, in float32.
+    """Features (2048) of the last pooling, spatial features (2023) and logits (1008, without the bias, as in [2]);
+    frozen, in float32.
 
-    Images of any size are resized to 299 as TensorFlow 1 did. `weights`: tensors in torch-fidelity's layout. `sha256`: of the file that they
-    are from; only that of the standard weights makes a distance FID.
-    Raises ValueError where torch-fidelity is not installed, and for weights of another network.
+    Images of any size are resized to 299 px as in TensorFlow 1. `weights`: tensors in torch-fidelity's layout.
+    `sha256`: of their file; a Frechet distance is FID only with the standard weights. Raises ValueError where
+    torch-fidelity is not installed, and for weights of another network.
     """
 
     revision: ClassVar[int] = 1
@@ -43,7 +45,7 @@ class Inception(nn.Module):
 
         with (
             tempfile.TemporaryDirectory() as folder
-        ):  # torch-fidelity reads a pickle of any content: it gets one that holds tensors only
+        ):  # torch-fidelity unpickles anything: it is given a file of tensors
             path = Path(folder) / "weights.pth"
             torch.save({key: value.detach().cpu() for key, value in weights.items()}, path)
             try:
@@ -51,9 +53,10 @@ class Inception(nn.Module):
                     "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
                 )
             except RuntimeError as error:
-                told = " ".join(str(error).split())[:300]
+                message = " ".join(str(error).split())[:300]
                 raise ValueError(
-                    f"These weights are not those of torch-fidelity's Inception-v3: {told} ... Expected the file {FILE}."
+                    f"These weights are not those of torch-fidelity's Inception-v3: {message} ... "
+                    f"Expected the file {FILE}."
                 ) from error
         self.standard = sha256 == STANDARD
         self._maps: list[Tensor] = []
@@ -64,14 +67,15 @@ class Inception(nn.Module):
 
     @classmethod
     def check(cls) -> None:
-        """Raises ValueError where it cannot be built, before any work begins."""
+        """Raises ValueError where torch-fidelity is not installed, before any work starts."""
         if importlib.util.find_spec("torch_fidelity") is None:
             raise ValueError(
-                "Inception-v3 comes with torch-fidelity, which is not installed. Say pip install 'ldbench[fidelity]', or protocol=default."
+                "Inception-v3 needs torch-fidelity, which is not installed. "
+                "Run pip install 'ldbench[fidelity]', or set protocol=default."
             )
 
     def train(self, mode: bool = True) -> "Inception":
-        """Itself, in eval mode always: it is frozen."""
+        """Returns the module unchanged, always in eval mode: it is frozen."""
         return super().train(False)
 
     @torch.no_grad()
@@ -79,7 +83,7 @@ class Inception(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W) uint8
     ) -> Features:
-        """What it sees in each image. Raises ValueError for pixels that are not uint8."""
+        """Features, spatial features and logits of each image. Raises ValueError for pixels that are not uint8."""
         validate_pixels(images)
         self._maps.clear()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):

@@ -1,6 +1,7 @@
-"""Perceptual distances of an image and its reconstruction.
+"""Perceptual distances between an image and its reconstruction.
 
-[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
+[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018,
+    https://arxiv.org/abs/1801.03924
 """
 
 from collections.abc import Mapping
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 from ldbench.core.pixels import from_uint8, validate_pixels
 from ldbench.layers.lpips import LPIPSNetwork, from_taming, from_torchvision
 
-STANDARD = "397923af"  # how the sha256 of torchvision's vgg16-397923af.pth begins
+STANDARD = "397923af"  # first digits of the sha256 of torchvision's vgg16-397923af.pth
 
 
 class VGGDistance(nn.Module):
-    """The distance of LPIPS [0] on any weights of VGG16 and heads, by image: called what it is.
+    """The distance of LPIPS [0] on any weights of VGG16 and heads, by image; only `LPIPS` has the standard weights.
 
-    `weights`: torchvision's VGG16 with the linear `heads` apart, or without `heads` both in the layout of taming-transformers.
-    Raises ValueError when a tensor is missing or of another shape.
+    `weights`: torchvision's VGG16 with separate linear `heads`, or with `heads` null both in the layout of
+    taming-transformers. Raises ValueError when a tensor is missing or of another shape.
     """
 
     revision: ClassVar[int] = 1
@@ -47,7 +48,8 @@ class VGGDistance(nn.Module):
         validate_pixels(recon)
         if min(images.shape[-2:]) < 16:
             raise ValueError(
-                f"VGG16 sees images of 16 px or more, got {images.shape[-2]}x{images.shape[-1]}. Leave this metric out of the protocol."
+                f"VGG16 needs images of at least 16 px, got {images.shape[-2]}x{images.shape[-1]}. "
+                "Leave this metric out of the protocol."
             )
         device = self.network.shift.device
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -55,14 +57,18 @@ class VGGDistance(nn.Module):
 
 
 class LPIPS(VGGDistance):
-    """LPIPS [0] on VGG16, by image: with the standard weights only. `sha256`: of the file with the weights of VGG16, which must be torchvision's."""
+    """LPIPS [0] on VGG16, by image, with the standard weights only.
+
+    `sha256`: of the weight file of VGG16, which must be torchvision's.
+    """
 
     higher_is_better: ClassVar[bool | None] = False
 
     def __init__(self, *, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor], sha256: str):
         if not sha256.startswith(STANDARD):
             raise ValueError(
-                f"These are not torchvision's weights of VGG16 (sha256 {sha256[:8]}, expected {STANDARD}): what they measure is not LPIPS. "
-                "Give vgg16-397923af.pth, or name the metric features_vgg16 in the protocol."
+                f"These are not torchvision's weights of VGG16 (sha256 {sha256[:8]}, expected {STANDARD}): "
+                "with them the metric "
+                "is not LPIPS. Use vgg16-397923af.pth, or choose the metric features_vgg16 in the protocol."
             )
         super().__init__(weights=weights, heads=heads)

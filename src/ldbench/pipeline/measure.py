@@ -210,7 +210,7 @@ def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
         return
     extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
     if protocol.reference_file is not None:
-        adm_npz.check_statistics(
+        adm_npz.read_standard_statistics(
             protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True)
         )
     provides = extractor.provides
