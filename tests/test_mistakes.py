@@ -136,7 +136,7 @@ FOLDERS = [
         "an empty class",
         one_empty_class,
         [],
-        "The class folders bird in .* have no images. Fill them, or move them away",
+        "The class folders bird in .* have no images. Fill them, or remove them",
     ),
     ("loose images", loose, [], r"class folders and 1 images beside them \(loose\.png\)"),
     ("classes that train lacks", strange_class, [], "classes that its training split lacks: emu"),
@@ -157,7 +157,7 @@ FOLDERS = [
         "is missing, which data.layout=tinyimagenet needs",
     ),
     (
-        "list file that is not there",
+        "list file that does not exist",
         None,
         ["data.subset=nowhere.txt"],
         "names the list file nowhere.txt, which does not exist",

@@ -152,7 +152,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         r"  train/dog/5\.jpg: It is truncated .*\n"
         r"  train/dog/6\.png: It is not an image that Pillow knows\.\n"
         r"  train/dog/7\.png: It is empty, 0 bytes long\.\n"
-        r"  train/dog/8\.png: It has 16-bit greys .*\n"
+        r"  train/dog/8\.png: It has 16-bit grays .*\n"
         r"  train/dog/9\.tiff: It has floating point numbers .*",
         r"Repair or remove them, or set data\.on_error=skip",
     ),
@@ -174,7 +174,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         "folder",
         broken_link,
         [],
-        r"train/cat/link\.png is a link to a file that is not there",
+        r"train/cat/link\.png is a link to a file that does not exist",
         "Restore the file, or remove",
     ),
     "a file without permission": pytest.param(
@@ -188,7 +188,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
     "a folder without permission": pytest.param(
         "folder", locked_folder, [], "no permission to list .*/train/cat", "Change its permissions", marks=as_user
     ),
-    "a list file with a file that is not there": (
+    "a list file with a file that does not exist": (
         "folder",
         listed,
         ["data.subset=${data.root}/items.txt"],
@@ -207,7 +207,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         without(divided, "val/cat", "val/dog"),
         [],
         "no images in .*/val",
-        "Fill what stands beside train/",
+        "Fill the folders next to train/",
     ),
     "classes asked of a flat folder": (
         "folder",
@@ -220,7 +220,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         "imagenet256",
         without(divided, "val"),
         [],
-        "has no train/ with a val/ beside it",
+        "has no train/ with a val/ next to it",
         r"or data\.test_fraction=0\.1",
     ),
     "ImageNet's train given as its root": (
@@ -255,7 +255,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         TINY,
         annotated("0.JPEG\tn1\n1.JPEG\tn9\n"),
         [],
-        r"Line 2 of .*val_annotations\.txt says that 1\.JPEG is of class n9",
+        r"Line 2 of .*val_annotations\.txt assigns 1\.JPEG to class n9",
         "Add that folder, or remove the line",
     ),
     "Tiny ImageNet with half a line": (
@@ -283,7 +283,7 @@ MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, wh
         TINY,
         annotated("0.JPEG\tn1\n"),
         [],
-        r"no line for 1 images, as for val/images/1\.JPEG",
+        r"no line for 1 images, such as val/images/1\.JPEG",
         "Add their lines",
     ),
     "Tiny ImageNet's empty val": (

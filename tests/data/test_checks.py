@@ -12,20 +12,20 @@ from PIL import Image, ImageFile
 
 from ldbench.data import checks
 from ldbench.data.checks import describe_unreadable, find_unreadable, read_image
-from ldbench.data.transforms import TooDeep
+from ldbench.data.transforms import UnsupportedBitDepth
 
 
 def _noise(side: int = 24) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
-def png(width: int, height: int, *, depth: int, colour: int, rows: bytes) -> bytes:
+def png(width: int, height: int, *, depth: int, color: int, rows: bytes) -> bytes:
     """A PNG file made by hand."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -45,23 +45,23 @@ def test_truncated_files_are_nowhere_let_through():
 
 
 def test_a_bomb_is_told_before_it_is_unpacked(tmp_path):
-    (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, depth=8, colour=2, rows=b""))
+    (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, depth=8, color=2, rows=b""))
     with pytest.raises(ValueError, match="It has more than 178956970 pixels, as a decompression bomb would"):
         read_image(str(tmp_path / "bomb.png"))
 
 
 def test_16_bit_colours_lose_their_lower_byte_and_16_bit_greys_are_refused(tmp_path):
-    (tmp_path / "colours.png").write_bytes(png(1, 1, depth=16, colour=2, rows=b"\0\x12\xff\x34\xff\x56\xff"))
-    assert read_image(str(tmp_path / "colours.png")).getpixel((0, 0)) == (0x12, 0x34, 0x56)
-    (tmp_path / "greys.png").write_bytes(png(1, 1, depth=16, colour=0, rows=b"\0\x12\xff"))
+    (tmp_path / "colors.png").write_bytes(png(1, 1, depth=16, color=2, rows=b"\0\x12\xff\x34\xff\x56\xff"))
+    assert read_image(str(tmp_path / "colors.png")).getpixel((0, 0)) == (0x12, 0x34, 0x56)
+    (tmp_path / "grays.png").write_bytes(png(1, 1, depth=16, color=0, rows=b"\0\x12\xff"))
     with pytest.raises(
-        TooDeep, match=r"It has 16-bit greys \(mode I;16\), more than 8 bits.* Convert it to 8 bits first\."
+        UnsupportedBitDepth, match=r"It has 16-bit grays \(mode I;16\), more than 8 bits.* Convert it to 8 bits first\."
     ):
-        read_image(str(tmp_path / "greys.png"))
+        read_image(str(tmp_path / "grays.png"))
 
 
 def test_of_several_frames_the_first_is_taken(tmp_path):
-    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    red, blue = (Image.new("RGB", (4, 4), color) for color in ("red", "blue"))
     red.save(tmp_path / "0.gif", save_all=True, append_images=[blue])
     assert read_image(str(tmp_path / "0.gif")).getpixel((0, 0)) == (255, 0, 0)
 
@@ -95,21 +95,21 @@ def hundred(tmp_path) -> tuple[Path, list[str]]:
 def test_all_unreadable_files_are_found_in_the_order_given(hundred):
     root, names = hundred
     (root / names[33]).unlink()
-    found = find_unreadable(str(root), names)
-    assert list(found) == [name for i, name in enumerate(names) if i % 10 == 0 or i == 33]
-    assert found[names[0]] == "It is not an image that Pillow knows."
-    assert found[names[33]] == "There is no such file."
+    unreadable = find_unreadable(str(root), names)
+    assert list(unreadable) == [name for i, name in enumerate(names) if i % 10 == 0 or i == 33]
+    assert unreadable[names[0]] == "It is not an image that Pillow knows."
+    assert unreadable[names[33]] == "There is no such file."
     assert find_unreadable(str(root), []) == {}
 
 
 def test_the_first_five_are_told_and_the_rest_counted(hundred):
     root, names = hundred
-    found = find_unreadable(str(root), names)
-    lines = describe_unreadable(str(root), found, num_files=100).splitlines()
+    unreadable = find_unreadable(str(root), names)
+    lines = describe_unreadable(str(root), unreadable, num_files=100).splitlines()
     assert lines[0] == f"10 of 100 images in {root} cannot be read:"
     assert lines[1:6] == [f"  {names[i]}: It is not an image that Pillow knows." for i in (0, 10, 20, 30, 40)]
     assert lines[6:] == ["  and 5 more", "Repair or remove them, or set data.on_error=skip to leave them out."]
-    assert "more" not in describe_unreadable(str(root), dict(list(found.items())[:5]), num_files=100)
+    assert "more" not in describe_unreadable(str(root), dict(list(unreadable.items())[:5]), num_files=100)
 
 
 def test_each_file_is_decoded_once_and_by_more_than_one_thread(hundred, monkeypatch):
@@ -133,9 +133,9 @@ def test_a_bar_is_shown_on_a_terminal_for_many_files(hundred, monkeypatch, capsy
     monkeypatch.setattr(checks, "WITH_BAR", few)
     monkeypatch.setattr(checks.sys.stderr, "isatty", lambda: terminal)
     find_unreadable(str(root), names)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert ("Checking images" in told.err) == shown
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert ("Checking images" in output.err) == shown
 
 
 def test_an_interrupted_check_does_not_go_on(hundred, monkeypatch):

@@ -1,4 +1,4 @@
-"""Random-resized crops, and the centre crop against a second reading of its definition."""
+"""Random-resized crops, and the center crop against a second reading of its definition."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Digits, plain and on coloured backgrounds."""
+"""Digits, plain and on colored backgrounds."""
 
 import math
 import re
@@ -152,22 +152,24 @@ def test_an_upright_digit_of_full_size_is_the_bilinear_scan():
 
 def _centre_of(image: torch.Tensor) -> tuple[float, float]:
     ink = image[0].double()
-    places = (torch.arange(len(ink)).double() + 0.5) / len(ink)
-    return (ink.sum(0) @ places / ink.sum()).item(), (ink.sum(1) @ places / ink.sum()).item()
+    centers = (torch.arange(len(ink)).double() + 0.5) / len(ink)
+    return (ink.sum(0) @ centers / ink.sum()).item(), (ink.sum(1) @ centers / ink.sum()).item()
 
 
 def test_a_dot_moves_where_scale_shift_and_rotation_say():
     dot = torch.zeros(8, 8)
-    dot[3, 5] = 1  # centre at (5.5, 3.5) / 8: (.1875, -.0625) from the middle
+    dot[3, 5] = 1  # center at (5.5, 3.5) / 8: (.1875, -.0625) from the middle
 
-    def place(rotation: float, scale: float, shift: tuple[float, float]) -> tuple[float, float]:
+    def center_of_mass(rotation: float, scale: float, shift: tuple[float, float]) -> tuple[float, float]:
         return _centre_of(
             render_digit(dot, foreground=WHITE, background=BLACK, rotation=rotation, scale=scale, shift=shift, size=128)
         )
 
-    assert place(0.0, 1.0, (0.0, 0.0)) == pytest.approx((0.6875, 0.4375), abs=2e-3)
-    assert place(0.0, 0.5, (0.1, -0.2)) == pytest.approx((0.5 + 0.09375 + 0.1, 0.5 - 0.03125 - 0.2), abs=2e-3)
-    assert place(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx(
+    assert center_of_mass(0.0, 1.0, (0.0, 0.0)) == pytest.approx((0.6875, 0.4375), abs=2e-3)
+    assert center_of_mass(0.0, 0.5, (0.1, -0.2)) == pytest.approx((0.5 + 0.09375 + 0.1, 0.5 - 0.03125 - 0.2), abs=2e-3)
+    assert center_of_mass(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx(
         (0.5625, 0.6875), abs=2e-3
     )  # right turns down: clockwise
-    assert place(math.pi / 2, 1.0, (0.1, -0.2)) == pytest.approx((0.6625, 0.4875), abs=2e-3)  # moved after it is turned
+    assert center_of_mass(math.pi / 2, 1.0, (0.1, -0.2)) == pytest.approx(
+        (0.6625, 0.4875), abs=2e-3
+    )  # moved after it is turned

@@ -192,10 +192,10 @@ def test_leaving_a_file_out_moves_no_other_to_another_split(pets, caplog):
     assert len(data.train.labels) == len(data.train)
     assert len({before, whole.fingerprint, data.fingerprint}) == 3
     assert data.fingerprint == _folder(pets, on_error="skip").fingerprint
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert (
-        told[0]
-        == f"2 of 30 images in {pets} cannot be read and are left out. The first: {broken[0]}: It is empty, 0 bytes long."
+        warnings[0] == f"2 of 30 images in {pets} cannot be read and are left out. "
+        f"The first: {broken[0]}: It is empty, 0 bytes long."
     )
 
 

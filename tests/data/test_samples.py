@@ -17,15 +17,15 @@ IMAGES = torch.randint(256, (11, 3, 6, 5), dtype=torch.uint8, generator=torch.Ge
 
 @pytest.fixture
 def parts(tmp_path: Path) -> SampleParts:
-    found = SampleParts(tmp_path / "parts", num_samples=11, part_size=4)
-    for places in found.ranges():
-        found.write(places, IMAGES[list(places)])
-    return found
+    parts = SampleParts(tmp_path / "parts", num_samples=11, part_size=4)
+    for indices in parts.ranges():
+        parts.write(indices, IMAGES[list(indices)])
+    return parts
 
 
-def test_parts_are_read_in_order_and_cover_all_places(parts: SampleParts) -> None:
-    places, images = zip(*parts.read(), strict=True)
-    assert [place for part in places for place in part] == list(range(11))
+def test_parts_are_read_in_order_and_cover_all_indices(parts: SampleParts) -> None:
+    indices, images = zip(*parts.read(), strict=True)
+    assert [index for part in indices for index in part] == list(range(11))
     assert torch.equal(torch.cat(images), IMAGES)
 
 
@@ -54,8 +54,8 @@ def test_a_part_that_the_disk_does_not_take_is_told_and_is_not_there(tmp_path: P
 
 def test_the_folder_of_pngs_is_one_of_classes(tmp_path: Path) -> None:
     write_pngs(tmp_path / "samples", IMAGES[:3], first=7, classes=["cat", "dog", "cat"])
-    found = sorted(str(path.relative_to(tmp_path / "samples")) for path in tmp_path.rglob("*.png"))
-    assert found == ["cat/000007.png", "cat/000009.png", "dog/000008.png"]
+    paths = sorted(str(path.relative_to(tmp_path / "samples")) for path in tmp_path.rglob("*.png"))
+    assert paths == ["cat/000007.png", "cat/000009.png", "dog/000008.png"]
     assert np.array_equal(
         np.asarray(Image.open(tmp_path / "samples" / "dog" / "000008.png")), IMAGES[1].permute(1, 2, 0).numpy()
     )

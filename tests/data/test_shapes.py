@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import to_uint8
-from ldbench.data.draws import contrasting_colours, keyed_generator
+from ldbench.data.draws import contrasting_colors, keyed_generator
 from ldbench.data.shapes import KINDS, Scene, Shape, Shapes, draw_scene, render
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
@@ -33,7 +33,7 @@ def _shapes(**changes) -> Shapes:
 
 
 def _alone(kind: str, *, rotation: float = 0.3, scale: float = 0.3) -> Scene:
-    shape = Shape(kind=list(KINDS).index(kind), x=0.5, y=0.5, scale=scale, rotation=rotation, colour=WHITE)
+    shape = Shape(kind=list(KINDS).index(kind), x=0.5, y=0.5, scale=scale, rotation=rotation, color=WHITE)
     return Scene(start=BLACK, end=BLACK, angle=0.0, distractors=(), shape=shape)
 
 
@@ -62,7 +62,7 @@ def test_a_shape_covers_its_area(kind):
 
 
 def test_a_crescent_is_a_disc_less_a_bite():
-    a, r, d = 1.0, 0.8, 0.5  # two circles and the distance of their centres
+    a, r, d = 1.0, 0.8, 0.5  # two circles and the distance of their centers
     lens = (
         a**2 * math.acos((d**2 + a**2 - r**2) / (2 * d * a))
         + r**2 * math.acos((d**2 + r**2 - a**2) / (2 * d * r))
@@ -125,14 +125,14 @@ def test_a_shape_stands_inside_the_image_and_before_its_gradient():
         scene = _scene(i)
         for shape in (scene.shape, *scene.distractors):
             assert shape.scale <= min(shape.x, 1 - shape.x, shape.y, 1 - shape.y) + 1e-6
-        colour, start, end = (luma @ torch.tensor(c) for c in (scene.shape.colour, scene.start, scene.end))
-        assert colour > max(start, end) + 0.29 or colour < min(start, end) - 0.29
+        color, start, end = (luma @ torch.tensor(c) for c in (scene.shape.color, scene.start, scene.end))
+        assert color > max(start, end) + 0.29 or color < min(start, end) - 0.29
         assert len(scene.distractors) in (1, 2)
 
 
 def test_contrasting_colours_are_not_all_lighter():
     pairs = torch.tensor(
-        [contrasting_colours(2, contrast=0.35, rng=keyed_generator("test", i)) for i in range(60)]
+        [contrasting_colors(2, contrast=0.35, rng=keyed_generator("test", i)) for i in range(60)]
     ).mean(dim=2)
     assert 10 < (pairs[:, 0] > pairs[:, 1]).sum() < 50
 
@@ -147,8 +147,8 @@ def test_factors_say_what_is_drawn():
         if data.class_names[label] in ("ring", "crescent"):  # these are hollow in the middle
             continue
         column, row = int(factors["x"] * 128), int(factors["y"] * 128)
-        colour = torch.tensor([factors[c] for c in ("red", "green", "blue")]) * 2 - 1
-        assert torch.allclose(image[:, row, column], colour, atol=1 / 127)
+        color = torch.tensor([factors[c] for c in ("red", "green", "blue")]) * 2 - 1
+        assert torch.allclose(image[:, row, column], color, atol=1 / 127)
     assert data.factors(3, "train") != data.factors(3, "test")
     assert data.factors(3, "train") == _shapes(image_size=16).factors(3, "train")
 

@@ -1,4 +1,4 @@
-"""Latents in memory: their statistics are those of all of them, and what does not fit is refused."""
+"""Latents in memory: statistics over the whole set; mismatched tensors are refused."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_statistics_are_float64_over_the_whole_set_whatever_the_chunks(monkeypat
     torch.testing.assert_close(parts.std, whole.std, rtol=1e-12, atol=0)
 
 
-def test_a_batch_is_asked_for_at_once_and_a_later_pass_is_the_same_again():
+def test_a_batch_is_read_at_once_and_indices_wrap_around():
     latents = TensorLatents(Z, Y, latent=LATENT, num_classes=4)
     z, y = latents.__getitems__([3, 53, 49])
     assert torch.equal(z, Z[[3, 3, 49]])
@@ -34,15 +34,15 @@ def test_a_batch_is_asked_for_at_once_and_a_later_pass_is_the_same_again():
 
 
 def test_its_fingerprint_covers_latents_labels_and_shape_and_nothing_else():
-    said = {"latent": LATENT, "num_classes": 4}
-    first = TensorLatents(Z, Y, **said).fingerprint
-    assert TensorLatents(Z.clone(), Y.clone(), **said).fingerprint == first
+    settings = {"latent": LATENT, "num_classes": 4}
+    first = TensorLatents(Z, Y, **settings).fingerprint
+    assert TensorLatents(Z.clone(), Y.clone(), **settings).fingerprint == first
     moved, relabelled = Z.clone(), Y.clone()
     moved[0, 0, 0] += 1e-3
     relabelled[0] = 1
     others = [
-        TensorLatents(moved, Y, **said),
-        TensorLatents(Z, relabelled, **said),
+        TensorLatents(moved, Y, **settings),
+        TensorLatents(Z, relabelled, **settings),
         TensorLatents(Z, Y, latent=LATENT, num_classes=5),
     ]
     others.append(TensorLatents(Z, Y, latent=LatentSpec(6, 3, (2, 3)), num_classes=4))
@@ -50,7 +50,7 @@ def test_its_fingerprint_covers_latents_labels_and_shape_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("z", "y", "told"),
+    ("z", "y", "message"),
     [
         (Z[:, 1:], Y, r"Expected latents \(n, 6, 3\)"),
         (Z, Y[1:], r"as many labels \(n,\), got \(50, 6, 3\) and \(49,\)"),
@@ -59,6 +59,6 @@ def test_its_fingerprint_covers_latents_labels_and_shape_and_nothing_else():
         (Z, Y + 1, "Labels must be 0 to 3 for 4 classes, got 1 to 4"),
     ],
 )
-def test_what_does_not_fit_is_refused(z, y, told):
-    with pytest.raises(ValueError, match=told):
+def test_mismatched_tensors_are_refused(z, y, message):
+    with pytest.raises(ValueError, match=message):
         TensorLatents(z, y, latent=LATENT, num_classes=4)

@@ -1,10 +1,10 @@
-"""The centre crop and the conversion to RGB, on images made by hand."""
+"""The center crop and the conversion to RGB, on images made by hand."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ldbench.data.transforms import TooDeep, center_crop, to_rgb
+from ldbench.data.transforms import UnsupportedBitDepth, center_crop, to_rgb
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
@@ -77,11 +77,11 @@ def test_an_exif_orientation_is_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "depth"), [("I", "32-bit whole numbers"), ("F", "floating point numbers"), ("I;16", "16-bit greys")]
+    ("mode", "depth"), [("I", "32-bit integers"), ("F", "floating point numbers"), ("I;16", "16-bit grays")]
 )
 def test_more_than_eight_bits_are_refused_with_their_depth(mode, depth):
     with pytest.raises(
-        TooDeep, match=rf"It has {depth} \(mode {mode}\), more than 8 bits.* Convert it to 8 bits first"
+        UnsupportedBitDepth, match=rf"It has {depth} \(mode {mode}\), more than 8 bits.* Convert it to 8 bits first"
     ):
         to_rgb(Image.new(mode, (2, 2)))
 

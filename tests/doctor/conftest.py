@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Path:
     folder = contents.folder(tmp_path / "artifacts" / "latents")
     writer = StoreWriter(folder, contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)
     for shard in writer.missing():
-        count = len(writer.images_of(shard))
+        count = len(writer.shard_images(shard))
         writer.write(shard, torch.zeros(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
     writer.finish()
     return folder

@@ -59,7 +59,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tmp_path / "artifacts" / "latents" / "vmae", contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3
     )
     for shard in writer.missing():
-        count = len(writer.images_of(shard))
+        count = len(writer.shard_images(shard))
         writer.write(shard, torch.randn(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
     writer.finish()
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
@@ -193,13 +193,13 @@ FAULTS = {
         lambda root: (root / STORE / "shard-00000.safetensors").write_bytes(b"short"),
         "broken",
         "latents",
-        "has 5 bytes, and its manifest says",
+        "has 5 bytes, but its manifest has",
     ),
     "a store of another tokenizer": Fault(
         without_the_tokenizer, "warning", "latents", "is of the tokenizer vmae-0123abcd (0123abcd), which is not"
     ),
     "statistics that do not fit": Fault(
-        other_statistics, "broken", "latents", "its statistics are not those that its shards add up to"
+        other_statistics, "broken", "latents", "its statistics differ from the total of its shards"
     ),
     "what only the making of latents needed": Fault(
         lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "keeps 1 file"

@@ -19,8 +19,8 @@ def test_a_whole_store_of_latents_is_counted_apart_from_artifacts(store: Path, a
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (lambda held: held[:-1] + b"?", "was altered: its sum is another"),
-        (lambda held: held[:-1], "bytes, and its manifest says"),
+        (lambda held: held[:-1] + b"?", "was altered: its checksum differs"),
+        (lambda held: held[:-1], "bytes, but its manifest has"),
     ],
 )
 def test_altered_latents_are_broken(store: Path, content: Callable[[bytes], bytes], told: str) -> None:

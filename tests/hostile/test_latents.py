@@ -35,7 +35,7 @@ def writer_of(folder: Path) -> StoreWriter:
 def write(folder: Path, shards: list[int]) -> StoreWriter:
     writer, rng = writer_of(folder), torch.Generator().manual_seed(0)
     for shard in shards:
-        count = len(writer.images_of(shard))
+        count = len(writer.shard_images(shard))
         writer.write(shard, torch.randn(count, 2, 4, 3, generator=rng), torch.arange(count))
     return writer
 

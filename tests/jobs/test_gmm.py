@@ -45,7 +45,7 @@ def stored(folder: Path, split: str, mean: Tensor, y: Tensor, *, flips: bool = F
     )
     writer = StoreWriter(folder, contents, latent=LatentSpec(*mean.shape[1:]), num_images=len(mean), shard_size=100)
     for shard in writer.missing():
-        images = writer.images_of(shard)
+        images = writer.shard_images(shard)
         part = mean[images.start : images.stop]
         part = torch.cat([part, part + 1e3]) if flips else part
         writer.write(shard, torch.stack([part, torch.ones_like(part)], dim=1), y[images.start : images.stop])

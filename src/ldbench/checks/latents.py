@@ -80,8 +80,8 @@ def fault(folder: Path) -> Finding | None:
         )
     try:
         told = manifest.read_manifest(folder)
-        manifest.check_sizes(folder, told)
-        manifest.check_sums(folder, told)
+        manifest.validate_sizes(folder, told)
+        manifest.validate_checksums(folder, told)
     except (ValueError, OSError) as error:
         cure = f"Copy it again, or encode again: rm -r {quoted(folder)}, then {AGAIN}"
         return Finding("broken", "latents", refusal(folder, error).partition(". Remove ")[0], cure)

@@ -1,1 +1,4 @@
-"""Data sets of images: scikit-learn's digits, procedural scenes, folders. Each meets `ldbench.core.interfaces.ImageData`."""
+"""Datasets of images: scikit-learn's digits, procedural scenes, folders.
+
+Each implements `ldbench.core.interfaces.ImageData`.
+"""

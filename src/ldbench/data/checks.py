@@ -1,4 +1,4 @@
-"""Image files that can be read, and what is wrong with those that cannot."""
+"""Reads image files, and finds those that cannot be read."""
 
 import os
 import struct
@@ -10,52 +10,37 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
-from ldbench.data.transforms import TooDeep, to_rgb
+from ldbench.data.transforms import UnsupportedBitDepth, to_rgb
 
-FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # not EPS, for which Pillow starts Ghostscript, whatever the name
-THINNEST = 200  # width over height, or the other way: enlarged to a square's side, a thinner one would fill the memory
-MOST_THREADS = 8
+# Not EPS: Pillow would run Ghostscript for it, whatever the file's name.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_ASPECT = 200  # width over height or the inverse: a thinner image would fill the memory once enlarged to a square
+MAX_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
-WITH_BAR = 500  # more files than this are worth a progress bar
-NUM_TOLD = 5
+WITH_BAR = 500  # with more files than this a progress bar is shown
+MAX_LISTED = 5
 
-BROKEN = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-)  # what Pillow raises on such files
+# What Pillow raises for damaged files.
+BROKEN = (OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
 
 
-class NoPicture(ValueError):
-    """A file is no picture that can be taken. The message is a sentence about it."""
+class NotAnImage(ValueError):
+    """A file that cannot be used as an image. The message is a sentence."""
 
 
 def read_image(path: str) -> Image.Image:
-    """The picture in a file, in 8-bit RGB as `to_rgb` has it; of several frames the first.
+    """The image in a file, as 8-bit RGB (see `to_rgb`); of several frames the first.
 
-    Raises ValueError with the reason as a sentence where it cannot be read. A truncated file is refused: half a picture is none.
+    Raises ValueError with the reason as a sentence if it cannot be read. A truncated file is refused.
     """
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be read for ever
-            raise NoPicture("It is no file.")
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would never end
+            raise NotAnImage("It is not a regular file.")
         with Image.open(path, formats=FORMATS) as image:
-            if max(image.size) > THINNEST * min(image.size):
-                raise NoPicture(f"It has {image.width} x {image.height} pixels: a line and no picture.")
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise NotAnImage(f"It has {image.width} x {image.height} pixels, too thin for an image.")
             return to_rgb(image)
-    except (TooDeep, NoPicture):
+    except (UnsupportedBitDepth, NotAnImage):
         raise
     except FileNotFoundError as error:
         raise ValueError("There is no such file.") from error
@@ -77,39 +62,39 @@ def read_image(path: str) -> Image.Image:
 def find_unreadable(root: str, names: Sequence[str]) -> dict[str, str]:
     """The files below `root` that `read_image` refuses, name -> reason, in the order of `names`.
 
-    Each file is decoded once, by as many threads as there are cores, at most 8. On a terminal a bar on stderr shows how far it is.
+    Each file is decoded once, by as many threads as there are cores, at most 8. A terminal shows a progress bar on
+    stderr.
     """
-    Image.init()  # loads Pillow's plug-ins, which is not safe to do from several threads
+    Image.init()  # loads Pillow's plug-ins, which is not thread-safe
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    found: dict[str, str] = {}
-    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    unreadable: dict[str, str] = {}
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     bar = Progress(
         console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty()
     )
     try:
         with bar:
-            for refused in bar.track(
-                pool.map(lambda chunk: _refused(root, chunk), chunks), total=len(chunks), description="Checking images"
-            ):
-                found |= refused
+            results = pool.map(lambda chunk: _find_unreadable(root, chunk), chunks)
+            for found in bar.track(results, total=len(chunks), description="Checking images"):
+                unreadable |= found
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    return found
+    return unreadable
 
 
-def describe_unreadable(root: str, found: dict[str, str], *, num_files: int) -> str:
-    """A sentence about unreadable files, the first five with their reasons, and what to do."""
-    lines = [f"  {name}: {reason}" for name, reason in list(found.items())[:NUM_TOLD]]
-    rest = [f"  and {len(found) - NUM_TOLD} more"] if len(found) > NUM_TOLD else []
+def describe_unreadable(root: str, unreadable: dict[str, str], *, num_files: int) -> str:
+    """An error message about unreadable files: the first five with their reasons, and what to do."""
+    lines = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:MAX_LISTED]]
+    rest = [f"  and {len(unreadable) - MAX_LISTED} more"] if len(unreadable) > MAX_LISTED else []
     cure = "Repair or remove them, or set data.on_error=skip to leave them out."
-    return "\n".join([f"{len(found)} of {num_files} images in {root} cannot be read:", *lines, *rest, cure])
+    return "\n".join([f"{len(unreadable)} of {num_files} images in {root} cannot be read:", *lines, *rest, cure])
 
 
-def _refused(root: str, names: Sequence[str]) -> dict[str, str]:
-    found = {}
+def _find_unreadable(root: str, names: Sequence[str]) -> dict[str, str]:
+    unreadable = {}
     for name in names:
         try:
             read_image(os.path.join(root, name))
         except ValueError as error:
-            found[name] = str(error)
-    return found
+            unreadable[name] = str(error)
+    return unreadable

@@ -1,4 +1,6 @@
-"""scikit-learn's digits: 1797 real 8x8 scans in 10 classes, plain or on coloured backgrounds. Bundled, no download.
+"""scikit-learn's digits: 1797 real 8x8 scans in 10 classes, plain or on colored backgrounds.
+
+Bundled, nothing is downloaded.
 
 [0] Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, 1998, https://doi.org/10.24432/C50P49
 """
@@ -16,14 +18,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ldbench.core.pixels import from_uint8
-from ldbench.data.draws import Colour, contrasting_colours, keyed_generator
-from ldbench.data.subset import choose
+from ldbench.data.draws import Color, contrasting_colors, keyed_generator
+from ldbench.data.subset import select_items
 
 REVISION = 1  # raise when the images or the split change
 
 NUM_TEST = 360
-SPLIT_SEED = 0  # the split is part of the data set: no setting moves it
-LARGEST = 16  # a scan's pixels count 0 to 16 dots of ink
+SPLIT_SEED = 0  # the split is part of the dataset: no setting changes it
+MAX_INK = 16  # a scan's pixels count 0 to 16 dots of ink
 
 ROTATION = math.radians(15)
 SCALE = (0.65, 1.05)
@@ -32,7 +34,7 @@ CONTRAST = 0.35  # in luminance
 
 
 class Digits:
-    """Light grey digits on black: the scans, upsampled bilinearly and kept as uint8. A mirrored digit is no digit.
+    """Light gray digits on black: the scans, upsampled bilinearly and stored as uint8. A mirrored digit is not a digit.
 
     Raises ValueError for an image_size below the scans' 8 px.
     """
@@ -46,11 +48,10 @@ class Digits:
         self.name = name
         self.image_size = image_size
         scans = _load()
-        kept = scans.train[choose(scans.labels[scans.train], subset=subset, seed=seed)]
-        ink = scans.ink[:, None] * (255 / LARGEST)
-        images = (
-            F.interpolate(ink, size=(image_size, image_size), mode="bilinear").round().to(torch.uint8)
-        )  # (1797, 1, H, W)
+        kept = scans.train[select_items(scans.labels[scans.train], subset=subset, seed=seed)]
+        ink = scans.ink[:, None] * (255 / MAX_INK)
+        ink = F.interpolate(ink, size=(image_size, image_size), mode="bilinear")
+        images = ink.round().to(torch.uint8)  # (1797, 1, H, W)
         self.train = DigitsSplit(images[kept], scans.labels[kept])
         self.test = DigitsSplit(images[scans.test], scans.labels[scans.test])
         facts = ["digits", REVISION, image_size, scans.digest(), kept.tolist(), scans.test.tolist()]
@@ -58,7 +59,7 @@ class Digits:
 
 
 class DigitsSplit(Dataset):
-    """Grey uint8 images in memory, handed out with three equal channels."""
+    """Gray uint8 images in memory, returned with three equal channels."""
 
     def __init__(self, images: Tensor, labels: Tensor):
         self.images = images  # (n, 1, H, W) uint8
@@ -72,9 +73,9 @@ class DigitsSplit(Dataset):
 
 
 class DigitsColor:
-    """The same scans and split, each turned, scaled, moved and inked in a colour that stands out from its background.
+    """The same scans and split, each rotated, scaled, shifted and drawn in a color that contrasts with its background.
 
-    A training scan has `views` differently drawn items in a row, a test scan one. `subset` counts scans.
+    A training scan has `views` consecutive items with different draws, a test scan one. `subset` counts scans.
     Raises ValueError for an image_size below the scans' 8 px and for views below 1.
     """
 
@@ -89,7 +90,7 @@ class DigitsColor:
         self.name = name
         self.image_size = image_size
         scans = _load()
-        kept = scans.train[choose(scans.labels[scans.train], subset=subset, seed=seed)]
+        kept = scans.train[select_items(scans.labels[scans.train], subset=subset, seed=seed)]
         self.train = DigitsColorSplit("train", kept, scans=scans, image_size=image_size, views=views, seed=seed)
         self.test = DigitsColorSplit("test", scans.test, scans=scans, image_size=image_size, views=1, seed=seed)
         facts = ["digits_color", REVISION, image_size, views, seed, scans.digest(), kept.tolist(), scans.test.tolist()]
@@ -97,12 +98,12 @@ class DigitsColor:
 
 
 class DigitsColorSplit(Dataset):
-    """Coloured digits drawn on access, each from (seed, split, scan, view) alone."""
+    """Colored digits rendered on access, each from (seed, split, scan, view) alone."""
 
     def __init__(self, split: str, indices: Tensor, *, scans: "Scans", image_size: int, views: int, seed: int):
         self.split = split
         self.indices = indices.repeat_interleave(views)  # of the scans
-        self.ink = scans.ink / LARGEST
+        self.ink = scans.ink / MAX_INK
         self.labels = scans.labels[self.indices]
         self.image_size = image_size
         self.views = views
@@ -114,7 +115,7 @@ class DigitsColorSplit(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         scan, view = int(self.indices[index]), index % len(self) % self.views
         rng = keyed_generator("digits_color", self.seed, self.split, scan, view)
-        foreground, background = contrasting_colours(2, contrast=CONTRAST, rng=rng)
+        foreground, background = contrasting_colors(2, contrast=CONTRAST, rng=rng)
         u = torch.rand(4, generator=rng).tolist()
         image = render_digit(
             self.ink[scan],
@@ -131,8 +132,8 @@ class DigitsColorSplit(Dataset):
 def render_digit(
     ink: Tensor,  # (8, 8) in [0, 1]
     *,
-    foreground: Colour,
-    background: Colour,
+    foreground: Color,
+    background: Color,
     rotation: float,
     scale: float,
     shift: tuple[float, float],
@@ -140,16 +141,14 @@ def render_digit(
 ) -> Tensor:
     """One digit as uint8 (3, size, size).
 
-    `rotation` in radians, clockwise; `scale` and `shift` (right, down) in image sides. Between scan points ink is bilinear.
+    `rotation` in radians, clockwise; `scale` and `shift` (right, down) in image sides. Ink is interpolated bilinearly.
     """
     cos, sin = math.cos(rotation) / scale, math.sin(rotation) / scale
     right, down = 2 * shift[0], 2 * shift[1]  # an image side is 2 in the grid's coordinates
     to_scan = torch.tensor([[cos, sin, -cos * right - sin * down], [-sin, cos, sin * right - cos * down]])
     grid = F.affine_grid(to_scan[None], [1, 1, size, size], align_corners=False)
-    amount = F.grid_sample(ink[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[
-        0
-    ]  # (1, H, W)
-    image = torch.lerp(torch.tensor(background)[:, None, None], torch.tensor(foreground)[:, None, None], amount)
+    amount = F.grid_sample(ink[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    image = torch.lerp(torch.tensor(background)[:, None, None], torch.tensor(foreground)[:, None, None], amount[0])
     return (255 * image).round().to(torch.uint8)
 
 
@@ -159,10 +158,11 @@ class Scans:
 
     ink: Tensor  # (1797, 8, 8), 0 to 16
     labels: Tensor  # (1797,)
-    train: Tensor  # (1437,) indices, rising
+    train: Tensor  # (1437,) indices, ascending
     test: Tensor  # (360,)
 
     def digest(self) -> str:
+        """The sha256 of the scans and their labels."""
         return hashlib.sha256(bytes(self.ink.byte().flatten().tolist()) + bytes(self.labels.tolist())).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Folders of images."""
+"""A dataset from a folder of images."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ldbench.core.pixels import from_uint8
 from ldbench.data.checks import describe_unreadable, find_unreadable, read_image
 from ldbench.data.layouts import File, find_splits
-from ldbench.data.subset import choose
+from ldbench.data.subset import select_items
 from ldbench.data.transforms import center_crop, random_crop, random_square
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,18 @@ ON_ERROR = ("raise", "skip")
 
 
 class Folder:
-    """Images below `root`, centre-cropped to `image_size`, in splits and classes as `layouts.find_splits` reads the folders.
+    """Images below `root`, center-cropped to `image_size`, with the splits and classes that `layouts.find_splits`
+    finds.
 
-    `check` is decode: every image that `subset` leaves is decoded once at the start; or none: an unreadable one is met on access.
-    `on_error` is raise: unreadable images are one error; or skip: they are left out, logged and listed in `skipped`. Leaving one out
-    moves no other image to another split.
+    With check=decode every image of the subset is decoded once at the start; with check=none an unreadable one raises
+    on access. With on_error=raise unreadable images are one error; with on_error=skip they are left out, logged and
+    listed in `skipped`. Leaving one out moves no other image to another split.
 
-    The fingerprint covers the images' paths relative to `root`, sizes in bytes, labels and splits, and `image_size`. It does not cover
-    their contents: an image replaced by another of the same length goes unnoticed.
+    The fingerprint covers the images' paths relative to `root`, sizes in bytes, labels and splits, and `image_size`. It
+    does not cover their contents: an image replaced by another of the same length goes unnoticed.
 
-    Raises FileNotFoundError where `root` does not exist, and ValueError where it is not given, is laid out otherwise, or has images that
-    cannot be read (with skip: nothing but such images in a class or a split).
+    Raises FileNotFoundError if `root` does not exist, and ValueError if it is not set, has another layout, or has
+    images that cannot be read (with skip: if a class or a split has no others).
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class Folder:
         _require_choices(check=check, on_error=on_error)
         if image_size < 1:
             raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
-        root = _existing(root)
+        root = _resolve_root(root)
         train, test = find_splits(Path(root), layout=layout, test_fraction=test_fraction)
         self.name = name
         self.image_size = image_size
         self.label_safe_flips = label_safe_flips
         self.class_names = tuple(sorted({file.label for file in train}))
         self.num_classes = len(self.class_names)
-        kept = choose(self._labels(train), subset=subset, seed=seed, names=[file.path for file in train])
+        kept = select_items(self._labels(train), subset=subset, seed=seed, names=[file.path for file in train])
         train = [train[i] for i in kept.tolist()]
         self.skipped: tuple[str, ...] = ()  # relative to the root
         if check == "decode":
@@ -95,7 +96,7 @@ class Folder:
 class FolderSplit(Dataset):
     """Images read on access. Raises ValueError with the name of a file that cannot be read as an image."""
 
-    crops: bool = True  # it has `draw` and `draw_square`
+    crops: bool = True  # has `draw` and `draw_square`
 
     def __init__(self, root: str, names: tuple[str, ...], labels: Tensor, *, image_size: int):
         self.root = root
@@ -107,19 +108,25 @@ class FolderSplit(Dataset):
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return _pixels(center_crop(self._read(index), self.image_size)), int(self.labels[index])
+        return _to_tensor(center_crop(self._read(index), self.image_size)), int(self.labels[index])
 
     def draw(
         self, index: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
     ) -> tuple[Tensor, int]:
-        """(a random crop of the image as `transforms.random_crop` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
-        return _pixels(random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)), int(
-            self.labels[index]
-        )
+        """A random crop of an image (see `transforms.random_crop`), (3, H, W) in [-1, 1], and its label.
+
+        All draws use `rng`.
+        """
+        crop = random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)
+        return _to_tensor(crop), int(self.labels[index])
 
     def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
-        """(a random square of the image as `transforms.random_square` takes it, (3, H, W) in [-1, 1]; label). Every draw is from `rng`."""
-        return _pixels(random_square(self._read(index), self.image_size, scale=scale, rng=rng)), int(self.labels[index])
+        """A random square of an image (see `transforms.random_square`), (3, H, W) in [-1, 1], and its label.
+
+        All draws use `rng`.
+        """
+        square = random_square(self._read(index), self.image_size, scale=scale, rng=rng)
+        return _to_tensor(square), int(self.labels[index])
 
     def _read(self, index: int) -> Image.Image:
         path = os.path.join(self.root, self.names[index])
@@ -127,33 +134,36 @@ class FolderSplit(Dataset):
             return read_image(path)
         except ValueError as error:
             raise ValueError(
-                f"Cannot read {path} as an image: {error} Repair or remove the file; data.check=decode finds all such."
+                f"Cannot read {path} as an image: "
+                f"{error} Repair or remove the file; data.check=decode finds all of them."
             ) from error
 
 
 def _require_choices(*, check: str, on_error: str) -> None:
-    for key, given, known in (("check", check, CHECKS), ("on_error", on_error, ON_ERROR)):
-        if given not in known:
-            raise ValueError(f"data.{key} is {given!r}. Choose {' or '.join(known)}.")
+    for key, choice, known in (("check", check, CHECKS), ("on_error", on_error, ON_ERROR)):
+        if choice not in known:
+            raise ValueError(f"data.{key} is {choice!r}. Choose {' or '.join(known)}.")
     if check == "none" and on_error == "skip":
         raise ValueError(
-            "data.on_error=skip leaves out what the check finds, but data.check is none. Set data.check=decode."
+            "data.on_error=skip leaves out the images that the check finds, but data.check is none. "
+            "Set data.check=decode."
         )
 
 
-def _existing(root: str) -> str:
+def _resolve_root(root: str) -> str:
     if not root:
         raise ValueError(
-            "data.root is not given. Set data.root=DIR to the folder that holds train/ and val/, or one folder a class."
+            "data.root is not set. Set data.root=DIR to the folder that holds train/ and val/, or one folder per class."
         )
     root = os.path.expanduser(root)  # shells leave the ~ in data.root=~/images
     if os.path.isfile(root):
         raise ValueError(
-            f"data.root={root} is a file. Unpack it if it is an archive, and set data.root to the folder that holds the images."
+            f"data.root={root} is a file. Unpack it if it is an archive, and set data.root to the folder that holds "
+            "the images."
         )
     if not os.path.isdir(root):
         raise FileNotFoundError(
-            f"data.root={root} is not a folder. Set it to the one that holds train/ and val/, or one folder a class."
+            f"data.root={root} is not a folder. Set it to the one that holds train/ and val/, or one folder per class."
         )
     return root
 
@@ -165,13 +175,14 @@ def _without(files: list[File], unreadable: dict[str, str], *, split: str) -> li
         what = "image" if not kept else f"image of class {', '.join(lost)}"
         first = next(file.path for file in files if file.label in lost)
         raise ValueError(
-            f"data.on_error=skip leaves the {split} split without any {what}. The first: {first}: {unreadable[first]} Repair these images, "
+            f"data.on_error=skip leaves the {split} split without any {what}. The first: {first}: "
+            f"{unreadable[first]} Repair these images, "
             "or remove the whole class from every split."
         )
     return kept
 
 
-def _pixels(image: Image.Image) -> Tensor:
+def _to_tensor(image: Image.Image) -> Tensor:
     return from_uint8(rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w"))
 
 

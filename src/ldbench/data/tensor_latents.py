@@ -1,4 +1,4 @@
-"""Latents in memory, as a generator learns from them."""
+"""Latents in memory, as a training set for a generator."""
 
 import hashlib
 from functools import cached_property
@@ -9,11 +9,14 @@ from torch.utils.data import Dataset
 
 from ldbench.core.latent import LatentSpec
 
-CHUNK = 65536  # latents that statistics take at once
+CHUNK = 65536  # latents per step of the statistics
 
 
 class TensorLatents(Dataset):
-    """Labelled raw latents as two tensors. Raises ValueError for shapes and labels that do not fit, and for latents that are not finite."""
+    """Labeled raw latents as two tensors.
+
+    Raises ValueError for mismatched shapes, labels out of range and non-finite latents.
+    """
 
     def __init__(
         self,
@@ -25,15 +28,17 @@ class TensorLatents(Dataset):
     ):
         if z.ndim != 3 or tuple(z.shape[1:]) != (latent.num_tokens, latent.channels) or y.shape != z.shape[:1]:
             raise ValueError(
-                f"Expected latents (n, {latent.num_tokens}, {latent.channels}) and as many labels (n,), got {tuple(z.shape)} and {tuple(y.shape)}."
+                f"Expected latents (n, {latent.num_tokens}, {latent.channels}) and as many labels (n,), "
+                f"got {tuple(z.shape)} and {tuple(y.shape)}."
             )
         if len(z) < 2:
             raise ValueError(f"Statistics need at least 2 latents, got {len(z)}.")
         if not torch.isfinite(z).all():
-            raise ValueError("The latents hold numbers that are not finite. Look at the tokenizer that made them.")
+            raise ValueError("The latents hold numbers that are not finite. Check the tokenizer that encoded them.")
         if y.min() < 0 or y.max() >= num_classes:
             raise ValueError(
-                f"Labels must be 0 to {num_classes - 1} for {num_classes} classes, got {int(y.min())} to {int(y.max())}."
+                f"Labels must be 0 to {num_classes - 1} for {num_classes} classes, got {int(y.min())} to "
+                f"{int(y.max())}."
             )
         self.z = z
         self.y = y
@@ -45,8 +50,9 @@ class TensorLatents(Dataset):
         return len(self.z)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:  # (B, N, C), (B,)
-        places = (torch.tensor(indices) % len(self.z)).to(self.z.device)
-        return self.z[places], self.y[places]
+        """z (B, N, C) and y (B,); indices wrap around."""
+        rows = (torch.tensor(indices) % len(self.z)).to(self.z.device)
+        return self.z[rows], self.y[rows]
 
     def resident(self, device: torch.device) -> "TensorLatents":
         """The same latents on a device."""
@@ -55,12 +61,12 @@ class TensorLatents(Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of latents, labels and their shape."""
-        said = hashlib.sha256(
+        checksum = hashlib.sha256(
             f"{self.latent.to_dict()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode()
         )
         for tensor in (self.z, self.y):
-            said.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
-        return said.hexdigest()
+            checksum.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
+        return checksum.hexdigest()
 
     @cached_property
     def mean(self) -> Tensor:  # (C,) float64
@@ -69,11 +75,11 @@ class TensorLatents(Dataset):
 
     @cached_property
     def std(self) -> Tensor:  # (C,) float64
-        """The deviation of each channel over the whole set, unbiased."""
+        """The standard deviation of each channel over the whole set, unbiased."""
         squares = sum((part.double() - self.mean).square().sum(dim=(0, 1)) for part in self.z.split(CHUNK))
         return (squares / (self.count - 1)).sqrt()
 
     @property
     def count(self) -> int:
-        """How many numbers a channel has."""
+        """The number of values per channel."""
         return self.z.shape[0] * self.z.shape[1]

@@ -1,8 +1,10 @@
-"""From a picture of any mode and size to a square RGB picture: the whole centre, or a random crop.
+"""Converts an image of any mode and size to a square RGB image: a center crop or a random crop.
 
 [0] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis (ADM), 2021, https://arxiv.org/abs/2105.05233
-[1] Szegedy et al., Going Deeper with Convolutions, 2014, https://arxiv.org/abs/1409.4842 (section 6: crops by area and aspect)
-[2] torchvision, RandomResizedCrop, https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.RandomResizedCrop.html
+[1] Szegedy et al., Going Deeper with Convolutions, 2014, https://arxiv.org/abs/1409.4842 (section 6: crops by area and
+aspect)
+[2] torchvision, RandomResizedCrop,
+https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.RandomResizedCrop.html
 """
 
 import math
@@ -12,20 +14,20 @@ from PIL import Image
 
 NUM_TRIES = 10  # [2]
 
-DEEP = {"I": "32-bit whole numbers", "F": "floating point numbers"}  # otherwise 16-bit greys, of whatever byte order
+DEEP = {"I": "32-bit integers", "F": "floating point numbers"}  # other modes: 16-bit grays of any byte order
 
 Box = tuple[int, int, int, int]  # left, top, width, height in px
 
 
-class TooDeep(ValueError):
-    """A picture has greys of more than 8 bits. The message is a sentence about it."""
+class UnsupportedBitDepth(ValueError):
+    """An image has grays of more than 8 bits. The message is a sentence."""
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The central square of `image`, (size, size) px, as [0] prepares ImageNet.
+    """The central square of `image`, (size, size) px, as in the ImageNet preprocessing of [0].
 
-    Halved with a box filter while the shorter side is at least twice `size`, then brought to `size` with a bicubic filter, then cropped.
-    A smaller image is enlarged.
+    Halved with a box filter while the shorter side is at least twice `size`, then resized to `size` (bicubic), then
+    cropped. A smaller image is enlarged.
     """
     image = shrink(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
@@ -35,30 +37,34 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
 def random_crop(
     image: Image.Image, size: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
 ) -> Image.Image:
-    """A `random_box` of `image`, brought to (size, size) px with a bicubic filter."""
+    """A `random_box` of `image`, resized to (size, size) px (bicubic)."""
     left, top, width, height = random_box(image.width, image.height, scale=scale, ratio=ratio, rng=rng)
     crop = image.crop((left, top, left + width, top + height))
     return crop.resize((size, size), resample=Image.Resampling.BICUBIC)
 
 
 def random_square(image: Image.Image, size: int, *, scale: tuple[float, float], rng: torch.Generator) -> Image.Image:
-    """A random square of `image` at a random scale, (size, size) px, as [0] trains on ImageNet.
+    """A random square of `image` at a random scale, (size, size) px, as in the ImageNet training of [0].
 
-    The shorter side becomes a whole number of pixels, uniform from size / scale[1] to size / scale[0] (both rounded up), by the resizing of
-    `center_crop`; then a square is cut at a uniform place. Every draw is from `rng`. Raises ValueError unless 0 < scale[0] <= scale[1] <= 1.
+    The shorter side is resized, as in `center_crop`, to an integer uniform from size / scale[1] to size / scale[0]
+    (both rounded up); then a square is cropped at a uniform position. All draws use `rng`. Raises ValueError unless 0 <
+    scale[0] <= scale[1] <= 1.
     """
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(
-            f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the side, in (0, 1] and in this order."
+            f"The crop's scale is {tuple(scale)}. "
+            "Give the smallest and the largest share of the side, in (0, 1] and in this order."
         )
-    least, most = (math.ceil(size / share) for share in (scale[1], scale[0]))
-    image = shrink(image, int(torch.randint(least, most + 1, (), generator=rng)))
+    smallest, largest = (math.ceil(size / share) for share in (scale[1], scale[0]))
+    image = shrink(image, int(torch.randint(smallest, largest + 1, (), generator=rng)))
     left, top = (int(torch.randint(side - size + 1, (), generator=rng)) for side in image.size)
     return image.crop((left, top, left + size, top + size))
 
 
 def shrink(image: Image.Image, shorter: int) -> Image.Image:
-    """`image` with a shorter side of that many px: halved with a box filter while it is at least twice as large, then bicubic."""
+    """`image` resized to a shorter side of that many px: halved with a box filter while at least twice as large, then
+    bicubic.
+    """
     while min(image.size) >= 2 * shorter:
         image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
     scale = shorter / min(image.size)
@@ -70,18 +76,20 @@ def random_box(
 ) -> Box:
     """A random part of an image of `width` x `height` px, as in [1] with the details of [2].
 
-    Its share of the image's area is uniform in `scale`, the logarithm of its width over height uniform in that of `ratio`, its place
-    uniform. Where ten draws do not fit, it is the largest central part whose aspect is in `ratio`. Every draw is from `rng`.
+    Its share of the image's area is uniform in `scale`, its width over height log-uniform in `ratio`, its position
+    uniform. If ten draws do not fit, it is the largest central part with an aspect in `ratio`. All draws use `rng`.
 
     Raises ValueError unless 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1].
     """
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(
-            f"The crop's scale is {tuple(scale)}. Give the least and the largest share of the area, in (0, 1] and in this order."
+            f"The crop's scale is {tuple(scale)}. "
+            "Give the smallest and the largest share of the area, in (0, 1] and in this order."
         )
     if not 0 < ratio[0] <= ratio[1]:
         raise ValueError(
-            f"The crop's ratio is {tuple(ratio)}. Give the least and the largest width over height, above 0 and in this order."
+            f"The crop's ratio is {tuple(ratio)}. "
+            "Give the smallest and the largest width over height, above 0 and in this order."
         )
     for _ in range(NUM_TRIES):
         u = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
@@ -103,16 +111,17 @@ def random_box(
 def to_rgb(image: Image.Image) -> Image.Image:
     """`image` in 8-bit RGB.
 
-    Grey and 1-bit values are repeated, a palette is looked up, transparency of any kind lies on white. CMYK and YCbCr are converted by
-    formula, without a colour profile. 16-bit colours lose their lower byte. An EXIF orientation is ignored, as in [0]: pixels are taken
-    in the order in which they are stored.
+    Gray and 1-bit values are repeated, palettes are applied, and transparent images are composited on white. CMYK and
+    YCbCr are converted by formula, without a color profile. 16-bit colors lose their lower byte. An EXIF orientation is
+    ignored, as in [0].
 
-    Raises TooDeep for greys of more than 8 bits, whose range a file does not tell: to clip them would be silently wrong.
+    Raises UnsupportedBitDepth for grays of more than 8 bits: files do not store their range, and clipping would be
+    silently wrong.
     """
     if image.mode.startswith(("I", "F")):
-        depth = DEEP.get(image.mode, "16-bit greys")
-        raise TooDeep(
-            f"It has {depth} (mode {image.mode}), more than 8 bits, and does not tell their range. Convert it to 8 bits first."
+        depth = DEEP.get(image.mode, "16-bit grays")
+        raise UnsupportedBitDepth(
+            f"It has {depth} (mode {image.mode}), more than 8 bits, of unknown range. Convert it to 8 bits first."
         )
     if not image.has_transparency_data:
         return image.convert("RGB")

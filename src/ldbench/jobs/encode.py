@@ -17,7 +17,7 @@ from ldbench.data.latents.encoding import encode
 from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_complete
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
-from ldbench.data.latents.writing import clear_notes
+from ldbench.data.latents.writing import remove_notes
 from ldbench.runtime.device import PRECISIONS
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Encode:
             flips=self.flips,
             dtype=self.dtype,
             precision=self.precision,
-            source=lightningdit.sum_of_cache(given(self.cache))
+            source=lightningdit.cache_checksum(given(self.cache))
             if self.cache is not None and split == "train"
             else None,
         )
@@ -135,7 +135,7 @@ class Encode:
         with store.building_lock(folder, doing="encoding"):
             there = is_complete(folder)
             if there:
-                clear_notes(folder)
+                remove_notes(folder)
                 log.info("Latents of the %s split are there already: %s", split, folder)
             else:
                 self.make(folder, contents)
@@ -159,7 +159,7 @@ class Encode:
 
 def links_of(heldout: bool, cache: str | None) -> dict[str, str]:
     """The splits that are stored, and the names of the links to them; one that leads to what was taken from a cache is of its content."""
-    train = "train" if cache is None else f"train-{lightningdit.sum_of_cache(given(cache))[:8]}"
+    train = "train" if cache is None else f"train-{lightningdit.cache_checksum(given(cache))[:8]}"
     return {"train": train, **({"test": "test"} if heldout else {})}
 
 

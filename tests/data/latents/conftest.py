@@ -1,4 +1,4 @@
-"""What the tests of the store share: a tokenizer that is a formula, and small sets of images."""
+"""Fixtures of the store's tests: a tokenizer with a closed form, and a small set of images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,10 +62,10 @@ def images() -> TensorDataset:
 
 @pytest.fixture
 def make(images: TensorDataset) -> Callable[..., Manifest]:
-    """Encodes the images into a folder; keywords change the contents or the way."""
+    """Encodes the images into a folder; keywords change the contents or the arguments of `encode`."""
 
-    def make(folder: Path, **said: Any) -> Manifest:
-        way = {
+    def make(folder: Path, **changes: Any) -> Manifest:
+        arguments = {
             "shard_size": 16,
             "batch_size": 5,
             "workers": 0,
@@ -73,8 +73,8 @@ def make(images: TensorDataset) -> Callable[..., Manifest]:
             "tokenizer": Formula(),
             "images": images,
         }
-        way |= {key: said.pop(key) for key in way.keys() & said.keys()}
-        return encode(folder, replace(CONTENTS, **said), device=torch.device("cpu"), **way)
+        arguments |= {key: changes.pop(key) for key in arguments.keys() & changes.keys()}
+        return encode(folder, replace(CONTENTS, **changes), device=torch.device("cpu"), **arguments)
 
     return make
 
@@ -83,9 +83,9 @@ def make(images: TensorDataset) -> Callable[..., Manifest]:
 def store(make: Callable[..., Manifest], tmp_path: Path) -> Callable[..., LatentStore]:
     """Encodes the images and opens the store."""
 
-    def store(**said: Any) -> LatentStore:
+    def store(**changes: Any) -> LatentStore:
         folder = tmp_path / "store"
-        make(folder, **said)
+        make(folder, **changes)
         return LatentStore.open(folder)
 
     return store

@@ -1,4 +1,4 @@
-"""Encoding: every image once, whatever the batches, shards and processes, and what a kill left is gone on with."""
+"""Encoding: every image once for any batches, shards and processes; a killed run is resumed."""
 
 import multiprocessing
 import os
@@ -39,20 +39,20 @@ def test_rows_are_the_posteriors_of_the_images_in_their_order(
     assert torch.equal(labels, images.tensors[1])
 
 
-def test_mirrored_views_are_rows_behind_all_others(make: Make, images: TensorDataset, formula, tmp_path: Path) -> None:
-    told = make(tmp_path / "store", flips=True)
+def test_mirrored_views_are_rows_after_all_others(make: Make, images: TensorDataset, formula, tmp_path: Path) -> None:
+    manifest = make(tmp_path / "store", flips=True)
     moments, labels = everything(tmp_path / "store")
     assert len(moments) == 100
     assert torch.equal(moments[50:, 0], formula().encode(images.tensors[0].flip(-1)).mean)
     assert torch.equal(labels[50:], labels[:50])
-    assert told.statistics.count == 100 * 4, "mirrored views count"
+    assert manifest.statistics.count == 100 * 4, "mirrored views count"
 
 
-@pytest.mark.parametrize("way", [{"batch_size": 50}, {"workers": 2}, {"num_processes": 2}, {"shard_size": 7}])
-def test_no_way_of_making_it_shows(make: Make, tmp_path: Path, way: dict) -> None:
+@pytest.mark.parametrize("arguments", [{"batch_size": 50}, {"workers": 2}, {"num_processes": 2}, {"shard_size": 7}])
+def test_the_arguments_of_encode_do_not_change_the_store(make: Make, tmp_path: Path, arguments: dict) -> None:
     make(tmp_path / "one", flips=True)
-    make(tmp_path / "other", flips=True, **way)
-    if "shard_size" in way:
+    make(tmp_path / "other", flips=True, **arguments)
+    if "shard_size" in arguments:
         for one, other in zip(everything(tmp_path / "one"), everything(tmp_path / "other"), strict=True):
             assert torch.equal(one, other)
     else:
@@ -61,14 +61,14 @@ def test_no_way_of_making_it_shows(make: Make, tmp_path: Path, way: dict) -> Non
 
 @pytest.mark.parametrize("shard_size", [1, 7, 16, 50, 64])
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
-def test_statistics_are_of_what_is_stored_in_any_sharding(
+def test_statistics_are_those_of_the_stored_rows_for_any_shard_size(
     make: Make, tmp_path: Path, shard_size: int, dtype: str
 ) -> None:
-    told = make(tmp_path / "store", flips=True, dtype=dtype, shard_size=shard_size)
+    manifest = make(tmp_path / "store", flips=True, dtype=dtype, shard_size=shard_size)
     moments, _ = everything(tmp_path / "store")
     whole = Statistics.of(moments)
     for name in ("mean", "variance_of_means", "mean_variance"):
-        torch.testing.assert_close(getattr(told.statistics, name), getattr(whole, name), rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(getattr(manifest.statistics, name), getattr(whole, name), rtol=1e-12, atol=1e-15)
 
 
 def test_points_are_stored_without_a_variance(make: Make, formula, tmp_path: Path) -> None:
@@ -80,75 +80,75 @@ def test_points_are_stored_without_a_variance(make: Make, formula, tmp_path: Pat
 
 
 class Dies(Dataset):
-    """Images of which one kills the process that looks at it, as long as a file is there."""
+    """Images of which one kills the process that reads it, as long as a flag file exists."""
 
-    def __init__(self, images: TensorDataset, place: int, flag: Path):
+    def __init__(self, images: TensorDataset, fatal: int, flag: Path):
         self.images = images
-        self.place = place
+        self.fatal = fatal
         self.flag = flag
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if index == self.place and self.flag.exists():
+        if index == self.fatal and self.flag.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return self.images[index]
 
 
-@pytest.mark.parametrize("place", [0, 15, 16, 20, 40, 49])
-def test_killed_anywhere_it_goes_on_and_ends_in_the_same_bytes(
-    make: Make, images: TensorDataset, tmp_path: Path, place: int
+@pytest.mark.parametrize("fatal", [0, 15, 16, 20, 40, 49])
+def test_a_run_killed_anywhere_resumes_to_the_same_bytes(
+    make: Make, images: TensorDataset, tmp_path: Path, fatal: int
 ) -> None:
     make(tmp_path / "unbroken", flips=True)
     flag = tmp_path / "flag"
     flag.touch()
     folder = tmp_path / "broken"
-    way = {"flips": True, "images": Dies(images, place, flag)}
-    child = multiprocessing.get_context("fork").Process(target=make, args=(folder,), kwargs=way)
+    arguments = {"flips": True, "images": Dies(images, fatal, flag)}
+    child = multiprocessing.get_context("fork").Process(target=make, args=(folder,), kwargs=arguments)
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert not is_complete(folder)
     done = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
-    assert len(done) == 2 * (place // 16), "a shard is there whole, with its note, or not at all"
-    with pytest.raises(ValueError, match=r"is no complete store of latents.*goes on with it"):
+    assert len(done) == 2 * (fatal // 16), "a shard exists completely, with its note, or not at all"
+    with pytest.raises(ValueError, match=r"is not a complete store of latents.*to resume"):
         LatentStore.open(folder)
     flag.unlink()
-    make(folder, **way)
+    make(folder, **arguments)
     assert files(folder) == files(tmp_path / "unbroken")
     assert all(path.stat().st_mtime_ns == when for path, when in done.items() if path.suffix == ".safetensors"), (
-        "what was finished is not made again"
+        "finished shards are not encoded again"
     )
 
 
-def test_killed_between_the_manifest_and_the_clearing_it_is_complete(
+def test_a_store_killed_before_its_notes_are_removed_is_complete(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ldbench.data.latents import writing
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "clear_notes", lambda folder: None)
+        patched.setattr(writing, "remove_notes", lambda folder: None)
         make(tmp_path / "store")
     assert (tmp_path / "store" / "plan.json").is_file()
     assert len(LatentStore.open(tmp_path / "store")) == 50
-    writing.clear_notes(tmp_path / "store")
+    writing.remove_notes(tmp_path / "store")
     assert sorted(files(tmp_path / "store")) == [MANIFEST, *(f"shard-0000{i}.safetensors" for i in range(4))]
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_is_killed_and_all_ends_in_the_same_bytes(
+def test_if_one_of_two_processes_is_killed_the_run_resumes_to_the_same_bytes(
     make: Make, images: TensorDataset, tmp_path: Path
 ) -> None:
     make(tmp_path / "unbroken", shard_size=4)
     flag = tmp_path / "flag"
     flag.touch()
-    way = {"images": Dies(images, 27, flag), "shard_size": 4, "num_processes": 2}
+    arguments = {"images": Dies(images, 27, flag), "shard_size": 4, "num_processes": 2}
     with pytest.raises(ChildProcessError, match=r"came to an end.*\nThe same command goes on"):
-        make(tmp_path / "broken", **way)
+        make(tmp_path / "broken", **arguments)
     assert not is_complete(tmp_path / "broken")
     flag.unlink()
-    make(tmp_path / "broken", **way)
+    make(tmp_path / "broken", **arguments)
     assert files(tmp_path / "broken") == files(tmp_path / "unbroken")
 
 
@@ -168,32 +168,33 @@ def test_numbers_that_the_dtype_does_not_hold_are_refused(
     make: Make, formula, tmp_path: Path, num_processes: int
 ) -> None:
     with pytest.raises(
-        ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Say job.dtype=bf16"
+        ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Set job.dtype=bf16"
     ):
         make(tmp_path / "store", dtype="fp16", tokenizer=Infinite(formula().latent), num_processes=num_processes)
 
 
-def test_labels_that_are_no_class_are_refused(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="have the labels 0 to 6, and noise has the classes 0 to 4"):
+def test_labels_out_of_range_are_refused(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="have the labels 0 to 6, but noise has the classes 0 to 4"):
         make(tmp_path / "store", num_classes=5)
 
 
 @pytest.mark.parametrize(
-    ("said", "told"), [({"shard_size": 8}, "shard_size was 16, and now is 8"), ({"dtype": "bf16"}, "contents was")]
+    ("changes", "message"),
+    [({"shard_size": 8}, "shard_size was 16, and now is 8"), ({"dtype": "bf16"}, "contents was")],
 )
-def test_a_store_that_was_begun_otherwise_is_not_gone_on_with(
-    make: Make, tmp_path: Path, formula, said: dict, told: str
+def test_a_store_started_with_other_settings_is_not_resumed(
+    make: Make, tmp_path: Path, formula, changes: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match="not finite"):
         make(tmp_path / "store", dtype="fp16", tokenizer=Infinite(formula().latent))
     with pytest.raises(
-        ValueError, match=rf"was begun otherwise: .*{told}.*Go on as it was begun, or remove the folder"
+        ValueError, match=rf"was started with other settings: .*{message}.*Resume with those, or remove the folder"
     ):
-        make(tmp_path / "store", **{"dtype": "fp16", **said})
+        make(tmp_path / "store", **{"dtype": "fp16", **changes})
 
 
 class Blank(Dataset):
-    """Many grey images, made when they are asked for."""
+    """Many gray images, built on access."""
 
     def __len__(self) -> int:
         return 4096
@@ -202,25 +203,23 @@ class Blank(Dataset):
         return torch.full((3, 8, 8), index / 4096), 0
 
 
-def test_memory_is_that_of_a_shard_and_not_of_the_set(make: Make, tmp_path: Path) -> None:
+def test_memory_grows_with_a_shard_and_not_with_the_set(make: Make, tmp_path: Path) -> None:
     import resource
 
     def peak(folder: Path, shard_size: int) -> int:
-        """The growth of a process of its own, in bytes."""
-        told = multiprocessing.get_context("fork").SimpleQueue()
+        """The memory growth of a fresh process, in bytes."""
+        growth = multiprocessing.get_context("fork").SimpleQueue()
 
         def run() -> None:
-            make(
-                folder / "first", images=Blank(), shard_size=shard_size, batch_size=16
-            )  # what is loaded once is not what is asked for
+            make(folder / "first", images=Blank(), shard_size=shard_size, batch_size=16)  # one-time allocations
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             make(folder, images=Large(), shard_size=shard_size, batch_size=16)
-            told.put(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+            growth.put(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
         child = multiprocessing.get_context("fork").Process(target=run)
         child.start()
         child.join()
-        return told.get()
+        return growth.get()
 
     class Large(Blank):
         def __len__(self) -> int:
@@ -232,11 +231,11 @@ def test_memory_is_that_of_a_shard_and_not_of_the_set(make: Make, tmp_path: Path
     assert small < bytes_of_all / 2
 
 
-def test_encoding_is_told_while_it_runs(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_reports_its_progress(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ldbench.data.latents import encoding
 
-    told: list[int] = []
-    monkeypatch.setattr(encoding.Progress, "advance", lambda self, task, count: told.append(count))
+    counts: list[int] = []
+    monkeypatch.setattr(encoding.Progress, "advance", lambda self, task, count: counts.append(count))
     make(tmp_path / "store")
-    assert sum(told) == 50
-    assert max(told) == 5
+    assert sum(counts) == 50
+    assert max(counts) == 5

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
-from ldbench.data.latents.lightningdit import read_cache, read_stats, sum_of_cache, write_cache
+from ldbench.data.latents.lightningdit import cache_checksum, read_cache, read_stats, write_cache
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
 
@@ -37,8 +37,8 @@ def cache(tmp_path: Path) -> Path:
     return folder
 
 
-def of_cache(cache: Path, contents: Contents, **said) -> Contents:
-    return replace(contents, source=sum_of_cache(cache), **said)
+def of_cache(cache: Path, contents: Contents, **changes) -> Contents:
+    return replace(contents, source=cache_checksum(cache), **changes)
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -48,11 +48,11 @@ def test_their_cache_is_a_store_of_points(
 ) -> None:
     read_cache(cache, tmp_path / "store", of_cache(cache, contents, flips=flips), latent=LATENT, shard_size=shard_size)
     store = LatentStore.open(tmp_path / "store")
-    held = [load_file(path) for path in sorted(cache.glob("*.safetensors"))]
+    parts = [load_file(path) for path in sorted(cache.glob("*.safetensors"))]
     views = [
-        torch.cat([part[view] for part in held]) for view in (["latents", "latents_flip"] if flips else ["latents"])
+        torch.cat([part[view] for part in parts]) for view in (["latents", "latents_flip"] if flips else ["latents"])
     ]
-    labels = torch.cat([part["labels"] for part in held])
+    labels = torch.cat([part["labels"] for part in parts])
     z, y = store.batch(range(len(store)), seed=0, step=0)
     assert torch.equal(LATENT.to_map(z), torch.cat(views))
     assert torch.equal(y, labels.repeat(len(views)))
@@ -87,8 +87,8 @@ def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
     stored = store(flips=True)
     write_cache(stored, tmp_path / "cache", seed=0, images_per_file=20)
     path = tmp_path / "cache" / "latents_rank00_shard002.safetensors"
-    held = load_file(path)
-    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in held.items()} == {
+    tensors = load_file(path)
+    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()} == {
         "latents": ((10, 48, 2, 2), torch.float32),
         "latents_flip": ((10, 48, 2, 2), torch.float32),
         "labels": ((10,), torch.int64),
@@ -101,7 +101,7 @@ def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
         "std": (1, 48, 1, 1),
     }
     mean, std = read_stats(tmp_path / "cache" / "latents_stats.pt")
-    ours = stored.normaliser()
+    ours = stored.normalizer()
     assert torch.equal(mean.flatten(), ours.mean)
     assert torch.equal(std.flatten(), ours.std)
 
@@ -115,10 +115,10 @@ def test_a_reading_that_was_killed_goes_on(
     read_cache(cache, tmp_path / "whole", contents, latent=LATENT, shard_size=5)
     write = StoreWriter.write
 
-    def refuse(self, shard, *given) -> None:
+    def refuse(self, shard, *tensors) -> None:
         if shard == 2:
             raise KeyboardInterrupt
-        write(self, shard, *given)
+        write(self, shard, *tensors)
 
     with monkeypatch.context() as patched:
         patched.setattr(StoreWriter, "write", refuse)
@@ -131,23 +131,23 @@ def test_a_reading_that_was_killed_goes_on(
 
 
 def test_sequences_have_no_such_layout(store: Store, formula, tmp_path: Path, cache: Path, contents: Contents) -> None:
-    with pytest.raises(ValueError, match=r"keeps maps, and .* holds 4 tokens on no grid"):
+    with pytest.raises(ValueError, match=r"stores maps, but .* holds 4 tokens without a grid"):
         write_cache(store(tokenizer=formula(sequence=True)), tmp_path / "cache", seed=0, images_per_file=20)
-    with pytest.raises(ValueError, match="this tokenizer makes 6 tokens on no grid"):
+    with pytest.raises(ValueError, match="this tokenizer has 6 tokens without a grid"):
         read_cache(cache, tmp_path / "from", of_cache(cache, contents), latent=LatentSpec(6, 5), shard_size=5)
 
 
 def test_a_cache_of_another_tokenizer_or_none_is_refused(cache: Path, contents: Contents, tmp_path: Path) -> None:
     other = LatentSpec(6, 4, (2, 3))
-    with pytest.raises(ValueError, match=r"holds latents \(7, 5, 2, 3\), and this tokenizer makes maps \(4, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"holds latents \(7, 5, 2, 3\), but this tokenizer has maps \(4, 2, 3\)"):
         read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=other, shard_size=5)
     (cache / "latents_rank01_shard001.safetensors").write_bytes(b"nothing")
     with pytest.raises(
-        ValueError, match=r"rank01_shard001\.safetensors is no file of latents in LightningDiT's layout"
+        ValueError, match=r"rank01_shard001\.safetensors is not a file of latents in LightningDiT's layout"
     ):
         read_cache(cache, tmp_path / "store", of_cache(cache, contents), latent=LATENT, shard_size=5)
     with pytest.raises(ValueError, match="holds no latents in LightningDiT's layout"):
-        sum_of_cache(tmp_path)
+        cache_checksum(tmp_path)
 
 
 class Hostile:
@@ -164,7 +164,7 @@ def test_statistics_of_another_kind_are_refused(
     tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(content, tmp_path / "latents_stats.pt")
-    with pytest.raises(ValueError, match="holds no statistics of latents"):
+    with pytest.raises(ValueError, match="holds no latent statistics"):
         read_stats(tmp_path)
     assert "run" not in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match=r"Give a latents_stats\.pt"):

@@ -1,4 +1,4 @@
-"""A store is known by what its numbers depend on, and by nothing else."""
+"""A store's digest covers what its numbers depend on, and nothing else."""
 
 import json
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def test_every_field_counts_or_is_displayed() -> None:
 
 
 @pytest.mark.parametrize("key", PROTOCOL_FIELDS)
-def test_what_numbers_depend_on_makes_another_store(contents: Contents, key: str) -> None:
+def test_fields_that_change_the_numbers_change_the_digest(contents: Contents, key: str) -> None:
     assert replace(contents, **{key: PROTOCOL_FIELDS[key]}).digest() != contents.digest()
 
 
-def test_names_do_not(contents: Contents) -> None:
+def test_names_do_not_change_the_digest(contents: Contents) -> None:
     assert replace(contents, tokenizer="renamed-00", data="also", num_classes=9).digest() == contents.digest()
 
 
@@ -40,7 +40,7 @@ def test_the_folder_is_named_after_tokenizer_data_split_and_digest(contents: Con
     assert replace(contents, tokenizer="plain").folder(tmp_path).name.startswith("plain-noise-train-")
 
 
-def test_revisions_make_other_stores(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_revision_changes_the_digest(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
     from ldbench.data.latents import manifest
 
     before = contents.digest()
@@ -48,24 +48,24 @@ def test_revisions_make_other_stores(contents: Contents, monkeypatch: pytest.Mon
     assert contents.digest() != before
 
 
-def test_a_manifest_says_what_people_look_for_and_is_read_back(store: Callable[..., LatentStore]) -> None:
-    made = store(flips=True)
-    told = json.loads((made.folder / "manifest.json").read_text())
-    assert is_complete(made.folder)
-    assert (told["num_images"], told["num_rows"], told["posterior"], told["digest"]) == (
+def test_a_manifest_has_derived_statistics_and_round_trips(store: Callable[..., LatentStore]) -> None:
+    opened = store(flips=True)
+    numbers = json.loads((opened.folder / "manifest.json").read_text())
+    assert is_complete(opened.folder)
+    assert (numbers["num_images"], numbers["num_rows"], numbers["posterior"], numbers["digest"]) == (
         50,
         100,
         "gaussian",
-        made.manifest.contents.digest(),
+        opened.manifest.contents.digest(),
     )
-    assert told["statistics"]["flips_count"] is True
-    assert told["statistics"]["std_of_samples"] == made.manifest.statistics.std().tolist()
-    assert told["statistics"]["scalar"]["std_of_samples"] == made.manifest.statistics.overall().std().item()
-    assert [shard["num_images"] for shard in told["shards"]] == [16, 16, 16, 2]
-    assert read_manifest(made.folder).to_dict() == Manifest.from_dict(told).to_dict() == told
+    assert numbers["statistics"]["flips_count"] is True
+    assert numbers["statistics"]["std_of_samples"] == opened.manifest.statistics.std().tolist()
+    assert numbers["statistics"]["scalar"]["std_of_samples"] == opened.manifest.statistics.overall().std().item()
+    assert [shard["num_images"] for shard in numbers["shards"]] == [16, 16, 16, 2]
+    assert read_manifest(opened.folder).to_dict() == Manifest.from_dict(numbers).to_dict() == numbers
 
 
-def test_what_was_interrupted_says_how_far_it_came(tmp_path: Path) -> None:
+def test_an_interrupted_store_reports_its_progress(tmp_path: Path) -> None:
     (tmp_path / "shard-00000.json").touch()
     with pytest.raises(ValueError, match="it was interrupted after 1 shards"):
         read_manifest(tmp_path)

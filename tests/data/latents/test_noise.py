@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.data.latents.noise import keys_of, posterior_noise, quantiles
+from ldbench.data.latents.noise import noise_keys, posterior_noise, quantiles
 
 ROWS = torch.arange(2000)
 
@@ -11,7 +11,7 @@ ROWS = torch.arange(2000)
 def drawn(
     rows: torch.Tensor = ROWS, *, seed: int = 0, step: int = 0, shape: tuple[int, ...] = (64, 32)
 ) -> torch.Tensor:
-    return posterior_noise(keys_of(rows, seed=seed, step=step), shape)
+    return posterior_noise(noise_keys(rows, seed=seed, step=step), shape)
 
 
 def test_it_is_normal() -> None:
@@ -35,7 +35,9 @@ def test_another_seed_step_or_row_is_independent(other: dict) -> None:
 
 
 def test_seed_step_and_row_do_not_stand_for_each_other() -> None:
-    keys = {(seed, step): keys_of(torch.arange(50), seed=seed, step=step) for seed in range(20) for step in range(20)}
+    keys = {
+        (seed, step): noise_keys(torch.arange(50), seed=seed, step=step) for seed in range(20) for step in range(20)
+    }
     assert len(torch.cat([*keys.values()]).unique(dim=0)) == 20 * 20 * 50
 
 
@@ -53,7 +55,7 @@ def test_neighbours_in_a_latent_and_in_a_batch_are_independent() -> None:
 def test_it_does_not_depend_on_the_batch() -> None:
     alone = torch.cat([drawn(ROWS[i : i + 1], step=7) for i in (5, 3)])
     assert torch.equal(drawn(ROWS[:9], step=7)[[5, 3]], alone)
-    mixed = posterior_noise(keys_of(torch.tensor([3, 3, 5]), seed=0, step=torch.tensor([7, 8, 7])), (64, 32))
+    mixed = posterior_noise(noise_keys(torch.tensor([3, 3, 5]), seed=0, step=torch.tensor([7, 8, 7])), (64, 32))
     assert torch.equal(mixed[[2, 0]], alone)
     assert not torch.equal(mixed[0], mixed[1])
 
@@ -77,4 +79,4 @@ def test_levels_have_a_variance_of_one() -> None:
 @pytest.mark.parametrize(("seed", "step"), [(-1, 0), (0, -1)])
 def test_what_cannot_be_counted_is_refused(seed: int, step: int) -> None:
     with pytest.raises(ValueError, match="at least 0"):
-        keys_of(ROWS, seed=seed, step=step)
+        noise_keys(ROWS, seed=seed, step=step)

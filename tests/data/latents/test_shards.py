@@ -17,9 +17,9 @@ def test_what_is_mapped_is_what_safetensors_reads(tmp_path: Path, dtype: str) ->
     path = tmp_path / "shard.safetensors"
     moments = torch.randn(5, 2, 4, 3).to(DTYPES[dtype])
     write_shard(path, moments, torch.arange(5))
-    held = load_file(path)
-    assert torch.equal(held["moments"], moments)
-    assert torch.equal(held["labels"], torch.arange(5))
+    tensors = load_file(path)
+    assert torch.equal(tensors["moments"], moments)
+    assert torch.equal(tensors["labels"], torch.arange(5))
     mapped = map_shard(path, dtype=dtype, shape=(5, 2, 4, 3))
     assert np.array_equal(mapped.moments.reshape(-1).view(np.uint8), moments.flatten().view(torch.uint8).numpy())
     assert mapped.labels.tolist() == list(range(5))
@@ -41,7 +41,7 @@ def test_what_is_mapped_is_what_safetensors_reads(tmp_path: Path, dtype: str) ->
 )
 def test_what_is_no_shard_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "shard.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"shard\.safetensors is no shard of this store"):
+    with pytest.raises(ValueError, match=r"shard\.safetensors is not a shard of this store"):
         map_shard(tmp_path / "shard.safetensors", dtype="fp32", shape=(5, 2, 4, 3))
 
 

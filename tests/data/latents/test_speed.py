@@ -13,7 +13,7 @@ import torch
 
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents
-from ldbench.data.latents.noise import keys_of, posterior_noise
+from ldbench.data.latents.noise import noise_keys, posterior_noise
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
 
@@ -22,7 +22,9 @@ BATCH = 256
 
 
 def rate(work: Callable[[torch.Tensor], object], repeats: int) -> float:
-    """Latents a second, over batches of random rows; the best of the repeats, which others on the machine disturbed least."""
+    """Latents a second, over batches of random rows; the best of the repeats, which others on the machine disturbed
+    least.
+    """
     rng = torch.Generator().manual_seed(0)
     seconds = []
     for _ in range(repeats):
@@ -49,18 +51,18 @@ def test_random_batches_come_fast(contents: Contents, tmp_path: Path, dtype: str
         )
     writer.finish()
     store = LatentStore.open(tmp_path)
-    normaliser, z = store.normaliser(), torch.randn(BATCH, 256, 32)
+    normalizer, z = store.normalizer(), torch.randn(BATCH, 256, 32)
     store.read(torch.arange(NUM_LATENTS))
-    found = {
+    rates = {
         "read moments": rate(store.read, 200),
         "draw noise": rate(
-            lambda rows: [posterior_noise(keys, (256, 32)) for keys in keys_of(rows, seed=0, step=0).split(32)], 40
+            lambda rows: [posterior_noise(keys, (256, 32)) for keys in noise_keys(rows, seed=0, step=0).split(32)], 40
         ),
-        "normalize": rate(lambda _: [normaliser.normalize(part) for part in z.split(32)], 40),
+        "normalize": rate(lambda _: [normalizer.normalize(part) for part in z.split(32)], 40),
         "read and sample": rate(lambda rows: store.batch(rows, seed=0, step=0), 40),
-        "read, sample and normalize": rate(lambda rows: store.batch(rows, seed=0, step=0, normaliser=normaliser), 40),
+        "read, sample and normalize": rate(lambda rows: store.batch(rows, seed=0, step=0, normalizer=normalizer), 40),
     }
-    for name, value in found.items():
+    for name, value in rates.items():
         print(f"\n{dtype}  {name:27s} {value:9,.0f} latents/s", end="")
-    assert found["read moments"] > 50_000, "the aim is 100 thousand on a machine with nothing else to do"
-    assert found["read, sample and normalize"] > 5_000
+    assert rates["read moments"] > 50_000, "the aim is 100 thousand on a machine with nothing else to do"
+    assert rates["read, sample and normalize"] > 5_000

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ldbench.data.latents.statistics import ROWS, Statistics, combined
+from ldbench.data.latents.statistics import ROWS, Statistics, combine
 
 
 def posteriors(rows: int, *, offset: float = 3.0, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -18,15 +18,15 @@ def posteriors(rows: int, *, offset: float = 3.0, seed: int = 0, dtype: torch.dt
     return torch.cat([mean, torch.randn(rows, 1, 4, 3, generator=rng) - 2], dim=1).to(dtype)
 
 
-def check(found: Statistics, moments: Tensor) -> None:
+def check(statistics: Statistics, moments: Tensor) -> None:
     means = moments[:, 0].double().numpy().reshape(-1, 3)
     variance = np.exp(moments[:, 1].double().numpy()).reshape(-1, 3) if moments.shape[1] == 2 else np.zeros_like(means)
     tight = {"rel": 1e-12, "abs": 1e-300}
-    assert found.count == len(means)
-    assert found.mean.numpy() == pytest.approx(means.mean(0), **tight)
-    assert found.std("means").numpy() == pytest.approx(means.std(0), **tight)
-    assert found.std().numpy() == pytest.approx(np.sqrt(means.var(0) + variance.mean(0)), **tight)
-    overall = found.overall()
+    assert statistics.count == len(means)
+    assert statistics.mean.numpy() == pytest.approx(means.mean(0), **tight)
+    assert statistics.std("means").numpy() == pytest.approx(means.std(0), **tight)
+    assert statistics.std().numpy() == pytest.approx(np.sqrt(means.var(0) + variance.mean(0)), **tight)
+    overall = statistics.overall()
     assert overall.mean.item() == pytest.approx(means.mean(), **tight)
     assert overall.std("means").item() == pytest.approx(means.std(), **tight)
     assert overall.std().item() == pytest.approx(np.sqrt(means.var() + variance.mean()), **tight)
@@ -45,15 +45,15 @@ def test_they_are_those_of_the_whole_in_any_parts(
     moments = posteriors(rows, offset=offset, seed=rows, dtype=dtype)
     borders = sorted({0, rows, *(cut for cut in cuts if cut < rows)})
     parts = [moments[a:b] for a, b in pairwise(borders)]
-    check(combined([Statistics.of(part) for part in parts]), moments)
+    check(combine([Statistics.of(part) for part in parts]), moments)
 
 
 def test_points_have_no_variance_of_their_own() -> None:
     points = posteriors(30)[:, :1]
-    found = Statistics.of(points)
-    check(found, points)
-    assert torch.equal(found.std(), found.std("means"))
-    assert torch.isinf(found.signal_to_noise()).all()
+    statistics = Statistics.of(points)
+    check(statistics, points)
+    assert torch.equal(statistics.std(), statistics.std("means"))
+    assert torch.isinf(statistics.signal_to_noise()).all()
 
 
 def test_the_deviation_of_samples_is_that_of_drawn_samples() -> None:
@@ -66,11 +66,11 @@ def test_the_deviation_of_samples_is_that_of_drawn_samples() -> None:
 
 
 def test_numbers_carry_them_to_the_last_bit() -> None:
-    found = Statistics.of(posteriors(100))
-    again = Statistics.from_dict(found.to_dict())
-    assert again.count == found.count
+    statistics = Statistics.of(posteriors(100))
+    again = Statistics.from_dict(statistics.to_dict())
+    assert again.count == statistics.count
     assert all(
-        torch.equal(getattr(again, name), getattr(found, name))
+        torch.equal(getattr(again, name), getattr(statistics, name))
         for name in ("mean", "variance_of_means", "mean_variance")
     )
 

@@ -1,4 +1,4 @@
-"""Reading: a row is the same in any company, on any way; what is not whole or not ours is refused with a sentence."""
+"""Reading a store: rows do not depend on the batch; incomplete, altered and other stores are refused."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ldbench.core.posterior import Posterior
 from ldbench.data.latents.manifest import MANIFEST, Contents
-from ldbench.data.latents.noise import keys_of, posterior_noise
+from ldbench.data.latents.noise import noise_keys, posterior_noise
 from ldbench.data.latents.statistics import Statistics
 from ldbench.data.latents.store import LatentStore, StoredLatents
 
@@ -36,7 +36,7 @@ def test_a_batch_is_a_sample_of_the_stored_posteriors(
     exact = formula().encode(images.tensors[0][rows])
     torch.testing.assert_close(moments[:, 0].float(), exact.mean, rtol=1e-2, atol=1e-2)
     assert torch.equal(moments[:, 0], exact.mean.to(DTYPES[dtype])), "numbers are rounded once"
-    eps = posterior_noise(keys_of(rows, seed=3, step=2), (4, 48))
+    eps = posterior_noise(noise_keys(rows, seed=3, step=2), (4, 48))
     assert torch.equal(z, Posterior(moments[:, 0].float(), moments[:, 1].float()).sample(eps=eps))
     assert torch.equal(y, labels)
     assert torch.equal(y, images.tensors[1][rows])
@@ -47,12 +47,12 @@ def test_a_batch_is_a_sample_of_the_stored_posteriors(
 @given(
     rows=st.lists(st.integers(0, 99), min_size=1, max_size=12), step=st.integers(0, 2**40), seed=st.integers(0, 2**40)
 )
-def test_a_row_is_the_same_in_any_company(opened: LatentStore, rows: list[int], step: int, seed: int) -> None:
+def test_a_row_is_the_same_in_any_batch(opened: LatentStore, rows: list[int], step: int, seed: int) -> None:
     z, y = opened.batch(rows, seed=seed, step=step)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         alone, label = opened.batch([row], seed=seed, step=torch.tensor([step]))
-        assert torch.equal(alone[0], z[place])
-        assert label[0] == y[place]
+        assert torch.equal(alone[0], z[position])
+        assert label[0] == y[position]
     backwards, _ = opened.batch(rows[::-1], seed=seed, step=step)
     assert torch.equal(backwards.flip(0), z)
 
@@ -62,48 +62,48 @@ def opened(store: Store) -> LatentStore:
     return store(flips=True, dtype="fp16")
 
 
-def test_blocks_do_not_show(opened: LatentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_changes_nothing(opened: LatentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from ldbench.data.latents import store as module
 
-    whole, _ = opened.batch(range(100), seed=0, step=0, normaliser=opened.normaliser())
+    whole, _ = opened.batch(range(100), seed=0, step=0, normalizer=opened.normalizer())
     monkeypatch.setattr(module, "BLOCK", 3 * 4 * 48)
-    parts, _ = opened.batch(range(100), seed=0, step=0, normaliser=opened.normaliser())
+    parts, _ = opened.batch(range(100), seed=0, step=0, normalizer=opened.normalizer())
     assert torch.equal(whole, parts)
 
 
-def test_points_are_read_as_they_are(store: Store, formula, images) -> None:
+def test_points_are_read_without_noise(store: Store, formula, images) -> None:
     stored = store(tokenizer=formula(variational=False))
     z, _ = stored.batch([4, 2], seed=0, step=0)
     assert torch.equal(z, formula().encode(images.tensors[0][[4, 2]]).mean)
     z += 1
-    assert not torch.equal(z, stored.batch([4, 2], seed=0, step=0)[0]), "what is handed out is a copy"
+    assert not torch.equal(z, stored.batch([4, 2], seed=0, step=0)[0]), "a batch is a copy"
 
 
-def test_held_on_a_device_it_gives_the_same(opened: LatentStore) -> None:
+def test_a_resident_store_gives_the_same_batches(opened: LatentStore) -> None:
     resident = opened.resident(CPU)
     assert len(resident) == len(opened) == 100
     for one, other in zip(
-        resident.batch([99, 3], seed=1, step=4, normaliser=opened.normaliser()),
-        opened.batch([99, 3], seed=1, step=4, normaliser=opened.normaliser()),
+        resident.batch([99, 3], seed=1, step=4, normalizer=opened.normalizer()),
+        opened.batch([99, 3], seed=1, step=4, normalizer=opened.normalizer()),
         strict=True,
     ):
         assert torch.equal(one, other)
 
 
-def test_normalised_samples_have_mean_0_and_deviation_1(opened: LatentStore) -> None:
+def test_normalized_samples_have_mean_0_and_deviation_1(opened: LatentStore) -> None:
     for per_channel in (True, False):
-        normaliser = opened.normaliser(per_channel=per_channel)
+        normalizer = opened.normalizer(per_channel=per_channel)
         z = torch.cat(
-            [opened.batch(range(100), seed=0, step=step, normaliser=normaliser)[0] for step in range(40)]
+            [opened.batch(range(100), seed=0, step=step, normalizer=normalizer)[0] for step in range(40)]
         ).double()
         dims = (0, 1) if per_channel else (0, 1, 2)
         torch.testing.assert_close(z.mean(dim=dims), torch.zeros_like(z.mean(dim=dims)), rtol=0, atol=0.05)
         torch.testing.assert_close(z.std(dim=dims), torch.ones_like(z.std(dim=dims)), rtol=0.05, atol=0)
     means = Statistics.of(opened.read(torch.arange(100))[0][:, :1])
-    torch.testing.assert_close(opened.normaliser(of="means").std.double(), means.std(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(opened.normalizer(of="means").std.double(), means.std(), rtol=1e-6, atol=0)
 
 
-def test_latents_of_a_training_are_drawn_anew_in_each_pass(opened: LatentStore) -> None:
+def test_training_latents_are_sampled_again_in_each_epoch(opened: LatentStore) -> None:
     latents = StoredLatents(opened, seed=5)
     assert (len(latents), latents.num_classes, latents.latent) == (100, 7, opened.latent)
     z, y = latents.__getitems__([7, 107, 207])
@@ -120,14 +120,14 @@ def test_latents_of_a_training_are_drawn_anew_in_each_pass(opened: LatentStore) 
     assert torch.equal(loaded[0], z)
 
 
-def test_it_goes_to_another_process_without_its_latents(opened: LatentStore) -> None:
-    carried = pickle.dumps(opened)
-    assert len(carried) < 20_000
-    assert torch.equal(pickle.loads(carried).batch([5], seed=0, step=0)[0], opened.batch([5], seed=0, step=0)[0])
+def test_a_pickled_store_does_not_contain_its_latents(opened: LatentStore) -> None:
+    pickled = pickle.dumps(opened)
+    assert len(pickled) < 20_000
+    assert torch.equal(pickle.loads(pickled).batch([5], seed=0, step=0)[0], opened.batch([5], seed=0, step=0)[0])
 
 
 @pytest.mark.parametrize("rows", [[100], [-1], [0, 1000]])
-def test_rows_that_are_not_there_are_refused(opened: LatentStore, rows: list[int]) -> None:
+def test_rows_out_of_range_are_refused(opened: LatentStore, rows: list[int]) -> None:
     with pytest.raises(IndexError, match="has rows 0 to 99, got"):
         opened.batch(rows, seed=0, step=0)
 
@@ -149,66 +149,66 @@ def missing(folder: Path) -> None:
 
 
 def edited(folder: Path, change: Callable[[dict], object]) -> None:
-    told = json.loads((folder / MANIFEST).read_text())
-    change(told)
-    (folder / MANIFEST).write_text(json.dumps(told))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-SPOILED = [
+DAMAGED = [
     (altered, r"shard-00002\.safetensors was altered: .*Remove .*encode again, or copy it again"),
-    (truncated, r"shard-00001\.safetensors has \d+ bytes, and its manifest says \d+\. Remove"),
+    (truncated, r"shard-00001\.safetensors has \d+ bytes, but its manifest has \d+\. Remove"),
     (missing, r"shard-00003\.safetensors is missing\. Remove"),
     (
         lambda folder: (folder / MANIFEST).unlink(),
-        r"is no complete store of latents: it has no manifest\.json\. .*job=encode",
+        r"is not a complete store of latents: it has no manifest\.json\. .*job=encode",
     ),
-    (lambda folder: (folder / MANIFEST).write_text("{"), "is no manifest of latents"),
+    (lambda folder: (folder / MANIFEST).write_text("{"), "is not a manifest of latents"),
     (
-        lambda folder: edited(folder, lambda told: told.update(schema=99)),
-        "has schema 99, and this version of ldbench reads 1. Use the version",
+        lambda folder: edited(folder, lambda manifest: manifest.update(schema=99)),
+        "has schema 99, but this version of ldbench reads 1. Use the version",
     ),
     (
-        lambda folder: edited(folder, lambda told: told["contents"].update(dtype="fp8")),
+        lambda folder: edited(folder, lambda manifest: manifest["contents"].update(dtype="fp8")),
         "dtype of stored latents must be one of",
     ),
     (
-        lambda folder: edited(folder, lambda told: told["contents"].update(split="test")),
+        lambda folder: edited(folder, lambda manifest: manifest["contents"].update(split="test")),
         "its digest is not that of its contents",
     ),
-    (lambda folder: edited(folder, lambda told: told["shards"].pop()), "its shards are not all there"),
+    (lambda folder: edited(folder, lambda manifest: manifest["shards"].pop()), "some of its shards are missing"),
     (
-        lambda folder: edited(folder, lambda told: told["shards"][0].update(file="../../secret")),
-        "its shards are not all there",
+        lambda folder: edited(folder, lambda manifest: manifest["shards"][0].update(file="../../secret")),
+        "some of its shards are missing",
     ),
-    (lambda folder: edited(folder, lambda told: told.pop("statistics")), "is no manifest of latents"),
+    (lambda folder: edited(folder, lambda manifest: manifest.pop("statistics")), "is not a manifest of latents"),
     (
-        lambda folder: edited(folder, lambda told: told["latent"].update(channels=3)),
-        "its statistics are of 48 channels",
+        lambda folder: edited(folder, lambda manifest: manifest["latent"].update(channels=3)),
+        "its statistics have 48 channels",
     ),
     (
-        lambda folder: edited(folder, lambda told: told["latent"].update(num_tokens=3, grid=None)),
-        "is no shard of this store",
+        lambda folder: edited(folder, lambda manifest: manifest["latent"].update(num_tokens=3, grid=None)),
+        "is not a shard of this store",
     ),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "told"), SPOILED)
-def test_what_is_not_whole_is_refused(opened: LatentStore, spoil: Callable[[Path], object], told: str) -> None:
-    spoil(opened.folder)
-    with pytest.raises(ValueError, match=told):
+@pytest.mark.parametrize(("damage", "message"), DAMAGED)
+def test_a_damaged_store_is_refused(opened: LatentStore, damage: Callable[[Path], object], message: str) -> None:
+    damage(opened.folder)
+    with pytest.raises(ValueError, match=message):
         LatentStore.open(opened.folder)
 
 
-def test_sums_may_be_left_out_and_sizes_may_not(opened: LatentStore) -> None:
+def test_checksums_can_be_skipped_but_sizes_cannot(opened: LatentStore) -> None:
     altered(opened.folder)
     assert len(LatentStore.open(opened.folder, verify=False)) == 100
     truncated(opened.folder)
-    with pytest.raises(ValueError, match="bytes, and its manifest says"):
+    with pytest.raises(ValueError, match="bytes, but its manifest has"):
         LatentStore.open(opened.folder, verify=False)
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("changes", "message"),
     [
         (
             {"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8},
@@ -226,10 +226,10 @@ def test_sums_may_be_left_out_and_sizes_may_not(opened: LatentStore) -> None:
         ({"flips": False}, "flips is True there, and False here"),
     ],
 )
-def test_what_is_of_something_else_is_refused_with_both_names(
-    opened: LatentStore, contents: Contents, said: dict, told: str
+def test_a_store_with_other_contents_is_refused_with_both_names(
+    opened: LatentStore, contents: Contents, changes: dict, message: str
 ) -> None:
     ours = replace(contents, flips=True, dtype="fp16")
     assert len(LatentStore.open(opened.folder, contents=ours)) == 100
-    with pytest.raises(ValueError, match=rf"are others than these: {told}.*Encode with what is here"):
-        LatentStore.open(opened.folder, contents=replace(ours, **said))
+    with pytest.raises(ValueError, match=rf"are not those requested: {message}.*Encode again with these settings"):
+        LatentStore.open(opened.folder, contents=replace(ours, **changes))

@@ -29,7 +29,7 @@ def test_shards_may_come_in_any_order_and_from_any_writer(tmp_path: Path, conten
     for shard in (2, 0, 1):
         one = writer(tmp_path, contents)
         assert shard in one.missing()
-        one.write(shard, moments(len(one.images_of(shard))), labels(len(one.images_of(shard))))
+        one.write(shard, moments(len(one.shard_images(shard))), labels(len(one.shard_images(shard))))
         assert not is_complete(tmp_path)
     assert writer(tmp_path, contents).missing() == []
     manifest = writer(tmp_path, contents).finish()
@@ -40,19 +40,19 @@ def test_shards_may_come_in_any_order_and_from_any_writer(tmp_path: Path, conten
 def test_it_is_not_finished_while_shards_are_missing(tmp_path: Path, contents: Contents) -> None:
     one = writer(tmp_path, contents)
     one.write(1, moments(3), labels(3))
-    with pytest.raises(ValueError, match=r"lacks 2 shards \(first: 0\)\. The same command again makes them"):
+    with pytest.raises(ValueError, match=r"lacks 2 shards \(first: 0\)\. Run the same command again to encode them"):
         one.finish()
 
 
 def test_a_shard_that_was_cut_after_its_note_is_missing(tmp_path: Path, contents: Contents) -> None:
     one = writer(tmp_path, contents)
     one.write(1, moments(3), labels(3))
-    one.path_of(1).write_bytes(one.path_of(1).read_bytes()[:-1])
+    one.shard_path(1).write_bytes(one.shard_path(1).read_bytes()[:-1])
     assert one.missing() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         (moments(2), labels(2)),
         (moments(3)[..., :2], labels(3)),
@@ -61,18 +61,18 @@ def test_a_shard_that_was_cut_after_its_note_is_missing(tmp_path: Path, contents
     ],
 )
 def test_what_does_not_fit_a_shard_is_refused(
-    tmp_path: Path, contents: Contents, given: tuple[torch.Tensor, torch.Tensor]
+    tmp_path: Path, contents: Contents, arguments: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    with pytest.raises(ValueError, match=r"Shard 0 holds 3 latents of 2 tokens and 3 channels, got moments"):
-        writer(tmp_path, contents).write(0, *given)
+    with pytest.raises(ValueError, match=r"Shard 0 needs 3 latents of 2 tokens and 3 channels, got moments"):
+        writer(tmp_path, contents).write(0, *arguments)
 
 
 def test_points_and_distributions_do_not_stand_in_one_store(tmp_path: Path, contents: Contents) -> None:
     one = writer(tmp_path, contents)
     for shard, parts in ((0, 2), (1, 1), (2, 2)):
-        count = len(one.images_of(shard))
+        count = len(one.shard_images(shard))
         one.write(shard, moments(count, parts), labels(count))
-    with pytest.raises(ValueError, match="holds points as well as distributions"):
+    with pytest.raises(ValueError, match="mixes points and Gaussian posteriors"):
         one.finish()
 
 

@@ -1,1 +1,1 @@
-"""The latent store: what an encoder says of every image of a split, in shards on a disk, for generators to learn from."""
+"""The latent store: the posteriors of all images of a split, in shards on disk, as the training set of a generator."""

@@ -1,4 +1,4 @@
-"""Latents that are known by what they are of, before they are encoded: a generator that is there already needs no more of them."""
+"""Latents that are identified by their contents before they are encoded; a trained generator never encodes them."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -9,35 +9,36 @@ from torch.utils.data import Dataset
 
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents
-from ldbench.data.latents.store import LatentStore, StoredLatents, fingerprint_of
+from ldbench.data.latents.store import LatentStore, StoredLatents, latents_fingerprint
 
 
 class AwaitedLatents(Dataset):
-    """What a generator learns (a LatentSet). The store behind it is made, or found, when the first number of it is asked for."""
+    """The training set of a generator (a LatentSet); its store is opened or built on the first access to the numbers."""
 
     def __init__(self, contents: Contents, *, latent: LatentSpec, seed: int, make: Callable[[], LatentStore]):
         self.latent = latent
         self.num_classes = contents.num_classes
-        self.fingerprint = fingerprint_of(contents, seed)
+        self.fingerprint = latents_fingerprint(contents, seed)
         self.upstream = {"tokenizer": contents.tokenizer_digest, "data": contents.fingerprint}
         self.seed = seed
         self.make = make
 
     @cached_property
     def stored(self) -> StoredLatents:
-        """The latents themselves."""
-        found = StoredLatents(self.make(), seed=self.seed)
-        assert (found.fingerprint, found.latent) == (self.fingerprint, self.latent), (
-            "the store is of what it was asked for"
-        )
-        return found
+        """The latents from the store."""
+        stored = StoredLatents(self.make(), seed=self.seed)
+        expected = (self.fingerprint, self.latent)
+        assert (stored.fingerprint, stored.latent) == expected, "the store has other contents than requested"
+        return stored
 
     @property
     def mean(self) -> Tensor:  # (C,) float64
+        """The mean of each channel over the whole set."""
         return self.stored.mean
 
     @property
     def std(self) -> Tensor:  # (C,) float64
+        """The standard deviation of each channel over the whole set."""
         return self.stored.std
 
     def __len__(self) -> int:
@@ -47,5 +48,5 @@ class AwaitedLatents(Dataset):
         return self.stored.__getitems__(items)
 
     def resident(self, device: torch.device) -> StoredLatents:
-        """The latents from a store that is held on a device."""
+        """The same latents, held on a device."""
         return self.stored.resident(device)

@@ -1,6 +1,6 @@
-"""Encoding a split: from images and a tokenizer to a complete store, with constant memory, in one process or several.
+"""Encodes a split with a tokenizer into a complete store, with constant memory, in one process or several.
 
-Processes take whole shards, so that no sum and no file depends on how many there are. What a process has finished stays.
+Each process encodes whole shards, so that no checksum or file depends on their number. Finished shards are kept.
 """
 
 import sys
@@ -29,16 +29,17 @@ def encode(
     contents: Contents,
     *,
     tokenizer: Tokenizer,
-    images: ImageSet,  # as the tokenizer sees them: nothing is drawn
+    images: ImageSet,  # without augmentation
     shard_size: int,
     batch_size: int,
     workers: int,
     device: torch.device,
     num_processes: int,
 ) -> Manifest:
-    """Makes the store of a whole split, or goes on with it. Of two callers at once one must wait: hold a lock.
+    """Builds the store of a whole split, or resumes an interrupted one. Callers must hold a lock on the folder.
 
-    Several processes share a machine, one for each CUDA device where there are any. Raises ValueError for latents that are not finite.
+    With several processes each uses its own CUDA device where there are any. Raises ValueError for latents that are not
+    finite.
     """
     writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
     missing = writer.missing()
@@ -46,7 +47,7 @@ def encode(
     work = partial(
         encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers
     )
-    done = len(images) - sum(len(writer.images_of(shard)) for shard in missing)
+    done = len(images) - sum(len(writer.shard_images(shard)) for shard in missing)
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("encoding", total=len(images), completed=done)
@@ -67,10 +68,13 @@ def encode_shards(
     batch_size: int,
     workers: int,
     device: torch.device,
-    advance: Callable[[int], None],  # told how many images were encoded
+    advance: Callable[[int], None],  # called with the number of images encoded
 ) -> None:
-    """Encodes shards one after the other. Batches end where shards do, so that a shard is the same whoever makes it, and after whatever."""
-    batches = [list(batch) for shard in shards for batch in in_batches(writer.images_of(shard), batch_size)]
+    """Encodes shards one after the other.
+
+    No batch spans two shards, so that a shard does not depend on process or order.
+    """
+    batches = [list(batch) for shard in shards for batch in split_batches(writer.shard_images(shard), batch_size)]
     loader = iter(DataLoader(images, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda"))
     tokenizer = tokenizer.to(device).eval()
     for shard in shards:
@@ -88,23 +92,22 @@ def encode_shard(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:  # (views * images, 1 or 2, N, C), (images,)
-    """The posteriors of a shard's images from the loader's next batches, mirrored ones behind the others."""
-    contents, latent, total = writer.contents, writer.latent, len(writer.images_of(shard))
+    """The posteriors of a shard's images from the loader's next batches; those of mirrored images follow the others."""
+    contents, latent, total = writer.contents, writer.latent, len(writer.shard_images(shard))
     views = 2 if contents.flips else 1
     moments, labels, done = torch.empty(0), torch.empty(total, dtype=torch.int64), 0
     while done < total:
         batch, y = next(loader)
         batch = batch.to(device, non_blocking=True)
         for view in range(views):
-            encoded = stacked(
-                encode_batch(tokenizer, batch.flip(-1) if view else batch, contents.precision)
-            )  # (B, 1 or 2, N, C)
+            posterior = encode_batch(tokenizer, batch.flip(-1) if view else batch, contents.precision)
+            encoded = stack_moments(posterior)  # (B, 1 or 2, N, C)
             if not len(moments):
                 moments = torch.empty(
                     views * total, encoded.shape[1], latent.num_tokens, latent.channels, dtype=DTYPES[contents.dtype]
                 )
-            place = view * total + done
-            moments[place : place + len(batch)] = encoded.to("cpu", moments.dtype)
+            start = view * total + done
+            moments[start : start + len(batch)] = encoded.to("cpu", moments.dtype)
         labels[done : done + len(batch)] = y
         done += len(batch)
         advance(len(batch))
@@ -116,17 +119,17 @@ def encode_batch(
     images: Tensor,  # (B, 3, H, W) in [-1, 1]
     precision: str,
 ) -> Posterior:
-    """The posteriors of images, encoded in a precision."""
+    """The posteriors of images, encoded at a precision."""
     with compute_precision(precision, images.device.type):
         return tokenizer.encode(images)
 
 
-def stacked(posterior: Posterior) -> Tensor:  # (B, 1 or 2, N, C)
-    """A posterior as the store keeps it."""
+def stack_moments(posterior: Posterior) -> Tensor:  # (B, 1 or 2, N, C)
+    """A posterior as stored: its mean and log-variance in one tensor."""
     parts = [posterior.mean] if posterior.logvar is None else [posterior.mean, posterior.logvar]
     return torch.stack([part.float() for part in parts], dim=1)
 
 
-def in_batches(images: range, batch_size: int) -> Iterator[range]:
-    """A shard's images, so many at a time."""
+def split_batches(images: range, batch_size: int) -> Iterator[range]:
+    """Splits the images of a shard into batches."""
     return (images[start : start + batch_size] for start in range(0, len(images), batch_size))

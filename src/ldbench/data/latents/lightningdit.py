@@ -1,7 +1,7 @@
-"""LightningDiT's cache of latents [0]: its folders become stores here, and stores become its folders.
+"""Converts LightningDiT's cached latents [0] to a store, and a store to its layout.
 
-A folder holds `latents_rank%02d_shard%03d.safetensors` with `latents` and `latents_flip` (n, C, H, W) float32, one sample of each posterior, and
-`labels` (n,) int64; and `latents_stats.pt`, a dict of `mean` and `std` (1, C, 1, 1).
+A cache folder holds `latents_rank%02d_shard%03d.safetensors` with `latents` and `latents_flip` (n, C, H, W) float32,
+one sample of each posterior, and `labels` (n,) int64; and `latents_stats.pt`, a dict of `mean` and `std` (1, C, 1, 1).
 
 [0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423
 """
@@ -19,7 +19,7 @@ from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.io.files import atomic_write, digest, file_digest
+from ldbench.io.files import digest, file_digest, atomic_write
 from ldbench.io.safe_load import first_line, read_pickle, validated_tensors, write_pickle
 from ldbench.io.safetensors_io import write_tensors
 
@@ -30,50 +30,54 @@ VIEWS = ("latents", "latents_flip")
 
 @dataclass(frozen=True)
 class CacheFile:
-    """One file of a cache, and the images that it holds."""
+    """One file of a cache, and the range of its images."""
 
     path: Path
     first: int
     num_images: int
 
 
-def sum_of_cache(folder: Path) -> str:
-    """The sha256 of all of a cache's latents. Reads them all. Raises ValueError for a folder without any."""
-    return digest({path.name: file_digest(path) for path in paths_of(folder)})
+def cache_checksum(folder: Path) -> str:
+    """The sha256 of all latents in a cache; reads all files. Raises ValueError for a folder without any."""
+    return digest({path.name: file_digest(path) for path in list_cache_paths(folder)})
 
 
-def read_cache(folder: Path, place: Path, contents: Contents, *, latent: LatentSpec, shard_size: int) -> Manifest:
-    """Makes a store of a cache, or goes on with it; its samples are points. The mirrored ones are left out where `contents` has no flips.
+def read_cache(
+    folder: Path, store_folder: Path, contents: Contents, *, latent: LatentSpec, shard_size: int
+) -> Manifest:
+    """Builds a store from a cache, or resumes it; its samples become points.
 
-    The images are those of the ranks one after the other: a cache does not say where in the data they were, nor which were encoded twice
-    to fill up a last batch. Raises ValueError for files that are not of this layout and latent.
+    Mirrored views are dropped if `contents` has no flips.
+
+    Images are ordered by rank: a cache does not record their indices in the dataset, nor which were encoded twice to
+    fill a last batch. Raises ValueError for files with another layout or latent shape.
     """
-    files = files_of(folder, latent)
-    writer = StoreWriter(
-        place, contents, latent=latent, num_images=sum(file.num_images for file in files), shard_size=shard_size
-    )
+    files = list_cache_files(folder, latent)
+    num_images = sum(file.num_images for file in files)
+    writer = StoreWriter(store_folder, contents, latent=latent, num_images=num_images, shard_size=shard_size)
     for shard in writer.missing():
-        images = writer.images_of(shard)
-        views = [from_files(files, view, images) for view in VIEWS[: 2 if contents.flips else 1]]
+        images = writer.shard_images(shard)
+        views = [read_slices(files, view, images) for view in VIEWS[: 2 if contents.flips else 1]]
         z = torch.cat([latent.from_map(part) for view in views for part in view])
-        writer.write(shard, z[:, None].to(DTYPES[contents.dtype]), torch.cat([*from_files(files, "labels", images)]))
+        writer.write(shard, z[:, None].to(DTYPES[contents.dtype]), torch.cat([*read_slices(files, "labels", images)]))
     return writer.finish()
 
 
 def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file: int) -> None:
-    """Writes a store as a cache of one rank, and the statistics of its whole set, last of all.
+    """Writes a store as a cache of one rank, and finally the statistics of the whole set.
 
-    Each view is sampled once, from `seed`. Where the store has no mirrored views, `latents_flip` holds another sample of the same one.
-    Raises ValueError for latents that lie on no grid.
+    Each view is sampled once, from `seed`. If the store has no mirrored views, `latents_flip` holds a second sample of
+    the same image. Raises ValueError for latents without a grid.
     """
-    latent, told = store.latent, store.manifest
+    latent, manifest = store.latent, store.manifest
     if latent.grid is None:
         raise ValueError(
-            f"LightningDiT keeps maps, and {store.folder} holds {latent.num_tokens} tokens on no grid. Train on the store itself."
+            f"LightningDiT stores maps, but {store.folder} holds {latent.num_tokens} tokens without a grid. "
+            "Train on the store itself."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    flipped, step = (told.num_images, 0) if told.contents.flips else (0, 1)
-    for number, images in enumerate(torch.arange(told.num_images).split(images_per_file)):
+    flipped, step = (manifest.num_images, 0) if manifest.contents.flips else (0, 1)
+    for number, images in enumerate(torch.arange(manifest.num_images).split(images_per_file)):
         z, y = store.batch(images, seed=seed, step=0)
         mirrored, _ = store.batch(images + flipped, seed=seed, step=step)
         tensors = {
@@ -83,75 +87,78 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
         }
         metadata = {"total_size": str(len(y)), "dtype": str(z.dtype), "device": "cpu"}
         write_tensors(tensors, folder / f"latents_rank00_shard{number:03d}.safetensors", metadata=metadata)
-    stats = {"mean": told.statistics.mean, "std": told.statistics.std()}
+    stats = {"mean": manifest.statistics.mean, "std": manifest.statistics.std()}
     with atomic_write(folder / STATS) as scratch:
         write_pickle({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
 
 
 def read_stats(path: Path) -> tuple[Tensor, Tensor]:
-    """`mean` and `std`, (1, C, 1, 1), of a latents_stats.pt or of the folder that holds it, through torch's restricted loader.
+    """`mean` and `std`, (1, C, 1, 1), from a latents_stats.pt or the folder that holds it, read by torch's restricted
+    loader.
 
-    Raises ValueError for anything else, and FileNotFoundError where there is none.
+    Raises ValueError for any other content, and FileNotFoundError if the file does not exist.
     """
     path = path / STATS if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}. Give a latents_stats.pt, or the folder that holds it.")
+        raise FileNotFoundError(f"{path} does not exist. Give a latents_stats.pt, or the folder that holds it.")
     try:
-        held = validated_tensors(read_pickle(path), path.stat().st_size)
-        mean, std = held["mean"], held["std"]
+        stats = validated_tensors(read_pickle(path), path.stat().st_size)
+        mean, std = stats["mean"], stats["std"]
         if mean.shape != std.shape or mean.shape != (1, mean.numel(), 1, 1):
             raise ValueError(f"shapes {tuple(mean.shape)} and {tuple(std.shape)}")
         if not (torch.isfinite(mean) & torch.isfinite(std) & (std > 0)).all():
-            raise ValueError("a mean or a deviation is not finite, or a deviation not above zero")
+            raise ValueError("a mean or standard deviation is not finite, or a standard deviation is not positive")
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise ValueError(
-            f"{path} holds no statistics of latents ({first_line(error)}). Expected a dict of mean and std, (1, C, 1, 1)."
+            f"{path} holds no latent statistics ({first_line(error)}). Expected a dict of mean and std, (1, C, 1, 1)."
         ) from error
     return mean, std
 
 
-def paths_of(folder: Path) -> list[Path]:
-    """The latents of a cache, by rank and shard. Raises ValueError for a folder without any."""
-    found = sorted(folder.glob(PATTERN))
-    if not found:
-        raise ValueError(f"{folder} holds no latents in LightningDiT's layout: there is no {PATTERN} in it.")
-    return found
+def list_cache_paths(folder: Path) -> list[Path]:
+    """The latent files of a cache, by rank and shard. Raises ValueError for a folder without any."""
+    paths = sorted(folder.glob(PATTERN))
+    if not paths:
+        raise ValueError(f"{folder} holds no latents in LightningDiT's layout: it has no {PATTERN}.")
+    return paths
 
 
-def files_of(folder: Path, latent: LatentSpec) -> list[CacheFile]:
-    """The files of a cache, after a look at the shapes in them. Raises ValueError naming the first that does not fit."""
+def list_cache_files(folder: Path, latent: LatentSpec) -> list[CacheFile]:
+    """The files of a cache, with their shapes checked. Raises ValueError add_path_to_errors the first that does not fit."""
     if latent.grid is None:
         raise ValueError(
-            f"LightningDiT keeps maps, and this tokenizer makes {latent.num_tokens} tokens on no grid: {folder} cannot be its cache."
+            f"LightningDiT stores maps, but this tokenizer has {latent.num_tokens} tokens without a grid: "
+            f"{folder} cannot be its cache."
         )
     files: list[CacheFile] = []
-    for path in paths_of(folder):
+    for path in list_cache_paths(folder):
         expected = (latent.channels, *latent.grid)
         try:
             with safe_open(path, "pt") as file:
-                held = {name: file.get_slice(name) for name in (*VIEWS, "labels")}
-                shapes = {name: tuple(part.get_shape()) for name, part in held.items()}
-            if len(shapes["labels"]) != 1 or held["labels"].get_dtype() != "I64":
-                raise ValueError(f"its labels are {held['labels'].get_dtype()} {shapes['labels']}, expected I64 (n,)")
-            if any(held[view].get_dtype() not in ("F32", "F16", "BF16") for view in VIEWS):
-                raise ValueError(f"its latents are {held['latents'].get_dtype()}, expected F32")
+                slices = {name: file.get_slice(name) for name in (*VIEWS, "labels")}
+                shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            if len(shapes["labels"]) != 1 or slices["labels"].get_dtype() != "I64":
+                raise ValueError(f"its labels are {slices['labels'].get_dtype()} {shapes['labels']}, expected I64 (n,)")
+            if any(slices[view].get_dtype() not in ("F32", "F16", "BF16") for view in VIEWS):
+                raise ValueError(f"its latents are {slices['latents'].get_dtype()}, expected F32")
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(
-                f"{path} is no file of latents in LightningDiT's layout ({error}). Copy it again."
+                f"{path} is not a file of latents in LightningDiT's layout ({error}). Copy it again."
             ) from error
         (count,) = shapes["labels"]
         if any(shapes[view] != (count, *expected) for view in VIEWS):
             raise ValueError(
-                f"{path} holds latents {shapes['latents']}, and this tokenizer makes maps {expected}. Name the tokenizer that they are of."
+                f"{path} holds latents {shapes['latents']}, but this tokenizer has maps {expected}. "
+                "Choose the tokenizer that encoded them."
             )
         files.append(CacheFile(path, files[-1].first + files[-1].num_images if files else 0, count))
     return files
 
 
-def from_files(files: list[CacheFile], name: str, images: range) -> Iterator[Tensor]:
-    """One tensor's part for some images, file by file."""
+def read_slices(files: list[CacheFile], name: str, images: range) -> Iterator[Tensor]:
+    """The slices of one tensor that belong to a range of images, file by file."""
     for file in files:
         first, last = max(images.start, file.first), min(images.stop, file.first + file.num_images)
         if first < last:
-            with safe_open(file.path, "pt") as held:
-                yield held.get_slice(name)[first - file.first : last - file.first]
+            with safe_open(file.path, "pt") as opened:
+                yield opened.get_slice(name)[first - file.first : last - file.first]

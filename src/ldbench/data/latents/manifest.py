@@ -1,7 +1,7 @@
-"""What a store is: what its latents are of and how they were made, its shards with their sums, its statistics.
+"""The manifest of a store: the source of its latents, its shards with their checksums, its statistics.
 
-A folder `<tokenizer>-<data>-<split>-<digest>` holds `shard-00000.safetensors`, ... and, written last, `manifest.json`. While it is being made
-each finished shard has a note of its own beside it, and `plan.json` says how the images are cut.
+A folder `<tokenizer>-<data>-<split>-<digest>` holds `shard-00000.safetensors`, ... and, written last, `manifest.json`.
+While it is being built each finished shard has its own note next to it, and `plan.json` holds the shard size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,25 @@ import torch
 from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.statistics import Statistics, combined
+from ldbench.data.latents.statistics import Statistics, combine
 from ldbench.io.files import digest, file_digest, read_json
 from ldbench.io.safe_load import first_line
 from ldbench.runtime.device import PRECISIONS
 
 SCHEMA = 1
-REVISION = 1  # raise when encoding comes to other numbers
+REVISION = 1  # raise when encoding gives other numbers
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 
-DISPLAYED = ("tokenizer", "data", "num_classes")  # names for people, and what the data's fingerprint covers
+DISPLAYED = ("tokenizer", "data", "num_classes")  # not hashed: display names, and what the data's fingerprint covers
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What latents are of, and how they are made: all that their numbers depend on. Raises ValueError for what does not exist."""
+    """The source of latents: all that their numbers depend on.
+
+    Raises ValueError for an unknown split, dtype or precision.
+    """
 
     tokenizer: str  # the name of its artifact
     tokenizer_digest: str
@@ -36,11 +39,11 @@ class Contents:
     num_classes: int
     fingerprint: str  # of the data
     split: str  # train | test
-    preprocessing: Mapping[str, Any]  # of the images, beyond what the data's fingerprint covers
-    flips: bool  # whether each image stands in the store mirrored too
+    preprocessing: Mapping[str, Any]  # of the images, in addition to the data's fingerprint
+    flips: bool  # whether each image is also stored mirrored
     dtype: str  # of the stored numbers: bf16 | fp16 | fp32
-    precision: str  # that the tokenizer encoded in
-    source: str | None = None  # sha256 of the files that the latents were taken from, where they were not encoded here
+    precision: str  # of the encoding
+    source: str | None = None  # sha256 of the files that the latents were imported from
 
     def __post_init__(self) -> None:
         for key, choices in (
@@ -54,20 +57,23 @@ class Contents:
                 )
 
     def digest(self) -> str:
-        """The sha256 of all that the numbers depend on: neither names nor places, batches, workers, processes or the size of shards."""
-        said = {key: value for key, value in asdict(self).items() if key not in DISPLAYED}
-        return digest({"kind": "latents", **said, "revision": REVISION})
+        """The sha256 of all that the numbers depend on: no names, paths, batch sizes, workers, processes or shard
+        sizes.
+        """
+        hashed = {key: value for key, value in asdict(self).items() if key not in DISPLAYED}
+        return digest({"kind": "latents", **hashed, "revision": REVISION})
 
     def folder(self, root: Path) -> Path:
-        """Where their store is, or will be."""
-        return (
-            root / f"{self.tokenizer.rpartition('-')[0] or self.tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
-        )
+        """The folder of their store below `root`."""
+        tokenizer = self.tokenizer.rpartition("-")[0] or self.tokenizer
+        return root / f"{tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A finished shard: the images [first, first + num_images), their mirrored views behind them, and what was measured of both."""
+    """A finished shard: the images [first, first + num_images) followed by their mirrored views, and the statistics of
+    both.
+    """
 
     file: str
     first: int
@@ -78,7 +84,7 @@ class Shard:
     statistics: Statistics
 
     def to_dict(self) -> dict[str, Any]:
-        """Itself in plain numbers."""
+        """The shard as JSON."""
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "statistics": self.statistics.to_dict(),
@@ -86,20 +92,20 @@ class Shard:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "Shard":
-        """The shard that `to_dict` told."""
+        """The shard from the output of `to_dict`."""
         return cls(**{**numbers, "statistics": Statistics.from_dict(numbers["statistics"])})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A complete store in names and numbers."""
+    """The description of a complete store."""
 
     contents: Contents
     latent: LatentSpec
     num_images: int
     shard_size: int  # images in each shard but the last
     shards: Sequence[Shard]
-    statistics: Statistics  # over all rows, mirrored ones too where there are any
+    statistics: Statistics  # over all rows, including mirrored ones
 
     @property
     def parts(self) -> int:
@@ -108,15 +114,16 @@ class Manifest:
 
     @property
     def num_views(self) -> int:
-        """2 where each image stands mirrored too."""
+        """2 if each image is also stored mirrored, else 1."""
         return 2 if self.contents.flips else 1
 
     @property
     def num_bytes(self) -> int:
+        """The size of all shards."""
         return sum(shard.num_bytes for shard in self.shards)
 
     def to_dict(self) -> dict[str, Any]:
-        """Itself as JSON, with what people look for said outright."""
+        """The manifest as JSON, with derived statistics for readers."""
         overall = self.statistics.overall()
         scalar = {
             "mean": overall.mean.item(),
@@ -143,7 +150,10 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "Manifest":
-        """The manifest that `to_dict` told. Raises ValueError where its digest is of something else, or shards are not what they add up to."""
+        """The manifest from the output of `to_dict`.
+
+        Raises ValueError for a wrong digest, missing shards or inconsistent statistics.
+        """
         contents, shards = Contents(**numbers["contents"]), [Shard.from_dict(shard) for shard in numbers["shards"]]
         if numbers["digest"] != contents.digest():
             raise ValueError("its digest is not that of its contents")
@@ -154,43 +164,44 @@ class Manifest:
             or [(shard.file, shard.first) for shard in shards]
             != [(shard_name(i), first) for i, first in enumerate(firsts)]
         ):
-            raise ValueError("its shards are not all there")
+            raise ValueError("some of its shards are missing")
         latent, statistics = LatentSpec.from_dict(numbers["latent"]), Statistics.from_dict(numbers["statistics"])
         if len(statistics.mean) != latent.channels:
             raise ValueError(
-                f"its statistics are of {len(statistics.mean)} channels, and its latents have {latent.channels}"
+                f"its statistics have {len(statistics.mean)} channels, but its latents have {latent.channels}"
             )
-        summed = combined([shard.statistics for shard in shards])
+        summed = combine([shard.statistics for shard in shards])
         if summed.count != statistics.count or not (
-            close(summed.mean, statistics.mean) and close(summed.std(), statistics.std())
+            nearly_equal(summed.mean, statistics.mean) and nearly_equal(summed.std(), statistics.std())
         ):
-            raise ValueError("its statistics are not those that its shards add up to")
+            raise ValueError("its statistics differ from the total of its shards")
         return cls(contents, latent, numbers["num_images"], numbers["shard_size"], shards, statistics)
 
 
-def close(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether numbers are the same, but for what another processor may make of their last bits."""
+def nearly_equal(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two tensors are equal up to rounding differences between processors."""
     return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def shard_name(shard: int) -> str:
-    """The file of a shard."""
+    """The file name of a shard."""
     return f"shard-{shard:05d}.safetensors"
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a store is there: its manifest is written last."""
+    """Whether a store is complete: its manifest is written last."""
     return (folder / MANIFEST).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a store. Raises ValueError, with what to do, for a folder without a readable one."""
+    """Reads the manifest of a store. Raises ValueError, with what to do, for a folder without a valid one."""
     if not is_complete(folder):
-        begun = len(list(folder.glob("shard-*.json")))
-        state = f"it was interrupted after {begun} shards" if begun else "it has no manifest.json"
+        finished = len(list(folder.glob("shard-*.json")))
+        state = f"it was interrupted after {finished} shards" if finished else "it has no manifest.json"
         raise ValueError(
-            f"{folder} is no complete store of latents: {state}. "
-            "The command that made it goes on with it: python -m ldbench.run job=encode, with the overrides that it had."
+            f"{folder} is not a complete store of latents: {state}. "
+            "Run the command that started it again to resume: "
+            "python -m ldbench.run job=encode, with the same overrides."
         )
     try:
         numbers = read_json(folder / MANIFEST)
@@ -199,27 +210,30 @@ def read_manifest(folder: Path) -> Manifest:
             return Manifest.from_dict(numbers)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
         raise ValueError(
-            f"{folder / MANIFEST} is no manifest of latents ({first_line(error)}). Remove {folder} and encode again, or copy it again."
+            f"{folder / MANIFEST} is not a manifest of latents ({first_line(error)}). "
+            f"Remove {folder} and encode again, or copy it again."
         ) from error
     raise ValueError(
-        f"{folder} has schema {schema}, and this version of ldbench reads {SCHEMA}. Use the version that made it, or a newer one."
+        f"{folder} has schema {schema}, but this version of ldbench reads {SCHEMA}. "
+        "Use the version that wrote it, or a newer one."
     )
 
 
-def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Raises ValueError naming the first shard that is missing or cut short."""
+def validate_sizes(folder: Path, manifest: Manifest) -> None:
+    """Raises ValueError add_path_to_errors the first shard that is missing or of the wrong size."""
     for shard in manifest.shards:
         path = folder / shard.file
         size = path.stat().st_size if path.is_file() else None
         if size != shard.num_bytes:
-            state = "is missing" if size is None else f"has {size} bytes, and its manifest says {shard.num_bytes}"
+            state = "is missing" if size is None else f"has {size} bytes, but its manifest has {shard.num_bytes}"
             raise ValueError(f"{path} {state}. Remove {folder} and encode again, or copy it again.")
 
 
-def check_sums(folder: Path, manifest: Manifest) -> None:
-    """Raises ValueError naming the first shard whose bytes are not what the manifest says. Reads all of them."""
+def validate_checksums(folder: Path, manifest: Manifest) -> None:
+    """Raises ValueError add_path_to_errors the first shard whose checksum differs from the manifest's. Reads all files."""
     for shard in manifest.shards:
         if file_digest(folder / shard.file) != shard.sha256:
             raise ValueError(
-                f"{folder / shard.file} was altered: its sum is another. Remove {folder} and encode again, or copy it again."
+                f"{folder / shard.file} was altered: its checksum differs. "
+                f"Remove {folder} and encode again, or copy it again."
             )

@@ -1,11 +1,12 @@
-"""Posterior noise that belongs to a latent: the same numbers in any batch, process or order, and on any device.
+"""Posterior noise keyed by latent: the same numbers in any batch, process or order, and on any device.
 
-A mixing function of 32 bits [0] counts through a latent's elements under a key of 64 bits, made of (seed, step, row) [1]; each 16 bits are
-then looked up among the quantiles of the normal. All of it is whole numbers and one table, hence the same everywhere. It is as fast as
-torch's own generator on a CPU, and unlike that one needs no loop over the latents of a batch.
+A 32-bit mixing function [0] is applied to a counter over a latent's elements, with a 64-bit key from (seed, step, row)
+[1]; each 16 bits then index a table of normal quantiles. Only integer arithmetic and one table are used, hence the same
+results everywhere. It is as fast as torch's own generator on a CPU, and needs no loop over the latents of a batch.
 
 [0] Wellons, Prospecting for Hash Functions, 2018, https://nullprogram.com/blog/2018/07/31 (xor, shift and multiply)
-[1] Steele et al., Fast Splittable Pseudorandom Number Generators, 2014, https://doi.org/10.1145/2660193.2660195 (the finaliser of 64 bits)
+[1] Steele et al., Fast Splittable Pseudorandom Number Generators, 2014, https://doi.org/10.1145/2660193.2660195 (the
+64-bit finalizer)
 """
 
 from functools import cache
@@ -15,14 +16,14 @@ import torch
 from torch import Tensor
 
 LEVELS = 1 << 16
-GOLDEN = -1640531527  # 2**32 over the golden ratio, odd, as int32: neighbouring counters lie far apart
+GOLDEN = -1640531527  # 2**32 over the golden ratio, odd, as int32: neighboring counters map far apart
 
 
 def posterior_noise(
-    keys: Tensor,  # (B, 2) int32, of `keys_of`
+    keys: Tensor,  # (B, 2) int32, from `noise_keys`
     shape: tuple[int, ...],  # of one latent
 ) -> Tensor:  # (B, *shape) float32, on the device of the keys
-    """Normal numbers in 65536 levels of equal chance, of mean 0 and variance 1; the largest is 4.3."""
+    """Normal numbers on 65536 equally likely levels, with mean 0 and variance 1; the largest is 4.3."""
     size = int(np.prod(shape))
     counter = torch.arange((size + 1) // 2, dtype=torch.int32, device=keys.device) * GOLDEN
     bits = counter + keys[:, :1]
@@ -30,19 +31,19 @@ def posterior_noise(
     mix(bits, spare)
     bits += keys[:, 1:]
     mix(bits, spare)
-    levels = bits.view(torch.int16).to(torch.int32)  # (B, size or one more)
+    levels = bits.view(torch.int16).to(torch.int32)  # (B, size rounded up to even)
     levels &= LEVELS - 1
     drawn = quantiles(str(keys.device)).index_select(0, levels.flatten()).view(levels.shape)
     return drawn[:, :size].reshape(-1, *shape)
 
 
-def keys_of(
-    rows: Tensor,  # (B,) int64 of the CPU, at least 0
+def noise_keys(
+    rows: Tensor,  # (B,) int64 on the CPU, at least 0
     *,
     seed: int,
-    step: Tensor | int,  # (B,) int64 of the CPU, or one for all
+    step: Tensor | int,  # (B,) int64 on the CPU, or one for all
 ) -> Tensor:  # (B, 2) int32
-    """The keys of latents: different ones for each (seed, step, row). Raises ValueError for a negative seed or step."""
+    """The noise keys of latents, unique for each (seed, step, row). Raises ValueError for a negative seed or step."""
     steps = torch.as_tensor(step).expand(len(rows))
     if seed < 0 or (len(steps) and int(steps.min()) < 0):
         raise ValueError(f"Posterior noise needs a seed and a step of at least 0, got {seed} and {step}.")
@@ -52,16 +53,19 @@ def keys_of(
     return torch.from_numpy(key.view(np.int32).reshape(-1, 2))
 
 
-def scramble(words: np.ndarray) -> np.ndarray:
-    """A one-to-one map of 64 bits [1]."""
-    words = words + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+def scramble(keys: np.ndarray) -> np.ndarray:
+    """A bijection of 64-bit integers [1]."""
+    keys = keys + np.uint64(0x9E3779B97F4A7C15)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
 
 
 def mix(x: Tensor, spare: Tensor) -> None:
-    """A one-to-one map of 32 bits [0], in place; the masks make torch's shifts of signed numbers logical. `spare`: of the same size, overwritten."""
+    """A bijection of 32-bit integers [0], in place; masks make torch's signed shifts logical.
+
+    `spare`: a buffer of the same size.
+    """
     for shift, factor in ((16, 0x21F0AAAD), (15, -749130345), (15, 1)):  # the second is 0xd35a2d97
         torch.bitwise_right_shift(x, shift, out=spare)
         spare &= (1 << (32 - shift)) - 1
@@ -72,7 +76,7 @@ def mix(x: Tensor, spare: Tensor) -> None:
 
 @cache
 def quantiles(device: str) -> Tensor:  # (65536,) float32
-    """The normal's quantiles in the middle of each level, scaled to a variance of 1."""
+    """Normal quantiles at the midpoint of each level, scaled to variance 1."""
     middles = (torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS
     levels = torch.special.ndtri(middles)
     return (levels / levels.square().mean().sqrt()).float().to(device)

@@ -1,4 +1,4 @@
-"""Reading a store: posteriors mapped from its shards or held on a device, sampled and normalised a whole batch at a time."""
+"""Reads a store: posteriors memory-mapped or held on a device, sampled and normalized in batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,38 +13,40 @@ from torch.utils.data import Dataset
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
 from ldbench.core.posterior import Posterior
-from ldbench.data.latents.manifest import Contents, Manifest, check_sizes, check_sums, read_manifest
-from ldbench.data.latents.noise import keys_of, posterior_noise
+from ldbench.data.latents.manifest import Contents, Manifest, read_manifest, validate_checksums, validate_sizes
+from ldbench.data.latents.noise import noise_keys, posterior_noise
 from ldbench.data.latents.shards import DTYPES, map_shard
 from ldbench.data.latents.statistics import Of
 from ldbench.io.files import digest
 
-BLOCK = 1 << 18  # numbers that are sampled at once on a CPU: what its cache holds
+BLOCK = 1 << 18  # numbers that are sampled at once on a CPU: about the size of its cache
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A store's numbers: posteriors in their files, labels in memory."""
+    """The tensors of a store: posteriors memory-mapped, labels in memory."""
 
     moments: list[np.ndarray]  # of each shard (rows, 1 or 2, N, C)
     labels: np.ndarray  # (rows,) int64 of the whole store
 
 
 class Reader(Protocol):
-    """Where stored posteriors are read from."""
+    """A source of stored posteriors."""
 
     manifest: Manifest
     device: torch.device
 
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What is stored of some rows: (B, 1 or 2, N, C) in the store's dtype, and labels (B,)."""
+        """The stored moments of rows, (B, 1 or 2, N, C) in the store's dtype, and labels (B,)."""
         ...
 
 
 class LatentStore:
-    """A complete store, mapped into memory. Row i is image i of its split; with flips, row i + num_images is that image mirrored.
+    """A complete store, memory-mapped.
 
-    It may be handed to other processes: each maps the files for itself, when it first reads.
+    Row i is image i of its split; with flips, row i + num_images is that image mirrored.
+
+    It can be pickled: each process maps the files on its first read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
@@ -55,17 +57,20 @@ class LatentStore:
 
     @classmethod
     def open(cls, folder: str | Path, *, contents: Contents | None = None, verify: bool = True) -> "LatentStore":
-        """The store in a folder. With `verify` all its bytes are held against their sums, about 1 GB a second; sizes always are.
+        """Opens the store in a folder.
 
-        Raises ValueError, with what to do, for a store that is not complete, altered, of a newer schema, or of other `contents`.
+        With `verify` all checksums are compared, at about 1 GB per second; sizes always are.
+
+        Raises ValueError, with what to do, for a store that is incomplete, altered, of a newer schema, or of other
+        `contents`.
         """
         folder = Path(folder).expanduser()
         manifest = read_manifest(folder)
         if contents is not None:
-            check_contents(folder, manifest.contents, contents)
-        check_sizes(folder, manifest)
+            validate_contents(folder, manifest.contents, contents)
+        validate_sizes(folder, manifest)
         if verify:
-            check_sums(folder, manifest)
+            validate_checksums(folder, manifest)
         store = cls(folder, manifest)
         store.map()
         return store
@@ -78,6 +83,7 @@ class LatentStore:
 
     @property
     def latent(self) -> LatentSpec:
+        """The shape of the latents."""
         return self.manifest.latent
 
     @property
@@ -86,21 +92,25 @@ class LatentStore:
         return torch.from_numpy(self.map().labels)
 
     def map(self) -> "Mapped":
-        """The files as this process sees them. Raises ValueError for one that is not of the manifest's dtype and shape."""
+        """Maps the files in this process.
+
+        Raises ValueError for one whose dtype or shape differs from the manifest's.
+        """
         if self._mapped is None:
-            told, latent = self.manifest, self.manifest.latent
-            tail = (told.parts, latent.num_tokens, latent.channels)
-            dtype, views = told.contents.dtype, told.num_views
+            manifest, latent = self.manifest, self.manifest.latent
+            tail = (manifest.parts, latent.num_tokens, latent.channels)
+            dtype, views = manifest.contents.dtype, manifest.num_views
             shards = [
                 map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail))
-                for shard in told.shards
+                for shard in manifest.shards
             ]
-            once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, told.shards, strict=True)]
-            for labels, shard in zip(once, told.shards, strict=True):
-                if len(labels) and not (labels.min() >= 0 and labels.max() < told.contents.num_classes):
-                    classes = f"the classes 0 to {told.contents.num_classes - 1}"
+            once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, manifest.shards, strict=True)]
+            for labels, shard in zip(once, manifest.shards, strict=True):
+                if len(labels) and not (labels.min() >= 0 and labels.max() < manifest.contents.num_classes):
+                    classes = f"the classes 0 to {manifest.contents.num_classes - 1}"
                     raise ValueError(
-                        f"{self.folder / shard.file} has labels outside of {classes}. Remove {self.folder} and encode again."
+                        f"{self.folder / shard.file} has labels outside of {classes}. "
+                        f"Remove {self.folder} and encode again."
                     )
             self._mapped = Mapped([shard.moments for shard in shards], np.tile(np.concatenate(once), views))
         return self._mapped
@@ -109,22 +119,21 @@ class LatentStore:
         self,
         rows: Tensor,  # (B,) int64
     ) -> tuple[Tensor, Tensor]:  # (B, 1 or 2, N, C) in the store's dtype; (B,)
-        """What is stored of some rows, copied once. Raises IndexError for rows that the store does not have."""
-        mapped, told = self.map(), self.manifest
-        places = rows.numpy()
-        if len(places) and not (places.min() >= 0 and places.max() < len(self)):
-            raise IndexError(f"{self.folder} has rows 0 to {len(self) - 1}, got {places.min()} to {places.max()}.")
-        view, image = np.divmod(places, told.num_images)
-        shard, local = np.divmod(image, told.shard_size)
-        local += view * np.minimum(told.shard_size, told.num_images - shard * told.shard_size)
-        moments = torch.empty(
-            len(rows), told.parts, told.latent.num_tokens, told.latent.channels, dtype=DTYPES[told.contents.dtype]
-        )
-        into = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
-        order = np.lexsort((local, shard))  # files are read from their beginning to their end
-        for place, s, i in zip(order.tolist(), shard[order].tolist(), local[order].tolist(), strict=True):
-            into[place] = mapped.moments[s][i]
-        return moments, torch.from_numpy(mapped.labels[places])
+        """The stored moments and labels of rows, copied once. Raises IndexError for rows out of range."""
+        mapped, manifest, latent = self.map(), self.manifest, self.manifest.latent
+        indices = rows.numpy()
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise IndexError(f"{self.folder} has rows 0 to {len(self) - 1}, got {indices.min()} to {indices.max()}.")
+        view, image = np.divmod(indices, manifest.num_images)
+        shard, local = np.divmod(image, manifest.shard_size)
+        local += view * np.minimum(manifest.shard_size, manifest.num_images - shard * manifest.shard_size)
+        shape = (len(rows), manifest.parts, latent.num_tokens, latent.channels)
+        moments = torch.empty(shape, dtype=DTYPES[manifest.contents.dtype])
+        out = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
+        order = np.lexsort((local, shard))  # files are read sequentially
+        for position, s, i in zip(order.tolist(), shard[order].tolist(), local[order].tolist(), strict=True):
+            out[position] = mapped.moments[s][i]
+        return moments, torch.from_numpy(mapped.labels[indices])
 
     def batch(
         self,
@@ -132,26 +141,27 @@ class LatentStore:
         *,
         seed: int,
         step: Tensor | int,
-        normaliser: Normalizer | None = None,
+        normalizer: Normalizer | None = None,
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
-        """Latents sampled from their posteriors, and labels; normalised where a normaliser is given.
+        """Latents sampled from their posteriors, and labels; normalized if a normalizer is given.
 
-        A row's noise depends on (seed, step, row) alone, hence not on the rows beside it. `step`: whatever counts, one or (B,).
+        A row's noise depends on (seed, step, row) alone, not on the rest of the batch. `step`: any counter, one or
+        (B,).
         """
-        return sampled(self, torch.as_tensor(rows), seed=seed, step=step, normaliser=normaliser)
+        return sample_rows(self, torch.as_tensor(rows), seed=seed, step=step, normalizer=normalizer)
 
-    def normaliser(self, *, per_channel: bool = True, of: Of = "samples") -> Normalizer:
-        """The normaliser of the whole set's statistics: one for each channel, or the same for all."""
-        found = self.manifest.statistics if per_channel else self.manifest.statistics.overall()
-        return Normalizer.from_stats(found.mean, found.std(of), channels=self.latent.channels)
+    def normalizer(self, *, per_channel: bool = True, of: Of = "samples") -> Normalizer:
+        """The normalizer with the whole set's statistics, per channel or the same for all."""
+        statistics = self.manifest.statistics if per_channel else self.manifest.statistics.overall()
+        return Normalizer.from_stats(statistics.mean, statistics.std(of), channels=self.latent.channels)
 
     def resident(self, device: torch.device) -> "ResidentStore":
-        """The same store held on a device: the whole of it, so look at `manifest.num_bytes` first."""
+        """The same store held on a device, completely: check `manifest.num_bytes` first."""
         return ResidentStore(self, device)
 
 
 class ResidentStore:
-    """A store on a device. It gives the same noise as the mapped one, and reads nothing."""
+    """A store on a device, with the same noise as the memory-mapped one."""
 
     def __init__(self, store: LatentStore, device: torch.device):
         self.manifest = store.manifest
@@ -167,7 +177,7 @@ class ResidentStore:
         self,
         rows: Tensor,  # (B,) int64
     ) -> tuple[Tensor, Tensor]:  # (B, 1 or 2, N, C) in the store's dtype; (B,)
-        """What is stored of some rows."""
+        """The stored moments and labels of rows."""
         rows = rows.to(self.device)
         return self.moments.index_select(0, rows), self.labels.index_select(0, rows)
 
@@ -177,29 +187,29 @@ class ResidentStore:
         *,
         seed: int,
         step: Tensor | int,
-        normaliser: Normalizer | None = None,
+        normalizer: Normalizer | None = None,
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
         """As `LatentStore.batch`, on the device."""
-        return sampled(self, torch.as_tensor(rows), seed=seed, step=step, normaliser=normaliser)
+        return sample_rows(self, torch.as_tensor(rows), seed=seed, step=step, normalizer=normalizer)
 
 
 class StoredLatents(Dataset):
-    """The latents that a generator learns, sampled anew in each pass over them. Item i + k * len is row i in pass k.
+    """The training set of a generator, sampled again in each epoch. Item i + k * len is row i in epoch k.
 
-    They are raw unless a normaliser is given: a generator holds its own.
+    Latents are raw unless a normalizer is given: a generator holds its own.
     """
 
-    def __init__(self, store: "LatentStore | ResidentStore", *, seed: int, normaliser: Normalizer | None = None):
+    def __init__(self, store: "LatentStore | ResidentStore", *, seed: int, normalizer: Normalizer | None = None):
         self.store = store
         self.seed = seed
-        self.normaliser = normaliser
-        told = store.manifest
-        self.latent = told.latent
-        self.num_classes = told.contents.num_classes
-        self.mean = told.statistics.mean  # (C,) float64
-        self.std = told.statistics.std()  # (C,) float64, of samples
-        self.fingerprint = fingerprint_of(told.contents, seed)
-        self.upstream = {"tokenizer": told.contents.tokenizer_digest, "data": told.contents.fingerprint}
+        self.normalizer = normalizer
+        manifest = store.manifest
+        self.latent = manifest.latent
+        self.num_classes = manifest.contents.num_classes
+        self.mean = manifest.statistics.mean  # (C,) float64
+        self.std = manifest.statistics.std()  # (C,) float64, of samples
+        self.fingerprint = latents_fingerprint(manifest.contents, seed)
+        self.upstream = {"tokenizer": manifest.contents.tokenizer_digest, "data": manifest.contents.fingerprint}
 
     def __len__(self) -> int:
         return len(self.store)
@@ -210,49 +220,49 @@ class StoredLatents(Dataset):
         return z[0], y[0]
 
     def __getitems__(self, items: list[int]) -> tuple[Tensor, Tensor]:
-        """z (B, N, C) and y (B,) of a batch, whole: a loader needs no other collation."""
-        passes, rows = np.divmod(np.asarray(items, dtype=np.int64), len(self))
+        """z (B, N, C) and y (B,) of a batch, already collated."""
+        epochs, rows = np.divmod(np.asarray(items, dtype=np.int64), len(self))
         return self.store.batch(
-            torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(passes), normaliser=self.normaliser
+            torch.from_numpy(rows), seed=self.seed, step=torch.from_numpy(epochs), normalizer=self.normalizer
         )
 
     def resident(self, device: torch.device) -> "StoredLatents":
-        """The same latents from a store that is held on a device."""
-        assert isinstance(self.store, LatentStore), "it is held already"
-        return StoredLatents(self.store.resident(device), seed=self.seed, normaliser=self.normaliser)
+        """The same latents, held on a device."""
+        assert isinstance(self.store, LatentStore), "the store is on a device already"
+        return StoredLatents(self.store.resident(device), seed=self.seed, normalizer=self.normalizer)
 
 
-def fingerprint_of(contents: Contents, seed: int) -> str:
-    """The sha256 of all that the latents depend on which are sampled from a store by a seed."""
+def latents_fingerprint(contents: Contents, seed: int) -> str:
+    """The sha256 of all that latents sampled from a store with a seed depend on."""
     return digest({"latents": contents.digest(), "seed": seed})
 
 
-def sampled(
+def sample_rows(
     reader: Reader,
-    rows: Tensor,  # (B,) int64 of the CPU
+    rows: Tensor,  # (B,) int64 on the CPU
     *,
     seed: int,
     step: Tensor | int,
-    normaliser: Normalizer | None,
+    normalizer: Normalizer | None,
 ) -> tuple[Tensor, Tensor]:  # (B, N, C) float32, (B,)
-    """Latents drawn from stored posteriors, on the device of what is read, in parts that a CPU's cache holds."""
-    told, (num_tokens, channels) = reader.manifest, (reader.manifest.latent.num_tokens, reader.manifest.latent.channels)
-    keys = keys_of(rows, seed=seed, step=step) if told.parts == 2 else torch.empty(len(rows), 0)
-    many = max(1, BLOCK // (num_tokens * channels)) if reader.device.type == "cpu" else max(1, len(rows))
-    z, labels = torch.empty(len(rows), num_tokens, channels, device=reader.device), []
-    for out, part, key in zip(z.split(many), rows.split(many), keys.to(reader.device).split(many), strict=True):
+    """Latents sampled from stored posteriors, on the reader's device, in blocks that fit into a CPU's cache."""
+    manifest, latent = reader.manifest, reader.manifest.latent
+    keys = noise_keys(rows, seed=seed, step=step) if manifest.parts == 2 else torch.empty(len(rows), 0)
+    block = max(1, BLOCK // (latent.num_tokens * latent.channels)) if reader.device.type == "cpu" else max(1, len(rows))
+    z, labels = torch.empty(len(rows), latent.num_tokens, latent.channels, device=reader.device), []
+    for out, part, key in zip(z.split(block), rows.split(block), keys.to(reader.device).split(block), strict=True):
         moments, y = reader.read(part)
-        drawn = draw(moments, key)
-        out.copy_(drawn if normaliser is None else normaliser.normalize(drawn))
+        samples = sample_posteriors(moments, key)
+        out.copy_(samples if normalizer is None else normalizer.normalize(samples))
         labels.append(y)
     return z, torch.cat(labels)
 
 
-def draw(
+def sample_posteriors(
     moments: Tensor,  # (B, 1 or 2, N, C)
     keys: Tensor,  # (B, 2) int32
 ) -> Tensor:  # (B, N, C) float32
-    """A sample of each posterior with the noise of its key; points are themselves."""
+    """A sample of each posterior with the noise of its key; points are returned unchanged."""
     mean = moments[:, 0].float()
     if moments.shape[1] == 1:
         return mean
@@ -261,39 +271,33 @@ def draw(
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What a store and whoever opens it say differently, in words."""
+    """A property in which a store differs from what was requested."""
 
-    what: str
+    name: str
     stored: str
     wanted: str
 
 
-def check_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
-    """Raises ValueError, naming both parties and what to do, where a store is of another tokenizer, other data, or made otherwise."""
-    found = []
+def validate_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
+    """Raises ValueError, naming both sides, if a store has another tokenizer, other data or other encoding settings."""
+    mismatches = []
     if stored.tokenizer_digest != wanted.tokenizer_digest:
-        found.append(
-            Mismatch(
-                "the tokenizer",
-                named(stored.tokenizer, stored.tokenizer_digest),
-                named(wanted.tokenizer, wanted.tokenizer_digest),
-            )
-        )
+        tokenizers = [name_with_digest(side.tokenizer, side.tokenizer_digest) for side in (stored, wanted)]
+        mismatches.append(Mismatch("the tokenizer", *tokenizers))
     if stored.fingerprint != wanted.fingerprint:
-        found.append(
-            Mismatch("the data", named(stored.data, stored.fingerprint), named(wanted.data, wanted.fingerprint))
-        )
+        data = [name_with_digest(side.data, side.fingerprint) for side in (stored, wanted)]
+        mismatches.append(Mismatch("the data", *data))
     for key in ("split", "preprocessing", "flips", "dtype", "precision", "source"):
         if getattr(stored, key) != getattr(wanted, key):
-            found.append(Mismatch(key, str(getattr(stored, key)), str(getattr(wanted, key))))
-    if found:
-        told = "; ".join(f"{fault.what} is {fault.stored} there, and {fault.wanted} here" for fault in found)
+            mismatches.append(Mismatch(key, str(getattr(stored, key)), str(getattr(wanted, key))))
+    if mismatches:
+        details = "; ".join(f"{item.name} is {item.stored} there, and {item.wanted} here" for item in mismatches)
         raise ValueError(
-            f"The latents in {folder} are others than these: {told}. "
-            "Encode with what is here (python -m ldbench.run job=encode), or open them with what they were made with."
+            f"The latents in {folder} are not those requested: {details}. "
+            "Encode again with these settings (python -m ldbench.run job=encode), or open them with their own settings."
         )
 
 
-def named(name: str, full: str) -> str:
-    """A name with the beginning of its digest."""
-    return name if name.endswith(full[:8]) else f"{name} ({full[:8]})"
+def name_with_digest(name: str, digest: str) -> str:
+    """A name with the first 8 characters of its digest."""
+    return name if name.endswith(digest[:8]) else f"{name} ({digest[:8]})"
