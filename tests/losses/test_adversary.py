@@ -1,4 +1,4 @@
-"""The adversarial term: objectives in closed form, who moves where, and what a checkpoint remembers."""
+"""The adversarial term: objectives in closed form, directions of the gradients, and the state dict."""
 
 import math
 
@@ -40,10 +40,10 @@ class MeanLevel(nn.Module):
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
-        self.seen = []
+        self.inputs = []
 
     def forward(self, images):
-        self.seen.append(images)
+        self.inputs.append(images)
         return self.scale * images.mean(dim=(1, 2, 3))
 
 
@@ -73,13 +73,13 @@ def test_hinge_counts_what_is_within_the_margin():
 
 def test_logistic_is_half_the_cross_entropy_with_images_as_ones():
     real, fake = (
-        F.binary_cross_entropy_with_logits(given, torch.full((2,), one)) for given, one in ((REAL, 1.0), (FAKE, 0.0))
+        F.binary_cross_entropy_with_logits(logits, torch.full((2,), one)) for logits, one in ((REAL, 1.0), (FAKE, 0.0))
     )
     assert logistic(REAL, FAKE).item() == pytest.approx(0.5 * (real + fake).item())
     assert logistic(torch.zeros(2), torch.zeros(2)).item() == pytest.approx(math.log(2))
 
 
-def test_generator_objectives_want_reconstructions_to_be_taken_for_images():
+def test_generator_objectives_label_reconstructions_as_images():
     assert linear(FAKE).item() == 1
     assert non_saturating(FAKE).item() == pytest.approx((math.log1p(math.exp(3)) + math.log1p(math.exp(-1))) / 2)
     assert non_saturating(FAKE).item() == pytest.approx(F.binary_cross_entropy_with_logits(FAKE, torch.ones(2)).item())
@@ -92,7 +92,7 @@ def test_a_generators_gradient_raises_logits_of_reconstructions(objective):
     assert (fake.grad < 0).all()
 
 
-def test_non_saturating_pushes_hardest_where_the_discriminator_is_sure():
+def test_non_saturating_pushes_hardest_where_the_discriminator_is_confident():
     fake = torch.tensor([-8.0, 0.0, 8.0], requires_grad=True)
     non_saturating(fake).backward()
     assert torch.allclose(-3 * fake.grad, torch.sigmoid(torch.tensor([8.0, 0.0, -8.0])))
@@ -111,7 +111,7 @@ def test_lecam_counts_what_is_past_the_other_kinds_average():
     assert value.item() == pytest.approx((3**2 + 1**2) / 2 + (3.5**2 + 0) / 2)
 
 
-def test_the_term_keeps_what_its_contracts_ask_for():
+def test_the_term_implements_its_protocols():
     term = term_of()
     assert isinstance(term, LossTerm)
     assert isinstance(term, Balanced)
@@ -125,10 +125,10 @@ def test_the_term_keeps_what_its_contracts_ask_for():
     )
 
 
-def test_the_generators_loss_is_unweighted_and_looks_at_reconstructions_only(images):
+def test_the_generators_loss_is_unweighted_and_uses_reconstructions_only(images):
     term = term_of()
     assert term(images[0], recon_of(level(0.25)), Y).item() == pytest.approx(-0.25)
-    assert len(term.discriminator.seen) == 1
+    assert len(term.discriminator.inputs) == 1
     saturating = term_of(generator_objective="non_saturating")
     assert saturating(images[0], recon_of(level(0.25)), Y).item() == pytest.approx(math.log1p(math.exp(-0.25)))
 
@@ -143,7 +143,7 @@ def test_the_discriminators_loss_is_its_own_weight_times_objective_and_lecam():
     )
 
 
-def test_lecams_averages_begin_at_zero_and_move_before_they_are_used():
+def test_lecams_averages_start_at_zero_and_are_updated_before_they_are_used():
     term = term_of(lecam_weight=1.0)
     for step in range(1, 4):
         term.discriminate(level(0.5), recon_of(level(-0.25)))
@@ -151,7 +151,7 @@ def test_lecams_averages_begin_at_zero_and_move_before_they_are_used():
         assert term.average_fake.item() == pytest.approx(-0.25 * (1 - 0.9**step))
 
 
-def test_lecams_averages_are_in_the_state_dict_so_that_a_resumed_run_goes_on_alike():
+def test_lecams_averages_are_in_the_state_dict_so_that_a_resumed_run_continues_alike():
     term, resumed = term_of(lecam_weight=1.0), term_of(lecam_weight=1.0)
     term.discriminate(level(0.5), recon_of(level(-0.25)))
     resumed.load_state_dict(term.state_dict())
@@ -171,7 +171,7 @@ def test_consistency_is_the_squared_difference_to_the_same_images_strongly_augme
     torch.manual_seed(0)
     term = term_of(consistency_weight=4.0)
     value = term.discriminate(images[0], recon_of(images[1]))
-    weak_real, weak_fake, strong_real, strong_fake = (given.mean(dim=(1, 2, 3)) for given in term.discriminator.seen)
+    weak_real, weak_fake, strong_real, strong_fake = (image.mean(dim=(1, 2, 3)) for image in term.discriminator.inputs)
     difference = torch.cat([weak_real - strong_real, weak_fake - strong_fake])
     assert difference.abs().min() > 0
     assert value.item() == pytest.approx((hinge(weak_real, weak_fake) + 4 * difference.square().mean()).item())
@@ -181,17 +181,17 @@ def test_images_and_reconstructions_are_augmented_apart_and_the_generators_too(i
     torch.manual_seed(0)
     term = term_of(augment_probability=1.0)
     term.discriminate(images[0], recon_of(images[0]))
-    real, fake = term.discriminator.seen
+    real, fake = term.discriminator.inputs
     assert not torch.equal(real, images[0])
     assert not torch.equal(real, fake)
     recon = images[1].clone().requires_grad_()
     term(images[0], recon_of(recon), Y).backward()
-    assert not torch.equal(term.discriminator.seen[-1], recon)
+    assert not torch.equal(term.discriminator.inputs[-1], recon)
     assert recon.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("objective", ["hinge", "logistic"])
-def test_a_step_of_the_discriminator_parts_images_from_reconstructions(images, objective):
+def test_a_step_of_the_discriminator_separates_images_from_reconstructions(images, objective):
     torch.manual_seed(0)
     term = term_of(PatchGAN(num_layers=1, width=8), objective=objective, lecam_weight=0.001)
     optimizer = torch.optim.SGD(term.discriminator.parameters(), lr=0.05)
@@ -245,7 +245,7 @@ def test_half_precision_regions_are_scored_in_single(images):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"objective": "vanilla"}, r"objective is 'vanilla'\. Choose one of hinge, logistic\."),
         ({"generator_objective": "hinge"}, r"generator_objective is 'hinge'\. Choose one of linear, non_saturating\."),
@@ -255,8 +255,8 @@ def test_half_precision_regions_are_scored_in_single(images):
         ({"augment_cutout": 2.0}, r"cutout must lie in \[0, 1\], got 2.0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
         term_of(**change)
 
 

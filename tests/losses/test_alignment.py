@@ -1,4 +1,6 @@
-"""Alignment: closed forms, margins, memory-bounded distances, kept places, latents without a grid, and either projection."""
+"""Alignment: closed forms, margins, memory-bounded distances, kept positions, latents without a grid, and either
+projection.
+"""
 
 import pytest
 import torch
@@ -36,14 +38,14 @@ def term(features, **changes) -> Alignment:
         "distance_weight": 1.0,
         "distance_margin": 0.0,
     }
-    words = {
+    choices = {
         "distances_of": "projected",
         "projection": "latent_to_teacher",
         "projection_frozen": False,
         "balancing": "none",
         "largest_balance": 1e8,
     }
-    words |= {"teaches": "tokenizer"}
+    choices |= {"teaches": "tokenizer"}
     facts = {
         "latent": LatentSpec(4, 3, (2, 2)),
         "patch_grid": (2, 2),
@@ -52,7 +54,7 @@ def term(features, **changes) -> Alignment:
         "reader_depth": 1,
         "reader_num_heads": 2,
     }
-    return Alignment(**{**numbers, **words, **facts, "teacher": Fixed(features), **changes})
+    return Alignment(**{**numbers, **choices, **facts, "teacher": Fixed(features), **changes})
 
 
 def recon(z, kept=None) -> Reconstruction:
@@ -123,9 +125,9 @@ def test_latents_without_a_grid_are_read_at_the_patches():
     assert reader.reader.from_latent.weight.grad.abs().sum() > 0
 
 
-def test_unknown_words_and_negative_numbers_are_refused():
+def test_unknown_choices_and_negative_numbers_are_refused():
     f = torch.randn(2, 4, 5)
-    for changes, told in (
+    for changes, message in (
         ({"projection": "both"}, "Choose latent_to_teacher or teacher_to_latent"),
         ({"distances_of": "z"}, "Choose projected or latent"),
         ({"balancing": "all"}, "Choose one of none, encoder, decoder"),
@@ -134,18 +136,18 @@ def test_unknown_words_and_negative_numbers_are_refused():
         ({"teaches": "projection", "projection_frozen": True}, "leaves nothing that learns"),
         ({"cosine_weight": 0.0, "distance_weight": 0.0}, "measures nothing"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             term(f, **changes)
 
 
 @pytest.mark.parametrize("latent", [LatentSpec(4, 3, (2, 2)), LatentSpec(4, 3)])
-def test_a_projection_that_only_looks_on_leaves_the_latent_alone(latent):
-    looking = term(torch.randn(2, 4, 5), teaches="projection", balancing="encoder", latent=latent)
-    assert looking.balancing == "none"
+def test_a_projection_that_is_trained_alone_leaves_the_latent_unchanged(latent):
+    frozen_latent = term(torch.randn(2, 4, 5), teaches="projection", balancing="encoder", latent=latent)
+    assert frozen_latent.balancing == "none"
     z = torch.randn(2, 4, 3, requires_grad=True)
-    looking(IMAGES, recon(z), Y).backward()
+    frozen_latent(IMAGES, recon(z), Y).backward()
     assert z.grad is None
-    assert looking.to_teacher.weight.grad.abs().sum() > 0
+    assert frozen_latent.to_teacher.weight.grad.abs().sum() > 0
 
 
 def test_held_out_errors_are_one_minus_the_cosine_of_the_places_that_were_read():

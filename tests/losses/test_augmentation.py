@@ -1,9 +1,9 @@
-"""Differentiable augmentation: what each operation does, who shares a draw, and that gradients pass."""
+"""Differentiable augmentation: each operation, its draws, and its gradients."""
 
 import pytest
 import torch
 
-from ldbench.losses.augmentation import DiffAug, cut_out, offsets, recolour, shift
+from ldbench.losses.augmentation import DiffAug, cut_out, jitter_color, offsets, shift
 
 HALF = torch.full((4,), 0.5)
 
@@ -18,24 +18,24 @@ def test_without_probability_images_stay_as_they_are(images):
 
 
 def test_the_middle_of_every_range_changes_no_colour(images):
-    assert torch.allclose(recolour(images, HALF, HALF, HALF), images, atol=1e-6)
+    assert torch.allclose(jitter_color(images, HALF, HALF, HALF), images, atol=1e-6)
 
 
 def test_brightness_adds_up_to_a_half(images):
-    assert torch.allclose(recolour(images, torch.ones(4), HALF, HALF), images + 0.5, atol=1e-6)
-    assert torch.allclose(recolour(images, torch.zeros(4), HALF, HALF), images - 0.5, atol=1e-6)
+    assert torch.allclose(jitter_color(images, torch.ones(4), HALF, HALF), images + 0.5, atol=1e-6)
+    assert torch.allclose(jitter_color(images, torch.zeros(4), HALF, HALF), images - 0.5, atol=1e-6)
 
 
 def test_saturation_goes_from_grey_to_twice_the_colour(images):
-    grey = images.mean(dim=1, keepdim=True)
-    assert torch.allclose(recolour(images, HALF, torch.zeros(4), HALF), grey.expand_as(images), atol=1e-6)
-    assert torch.allclose(recolour(images, HALF, torch.ones(4), HALF), 2 * images - grey, atol=1e-6)
+    gray = images.mean(dim=1, keepdim=True)
+    assert torch.allclose(jitter_color(images, HALF, torch.zeros(4), HALF), gray.expand_as(images), atol=1e-6)
+    assert torch.allclose(jitter_color(images, HALF, torch.ones(4), HALF), 2 * images - gray, atol=1e-6)
 
 
 def test_contrast_scales_the_distance_from_an_images_own_mean_by_a_half_to_one_and_a_half(images):
     level = images.mean(dim=(1, 2, 3), keepdim=True)
-    assert torch.allclose(recolour(images, HALF, HALF, torch.zeros(4)), level + 0.5 * (images - level), atol=1e-6)
-    assert torch.allclose(recolour(images, HALF, HALF, torch.ones(4)), level + 1.5 * (images - level), atol=1e-6)
+    assert torch.allclose(jitter_color(images, HALF, HALF, torch.zeros(4)), level + 0.5 * (images - level), atol=1e-6)
+    assert torch.allclose(jitter_color(images, HALF, HALF, torch.ones(4)), level + 1.5 * (images - level), atol=1e-6)
 
 
 def test_a_shift_moves_each_image_by_its_own_offset_and_zeros_come_in(images):
@@ -57,17 +57,17 @@ def test_offsets_reach_an_eighth_of_each_side_in_both_directions():
 
 
 def test_the_box_has_the_size_asked_for_and_may_reach_over_the_edge(images):
-    centre = torch.tensor([[0.0, 0.5, 0.999, 0.5], [0.0, 0.5, 0.999, 0.999]])
-    gone = (cut_out(images, 0.5, centre) == 0).all(dim=1)  # 8 x 12 px of 16 x 24
-    assert gone.sum(dim=(1, 2)).tolist() == [4 * 6, 8 * 12, 4 * 6, 8 * 6]
-    assert gone[1, 4:12, 6:18].all()
-    assert torch.equal(cut_out(images, 0.5, centre).masked_select(~gone[:, None]), images.masked_select(~gone[:, None]))
+    center = torch.tensor([[0.0, 0.5, 0.999, 0.5], [0.0, 0.5, 0.999, 0.999]])
+    cut = (cut_out(images, 0.5, center) == 0).all(dim=1)  # 8 x 12 px of 16 x 24
+    assert cut.sum(dim=(1, 2)).tolist() == [4 * 6, 8 * 12, 4 * 6, 8 * 6]
+    assert cut[1, 4:12, 6:18].all()
+    assert torch.equal(cut_out(images, 0.5, center).masked_select(~cut[:, None]), images.masked_select(~cut[:, None]))
 
 
-def test_an_odd_box_stays_centred_on_a_pixel():
-    gone = cut_out(torch.ones(2, 3, 5, 5), 0.6, torch.tensor([[0.0, 0.999], [0.5, 0.5]])) == 0  # 3 px of 5
-    assert gone[0, 0, :, 2].tolist() == [True, True, False, False, False]
-    assert gone[1, 0, :, 2].tolist() == [False, False, False, True, True]
+def test_an_odd_box_stays_centered_on_a_pixel():
+    cut = cut_out(torch.ones(2, 3, 5, 5), 0.6, torch.tensor([[0.0, 0.999], [0.5, 0.5]])) == 0  # 3 px of 5
+    assert cut[0, 0, :, 2].tolist() == [True, True, False, False, False]
+    assert cut[1, 0, :, 2].tolist() == [False, False, False, True, True]
 
 
 def test_the_same_seed_gives_the_same_images_and_another_gives_others(images):

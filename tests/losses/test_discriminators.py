@@ -72,7 +72,7 @@ def test_images_that_are_too_small_are_told_how_many_layers_fit():
     with pytest.raises(ValueError, match=r"got 16x16\. Set the discriminator's num_layers=2\."):
         PatchGAN(num_layers=3, width=4)(torch.zeros(2, 3, 16, 16))
     assert PatchGAN(num_layers=2, width=4)(torch.zeros(2, 3, 16, 16)).shape[1] == 1
-    with pytest.raises(ValueError, match="even one layer needs 6 px"):
+    with pytest.raises(ValueError, match="one layer needs 6 px"):
         PatchGAN(num_layers=3, width=4)(torch.zeros(2, 3, 5, 5))
     with pytest.raises(ValueError, match="num_layers of at least 1, got 0"):
         PatchGAN(num_layers=0, width=4)
@@ -123,7 +123,7 @@ def test_a_teacher_follows_the_images_to_their_device():
 def test_large_images_are_cropped_half_of_the_time_in_training_and_otherwise_shrunk(images):
     torch.manual_seed(0)
     network = frozen_features()
-    crops = images.unfold(2, 16, 1).unfold(3, 16, 1)  # every place of a 16 px window
+    crops = images.unfold(2, 16, 1).unfold(3, 16, 1)  # every position of a 16 px window
     crops = rearrange(crops, "b c y x h w -> (y x) b c h w")
     shrunk = F.interpolate(images, size=(16, 16), mode="area")
     fitted = [network.fit(images) for _ in range(100)]

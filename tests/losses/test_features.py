@@ -1,4 +1,4 @@
-"""Auxiliary decoders: what counts, what a perfect prediction scores, and that kept latents find their places."""
+"""Auxiliary decoders: which patches count, perfect predictions, and the positions of kept latents."""
 
 import math
 

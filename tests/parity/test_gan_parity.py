@@ -32,7 +32,7 @@ def test_maetoks_losses_and_moving_averages_are_the_official_numbers(case):
     assert term.average_real == term.average_fake == case.config["ema_init"]
     steps = zip(case.input("logits_real"), case.input("logits_fake"), strict=True)
     for step, (real, fake) in enumerate(steps):
-        term.follow(real, fake)
+        term.update_averages(real, fake)
         case.check(f"ema_{step}", torch.stack([term.average_real, term.average_fake]).double())
         case.check(f"lecam_{step}", lecam(real, fake, term.average_real, term.average_fake))
         case.check(f"hinge_d_{step}", hinge(real, fake))

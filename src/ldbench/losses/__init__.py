@@ -1,1 +1,1 @@
-"""Loss terms: one named scalar each, outside the tokenizers, so that they vanish at export."""
+"""Loss terms: one named scalar each, outside the tokenizers, so that an exported artifact does not contain them."""

@@ -1,8 +1,9 @@
-"""The adversarial term: a discriminator learns to tell reconstructions from images, and the tokenizer to leave it nothing to tell.
+"""The adversarial term: a discriminator learns to classify images and reconstructions, and the tokenizer to fool it.
 
 [0] Goodfellow et al., Generative Adversarial Nets, 2014, https://arxiv.org/abs/1406.2661
 [1] Lim and Ye, Geometric GAN, 2017, https://arxiv.org/abs/1705.02894 (hinge)
-[2] Tseng et al., Regularizing Generative Adversarial Networks under Limited Data (LeCAM), 2021, https://arxiv.org/abs/2104.03310
+[2] Tseng et al., Regularizing Generative Adversarial Networks under Limited Data (LeCAM), 2021,
+https://arxiv.org/abs/2104.03310
 [3] Zhao et al., Improved Consistency Regularization for GANs (bCR), 2020, https://arxiv.org/abs/2002.04724
 [4] Esser et al., Taming Transformers, 2021, https://arxiv.org/abs/2012.09841 (gradient balance: eq. 7)
 [5] Chen et al., Masked Autoencoders Are Effective Tokenizers (MAETok), 2025, https://arxiv.org/abs/2502.03444
@@ -33,21 +34,21 @@ def logistic(
     real: Tensor,  # logits of images
     fake: Tensor,  # logits of reconstructions
 ) -> Tensor:
-    """The cross entropy of a discriminator [0], halved: LDM's `vanilla`."""
+    """The cross-entropy of a discriminator [0], halved: LDM's `vanilla`."""
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
 def linear(
     fake: Tensor,  # logits of reconstructions
 ) -> Tensor:
-    """The negative mean logit: the generator's part of the hinge GAN [1]."""
+    """The negative mean logit: the generator's loss of the hinge GAN [1]."""
     return -fake.mean()
 
 
 def non_saturating(
     fake: Tensor,  # logits of reconstructions
 ) -> Tensor:
-    """The cross entropy of reconstructions being taken for images [0], which is steepest where the discriminator is sure."""
+    """The cross-entropy of reconstructions labeled as images [0], steepest where the discriminator is confident."""
     return F.softplus(-fake).mean()
 
 
@@ -57,7 +58,7 @@ def lecam(
     average_real: Tensor,  # moving averages of the two, ()
     average_fake: Tensor,
 ) -> Tensor:
-    """How far logits have gone past the other kind's moving average, squared [2]."""
+    """The squared excess of each kind's logits over the other kind's moving average [2]."""
     return F.relu(real - average_fake).square().mean() + F.relu(average_real - fake).square().mean()
 
 
@@ -66,16 +67,16 @@ GENERATOR_OBJECTIVES = {"linear": linear, "non_saturating": non_saturating}
 
 
 class Adversarial(BalancedTerm):
-    """The generator's loss against a discriminator, and the discriminator's own.
+    """The generator's loss against a discriminator, and the discriminator's own loss.
 
-    `discriminator_weight` times the objective and LeCAM, and `consistency_weight` times bCR, are what the discriminator minimises; `weight`
-    concerns the tokenizer alone. Before the discriminator sees them, images and reconstructions are augmented (DiffAug) with
-    `augment_probability` for each operation, 0 for not at all, and a box of `augment_cutout` of the side; each draws for itself.
-    The consistency term compares these logits with those of the same images always augmented, with a box of `consistency_cutout`.
-    Both sides of it have gradients, as in [3].
-    The moving averages that LeCAM reads begin at 0 with the term's start (the official code moves them from the first batch on, long before
-    they count), are updated before they are used, and are part of the state dict.
-    Raises ValueError for an unknown objective or balancing and for numbers out of range.
+    The discriminator minimizes `discriminator_weight` times the sum of objective and LeCAM, plus `consistency_weight`
+    times bCR; `weight` scales the tokenizer's loss only. Images and reconstructions are augmented (DiffAug) before the
+    discriminator, each operation with `augment_probability`, with a box of `augment_cutout` of the side and independent
+    draws. The consistency term compares these logits with those of the same images always augmented, with a box of
+    `consistency_cutout`. Both sides of it have gradients, as in [3]. LeCAM's moving averages start at 0 with the term's
+    start (the official code updates them from the first batch on, long before they are used), are updated before they
+    are used, and are part of the state dict. Raises ValueError for an unknown objective or balancing and for numbers
+    out of range.
     """
 
     revision: ClassVar[int] = 1
@@ -102,13 +103,13 @@ class Adversarial(BalancedTerm):
         super().__init__(
             weight=weight, start=start, warmup=warmup, balancing=balancing, largest_balance=largest_balance
         )
-        words: dict[str, tuple[str, Collection[str]]] = {
+        choices: dict[str, tuple[str, Collection[str]]] = {
             "objective": (objective, OBJECTIVES),
             "generator_objective": (generator_objective, GENERATOR_OBJECTIVES),
         }
-        for name, (given, known) in words.items():
-            if given not in known:
-                raise ValueError(f"The adversarial term's {name} is {given!r}. Choose one of {', '.join(known)}.")
+        for name, (choice, known) in choices.items():
+            if choice not in known:
+                raise ValueError(f"The adversarial term's {name} is {choice!r}. Choose one of {', '.join(known)}.")
         weights = {
             "discriminator_weight": discriminator_weight,
             "lecam_weight": lecam_weight,
@@ -139,6 +140,7 @@ class Adversarial(BalancedTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The generator's loss of a batch."""
         return self.generator_objective(self.logits(recon.images, self.augment))
 
     def discriminate(
@@ -146,14 +148,14 @@ class Adversarial(BalancedTerm):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         recon: Reconstruction,  # detached
     ) -> Tensor:
-        """The discriminator's loss, all weights in it; moves the averages of LeCAM."""
+        """The discriminator's weighted loss; updates LeCAM's averages."""
         assert not recon.images.requires_grad, "the discriminator's step must not reach the tokenizer"
         real, fake = (
             self.logits(kind, self.augment) for kind in (images, recon.images)
         )  # apart: batch statistics are of one kind
         loss = self.objective(real, fake)
         if self.lecam_weight:
-            self.follow(real, fake)
+            self.update_averages(real, fake)
             loss = loss + self.lecam_weight * lecam(real, fake, self.average_real, self.average_fake)
         loss = self.discriminator_weight * loss
         if self.consistency_weight:
@@ -166,7 +168,7 @@ class Adversarial(BalancedTerm):
         return self.discriminator(augment(images.float())).float()
 
     @torch.no_grad()
-    def follow(self, real: Tensor, fake: Tensor) -> None:
-        """Moves the averages towards the mean logits of a batch, over all processes, so that each holds the same."""
+    def update_averages(self, real: Tensor, fake: Tensor) -> None:
+        """Moves the averages towards the mean logits of a batch over all processes, so that all hold the same."""
         for average, logits in ((self.average_real, real), (self.average_fake, fake)):
             average.lerp_(mean_over_ranks(logits.mean()), 1 - self.lecam_decay)

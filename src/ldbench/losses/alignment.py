@@ -1,6 +1,7 @@
-"""Alignment of a latent space to what a teacher sees: marginal cosine similarity and marginal distance matrix.
+"""Alignment of a latent space with a teacher's features: marginal cosine similarity and marginal distance matrix.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+https://arxiv.org/abs/2501.01423
 """
 
 from typing import ClassVar, Literal
@@ -17,19 +18,21 @@ from ldbench.layers.masking import take
 from ldbench.layers.query import QueryDecoder
 from ldbench.losses.base_term import BalancedTerm, Balancing
 
-ENTRIES = 2**24  # of distance matrices that are in memory at once, over a batch: 64 MiB
+ENTRIES = 2**24  # of distance matrices in memory at once, over a batch: 64 MiB
 
 
 class Alignment(BalancedTerm):
-    """How far a latent is from a teacher's features at the same places (eq. 2 to 5 of [0]): cosine_weight * cosine + distance_weight * distances.
+    """The mismatch of a latent and a teacher's features: cosine_weight * cosine + distance_weight * distances (eq. 2 to
+    5 of [0]).
 
-    `projection`: `latent_to_teacher` (official) maps the latent to the teacher's channels without bias, `teacher_to_latent` the features to
-    the latent's, with bias; `projection_frozen` leaves the map as it starts, or as an earlier stage left it. `distances_of`: which latent
-    the distance matrix is of, `projected` (official) or `latent` (eq. 3 of [0]). `teaches`: `tokenizer`, or `projection` alone, which then
-    shows how far a latent is aligned that is not pulled; there is nothing to balance then, and `balancing` is not looked at.
-    Latents without a grid are read at the patches by a query decoder of `reader_width`, `reader_depth` and `reader_num_heads`; latents of
-    kept patches are held against the features at these. Predicts directions: held-out errors are 1 - cosine, whatever the margins.
-    Raises ValueError for unknown words, numbers out of range, and where nothing could learn.
+    `projection`: `latent_to_teacher` (official) maps the latent to the teacher's channels without bias,
+    `teacher_to_latent` the features to the latent's channels with bias; with `projection_frozen` the map keeps its
+    initial weights, or those of an earlier stage. `distances_of`: the latent of the distance matrix, `projected`
+    (official) or `latent` (eq. 3 of [0]). `teaches`: trains the `tokenizer`, or the `projection` alone, which measures
+    the alignment of a latent that is not trained for it; then nothing is balanced, and `balancing` is ignored. Latents
+    without a grid are read at the patches by a query decoder of `reader_width`, `reader_depth` and `reader_num_heads`;
+    latents of kept patches are compared with the features of these patches. Predicts directions: held-out errors are 1
+    - cosine, for any margins. Raises ValueError for unknown choices, numbers out of range, and if nothing could learn.
     """
 
     revision: ClassVar[int] = 2
@@ -80,11 +83,13 @@ class Alignment(BalancedTerm):
                 raise ValueError(f"{name} must not be negative, got {number}.")
         if not cosine_weight and not distance_weight:
             raise ValueError(
-                "cosine_weight and distance_weight are both 0, so that this alignment measures nothing. Give one of them a weight."
+                "cosine_weight and distance_weight are both 0, so that this alignment measures nothing. "
+                "Set one of them."
             )
         if teaches == "projection" and projection_frozen:
             raise ValueError(
-                "teaches=projection with projection_frozen=true leaves nothing that learns. Say projection_frozen=false."
+                "teaches=projection with projection_frozen=true leaves nothing that learns. "
+                "Set projection_frozen=false."
             )
         self.teacher = teacher
         self.cosine_weight = cosine_weight
@@ -92,12 +97,12 @@ class Alignment(BalancedTerm):
         self.distance_weight = distance_weight
         self.distance_margin = distance_margin
         self.distances_of = distances_of
-        self.pulls = teaches == "tokenizer"
-        if not self.pulls:
+        self.trains_tokenizer = teaches == "tokenizer"
+        if not self.trains_tokenizer:
             self.balancing = "none"
         self.grid = patch_grid
         self.reader = None
-        channels, theirs = latent.channels, teacher.channels(image_size, patch_grid)
+        channels, teacher_channels = latent.channels, teacher.channels(image_size, patch_grid)
         if latent.grid is None:
             self.reader = QueryDecoder(
                 num_tokens=latent.num_tokens,
@@ -114,8 +119,10 @@ class Alignment(BalancedTerm):
                 token_std=0.02,
             )
             channels = reader_width
-        self.to_teacher = Projection(channels, theirs, bias=False) if projection == "latent_to_teacher" else None
-        self.to_latent = Projection(theirs, channels) if projection == "teacher_to_latent" else None
+        self.to_teacher = (
+            Projection(channels, teacher_channels, bias=False) if projection == "latent_to_teacher" else None
+        )
+        self.to_latent = Projection(teacher_channels, channels) if projection == "teacher_to_latent" else None
         for map_ in (self.to_teacher, self.to_latent):
             if map_ is not None and projection_frozen:
                 map_.requires_grad_(False)
@@ -126,6 +133,7 @@ class Alignment(BalancedTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         z, target = self.read(recon), self.targets(images, y)
         if self.drops(recon):
             target = take(target, recon.kept)
@@ -139,46 +147,46 @@ class Alignment(BalancedTerm):
         return total
 
     def read(self, recon: Reconstruction) -> Tensor:  # (B, N_kept or P, C)
-        """The latent at the places of the teacher, in single precision; without gradients where it is not pulled."""
-        z = recon.z if self.pulls else recon.z.detach()
+        """The latent at the teacher's positions, in single precision; detached if the tokenizer is not trained."""
+        z = recon.z if self.trains_tokenizer else recon.z.detach()
         return (z if self.reader is None else self.reader(z, kept=recon.kept)).float()
 
     def projected(self, z: Tensor) -> Tensor:
-        """A latent that was read, in the space where it is compared."""
+        """The latent in the space of the comparison."""
         return z if self.to_teacher is None else self.to_teacher(z)
 
     def drops(self, recon: Reconstruction) -> bool:
-        """Whether places are missing from what was read."""
+        """Whether positions are missing from the latent."""
         return recon.kept is not None and self.reader is None
 
     def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, D)
-        """What the teacher sees at every place, in the space where it is compared."""
+        """The teacher's features at every position, in the space of the comparison."""
         features = self.teacher(images, self.grid).float()
         return features if self.to_latent is None else self.to_latent(features)
 
     def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, D)
-        """The latent at every place, in the space where it is compared; zeros where it was dropped."""
+        """The latent at every position, in the space of the comparison; zeros where tokens were dropped."""
         projected = self.projected(self.read(recon))
         if not self.drops(recon):
             return projected
-        places = projected.new_zeros(len(projected), self.grid[0] * self.grid[1], projected.shape[-1])
-        return places.scatter(1, recon.kept[..., None].expand_as(projected), projected)
+        full = projected.new_zeros(len(projected), self.grid[0] * self.grid[1], projected.shape[-1])
+        return full.scatter(1, recon.kept[..., None].expand_as(projected), projected)
 
     def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B, P)
-        """One minus the cosine at every place."""
+        """One minus the cosine at every position."""
         return 1 - F.cosine_similarity(targets, predicted, dim=-1, eps=1e-8)
 
     def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
-        """The mean over the places that were read."""
+        """The mean over the positions that were kept."""
         return (errors.gather(1, recon.kept) if self.drops(recon) else errors).mean()
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, P, D)
-        """The best direction without looking at an image: that of the mean of each place's directions."""
+        """The best direction without an image: the mean of each position's directions."""
         return F.normalize(targets, dim=-1).mean(dim=0, keepdim=True)
 
 
 class Projection(nn.Linear):
-    """A linear map that is learned: checkpoints hold it, and stages hand it on, also where one freezes it."""
+    """A learned linear map: checkpoints hold it and later stages start from it, also if a stage freezes it."""
 
     learned: ClassVar[bool] = True
 
@@ -189,7 +197,7 @@ def marginal_cosine(
     *,
     margin: float,
 ) -> Tensor:
-    """The mean of relu(1 - margin - cos) over images and places."""
+    """The mean of relu(1 - margin - cos) over images and positions."""
     return F.relu(1 - margin - F.cosine_similarity(features, z, dim=-1, eps=1e-8)).mean()
 
 
@@ -199,19 +207,20 @@ def marginal_distance(
     *,
     margin: float,
 ) -> Tensor:
-    """The mean of relu(|cos(z_i, z_j) - cos(f_i, f_j)| - margin) over images and pairs of places; of large matrices some rows at a time.
+    """The mean of relu(|cos(z_i, z_j) - cos(f_i, f_j)| - margin) over images and pairs of positions.
 
-    At most ENTRIES of the matrices are there at once, also in the backward pass, which computes them again.
+    Large matrices are computed in blocks of rows: at most ENTRIES values are in memory at once, also in the backward
+    pass, which computes them again.
     """
     z, features = F.normalize(z, dim=-1, eps=1e-12), F.normalize(features, dim=-1, eps=1e-12)
 
     def part(z_rows: Tensor, f_rows: Tensor) -> Tensor:
         return F.relu((z_rows @ z.mT - f_rows @ features.mT).abs() - margin).sum()
 
-    batch, places = z.shape[:2]
-    rows = max(1, ENTRIES // (batch * places))
-    if places <= rows:
-        return part(z, features) / (batch * places**2)
+    batch, positions = z.shape[:2]
+    rows = max(1, ENTRIES // (batch * positions))
+    if positions <= rows:
+        return part(z, features) / (batch * positions**2)
     parts = zip(z.split(rows, dim=1), features.split(rows, dim=1), strict=True)
     sums = [checkpoint(part, z_rows, f_rows, use_reentrant=False) for z_rows, f_rows in parts]
-    return torch.stack(sums).sum() / (batch * places**2)
+    return torch.stack(sums).sum() / (batch * positions**2)

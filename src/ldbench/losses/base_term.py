@@ -1,4 +1,4 @@
-"""What loss terms share: a weight with a start and a warm-up, and for terms balanced by gradients the anchor and the limit.
+"""Base classes of loss terms: the weight, its start and warm-up, and the gradient balancing.
 
 A term of another package may subclass these, or only have the attributes of `ldbench.core.interfaces.LossTerm`.
 """
@@ -22,7 +22,10 @@ class BaseTerm(nn.Module):
 
 
 class BalancedTerm(BaseTerm):
-    """A loss term that can be weighted by gradients. Raises ValueError for an unknown balancing and for a negative number."""
+    """A loss term that can be weighted by gradient norms.
+
+    Raises ValueError for an unknown balancing or a negative number.
+    """
 
     def __init__(self, *, weight: float, start: int, warmup: int, balancing: Balancing, largest_balance: float):
         super().__init__(weight=weight, start=start, warmup=warmup)

@@ -1,7 +1,11 @@
-"""Auxiliary decoders: from the latent, predict what a teacher sees in the unmasked image, or its class. They vanish at export.
+"""Auxiliary decoders: predict a teacher's features of the unmasked image, or its class, from the latent.
 
-[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025, https://arxiv.org/abs/2502.03444
-[1] Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2022, https://arxiv.org/abs/2112.09133 (HOG targets)
+Exported artifacts do not contain them.
+
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025,
+https://arxiv.org/abs/2502.03444
+[1] Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training, 2022,
+https://arxiv.org/abs/2112.09133 (HOG targets)
 """
 
 from dataclasses import asdict, dataclass
@@ -21,12 +25,13 @@ from ldbench.losses.base_term import BaseTerm
 
 
 class Features(BaseTerm):
-    """How far the features that a small decoder reads off the latent are from a teacher's, at the tokenizer's patches (eq. 8 of [0]).
+    """The distance between the features that a small decoder predicts from the latent and a teacher's, per patch (eq. 8
+    of [0]).
 
-    `tokens`: `masked` counts the hidden patches, and all of them where a pass hides none; `all` counts every patch always.
-    `modulation_start`, `linear_std`, `token_std`: how the decoder starts, see `QueryDecoder`.
-    `distance`: `mse` (the paper) or `negative_cosine` (the official code, for DINO and CLIP; between -1 and 1).
-    Raises ValueError for a teacher that cannot serve the patch grid.
+    `tokens`: `masked` averages over hidden patches, or all of them if none is hidden; `all` always averages over every
+    patch. `modulation_start`, `linear_std`, `token_std`: the decoder's initialization, see `QueryDecoder`. `distance`:
+    `mse` (the paper) or `negative_cosine` (the official code, for DINO and CLIP; between -1 and 1). Raises ValueError
+    for a teacher that does not support the patch grid.
     """
 
     revision: ClassVar[int] = 1
@@ -69,36 +74,37 @@ class Features(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         return self.average(self.errors(self.predict(recon), self.targets(images, y)), recon)
 
     def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, channels)
-        """The features at every patch, read off the latent."""
-        places = self.decoder(recon.z, kept=recon.kept)[:, -self.grid[0] * self.grid[1] :]
-        return self.head(places)
+        """The predicted features of every patch."""
+        tokens = self.decoder(recon.z, kept=recon.kept)[:, -self.grid[0] * self.grid[1] :]
+        return self.head(tokens)
 
     def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, channels)
-        """What the teacher sees at every patch."""
+        """The teacher's features of every patch."""
         return self.teacher(images, self.grid)
 
     def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B, P)
-        """The distance at every patch."""
+        """The distance of every patch."""
         return self.distance(predicted, targets)
 
     def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
-        """The mean over the patches that count."""
+        """The mean over the selected patches."""
         if self.tokens == "all" or recon.mask is None:
             return errors.mean()
         return (errors * recon.mask).sum() / mean_over_ranks(recon.mask.sum())
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, P, channels)
-        """The best prediction without looking at an image: the mean target of each patch."""
+        """The best prediction without an image: the mean target of each patch."""
         return targets.mean(dim=0, keepdim=True)
 
 
 class Classes(BaseTerm):
-    """The cross-entropy of the class that a small decoder reads off the latent, in nats.
+    """The cross-entropy of the class that a small decoder predicts from the latent, in nats.
 
-    The supervised auxiliary decoder that [0] names; the official code has a flag for it and nothing behind it.
+    The supervised auxiliary decoder mentioned in [0]; the official code has a flag for it without an implementation.
     """
 
     revision: ClassVar[int] = 1
@@ -129,10 +135,11 @@ class Classes(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         return self.average(self.errors(self.predict(recon), self.targets(images, y)), recon)
 
     def predict(self, recon: Reconstruction) -> Tensor:  # (B, num_classes)
-        """The logits of the classes, read off the latent."""
+        """The predicted logits of the classes."""
         return self.head(self.decoder(recon.z, kept=recon.kept)[:, 0])
 
     def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B,)
@@ -140,7 +147,7 @@ class Classes(BaseTerm):
         return y
 
     def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B,)
-        """The surprise at each class, in nats."""
+        """The cross-entropy of each image, in nats."""
         return F.cross_entropy(predicted.float(), targets, reduction="none")
 
     def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
@@ -148,14 +155,14 @@ class Classes(BaseTerm):
         return errors.mean()
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, num_classes)
-        """The best prediction without looking at an image: the logarithm of how often each class is."""
+        """The best prediction without an image: the logarithm of each class's frequency."""
         counts = torch.bincount(targets, minlength=self.head.out_features)
         return (counts / counts.sum()).clamp(min=1e-6).log()[None]
 
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """A decoder as the official ones (a class token, rotary positions of theta 10), in its sizes and its start."""
+    """The sizes and initialization of a decoder like the official ones (class token, rotary positions, theta 10)."""
 
     width: int
     depth: int
@@ -165,7 +172,7 @@ class DecoderShape:
     token_std: float
 
     def build(self, latent: LatentSpec, grid: tuple[int, int]) -> QueryDecoder:
-        """The decoder of latents at the places of a grid."""
+        """The decoder that reads latents at the positions of a grid."""
         return QueryDecoder(
             **asdict(self),
             num_tokens=latent.num_tokens,
@@ -181,7 +188,7 @@ def squared(
     predicted: Tensor,  # (B, P, channels)
     target: Tensor,  # (B, P, channels)
 ) -> Tensor:  # (B, P)
-    """The mean squared difference of each place's features."""
+    """The mean squared difference of the features at each position."""
     return reduce((predicted.float() - target.float()).square(), "b p c -> b p", "mean")
 
 
@@ -189,7 +196,7 @@ def negative_cosine(
     predicted: Tensor,  # (B, P, channels)
     target: Tensor,  # (B, P, channels)
 ) -> Tensor:  # (B, P)
-    """Minus the cosine of the angle between each place's features."""
+    """The negative cosine similarity of the features at each position."""
     return -F.cosine_similarity(predicted.float(), target.float(), dim=-1)
 
 

@@ -1,6 +1,7 @@
-"""LPIPS as a loss term, on weights that the user hands over.
+"""LPIPS as a loss term, with weights that the user provides.
 
-[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
+[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018,
+https://arxiv.org/abs/1801.03924
 """
 
 from collections.abc import Mapping
@@ -14,14 +15,14 @@ from ldbench.losses.base_term import BaseTerm
 
 
 class LPIPS(BaseTerm):
-    """The mean LPIPS distance between images and their reconstruction, frozen.
+    """The mean LPIPS distance between images and their reconstructions; the network is frozen.
 
-    `weights`: tensors in the layout of taming-transformers; or torchvision's VGG16, with the linear `heads` apart. `dropout`: 0.5 is what
-    the official VMAE trains with (its train mode re-enables the dropout before the linear heads); 0 is LPIPS as it is measured.
-    Raises ValueError when a tensor is missing or of another shape.
+    `weights`: tensors in the layout of taming-transformers, or torchvision's VGG16 with separate linear `heads`.
+    `dropout`: the official VMAE trains with 0.5 (its train mode re-enables the dropout before the linear heads); the
+    metric uses 0. Raises ValueError if a tensor is missing or has another shape.
     """
 
-    revision: ClassVar[int] = 2  # 1: drew a classifier that nobody used, before the terms that follow it
+    revision: ClassVar[int] = 2  # 1: drew an unused classifier before the terms that follow it
     reconstructs: ClassVar[bool] = True
 
     def __init__(
@@ -49,4 +50,5 @@ class LPIPS(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         return self.network(images, recon.images).mean()

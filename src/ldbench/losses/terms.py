@@ -1,4 +1,4 @@
-"""Pixel and divergence terms.
+"""Pixel losses and KL divergences.
 
 [0] Lee et al., Latent Diffusion Models with Masked AutoEncoders (LDMAE), 2025, https://arxiv.org/abs/2507.09984
 [1] Kingma and Welling, Auto-Encoding Variational Bayes, 2014, https://arxiv.org/abs/1312.6114
@@ -16,9 +16,11 @@ from ldbench.losses.base_term import BaseTerm
 
 
 class PixelMSE(BaseTerm):
-    """Mean squared error; under a mask, `visible_ratio` times that of the visible patches plus the rest times that of the hidden ones.
+    """Mean squared error; with a mask, `visible_ratio` times that of visible patches plus the rest times that of hidden
+    ones.
 
-    Both averages run over the whole batch. None: the mean over all pixels, whatever is hidden. Raises ValueError unless 0 <= visible_ratio <= 1.
+    Both means run over the whole batch. None: the mean over all pixels, with or without a mask. Raises ValueError
+    unless 0 <= visible_ratio <= 1.
     """
 
     revision: ClassVar[int] = 1
@@ -36,10 +38,11 @@ class PixelMSE(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         error = (recon.images.float() - images.float()).square()
         if recon.mask is None or self.visible_ratio is None:
             return error.mean()
-        assert recon.patch_grid is not None, "a reconstruction with a mask names its patch grid"
+        assert recon.patch_grid is not None, "a reconstruction with a mask has a patch grid"
         by_patch = patchify(error, recon.patch_grid).mean(dim=-1)  # (B, P)
         return self.visible_ratio * global_mean(by_patch[~recon.mask]) + (1 - self.visible_ratio) * global_mean(
             by_patch[recon.mask]
@@ -58,11 +61,12 @@ class PixelL1(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         return (recon.images.float() - images.float()).abs().mean()
 
 
 class KL(BaseTerm):
-    """The divergence of the posterior from the standard normal, in nats for each kept token [1]."""
+    """The KL divergence of the posterior from the standard normal, in nats per kept token [1]."""
 
     revision: ClassVar[int] = 1
 
@@ -72,14 +76,16 @@ class KL(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         return recon.posterior.kl().mean() / recon.posterior.mean.shape[1]
 
 
 class FreeMeanKL(BaseTerm):
-    """The divergence of the posterior from a normal of the same mean and standard deviation `std`, in nats for each kept token.
+    """The KL divergence of the posterior from a normal of the same mean and standard deviation `std`, in nats per kept
+    token.
 
-    It leaves the mean alone and sets the amount of noise only: `std=1` is the paper's variance condition [0], the official script has 1e-3.
-    Raises ValueError unless std > 0.
+    It constrains only the variance, not the mean: `std=1` is the paper's variance condition [0], the official script
+    has 1e-3. Raises ValueError unless std > 0.
     """
 
     revision: ClassVar[int] = 1
@@ -96,6 +102,7 @@ class FreeMeanKL(BaseTerm):
         recon: Reconstruction,
         y: Tensor,  # (B,)
     ) -> Tensor:
+        """The loss of a batch."""
         logvar = recon.posterior.gaussian_logvar().float()
         relative = logvar - 2 * math.log(self.std)
         divergence = 0.5 * (relative.exp() - 1 - relative).sum(dim=2)  # (B, N_kept)
