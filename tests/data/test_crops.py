@@ -72,8 +72,8 @@ def test_the_centre_crop_is_bit_exact_to_adms_definition(size: tuple[int, int]) 
 
 
 @pytest.mark.parametrize(("scale", "ratio"), [((0.0, 1.0), RATIO), ((0.5, 1.2), RATIO), ((0.5, 1.0), (2.0, 1.0))])
-def test_bounds_that_make_no_sense_are_refused(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match=r"Give the least and the largest"):
+def test_invalid_bounds_are_refused(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"Give the smallest and the largest"):
         random_box(100, 100, scale=scale, ratio=ratio, rng=torch.Generator())
 
 
@@ -98,5 +98,5 @@ def test_a_whole_square_is_the_centre_crop_of_a_square_image() -> None:
     image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50, 3), dtype=np.uint8))
     drawn = random_square(image, 20, scale=(1.0, 1.0), rng=torch.Generator().manual_seed(0))
     assert np.array_equal(np.asarray(drawn), np.asarray(center_crop(image, 20)))
-    with pytest.raises(ValueError, match="Give the least and the largest share of the side"):
+    with pytest.raises(ValueError, match="Give the smallest and the largest share of the side"):
         random_square(image, 20, scale=(0.5, 1.5), rng=torch.Generator())
