@@ -13,7 +13,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.io.files import atomic_write, add_path_to_errors
+from ldbench.io.files import add_path_to_errors, atomic_write
 
 
 class SampleParts:

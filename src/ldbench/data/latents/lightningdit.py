@@ -19,7 +19,7 @@ from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.io.files import digest, file_digest, atomic_write
+from ldbench.io.files import atomic_write, digest, file_digest
 from ldbench.io.safe_load import first_line, read_pickle, validated_tensors, write_pickle
 from ldbench.io.safetensors_io import write_tensors
 
@@ -124,7 +124,7 @@ def list_cache_paths(folder: Path) -> list[Path]:
 
 
 def list_cache_files(folder: Path, latent: LatentSpec) -> list[CacheFile]:
-    """The files of a cache, with their shapes checked. Raises ValueError add_path_to_errors the first that does not fit."""
+    """The files of a cache, with their shapes checked. Raises ValueError naming the first that does not fit."""
     if latent.grid is None:
         raise ValueError(
             f"LightningDiT stores maps, but this tokenizer has {latent.num_tokens} tokens without a grid: "

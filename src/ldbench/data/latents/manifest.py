@@ -220,7 +220,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def validate_sizes(folder: Path, manifest: Manifest) -> None:
-    """Raises ValueError add_path_to_errors the first shard that is missing or of the wrong size."""
+    """Raises ValueError naming the first shard that is missing or of the wrong size."""
     for shard in manifest.shards:
         path = folder / shard.file
         size = path.stat().st_size if path.is_file() else None
@@ -230,7 +230,7 @@ def validate_sizes(folder: Path, manifest: Manifest) -> None:
 
 
 def validate_checksums(folder: Path, manifest: Manifest) -> None:
-    """Raises ValueError add_path_to_errors the first shard whose checksum differs from the manifest's. Reads all files."""
+    """Raises ValueError naming the first shard whose checksum differs from the manifest's. Reads all files."""
     for shard in manifest.shards:
         if file_digest(folder / shard.file) != shard.sha256:
             raise ValueError(

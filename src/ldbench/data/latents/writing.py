@@ -76,7 +76,7 @@ class StoreWriter:
         return note.is_file() and path.is_file() and path.stat().st_size == self.read_note(note).num_bytes
 
     def read_note(self, note: Path) -> Shard:
-        """Reads the note of a shard. Raises ValueError, add_path_to_errors the file, if it is not one."""
+        """Reads the note of a shard. Raises ValueError, naming the file, if it is not one."""
         try:
             return Shard.from_dict(read_json(note))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -119,7 +119,7 @@ class StoreWriter:
         write_json(self.note_path(shard), note.to_dict())
 
     def validate_finite(self, moments: Tensor, images: range) -> None:
-        """Raises ValueError add_path_to_errors an image whose latent is not finite."""
+        """Raises ValueError naming an image whose latent is not finite."""
         for row, latent in enumerate(moments):
             if not torch.isfinite(latent).all():
                 dtype = self.contents.dtype
