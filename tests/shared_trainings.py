@@ -109,7 +109,7 @@ def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
         }
     torch.manual_seed(0)
     with distributed.data_parallel(rank, world):
-        thinned = LPIPSNetwork.thinned(
+        thinned = LPIPSNetwork.drop_channels(
             SimpleNamespace(dropout=torch.nn.Dropout(0.5)), torch.rand(8, 3, 4, 4, generator=rng)[rank::world]
         )
     return found | {"rows_thinned": thinned}

@@ -95,11 +95,11 @@ def test_tables_are_computed_and_not_kept():
 
 
 def test_what_cannot_be_is_refused():
-    for changes, told in (
+    for changes, message in (
         ({"patch_size": 4}, r"patch_size 4 does not divide the latent grid 4x6. Choose one of \[1, 2\]"),
         ({"width": 18}, "width divisible by 4, got 18"),
         ({"depth": 0}, "depth must be positive"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             tiny(**changes)

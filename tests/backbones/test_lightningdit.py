@@ -103,11 +103,11 @@ def test_rotary_positions_see_only_where_tokens_are_to_each_other(latent):
     network.positions.zero_()
     x, y = torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([2])
     with torch.no_grad():
-        told, swapped = network(x, torch.tensor([0.5]), y), network(x.flip(1), torch.tensor([0.5]), y).flip(1)
-    assert (told - swapped).abs().max() > 1e-3  # the order counts, though no table tells it
+        ordered, swapped = network(x, torch.tensor([0.5]), y), network(x.flip(1), torch.tensor([0.5]), y).flip(1)
+    assert (ordered - swapped).abs().max() > 1e-3  # the order matters, although there is no position table
     cos, sin = network.cos[0], network.sin[0]
     turned = torch.complex(cos, sin)
-    apart = turned[1:] * turned[:-1].conj()  # of neighbours: the same wherever they are
+    apart = turned[1:] * turned[:-1].conj()  # of neighbors: the same wherever they are
     along_a_row = apart if latent.grid is None else apart[[i for i in range(23) if (i + 1) % 6]]
     torch.testing.assert_close(along_a_row, along_a_row[:1].expand_as(along_a_row), rtol=0, atol=1e-5)
 
@@ -117,7 +117,7 @@ def test_tables_are_computed_and_not_kept():
 
 
 def test_what_cannot_be_is_refused():
-    for changes, told in (
+    for changes, message in (
         ({"patch_size": 3}, r"Choose one of \[1, 2\]"),
         ({"num_heads": 8}, "Choose another num_heads"),
         ({"rope_theta": 0.0}, "must be positive, got 0"),
@@ -125,5 +125,5 @@ def test_what_cannot_be_is_refused():
         ({"feedforward": "relu"}, "Choose gelu or swiglu"),
         ({"class_std": -0.1}, "class_std must not be negative"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             tiny(**changes)

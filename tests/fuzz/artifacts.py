@@ -1,4 +1,4 @@
-"""Fuzzes the loader of artifacts, by manifests and by configs whose manifest fits: python tests/fuzz/store.py -max_total_time=120."""
+"""Fuzzes the loader of artifacts, with manifests and configs: python tests/fuzz/store.py -max_total_time=120."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ safetensors_io.write_tensors(nn.Linear(2, 2).state_dict(), FOLDER.parent / store
 
 
 def read(data: bytes) -> None:
-    """One artifact: the first byte tells whether the others are its manifest or its config."""
+    """One artifact: the first byte selects whether the others are its manifest or its config."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / store.WEIGHTS).write_bytes((FOLDER.parent / store.WEIGHTS).read_bytes())
     (FOLDER / store.CONFIG).write_bytes(data[1:])

@@ -1,4 +1,4 @@
-"""Fuzzes the readers of weights, the restricted one of pickles and that of safetensors: python tests/fuzz/weights.py -max_total_time=120."""
+"""Fuzzes the readers of pickles and safetensors: python tests/fuzz/weights.py -max_total_time=120."""
 
 import sys
 import tempfile
@@ -15,7 +15,7 @@ warnings.simplefilter("ignore")
 
 
 def read(data: bytes) -> None:
-    """One file: the first byte tells which kind."""
+    """One file: the first byte selects its kind."""
     path = FOLDER / ("w.safetensors" if data[:1] < b"\x40" else "w.pt")
     path.write_bytes(data[1:])
     try:

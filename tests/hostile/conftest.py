@@ -1,6 +1,6 @@
-"""What tests of hostile input share: a trap that tells whether anything ran, and what makes an answer a clear one.
+"""Fixtures of the tests of hostile input: a trap that shows whether code ran, and the checks of error messages.
 
-`LDBENCH_HOSTILE=table python -m pytest tests/hostile -n0` prints every case with what is said.
+`LDBENCH_HOSTILE=table python -m pytest tests/hostile -n0` prints every case with its error message.
 """
 
 import os
@@ -14,30 +14,30 @@ TRAPS = ("LDBENCH_TRAP", "touch")
 
 @pytest.fixture(autouse=True)
 def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file that a payload would make; after each test it must not be there."""
+    """A file that a payload would create; after each test it must not exist."""
     mark = tmp_path_factory.mktemp("trap") / "sprung"
     yield mark
-    assert not mark.exists(), "code of a stranger ran"
+    assert not mark.exists(), "untrusted code ran"
 
 
 @pytest.fixture
 def refused(record_property) -> Callable[..., str]:
-    """Calls something that must be refused, by ValueError or OSError, and returns what is said: one that names the file and ends as a sentence."""
+    """Calls something that must raise ValueError or OSError, and returns the message: it names the file and is a
+    sentence.
+    """
 
-    def call(action: Callable[[], object], *told: str | Path) -> str:
-        with pytest.raises((ValueError, OSError)) as answer:
+    def call(action: Callable[[], object], *expected: str | Path) -> str:
+        with pytest.raises((ValueError, OSError)) as error:
             action()
-        said = str(answer.value)
-        record_property("said", said)
-        assert type(answer.value) in (ValueError, FileNotFoundError), (
-            f"{type(answer.value).__name__} is of somebody else: {said}"
-        )
-        for part in told:
-            assert str(part) in said
-        assert len(said) < 1200
-        assert said.rstrip().endswith((".", "?")), said
-        assert said.replace("\n", "").isprintable()
-        return said
+        message = str(error.value)
+        record_property("message", message)
+        assert type(error.value) in (ValueError, FileNotFoundError), f"not ours: {error.value!r}"
+        for part in expected:
+            assert str(part) in message
+        assert len(message) < 1200
+        assert message.rstrip().endswith((".", "?")), message
+        assert message.replace("\n", "").isprintable()
+        return message
 
     return call
 
@@ -51,10 +51,9 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for report in terminalreporter.getreports("passed")
         if report.when == "call"
     ]
-    for nodeid, said in rows:
-        door, _, case = nodeid.partition("hostile/")[2].partition("::")
-        text = " ".join(str(said.get("said", "left out, and said so in the log")).split())
-        terminalreporter.write_line(
-            f"| {door.removeprefix('test_').removesuffix('.py')} | {case.partition('[')[2].rstrip(']') or case} | {text[:200]} |"
-        )
+    for nodeid, properties in rows:
+        file, _, test = nodeid.partition("hostile/")[2].partition("::")
+        text = " ".join(str(properties.get("message", "skipped with a log message")).split())
+        case = test.partition("[")[2].rstrip("]") or test
+        terminalreporter.write_line(f"| {file.removeprefix('test_').removesuffix('.py')} | {case} | {text[:200]} |")
     terminalreporter.write_line(f"{len(rows)} cases")

@@ -1,4 +1,6 @@
-"""Archives of strangers in ADM's layout: no pickle is opened, nothing is unpacked to a disk, no header promises more than there is."""
+"""Untrusted archives in ADM's layout: no pickle is opened, nothing is unpacked to disk, headers are checked against
+sizes.
+"""
 
 import io
 import os
@@ -41,7 +43,7 @@ def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED
 
 
 def bomb(path: Path, trap: Path) -> None:
-    """Two statistics that a thousand times fewer bytes tell."""
+    """Two statistics compressed to a thousandth of their size."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, shape in (("mu", (6000,)), ("sigma", (6000, 6000))):
             with file.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -64,10 +66,10 @@ def locked(path: Path, trap: Path) -> None:
     np.savez(path, arr_0=np.zeros((2, 4, 4, 3), np.uint8), mu=np.zeros(2), sigma=np.eye(2))
     content = bytearray(path.read_bytes())
     for start in (b"PK\x01\x02", b"PK\x03\x04"):
-        place = content.find(start)
-        while place >= 0:
-            content[place + (8 if start == b"PK\x01\x02" else 6)] |= 1
-            place = content.find(start, place + 1)
+        offset = content.find(start)
+        while offset >= 0:
+            content[offset + (8 if start == b"PK\x01\x02" else 6)] |= 1
+            offset = content.find(start, offset + 1)
     path.write_bytes(content)
 
 
@@ -101,8 +103,8 @@ CASES: dict[str, Callable[[Path, Path], object]] = {
     "texts": archive(*both("", array((1,), "<U4", bytes(16)))),
     "times": archive(*both("", array((1,), "<M8[s]", bytes(8)))),
     "complex numbers": archive(*both("", array((1,), "<c16", bytes(16)))),
-    "fewer bytes than said": archive(*both("", array((2, 4, 4, 3), "|u1", bytes(50)))),
-    "more bytes than said": archive(*both("", array((2, 4, 4, 3), "|u1", bytes(500)))),
+    "fewer bytes than declared": archive(*both("", array((2, 4, 4, 3), "|u1", bytes(50)))),
+    "more bytes than declared": archive(*both("", array((2, 4, 4, 3), "|u1", bytes(500)))),
     "a sum that is another": spoiled,
     "an encrypted archive": locked,
 }

@@ -1,4 +1,4 @@
-"""Three readers on whatever bytes: each gives what it reads, or a ValueError or OSError with a sentence, and never anything else.
+"""Three readers on arbitrary bytes: each returns a result, or raises ValueError or OSError with a sentence.
 
 `tests/fuzz` holds the same for hours, by coverage.
 """
@@ -62,10 +62,10 @@ OLD = io.BytesIO()
 torch.save({"w": torch.arange(6.0)}, OLD, _use_new_zipfile_serialization=False)
 
 
-def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where everything in plain data stands."""
     inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [path, *(place for key, value in inside for place in places(value, (*path, key)))]
+    return [path, *(position for key, value in inside for position in paths(value, (*path, key)))]
 
 
 @st.composite
@@ -73,19 +73,19 @@ def altered(draw: st.DrawFn, content: Any) -> Any:
     """Plain data in which some things are others, or gone, or more."""
     content = json.loads(json.dumps(content))
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.sampled_from(places(content)))
-        if not place:
+        position = draw(st.sampled_from(paths(content)))
+        if not position:
             return draw(PLAIN)
         node = content
-        for key in place[:-1]:
+        for key in position[:-1]:
             node = node[key]
         kind = draw(st.sampled_from(["other", "gone", "more"]))
         if kind == "gone":
-            del node[place[-1]]
+            del node[position[-1]]
         elif kind == "more" and isinstance(node, dict):
             node[draw(st.text(max_size=10))] = draw(PLAIN)
         else:
-            node[place[-1]] = draw(PLAIN)
+            node[position[-1]] = draw(PLAIN)
     return content
 
 
@@ -94,14 +94,14 @@ def spoiled(draw: st.DrawFn, content: bytes) -> bytes:
     """A file in which some bytes are others, or cut off, or put in."""
     found = bytearray(content)
     for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, max(0, len(found) - 1)))
+        position = draw(st.integers(0, max(0, len(found) - 1)))
         kind = draw(st.sampled_from(["other", "cut", "more"]))
         if kind == "cut":
-            del found[place:]
+            del found[position:]
         elif kind == "more":
-            found[place:place] = draw(st.binary(max_size=20))
+            found[position:position] = draw(st.binary(max_size=20))
         elif found:
-            found[place] = draw(st.integers(0, 255))
+            found[position] = draw(st.integers(0, 255))
     return bytes(found)
 
 
@@ -149,8 +149,8 @@ def artifact(path: Path, config: bytes, manifest: Any = None) -> None:
     (path / store.CONFIG).write_bytes(config)
     (path / store.WEIGHTS).write_bytes(save({key: value.contiguous() for key, value in STATE.items()}))
     files = {name: store.file_digest(path / name) for name in (store.WEIGHTS, store.CONFIG)}
-    told = {"schema": 1, "digest": "01", "files": files} if manifest is None else manifest
-    (path / store.MANIFEST).write_bytes(told if isinstance(told, bytes) else json.dumps(told).encode())
+    content = {"schema": 1, "digest": "01", "files": files} if manifest is None else manifest
+    (path / store.MANIFEST).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
 @settings(QUICK, max_examples=50)
@@ -216,15 +216,20 @@ def test_the_reader_of_stores_on_plain_data() -> None:
         "parts": 1,
         "statistics": numbers,
     }
-    told = {"schema": 1, "digest": "0", "contents": contents, "latent": {"num_tokens": 2, "channels": 1, "grid": None}}
-    told |= {"num_images": 2, "shard_size": 2, "shards": [shard], "statistics": numbers}
+    manifest = {
+        "schema": 1,
+        "digest": "0",
+        "contents": contents,
+        "latent": {"num_tokens": 2, "channels": 1, "grid": None},
+    }
+    manifest |= {"num_images": 2, "shard_size": 2, "shards": [shard], "statistics": numbers}
     from ldbench.data.latents.manifest import MANIFEST, Contents, read_manifest
 
-    told["digest"] = Contents(**contents).digest()
-    assert Manifest.from_dict(told).num_images == 2
+    manifest["digest"] = Contents(**contents).digest()
+    assert Manifest.from_dict(manifest).num_images == 2
 
     @QUICK
-    @given(altered(told) | PLAIN)
+    @given(altered(manifest) | PLAIN)
     def hold(content: Any) -> None:
         in_file(json.dumps(content).encode(), MANIFEST, lambda path: read_manifest(path.parent))
 

@@ -1,4 +1,4 @@
-"""Artifacts of strangers, whose manifest fits what they changed: no word runs code, no number fills the memory, no weight is NaN."""
+"""Untrusted artifacts with consistent manifests: no setting runs code, no number fills the memory, no weight is NaN."""
 
 import json
 import os
@@ -24,10 +24,10 @@ KEYWORDS = {**SIZES, "latent_head": "linear", "position_resize": "interpolate"}
 def folder(tmp_path: Path) -> Path:
     """A sound artifact."""
     torch.manual_seed(0)
-    place = tmp_path / "vmae-0123"
+    folder = tmp_path / "vmae-0123"
     blueprint = store.Blueprint("tokenizer", "vmae", KEYWORDS)
-    store.save(VMAE(**KEYWORDS), place, blueprint, recipe={"seed": 0}, digest="0123" * 16, provenance={})
-    return place
+    store.save(VMAE(**KEYWORDS), folder, blueprint, recipe={"seed": 0}, digest="0123" * 16, provenance={})
+    return folder
 
 
 def fitted(folder: Path) -> None:
@@ -43,9 +43,9 @@ def described(**changed: Any) -> Callable[[Path], None]:
 
     def spoil(folder: Path) -> None:
         path = folder / store.CONFIG
-        told = json.loads(path.read_text())
-        keywords = {**told["keywords"], **changed.pop("more", {})}
-        path.write_text(json.dumps({**told, "keywords": keywords, **changed}))
+        blueprint = json.loads(path.read_text())
+        keywords = {**blueprint["keywords"], **changed.pop("more", {})}
+        path.write_text(json.dumps({**blueprint, "keywords": keywords, **changed}))
         fitted(folder)
 
     return spoil
@@ -80,8 +80,8 @@ def weight_bytes(content: bytes) -> Callable[[Path], None]:
 def manifest(**changed: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         path = folder / store.MANIFEST
-        told = {**json.loads(path.read_text()), **changed}
-        path.write_text(json.dumps({key: value for key, value in told.items() if value is not ...}, default=str))
+        manifest = {**json.loads(path.read_text()), **changed}
+        path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not ...}, default=str))
 
     return spoil
 
@@ -97,9 +97,9 @@ def piped(folder: Path) -> None:
 
 def without(key: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        told = json.loads((folder / store.CONFIG).read_text())
-        del told[key]
-        config_text(json.dumps(told))(folder)
+        blueprint = json.loads((folder / store.CONFIG).read_text())
+        del blueprint[key]
+        config_text(json.dumps(blueprint))(folder)
 
     return spoil
 

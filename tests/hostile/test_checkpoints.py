@@ -1,4 +1,4 @@
-"""Checkpoints that a run finds, and features that a measurement finds: what is none is passed over and said, or refused, and never run."""
+"""Untrusted checkpoints and cached features: invalid ones are skipped with a log message, or refused, and never run."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Folders of config by strangers on the search path, and words on the command line: no tag is built, no alias fills the memory."""
+"""Untrusted config folders on the search path, and overrides: no tag is built, no alias fills the memory."""
 
 import subprocess
 import sys
@@ -56,35 +56,35 @@ def test_a_yaml(text: str | bytes, tmp_path: Path, trap: Path, refused) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["hydra.searchpath=[file://{}]"], ["--config-dir", "{}"]], ids=["search path", "config dir"]
+    "overrides", [["hydra.searchpath=[file://{}]"], ["--config-dir", "{}"]], ids=["search path", "config dir"]
 )
-def test_a_command_line_with_aliases_that_fill_the_memory(words: list[str], tmp_path: Path, trap: Path) -> None:
+def test_a_command_line_with_aliases_that_fill_the_memory(overrides: list[str], tmp_path: Path, trap: Path) -> None:
     written(tmp_path, LAUGHS, trap)
-    given = [word.format(tmp_path) for word in words]
-    command = [sys.executable, "-m", "ldbench.doctor", *given]
+    arguments = [override.format(tmp_path) for override in overrides]
+    command = [sys.executable, "-m", "ldbench.doctor", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
     assert done.returncode == 2
     assert "more than 30 aliases, in line 5" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-WORDS: dict[str, Callable[[Path], list[str]]] = {
+OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
     "a component outside": lambda trap: ["sampler=../../../../tmp/x"],
     "a protocol outside": lambda trap: ["protocol=../../etc/passwd"],
     "a group that is not there": lambda trap: ["os=system"],
     "a data set that is not there": lambda trap: ["data=<script>"],
     "a number that is a program": lambda trap: ["seed=${oc.env:NOWHERE}"],
     "an interpolation of Python": lambda trap: ["paths.root=${eval:open('" + str(trap) + "','w')}"],
-    "a word that does not end": lambda trap: ["paths.root='"],
+    "an override that does not end": lambda trap: ["paths.root='"],
     "brackets that do not end": lambda trap: ["+x=[[[[["],
 }
 
 
-@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
-def test_a_word(words: Callable[[Path], list[str]], trap: Path, record_property) -> None:
-    with pytest.raises((ValueError, OmegaConfBaseException)) as answer:  # what entry points catch and tell
-        str(ldbench.compose("train", words(trap)).seed)
-    record_property("said", error_message(answer.value))
+@pytest.mark.parametrize("overrides", OVERRIDES.values(), ids=OVERRIDES.keys())
+def test_an_override(overrides: Callable[[Path], list[str]], trap: Path, record_property) -> None:
+    with pytest.raises((ValueError, OmegaConfBaseException)) as answer:  # what entry points catch and print
+        str(ldbench.compose("train", overrides(trap)).seed)
+    record_property("message", error_message(answer.value))
     assert error_message(answer.value).replace("\n", "").isprintable()
 
 

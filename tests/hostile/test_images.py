@@ -1,4 +1,4 @@
-"""Folders of images by strangers: no program is started for them, no pipe is waited for, no link leads round in circles."""
+"""Untrusted folders of images: no program is started, no pipe is waited for, no link is followed in a cycle."""
 
 import io
 import os
@@ -58,8 +58,9 @@ def bmp(width: int, height: int) -> bytes:
 
 
 def eps(trap: Path) -> bytes:
-    """A program in PostScript that would write a file, behind the head of a picture."""
-    program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n({trap}) (w) file closefile\nshowpage\n%%EOF\n"
+    """A PostScript program that would write a file, after the header of an image."""
+    head = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    program = head + f"({trap}) (w) file closefile\nshowpage\n%%EOF\n"
     return program.encode()
 
 
@@ -96,7 +97,7 @@ CASES: dict[str, Callable[[Path, Path], object]] = {
     "pixels that do not end": content(png(9, 9, chunk(b"IDAT", b"\x78\x9c" + bytes(50)))),
     "a head alone": content(b"\x89PNG\r\n\x1a\n"),
     "a GIF without frames": content(b"GIF89a\x08\x00\x08\x00\x00\x00\x00;", "gif"),
-    "a TIFF whose places go round": content(b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00", "tif"),
+    "a TIFF with cyclic offsets": content(b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00", "tif"),
     "a PPM in words": content(b"P6\n9 nine\n255\n", "ppm"),
     "a line a hundred thousand px long": lambda root, trap: line(root / "cat" / "x.png"),
     "a pipe": lambda root, trap: os.mkfifo(root / "cat" / "x.png"),
@@ -123,8 +124,8 @@ def test_a_folder(
 LISTS = {
     "a path that climbs out": "../../etc/passwd",
     "another alphabet": b"\xff\xfe\x00",
-    "a place without end": "9" * 5000,
-    "a place below zero": "-1",
+    "an index of 5000 digits": "9" * 5000,
+    "a negative index": "-1",
     "a program": "$(touch x)",
     "nothing": "",
 }

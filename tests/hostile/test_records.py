@@ -1,4 +1,4 @@
-"""Other people's records and pictures, and names with markup in them: a bad one stops a merge, and no name is more than text anywhere."""
+"""Untrusted records and figures, and names with markup: a bad one stops a merge, and every name is shown as text."""
 
 import csv
 import io
@@ -51,10 +51,10 @@ def theirs(tmp_path: Path) -> Path:
     return tmp_path / "theirs"
 
 
-def changed(place: str, value: Any) -> Callable[[Path], None]:
+def changed(field: str, value: Any) -> Callable[[Path], None]:
     def spoil(path: Path) -> None:
         content = json.loads(path.read_text())
-        *parents, last = place.split(".")
+        *parents, last = field.split(".")
         node = content
         for key in parents:
             node = node[key]
@@ -172,9 +172,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-@pytest.mark.parametrize("place", ["tokenizer", "metric", "data"])
-def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records.write(made(**{place: name}), tmp_path)
+@pytest.mark.parametrize("field", ["tokenizer", "metric", "data"])
+def test_a_name_stays_text(name: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records.write(made(**{field: name}), tmp_path)
     (record,) = store.read_all(tmp_path)
     boards = make_boards([record])
     page = html.render(boards, [], [], {}, "now")
@@ -190,9 +190,9 @@ def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest
         cell for row in rows for cell in row if cell.startswith("-") and not cell.lstrip("-").replace(".", "").isdigit()
     ]
     tex = latex.render([table_of(board) for board in boards], "")
-    said = tex.replace("\\textbackslash{}", "")
-    assert not [word for word in ("\\input", "\\immediate", "\\write") if word in said]
-    assert said.count("\\end{tabular}") == len(boards)
+    text = tex.replace("\\textbackslash{}", "")
+    assert not [word for word in ("\\input", "\\immediate", "\\write") if word in text]
+    assert text.count("\\end{tabular}") == len(boards)
     text = markdown.render([table_of(board) for board in boards], "")
     assert not [
         mark
@@ -204,4 +204,4 @@ def test_a_name_stays_text(name: str, place: str, tmp_path: Path, capsys: pytest
     terminal.show([table_of(board) for board in boards], stdout())
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert asdict(record)["subject"]["tokenizer"] == (name if place == "tokenizer" else "vmae")
+    assert asdict(record)["subject"]["tokenizer"] == (name if field == "tokenizer" else "vmae")

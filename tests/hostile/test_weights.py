@@ -1,4 +1,4 @@
-"""Released weights of strangers: pickles, safetensors and the config.json beside them. No class of theirs is called, no memory filled."""
+"""Untrusted released weights: pickles, safetensors and the config.json next to them run no code and fill no memory."""
 
 import argparse
 import builtins
@@ -27,14 +27,14 @@ class Call:
     """Unpickles as a call."""
 
     def __init__(self, function: Any, *args: Any):
-        self.said = (function, args)
+        self.call = (function, args)
 
     def __reduce__(self) -> Any:
-        return self.said
+        return self.call
 
 
 class Set:
-    """Unpickles as an object that is told its state."""
+    """Unpickles as an object with a state."""
 
     def __init__(self, state: Any):
         self.state = state
@@ -91,8 +91,8 @@ def nested(path: Path) -> None:
     path.write_bytes(b"\x80\x02" + b"(" * 200_000 + b"l" * 200_000 + b".")
 
 
-def header(path: Path, told: object, length: int | None = None) -> None:
-    content = json.dumps(told).encode()
+def header(path: Path, fields: object, length: int | None = None) -> None:
+    content = json.dumps(fields).encode()
     path.write_bytes((len(content) if length is None else length).to_bytes(8, "little") + content)
 
 

@@ -1,4 +1,7 @@
-"""Batch normalisation of a shared batch: torch's own where one process has it all. Two processes: tests/test_shared_trainings.py."""
+"""Batch normalization of a shared batch: torch's own where one process has it all.
+
+Two processes: tests/test_shared_trainings.py.
+"""
 
 import pytest
 import torch

@@ -10,13 +10,13 @@ from ldbench.layers.condition import Condition, sinusoid
 
 @pytest.mark.parametrize("t", [torch.tensor([0.25]), torch.tensor([731])])
 def test_cosines_come_before_sines_and_time_is_not_scaled(t):
-    told = sinusoid(t)
-    assert told.shape == (1, 256)
-    assert told.dtype == torch.float32
+    features = sinusoid(t)
+    assert features.shape == (1, 256)
+    assert features.dtype == torch.float32
     for k in (0, 1, 77, 127):
         angle = t.item() * 10000 ** (-k / 128)
-        assert told[0, k].item() == pytest.approx(math.cos(angle), abs=1e-4)
-        assert told[0, 128 + k].item() == pytest.approx(math.sin(angle), abs=1e-4)
+        assert features[0, k].item() == pytest.approx(math.cos(angle), abs=1e-4)
+        assert features[0, 128 + k].item() == pytest.approx(math.sin(angle), abs=1e-4)
 
 
 def test_time_and_label_add_up():

@@ -25,11 +25,11 @@ def test_it_gives_logits_features_and_maps(network: FeatureNetwork, images: torc
 
 @pytest.mark.parametrize("size", [16, 48, 64])
 def test_images_of_another_size_are_resized(network: FeatureNetwork, size: int) -> None:
-    grey = torch.full((1, 3, 1, 1), 0.25)
+    gray = torch.full((1, 3, 1, 1), 0.25)
     torch.testing.assert_close(
-        network.features(grey.expand(1, 3, size, size)), network.features(grey.expand(1, 3, 32, 32))
+        network.features(gray.expand(1, 3, size, size)), network.features(gray.expand(1, 3, 32, 32))
     )
-    assert network.map(grey.expand(1, 3, size, size)).shape[-2:] == (8, 8)
+    assert network.map(gray.expand(1, 3, size, size)).shape[-2:] == (8, 8)
 
 
 def test_the_rms_divides_features_and_maps_and_leaves_the_classes(

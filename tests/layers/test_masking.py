@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.layers.masking import keep_lowest, put_back, take
+from ldbench.layers.masking import gather_tokens, keep_lowest, scatter_tokens
 
 
 def test_the_tokens_with_the_smallest_noise_stay_in_the_order_of_their_noise():
@@ -33,7 +33,7 @@ def test_keeping_none_or_more_than_there_are_is_refused(num_kept):
 def test_take_gathers_whole_tokens():
     x = torch.arange(24.0).view(2, 4, 3)
     kept = torch.tensor([[3, 0], [1, 2]])
-    assert torch.equal(take(x, kept), torch.stack([x[0, [3, 0]], x[1, [1, 2]]]))
+    assert torch.equal(gather_tokens(x, kept), torch.stack([x[0, [3, 0]], x[1, [1, 2]]]))
 
 
 def test_kept_tokens_return_to_their_places_and_the_filler_takes_all_others():
@@ -41,13 +41,13 @@ def test_kept_tokens_return_to_their_places_and_the_filler_takes_all_others():
     x = torch.randn(5, 12, 3, generator=rng)
     filler = torch.full((1, 1, 3), 9.0)
     kept, mask = keep_lowest(torch.rand(5, 12, generator=rng), 5)
-    full = put_back(take(x, kept), kept, filler, 12)
+    full = scatter_tokens(gather_tokens(x, kept), kept, filler, 12)
     assert torch.equal(full, torch.where(mask.unsqueeze(-1), filler, x))
 
 
 def test_the_filler_is_left_as_it_was_and_gets_a_gradient_for_each_hidden_token():
     filler = torch.zeros(1, 1, 2, requires_grad=True)
-    full = put_back(torch.ones(3, 2, 2), torch.tensor([[0, 1], [2, 3], [4, 0]]), filler, 5)
+    full = scatter_tokens(torch.ones(3, 2, 2), torch.tensor([[0, 1], [2, 3], [4, 0]]), filler, 5)
     full.sum().backward()
     assert torch.equal(filler.grad, torch.full((1, 1, 2), 9.0))  # 3 images of 3 hidden tokens
     assert torch.equal(filler.detach(), torch.zeros(1, 1, 2))

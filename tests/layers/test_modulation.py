@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ldbench.layers.modulation import ConditionedBlock, ConditionedHead, ConditionedTransformer, modulate, two_thirds
+from ldbench.layers.modulation import ConditionedBlock, ConditionedHead, ConditionedTransformer, modulate, swiglu_hidden
 
 SHAPE = {
     "width": 8,
@@ -32,8 +32,8 @@ def test_a_scale_is_added_to_one_and_a_shift_may_be_absent():
 def test_a_block_is_its_equation_with_the_official_order_of_chunks(shifts):
     torch.manual_seed(0)
     block, x, condition = ConditionedBlock(**{**SHAPE, "shifts": shifts}), torch.randn(2, 5, 8), torch.randn(2, 8)
-    told = [chunk.unsqueeze(1) for chunk in block.modulation(condition).split(8, dim=-1)]
-    shift1, scale1, gate1, shift2, scale2, gate2 = told if shifts else (0, *told[:2], 0, *told[2:])
+    chunks = [chunk.unsqueeze(1) for chunk in block.modulation(condition).split(8, dim=-1)]
+    shift1, scale1, gate1, shift2, scale2, gate2 = chunks if shifts else (0, *chunks[:2], 0, *chunks[2:])
     norm = lambda x: F.layer_norm(x, (8,), eps=1e-6)  # noqa: E731
     expected = x + gate1 * block.attn(norm(x) * (1 + scale1) + shift1)
     expected = expected + gate2 * block.mlp(norm(expected) * (1 + scale2) + shift2)
@@ -56,12 +56,12 @@ def test_at_its_start_every_block_passes_its_input_on_and_the_output_is_zero():
 
 
 def test_swiglu_has_two_thirds_of_the_hidden_units():
-    assert [two_thirds(4 * width) for width in (768, 1024, 1152, 1536, 1792)] == [2048, 2730, 3072, 4096, 4778]
+    assert [swiglu_hidden(4 * width) for width in (768, 1024, 1152, 1536, 1792)] == [2048, 2730, 3072, 4096, 4778]
     assert transformer(feedforward="swiglu").blocks[0].mlp.fc2.in_features == 10
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"depth": 0}, "depth must be positive, got 0"),
         ({"mlp_ratio": -1.0}, "mlp_ratio must be positive"),
@@ -70,6 +70,6 @@ def test_swiglu_has_two_thirds_of_the_hidden_units():
         ({"feedforward": "relu"}, "Unknown feedforward 'relu'. Choose gelu or swiglu"),
     ],
 )
-def test_what_cannot_be_is_refused(changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         transformer(**changes)

@@ -24,8 +24,8 @@ def test_a_convolution_on_the_map_is_a_linear_map_of_its_patches():
     torch.manual_seed(0)
     conv, z = torch.nn.Conv2d(3, 5, 2, stride=2), torch.randn(2, 24, 3)
     weight = conv.weight.permute(0, 2, 3, 1).reshape(5, 12)  # to (row, column, channel)
-    told = LatentPatches(MAP, 2).split(z) @ weight.T + conv.bias
-    torch.testing.assert_close(told, conv(MAP.to_map(z)).flatten(2).transpose(1, 2))
+    embedded = LatentPatches(MAP, 2).split(z) @ weight.T + conv.bias
+    torch.testing.assert_close(embedded, conv(MAP.to_map(z)).flatten(2).transpose(1, 2))
 
 
 def test_patches_of_a_sequence_are_neighbours():
@@ -48,18 +48,18 @@ def test_twice_the_channels_come_back_as_the_two_halves_of_each_place():
 def test_positions_are_of_a_map_or_of_a_sequence():
     assert LatentPatches(MAP, 2).positions(8).shape == (1, 6, 8)
     assert LatentPatches(SEQUENCE, 1).positions(8).shape == (1, 6, 8)
-    assert LatentPatches(MAP, 2).turns(8, 100.0)[0].shape == (1, 6, 4)
-    assert LatentPatches(SEQUENCE, 1).turns(8, 100.0)[1].shape == (1, 6, 4)
+    assert LatentPatches(MAP, 2).rotations(8, 100.0)[0].shape == (1, 6, 4)
+    assert LatentPatches(SEQUENCE, 1).rotations(8, 100.0)[1].shape == (1, 6, 4)
 
 
 @pytest.mark.parametrize(
-    ("latent", "patch_size", "told"),
+    ("latent", "patch_size", "message"),
     [
         (MAP, 4, r"patch_size 4 does not divide the latent grid 4x6. Choose one of \[1, 2\]"),
         (SEQUENCE, 4, r"patch_size 4 does not divide the 6 tokens of the latent. Choose one of \[1, 2, 3, 6\]"),
         (MAP, 0, "patch_size 0 does not divide"),
     ],
 )
-def test_what_does_not_divide_is_refused_with_what_does(latent, patch_size, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_divide_is_refused_with_what_does(latent, patch_size, message):
+    with pytest.raises(ValueError, match=message):
         LatentPatches(latent, patch_size)

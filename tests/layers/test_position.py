@@ -32,7 +32,7 @@ def test_the_table_of_a_sequence_interleaves_sines_and_cosines():
     assert table.shape == (1, 5, 6)
     assert table.dtype == torch.float32
     for position in range(5):
-        expected = [turn(position * 10000 ** (-2 * i / 6)) for i in range(3) for turn in (math.sin, math.cos)]
+        expected = [rotation(position * 10000 ** (-2 * i / 6)) for i in range(3) for rotation in (math.sin, math.cos)]
         assert torch.allclose(table[0, position], torch.tensor(expected), atol=1e-5)
     with pytest.raises(ValueError, match="even width, got 5"):
         sincos_1d(2, width=5)
@@ -77,5 +77,5 @@ def test_rows_stay_rows_and_columns_columns():
 
 
 def test_a_table_of_another_length_is_refused():
-    with pytest.raises(ValueError, match="12 positions does not lie on a 4x4 grid"):
+    with pytest.raises(ValueError, match="12 positions does not fit a 4x4 grid"):
         resize_table(torch.zeros(1, 12, 4), (4, 4), (8, 8))

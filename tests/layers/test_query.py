@@ -1,4 +1,4 @@
-"""The query decoder: modulation in closed form, kept latents at their own positions, places by name."""
+"""The query decoder: modulation in closed form, kept latents at their own positions, and the grid's positions."""
 
 import pytest
 import torch

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ldbench.layers.rotary import MixedRotary, grid_turns, initial_frequencies, rotate, sequence_turns
+from ldbench.layers.rotary import MixedRotary, grid_rotations, initial_frequencies, rotate, sequence_rotations
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_it_computes_in_float32_and_gives_back_what_came():
 
 
 def test_a_sequence_turns_each_pair_at_its_own_speed():
-    cos, sin = sequence_turns(3, head_dim=4, theta=100.0)
+    cos, sin = sequence_rotations(3, head_dim=4, theta=100.0)
     angles = torch.tensor([[0.0, 0.0], [1.0, 0.1], [2.0, 0.2]])
     torch.testing.assert_close(cos, angles.cos().unsqueeze(0))
     torch.testing.assert_close(sin, angles.sin().unsqueeze(0))
 
 
 def test_a_grid_turns_the_first_half_of_a_head_by_the_row_and_the_second_by_the_column():
-    cos, sin = grid_turns((2, 3), head_dim=8, theta=100.0)
+    cos, sin = grid_rotations((2, 3), head_dim=8, theta=100.0)
     assert cos.shape == (1, 6, 4)
     for row in range(2):
         for column in range(3):
@@ -72,8 +72,8 @@ def test_a_grid_turns_the_first_half_of_a_head_by_the_row_and_the_second_by_the_
 
 def test_fixed_turns_refuse_what_has_no_pairs_and_no_base():
     with pytest.raises(ValueError, match="3 features of a head for an axis"):
-        grid_turns((2, 2), head_dim=6, theta=100.0)
+        grid_rotations((2, 2), head_dim=6, theta=100.0)
     with pytest.raises(ValueError, match="5 features"):
-        sequence_turns(2, head_dim=5, theta=100.0)
+        sequence_rotations(2, head_dim=5, theta=100.0)
     with pytest.raises(ValueError, match="must be positive, got 0"):
-        sequence_turns(2, head_dim=4, theta=0)
+        sequence_rotations(2, head_dim=4, theta=0)

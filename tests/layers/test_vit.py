@@ -71,8 +71,8 @@ def test_a_block_adds_what_it_makes_of_the_normalised_input(x):
         nn.init.normal_(norm.bias)
 
     def normal(norm, x):
-        centred = x - x.mean(dim=-1, keepdim=True)
-        return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
+        centered = x - x.mean(dim=-1, keepdim=True)
+        return centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
 
     middle = x + explicit_attention(block.attn, normal(block.norm1, x))
     assert torch.allclose(block(x), middle + block.mlp(normal(block.norm2, middle)), rtol=1e-10, atol=1e-12)

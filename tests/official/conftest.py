@@ -14,7 +14,7 @@ from ldbench.artifacts import store, weights
 from ldbench.config.compose import Registry
 from ldbench.core.backbone import Backbone
 from ldbench.layers.position import sincos_1d, sincos_2d
-from ldbench.layers.rotary import grid_turns
+from ldbench.layers.rotary import grid_rotations
 
 MANIFESTS = Path(__file__).parents[1] / "parity" / "data" / "manifests"
 WIDTH, HEADS, CHANNELS, SIDE, TOKENS = 24, 2, 3, 4, 6
@@ -80,7 +80,7 @@ def tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"pos_embed": sincos_1d(num_tokens, width=width)}
     found = {"pos_embed": sincos_2d((side, side), width=width)}
     if "feat_rope.freqs_cos" in state:
-        turns = grid_turns((side, side), head_dim=state["feat_rope.freqs_cos"].shape[1], theta=10000.0)
+        turns = grid_rotations((side, side), head_dim=state["feat_rope.freqs_cos"].shape[1], theta=10000.0)
         cos, sin = (table[0].repeat_interleave(2, dim=-1) for table in turns)
         found |= {"feat_rope.freqs_cos": cos, "feat_rope.freqs_sin": sin}
     return found

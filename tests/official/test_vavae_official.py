@@ -164,8 +164,10 @@ def test_diffusers_own_autoencoder_gives_the_same_numbers(shape):
     grid = (shape[2] // 8, shape[3] // 8)
     with torch.no_grad():
         posterior, expected = ours.encode(images), theirs.encode(images).latent_dist
-        torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours.spec_of(*grid).to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.latent_at(*grid).to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            ours.latent_at(*grid).to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(
             ours.decode(posterior.mean, grid), theirs.decode(expected.mean).sample, rtol=1e-4, atol=1e-4
         )

@@ -16,4 +16,4 @@ def test_the_legacy_normalization_is_the_official_one(case, model):
     teacher = Foundation(
         architecture=model, weights=weights, normalization="legacy", patch_size=16, antialias=True
     )  # both have patches of 16 px
-    case.check("teacher_input", teacher.normalized(case.input("x")))
+    case.check("teacher_input", teacher.normalize(case.input("x")))

@@ -1,4 +1,4 @@
-"""NetworkTeacher: the maps of a frozen network at the places of any grid."""
+"""NetworkTeacher: the maps of a frozen network at the positions of any grid."""
 
 import pytest
 import torch
@@ -26,9 +26,9 @@ def test_it_gives_features_at_every_place_of_a_grid(teacher: NetworkTeacher, gri
 
 
 def test_on_the_networks_own_grid_places_are_its_map_row_by_row(teacher: NetworkTeacher, images: torch.Tensor) -> None:
-    places = teacher(images, (8, 8))
+    features = teacher(images, (8, 8))
     map_ = teacher.network.map(images)
-    assert torch.equal(places[:, 8 * 2 + 5], map_[:, :, 2, 5])
+    assert torch.equal(features[:, 8 * 2 + 5], map_[:, :, 2, 5])
 
 
 def test_a_coarser_grid_sees_what_lies_around_its_places(teacher: NetworkTeacher, images: torch.Tensor) -> None:

@@ -88,8 +88,8 @@ def test_features_go_by_colour_then_bin_then_cell_and_places_by_row(hog: HOG) ->
     image[0, 1, : SIZE // 2] = 0  # in the last quarter only
     features = rearrange(hog(image, (4, 4)), "1 (h w) (c k u v) -> h w c k u v", h=4, c=3, k=9, u=2)
     assert features[3, 3, 1, 4].min() > 0.9
-    for place in ((0, 0), (0, 3), (3, 0)):
-        assert not features[place].any()
+    for index in ((0, 0), (0, 3), (3, 0)):
+        assert not features[index].any()
     assert not features[:, :, [0, 2]].any()
     cells = hog.cells(image)
     assert torch.equal(features[3, 2, 1, :, 1, 0], cells[0, 1, :, 7, 4])
@@ -144,7 +144,7 @@ def test_what_it_cannot_serve_is_told(hog: HOG) -> None:
     with pytest.raises(ValueError, match=r"A grid of 3x3 does not divide the 8x8 HOG cells of an image of 64x64"):
         hog(torch.zeros(1, 3, 64, 64), (3, 3))
     with pytest.raises(
-        ValueError, match=r"A grid of 16x16 does not divide .* of which 4x4 pixels are a whole number of cells"
+        ValueError, match=r"A grid of 16x16 does not divide .* Choose a cell_size that divides 4x4 pixels"
     ):
         hog.channels(64, (16, 16))
     with pytest.raises(ValueError, match="A grid of 0x4"):
@@ -155,7 +155,9 @@ def test_what_it_cannot_serve_is_told(hog: HOG) -> None:
 
 @pytest.mark.parametrize("num_bins", [8, 9])
 def test_it_is_scikit_images_hog_where_the_definitions_meet(num_bins: int) -> None:
-    """On f(column) + g(row), Sobel's filters are four times the central differences that scikit-image takes; it counts angles from the other axis."""
+    """On f(column) + g(row), Sobel's filters are four times the central differences that scikit-image takes; it counts
+    angles from the other axis.
+    """
     skimage = pytest.importorskip("skimage.feature", reason="scikit-image is not installed")
     rng = np.random.RandomState(0)
     planes = [100 * (rng.randn(SIZE)[None, :] + rng.randn(SIZE)[:, None]) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The identity loses nothing, hides nothing and learns nothing."""
+"""The identity is lossless, without masks and without parameters."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_what_it_cannot_do_is_refused_with_what_it_can(tmp_path):
     identity = Identity(image_size=16, patch_size=4)
     with pytest.raises(ValueError, match="multiples of 4"):
         identity.encode(torch.zeros(1, 3, 18, 16))
-    with pytest.raises(ValueError, match="takes no mask"):
+    with pytest.raises(ValueError, match="does not support masks"):
         identity(torch.zeros(1, 3, 16, 16), mask_ratio=0.5)
     with pytest.raises(
         ValueError, match=r"nothing to train, and stage all has 5 steps. Say tokenizer\.stages\.all\.max_steps=0"

@@ -1,4 +1,4 @@
-"""MAETok: what its words change, what a mask hides, where gradients reach, and its sizes."""
+"""MAETok: its settings, masks, gradients, and sizes."""
 
 import pytest
 import torch
@@ -153,7 +153,7 @@ def test_another_size_keeps_the_latents_shape(positions):
 
 
 def test_what_cannot_be_is_refused_with_what_can():
-    for changes, told in (
+    for changes, message in (
         ({"patch_size": 5}, "patch_size 5 does not divide"),
         ({"latent_head": "vq"}, "Choose ae or kl"),
         ({"positions": "sine"}, "Choose rope or absolute"),
@@ -163,7 +163,7 @@ def test_what_cannot_be_is_refused_with_what_can():
         ({"image_size": 18, "patch_size": 3, "to_pixels": "conv"}, "2, 4, 8, 16, 32 or 64, got 3"),
         ({"modulation_start": "one"}, "Choose zero or identity"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             tiny(**changes)
     with pytest.raises(ValueError, match=r"latents \(B, 5, 3\) without a grid"):
         tiny().decode(torch.zeros(1, 5, 3), grid=(1, 5))

@@ -1,4 +1,4 @@
-"""VA-VAE: its sizes, what its words change and leave alone, and images that are not square."""
+"""VA-VAE: its sizes, settings, and images that are not square."""
 
 import pytest
 import torch
@@ -65,16 +65,16 @@ def test_a_point_latent_has_no_variance(images):
 
 
 def test_what_cannot_be_is_refused_with_what_can(images):
-    for changes, told in (
-        ({"image_size": 18}, "no multiple of 4"),
+    for changes, message in (
+        ({"image_size": 18}, "not a multiple of 4"),
         ({"latent_head": "vq"}, "Choose kl or ae"),
-        ({"attention": [3]}, "attention names resolution 3"),
+        ({"attention": [3]}, "attention has resolution 3"),
         ({"widths": []}, "widths, depth and latent_channels must be positive"),
         ({"depth": 0}, "must be positive"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             tiny(**changes)
-    with pytest.raises(ValueError, match="takes no mask"):
+    with pytest.raises(ValueError, match="does not support masks"):
         tiny()(images, mask_ratio=0.5)
     with pytest.raises(ValueError, match=r"would be \(B, 16, 3\)"):
         tiny().decode(torch.zeros(1, 4, 3))

@@ -126,7 +126,7 @@ def test_the_mask_hides_the_patches_with_the_largest_noise(vmae, images, mask_no
 
 
 def paint_over(images, mask):
-    """The images with other colours in the patches of a mask (B, 16)."""
+    """The images with other colors in the patches of a mask (B, 16)."""
     by_pixel = mask.view(-1, 1, 4, 4).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     return torch.where(by_pixel, -images + 0.5, images)
 
@@ -145,8 +145,8 @@ def test_hidden_pixels_cannot_influence_the_latent_or_the_reconstruction(vmae, i
 
 def test_every_visible_patch_influences_the_latent(vmae, images, mask_noise):
     recon = vmae(images, mask_ratio=0.5, mask_noise=mask_noise, eps=torch.zeros(1))
-    for place in range(8):
-        one = torch.zeros(3, 16, dtype=torch.bool).scatter(1, recon.kept[:, place : place + 1], True)
+    for position in range(8):
+        one = torch.zeros(3, 16, dtype=torch.bool).scatter(1, recon.kept[:, position : position + 1], True)
         other = vmae(paint_over(images, one), mask_ratio=0.5, mask_noise=mask_noise, eps=torch.zeros(1))
         assert ((other.z - recon.z).abs().amax(dim=(1, 2)) > 1e-4).all()
 
@@ -278,7 +278,7 @@ def test_mask_noise_for_another_number_of_patches_is_refused(vmae, images, num_p
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"patch_size": 5}, r"patch_size 5 does not divide the 16 px image. Choose one of \[1, 2, 4, 8, 16\]"),
         ({"num_heads": 5}, "num_heads 5 does not divide width 24"),
@@ -288,8 +288,8 @@ def test_mask_noise_for_another_number_of_patches_is_refused(vmae, images, num_p
         ({"position_resize": "bicubic"}, "position_resize 'bicubic'. Choose interpolate or fresh"),
     ],
 )
-def test_impossible_sizes_are_refused_with_what_to_choose(changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_impossible_sizes_are_refused_with_what_to_choose(changed, message):
+    with pytest.raises(ValueError, match=message):
         VMAE(**SMALL | changed)
 
 

@@ -1,1 +1,1 @@
-"""Networks of generators: plug-ins, one file each. SiT is the DiT network under flow matching."""
+"""Networks of generators: one file per plug-in. SiT is the DiT network trained by flow matching."""

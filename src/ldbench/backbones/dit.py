@@ -1,8 +1,10 @@
 """DiT: a transformer on patches of a latent, modulated by time and class. SiT is the same network.
 
 [0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
-[1] Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, 2024, https://arxiv.org/abs/2401.08740
-[2] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025, https://arxiv.org/abs/2502.03444 (1D latents)
+[1] Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, 2024,
+https://arxiv.org/abs/2401.08740
+[2] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025,
+https://arxiv.org/abs/2502.03444 (1D latents)
 """
 
 from torch import Tensor, nn
@@ -18,9 +20,10 @@ from ldbench.layers.vit import init_transformer
 class DiT(Backbone):
     """Patches -> adaLN-Zero blocks with LayerNorm, GELU and fixed sinusoids -> patches.
 
-    Takes maps of any grid whose sides `patch_size` divides, and sequences (MAETok's). Time enters as it is given: an index of diffusion for
-    DiT, a float in [0, 1] for SiT. `qk_norm`: whether queries and keys are normalised. `class_std`: the deviation at which the label table
-    starts. `checkpointing` (activations are computed again instead of kept) changes memory and speed only.
+    Takes maps of any grid whose sides `patch_size` divides, and sequences (MAETok's). Time is not rescaled: an integer
+    index for DiT, a float in [0, 1] for SiT. `qk_norm`: whether queries and keys are normalized. `class_std`: the
+    initial standard deviation of the label embedding. `checkpointing` (activations are recomputed) changes memory and
+    speed only.
     """
 
     def __init__(
@@ -48,14 +51,14 @@ class DiT(Backbone):
             depth=depth,
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
-            out_features=self.patches.places * self.out_channels,
+            out_features=self.patches.positions_per_token * self.out_channels,
             norm="layer",
             feedforward="gelu",
             qk_norm=qk_norm,
             shifts=True,
             checkpointing=checkpointing,
         )
-        self.embed = nn.Linear(self.patches.places * latent.channels, width)
+        self.embed = nn.Linear(self.patches.positions_per_token * latent.channels, width)
         self.embed.apply(init_transformer)
         self.positions: Tensor
         self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
@@ -67,6 +70,7 @@ class DiT(Backbone):
         t: Tensor,  # (B,), an index or a float
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
+        """The network's output."""
         self.validate_inputs(x, t, y)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         return self.patches.join(self.transformer(tokens, self.condition(t, y)))

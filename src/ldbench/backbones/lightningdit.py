@@ -1,6 +1,7 @@
-"""LightningDiT: DiT with the parts of language models, RMSNorm, SwiGLU and rotary positions, each of which can be switched off.
+"""LightningDiT: DiT with RMSNorm, SwiGLU and rotary positions, each of which can be switched off.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+https://arxiv.org/abs/2501.01423
 """
 
 from torch import Tensor, nn
@@ -15,12 +16,13 @@ from ldbench.layers.vit import init_transformer
 
 
 class LightningDiT(Backbone):
-    """Patches -> adaLN-Zero blocks -> patches, on fixed sinusoids and rotary positions both (Table 1 of [0]).
+    """Patches -> adaLN-Zero blocks -> patches, with fixed sinusoids and rotary positions (Table 1 of [0]).
 
-    Takes maps of any grid whose sides `patch_size` divides, and sequences, whose rotary positions have one axis. `norm`: `rms` or `layer`;
-    `feedforward`: `swiglu` or `gelu`; `rope_theta`: the base of the rotary frequencies, None for none; `qk_norm`: whether queries and keys are
-    normalised; without `shifts` blocks are only scaled and gated. `class_std`: the deviation at which the label table starts.
-    `checkpointing` (activations are computed again instead of kept) changes memory and speed only.
+    Takes maps of any grid whose sides `patch_size` divides, and sequences, with rotary positions of one axis. `norm`:
+    `rms` or `layer`; `feedforward`: `swiglu` or `gelu`; `rope_theta`: the base of the rotary frequencies, None for no
+    rotary positions; `qk_norm`: whether queries and keys are normalized; without `shifts` blocks are only scaled and
+    gated. `class_std`: the initial standard deviation of the label embedding. `checkpointing` (activations are
+    recomputed) changes memory and speed only.
     """
 
     def __init__(
@@ -52,18 +54,18 @@ class LightningDiT(Backbone):
             depth=depth,
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
-            out_features=self.patches.places * self.out_channels,
+            out_features=self.patches.positions_per_token * self.out_channels,
             norm=norm,
             feedforward=feedforward,
             qk_norm=qk_norm,
             shifts=shifts,
             checkpointing=checkpointing,
         )
-        self.embed = nn.Linear(self.patches.places * latent.channels, width)
+        self.embed = nn.Linear(self.patches.positions_per_token * latent.channels, width)
         self.embed.apply(init_transformer)
         self.positions: Tensor
         self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
-        cos, sin = (None, None) if rope_theta is None else self.patches.turns(width // num_heads, rope_theta)
+        cos, sin = (None, None) if rope_theta is None else self.patches.rotations(width // num_heads, rope_theta)
         self.cos: Tensor | None
         self.sin: Tensor | None
         self.register_buffer("cos", cos, persistent=False)  # (1, T, head_dim / 2)
@@ -76,7 +78,8 @@ class LightningDiT(Backbone):
         t: Tensor,  # (B,), a float
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
+        """The network's output."""
         self.validate_inputs(x, t, y)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
-        turn = None if self.cos is None or self.sin is None else (self.cos, self.sin)
-        return self.patches.join(self.transformer(tokens, self.condition(t, y), turn))
+        rotation = None if self.cos is None or self.sin is None else (self.cos, self.sin)
+        return self.patches.join(self.transformer(tokens, self.condition(t, y), rotation))

@@ -10,10 +10,10 @@ from ldbench.layers.rotary import rotate
 
 
 class Attention(nn.Module):
-    """Softmax attention with a joint qkv projection; scale head_dim^-0.5, biases everywhere.
+    """Softmax attention with a joint qkv projection; scale head_dim^-0.5, with biases.
 
-    `head_norm`: from the width of a head to what normalises queries and keys before they are turned; None: nothing does.
-    Raises ValueError when `num_heads` does not divide `width`.
+    `head_norm`: builds the normalization of queries and keys from the width of a head; None: no normalization.
+    Raises ValueError if `num_heads` does not divide `width`.
     """
 
     def __init__(self, *, width: int, num_heads: int, head_norm: Callable[[int], nn.Module] | None = None):
@@ -30,12 +30,12 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        turn: tuple[Tensor, Tensor]
-        | None = None,  # cos and sin of rotary positions, (heads or 1, T, head_dim / 2) each
+        rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin, (heads or 1, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, D)
+        """The attended tokens; `rotation`: rotary positions."""
         q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
-        if turn is not None:
-            q, k = rotate(q, *turn), rotate(k, *turn)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.proj(rearrange(attended, "b h t d -> b t (h d)"))

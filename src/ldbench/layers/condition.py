@@ -1,4 +1,4 @@
-"""What a generator's network is told beside the latent: a time and a label, as one vector.
+"""The condition of a generator's network: time and label embeddings, as one vector.
 
 [0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
 """
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUM_FREQUENCIES = 128  # of [0], as the deviation of the time's linear layers
+NUM_FREQUENCIES = 128  # [0], like TIME_STD, the standard deviation of the linear layers
 TIME_STD = 0.02
 
 
 class Condition(nn.Module):
-    """The sum of a time's features and a label's row in a learned table; `class_std`: the deviation at which the table starts.
+    """The sum of a time embedding and a learned label embedding; `class_std`: the initial standard deviation of the
+    table.
 
-    Raises ValueError for a deviation below zero.
+    Raises ValueError for a negative `class_std`.
     """
 
     def __init__(self, *, width: int, num_labels: int, class_std: float):
@@ -32,11 +33,12 @@ class Condition(nn.Module):
         t: Tensor,  # (B,)
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, D)
+        """The condition."""
         return self.time(t) + self.classes(y)
 
 
 class TimeEmbed(nn.Module):
-    """A sinusoid of the time as it is, linear, SiLU, linear."""
+    """A sinusoid of the unscaled time, linear, SiLU, linear."""
 
     def __init__(self, *, width: int):
         super().__init__()
@@ -50,6 +52,7 @@ class TimeEmbed(nn.Module):
         self,
         t: Tensor,  # (B,)
     ) -> Tensor:  # (B, D)
+        """The embedding of the time."""
         return self.fc2(F.silu(self.fc1(sinusoid(t).to(self.fc1.weight.dtype))))
 
 

@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder of latent diffusion: residual blocks, attention by level, resampling by two.
+"""The convolutional encoder and decoder of latent diffusion: residual blocks, attention per level, resampling by two.
 
 [0] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752
 """
@@ -12,26 +12,29 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ResBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after a group norm and a swish, added to the input; a 1 x 1 convolution where channels change."""
+    """Two 3 x 3 convolutions, each after group norm and swish, added to the input; a 1 x 1 convolution if channels
+    change.
+    """
 
-    def __init__(self, inside: int, outside: int):
+    def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.norm1 = group_norm(inside)
-        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
-        self.norm2 = group_norm(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
-        self.shortcut = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(
         self,
         x: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, C', H, W)
+        """The block's output."""
         h = self.conv1(F.silu(self.norm1(x)))
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 
 
 class MapAttention(nn.Module):
-    """Self-attention of one head over all places of a map, added to the input."""
+    """Single-head self-attention over all positions of a map, added to the input."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -42,6 +45,7 @@ class MapAttention(nn.Module):
         self,
         x: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, C, H, W)
+        """The block's output."""
         h = self.norm(x)
         q, k, v = (rearrange(layer(h), "b c h w -> b 1 (h w) c").contiguous() for layer in (self.q, self.k, self.v))
         attended = rearrange(F.scaled_dot_product_attention(q, k, v), "b 1 (h w) c -> b c h w", h=x.shape[2])
@@ -56,30 +60,35 @@ class Down(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The downsampled map."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Up(nn.Module):
-    """Twice the size: each place repeated, then a 3 x 3 convolution."""
+    """Twice the size: nearest-neighbor upsampling, then a 3 x 3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The upsampled map."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, each followed by attention where the level has it, then the change of size, if any."""
+    """Residual blocks of one resolution, each followed by attention if the level has it, then resampling, if any."""
 
-    def __init__(self, inside: int, outside: int, *, depth: int, attention: bool, resample: nn.Module | None):
+    def __init__(self, in_channels: int, out_channels: int, *, depth: int, attention: bool, resample: nn.Module | None):
         super().__init__()
-        self.blocks = nn.ModuleList(ResBlock(inside if i == 0 else outside, outside) for i in range(depth))
-        self.attention = nn.ModuleList(MapAttention(outside) for _ in range(depth * attention))
+        self.blocks = nn.ModuleList(
+            ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(depth)
+        )
+        self.attention = nn.ModuleList(MapAttention(out_channels) for _ in range(depth * attention))
         self.resample = nn.Identity() if resample is None else resample
 
     def forward(self, x: Tensor) -> Tensor:
+        """The level's output."""
         for i, block in enumerate(self.blocks):
             x = block(x)
             if self.attention:
@@ -97,6 +106,7 @@ class Middle(nn.Module):
         self.block2 = ResBlock(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """A map of the same shape."""
         return self.block2(self.attention(self.block1(x)))
 
 
@@ -112,8 +122,14 @@ class ConvEncoder(nn.Module):
         last = len(widths) - 1
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.levels = nn.ModuleList(
-            Level(inside, outside, depth=depth, attention=i in attention, resample=None if i == last else Down(outside))
-            for i, (inside, outside) in enumerate(pairs)
+            Level(
+                in_channels,
+                out_channels,
+                depth=depth,
+                attention=i in attention,
+                resample=None if i == last else Down(out_channels),
+            )
+            for i, (in_channels, out_channels) in enumerate(pairs)
         )
         self.middle = Middle(widths[-1])
         self.norm_out = group_norm(widths[-1])
@@ -123,14 +139,15 @@ class ConvEncoder(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> Tensor:  # (B, out_channels, H / f, W / f)
+        """The encoded map."""
         x = self.conv_in(images)
         for part in (*self.levels, self.middle):
-            x = passed(part, x, checkpointing=self.checkpointing)
+            x = run_block(part, x, checkpointing=self.checkpointing)
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class ConvDecoder(nn.Module):
-    """Maps to images: the encoder's levels backwards, one residual block deeper, doubling the size between them."""
+    """Maps to images: the encoder's levels in reverse, each one residual block deeper, doubling the size in between."""
 
     def __init__(
         self, *, widths: Sequence[int], depth: int, attention: Sequence[int], in_channels: int, checkpointing: bool
@@ -140,9 +157,15 @@ class ConvDecoder(nn.Module):
         self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
         self.middle = Middle(widths[-1])
         pairs = zip((*widths[1:], widths[-1]), widths, strict=True)
-        self.levels = nn.ModuleList(  # by resolution, the highest first, and passed from the last to the first
-            Level(inside, outside, depth=depth + 1, attention=i in attention, resample=None if i == 0 else Up(outside))
-            for i, (inside, outside) in enumerate(pairs)
+        self.levels = nn.ModuleList(  # ordered by resolution, the highest first; run in reverse
+            Level(
+                in_channels,
+                out_channels,
+                depth=depth + 1,
+                attention=i in attention,
+                resample=None if i == 0 else Up(out_channels),
+            )
+            for i, (in_channels, out_channels) in enumerate(pairs)
         )
         self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
@@ -151,18 +174,19 @@ class ConvDecoder(nn.Module):
         self,
         x: Tensor,  # (B, C, h, w)
     ) -> Tensor:  # (B, 3, H, W)
+        """The decoded images."""
         x = self.conv_in(x)
         for part in (self.middle, *reversed(self.levels)):
-            x = passed(part, x, checkpointing=self.checkpointing)
+            x = run_block(part, x, checkpointing=self.checkpointing)
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
-def passed(part: nn.Module, x: Tensor, *, checkpointing: bool) -> Tensor:
-    """What a part makes of a map; with `checkpointing` its inner activations are computed again in the backward pass instead of kept."""
+def run_block(part: nn.Module, x: Tensor, *, checkpointing: bool) -> Tensor:
+    """The output of a part; with `checkpointing` its activations are recomputed in the backward pass."""
     return checkpoint(part, x, use_reentrant=False) if checkpointing and x.requires_grad else part(x)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """32 groups, or as many as divide both 32 and narrow maps; eps 1e-6."""
+    """Group normalization with 32 groups, or fewer for narrow maps; eps 1e-6."""
     groups = next(count for count in (32, 16, 8, 4, 2, 1) if channels % count == 0)
     return nn.GroupNorm(groups, channels, eps=1e-6)

@@ -1,11 +1,11 @@
-"""Images to patch tokens and back."""
+"""Converts images to patch tokens and back."""
 
 from einops import rearrange
 from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """A linear map of every patch: a convolution with stride = kernel, tokens row-major."""
+    """A linear projection of each patch: a convolution with stride = kernel size, tokens row-major."""
 
     def __init__(self, *, patch_size: int, width: int):
         super().__init__()
@@ -15,6 +15,7 @@ class PatchEmbed(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> Tensor:  # (B, P, D)
+        """The patch tokens."""
         return rearrange(self.proj(images), "b d h w -> b (h w) d")
 
 
@@ -31,7 +32,7 @@ def patchify(
     images: Tensor,  # (B, C, H, W)
     grid: tuple[int, int],
 ) -> Tensor:  # (B, P, p*q*C), a patch ordered (row, column, channel)
-    """The patches of an image, row-major. Raises ValueError when the grid does not divide the image."""
+    """The patches of an image, row-major. Raises ValueError if the grid does not divide the image."""
     height, width = images.shape[-2:]
     if height % grid[0] or width % grid[1]:
         raise ValueError(f"A patch grid of {grid[0]}x{grid[1]} does not divide an image of {height}x{width}.")
@@ -39,7 +40,7 @@ def patchify(
 
 
 def patch_grid(image_size: int, patch_size: int) -> tuple[int, int]:
-    """Rows and columns of patches. Raises ValueError when the patch size does not divide the image size."""
+    """Rows and columns of patches. Raises ValueError if the patch size does not divide the image size."""
     if patch_size < 1 or image_size % patch_size:
         divisors = [size for size in range(1, image_size + 1) if image_size % size == 0]
         raise ValueError(

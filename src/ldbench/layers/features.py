@@ -1,4 +1,4 @@
-"""FeatureNetwork: a small convolutional classifier, whose features look at images for a metric or a teacher."""
+"""FeatureNetwork: a small convolutional classifier, whose features serve a metric or a teacher."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -6,14 +6,15 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-POOLED = 4  # places along a side that the last features are read from
+POOLED = 4  # the side of the pooled map under the last features
 
 
 class FeatureNetwork(nn.Module):
-    """Three convolutions with batch norm, the first two of stride 2; a layer of features on their 4 x 4 averages; classes.
+    """Three convolutions with batch norm, the first two of stride 2; a layer of features on their 4 x 4 averages;
+    classes.
 
-    Images of another size are resized. Whoever trains it sets the two RMS buffers, so that features and maps are of unit size.
-    Its revision is raised when its numbers change. Raises ValueError unless 16 divides `image_size`.
+    Images of another size are resized. Its training sets the two RMS buffers, so that features and maps have unit RMS.
+    Raise its revision when its numbers change. Raises ValueError unless 16 divides `image_size`.
     """
 
     revision: ClassVar[int] = 1
@@ -39,37 +40,39 @@ class FeatureNetwork(nn.Module):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, num_classes)
         """The logits of the classes."""
-        return self.classify(self.hidden(images))
+        return self.classify(self.raw_features(images))
 
     def features(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, num_features)
-        """What the classes are read from, over its RMS on the training images."""
-        return self.hidden(images) / self.feature_rms
+        """The features before the classifier, divided by their RMS on the training images."""
+        return self.raw_features(images) / self.feature_rms
 
     def map(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, map_channels, image_size / 4, image_size / 4)
-        """What the last convolution sees at each place, over its RMS on the training images."""
-        return self.places(images) / self.map_rms
+        """The map of the last convolution, divided by its RMS on the training images."""
+        return self.raw_map(images) / self.map_rms
 
-    def hidden(self, images: Tensor) -> Tensor:
-        """The features as they are."""
-        pooled = F.avg_pool2d(self.places(images), self.image_size // (4 * POOLED))
+    def raw_features(self, images: Tensor) -> Tensor:
+        """The features before scaling."""
+        pooled = F.avg_pool2d(self.raw_map(images), self.image_size // (4 * POOLED))
         return F.relu(self.project(pooled.flatten(1)))
 
-    def places(self, images: Tensor) -> Tensor:
-        """The map as it is."""
+    def raw_map(self, images: Tensor) -> Tensor:
+        """The map before scaling."""
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         return self.stages(images)
 
 
-def convolution(inside: int, outside: int, stride: int) -> nn.Sequential:
-    """3 x 3, normalised, rectified."""
+def convolution(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """A 3 x 3 convolution with batch norm and ReLU."""
     return nn.Sequential(
-        nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outside), nn.ReLU()
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
     )

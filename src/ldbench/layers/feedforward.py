@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear; the GELU by the error function, or by its approximation through tanh."""
+    """Linear, GELU, linear; the GELU is exact or approximated by tanh."""
 
     def __init__(
         self, *, width: int, hidden: int, out: int | None = None, approximate: Literal["none", "tanh"] = "none"
@@ -25,11 +25,15 @@ class MLP(nn.Module):
         self,
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., out)
+        """The output features."""
         return self.fc2(self.act(self.fc1(x)))
 
 
 class SwiGLU(nn.Module):
-    """Linear to two halves, the second times the SiLU of the first, linear (eq. 6 of [0], with biases); `fc1` holds both halves in this order."""
+    """SwiGLU (eq. 6 of [0], with biases): linear to two halves, the second times the SiLU of the first, linear.
+
+    `fc1` holds both in this order.
+    """
 
     def __init__(self, *, width: int, hidden: int):
         super().__init__()
@@ -40,9 +44,8 @@ class SwiGLU(nn.Module):
         self,
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., D)
-        if (
-            torch.compiler.is_compiling()
-        ):  # a product each: the gradient of one for both would have to be put together first, which is slow
+        """The output features."""
+        if torch.compiler.is_compiling():  # two products: concatenating the gradients of one would be slow
             weights, biases = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
             gate, value = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
         else:

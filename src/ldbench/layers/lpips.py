@@ -1,6 +1,7 @@
-"""The LPIPS network: VGG16 features under learned channel weights.
+"""The LPIPS network: VGG16 features with learned channel weights.
 
-[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018, https://arxiv.org/abs/1801.03924
+[0] Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018,
+https://arxiv.org/abs/1801.03924
 """
 
 from collections.abc import Mapping
@@ -21,16 +22,16 @@ CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 
 
 class LPIPSNetwork(nn.Module):
-    """The distance of two images: at five stages of VGG16, unit-length features, squared differences, learned weights, spatial mean, sum.
+    """The distance of two images: at five stages of VGG16, unit-length features, squared differences, learned weights,
+    spatial mean, sum.
 
-    `dropout` is the probability of dropping a channel difference before the learned weights; the official losses keep 0.5 in training.
+    `dropout`: the probability of dropping a channel difference before the learned weights; the official losses train
+    with 0.5.
     """
 
     def __init__(self, *, dropout: float):
         super().__init__()
-        features = make_layers(
-            cfgs["D"], batch_norm=False
-        )  # VGG16's, without the classifier that takes two seconds to draw
+        features = make_layers(cfgs["D"], batch_norm=False)  # VGG16 without the classifier, which is slow to initialize
         self.stages = nn.ModuleList(features[start:end] for start, end in zip(STARTS, ENDS, strict=True))
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1, bias=False) for channels in CHANNELS)
         self.dropout = nn.Dropout(dropout)
@@ -41,7 +42,7 @@ class LPIPSNetwork(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> list[Tensor]:  # five of (B, C_i, H_i, W_i)
-        """The feature maps, before their normalisation."""
+        """The feature maps, before normalization."""
         x = (images - self.shift) / self.scale
         maps = []
         for stage in self.stages:
@@ -54,17 +55,18 @@ class LPIPSNetwork(nn.Module):
         a: Tensor,  # (B, 3, H, W) in [-1, 1]
         b: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B,)
+        """The distance of each pair."""
         total = a.new_zeros(len(a))
         for head, x, y in zip(self.heads, self.features(a), self.features(b), strict=True):
             difference = (unit(x) - unit(y)).square()
-            total = total + reduce(head(self.thinned(difference)), "b 1 h w -> b", "mean")
+            total = total + reduce(head(self.drop_channels(difference)), "b 1 h w -> b", "mean")
         return total
 
-    def thinned(
+    def drop_channels(
         self,
         difference: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, C, H, W)
-        """Channel differences of which dropout takes some, in training."""
+        """Applies dropout to channel differences, in training, with the same draws for any number of processes."""
         if rank_info().world == 1 or not self.dropout.training or not self.dropout.p:
             return self.dropout(difference)
         return difference * draw_for_global_batch(
@@ -80,7 +82,9 @@ def unit(
 
 
 def from_torchvision(vgg16_state: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The layout of taming-transformers from torchvision's VGG16 (`features.0.weight`, ...) and linear heads (`lin0.model.1.weight`, ...)."""
+    """The layout of taming-transformers from torchvision's VGG16 (`features.0.weight`, ...) and linear heads
+    (`lin0.model.1.weight`, ...).
+    """
     state = {
         "scaling_layer.shift": torch.tensor(SHIFT).view(1, 3, 1, 1),
         "scaling_layer.scale": torch.tensor(SCALE).view(1, 3, 1, 1),
@@ -88,15 +92,17 @@ def from_torchvision(vgg16_state: Mapping[str, Tensor], heads: Mapping[str, Tens
     }
     for stage, layers in enumerate(CONVOLUTIONS):
         for key in (f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")):
-            if f"features.{key}" in vgg16_state:  # what is missing is told under its name in the joint layout
+            if f"features.{key}" in vgg16_state:  # missing keys are reported later, by their names in the joint layout
                 state[f"net.slice{stage + 1}.{key}"] = vgg16_state[f"features.{key}"]
     return state
 
 
 def from_taming(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of `LPIPSNetwork` from the layout of taming-transformers (`net.slice1.0.weight`, `lin0.model.1.weight`, ...).
+    """The state dict of `LPIPSNetwork` from the layout of taming-transformers (`net.slice1.0.weight`,
+    `lin0.model.1.weight`, ...).
 
-    Keys may stand under `perceptual_loss.`, as in VMAE's training checkpoints. Raises ValueError naming the missing keys.
+    Keys may have the prefix `perceptual_loss.`, as in VMAE's training checkpoints. Raises ValueError naming the missing
+    keys.
     """
     prefix = "perceptual_loss." if any(key.startswith("perceptual_loss.") for key in state) else ""
     wanted = {"shift": "scaling_layer.shift", "scale": "scaling_layer.scale"}
@@ -108,7 +114,7 @@ def from_taming(state: dict[str, Tensor]) -> dict[str, Tensor]:
     missing = sorted(prefix + theirs for theirs in wanted.values() if prefix + theirs not in state)
     if missing:
         raise ValueError(
-            f"These LPIPS weights lack {len(missing)} of {len(wanted)} tensors, first {missing[0]}. Expected taming-transformers' layout "
-            "(VGG16 features and linear heads in one file)."
+            f"These LPIPS weights lack {len(missing)} of {len(wanted)} tensors, first {missing[0]}. "
+            "Expected taming-transformers' layout (VGG16 features and linear heads in one file)."
         )
     return {ours: state[prefix + theirs] for ours, theirs in wanted.items()}

@@ -1,4 +1,4 @@
-"""Hiding patches: which tokens stay, and how they find their places again.
+"""Masking: selects the tokens to keep or hide, and restores their positions.
 
 [0] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377
 """
@@ -10,11 +10,12 @@ from torch import Tensor
 def keep_lowest(
     noise: Tensor,  # (B, P)
     num_kept: int,
-) -> tuple[Tensor, Tensor]:  # (B, num_kept) indices in order of their noise, (B, P) bool mask with True = hidden
+) -> tuple[Tensor, Tensor]:  # (B, num_kept) indices ordered by noise, (B, P) bool mask with True = hidden
     """Keeps the `num_kept` tokens with the smallest noise. Raises ValueError unless 1 <= num_kept <= P."""
     if not 1 <= num_kept <= noise.shape[1]:
         raise ValueError(
-            f"Cannot keep {num_kept} of {noise.shape[1]} tokens. Lower the mask ratio, or give the stage a larger image."
+            f"Cannot keep {num_kept} of {noise.shape[1]} tokens. "
+            "Lower the mask ratio, or give the stage a larger image."
         )
     kept = noise.argsort(dim=1, stable=True)[:, :num_kept]
     mask = torch.ones_like(noise, dtype=torch.bool).scatter(1, kept, False)
@@ -25,7 +26,7 @@ def hide_highest(
     noise: Tensor,  # (B, P)
     num_hidden: int | Tensor,  # one number, or (B,)
 ) -> Tensor:  # (B, P) bool, True = hidden
-    """Hides the tokens with the largest noise, in each image its own number of them."""
+    """Hides the tokens with the largest noise; the number may differ per image."""
     ranks = noise.argsort(dim=1, stable=True).argsort(dim=1)
     kept = noise.shape[1] - torch.as_tensor(num_hidden, device=noise.device).reshape(-1, 1)
     return ranks >= kept
@@ -35,11 +36,11 @@ def count_hidden(
     ratio: Tensor,  # () or (B,)
     num_tokens: int,
 ) -> Tensor:  # int64, as `ratio`
-    """ceil(num_tokens * ratio), whatever the last bit of the product."""
+    """ceil(num_tokens * ratio), robust to rounding of the product."""
     return (ratio.double() * num_tokens - 1e-9).ceil().long()
 
 
-def take(
+def gather_tokens(
     x: Tensor,  # (B, P, D)
     kept: Tensor,  # (B, K) indices
 ) -> Tensor:  # (B, K, D)
@@ -47,12 +48,12 @@ def take(
     return x.gather(1, kept.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
-def put_back(
+def scatter_tokens(
     x: Tensor,  # (B, K, D)
     kept: Tensor,  # (B, K) indices
     filler: Tensor,  # (1, 1, D)
     num_tokens: int,
 ) -> Tensor:  # (B, num_tokens, D)
-    """The kept tokens in their places, and `filler` in all others."""
+    """The kept tokens at their positions, and `filler` at all others."""
     full = filler.to(x.dtype).expand(x.shape[0], num_tokens, -1)
     return full.scatter(1, kept.unsqueeze(-1).expand_as(x), x)

@@ -1,7 +1,8 @@
-"""The transformer whose blocks are modulated by a condition: adaptive LayerNorm, zero at the start (adaLN-Zero).
+"""A transformer with blocks modulated by a condition: adaptive LayerNorm, initialized to zero (adaLN-Zero).
 
 [0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
-[1] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[1] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+https://arxiv.org/abs/2501.01423
 """
 
 from functools import partial
@@ -22,9 +23,9 @@ Feedforward = Literal["gelu", "swiglu"]
 class ConditionedTransformer(nn.Module):
     """`depth` modulated blocks and a modulated linear head (section 3.2 of [0]).
 
-    `norm`, `feedforward`, `qk_norm` and `shifts` are as in ConditionedBlock. With `checkpointing`, the activations inside a block are computed
-    again in the backward pass instead of kept. The head and all modulations start at zero, and with them the output.
-    Raises ValueError for numbers that are not positive, and for words that are not known.
+    `norm`, `feedforward`, `qk_norm` and `shifts` are as in ConditionedBlock. With `checkpointing`, the activations
+    inside a block are recomputed in the backward pass. The head and all modulations are initialized to zero, and so is
+    the output. Raises ValueError for numbers that are not positive, and for unknown choices.
     """
 
     def __init__(
@@ -63,20 +64,26 @@ class ConditionedTransformer(nn.Module):
         self,
         x: Tensor,  # (B, T, D)
         condition: Tensor,  # (B, D)
-        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
+        rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, out_features)
+        """The output tokens."""
         condition = F.silu(condition)
         for block in self.blocks:
-            again = self.checkpointing and x.requires_grad
-            x = checkpoint(block, x, condition, turn, use_reentrant=False) if again else block(x, condition, turn)
+            recompute = self.checkpointing and x.requires_grad
+            x = (
+                checkpoint(block, x, condition, rotation, use_reentrant=False)
+                if recompute
+                else block(x, condition, rotation)
+            )
         return self.head(x, condition)
 
 
 class ConditionedBlock(nn.Module):
-    """Attention and a position-wise network, each on a normalised and modulated input, times a gate and added to it.
+    """Attention and a feedforward network, each on a normalized and modulated input, gated and added to it.
 
-    `norm`: `layer` (without parameters) or `rms`. `qk_norm`: whether queries and keys are normalised too. `feedforward`: `gelu` (by tanh; with
-    `mlp_ratio` * width hidden units) or `swiglu` (with two thirds of that). Without `shifts` the modulation only scales and gates [1].
+    `norm`: `layer` (without parameters) or `rms`. `qk_norm`: whether queries and keys are also normalized.
+    `feedforward`: `gelu` (tanh; with `mlp_ratio` * width hidden units) or `swiglu` (with two thirds of that). Without
+    `shifts` the modulation only scales and gates [1].
     """
 
     def __init__(
@@ -98,7 +105,7 @@ class ConditionedBlock(nn.Module):
         self.attn = Attention(width=width, num_heads=num_heads, head_norm=partial(head_norm, norm) if qk_norm else None)
         self.norm2 = token_norm(norm, width)
         self.mlp = (
-            SwiGLU(width=width, hidden=two_thirds(hidden))
+            SwiGLU(width=width, hidden=swiglu_hidden(hidden))
             if feedforward == "swiglu"
             else MLP(width=width, hidden=hidden, approximate="tanh")
         )
@@ -109,20 +116,21 @@ class ConditionedBlock(nn.Module):
         self,
         x: Tensor,  # (B, T, D)
         condition: Tensor,  # (B, D), after its activation
-        turn: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> Tensor:  # (B, T, D)
-        told = self.modulation(condition).unsqueeze(1)  # (B, 1, 6D) or (B, 1, 4D)
+        """The block's output."""
+        parameters = self.modulation(condition).unsqueeze(1)  # (B, 1, 6D) or (B, 1, 4D)
         if self.shifts:
-            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = told.chunk(6, dim=-1)
+            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parameters.chunk(6, dim=-1)
         else:
-            scale_attn, gate_attn, scale_mlp, gate_mlp = told.chunk(4, dim=-1)
+            scale_attn, gate_attn, scale_mlp, gate_mlp = parameters.chunk(4, dim=-1)
             shift_attn = shift_mlp = None
-        x = x + gate_attn * self.attn(modulate(self.norm1(x), scale_attn, shift_attn), turn)
+        x = x + gate_attn * self.attn(modulate(self.norm1(x), scale_attn, shift_attn), rotation)
         return x + gate_mlp * self.mlp(modulate(self.norm2(x), scale_mlp, shift_mlp))
 
 
 class ConditionedHead(nn.Module):
-    """A linear map of normalised and modulated tokens, which always shifts too."""
+    """A linear map of normalized and modulated tokens, always with a shift."""
 
     def __init__(self, *, width: int, out_features: int, norm: Norm):
         super().__init__()
@@ -135,6 +143,7 @@ class ConditionedHead(nn.Module):
         x: Tensor,  # (B, T, D)
         condition: Tensor,  # (B, D), after its activation
     ) -> Tensor:  # (B, T, out_features)
+        """The output tokens."""
         shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
         return self.linear(modulate(self.norm(x), scale, shift))
 
@@ -144,11 +153,11 @@ def modulate(
     scale: Tensor,  # (B, 1, D)
     shift: Tensor | None,  # (B, 1, D)
 ) -> Tensor:  # (B, T, D)
-    """Tokens times 1 + scale, plus the shift where there is one."""
+    """x * (1 + scale), plus the shift if there is one."""
     scaled = x * (1 + scale)
     return scaled if shift is None else scaled + shift
 
 
-def two_thirds(hidden: int) -> int:
-    """The hidden units of a SwiGLU with about the parameters of an MLP with `hidden` [1]."""
+def swiglu_hidden(hidden: int) -> int:
+    """The hidden units of a SwiGLU with about as many parameters as an MLP with `hidden` units: two thirds [1]."""
     return int(2 / 3 * hidden)

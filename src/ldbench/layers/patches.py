@@ -1,4 +1,4 @@
-"""Latents to the tokens of a backbone and back."""
+"""Converts latents to the tokens of a backbone and back."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
 from ldbench.layers.position import sincos_1d, sincos_2d
-from ldbench.layers.rotary import grid_turns, sequence_turns
+from ldbench.layers.rotary import grid_rotations, sequence_rotations
 
 
 @dataclass(frozen=True)
 class LatentPatches:
-    """A latent in patches, one a token: `patch_size` x `patch_size` places of a map, or as many neighbours of a sequence as `patch_size`.
+    """Groups a latent into patches, one per token: `patch_size` x `patch_size` positions of a map, or `patch_size`
+    neighbors of a sequence.
 
-    Raises ValueError for a patch size that does not divide the sides of the grid, or the sequence.
+    Raises ValueError if the patch size does not divide the sides of the grid, or the sequence.
     """
 
     latent: LatentSpec
@@ -31,23 +32,23 @@ class LatentPatches:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of patches, where the latent lies on a map."""
+        """Rows and columns of patches; None for a sequence."""
         return self.latent.grid and (self.latent.grid[0] // self.patch_size, self.latent.grid[1] // self.patch_size)
 
     @property
-    def places(self) -> int:
-        """How many places of the latent a patch holds."""
+    def positions_per_token(self) -> int:
+        """The number of latent positions in a patch."""
         return self.patch_size if self.latent.grid is None else self.patch_size**2
 
     @property
     def num_tokens(self) -> int:
         """T, the number of patches."""
-        return self.latent.num_tokens // self.places
+        return self.latent.num_tokens // self.positions_per_token
 
     def split(
         self,
         z: Tensor,  # (B, N, K)
-    ) -> Tensor:  # (B, T, places * K), a patch ordered (row, column, channel)
+    ) -> Tensor:  # (B, T, positions_per_token * K), a patch ordered (row, column, channel)
         """The patches of a latent, row-major."""
         if self.grid is None:
             return rearrange(z, "b (t p) k -> b t (p k)", p=self.patch_size)
@@ -56,7 +57,7 @@ class LatentPatches:
 
     def join(
         self,
-        patches: Tensor,  # (B, T, places * K), a patch ordered (row, column, channel)
+        patches: Tensor,  # (B, T, positions_per_token * K), a patch ordered (row, column, channel)
     ) -> Tensor:  # (B, N, K)
         """The latent that the patches tile."""
         if self.grid is None:
@@ -67,11 +68,11 @@ class LatentPatches:
         )
 
     def positions(self, width: int) -> Tensor:  # (1, T, D)
-        """The fixed sinusoids of the patches: of a map, or of a sequence."""
+        """The fixed sinusoidal position embeddings of the patches."""
         return sincos_1d(self.num_tokens, width=width) if self.grid is None else sincos_2d(self.grid, width=width)
 
-    def turns(self, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
-        """The fixed rotary positions of the patches: of a map, or of a sequence."""
+    def rotations(self, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:  # cos and sin, (1, T, head_dim / 2) each
+        """The fixed rotary position embeddings of the patches."""
         if self.grid is None:
-            return sequence_turns(self.num_tokens, head_dim=head_dim, theta=theta)
-        return grid_turns(self.grid, head_dim=head_dim, theta=theta)
+            return sequence_rotations(self.num_tokens, head_dim=head_dim, theta=theta)
+        return grid_rotations(self.grid, head_dim=head_dim, theta=theta)

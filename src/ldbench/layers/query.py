@@ -1,7 +1,9 @@
-"""A decoder that asks latents what is at the places of a grid, whose latents are modulated by themselves.
+"""A decoder with one learned query per position of a grid, with blocks that modulate the latent tokens by the latents.
 
-[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025, https://arxiv.org/abs/2502.03444
-[1] Zheng et al., MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation, 2022, https://arxiv.org/abs/2209.09002
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025,
+https://arxiv.org/abs/2502.03444
+[1] Zheng et al., MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation, 2022,
+https://arxiv.org/abs/2209.09002
 """
 
 from functools import partial
@@ -13,20 +15,21 @@ from torch.nn import functional as F
 
 from ldbench.layers.attention import Attention
 from ldbench.layers.feedforward import MLP
-from ldbench.layers.masking import take
+from ldbench.layers.masking import gather_tokens
 from ldbench.layers.position import resize_table
 from ldbench.layers.rotary import MixedRotary
 from ldbench.layers.vit import init_timm
 
-Start = Literal["zero", "identity"]
+ModulationStart = Literal["zero", "identity"]
 
 
 class QueryDecoder(nn.Module):
-    """Latent tokens beside one learned query for each place, through blocks that modulate the latents; gives back what the queries became.
+    """Transforms one learned query per position together with the latent tokens, and returns the queries' outputs.
 
-    Places are told by mixed rotary positions (`rope_theta`), or by a learned table for the places of `grid` where that is None.
-    `linear_std`, `token_std`: the deviations at which linear layers, and queries and tables, start (official: 0.02 both).
-    `modulation_start`: `zero` (official) hides the latents at the first step, so that nothing before them learns in it; `identity` shows them.
+    Positions are encoded by mixed rotary positions (`rope_theta`), or by a learned table for `grid` if that is None.
+    `linear_std`, `token_std`: the initial standard deviations of linear layers, and of queries and tables (official:
+    0.02 both). `modulation_start`: `zero` (official) hides the latents in the first step, so that the encoder has no
+    gradient in it; `identity` does not.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class QueryDecoder(nn.Module):
         mlp_ratio: float,
         rope_theta: float | None,
         class_token: bool,
-        modulation_start: Start,
+        modulation_start: ModulationStart,
         linear_std: float,
         token_std: float,
     ):
@@ -82,36 +85,37 @@ class QueryDecoder(nn.Module):
         if self.positions is not None:
             nn.init.trunc_normal_(self.positions, std=token_std)
         for block in self.blocks:
-            block.start(modulation_start)
+            block.init_modulation(modulation_start)
 
     def forward(
         self,
         z: Tensor,  # (B, K, C)
         *,
-        kept: Tensor | None = None,  # (B, K): which of the N tokens these are; None: all
-    ) -> Tensor:  # (B, [1 +] P, D): the class token where there is one, then the places
-        places = self.grid[0] * self.grid[1]
-        queries = self.query.expand(len(z), places, -1)
+        kept: Tensor | None = None,  # (B, K): the indices of these among the N tokens; None: all
+    ) -> Tensor:  # (B, [1 +] P, D): the class token if there is one, then the positions
+        """The outputs of the queries."""
+        num_positions = self.grid[0] * self.grid[1]
+        queries = self.query.expand(len(z), num_positions, -1)
         if self.class_token is not None:
             queries = torch.cat([self.class_token.expand(len(z), -1, -1), queries], dim=1)
         if self.positions is not None:
             queries = queries + self.positions
         positions = self.latent_positions
         if kept is not None:
-            positions = take(positions.expand(len(z), -1, -1), kept)
+            positions = gather_tokens(positions.expand(len(z), -1, -1), kept)
         x = torch.cat([queries, (self.from_latent(z) + positions).to(queries.dtype)], dim=1)
-        asked = queries.shape[1]
-        turns = (
+        num_queries = queries.shape[1]
+        rotations = (
             [None] * len(self.blocks)
             if self.rotary is None
-            else self.rotary(self.grid, before=asked - places, after=z.shape[1])
+            else self.rotary(self.grid, before=num_queries - num_positions, after=z.shape[1])
         )
-        for block, turn in zip(self.blocks, turns, strict=True):
-            x = block(x, z, turn)
-        return bare_norm(x[:, :asked])
+        for block, rotation in zip(self.blocks, rotations, strict=True):
+            x = block(x, z, rotation)
+        return plain_layer_norm(x[:, :num_queries])
 
     def resize(self, grid: tuple[int, int]) -> None:
-        """Asks at the places of another grid; a learned table is interpolated."""
+        """Changes the grid of the queries; a learned table is interpolated."""
         if self.positions is not None:
             table = resize_table(
                 self.positions.data, self.grid, grid, prefix=self.positions.shape[1] - self.grid[0] * self.grid[1]
@@ -121,7 +125,9 @@ class QueryDecoder(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """A pre-norm block whose latent tokens, the last of the sequence, are scaled and shifted by linear functions of the latents (eq. 5 of [1])."""
+    """A pre-norm block in which the latent tokens, the last of the sequence, are scaled and shifted by linear functions
+    of the latents (eq. 5 of [1]).
+    """
 
     def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, latent_channels: int):
         super().__init__()
@@ -129,11 +135,11 @@ class ModulatedBlock(nn.Module):
         self.mlp = MLP(width=width, hidden=int(width * mlp_ratio))
         self.modulation = nn.Linear(latent_channels, 4 * width)
 
-    def start(self, how: Start) -> None:
+    def init_modulation(self, start: ModulationStart) -> None:
         """Sets the modulation to scale 0 or 1, shift 0."""
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
-        if how == "identity":
+        if start == "identity":
             for scale in self.modulation.bias.data.chunk(4)[1::2]:
                 scale.fill_(1.0)
 
@@ -141,10 +147,11 @@ class ModulatedBlock(nn.Module):
         self,
         x: Tensor,  # (B, T, D), the latents last
         z: Tensor,  # (B, K, C)
-        turn: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> Tensor:  # (B, T, D)
+        """The block's output."""
         shift_attn, scale_attn, shift_mlp, scale_mlp = self.modulation(F.silu(z)).chunk(4, dim=-1)
-        x = x + self.attn(modulate(x, scale_attn, shift_attn), turn)
+        x = x + self.attn(modulate(x, scale_attn, shift_attn), rotation)
         return x + self.mlp(modulate(x, scale_mlp, shift_mlp))
 
 
@@ -153,12 +160,12 @@ def modulate(
     scale: Tensor,  # (B, K, D)
     shift: Tensor,  # (B, K, D)
 ) -> Tensor:  # (B, T, D)
-    """Normalised tokens, the last K of them times `scale` (not 1 + scale) plus `shift`."""
+    """Normalized tokens, the last K of them times `scale` (not 1 + scale) plus `shift`."""
     others = x.shape[1] - scale.shape[1]
-    x = bare_norm(x)
+    x = plain_layer_norm(x)
     return torch.cat([x[:, :others], x[:, others:] * scale + shift], dim=1)
 
 
-def bare_norm(x: Tensor) -> Tensor:
+def plain_layer_norm(x: Tensor) -> Tensor:
     """LayerNorm without parameters, eps 1e-6."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)

@@ -1,4 +1,4 @@
-"""The plain vision transformer: pre-norm blocks and a stack of them.
+"""The plain vision transformer: pre-norm blocks and their stack.
 
 [0] Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, https://arxiv.org/abs/2010.11929
 [1] Touvron et al., Going Deeper with Image Transformers, 2021, https://arxiv.org/abs/2103.17239
@@ -14,9 +14,9 @@ from ldbench.layers.feedforward import MLP
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on a normalised input and added to it; LayerNorm with eps 1e-6.
+    """Attention and MLP, each on a normalized input and added to it; LayerNorm with eps 1e-6.
 
-    `layer_scale`: what learned factors on both start at [1]; None: no factors.
+    `layer_scale`: the initial value of LayerScale on both [1]; None: no LayerScale.
     """
 
     def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
@@ -31,14 +31,15 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        turn: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions
+        rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions
     ) -> Tensor:  # (B, T, D)
-        x = x + self.scale1(self.attn(self.norm1(x), turn))
+        """The block's output."""
+        x = x + self.scale1(self.attn(self.norm1(x), rotation))
         return x + self.scale2(self.mlp(self.norm2(x)))
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each feature [1]."""
+    """A learned factor per feature [1]."""
 
     def __init__(self, *, width: int, start: float):
         super().__init__()
@@ -48,6 +49,7 @@ class LayerScale(nn.Module):
         self,
         x: Tensor,  # (..., D)
     ) -> Tensor:  # (..., D)
+        """The scaled features."""
         return x * self.gamma
 
 
@@ -64,15 +66,16 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        turns: Sequence[tuple[Tensor, Tensor]] | None = None,  # rotary positions for each block
+        rotations: Sequence[tuple[Tensor, Tensor]] | None = None,  # rotary positions for each block
     ) -> Tensor:  # (B, T, D)
+        """The normalized output tokens."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, None if turns is None else turns[layer])
+            x = block(x, None if rotations is None else rotations[layer])
         return self.norm(x)
 
 
 def init_transformer(module: nn.Module) -> None:
-    """MAE's initialisation of one module, for `nn.Module.apply`: Xavier-uniform linear layers with zero biases."""
+    """MAE's initialization of one module, for `nn.Module.apply`: Xavier-uniform linear layers with zero biases."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -80,7 +83,9 @@ def init_transformer(module: nn.Module) -> None:
 
 
 def init_timm(module: nn.Module, std: float = 0.02) -> None:
-    """timm's initialisation of one module, for `nn.Module.apply`: linear layers from a truncated normal, with zero biases."""
+    """timm's initialization of one module, for `nn.Module.apply`: linear layers from a truncated normal, with zero
+    biases.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:

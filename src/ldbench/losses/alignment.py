@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.layers.masking import take
+from ldbench.layers.masking import gather_tokens
 from ldbench.layers.query import QueryDecoder
 from ldbench.losses.base_term import BalancedTerm, Balancing
 
@@ -136,7 +136,7 @@ class Alignment(BalancedTerm):
         """The loss of a batch."""
         z, target = self.read(recon), self.targets(images, y)
         if self.drops(recon):
-            target = take(target, recon.kept)
+            target = gather_tokens(target, recon.kept)
         projected = self.projected(z)
         total = z.new_zeros(())
         if self.cosine_weight:

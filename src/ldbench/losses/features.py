@@ -20,7 +20,7 @@ from ldbench.core.distributed import mean_over_ranks
 from ldbench.core.interfaces import Teacher
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.layers.query import QueryDecoder, Start
+from ldbench.layers.query import ModulationStart, QueryDecoder
 from ldbench.losses.base_term import BaseTerm
 
 
@@ -48,7 +48,7 @@ class Features(BaseTerm):
         width: int,
         depth: int,
         num_heads: int,
-        modulation_start: Start,
+        modulation_start: ModulationStart,
         linear_std: float,
         token_std: float,
         latent: LatentSpec,
@@ -118,7 +118,7 @@ class Classes(BaseTerm):
         width: int,
         depth: int,
         num_heads: int,
-        modulation_start: Start,
+        modulation_start: ModulationStart,
         linear_std: float,
         token_std: float,
         latent: LatentSpec,
@@ -167,7 +167,7 @@ class DecoderShape:
     width: int
     depth: int
     num_heads: int
-    modulation_start: Start
+    modulation_start: ModulationStart
     linear_std: float
     token_std: float
 

@@ -182,7 +182,7 @@ def convert_transformer(
         check_table("pos_embed", table, patches.positions(width))
 
     rows = shape(state, "final_layer.linear.weight", 2)[0]
-    outputs = patches.places * channels
+    outputs = patches.positions_per_token * channels
     if rows not in (outputs, 2 * outputs) or shape(state, "final_layer.linear.bias", 1) != (rows,):
         raise ValueError(
             f"final_layer.linear has {rows} rows. Expected {outputs} for {channels} channels, or twice as many."
@@ -192,7 +192,7 @@ def convert_transformer(
             "final_layer.linear.weight",
             "final_layer.linear.bias",
         ):  # each place has the prediction's rows, then the variance's
-            state[key] = state[key].unflatten(0, (patches.places, -1))[:, :channels].flatten(0, 1)
+            state[key] = state[key].unflatten(0, (patches.positions_per_token, -1))[:, :channels].flatten(0, 1)
     if not sequence:
         state[f"{embed}.weight"] = rearrange(state[f"{embed}.weight"], "d c p q -> d (p q c)")
 

@@ -71,7 +71,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     width = keywords["width"]
     patches = LatentPatches(LatentSpec.from_dict(keywords["latent"]), keywords["patch_size"])
     if tables:
-        cos, sin = patches.turns(width // keywords["num_heads"], ROPE_THETA)
+        cos, sin = patches.rotations(width // keywords["num_heads"], ROPE_THETA)
         for key, table in tables.items():
             check_table(key, table, (cos if key == COS else sin)[0].repeat_interleave(2, dim=-1))
     hidden = shape(renamed, "transformer.blocks.0.mlp.fc2.weight", 2)[1]
@@ -87,7 +87,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
 
 def swiglu_ratio(hidden: int, width: int) -> float:
     """The mlp_ratio of which two thirds are this many hidden units; a multiple of the width if one is, as officially (4)."""
-    from ldbench.layers.modulation import two_thirds
+    from ldbench.layers.modulation import swiglu_hidden
 
-    fitting = [whole for whole in range(3 * hidden // 2, 3 * hidden // 2 + 3) if two_thirds(whole) == hidden]
+    fitting = [whole for whole in range(3 * hidden // 2, 3 * hidden // 2 + 3) if swiglu_hidden(whole) == hidden]
     return next((whole for whole in fitting if whole % width == 0), fitting[0]) / width

@@ -1,1 +1,1 @@
-"""Teachers: frozen views of images that give target features at the places of a grid."""
+"""Teachers: frozen feature extractors that return target features at the positions of a grid."""

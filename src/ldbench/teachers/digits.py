@@ -1,4 +1,4 @@
-"""NetworkTeacher: what a small network, trained to classify, sees at the places of an image."""
+"""NetworkTeacher: the feature maps of a small classifier."""
 
 from typing import ClassVar, Protocol
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class MapNetwork(Protocol):
-    """A network with features at the places of an image."""
+    """A network with a feature map."""
 
     map_channels: int
 
@@ -18,23 +18,21 @@ class MapNetwork(Protocol):
 
 
 class NetworkTeacher(nn.Module):
-    """The maps of a network, frozen, in float32, resampled to the grid that is asked for."""
+    """The feature maps of a frozen network, in float32, resampled to the requested grid."""
 
     revision: ClassVar[int] = 1
 
     def __init__(self, *, network: MapNetwork):
         super().__init__()
-        assert isinstance(network, nn.Module), (
-            "yaml describes a network; whoever builds the teacher hands over the network itself"
-        )
+        assert isinstance(network, nn.Module), "the teacher needs the network itself, not its config"
         self.network = network.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "NetworkTeacher":
-        """Frozen networks stay in eval mode."""
+        """Does nothing: the network stays in eval mode."""
         return super().train(False)
 
     def channels(self, image_size: int, grid: tuple[int, int]) -> int:
-        """How many features a place has: the same for every image size and grid."""
+        """The number of features per position: the same for every image size and grid."""
         return self.network.map_channels
 
     @torch.no_grad()
@@ -43,9 +41,11 @@ class NetworkTeacher(nn.Module):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         grid: tuple[int, int],
     ) -> Tensor:  # (B, P, channels)
-        """The features at each place of `grid`, row-major: bilinear, with antialiasing where the grid is coarser than the network's."""
+        """The features at each position of `grid`, row-major: bilinear, with antialiasing if the grid is coarser than
+        the network's.
+        """
         with torch.autocast(images.device.type, enabled=False):
-            places = self.network.map(images.float())
-            if places.shape[-2:] != tuple(grid):
-                places = F.interpolate(places, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
-        return rearrange(places, "b d h w -> b (h w) d")
+            maps = self.network.map(images.float())
+            if maps.shape[-2:] != tuple(grid):
+                maps = F.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
+        return rearrange(maps, "b d h w -> b (h w) d")

@@ -1,8 +1,9 @@
-"""Foundation models: patch tokens of a frozen vision transformer out of timm, on weights that the user hands over.
+"""Foundation models: patch tokens of a frozen vision transformer from timm, with weights that the user provides.
 
-[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025, https://arxiv.org/abs/2502.03444 (as a teacher)
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025,
+https://arxiv.org/abs/2502.03444 (as a teacher)
 [1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (as a teacher)
-[2] Sauer et al., StyleGAN-T, 2023, https://arxiv.org/abs/2301.09515 (as the frozen trunk of a discriminator)
+[2] Sauer et al., StyleGAN-T, 2023, https://arxiv.org/abs/2301.09515 (as the frozen backbone of a discriminator)
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,28 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of images in [0, 1]
-UNCHANGED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # which leaves images in [-1, 1] as they are
+UNCHANGED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # keeps images in [-1, 1]
 NORMALIZATIONS = ("own", "legacy", "none")
-HEADS = (
-    "head.",
-    "head_dist.",
-    "fc_norm.",
-    "attn_pool.",
-    "pre_logits.",
-)  # what reads a model out behind its last norm: no part of a teacher
+# Classification heads after the last norm, which a teacher does not use.
+HEADS = ("head.", "head_dist.", "fc_norm.", "attn_pool.", "pre_logits.")
 
 
 class Foundation(nn.Module):
-    """Patch tokens behind the last norm of a vision transformer, prefix tokens left out; never trained.
+    """Patch tokens after the last norm of a vision transformer, without prefix tokens; never trained.
 
-    Images are resized so that the model's own patches are the places of the asked grid; its position table is resampled to that grid.
-    The network follows the caller's autocast; features are float32.
+    Images are resized so that the model's own patches match the requested grid; its position table is resampled to that
+    grid. The network follows the caller's autocast; features are float32.
 
-    `architecture`: timm's name of it, with the tag that says what its images should look like. `weights`: its tensors in timm's layout;
-    reading heads are left out. `normalization`: "own" is the model's; "legacy" ImageNet's for every model, as in the official code of [0];
-    "none" leaves images in [-1, 1], as in that of [1]. `patch_size`: None is the model's own; with another the patch kernel is resampled.
-    `antialias`: whether the bilinear resizing of images is filtered; it is not in the official code of [1].
-    Raises ValueError for a model that timm does not know or that is no plain vision transformer, and for weights that are not its own.
+    `architecture`: timm's name, with the tag that defines its image normalization. `weights`: its tensors in timm's
+    layout; classification heads are dropped. `normalization`: "own" is the model's; "legacy" is ImageNet's for every
+    model, as in the official code of [0]; "none" keeps images in [-1, 1], as in that of [1]. `patch_size`: None is the
+    model's own; for another the patch kernel is resampled. `antialias`: whether bilinear resizing of images is
+    antialiased; it is not in the official code of [1]. Raises ValueError for a model that timm does not have or that is
+    not a plain vision transformer, and for mismatched weights.
     """
 
     revision: ClassVar[int] = 1
@@ -54,20 +51,21 @@ class Foundation(nn.Module):
     ):
         super().__init__()
         if normalization not in NORMALIZATIONS:
-            raise ValueError(f"There is no normalization {normalization!r}. Choose one of {', '.join(NORMALIZATIONS)}.")
+            raise ValueError(f"Unknown normalization {normalization!r}. Choose one of {', '.join(NORMALIZATIONS)}.")
         if patch_size is not None and patch_size < 1:
             raise ValueError(f"patch_size must be at least 1, got {patch_size}. null is the model's own.")
-        self.vit = blank(architecture)
+        self.vit = build_empty(architecture)
         if "fc_norm.weight" in weights and "norm.weight" not in weights:
             raise ValueError(
-                f"{architecture} was trained with its last norm behind the pooling: its patch tokens have none. Choose another model."
+                f"{architecture} has its last norm after the pooling, so that its patch tokens are not normalized. "
+                "Choose another model."
             )
         state = {
             key: value.detach().to(torch.float32, copy=True)
             for key, value in weights.items()
             if not key.startswith(HEADS)
         }
-        check_weights(architecture, self.vit, state)
+        validate_weights(architecture, self.vit, state)
         if patch_size is not None:
             with torch.device("meta"):
                 self.vit.patch_embed.proj = nn.Conv2d(
@@ -77,13 +75,10 @@ class Foundation(nn.Module):
                     stride=patch_size,
                     bias="patch_embed.proj.bias" in state,
                 )
-            self.vit.patch_embed.patch_size = (
-                patch_size,
-                patch_size,
-            )  # its grid stays: that is the size of the position table
-            state["patch_embed.proj.weight"] = resample_patch_embed(
-                state["patch_embed.proj.weight"], [patch_size, patch_size]
-            )
+            # Its grid is unchanged: it is the size of the position table.
+            self.vit.patch_embed.patch_size = (patch_size, patch_size)
+            kernel = resample_patch_embed(state["patch_embed.proj.weight"], [patch_size, patch_size])
+            state["patch_embed.proj.weight"] = kernel
         self.vit.load_state_dict(state, assign=True)
         self.requires_grad_(False)
         self.eval()
@@ -95,18 +90,18 @@ class Foundation(nn.Module):
         self.antialias = antialias
 
     def train(self, mode: bool = True) -> "Foundation":
-        """Itself, in eval mode always: it is frozen, and has no dropout."""
+        """Does nothing: the network stays in eval mode."""
         return super().train(False)
 
     def channels(self, image_size: int, grid: tuple[int, int]) -> int:
         """The model's width, for every image size and grid."""
         return self.vit.embed_dim
 
-    def normalized(
+    def normalize(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, 3, H, W)
-        """What the model is fed with."""
+        """The normalized input of the model."""
         return ((images.float() + 1) / 2 - self.mean) / self.std
 
     @torch.no_grad()
@@ -115,41 +110,45 @@ class Foundation(nn.Module):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         grid: tuple[int, int],
     ) -> Tensor:  # (B, P, D)
-        """The features of the grid's places, row-major. Raises ValueError for a grid without places."""
+        """The features at the grid's positions, row-major. Raises ValueError for an empty grid."""
         if min(grid) < 1:
-            raise ValueError(f"A grid of {grid[0]}x{grid[1]} has no places. Expected at least 1x1.")
+            raise ValueError(f"A grid of {grid[0]}x{grid[1]} is empty. Expected at least 1x1.")
         size = (grid[0] * self.patch_size[0], grid[1] * self.patch_size[1])
-        x = self.normalized(images)
+        x = self.normalize(images)
         if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode="bilinear", antialias=self.antialias)
         return self.vit.forward_features(x)[:, self.vit.num_prefix_tokens :].float()
 
     def readouts(
         self,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1], as large as the model should see them
+        images: Tensor,  # (B, 3, H, W) in [-1, 1], at the model's input size
         depths: Sequence[int],
     ) -> list[Tensor]:  # of (B, D, P)
-        """The patch tokens, with the class token added to each where there is one: of the embedding, then behind each block of `depths` (from 0).
+        """The patch tokens, plus the class token if there is one: of the embedding, then after each block of `depths`
+        (from 0).
 
-        Images get gradients. Raises ValueError for images that are no whole number of patches, and for blocks that are not there.
+        Images get gradients. Raises ValueError for images whose sides are not multiples of the patch size, and for
+        unknown blocks.
         """
         height, width = images.shape[-2:]
         if height % self.patch_size[0] or width % self.patch_size[1]:
             raise ValueError(
-                f"Patches of {self.patch_size[0]} pixels do not divide an image of {height}x{width}. Crop or resize it to a multiple."
+                f"Patches of {self.patch_size[0]} pixels do not divide an image of {height}x{width}. "
+                "Crop or resize it to a multiple."
             )
         unknown = [depth for depth in depths if not 0 <= depth < len(self.vit.blocks)]
         if unknown:
             raise ValueError(
-                f"There is no block {unknown[0]}: this model's are 0 to {len(self.vit.blocks) - 1}. Choose `depths` among them."
+                f"There is no block {unknown[0]}: this model has 0 to {len(self.vit.blocks) - 1}. "
+                "Choose `depths` among them."
             )
-        x = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self.normalized(images))))
-        embedded, behind = self.read(x), {}
+        x = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self.normalize(images))))
+        embedding, by_depth = self.read(x), {}
         for depth in range(max(depths, default=-1) + 1):
             x = self.vit.blocks[depth](x)
             if depth in depths:
-                behind[depth] = self.read(x)
-        return [embedded, *(behind[depth] for depth in depths)]
+                by_depth[depth] = self.read(x)
+        return [embedding, *(by_depth[depth] for depth in depths)]
 
     def read(
         self,
@@ -162,41 +161,43 @@ class Foundation(nn.Module):
         return rearrange(patches.float(), "b p d -> b d p")
 
 
-def blank(architecture: str) -> VisionTransformer:
-    """timm's model of this name without its reading heads and without numbers (on the meta device).
+def build_empty(architecture: str) -> VisionTransformer:
+    """timm's model of this name without heads and weights (on the meta device).
 
-    Raises ValueError for a name that timm does not know, or that is no plain vision transformer.
+    Raises ValueError for a name that timm does not have, or that is not a plain vision transformer.
     """
     try:
         with torch.device("meta"):
-            # an empty global_pool keeps the last norm over all tokens, whatever pooling the model was trained with
+            # an empty global_pool keeps the last norm over all tokens, for any pooling in the model's training
             vit = timm.create_model(
                 architecture, pretrained=False, num_classes=0, global_pool="", dynamic_img_size=True
             )
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"timm builds no vision transformer {architecture!r} ({error}). timm.list_models('vit_*', pretrained=True) lists those it has."
+            f"timm has no vision transformer {architecture!r} ({error}). "
+            "timm.list_models('vit_*', pretrained=True) lists those it has."
         ) from error
     if not isinstance(vit, VisionTransformer):
         raise ValueError(
-            f"{architecture} is a {type(vit).__name__}. Expected a plain vision transformer of timm's, such as vit_base_patch16_224.mae."
+            f"{architecture} is a {type(vit).__name__}. "
+            "Expected one of timm's plain vision transformers, such as vit_base_patch16_224.mae."
         )
     return vit
 
 
-def check_weights(architecture: str, vit: VisionTransformer, state: Mapping[str, Tensor]) -> None:
-    """Raises ValueError naming the first tensors that are missing, not known, or of another shape."""
+def validate_weights(architecture: str, vit: VisionTransformer, state: Mapping[str, Tensor]) -> None:
+    """Raises ValueError naming the first tensors that are missing, unknown, or of another shape."""
     expected = {key: tuple(value.shape) for key, value in vit.state_dict().items()}
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     misshapen = [
         f"{key} {shapes[key]}, expected {shape}" for key, shape in expected.items() if shapes.get(key, shape) != shape
     ]
-    faults = (("missing", missing), ("not known", unknown), ("of another shape", misshapen))
-    told = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in faults if keys]
-    if told:
+    problems = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+    details = [f"{len(keys)} {problem} (first: {keys[0]})" for problem, keys in problems if keys]
+    if details:
         hub = vit.pretrained_cfg.get("hf_hub_id")
-        where = f", such as the file at hf://{hub}" if hub else ""
+        source = f", such as the file at hf://{hub}" if hub else ""
         raise ValueError(
-            f"These weights are not those of {architecture}: {'; '.join(told)}. Expected timm's own layout{where}."
+            f"These weights are not those of {architecture}: {'; '.join(details)}. Expected timm's own layout{source}."
         )

@@ -1,1 +1,1 @@
-"""Tokenizers: one plug-in, one file."""
+"""Tokenizers: one file per plug-in."""

@@ -1,6 +1,7 @@
 """MAETok: a masked autoencoder whose latent is a short sequence of learned tokens, without a grid.
 
-[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025, https://arxiv.org/abs/2502.03444
+[0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025,
+https://arxiv.org/abs/2502.03444
 """
 
 from functools import partial
@@ -17,7 +18,7 @@ from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.masking import count_hidden, hide_highest
 from ldbench.layers.position import resize_table
-from ldbench.layers.query import QueryDecoder, Start
+from ldbench.layers.query import ModulationStart, QueryDecoder
 from ldbench.layers.rotary import MixedRotary
 from ldbench.layers.vit import Transformer, init_timm
 
@@ -27,12 +28,13 @@ Positions = Literal["rope", "absolute"]
 class MAETok(Tokenizer):
     """Patches and latent tokens -> transformer -> latents -> modulated transformer -> patches.
 
-    `latent_head`: `ae` (the paper's: a point) or `kl` (a Gaussian). `positions`: `rope` turns the image tokens by learned frequencies of two
-    dimensions (the encoder adds its learned table too, as the official one does), `absolute` has learned tables only.
-    `to_pixels`: `linear` or `conv`. `layer_scale`: what the encoder's LayerScale starts at (official 1e-5), or None for none.
-    `modulation_start`: see `QueryDecoder`. `linear_std`, `token_std`: the deviations at which linear layers of the blocks, and tokens and
-    tables, start; 0.02 (official) makes a narrow network stay on the mean image for long.
-    Raises ValueError for unknown words, and when the patch size does not divide the image size.
+    `latent_head`: `ae` (the paper's: a point) or `kl` (a Gaussian). `positions`: `rope` rotates the image tokens by
+    learned 2D frequencies (the encoder also adds its learned table, as the official one does), `absolute` has learned
+    tables only. `to_pixels`: `linear` or `conv`. `layer_scale`: the initial value of the encoder's LayerScale (official
+    1e-5), or None for none. `modulation_start`: see `QueryDecoder`. `linear_std`, `token_std`: the initial standard
+    deviations of linear layers of the blocks, and of tokens and tables; with 0.02 (official) a narrow network predicts
+    the mean image for long. Raises ValueError for unknown choices, and if the patch size does not divide the image
+    size.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class MAETok(Tokenizer):
         positions: Positions,
         rope_theta: float,
         layer_scale: float | None,
-        modulation_start: Start,
+        modulation_start: ModulationStart,
         linear_std: float,
         token_std: float,
         decoder_class_token: bool,
@@ -123,16 +125,19 @@ class MAETok(Tokenizer):
 
     @property
     def latent(self) -> LatentSpec:
+        """The shape of the latents."""
         return LatentSpec(num_tokens=self.num_tokens, channels=self.latent_channels)
 
     @property
     def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
         return patch_grid(self.image_size, self.patch_size)
 
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
+        """The posterior of the images."""
         self.validate_images(images)
         return self.encoder(images, mask=None)
 
@@ -141,10 +146,14 @@ class MAETok(Tokenizer):
         z: Tensor,  # (B, N, C)
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
-        """Images of latents. Raises ValueError for a grid, which these latents do not have, and for another shape."""
+        """The images of latents.
+
+        Raises ValueError for a grid, which these latents do not have, and for another shape.
+        """
         if grid is not None or tuple(z.shape[1:]) != (self.num_tokens, self.latent_channels):
             raise ValueError(
-                f"This MAETok decodes latents (B, {self.num_tokens}, {self.latent_channels}) without a grid, got {tuple(z.shape)} on {grid}."
+                f"This MAETok decodes latents (B, {self.num_tokens}, {self.latent_channels}) without a grid, "
+                f"got {tuple(z.shape)} on {grid}."
             )
         return self.decoder(z)
 
@@ -156,7 +165,8 @@ class MAETok(Tokenizer):
         mask_noise: Tensor | None = None,  # (B, P)
         eps: Tensor | None = None,  # (B, N, C)
     ) -> Reconstruction:
-        """Encodes images of which ceil(P * mask_ratio) patches are replaced by the mask token, and decodes the whole image.
+        """Encodes images of which ceil(P * mask_ratio) patches are replaced by the mask token, and decodes the whole
+        image.
 
         Raises ValueError for ratios outside [0, 1].
         """
@@ -166,34 +176,37 @@ class MAETok(Tokenizer):
         z = posterior.sample(eps=eps)
         return Reconstruction(images=self.decoder(z), z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
 
-    @torch.compiler.disable  # its ratio is another number in every batch, for each of which it would be compiled anew
+    @torch.compiler.disable  # the ratio differs in every batch and would trigger recompilation
     def draw_mask(
         self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None
     ) -> Tensor | None:  # (B, P) bool
-        """Which patches are hidden; None when no ratio is above zero."""
-        places = self.patch_grid[0] * self.patch_grid[1]
+        """The hidden patches; None if no ratio is above zero."""
+        num_patches = self.patch_grid[0] * self.patch_grid[1]
         ratio = torch.as_tensor(mask_ratio, dtype=torch.float64)
         if ratio.shape not in ((), (len(images),)) or not bool(((ratio >= 0) & (ratio <= 1)).all()):
             raise ValueError(
-                f"mask_ratio must be one number in [0, 1] or one for each of the {len(images)} images, got {mask_ratio}."
+                f"mask_ratio must be one number in [0, 1] or one for each of the {len(images)} images, got "
+                f"{mask_ratio}."
             )
         if not bool(ratio.any()):
             return None
         if mask_noise is None:
             mask_noise = draw_for_global_batch(
-                lambda count: torch.rand(count, places, device=images.device), len(images)
+                lambda count: torch.rand(count, num_patches, device=images.device), len(images)
             )
-        if mask_noise.shape != (len(images), places):
+        if mask_noise.shape != (len(images), num_patches):
             raise ValueError(
-                f"mask_noise must be ({len(images)}, {places}), one number a patch, got {tuple(mask_noise.shape)}."
+                f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got "
+                f"{tuple(mask_noise.shape)}."
             )
-        return hide_highest(mask_noise, count_hidden(ratio, places).to(mask_noise.device))
+        return hide_highest(mask_noise, count_hidden(ratio, num_patches).to(mask_noise.device))
 
     def anchors(self) -> dict[str, nn.Parameter]:
+        """The weights at which balanced losses compare gradients."""
         return {"encoder": self.encoder.to_latent.weight, "decoder": self.decoder.last.weight}
 
     def resize(self, image_size: int) -> None:
-        """Changes the image size in place; learned position tables are interpolated, rotary positions count on."""
+        """Changes the image size in place; learned position tables are interpolated, rotary positions are extended."""
         grid = patch_grid(image_size, self.patch_size)
         self.encoder.resize(grid)
         self.decoder.query.resize(grid)
@@ -201,7 +214,7 @@ class MAETok(Tokenizer):
 
 
 class Encoder(nn.Module):
-    """An image, partly hidden, to its latents: the outputs at learned tokens that stand behind class token and patches."""
+    """Encodes a masked image: the latents are the outputs at learned tokens after class token and patches."""
 
     def __init__(
         self,
@@ -252,20 +265,21 @@ class Encoder(nn.Module):
         *,
         mask: Tensor | None,  # (B, P) bool, True = hidden
     ) -> Posterior:
+        """The posterior of the images."""
         x = self.patch_embed(images)  # (B, P, D)
         if mask is not None:
             x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.positions
         x = torch.cat([x, (self.latent_tokens + self.latent_positions).expand(len(x), -1, -1)], dim=1)
-        turns = None if self.rotary is None else self.rotary(self.grid, before=1, after=self.num_tokens)
-        told = self.to_latent(self.transformer(x, turns)[:, -self.num_tokens :])
+        rotations = None if self.rotary is None else self.rotary(self.grid, before=1, after=self.num_tokens)
+        moments = self.to_latent(self.transformer(x, rotations)[:, -self.num_tokens :])
         if not self.gaussian:
-            return Posterior(mean=told)
-        mean, logvar = told.chunk(2, dim=-1)
+            return Posterior(mean=moments)
+        mean, logvar = moments.chunk(2, dim=-1)
         return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
 
     def resize(self, grid: tuple[int, int]) -> None:
-        """Takes images of another patch grid; the position table is interpolated."""
+        """Changes the patch grid; the position table is interpolated."""
         self.positions = nn.Parameter(
             resize_table(self.positions.data, self.grid, grid, prefix=1), requires_grad=self.positions.requires_grad
         )
@@ -273,7 +287,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to an image."""
+    """Decodes latents to an image."""
 
     def __init__(
         self,
@@ -287,7 +301,7 @@ class Decoder(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         rope_theta: float | None,
-        modulation_start: Start,
+        modulation_start: ModulationStart,
         linear_std: float,
         token_std: float,
         class_token: bool,
@@ -319,6 +333,7 @@ class Decoder(nn.Module):
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, 3, H, W)
+        """The decoded images."""
         grid = self.query.grid
         x = self.query(z)[:, -grid[0] * grid[1] :]
         if isinstance(self.to_pixels, nn.Linear):
@@ -332,15 +347,17 @@ class Decoder(nn.Module):
 
 
 class ConvPixels(nn.Module):
-    """Tokens to pixels by convolutions: 128 channels, halved at each doubling of the size, 3 at the last. Raises ValueError unless
-    the patch size is a power of two."""
+    """Tokens to pixels by convolutions: 128 channels, halved at each upsampling, 3 at the last.
+
+    Raises ValueError unless the patch size is a power of two.
+    """
 
     def __init__(self, *, width: int, patch_size: int):
         super().__init__()
         doublings = patch_size.bit_length() - 1
         if patch_size != 2**doublings or not 1 <= doublings <= 6:
             raise ValueError(
-                f"to_pixels=conv doubles the size step by step: patch_size must be 2, 4, 8, 16, 32 or 64, got {patch_size}."
+                f"to_pixels=conv upsamples by two: patch_size must be 2, 4, 8, 16, 32 or 64, got {patch_size}."
             )
         channels = [128 >> step for step in range(doublings)] + [3]
         layers: list[nn.Module] = [nn.Conv2d(width, 128, kernel_size=1)]
@@ -357,6 +374,7 @@ class ConvPixels(nn.Module):
         x: Tensor,  # (B, P, D)
         grid: tuple[int, int],
     ) -> Tensor:  # (B, 3, H, W)
+        """The images."""
         return self.layers(x.transpose(1, 2).unflatten(2, grid))
 
     @property

@@ -1,6 +1,8 @@
-"""VA-VAE: the convolutional autoencoder of latent diffusion, whose latent map a loss term aligns to a foundation model.
+"""VA-VAE: the convolutional autoencoder of latent diffusion, with a latent map that a loss term aligns with a
+foundation model.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+https://arxiv.org/abs/2501.01423
 [1] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752
 """
 
@@ -17,11 +19,13 @@ from ldbench.layers.conv import ConvDecoder, ConvEncoder
 
 
 class VAVAE(Tokenizer):
-    """Images -> convolutions -> Gaussian over a latent map -> convolutions -> images, at 1 / 2^(len(widths) - 1) of the size.
+    """Images -> convolutions -> Gaussian over a latent map -> convolutions -> images, at 1 / 2^(len(widths) - 1) of the
+    size.
 
-    `widths`: channels of each resolution, the highest first; `depth`: residual blocks in each; `attention`: the resolutions that have it, by
-    their place in `widths`. `latent_head`: `kl` or `ae` (a point). `channels_last` and `checkpointing` (activations are computed again instead
-    of kept) change speed and memory, and numbers in their last bits. Takes images of any size that its factor divides, also non-square ones.
+    `widths`: channels of each resolution, the highest first; `depth`: residual blocks in each; `attention`: the
+    resolutions with attention, as indices into `widths`. `latent_head`: `kl` or `ae` (a point). `channels_last` and
+    `checkpointing` (activations are recomputed) change speed and memory, and numbers only by rounding. Takes images of
+    any size that its factor divides, also non-square ones.
     """
 
     def __init__(
@@ -41,12 +45,13 @@ class VAVAE(Tokenizer):
             raise ValueError(f"Unknown latent_head {latent_head!r}. Choose kl or ae.")
         if not widths or min(widths) < 1 or depth < 1 or latent_channels < 1:
             raise ValueError(
-                f"widths, depth and latent_channels must be positive, got {list(widths)}, {depth} and {latent_channels}."
+                f"widths, depth and latent_channels must be positive, got {list(widths)}, {depth} and "
+                f"{latent_channels}."
             )
-        unknown = [place for place in attention if not 0 <= place < len(widths)]
+        unknown = [index for index in attention if not 0 <= index < len(widths)]
         if unknown:
             raise ValueError(
-                f"attention names resolution {unknown[0]}, and there are {len(widths)}: 0 to {len(widths) - 1}."
+                f"attention has resolution {unknown[0]}, but there are {len(widths)}: 0 to {len(widths) - 1}."
             )
         self.factor = 2 ** (len(widths) - 1)
         self.latent_channels = latent_channels
@@ -60,10 +65,11 @@ class VAVAE(Tokenizer):
 
     @property
     def latent(self) -> LatentSpec:
+        """The shape of the latents."""
         side = self.image_size // self.factor
-        return self.spec_of(side, side)
+        return self.latent_at(side, side)
 
-    def spec_of(self, height: int, width: int) -> LatentSpec:
+    def latent_at(self, height: int, width: int) -> LatentSpec:
         """The latent on a grid of this size."""
         return LatentSpec(num_tokens=height * width, channels=self.latent_channels, grid=(height, width))
 
@@ -71,20 +77,23 @@ class VAVAE(Tokenizer):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
+        """The posterior of the images."""
         self.validate_images(images)
-        return self.encoder(self.laid_out(images))
+        return self.encoder(self.to_memory_format(images))
 
     def decode(
         self,
         z: Tensor,  # (B, N, C)
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
-        spec = self.latent if grid is None else self.spec_of(*grid)
+        """The images of latents. Raises ValueError for latents of another shape."""
+        spec = self.latent if grid is None else self.latent_at(*grid)
         if tuple(z.shape[1:]) != (spec.num_tokens, spec.channels):
             raise ValueError(
-                f"On a grid of {spec.grid} these latents would be (B, {spec.num_tokens}, {spec.channels}), got {tuple(z.shape)}."
+                f"On a grid of {spec.grid} latents must be (B, {spec.num_tokens}, {spec.channels}), got "
+                f"{tuple(z.shape)}."
             )
-        return self.decoder(self.laid_out(spec.to_map(z)))
+        return self.decoder(self.to_memory_format(spec.to_map(z)))
 
     def forward(
         self,
@@ -94,24 +103,23 @@ class VAVAE(Tokenizer):
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,  # (B, N, C)
     ) -> Reconstruction:
-        """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions cannot leave out."""
+        """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions do not support."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(
-                f"VA-VAE sees whole images: it takes no mask, and mask_ratio is {mask_ratio}. Say mask_ratio=0."
-            )
+            raise ValueError(f"VA-VAE does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
         return Reconstruction(images=self.decode(z, grid), z=z, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
+        """The weights at which balanced losses compare gradients."""
         return {"encoder": self.encoder.conv.conv_out.weight, "decoder": self.decoder.conv.conv_out.weight}
 
     def resize(self, image_size: int) -> None:
-        """Names another size of square images; nothing is rebuilt. Raises ValueError for one that its factor does not divide."""
+        """Changes the size of square images; nothing is rebuilt. Raises ValueError if its factor does not divide it."""
         if image_size < self.factor or image_size % self.factor:
             raise ValueError(
-                f"image_size {image_size} is no multiple of {self.factor}, by which this VA-VAE shrinks images."
+                f"image_size {image_size} is not a multiple of {self.factor}, by which this VA-VAE downsamples images."
             )
         self.image_size = image_size
 
@@ -119,37 +127,39 @@ class VAVAE(Tokenizer):
         """Raises ValueError unless images are (B, 3, H, W) with sides that the factor divides."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
             raise ValueError(
-                f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got {tuple(images.shape)}."
+                f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got "
+                f"{tuple(images.shape)}."
             )
 
-    def laid_out(self, x: Tensor) -> Tensor:
-        """A map in the memory format of the weights."""
+    def to_memory_format(self, x: Tensor) -> Tensor:
+        """Converts a map to the memory format of the weights."""
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
 
 class Encoder(nn.Module):
-    """An image to the Gaussian over its latent map, or to a point."""
+    """Encodes an image to the Gaussian over its latent map, or to a point."""
 
     def __init__(self, *, latent_channels: int, gaussian: bool, shape: dict):
         super().__init__()
         self.gaussian = gaussian
-        moments = latent_channels * (2 if gaussian else 1)
-        self.conv = ConvEncoder(out_channels=moments, **shape)
-        self.to_latent = nn.Conv2d(moments, moments, 1)
+        num_moments = latent_channels * (2 if gaussian else 1)
+        self.conv = ConvEncoder(out_channels=num_moments, **shape)
+        self.to_latent = nn.Conv2d(num_moments, num_moments, 1)
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> Posterior:
-        told = self.to_latent(self.conv(images)).flatten(2).transpose(1, 2)  # (B, N, moments)
+        """The posterior of the images."""
+        moments = self.to_latent(self.conv(images)).flatten(2).transpose(1, 2)  # (B, N, num_moments)
         if not self.gaussian:
-            return Posterior(mean=told)
-        mean, logvar = told.chunk(2, dim=-1)
+            return Posterior(mean=moments)
+        mean, logvar = moments.chunk(2, dim=-1)
         return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
 
 
 class Decoder(nn.Module):
-    """A latent map to an image."""
+    """Decodes a latent map to an image."""
 
     def __init__(self, *, latent_channels: int, shape: dict):
         super().__init__()
@@ -160,4 +170,5 @@ class Decoder(nn.Module):
         self,
         z: Tensor,  # (B, C, h, w)
     ) -> Tensor:  # (B, 3, H, W)
+        """The decoded images."""
         return self.conv(self.from_latent(z))

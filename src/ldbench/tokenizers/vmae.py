@@ -1,4 +1,4 @@
-"""VMAE: a variational masked autoencoder whose latent is a map of the visible patches.
+"""VMAE: a variational masked autoencoder with a latent map of the visible patches.
 
 [0] Lee et al., Latent Diffusion Models with Masked AutoEncoders (LDMAE), 2025, https://arxiv.org/abs/2507.09984
 [1] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377
@@ -15,7 +15,7 @@ from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP
-from ldbench.layers.masking import keep_lowest, put_back, take
+from ldbench.layers.masking import gather_tokens, keep_lowest, scatter_tokens
 from ldbench.layers.position import resize_table, sincos_2d
 from ldbench.layers.vit import Transformer, init_transformer
 
@@ -25,9 +25,9 @@ PositionResize = Literal["interpolate", "fresh"]
 class VMAE(Tokenizer):
     """Patches -> transformer -> Gaussian over a latent map -> transformer -> patches, smoothed by a 3x3 convolution.
 
-    `latent_head`: `linear` (the paper's), or `mlp` with 4 * latent_channels hidden units (the official "f8d16" without "prev").
-    `position_resize`: what `resize` does with the position tables: `interpolate` bilinearly (official), or compute them `fresh`.
-    Raises ValueError when the patch size does not divide the image size.
+    `latent_head`: `linear` (the paper's), or `mlp` with 4 * latent_channels hidden units (the official "f8d16" without
+    "prev"). `position_resize`: whether `resize` interpolates the position tables bilinearly (`interpolate`, official),
+    or recomputes them (`fresh`). Raises ValueError if the patch size does not divide the image size.
     """
 
     def __init__(
@@ -95,17 +95,19 @@ class VMAE(Tokenizer):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches, which are those of the latent too."""
+        """Rows and columns of patches, and of the latent."""
         return patch_grid(self.image_size, self.patch_size)
 
     @property
     def latent(self) -> LatentSpec:
+        """The shape of the latents."""
         return LatentSpec(num_tokens=self.grid[0] * self.grid[1], channels=self.latent_channels, grid=self.grid)
 
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
+        """The posterior of the images."""
         self.validate_images(images)
         return self.encoder(images, kept=None)
 
@@ -114,10 +116,11 @@ class VMAE(Tokenizer):
         z: Tensor,  # (B, N, C)
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
-        """Images of latents. Raises ValueError for another grid than its own: call `resize` first."""
+        """The images of latents. Raises ValueError for another grid: call `resize` first."""
         if grid not in (None, self.grid) or tuple(z.shape[1:]) != (self.latent.num_tokens, self.latent_channels):
             raise ValueError(
-                f"This VMAE decodes latents (B, {self.latent.num_tokens}, {self.latent_channels}) on a {self.grid} grid, "
+                f"This VMAE decodes latents (B, {self.latent.num_tokens}, {self.latent_channels}) on a {self.grid} "
+                "grid, "
                 f"got {tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
             )
         return self.decoder(z, kept=None)
@@ -132,12 +135,14 @@ class VMAE(Tokenizer):
     ) -> Reconstruction:
         """Encodes the visible patches, samples their latents and decodes the whole image.
 
-        int(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for a ratio for each image, and for one that hides all.
+        int(P * (1 - mask_ratio)) patches stay visible in every image. Raises ValueError for per-image ratios, and for
+        one that hides all.
         """
         self.validate_images(images)
         if isinstance(mask_ratio, Tensor):
             raise ValueError(
-                "VMAE drops hidden patches, so every image of a batch hides as many: mask_ratio must be one number."
+                "VMAE drops hidden patches, so all images of a batch hide the same number: "
+                "mask_ratio must be one number."
             )
         if mask_ratio == 0:
             posterior = self.encoder(images, kept=None)
@@ -152,7 +157,8 @@ class VMAE(Tokenizer):
             )
         if mask_noise.shape != (len(images), num_patches):
             raise ValueError(
-                f"mask_noise must be ({len(images)}, {num_patches}), one number a patch, got {tuple(mask_noise.shape)}."
+                f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got "
+                f"{tuple(mask_noise.shape)}."
             )
         kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
         posterior = self.encoder(images, kept=kept)
@@ -162,10 +168,11 @@ class VMAE(Tokenizer):
         )
 
     def anchors(self) -> dict[str, nn.Parameter]:
+        """The weights at which balanced losses compare gradients."""
         return {"encoder": last_linear(self.encoder.to_latent).weight, "decoder": self.decoder.smooth.weight}
 
     def resize(self, image_size: int) -> None:
-        """Changes the image size in place; the position tables are interpolated or computed afresh (`position_resize`)."""
+        """Changes the image size in place; the position tables are interpolated or recomputed (`position_resize`)."""
         old, new = self.grid, patch_grid(image_size, self.patch_size)
         for part in (self.encoder, self.decoder):
             if self.position_resize == "interpolate":
@@ -177,7 +184,7 @@ class VMAE(Tokenizer):
 
 
 class Encoder(nn.Module):
-    """Visible patches to the Gaussian over their latents."""
+    """Encodes visible patches to the Gaussian over their latents."""
 
     def __init__(
         self,
@@ -208,15 +215,16 @@ class Encoder(nn.Module):
         *,
         kept: Tensor | None,  # (B, K) indices
     ) -> Posterior:
+        """The posterior of the kept patches."""
         x = self.patch_embed(images) + self.positions  # (B, P, D)
         if kept is not None:
-            x = take(x, kept)
+            x = gather_tokens(x, kept)
         mean, logvar = self.to_latent(self.transformer(x)).chunk(2, dim=-1)  # (B, K, C) each
         return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
 
 
 class Decoder(nn.Module):
-    """Latents, in their places among mask tokens, to an image."""
+    """Decodes latents, with mask tokens at the hidden positions, to an image."""
 
     def __init__(
         self,
@@ -251,15 +259,16 @@ class Decoder(nn.Module):
         *,
         kept: Tensor | None,  # (B, K) indices
     ) -> Tensor:  # (B, 3, H, W)
+        """The decoded images."""
         x = self.embed(self.from_latent(z))
         if kept is not None:
-            x = put_back(x, kept, self.mask_token, self.positions.shape[1])
+            x = scatter_tokens(x, kept, self.mask_token, self.positions.shape[1])
         x = self.transformer(x + self.positions)
         return self.smooth(unpatchify(self.to_pixels(x), self.grid, self.patch_size))
 
 
 def position_table(grid: tuple[int, int], width: int) -> Tensor:  # (1, P, D)
-    """The fixed sinusoid, with float32 frequencies as in MAE."""
+    """Fixed sinusoidal positions, with float32 frequencies as in MAE."""
     return sincos_2d(grid, width=width, dtype=torch.float32)
 
 

@@ -79,8 +79,8 @@ def calibrate(network: nn.Module, images: ImageSet, *, batch_size: int) -> None:
     """Sets the RMS of the network's features and maps over `images`."""
     squares: dict[str, list[Tensor]] = {"feature_rms": [], "map_rms": []}
     for batch, _ in DataLoader(images, batch_size=batch_size):
-        squares["feature_rms"].append(network.hidden(batch).double().square().mean(dim=1))
-        squares["map_rms"].append(network.places(batch).double().square().mean(dim=(1, 2, 3)))
+        squares["feature_rms"].append(network.raw_features(batch).double().square().mean(dim=1))
+        squares["map_rms"].append(network.raw_map(batch).double().square().mean(dim=(1, 2, 3)))
     for name, by_image in squares.items():
         getattr(network, name).copy_(torch.cat(by_image).mean().sqrt())
 
