@@ -65,7 +65,7 @@ class TensorLatents(Dataset):
             f"{self.latent.to_dict()}/{self.num_classes}/{tuple(self.z.shape)}/{self.z.dtype}".encode()
         )
         for tensor in (self.z, self.y):
-            checksum.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
+            checksum.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         return checksum.hexdigest()
 
     @cached_property

@@ -50,6 +50,9 @@ class SharedBatchNorm(_BatchNorm):
         """Updates the running statistics, as torch does."""
         if not self.track_running_stats:
             return
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         self.num_batches_tracked.add_(1)
         weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, weight)

@@ -32,6 +32,8 @@ class FeatureNetwork(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.project = nn.Linear(self.map_channels * POOLED**2, num_features)
         self.classify = nn.Linear(num_features, num_classes)
+        self.feature_rms: Tensor
+        self.map_rms: Tensor
         self.register_buffer("feature_rms", self.project.weight.new_ones(()))
         self.register_buffer("map_rms", self.project.weight.new_ones(()))
 

@@ -35,6 +35,8 @@ class LPIPSNetwork(nn.Module):
         self.stages = nn.ModuleList(features[start:end] for start, end in zip(STARTS, ENDS, strict=True))
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1, bias=False) for channels in CHANNELS)
         self.dropout = nn.Dropout(dropout)
+        self.shift: Tensor
+        self.scale: Tensor
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
 

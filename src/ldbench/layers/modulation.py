@@ -47,17 +47,22 @@ class ConditionedTransformer(nn.Module):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.checkpointing = checkpointing
-        block = {
-            "width": width,
-            "num_heads": num_heads,
-            "mlp_ratio": mlp_ratio,
-            "norm": norm,
-            "feedforward": feedforward,
-        }
-        self.blocks = nn.ModuleList(ConditionedBlock(**block, qk_norm=qk_norm, shifts=shifts) for _ in range(depth))
-        self.head = ConditionedHead(width=width, out_features=out_features, norm=norm)
+        blocks = [
+            ConditionedBlock(
+                width=width,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                norm=norm,
+                feedforward=feedforward,
+                qk_norm=qk_norm,
+                shifts=shifts,
+            )
+            for _ in range(depth)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.head = head = ConditionedHead(width=width, out_features=out_features, norm=norm)
         self.apply(init_transformer)
-        for layer in (*(block.modulation for block in self.blocks), self.head.modulation, self.head.linear):
+        for layer in (*(block.modulation for block in blocks), head.modulation, head.linear):
             nn.init.zeros_(layer.weight)
 
     def forward(

@@ -68,10 +68,11 @@ class QueryDecoder(nn.Module):
         self.positions = (
             nn.Parameter(torch.zeros(1, class_token + grid[0] * grid[1], width)) if rope_theta is None else None
         )
-        self.blocks = nn.ModuleList(
+        blocks = [
             ModulatedBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, latent_channels=latent_channels)
             for _ in range(depth)
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)
         self.rotary = (
             None
             if rope_theta is None
@@ -84,7 +85,7 @@ class QueryDecoder(nn.Module):
             nn.init.normal_(self.class_token, std=1e-6)
         if self.positions is not None:
             nn.init.trunc_normal_(self.positions, std=token_std)
-        for block in self.blocks:
+        for block in blocks:
             block.init_modulation(modulation_start)
 
     def forward(
@@ -100,7 +101,7 @@ class QueryDecoder(nn.Module):
             queries = torch.cat([self.class_token.expand(len(z), -1, -1), queries], dim=1)
         if self.positions is not None:
             queries = queries + self.positions
-        positions = self.latent_positions
+        positions: Tensor = self.latent_positions
         if kept is not None:
             positions = gather_tokens(positions.expand(len(z), -1, -1), kept)
         x = torch.cat([queries, (self.from_latent(z) + positions).to(queries.dtype)], dim=1)

@@ -135,8 +135,9 @@ class Alignment(BalancedTerm):
     ) -> Tensor:
         """The loss of a batch."""
         z, target = self.read(recon), self.targets(images, y)
-        if self.drops(recon):
-            target = gather_tokens(target, recon.kept)
+        kept = self.kept(recon)
+        if kept is not None:
+            target = gather_tokens(target, kept)
         projected = self.projected(z)
         total = z.new_zeros(())
         if self.cosine_weight:
@@ -155,9 +156,9 @@ class Alignment(BalancedTerm):
         """The latent in the space of the comparison."""
         return z if self.to_teacher is None else self.to_teacher(z)
 
-    def drops(self, recon: Reconstruction) -> bool:
-        """Whether positions are missing from the latent."""
-        return recon.kept is not None and self.reader is None
+    def kept(self, recon: Reconstruction) -> Tensor | None:  # (B, N_kept)
+        """The indices of the latent's positions; None if it has all of them."""
+        return recon.kept if self.reader is None else None
 
     def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, D)
         """The teacher's features at every position, in the space of the comparison."""
@@ -166,11 +167,11 @@ class Alignment(BalancedTerm):
 
     def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, D)
         """The latent at every position, in the space of the comparison; zeros where tokens were dropped."""
-        projected = self.projected(self.read(recon))
-        if not self.drops(recon):
+        projected, kept = self.projected(self.read(recon)), self.kept(recon)
+        if kept is None:
             return projected
         full = projected.new_zeros(len(projected), self.grid[0] * self.grid[1], projected.shape[-1])
-        return full.scatter(1, recon.kept[..., None].expand_as(projected), projected)
+        return full.scatter(1, kept[..., None].expand_as(projected), projected)
 
     def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:  # (B, P)
         """One minus the cosine at every position."""
@@ -178,7 +179,8 @@ class Alignment(BalancedTerm):
 
     def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
         """The mean over the positions that were kept."""
-        return (errors.gather(1, recon.kept) if self.drops(recon) else errors).mean()
+        kept = self.kept(recon)
+        return (errors if kept is None else errors.gather(1, kept)).mean()
 
     def constant(self, targets: Tensor) -> Tensor:  # (1, P, D)
         """The best direction without an image: the mean of each position's directions."""

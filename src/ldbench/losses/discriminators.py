@@ -72,7 +72,7 @@ def convolution(channels: int, width: int, *, stride: int, bias: bool) -> nn.Con
     return layer
 
 
-def batch_norm(width: int) -> nn.BatchNorm2d:
+def batch_norm(width: int) -> SharedBatchNorm:
     """Batch normalization with scales drawn around 1.
 
     Statistics are shared by all processes, unlike in the public code.

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2502.03444 (as a teacher)
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import timm
 import torch
@@ -82,8 +82,11 @@ class Foundation(nn.Module):
         self.vit.load_state_dict(state, assign=True)
         self.requires_grad_(False)
         self.eval()
-        own = (self.vit.pretrained_cfg["mean"], self.vit.pretrained_cfg["std"])
+        config = cast(dict[str, Any], self.vit.pretrained_cfg)
+        own = (config["mean"], config["std"])
         mean, std = {"own": own, "legacy": IMAGENET, "none": UNCHANGED}[normalization]
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.patch_size: tuple[int, int] = self.vit.patch_embed.patch_size
@@ -196,7 +199,7 @@ def validate_weights(architecture: str, vit: VisionTransformer, state: Mapping[s
     problems = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
     details = [f"{len(keys)} {problem} (first: {keys[0]})" for problem, keys in problems if keys]
     if details:
-        hub = vit.pretrained_cfg.get("hf_hub_id")
+        hub = cast(dict[str, Any], vit.pretrained_cfg).get("hf_hub_id")
         source = f", such as the file at hf://{hub}" if hub else ""
         raise ValueError(
             f"These weights are not those of {architecture}: {'; '.join(details)}. Expected timm's own layout{source}."

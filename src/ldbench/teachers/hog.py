@@ -34,6 +34,7 @@ class HOG(nn.Module):
                 raise ValueError(f"HOG needs a {name} of at least 1, got {value}.{cure}")
         self.num_bins = num_bins
         self.cell_size = cell_size
+        self.window: Tensor | None
         self.register_buffer("window", None if window is None else gaussian(window), persistent=False)
 
     def channels(self, image_size: int, grid: tuple[int, int]) -> int:
@@ -89,7 +90,8 @@ class HOG(nn.Module):
 
         Raises ValueError as `channels` does.
         """
-        rows, columns = self.cells_per_position(*images.shape[-2:], grid)
+        height, width = images.shape[-2:]
+        rows, columns = self.cells_per_position(height, width, grid)
         return rearrange(self.cells(images), "b c k (h u) (w v) -> b (h w) (c k u v)", u=rows, v=columns)
 
 

@@ -43,7 +43,8 @@ class Identity(Tokenizer):
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
         """The images of latents."""
-        return unpatchify(z, self.latent.grid if grid is None else grid, self.patch_size)
+        own = patch_grid(self.image_size, self.patch_size)
+        return unpatchify(z, own if grid is None else grid, self.patch_size)
 
     def forward(
         self,

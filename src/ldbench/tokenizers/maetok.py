@@ -6,7 +6,7 @@ https://arxiv.org/abs/2502.03444
 
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,9 @@ class MAETok(Tokenizer):
     the mean image for long. Raises ValueError for unknown choices, and if the patch size does not divide the image
     size.
     """
+
+    encoder: "Encoder"
+    decoder: "Decoder"
 
     def __init__(
         self,
@@ -203,7 +206,8 @@ class MAETok(Tokenizer):
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""
-        return {"encoder": self.encoder.to_latent.weight, "decoder": self.decoder.last.weight}
+        encoder, decoder = self.encoder.to_latent, self.decoder.last
+        return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
 
     def resize(self, image_size: int) -> None:
         """Changes the image size in place; learned position tables are interpolated, rotary positions are extended."""
@@ -380,4 +384,6 @@ class ConvPixels(nn.Module):
     @property
     def last(self) -> nn.Conv2d:
         """The last convolution."""
-        return self.layers[-1]
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        return last

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2501.01423
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class VAVAE(Tokenizer):
     `checkpointing` (activations are recomputed) change speed and memory, and numbers only by rounding. Takes images of
     any size that its factor divides, also non-square ones.
     """
+
+    encoder: "Encoder"
+    decoder: "Decoder"
 
     def __init__(
         self,
@@ -113,7 +116,8 @@ class VAVAE(Tokenizer):
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""
-        return {"encoder": self.encoder.conv.conv_out.weight, "decoder": self.decoder.conv.conv_out.weight}
+        encoder, decoder = self.encoder.conv.conv_out, self.decoder.conv.conv_out
+        return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
 
     def resize(self, image_size: int) -> None:
         """Changes the size of square images; nothing is rebuilt. Raises ValueError if its factor does not divide it."""

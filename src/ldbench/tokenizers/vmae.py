@@ -4,7 +4,7 @@
 [1] He et al., Masked Autoencoders Are Scalable Vision Learners, 2022, https://arxiv.org/abs/2111.06377
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ class VMAE(Tokenizer):
     "prev"). `position_resize`: whether `resize` interpolates the position tables bilinearly (`interpolate`, official),
     or recomputes them (`fresh`). Raises ValueError if the patch size does not divide the image size.
     """
+
+    encoder: "Encoder"
+    decoder: "Decoder"
 
     def __init__(
         self,
@@ -169,7 +172,8 @@ class VMAE(Tokenizer):
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""
-        return {"encoder": last_linear(self.encoder.to_latent).weight, "decoder": self.decoder.smooth.weight}
+        encoder, decoder = last_linear(self.encoder.to_latent), self.decoder.smooth
+        return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
 
     def resize(self, image_size: int) -> None:
         """Changes the image size in place; the position tables are interpolated or recomputed (`position_resize`)."""

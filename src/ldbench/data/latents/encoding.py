@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ldbench.core.interfaces import ImageSet
 from ldbench.core.posterior import Posterior
@@ -75,7 +76,8 @@ def encode_shards(
     No batch spans two shards, so that a shard does not depend on process or order.
     """
     batches = [list(batch) for shard in shards for batch in split_batches(writer.shard_images(shard), batch_size)]
-    loader = iter(DataLoader(images, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda"))
+    dataset = cast("Dataset[tuple[Tensor, int]]", images)
+    loader = iter(DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=device.type == "cuda"))
     tokenizer = tokenizer.to(device).eval()
     for shard in shards:
         moments, labels = encode_shard(writer, shard, loader, tokenizer=tokenizer, device=device, advance=advance)
