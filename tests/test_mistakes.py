@@ -138,7 +138,7 @@ FOLDERS = [
         [],
         "The class folders bird in .* have no images. Fill them, or remove them",
     ),
-    ("loose images", loose, [], r"class folders and 1 images beside them \(loose\.png\)"),
+    ("loose images", loose, [], r"class folders and 1 images next to them \(loose\.png\)"),
     ("classes that train lacks", strange_class, [], "classes that its training split lacks: emu"),
     ("val without train", only_val, [], "has val/ but no train/"),
     (
@@ -160,7 +160,7 @@ FOLDERS = [
         "list file that does not exist",
         None,
         ["data.subset=nowhere.txt"],
-        "names the list file nowhere.txt, which does not exist",
+        "is the list file nowhere.txt, which does not exist",
     ),
     ("subset out of range", None, ["data.subset=0"], "Give a fraction in"),
     ("test fraction out of range", None, ["data.test_fraction=2"], "data.test_fraction is 2"),

@@ -83,5 +83,5 @@ def test_features(
     path = tmp_path / f"{store.digest({'needs': [], 'revision': feature_set.REVISION})}.safetensors"
     spoil(path, trap)
     if path.is_dir():
-        monkeypatch.setattr(SetMeasures, "look", lambda *_, **__: None)
-    refused(lambda: measures.seen({}, SplitImages([], "round", 1, 0), num_processes=1, needs=frozenset()), path)
+        monkeypatch.setattr(SetMeasures, "extract", lambda *_, **__: None)
+    refused(lambda: measures.seen({}, SplitImages([], "round", 1, 0), num_processes=1, requires=frozenset()), path)

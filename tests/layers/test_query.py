@@ -42,7 +42,7 @@ def test_modulation_scales_and_shifts_the_last_tokens_only():
 def test_a_block_starts_with_scale_one_or_zero():
     block = ModulatedBlock(width=8, num_heads=2, mlp_ratio=2.0, latent_channels=3)
     for how, value in (("zero", 0.0), ("identity", 1.0)):
-        block.start(how)
+        block.init_modulation(how)
         shift_attn, scale_attn, shift_mlp, scale_mlp = block.modulation(torch.randn(1, 3)).chunk(4, dim=-1)
         assert torch.equal(scale_attn, torch.full((1, 8), value))
         assert torch.equal(scale_mlp, torch.full((1, 8), value))

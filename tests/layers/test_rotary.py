@@ -70,8 +70,8 @@ def test_a_grid_turns_the_first_half_of_a_head_by_the_row_and_the_second_by_the_
             torch.testing.assert_close(sin[0, 3 * row + column], angles.sin())
 
 
-def test_fixed_turns_refuse_what_has_no_pairs_and_no_base():
-    with pytest.raises(ValueError, match="3 features of a head for an axis"):
+def test_fixed_rotations_need_pairs_and_a_positive_base():
+    with pytest.raises(ValueError, match="a head has 3 features per axis"):
         grid_rotations((2, 2), head_dim=6, theta=100.0)
     with pytest.raises(ValueError, match="5 features"):
         sequence_rotations(2, head_dim=5, theta=100.0)

@@ -94,7 +94,7 @@ def test_visible_latents_are_read_where_they_were_kept():
     decoder = term()
     with torch.no_grad():
         for block in decoder.decoder.blocks:
-            block.start("identity")
+            block.init_modulation("identity")
     z = torch.randn(2, 2, 6)
     first, second = (
         decoder.predict(recon(z, kept=torch.tensor(kept))) for kept in ([[0, 2], [1, 2]], [[1, 0], [1, 2]])

@@ -6,7 +6,7 @@ from tests.parity.cases import Case, each_case
 from tests.parity.layout import maps, tokens
 from tests.parity.toys import velocity_toy
 
-from ldbench.core.interpolant import convert, spread
+from ldbench.core.interpolant import convert, expand_like
 from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.core.normalizer import Normalizer
 from ldbench.objectives.flow_matching import FlowMatching
@@ -58,7 +58,7 @@ def test_coefficients_and_states_are_those_of_sit(case):
         x, velocity = interpolant.between(noise, data, t)
         case.check(f"x_t|{path}", maps(x, case.input("x0")))
         case.check(f"target|{path}", maps(velocity, case.input("x0")))
-        case.check(f"f_minus|{path}", first_channel(spread(-c.alpha_dot / c.alpha, noise) * noise, case))
+        case.check(f"f_minus|{path}", first_channel(expand_like(-c.alpha_dot / c.alpha, noise) * noise, case))
         case.check(f"g_term|{path}", c.diffusion)
         for weight, theirs in case.outputs(rf"w\|{path}\|([\w-]+)"):
             case.check(weight, PULLS[theirs.lower().replace("-", "_")](c, t.double(), 1.0) * c.sigma)
