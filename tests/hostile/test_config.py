@@ -50,7 +50,7 @@ def written(folder: Path, text: str | bytes, trap: Path) -> Path:
 @pytest.mark.parametrize("text", YAML.values(), ids=YAML.keys())
 def test_a_yaml(text: str | bytes, tmp_path: Path, trap: Path, refused) -> None:
     path = written(tmp_path, text, trap)
-    refused(lambda: Registry().options("sampler", [f"file://{tmp_path}"]), path)
+    refused(lambda: Registry([f"file://{tmp_path}"]).options("sampler"), path)
     refused(lambda: ldbench.compose("train", ["sampler=strange"], searchpath=[str(tmp_path)]), path)
     refused(lambda: ldbench.compose("train", [], searchpath=[str(tmp_path)]), path)
 
