@@ -38,9 +38,9 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
         files = report.write(Path(cfg.out))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
         if cfg.wandb is not None:
-            from ldbench.tracking import wandb_export
+            from ldbench.tracking import wandb_runs
 
-            wandb_export.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
+            wandb_runs.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
 
 
 def check(cfg: "DictConfig") -> None:

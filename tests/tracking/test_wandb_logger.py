@@ -1,4 +1,4 @@
-"""Trainings and records in Weights & Biases: real runs, offline, read back from the disk; and what is said where nobody may go online."""
+"""Trainings and records in Weights & Biases: real offline runs, read back from disk; and refusals to go online."""
 
 import builtins
 import json
@@ -42,31 +42,31 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """A run from its folder, once its end stands on the disk: `finish` returns a moment before."""
+    """A run from its folder, once its end is on disk: `finish` returns a moment before."""
     for _ in range(200):
-        found = read_now(folder)
-        if found.exit_code is not None:
+        run = read_now(folder)
+        if run.exit_code is not None:
             break
         time.sleep(0.1)
-    return found
+    return run
 
 
 def read_now(folder: Path) -> Run:
-    """What of a run stands on the disk."""
+    """The part of a run that is on disk."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("run-*.wandb")
     found = Run()
-    for held in entries(path.read_bytes()):
-        record = Record.FromString(held)
+    for entry in entries(path.read_bytes()):
+        record = Record.FromString(entry)
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found.about = record.run
             found.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "history":
-            found.rows.append(placed(record.history.item, {}))
+            found.rows.append(nested(record.history.item, {}))
         elif kind == "summary":
-            placed(record.summary.update, found.summary)
+            nested(record.summary.update, found.summary)
         elif kind == "metric":
             found.metrics[record.metric.name or record.metric.glob_name] = record.metric.summary
         elif kind == "exit":
@@ -74,8 +74,8 @@ def read_now(folder: Path) -> Run:
     return found
 
 
-def placed(items: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """Items in the place that each names, in one dict."""
+def nested(items: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Items in one dict, each at the nested key that it names."""
     for item in items:
         *outer, last = item.nested_key or [item.key]
         inner = found
@@ -86,32 +86,30 @@ def placed(items: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def entries(content: bytes) -> Iterator[bytes]:
-    """What a file of LevelDB's log format holds: blocks of 32 KiB, in them pieces of (checksum, length, kind), after a head of 7 bytes."""
+    """The entries of a file in LevelDB's log format: blocks of 32 KiB of pieces (checksum, length, kind), after 7 bytes."""
     assert content.startswith(b":W&B")
-    place, held = 7, b""
-    while place + 7 <= len(content):
-        if BLOCK - place % BLOCK < 7:  # no piece begins there
-            place += BLOCK - place % BLOCK
+    offset, entry = 7, b""
+    while offset + 7 <= len(content):
+        if BLOCK - offset % BLOCK < 7:  # no piece starts here
+            offset += BLOCK - offset % BLOCK
             continue
-        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
-        held += content[place + 7 : place + 7 + length]
-        place += 7 + length
+        length, kind = int.from_bytes(content[offset + 4 : offset + 6], "little"), content[offset + 6]
+        entry += content[offset + 7 : offset + 7 + length]
+        offset += 7 + length
         if kind in (WHOLE, LAST):
-            yield held
-            held = b""
+            yield entry
+            entry = b""
 
 
-def folders(place: Path, *, of_records: bool = False) -> list[Path]:
-    """The folders of offline runs below a place, oldest first: of trainings, or of records."""
-    found = [
-        path for path in place.rglob("offline-run-*") if ("records" in path.relative_to(place).parts) is of_records
-    ]
+def folders(root: Path, *, of_records: bool = False) -> list[Path]:
+    """The folders of offline runs below a folder, oldest first: of trainings, or of records."""
+    found = [path for path in root.rglob("offline-run-*") if ("records" in path.relative_to(root).parts) is of_records]
     return sorted(found, key=lambda path: path.stat().st_ctime_ns)
 
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No account, no key, no server, no place outside the test's own."""
+    """No account, key or server, and no folder outside the test's own."""
     for name in ("DATA", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "LDBENCH_SWEEP"):
@@ -147,16 +145,16 @@ def test_a_tokenizers_training_is_one_run_with_its_name_its_config_its_figures_a
     assert run.exit_code == 0
     pictures = {row["_step"]: row["reconstructions"] for row in run.rows if "reconstructions" in row}
     assert set(pictures) == {3, 6, 9, 10}
-    for step, said in pictures.items():
-        assert said["_type"] == "image-file", "a picture of the run itself, in no table"
+    for step, image in pictures.items():
+        assert image["_type"] == "image-file", "a picture of the run itself, in no table"
         (ours,) = planned.run_folder.glob(f"images/{step:07d}-*.png")
-        assert Image.open(folder / "files" / said["path"]).tobytes() == Image.open(ours).tobytes()
+        assert Image.open(folder / "files" / image["path"]).tobytes() == Image.open(ours).tobytes()
 
 
 @pytest.mark.slow
 def test_a_cell_is_two_runs_of_one_group(small: Compose, tmp_path: Path) -> None:
     folder = pipeline.train(small("logger=wandb", "logger.group=matrix", *GENERATOR))
-    runs_found = [read(place) for place in folders(tmp_path)]
+    runs_found = [read(run_folder) for run_folder in folders(tmp_path)]
     assert [run.about.job_type for run in runs_found] == ["tokenizer", "generator"]
     assert {run.about.run_group for run in runs_found} == {"matrix"}
     generator = runs_found[1]
@@ -180,10 +178,10 @@ def test_a_cell_is_two_runs_of_one_group(small: Compose, tmp_path: Path) -> None
     assert sent[reconstructed].summary["psnr_low"] == pytest.approx(written[reconstructed].metrics["psnr"].low)
     assert sent[generated].summary["samples"]["_type"] == "image-file"
     pipeline.train(small("logger=wandb", "logger.group=matrix", *GENERATOR))
-    assert len(folders(tmp_path, of_records=True)) == len(sent), "what is known is not sent again"
+    assert len(folders(tmp_path, of_records=True)) == len(sent), "a record that exists is not sent again"
 
 
-def test_a_record_that_cannot_be_sent_stands_and_that_is_said(
+def test_a_record_that_cannot_be_sent_is_kept_with_a_warning(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -192,7 +190,9 @@ def test_a_record_that_cannot_be_sent_stands_and_that_is_said(
     monkeypatch.setattr(wandb_runs, "send_record", refuse)
     pipeline.train(small("logger=wandb"))
     (path,) = tmp_path.glob("records/*.json")
-    assert f"The record stands in {path}, but was not sent. Weights & Biases takes no online run: gone." in caplog.text
+    assert (
+        f"The record is written to {path}, but was not sent. Weights & Biases takes no online run: gone." in caplog.text
+    )
     assert "leaderboard wandb=online" in caplog.text
 
 
@@ -202,7 +202,7 @@ def test_a_sweep_names_its_group_in_the_environment(small: Compose, monkeypatch:
     assert small("logger=wandb").logger.group == "2030-01-01"
 
 
-def test_an_interrupted_training_goes_on_in_the_same_run(
+def test_an_interrupted_training_continues_the_same_run(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = small("logger=wandb", "trainer.log_every=1")
@@ -248,41 +248,43 @@ def test_a_training_that_fails_is_a_run_that_failed(
 @pytest.mark.parametrize(
     "key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)]
 )  # with a key wandb tries for ten seconds
-def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_nobody_is_asked(
+def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without_a_prompt(
     small: Compose, tmp_path, monkeypatch, key
 ) -> None:
     def ask(*_: object) -> str:
-        raise AssertionError("somebody was asked")
+        raise AssertionError("it prompted")
 
-    monkeypatch.setattr("ldbench.tracking.wandb_export.ENTRY", 2)
+    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 2)
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     with pytest.raises(
         ValueError,
-        match=r"takes no online run: .+\. Set WANDB_API_KEY, or say logger\.offline=true, which needs no account\.$",
-    ) as told:
+        match=r"takes no online run: .+\. Set WANDB_API_KEY, or set logger\.offline=true, which needs no account\.$",
+    ) as refused:
         pipeline.train(small("logger=wandb", "logger.offline=false"))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     assert {path.name for path in tmp_path.iterdir()} <= {"wandb"}
 
 
-def test_a_run_that_cannot_begin_says_so_too(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_start_is_refused_with_the_same_message(
+    small: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = small("logger=wandb", "logger.offline=false")
-    monkeypatch.setattr("ldbench.tracking.wandb_export.ENTRY", 2)
+    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 2)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     with (
         pytest.raises(
-            ValueError, match=r"^Weights & Biases takes no online run: (?!Weights).+ say logger\.offline=true"
+            ValueError, match=r"^Weights & Biases takes no online run: (?!Weights).+ set logger\.offline=true"
         ),
         fit.logged(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training),
     ):
-        pytest.fail("it began")
+        pytest.fail("it started")
 
 
 @pytest.mark.parametrize(
-    ("offline", "given", "mode"),
+    ("offline", "environment", "mode"),
     [
         (True, "", "offline"),
         (False, "", "online"),
@@ -291,17 +293,17 @@ def test_a_run_that_cannot_begin_says_so_too(small: Compose, monkeypatch: pytest
         (False, "disabled", "disabled"),
     ],
 )
-def test_of_config_and_environment_counts_what_tells_others_less(
-    monkeypatch: pytest.MonkeyPatch, offline: bool, given: str, mode: str
+def test_of_config_and_environment_the_mode_that_shares_less_counts(
+    monkeypatch: pytest.MonkeyPatch, offline: bool, environment: str, mode: str
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", given)
+    monkeypatch.setenv("WANDB_MODE", environment)
     assert wandb_runs.mode_of(offline) == mode
 
 
 def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ValueError, match=r"WANDB_MODE must be one of disabled, offline, online, got 'ofline'"):
-        wandb_runs.check_login(offline=True)
+        wandb_runs.validate_login(offline=True)
 
 
 def test_disabled_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,14 +312,14 @@ def test_disabled_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.rglob("*run-*"))
 
 
-def test_other_loggers_are_handed_what_they_know(small: Compose) -> None:
+def test_other_loggers_get_the_keywords_that_they_take(small: Compose) -> None:
     cfg = small("logger=tensorboard")
     _, logger = fit.make_loggers(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training)
     assert (logger.name, logger.version) == (plan_tokenizer(cfg).name, plan_tokenizer(cfg).digest[:16])
 
 
 @pytest.mark.parametrize("override", ["logger.offline=maybe", "logger.group=3", "+logger.entitiy=me"])
-def test_a_wrong_key_or_value_is_told_before_any_work(small: Compose, tmp_path: Path, override: str) -> None:
+def test_a_wrong_key_or_value_is_refused_before_any_work(small: Compose, tmp_path: Path, override: str) -> None:
     with pytest.raises(ValueError, match=r"logger\.(offline must be|group must be|entitiy\. Did you mean entity)"):
         pipeline.train(small("logger=wandb", override))
     assert not (tmp_path / "artifacts").exists()

@@ -17,7 +17,7 @@ from ldbench.results import records, reports, terminal
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.records import merge_directions
 from ldbench.results.studies import Study
-from ldbench.tracking.send_records import check_logger, send_record
+from ldbench.tracking.send_records import validate_logger, send_record
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def compare(cfg: DictConfig) -> Path:
     Raises ValueError where there are no records, or too few.
     """
     check_keys(cfg)
-    check_logger(cfg)
+    validate_logger(cfg)
     folder = Path(cfg.paths.records)
     found = read_records(folder)
     if not found:

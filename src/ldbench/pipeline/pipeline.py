@@ -40,7 +40,7 @@ from ldbench.runtime import launcher
 from ldbench.runtime.device import disable_tf32, validate_devices, validate_precision
 from ldbench.runtime.memory import keep_freed_memory
 from ldbench.runtime.process_group import is_worker_rank, validate_world_size
-from ldbench.tracking.send_records import check_logger
+from ldbench.tracking.send_records import validate_logger
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def check(cfg: DictConfig, asked: RunRequest, registry: Registry = Registry()) -
     check_trainer(cfg)
     validate_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     validate_world_size(cfg.trainer.devices, cfg.trainer.num_nodes)
-    check_logger(cfg)
+    validate_logger(cfg)
     for node in asked.jobs:
         check_job(node, asked.protocol, registry)
     for node in (*asked.jobs, *([cfg.latents] if is_chosen(cfg) else [])):

@@ -1,4 +1,4 @@
-"""The records of a folder with what they are ranked by: for records without these fields, as the metrics and jobs of the config groups say."""
+"""The records of a folder with what they are ranked by; older records get it from the metrics and jobs of the config groups."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ def with_ranking(record: Record, registry: Registry = Registry()) -> Record:
 
 
 def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a job that its numbers depend on, but for those that are as they were before there was a choice."""
+    """The settings of a job that its numbers depend on, without those at the value from before the setting existed."""
     plain = getattr(job, "plain", {})
     return {
         key: settings[key]
@@ -42,7 +42,10 @@ def hashed_settings(job: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def known_directions(label: str | None, registry: Registry) -> dict[str, bool]:
-    """Whether larger values are better, of each figure that a metric or a job of the config groups ranks. `label`: of the extractor."""
+    """Whether larger values are better, of each figure that a metric or a job of the config groups ranks.
+
+    `label`: the extractor's name.
+    """
     from ldbench.jobs._set_metrics import ranked, set_metric_name  # torch takes seconds to load
 
     metrics = {name: import_target(target) for name, target in registry.targets("metric").items()}

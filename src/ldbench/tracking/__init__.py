@@ -1,1 +1,1 @@
-"""Where trainings, records and leaderboards are logged: Weights & Biases, and the loggers of trainings."""
+"""Logging of trainings, records and leaderboards to Weights & Biases, and the configured logger."""

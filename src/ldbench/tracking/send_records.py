@@ -1,4 +1,4 @@
-"""The configured logger, as far as it is told of more than trainings: whether it could begin at all, and what was measured."""
+"""The configured logger outside of training: whether it can start, and the records that it is sent."""
 
 import logging
 from pathlib import Path
@@ -15,11 +15,11 @@ from ldbench.runtime.process_group import is_worker_rank
 log = logging.getLogger(__name__)
 
 
-def check_logger(cfg: DictConfig) -> None:
-    """Raises ValueError where the configured logger says that it could not begin."""
+def validate_logger(cfg: DictConfig) -> None:
+    """Raises ValueError if the configured logger could not start."""
     if cfg.logger and not is_worker_rank():
         logger = import_target(cfg.logger._target_)
-        if hasattr(logger, "check"):  # ours: others take keys that no signature tells
+        if hasattr(logger, "check"):  # ours; others take keywords that their signature does not list
             known = parameter_names(cfg.logger._target_)
             for key in cfg.logger.keys() - {*known, "_target_"}:
                 raise ValueError(f"There is no config key logger.{key}.{did_you_mean(str(key), known)}")
@@ -28,15 +28,20 @@ def check_logger(cfg: DictConfig) -> None:
 
 
 def send_record(cfg: DictConfig, record: Record) -> None:
-    """Tells the configured logger of a record that was just written, if it takes records. Where it cannot, that is said: the record stands."""
+    """Sends a record that was just written to the configured logger, if it takes records.
+
+    If that fails, a warning is logged: the record is on disk.
+    """
     logger = import_target(cfg.logger._target_) if cfg.logger else None
-    if not hasattr(logger, "send"):
+    if logger is None or not hasattr(logger, "send"):
         return
     folder = Path(cfg.paths.records)
     try:
         logger.send(plain(cfg.logger), record, store.sheets(folder, record), folder=Path(cfg.paths.runs))
     except ValueError as error:
-        told = "python -m ldbench.leaderboard wandb=online (or offline) sends all records later"
         log.warning(
-            "The record stands in %s, but was not sent. %s %s.", path_of(folder, record.job, record.id), error, told
+            "The record is written to %s, but was not sent. %s "
+            "python -m ldbench.leaderboard wandb=online (or offline) sends all records later.",
+            path_of(folder, record.job, record.id),
+            error,
         )

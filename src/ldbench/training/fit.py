@@ -15,7 +15,7 @@ from ldbench.io.files import add_path_to_errors
 from ldbench.runtime import launcher
 from ldbench.runtime.device import matmul_precision
 from ldbench.runtime.process_group import is_worker_rank
-from ldbench.tracking import wandb_export
+from ldbench.tracking import wandb_runs
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training import checkpoints
 from ldbench.training.base_module import ManualOptimizationModule
@@ -77,7 +77,7 @@ def logged(settings: DictConfig, *, run: Path, training: Training) -> Iterator[l
         yield [] if is_worker_rank() else make_loggers(settings, run=run, training=training)
         failed = False
     finally:
-        wandb_export.finish(failed=failed)
+        wandb_runs.finish(failed=failed)
 
 
 def make_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:

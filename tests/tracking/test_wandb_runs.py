@@ -1,4 +1,4 @@
-"""The export: a run of the records' own id, read back from what stands on the disk."""
+"""Runs of Weights & Biases: the export of a leaderboard has the id of its records, read back from disk."""
 
 import builtins
 import json
@@ -14,7 +14,7 @@ import pytest
 from ldbench.config.compose import conf_dir
 from ldbench.results import records, reports
 from ldbench.results import store as stores
-from ldbench.tracking import wandb_export
+from ldbench.tracking import wandb_runs
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def export(report: reports.Report, tmp_path: Path, mode: str = "offline") -> list[Path]:
-    wandb_export.export(report, report.write(tmp_path), mode=mode, project="ldbench", folder=tmp_path / "runs")
+    wandb_runs.export(report, report.write(tmp_path), mode=mode, project="ldbench", folder=tmp_path / "runs")
     return sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
 
 
 def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     (run,) = export(report, tmp_path)
-    assert run.name.endswith(wandb_export.run_id(report.records))
+    assert run.name.endswith(wandb_runs.run_id(report.records))
     media = run / "files" / "media"
     (table,) = (json.loads(path.read_text()) for path in (media / "table").glob("leaderboard_*.json"))
     lines = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -48,13 +48,13 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     typed = next(json.loads(content) for content in staged if content.startswith(b'{"_type": "table"'))["column_types"][
         "params"
     ]["type_map"]
-    kinds = {name: {kind["wb_type"] for kind in said["params"]["allowed_types"]} for name, said in typed.items()}
+    kinds = {name: {kind["wb_type"] for kind in schema["params"]["allowed_types"]} for name, schema in typed.items()}
     assert kinds["value"] == kinds["rank"] == {"number", "none"}
     assert kinds["tokenizer"] == kinds["metric"] == {"string", "none"}
     (page,) = (media / "html").glob("page_*.html")
     assert page.read_bytes() == (tmp_path / "leaderboard.html").read_bytes()
     assert len(list((media / "images").rglob("*.png"))) == 12
-    file = run / f"run-{wandb_export.run_id(report.records)}.wandb"
+    file = run / f"run-{wandb_runs.run_id(report.records)}.wandb"
     for _ in range(200):
         if file.stat().st_size > 100:  # `finish` returns a moment before the file is whole
             break
@@ -69,7 +69,7 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     assert records.path_of(tmp_path / "records", report.records[0].job, report.records[0].id).read_bytes() in staged
 
 
-def test_nothing_new_makes_no_new_run_and_one_more_record_does(report, make, tmp_path, caplog):
+def test_unchanged_records_make_no_second_run_and_one_more_record_does(report, make, tmp_path, caplog):
     (first,) = export(report, tmp_path)
     with caplog.at_level(logging.INFO):
         assert export(report, tmp_path) == [first]
@@ -81,24 +81,26 @@ def test_nothing_new_makes_no_new_run_and_one_more_record_does(report, make, tmp
 def test_the_id_is_that_of_the_records_in_any_order(report):
     turned = list(report.records)
     random.Random(0).shuffle(turned)
-    assert wandb_export.run_id(turned) == wandb_export.run_id(report.records)
+    assert wandb_runs.run_id(turned) == wandb_runs.run_id(report.records)
     other = [*turned[1:], replace(turned[0], created="2030-01-01T00:00:00+00:00")]
-    assert wandb_export.run_id(other) != wandb_export.run_id(report.records)
+    assert wandb_runs.run_id(other) != wandb_runs.run_id(report.records)
 
 
 @pytest.mark.parametrize("key", [None, "a" * 40])
-def test_online_without_a_key_or_a_server_says_what_to_do_and_asks_nobody(report, tmp_path, monkeypatch, key):
+def test_online_without_a_key_or_a_server_is_refused_with_what_to_do_and_without_a_prompt(
+    report, tmp_path, monkeypatch, key
+):
     def ask(*_: object) -> str:
-        raise AssertionError("somebody was asked")
+        raise AssertionError("it prompted")
 
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
-    monkeypatch.setattr(wandb_export, "ENTRY", 2)
+    monkeypatch.setattr(wandb_runs, "INIT_TIMEOUT", 2)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     with pytest.raises(
-        ValueError, match=r"Weights & Biases takes no online run: .*Set WANDB_API_KEY, or say wandb=offline"
+        ValueError, match=r"Weights & Biases takes no online run: .*Set WANDB_API_KEY, or choose wandb=offline"
     ):
         export(report, tmp_path, "online")
     import wandb as theirs
@@ -111,7 +113,7 @@ def test_a_run_is_ended_even_where_its_logging_fails(report, tmp_path, monkeypat
     def fail(*_: object) -> None:
         raise RuntimeError("full")
 
-    monkeypatch.setattr(wandb_export, "contents", fail)
+    monkeypatch.setattr(wandb_runs, "export_contents", fail)
     with pytest.raises(RuntimeError, match="full"):
         export(report, tmp_path)
     import wandb as theirs
