@@ -17,7 +17,7 @@ from ldbench.results import records, reports, terminal
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.records import merge_directions
 from ldbench.results.studies import Study
-from ldbench.tracking.send_records import validate_logger, send_record
+from ldbench.tracking.send_records import send_record, validate_logger
 
 log = logging.getLogger(__name__)
 
