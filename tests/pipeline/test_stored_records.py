@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.made_records import make_record
 
+from ldbench.config.compose import Registry
 from ldbench.pipeline.stored_records import known_directions, read_records, with_ranking
 from ldbench.results import ranking
 from ldbench.results.records import Record
@@ -51,7 +52,7 @@ def test_every_figure_of_the_tracked_records_is_ranked_as_it_was() -> None:
 
 @pytest.mark.parametrize("label", ["dinov2", None])
 def test_the_names_of_papers_and_those_on_other_extractors_have_a_direction(label: str | None) -> None:
-    known = known_directions(label, ())
+    known = known_directions(label, Registry())
     assert all(known[name] for name in (*HIGHER, "probe/accuracy", "probe/knn_accuracy", "probe/attentive_accuracy"))
     assert not any(known[name] for name in LOWER)
     assert not known.keys() & set(OTHERS)
