@@ -8,7 +8,7 @@ from ldbench.core.latent import LatentSpec
 
 
 class Echo(Backbone):
-    """Gives back what it gets."""
+    """Returns its input."""
 
     def forward(self, x, t, y):
         self.validate_inputs(x, t, y)
@@ -40,7 +40,7 @@ def test_a_learned_variance_doubles_the_channels():
 
 
 @pytest.mark.parametrize(
-    ("x", "t", "y", "told"),
+    ("x", "t", "y", "message"),
     [
         ((2, 5, 3), 2, 2, r"takes latents \(B, 4, 3\), got \(2, 5, 3\)"),
         ((2, 4, 2), 2, 2, r"got \(2, 4, 2\)"),
@@ -49,8 +49,8 @@ def test_a_learned_variance_doubles_the_channels():
         ((2, 4, 3), 2, 3, r"got \(2,\) and \(3,\)"),
     ],
 )
-def test_other_shapes_are_refused_with_both(x, t, y, told):
-    with pytest.raises(ValueError, match=told):
+def test_other_shapes_are_refused_with_both(x, t, y, message):
+    with pytest.raises(ValueError, match=message):
         echo()(torch.zeros(x), torch.zeros(t), torch.zeros(y, dtype=torch.long))
 
 
@@ -86,11 +86,11 @@ def test_compiling_compiles_the_layers_of_a_stack_and_a_network_without_layers_w
         seen.append(graph)
         return graph.forward
 
-    x, said = 2 * torch.randn(2, 4, 3, requires_grad=True), (torch.zeros(2), torch.zeros(2, dtype=torch.long))
-    before = stack(x, *said)
+    x, t_and_y = 2 * torch.randn(2, 4, 3, requires_grad=True), (torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    before = stack(x, *t_and_y)
     stack.compile(backend=backend)
-    torch.testing.assert_close(stack(x, *said), before)
+    torch.testing.assert_close(stack(x, *t_and_y), before)
     assert stack.blocks() == list(stack.layers)
     assert len(seen) == 1, "the layers are alike: one compilation does for both"
     plain.compile(backend=backend)
-    assert torch.equal(plain(x, *said), x)
+    assert torch.equal(plain(x, *t_and_y), x)

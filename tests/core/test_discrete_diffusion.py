@@ -1,4 +1,4 @@
-"""DiscreteDiffusion: the door between counted and the house's times, and the Gaussians of its steps."""
+"""DiscreteDiffusion: conversions between indices and times, and the Gaussians of its reverse steps."""
 
 import pytest
 import torch
@@ -31,24 +31,26 @@ def test_every_time_belongs_to_one_index_and_all_indices_have_the_same_share():
 def test_a_step_back_is_the_posterior_of_the_chain():
     """Bayes by hand: x_1 = sqrt(a) x_0 + sqrt(1-a) n, x_2 = sqrt(b) x_1 + sqrt(1-b) n."""
     a, b = 0.9, 0.8
-    chain = DiscreteDiffusion(torch.tensor([a, a * b], dtype=torch.float64))
+    diffusion = DiscreteDiffusion(torch.tensor([a, a * b], dtype=torch.float64))
     precision = b / (1 - b) + 1 / (1 - a)
-    assert float(chain.posterior_variance[1]) == pytest.approx(1 / precision)
+    assert float(diffusion.posterior_variance[1]) == pytest.approx(1 / precision)
     x, data = torch.full((1, 1, 1), 0.3, dtype=torch.float64), torch.full((1, 1, 1), -0.6, dtype=torch.float64)
     expected = (b**0.5 * 0.3 / (1 - b) + a**0.5 * -0.6 / (1 - a)) / precision
-    assert float(chain.posterior_mean(x, data, torch.tensor([1]))) == pytest.approx(expected)
-    assert float(chain.posterior_mean(x, data, torch.tensor([0]))) == pytest.approx(-0.6), "the first step is the data"
+    assert float(diffusion.posterior_mean(x, data, torch.tensor([1]))) == pytest.approx(expected)
+    assert float(diffusion.posterior_mean(x, data, torch.tensor([0]))) == pytest.approx(-0.6), (
+        "the first step is the data"
+    )
 
 
 def test_the_variance_of_a_step_lies_between_the_posteriors_and_beta():
-    chain = DiscreteDiffusion(torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64))
+    diffusion = DiscreteDiffusion(torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64))
     index, shares = torch.tensor([1, 2]), torch.zeros(2, 1, 1, dtype=torch.float64)
-    torch.testing.assert_close(chain.logvar(index, shares).flatten().exp(), chain.posterior_variance[1:])
-    torch.testing.assert_close(chain.logvar(index, shares + 1).flatten().exp(), chain.betas[1:])
-    assert len(chain) == 3
-    assert torch.isfinite(chain.posterior_logvar).all()
+    torch.testing.assert_close(diffusion.logvar(index, shares).flatten().exp(), diffusion.posterior_variance[1:])
+    torch.testing.assert_close(diffusion.logvar(index, shares + 1).flatten().exp(), diffusion.betas[1:])
+    assert len(diffusion) == 3
+    assert torch.isfinite(diffusion.posterior_logvar).all()
 
 
 def test_a_chain_whose_data_do_not_fade_is_refused():
-    with pytest.raises(ValueError, match="must fall at every step"):
+    with pytest.raises(ValueError, match="must decrease at every diffusion step"):
         DiscreteDiffusion(torch.tensor([0.5, 0.5]))

@@ -1,4 +1,4 @@
-"""What is drawn for a shared batch: the rows of the whole, and the plain call where nothing is shared."""
+"""Random draws for a split batch: the rows of the whole, and the plain call with one process."""
 
 import torch
 

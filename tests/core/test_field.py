@@ -1,4 +1,4 @@
-"""Field: one call, all views of it, and what it counts."""
+"""Field: one call, all views of it, and its counts."""
 
 import pytest
 import torch
@@ -14,9 +14,9 @@ T, Y = torch.tensor([0.2, 0.7]), torch.tensor([0, 1])
 def test_all_views_of_one_call_agree_with_the_closed_form(gaussian, interpolant, kind):
     field = gaussian.field(interpolant, kind)
     x = torch.randn(2, 3, 4, dtype=torch.float64)
-    told = field(x, T, Y)
+    prediction = field(x, T, Y)
     for view in ("velocity", "score", "noise", "data"):
-        torch.testing.assert_close(getattr(told, view), gaussian.told(interpolant, view, x, T))
+        torch.testing.assert_close(getattr(prediction, view), gaussian.told(interpolant, view, x, T))
     assert (field.calls, field.items) == (1, 2)
 
 
@@ -40,7 +40,7 @@ def test_where_it_can_be_integrated_depends_on_what_it_predicts(gaussian):
 
 
 def test_a_prediction_with_another_value_is_of_the_same_place(gaussian):
-    told = gaussian.field(Linear(), "velocity")(torch.randn(2, 3, 4), T, Y)
-    other = told.with_value(told.value + 1)
-    assert other.x is told.x
-    torch.testing.assert_close(other.velocity, told.velocity + 1)
+    prediction = gaussian.field(Linear(), "velocity")(torch.randn(2, 3, 4), T, Y)
+    other = prediction.with_value(prediction.value + 1)
+    assert other.x is prediction.x
+    torch.testing.assert_close(other.velocity, prediction.velocity + 1)

@@ -1,4 +1,4 @@
-"""Interpolants: their ends, their derivatives, and that each prediction tells the others."""
+"""Interpolants: their end points, derivatives, and conversions between predictions."""
 
 import pytest
 import torch
@@ -50,10 +50,10 @@ def test_variance_is_preserved_where_it_is_said(name):
 def test_each_prediction_tells_the_others(name, source, target):
     interpolant, (noise, data) = ALL[name], pair()
     x = interpolant.mix(noise, data, T)
-    told = convert(
+    converted = convert(
         interpolant.perfect_prediction(source, noise, data, T), x, interpolant.at(T), source=source, target=target
     )
-    torch.testing.assert_close(told, interpolant.perfect_prediction(target, noise, data, T), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(converted, interpolant.perfect_prediction(target, noise, data, T), rtol=1e-7, atol=1e-7)
 
 
 def test_the_words_are_what_they_say():

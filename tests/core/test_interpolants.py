@@ -1,4 +1,4 @@
-"""The interpolants there are: where they can be integrated, DDPM's counted times, and what is refused."""
+"""The interpolants: integration intervals, DDPM's discrete times, and refused settings."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Intervals: centered on the measured value, as wide as Student's t or the normal makes them, and within [0, 1] for proportions."""
+"""Intervals: centered on the value, of the width of Student's t or the normal, and within [0, 1] for proportions."""
 
 import math
 
@@ -12,21 +12,21 @@ from ldbench.core.intervals import jackknife, normal_mean, proportion, student_m
 def test_the_jackknife_of_a_mean_is_the_interval_of_a_mean() -> None:
     values = torch.randn(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     without = [(values.sum() - value).item() / 9 for value in values]
-    found, expected = jackknife(values.mean().item(), without), student_mean(values)
-    assert [found.value, found.low, found.high] == pytest.approx(
+    estimate, expected = jackknife(values.mean().item(), without), student_mean(values)
+    assert [estimate.value, estimate.low, estimate.high] == pytest.approx(
         [expected.value, expected.low, expected.high], rel=1e-9
     )
 
 
 def test_of_ten_numbers_the_interval_is_students() -> None:
     values = torch.arange(10.0, dtype=torch.float64)
-    found = student_mean(values)
-    assert found.high - found.value == pytest.approx(2.262157 * values.std().item() / math.sqrt(10), rel=1e-6)
+    estimate = student_mean(values)
+    assert estimate.high - estimate.value == pytest.approx(2.262157 * values.std().item() / math.sqrt(10), rel=1e-6)
 
 
 def test_it_is_centred_on_what_was_measured_and_not_on_the_replicates() -> None:
-    found = jackknife(5.0, [6.0, 7.0, 8.0])  # all replicates are biased upwards
-    assert (found.low + found.high) / 2 == pytest.approx(5.0)
+    estimate = jackknife(5.0, [6.0, 7.0, 8.0])  # all replicates are biased upwards
+    assert (estimate.low + estimate.high) / 2 == pytest.approx(5.0)
     assert jackknife(0.1, [6.0, 7.0, 8.0], lower_bound=0.0).low == 0.0
 
 
@@ -37,15 +37,15 @@ def test_without_parts_there_is_none() -> None:
 
 def test_the_normal_interval_of_a_mean_over_images_has_the_rounded_quantile() -> None:
     values = torch.arange(10.0, dtype=torch.float64)
-    found = normal_mean(values)
-    assert found.high - found.value == pytest.approx(1.96 * values.std().item() / math.sqrt(10), rel=1e-12)
+    estimate = normal_mean(values)
+    assert estimate.high - estimate.value == pytest.approx(1.96 * values.std().item() / math.sqrt(10), rel=1e-12)
     assert normal_mean(torch.tensor([1.0, math.inf])).low is None
 
 
 @pytest.mark.parametrize(("hits", "count"), [(8, 10), (0, 10), (10, 10), (360, 360), (50, 100)])
 def test_a_proportion_has_wilsons_interval(hits: int, count: int) -> None:
-    found, expected = proportion(torch.arange(count) < hits), binomtest(hits, count).proportion_ci(method="wilson")
-    assert [found.value, found.low, found.high] == pytest.approx([hits / count, *expected], abs=1e-12)
+    estimate, expected = proportion(torch.arange(count) < hits), binomtest(hits, count).proportion_ci(method="wilson")
+    assert [estimate.value, estimate.low, estimate.high] == pytest.approx([hits / count, *expected], abs=1e-12)
 
 
 def test_students_quantile_is_scipys_and_goes_over_into_the_normal() -> None:

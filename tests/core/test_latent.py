@@ -1,4 +1,4 @@
-"""LatentSpec: maps are sequences in row-major order, and what has no grid says so."""
+"""LatentSpec: maps are row-major sequences, and a latent without a grid has no map."""
 
 import json
 
@@ -51,5 +51,7 @@ def test_a_spec_is_a_value():
 @pytest.mark.parametrize("spec", [LatentSpec(6, 4, (2, 3)), LatentSpec(5, 2)])
 def test_its_numbers_go_through_json_and_back(spec):
     assert LatentSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    with pytest.raises(ValueError, match="told by num_tokens, channels and grid, got channels, grid, num_tokens, size"):
+    with pytest.raises(
+        ValueError, match="described by num_tokens, channels and grid, got channels, grid, num_tokens, size"
+    ):
         LatentSpec.from_dict({**spec.to_dict(), "size": 3})

@@ -6,14 +6,14 @@ import torch
 from ldbench.core.normalizer import Normalizer
 
 
-def test_normalised_latents_have_no_mean_and_deviation_one_in_each_channel():
+def test_normalized_latents_have_no_mean_and_deviation_one_in_each_channel():
     z = torch.randn(50, 7, 3) * torch.tensor([0.1, 1.0, 9.0]) + torch.tensor([5.0, 0.0, -2.0])
     flat = z.flatten(0, 1)
-    normaliser = Normalizer.from_stats(flat.mean(0), flat.std(0), channels=3)
-    normalised = normaliser.normalize(z)
-    torch.testing.assert_close(normalised.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(normalised.flatten(0, 1).std(0), torch.ones(3))
-    torch.testing.assert_close(normaliser.denormalize(normalised), z, atol=1e-5, rtol=1e-5)
+    normalizer = Normalizer.from_stats(flat.mean(0), flat.std(0), channels=3)
+    normalized = normalizer.normalize(z)
+    torch.testing.assert_close(normalized.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalized.flatten(0, 1).std(0), torch.ones(3))
+    torch.testing.assert_close(normalizer.denormalize(normalized), z, atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_come_by_channel_as_a_map_or_as_one_number():

@@ -53,8 +53,8 @@ def test_an_unknown_rule_is_refused_with_the_choices():
 
 
 def test_a_sheet_lays_images_side_by_side_and_rows_below_each_other():
-    colours = torch.tensor([-1.0, 0.2, 0.6, 1.0]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
-    picture = sheet([colours[:2], colours[2:]], cell=4, gap=1)
+    colors = torch.tensor([-1.0, 0.2, 0.6, 1.0]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    picture = sheet([colors[:2], colors[2:]], cell=4, gap=1)
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 2 * (4 + 1), 2 * (4 + 1))  # two-pixel images doubled, a gap right of and below each
     level = [[0, 153], [204, 255]]

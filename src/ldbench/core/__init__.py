@@ -1,1 +1,1 @@
-"""The words that every room uses: latents, posteriors, tokenizers and the protocols around them. torch and einops only."""
+"""Domain types: latents, posteriors, tokenizers, generators and the protocols around them."""

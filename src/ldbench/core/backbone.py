@@ -1,4 +1,4 @@
-"""Backbone: noisy latents, a time and labels -> what the objective asked for. The base class of every plug-in in `backbones/`."""
+"""Backbone: the network of a generator. The base class of every plug-in in `backbones/`."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -10,11 +10,11 @@ from ldbench.core.latent import LatentSpec
 
 
 class Backbone(nn.Module, ABC):
-    """The network of a generator, built from facts: its latent, its classes, and whether it tells a variance too.
+    """A network from noisy latents, times and labels to the prediction that the objective trains.
 
-    `has_null_class`: whether the label table has one more row, for "no label", after those of the classes. Which labels are dropped is its
-    caller's business. A plug-in raises `revision` when a change of its code changes its numbers.
-    Raises ValueError when there is no class.
+    `has_null_class`: whether the label table has one more row, for "no label", after those of the classes; which labels
+    are dropped is the caller's choice. `learned_variance`: whether it predicts a variance too, as C more channels.
+    A plug-in raises `revision` when a change of its code changes its numbers. Raises ValueError when there is no class.
     """
 
     revision: ClassVar[int] = 1
@@ -41,11 +41,14 @@ class Backbone(nn.Module, ABC):
         return (1 + self.learned_variance) * self.latent.channels
 
     def blocks(self) -> list[nn.Module]:
-        """The parts of which it is a stack: what is compiled, and spread over processes, one by one."""
+        """The modules of its module lists, which are compiled and sharded one by one."""
         return [block for module in self.modules() if isinstance(module, nn.ModuleList) for block in module]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles its blocks, as `torch.compile` would it: they are alike, so that one compilation does for all. Without blocks, the whole."""
+        """Compiles the blocks with `torch.compile`; they are alike, so that one compilation serves all.
+
+        Without blocks, the whole.
+        """
         for block in self.blocks():
             block.compile(*args, **kwargs)
         if not self.blocks():
@@ -58,10 +61,12 @@ class Backbone(nn.Module, ABC):
         t: Tensor,  # (B,), the network's own time: the objective maps ours to it
         y: Tensor,  # (B,) labels
     ) -> Tensor:  # (B, N, C), or (B, N, 2C): the prediction, then the variance
-        """What the network says of each latent. Raises ValueError for other shapes."""
+        """The prediction for each latent. Raises ValueError for other shapes."""
 
     def validate_inputs(self, x: Tensor, t: Tensor, y: Tensor) -> None:
-        """Raises ValueError unless x is (B, N, C), t and y are (B,), and the labels are known; those on an accelerator are not looked at."""
+        """Raises ValueError unless x is (B, N, C), t and y are (B,), and labels on the CPU are known;
+        others are not read.
+        """
         spec = self.latent
         if x.ndim != 3 or tuple(x.shape[1:]) != (spec.num_tokens, spec.channels):
             raise ValueError(
@@ -69,16 +74,22 @@ class Backbone(nn.Module, ABC):
             )
         if t.shape != x.shape[:1] or y.shape != x.shape[:1]:
             raise ValueError(
-                f"{len(x)} latents need as many times and labels, ({len(x)},) each, got {tuple(t.shape)} and {tuple(y.shape)}."
+                f"{len(x)} latents need as many times and labels, ({len(x)},) each, "
+                f"got {tuple(t.shape)} and {tuple(y.shape)}."
             )
         if y.device.type == "cpu" and not torch.compiler.is_compiling():
             self.validate_labels(y)
 
     def validate_labels(self, y: Tensor) -> None:
-        """Raises ValueError naming the first label that the label table has no row for. Waits for the device that the labels are on."""
+        """Raises ValueError, naming the first label without a row in the label table.
+
+        Synchronizes with the labels' device.
+        """
         unknown = y[(y < 0) | (y >= self.num_labels)]
         if len(unknown):
             null = "it has no null class" if self.null_class is None else f"the null class is {self.null_class}"
             raise ValueError(
-                f"There is no label {unknown[0].item()}: the {self.num_classes} classes are 0 to {self.num_classes - 1}, and {null}."
+                f"There is no label {unknown[0].item()}: the {self.num_classes} classes are 0 to "
+                f"{self.num_classes - 1}, "
+                f"and {null}."
             )

@@ -1,4 +1,4 @@
-"""DiscreteDiffusion: diffusion in steps, as DDPM has it. Its index counts from the data (0) to the noise; its tables are float64.
+"""DiscreteDiffusion: diffusion in steps, as in DDPM. Its index counts from the data (0) to the noise.
 
 [0] Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models, 2020, https://arxiv.org/abs/2006.11239
 [1] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from ldbench.core.interpolant import expand_like
 
-DECIMALS = 3  # of an index: a time may come in single precision
+DECIMALS = 3  # of an index: a time may be of single precision
 
 
 def time_of_index(index: int, num_times: int) -> float:
-    """The house's time (0 noise, 1 data) of an index (0 almost clean, num_times - 1 noise): 1 - (index + 1) / num_times."""
+    """The time (0 noise, 1 data) of an index (0 almost clean, num_times - 1 noise): 1 - (index + 1) / num_times."""
     return 1 - (index + 1) / num_times
 
 
 def times_of_indices(
-    index: Tensor,  # (B,) whole numbers
+    index: Tensor,  # (B,) integers
     num_times: int,
 ) -> Tensor:  # (B,) float64
-    """The house's times of indices."""
+    """The times (0 noise, 1 data) of indices."""
     return 1 - (index.to("cpu", torch.float64) + 1) / num_times
 
 
@@ -29,7 +29,7 @@ def fractional_index(
     t: Tensor,  # (B,)
     num_times: int,
 ) -> Tensor:  # (B,) float64
-    """The index of a time, with fractions between two of them, not below 0: what a network that counts is told."""
+    """The index of a time, fractional between two indices, not below 0: the input of networks with discrete time."""
     return (num_times * (1 - t.detach().to("cpu", torch.float64)) - 1).round(decimals=DECIMALS).clamp(min=0)
 
 
@@ -37,19 +37,20 @@ def index_at(
     t: Tensor,  # (B,)
     num_times: int,
 ) -> Tensor:  # (B,) int64
-    """The index whose share of time holds t: [1 - (i + 1) / n, 1 - i / n). A uniform time gives every index alike."""
+    """The index i whose interval [1 - (i + 1) / n, 1 - i / n) contains t. Uniform times give uniform indices."""
     return fractional_index(t, num_times).ceil().long().clamp(0, num_times - 1)
 
 
 class DiscreteDiffusion:
-    """Steps between the data and the noise of a variance-preserving interpolant, and the Gaussians that lead back through them.
+    """A variance-preserving process from data to noise in steps, and the Gaussian posteriors of its reverse steps.
 
-    All tables are (S,) float64 for S steps, and an index is (B,) int64 in [0, S). Raises ValueError for shares that do not fall.
+    All tables are (S,) float64 for S steps, and an index is (B,) int64 in [0, S).
+    Raises ValueError for `alphas_cumprod` that do not decrease.
     """
 
     def __init__(
         self,
-        alphas_cumprod: Tensor,  # (S,) the squared share of the data after each step, falling
+        alphas_cumprod: Tensor,  # (S,) the squared coefficient of the data after each step, decreasing
     ):
         self.alphas_cumprod = alphas_cumprod.to("cpu", torch.float64)
         self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
@@ -59,16 +60,15 @@ class DiscreteDiffusion:
             or self.alphas_cumprod[-1] < 0
         ):
             raise ValueError(
-                f"The share of the data must fall at every step of a chain, and stay above zero, got {alphas_cumprod}."
+                f"alphas_cumprod must decrease at every diffusion step and stay above zero, got {alphas_cumprod}."
             )
         retained = self.alphas_cumprod / self.alphas_cumprod_prev
         self.betas = 1 - retained
         noise, noise_prev = 1 - self.alphas_cumprod, 1 - self.alphas_cumprod_prev
         self.posterior_variance = self.betas * noise_prev / noise  # eq. 7 of [0]
         first = self.posterior_variance[1:2] if len(retained) > 1 else self.betas[:1]
-        self.posterior_logvar = torch.cat(
-            [first, self.posterior_variance[1:]]
-        ).log()  # it is 0 at index 0: its neighbour's in its place
+        # the variance is 0 at index 0: its logarithm is replaced by the next one's
+        self.posterior_logvar = torch.cat([first, self.posterior_variance[1:]]).log()
         self.data_coefficient = self.betas * self.alphas_cumprod_prev.sqrt() / noise
         self.x_coefficient = noise_prev * retained.sqrt() / noise
 
@@ -81,16 +81,16 @@ class DiscreteDiffusion:
         data: Tensor,  # (B, N, C)
         index: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C)
-        """The mean of x one step nearer to this data: eq. 7 of [0]."""
+        """The posterior mean of x one step nearer to the data: eq. 7 of [0]."""
         index = index.cpu()
         return expand_like(self.data_coefficient[index], x) * data + expand_like(self.x_coefficient[index], x) * x
 
     def logvar(
         self,
         index: Tensor,  # (B,)
-        share: Tensor,  # (B, ...), 0 for the posterior's variance, 1 for beta
+        fraction: Tensor,  # (B, ...), 0 for the posterior's variance, 1 for beta
     ) -> Tensor:  # (B, ...)
-        """The logarithm of the variance of a step back, between its bounds: eq. 15 of [1]."""
+        """The log-variance of a reverse step, interpolated between its bounds: eq. 15 of [1]."""
         index = index.cpu()
         low, high = self.posterior_logvar[index], self.betas[index].log()
-        return share * expand_like(high, share) + (1 - share) * expand_like(low, share)
+        return fraction * expand_like(high, fraction) + (1 - fraction) * expand_like(low, fraction)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured number, with the ends of its 95 % interval where it has one."""
+    """A measured number, with the bounds of its 95 % interval where it has one."""
 
     value: float
     low: float | None = None

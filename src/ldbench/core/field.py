@@ -1,4 +1,4 @@
-"""Field: what a network says at a place and a time, in whichever words a sampler asks."""
+"""Field: a network's predictions at any point and time, as any of the quantities that a sampler asks for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,9 +12,10 @@ from ldbench.core.interpolant import Coefficients, Interpolant, Kind, convert
 
 @dataclass(frozen=True)
 class Prediction:
-    """What ONE call of a network said of x at t, as the velocity, score, noise or data that it is equal to.
+    """The output of one call of a network at x and t, as the velocity, score, noise or data that it is equivalent to.
 
-    A view is not finite at times where what was predicted does not tell it: `Field.interval` holds the times where the velocity is.
+    A view is not finite at times where the prediction does not determine it: `Field.interval` holds the times where the
+    velocity is finite.
     """
 
     value: Tensor  # (B, N, C) of `kind`
@@ -22,13 +23,13 @@ class Prediction:
     x: Tensor  # (B, N, C)
     t: Tensor  # (B,)
     interpolant: Interpolant
-    variance_fraction: Tensor | None = (
-        None  # (B, N, C) or (B, 1, 1): of a step back, from the posterior's (0) to beta (1), see `DiscreteDiffusion.logvar`
-    )
+    # (B, N, C) or (B, 1, 1): a reverse step's variance, from the posterior's (0) to beta (1),
+    # `DiscreteDiffusion.logvar`
+    variance_fraction: Tensor | None = None
 
     @cached_property
     def coefficients(self) -> Coefficients:
-        """Those of the interpolant at t: (B,) float64 of the CPU."""
+        """The interpolant's coefficients at t: (B,) float64 on the CPU."""
         return self.interpolant.at(self.t)
 
     @property
@@ -48,11 +49,11 @@ class Prediction:
 
     @property
     def data(self) -> Tensor:
-        """The expected data behind x, (B, N, C)."""
+        """The expected data in x, (B, N, C)."""
         return self.view("data")
 
     def view(self, kind: Kind) -> Tensor:  # (B, N, C)
-        """The prediction as one of this kind."""
+        """The prediction converted to this kind."""
         return convert(self.value, self.x, self.coefficients, source=self.kind, target=kind)
 
     def with_value(self, value: Tensor) -> "Prediction":
@@ -61,11 +62,12 @@ class Prediction:
 
 
 class Field:
-    """Predictions at every place and time, with a count of the network calls that they took and of the items in these.
+    """Predictions at every point and time, with a count of the network calls that they took and of the items in them.
 
-    `predict`: (x (B, N, C), t (B,) in the house's time, y (B,)) -> Prediction of the kind `prediction`.
-    `null_class`: the label that stands for none, or None where the network has not learned without labels.
-    A field made of others (guidance) names them as `parts` and counts their calls. `network`: what `to` moves, where it is a module.
+    `predict`: (x (B, N, C), t (B,) with 0 noise and 1 data, y (B,)) -> Prediction of the kind `prediction`.
+    `null_class`: the label for "no label", or None where the network was not trained without labels.
+    A field composed of others (guidance) holds them as `parts` and sums their counts. `network`: what `to` moves, where
+    it is a module.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Field:
         return self.predict(x, t, y)
 
     def to(self, device: torch.device) -> "Field":
-        """The same field, its networks on a device."""
+        """Moves the field's networks to a device, in place, and returns the field."""
         for part in self.parts:
             part.to(device)
         if isinstance(self.network, nn.Module) and any(
@@ -111,12 +113,12 @@ class Field:
 
     @property
     def calls(self) -> int:
-        """How often networks were called so far."""
+        """The number of network calls so far."""
         return self.own_calls + sum(part.calls for part in self.parts)
 
     @property
     def items(self) -> int:
-        """How many images these calls held together."""
+        """The number of items in all calls so far."""
         return self.own_items + sum(part.items for part in self.parts)
 
     def interval(self, margin: float) -> tuple[float, float]:

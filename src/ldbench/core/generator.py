@@ -1,4 +1,4 @@
-"""Generator: noise and a label -> latent. A backbone, what it learns, and the scale at which it sees latents."""
+"""Generator: noise and a label -> latent. A backbone, an objective, and the normalizer of its latents."""
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,11 @@ from ldbench.core.normalizer import Normalizer
 
 
 class Generator(nn.Module):
-    """A generator of raw latents (B, N, C), as the tokenizer that they are of decodes them.
+    """A generator of raw latents (B, N, C), which their tokenizer decodes.
 
-    `normaliser` holds the statistics of these latents; None: they are not known, and `backbone` is all that can be used.
-    `class_dropout`: the share of labels that training replaces by the null class.
-    Raises ValueError for parts that do not fit, with what to change.
+    `normaliser` holds the statistics of these latents; None: they are not known, and only `backbone` can be used.
+    `class_dropout`: the fraction of labels that training replaces by the null class.
+    Raises ValueError for components that do not fit each other, with what to change.
     """
 
     def __init__(
@@ -26,17 +26,19 @@ class Generator(nn.Module):
             raise ValueError(f"class_dropout must lie in [0, 1), got {class_dropout}.")
         if class_dropout and backbone.null_class is None:
             raise ValueError(
-                f"class_dropout={class_dropout} replaces labels by the null class, but this {type(backbone).__name__} has none. "
+                f"class_dropout={class_dropout} replaces labels by the null class, but this {type(backbone).__name__} "
+                "has none. "
                 "Choose class_dropout=0, or build it with has_null_class=true."
             )
         if objective.learned_variance and not backbone.learned_variance:
             raise ValueError(
-                f"{type(objective).__name__} learns a variance, but this {type(backbone).__name__} tells none. "
+                f"{type(objective).__name__} learns a variance, but this {type(backbone).__name__} predicts none. "
                 "Choose objective.variance=fixed_large, or build it with learned_variance=true."
             )
         if normaliser is not None and len(normaliser.mean) != backbone.latent.channels:
             raise ValueError(
-                f"The statistics are of {len(normaliser.mean)} channels, but the backbone's latents have {backbone.latent.channels}."
+                f"The statistics are of {len(normaliser.mean)} channels, "
+                f"but the backbone's latents have {backbone.latent.channels}."
             )
         self.backbone = backbone
         self.objective = objective
@@ -49,32 +51,35 @@ class Generator(nn.Module):
         y: Tensor,  # (B,) labels
         *,
         step: int,  # the optimizer step, from 0
-        t: Tensor | None = None,  # (B,) in the house's time
+        t: Tensor | None = None,  # (B,) 0 noise, 1 data
         noise: Tensor | None = None,  # (B, N, C)
         dropped: Tensor | None = None,  # (B,) bool: whose labels are replaced by the null class
     ) -> dict[str, Tensor]:  # (B,) float32 each
-        """The objective's terms by name. What is not handed in is drawn from torch's global stream: first the labels to drop, then the rest."""
-        z = self.scale().normalize(z.float())
-        return self.objective.loss(self.backbone, z, self.drop(y, dropped), step=step, t=t, noise=noise)
+        """The objective's terms by name.
 
-    def drop(
+        What is not passed is drawn from torch's global stream: first the labels to drop, then the rest.
+        """
+        z = self.require_normalizer().normalize(z.float())
+        return self.objective.loss(self.backbone, z, self.drop_labels(y, dropped), step=step, t=t, noise=noise)
+
+    def drop_labels(
         self,
         y: Tensor,  # (B,)
         dropped: Tensor | None = None,  # (B,) bool; drawn if None
     ) -> Tensor:  # (B,)
-        """Labels of which a share is the null class. Raises ValueError where there is none to put in their place."""
+        """The labels, a fraction of them replaced by the null class. Raises ValueError where there is no null class."""
         if dropped is None and not self.class_dropout:
             return y
         if self.backbone.null_class is None:
             raise ValueError(
-                f"No label can be dropped: this {type(self.backbone).__name__} has no null class. Hand over dropped=None."
+                f"No label can be dropped: this {type(self.backbone).__name__} has no null class. Pass dropped=None."
             )
         if dropped is None:
             dropped = draw_for_global_batch(torch.rand, len(y)) < self.class_dropout
         return torch.where(dropped.to(y.device), self.backbone.null_class, y)
 
     def field(self) -> Field:
-        """What the backbone says at every place and time of normalised latents."""
+        """The backbone's predictions at every point and time of normalized latents."""
         return self.objective.field(self.backbone)
 
     def sample(
@@ -87,25 +92,26 @@ class Generator(nn.Module):
         stream: Increments | None = None,
         increments: Tensor | None = None,  # (steps, B, N, C) standard normal
     ) -> Tensor:  # (B, N, C) float32, raw latents
-        """Where a sampler carries noise. `stream` or `increments` is what a stochastic sampler draws.
+        """Samples from noise by a sampler. `stream` or `increments` is the noise that a stochastic sampler adds.
 
-        Raises ValueError without statistics, for labels that are not known, and for a sampler or a guidance that cannot work here.
+        Raises ValueError without statistics, for unknown labels, and for a sampler or a guidance that does not apply.
         """
-        scale = self.scale()
+        normalizer = self.require_normalizer()
         self.backbone.validate_labels(y)
         sampler.check(self.objective.interpolant)
-        return scale.denormalize(sampler(guidance(self.field()), noise, y, stream=stream, increments=increments))
+        return normalizer.denormalize(sampler(guidance(self.field()), noise, y, stream=stream, increments=increments))
 
     def check(self, sampler: Sampler, guidance: Guidance) -> None:
-        """Raises ValueError, with what to choose, for a sampler or a guidance that cannot work with this generator."""
+        """Raises ValueError, with what to choose, for a sampler or a guidance that does not apply to this generator."""
         sampler.check(self.objective.interpolant)
         guidance(self.field())
 
-    def scale(self) -> Normalizer:
-        """The statistics. Raises ValueError where there are none."""
+    def require_normalizer(self) -> Normalizer:
+        """The normalizer of the latents. Raises ValueError where their statistics are not known."""
         if self.normaliser is None:
             raise ValueError(
-                "This generator does not know the statistics of its latents, so that nothing can be sampled or trained. Load it with "
-                "stats=latents_stats.pt, stats=(mean, std) or stats=0.18215 (one scale). Its `.backbone` works without."
+                "The statistics of this generator's latents are not known, so that nothing can be sampled or trained. "
+                "Load it with stats=latents_stats.pt, stats=(mean, std) or stats=0.18215 (one scale). "
+                "Its `.backbone` works without."
             )
         return self.normaliser

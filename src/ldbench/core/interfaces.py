@@ -1,4 +1,4 @@
-"""What the parts promise each other, as structural types: whoever has the methods takes part."""
+"""The interfaces of plug-ins and data, as structural types: a class with these methods satisfies them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,50 +25,49 @@ class ImageSet(Protocol):
 
 @runtime_checkable
 class ImageData(Protocol):
-    """Labelled images in two splits, and the facts that others need of them."""
+    """Labelled images in two splits, with the facts about them that models and records need."""
 
     name: str
     image_size: int
     num_classes: int
     class_names: tuple[str, ...]
-    label_safe_flips: bool  # may an image be mirrored without changing its class?
-    fingerprint: str  # sha256 of all that the images and labels depend on; never of paths
+    label_safe_flips: bool  # whether a mirrored image keeps its class
+    fingerprint: str  # sha256 of everything that the images and labels depend on; never of paths
     train: ImageSet
     test: ImageSet
 
 
 class LatentSet(Protocol):
-    """Labelled raw latents of one tokenizer, and the facts that a generator of them needs."""
+    """Labelled raw latents of one tokenizer, with the facts about them that a generator needs."""
 
     latent: LatentSpec
     num_classes: int
-    fingerprint: str  # sha256 of all that the latents and labels depend on
-    upstream: Mapping[
-        str, str
-    ]  # the digests of what they were made from, "tokenizer" and "data", where these are known
+    fingerprint: str  # sha256 of everything that the latents and labels depend on
+    upstream: Mapping[str, str]  # the digests of "tokenizer" and "data" that they were encoded from, where known
     mean: Tensor  # (C,) float64, over the whole set
     std: Tensor  # (C,) float64, over the whole set
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """z (B, N, C) and y (B,). An index beyond the set is one of a later pass over it, in which it may be drawn anew."""
+        """z (B, N, C) and y (B,). An index beyond the length is an item of a later epoch, which may be sampled anew."""
         ...
 
     def resident(self, device: torch.device) -> "LatentSet":
-        """The same set held on a device, whole."""
+        """The whole set, held on a device."""
         ...
 
 
 @runtime_checkable
 class LossTerm(Protocol):
-    """One named scalar of a training loss. The parameters of a term that is a module join the optimizer and the checkpoint, never the artifact.
+    """One named scalar of a training loss.
 
-    A frozen module inside is built from its own source and stands in no checkpoint, unless it says by a class attribute `learned = True` that an
-    earlier stage may have trained it.
-    A term whose constructor asks for `latent` (a LatentSpec), `patch_grid`, `image_size` or `num_classes` is handed these facts.
-    A term that measures the reconstructed image itself, and nothing else that has gradients, says so by a class attribute `reconstructs = True`:
-    balanced terms are weighed against these.
+    The parameters of a term that is a module are trained and checkpointed, and never part of the artifact. A frozen
+    module inside it is built from its own source and not checkpointed, unless a class attribute `learned = True`
+    declares that an earlier stage may have trained it. A term whose constructor has the parameters `latent` (a
+    LatentSpec), `patch_grid`, `image_size` or `num_classes` receives these facts. A class attribute `reconstructs =
+    True` declares that the term depends on the reconstructed image and on nothing else that has gradients: balanced
+    terms are weighted relative to these terms.
     """
 
     revision: ClassVar[int]  # raised when its numbers change
@@ -81,19 +80,24 @@ class LossTerm(Protocol):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         recon: Reconstruction,
         y: Tensor,  # (B,) labels
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The unweighted loss of a batch, a scalar."""
+        ...
 
 
 @runtime_checkable
 class Balanced(Protocol):
-    """A loss term that can be weighed by gradients: times |gradient of the reconstruction terms| / (|its own gradient| + 1e-4) at an anchor."""
+    """A loss term with an adaptive weight: |gradient of reconstruction| / (|own gradient| + 1e-4) at an anchor."""
 
     balancing: Literal["none", "encoder", "decoder"]  # the tokenizer's anchor at which the two are compared
-    largest_balance: float  # what the quotient is clamped to
+    largest_balance: float  # the upper bound of the quotient
 
 
 class Adversary(Protocol):
-    """A loss term with an opponent, which learns by an optimizer of its own after each step of the tokenizer; it sees the image alone."""
+    """A loss term with a discriminator, which has its own optimizer and is trained after each tokenizer step.
+
+    The term depends on the reconstructed image alone.
+    """
 
     discriminator: nn.Module
 
@@ -102,41 +106,50 @@ class Adversary(Protocol):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         recon: Reconstruction,  # detached
     ) -> Tensor:
-        """The loss of the discriminator, weighted as it should be."""
+        """The weighted loss of the discriminator."""
         ...
 
 
 def is_adversary(term: object) -> TypeGuard[Adversary]:
-    """Whether a loss term has an opponent. From Python 3.12 on a check against a protocol does not see modules inside a module."""
+    """Whether a loss term has a discriminator.
+
+    From Python 3.12 on, protocol checks do not see the submodules of a module.
+    """
     return isinstance(getattr(term, "discriminator", None), nn.Module) and callable(getattr(term, "discriminate", None))
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A loss term that predicts something of the images from the latent, and can be held against a prediction that sees no image."""
+    """A loss term that predicts features of the images from the latent, and can be compared with a constant."""
 
-    def predict(self, recon: Reconstruction) -> Tensor: ...
+    def predict(self, recon: Reconstruction) -> Tensor:
+        """The predicted features."""
+        ...
 
-    def targets(self, images: Tensor, y: Tensor) -> Tensor: ...
+    def targets(self, images: Tensor, y: Tensor) -> Tensor:
+        """The features of the images."""
+        ...
 
-    def errors(self, predicted: Tensor, targets: Tensor) -> Tensor: ...
+    def errors(self, predicted: Tensor, targets: Tensor) -> Tensor:
+        """The error of each prediction."""
+        ...
 
     def average(self, errors: Tensor, recon: Reconstruction) -> Tensor:
         """The mean of the errors that count in a pass."""
         ...
 
     def constant(self, targets: Tensor) -> Tensor:
-        """The best prediction for all of many images without looking at one; (1, ...)."""
+        """The constant prediction with the smallest error over the targets; (1, ...)."""
         ...
 
 
 class Teacher(Protocol):
-    """A frozen view of images that gives target features at the places of a grid; never trained, never in a checkpoint."""
+    """A frozen network or filter that computes target features on a grid; never trained, never checkpointed."""
 
     revision: ClassVar[int]
 
     def channels(self, image_size: int, grid: tuple[int, int]) -> int:
-        """How many features a place has. Raises ValueError for an image size or a grid that it cannot serve."""
+        """The number of features at each grid position. Raises ValueError for an unsupported image size or grid."""
         ...
 
     def __call__(
@@ -144,21 +157,24 @@ class Teacher(Protocol):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         grid: tuple[int, int],
     ) -> Tensor:  # (B, P, channels), row-major over `grid`, without gradients
+        """The features of the images at the positions of the grid."""
         ...
 
 
 class TimeDistribution(Protocol):
-    """A law of the times at which an objective trains."""
+    """The distribution of the times at which an objective trains."""
 
     def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:
-        """(B,) float64 of the CPU in [0, 1], 0 noise, for an optimizer step (from 0); from `rng`, or torch's global stream."""
+        """(B,) float64 on the CPU in [0, 1], 0 noise, for an optimizer step (from 0); from `rng`,
+        or torch's global stream.
+        """
         ...
 
 
 class Network(Protocol):
-    """What objectives ask of a backbone: (x, t, y) -> (B, N, C), or (B, N, 2 C) where it learns a variance too."""
+    """The part of a backbone that objectives use: (x, t, y) -> (B, N, C), or (B, N, 2 C) with a learned variance."""
 
-    null_class: int | None  # the label that stands for none; None: it does not learn without labels
+    null_class: int | None  # the label for "no label"; None: it is not trained without labels
     learned_variance: bool
 
     def __call__(
@@ -166,62 +182,70 @@ class Network(Protocol):
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,) float32 in the network's own time
         y: Tensor,  # (B,)
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """The prediction for each latent."""
+        ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a backbone learns, and how its outputs are read."""
+    """The training target of a backbone, and the interpretation of its output."""
 
     revision: ClassVar[int]  # raised when its numbers change
     interpolant: Interpolant
     prediction: Kind
-    learned_variance: bool  # a fact that the backbone is built from: whether it has 2 C outputs
+    learned_variance: bool  # whether the backbone has 2 C outputs
 
     def loss(
         self,
         backbone: Network,
-        z: Tensor,  # (B, N, C) normalised latents
+        z: Tensor,  # (B, N, C) normalized latents
         y: Tensor,  # (B,) labels, the null class where dropped
         *,
         step: int,  # the optimizer step, from 0
-        t: Tensor | None = None,  # (B,) in the house's time; drawn if None
+        t: Tensor | None = None,  # (B,) 0 noise, 1 data; drawn if None
         noise: Tensor | None = None,  # (B, N, C); drawn if None
-    ) -> dict[str, Tensor]:  # named terms, (B,) float32 each; the loss is the mean of their sum
+    ) -> dict[str, Tensor]:  # (B,) float32 each
+        """The loss terms by name; the loss is the mean of their sum."""
         ...
 
-    def field(self, backbone: Network) -> Field: ...
+    def field(self, backbone: Network) -> Field:
+        """The field of a backbone's predictions."""
+        ...
 
 
 @runtime_checkable
 class Guidance(Protocol):
-    """From a field to one that keeps closer to the labels."""
+    """A map from a field to one that follows the labels more strongly."""
 
     revision: ClassVar[int]
 
-    def __call__(self, field: Field) -> Field: ...
+    def __call__(self, field: Field) -> Field:
+        """The guided field."""
+        ...
 
 
 class Increments(Protocol):
-    """Normal noise for the steps of some images: the same for an image in any batch, process or order."""
+    """Normal noise for the sampling steps of some images: the same for an image in any batch, process or order."""
 
     def normal(
         self,
         step: int,
         shape: torch.Size,  # (B, ...)
-    ) -> Tensor:  # `shape`, float32 of the CPU
+    ) -> Tensor:  # `shape`, float32 on the CPU
+        """The noise of one step."""
         ...
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """From noise to latents along a field."""
+    """A solver from noise to latents along a field."""
 
     revision: ClassVar[int]
-    stochastic: bool  # whether it draws noise on its way
+    stochastic: bool  # whether it adds noise at its steps
 
     def check(self, interpolant: Interpolant) -> None:
-        """Raises ValueError for an interpolant on which it cannot work."""
+        """Raises ValueError for an interpolant that the sampler does not support."""
         ...
 
     def __call__(
@@ -231,23 +255,24 @@ class Sampler(Protocol):
         y: Tensor,  # (B,)
         *,
         stream: Increments | None = None,
-        increments: Tensor | None = None,  # (steps, B, N, C) standard normal, in place of a stream
+        increments: Tensor | None = None,  # (steps, B, N, C) standard normal, instead of a stream
     ) -> Tensor:  # (B, N, C) float32
+        """The samples."""
         ...
 
 
 class Job(Protocol):
-    """A measurement. It starts from artifacts and leaves its figures in `out`.
+    """A measurement of artifacts, which writes its figures to `out`.
 
-    The keywords of its constructor that its yaml does not set are facts (`facts.JobContext`), which it is handed.
-    A job whose figures are ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: on the class, or
-    where the names depend on the protocol on the object. A figure that is not in it is shown and not ranked.
+    Constructor keywords that its yaml does not set are filled from `job_context.JobContext`. A job whose figures are ranked
+    has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class attribute, or
+    an attribute of the object where the names depend on the protocol. Other figures are shown and not ranked.
     """
 
     name: ClassVar[str]  # of its records
     revision: ClassVar[int]  # raised when its numbers change
-    requires: ClassVar[frozenset[str]]  # of "tokenizer", "generator" and "records": what it cannot run without
-    # accepts: ClassVar[frozenset[str]], optional: what it measures where one is chosen
+    requires: ClassVar[frozenset[str]]  # of "tokenizer", "generator" and "records": the subjects that it needs
+    # accepts: ClassVar[frozenset[str]], optional: the subjects that it measures where one is chosen
     settings: ClassVar[tuple[str, ...]]  # the keys of its yaml that its numbers depend on
 
     @staticmethod
@@ -257,24 +282,28 @@ class Job(Protocol):
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in `out` without which a known measurement is made again."""
+        """The files in `out` without which a recorded measurement is repeated."""
         ...
 
-    def run(self, out: Path) -> Mapping[str, Estimate]: ...
+    def run(self, out: Path) -> Mapping[str, Estimate]:
+        """The measured numbers by name."""
+        ...
 
 
-class Learned(Protocol):
-    """What a generator of fixed budget has come to: the error of each latent."""
+class BudgetResult(Protocol):
+    """The result of a generator's training with a fixed budget: the error of each latent."""
 
     train: Tensor  # (n,) float64
     heldout: Tensor  # (m,) float64
 
     @property
-    def explained(self) -> float: ...
+    def explained(self) -> float:
+        """The explained fraction of the held-out latents' error."""
+        ...
 
 
 class Budget(Protocol):
-    """A generator's training, the same for any latents."""
+    """A generator's training with a fixed budget, the same for any latents."""
 
     seed: int
 
@@ -287,6 +316,6 @@ class Budget(Protocol):
         *,
         num_classes: int,
         device: torch.device,
-    ) -> Learned:
-        """What it learns of latents. It draws from no random stream but its own."""
+    ) -> BudgetResult:
+        """Trains on the latents. Draws from its own random stream only."""
         ...

@@ -1,8 +1,9 @@
-"""Interpolant: how data and noise mix on the way between them, and what each prediction of a network says of the others.
+"""Interpolant: the path between noise and data, and the conversions between kinds of predictions.
 
 [0] Albergo, Boffi and Vanden-Eijnden, Stochastic Interpolants, 2023, https://arxiv.org/abs/2303.08797
-[1] Ma et al., SiT: Exploring Flow and Diffusion-based Generative Models with Scalable Interpolant Transformers, 2024, https://arxiv.org/abs/2401.08740
-[2] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512 (the angular velocity, which they call v)
+[1] Ma et al., SiT: Flow and Diffusion with Scalable Interpolant Transformers, 2024, https://arxiv.org/abs/2401.08740
+[2] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512 (the angular velocity, which they
+call v)
 """
 
 from abc import ABC, abstractmethod
@@ -15,12 +16,12 @@ from torch import Tensor
 
 Kind = Literal["velocity", "score", "noise", "data", "angular"]
 KINDS = ("velocity", "score", "noise", "data", "angular")
-HALVINGS = 80  # of the interval in which a time is sought
+BISECTIONS = 80  # steps of the search for a time
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """x = alpha * data + sigma * noise at some times, with the derivatives by time; each float64 of the times' shape."""
+    """x = alpha * data + sigma * noise at some times, with the time derivatives; each float64, shaped as the times."""
 
     alpha: Tensor
     sigma: Tensor
@@ -34,13 +35,12 @@ class Coefficients:
 
     @property
     def diffusion(self) -> Tensor:
-        """Half the squared diffusion of the forward process with these marginals: alpha' / alpha * sigma^2 - sigma * sigma'."""
+        """Half the squared diffusion coefficient of the forward process: alpha' / alpha * sigma^2 - sigma * sigma'."""
         return self.alpha_dot / self.alpha * self.sigma.square() - self.sigma * self.sigma_dot
 
 
-PREDICTION_COEFFICIENTS: dict[
-    str, Callable[[Coefficients], tuple[Tensor, Tensor]]
-] = {  # a prediction is p * data + q * noise
+# (p, q) of each kind: a prediction is p * data + q * noise
+PREDICTION_COEFFICIENTS: dict[str, Callable[[Coefficients], tuple[Tensor, Tensor]]] = {
     "velocity": lambda c: (c.alpha_dot, c.sigma_dot),
     "score": lambda c: (torch.zeros_like(c.alpha), -1 / c.sigma),
     "noise": lambda c: (torch.zeros_like(c.alpha), torch.ones_like(c.alpha)),
@@ -50,9 +50,10 @@ PREDICTION_COEFFICIENTS: dict[
 
 
 def conversion_coefficients(c: Coefficients, source: Kind, target: Kind) -> tuple[Tensor, Tensor]:
-    """(u, w), so that the target is u * x + w * source, whatever data and noise are; not finite where the source tells nothing of the target.
+    """(u, w), so that the target is u * x + w * source for any data and noise; not finite where the source does not
+    determine it.
 
-    Both are linear in data and noise, and so is x: two of the three give the third.
+    Source, target and x are linear in data and noise: two of the three determine the third.
     """
     (p, q), (p_target, q_target) = PREDICTION_COEFFICIENTS[source](c), PREDICTION_COEFFICIENTS[target](c)
     determinant = c.alpha * q - c.sigma * p
@@ -63,7 +64,7 @@ def expand_like(
     values: Tensor,  # (B,)
     like: Tensor,  # (B, ...)
 ) -> Tensor:  # (B, 1, ...), on the device and in the precision of `like`
-    """One number for each image, ready to be multiplied with what each image holds."""
+    """One number for each image, shaped to broadcast over a tensor with a row for each image."""
     return values.to(like.dtype).to(like.device, non_blocking=True).reshape(-1, *(1,) * (like.ndim - 1))
 
 
@@ -75,30 +76,32 @@ def convert(
     source: Kind,
     target: Kind,
 ) -> Tensor:  # (B, N, C)
-    """A prediction at x and these times as one of another kind."""
+    """A prediction at x and these times, converted to another kind."""
     if source == target:
         return value
-    of_x, of_value = conversion_coefficients(c, source, target)
-    return expand_like(of_x, x) * x + expand_like(of_value, x) * value
+    u, w = conversion_coefficients(c, source, target)
+    return expand_like(u, x) * x + expand_like(w, x) * value
 
 
 class Interpolant(ABC):
-    """x_t = alpha(t) * data + sigma(t) * noise; t = 0 is noise, t = 1 is data (eq. 1 of [1], whose time runs the other way).
+    """x_t = alpha(t) * data + sigma(t) * noise; t = 0 is noise, t = 1 is data (eq. 1 of [1], whose time is reversed).
 
-    Times are (B,) float64 numbers of the CPU: what is computed of them is exact, the same on every device, and never waits for one.
+    Times are (B,) float64 on the CPU: coefficients are exact, the same on every device, and need no synchronization.
     """
 
     revision: ClassVar[int] = 1
     variance_preserving: ClassVar[bool]  # alpha^2 + sigma^2 = 1
-    num_times: int | None = None  # times that are counted, noise last (DDPM); None: time is continuous
+    num_times: int | None = None  # the number of discrete times, noise last (DDPM); None: time is continuous
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
-        """All coefficients at times that are (B,) float64 numbers of the CPU."""
+        """All coefficients at times (B,) float64 on the CPU."""
 
     @abstractmethod
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
-        """The first and the last time at which a network can predict this and its velocity is finite; `margin` is kept from where it is not."""
+        """The first and the last time between which a prediction of this kind has a finite velocity,
+        `margin` from singular times.
+        """
 
     def at(
         self,
@@ -123,7 +126,7 @@ class Interpolant(ABC):
         data: Tensor,  # (B, N, C)
         t: Tensor,  # (B,)
     ) -> tuple[Tensor, Tensor]:  # (B, N, C) both
-        """x_t, and the velocity with which it moves towards the data as time goes on."""
+        """x_t, and its velocity towards the data."""
         return self.mix(noise, data, t), self.perfect_prediction("velocity", noise, data, t)
 
     def perfect_prediction(
@@ -133,7 +136,7 @@ class Interpolant(ABC):
         data: Tensor,  # (B, N, C)
         t: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C)
-        """What a perfect prediction of this kind is for one pair of data and noise."""
+        """The exact prediction of this kind for pairs of data and noise."""
         p, q = PREDICTION_COEFFICIENTS[kind](self.at(t))
         return expand_like(p, data) * data + expand_like(q, data) * noise
 
@@ -141,11 +144,11 @@ class Interpolant(ABC):
         self,
         log_snr: Tensor,  # (B,) log(alpha / sigma)
     ) -> Tensor:  # (B,) float64
-        """The time with this signal-to-noise ratio, which rises from noise to data; found by halving."""
-        wanted = log_snr.detach().to("cpu", torch.float64)
-        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
-        for _ in range(HALVINGS):
+        """The time with this signal-to-noise ratio, which increases from noise to data; found by bisection."""
+        target = log_snr.detach().to("cpu", torch.float64)
+        low, high = torch.zeros_like(target), torch.ones_like(target)
+        for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            below = self.at(middle).log_snr < wanted
+            below = self.at(middle).log_snr < target
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2

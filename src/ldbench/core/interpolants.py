@@ -1,9 +1,10 @@
-"""The interpolants there are: Linear, GVP and VP with continuous time, Discrete with the counted times of DDPM.
+"""The interpolants: Linear, GVP and VP with continuous time, Discrete with the discrete times of DDPM.
 
 [0] Ma et al., SiT, 2024, https://arxiv.org/abs/2401.08740 (table 1)
 [1] Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models, 2020, https://arxiv.org/abs/2006.11239 (linear betas)
-[2] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672 (cosine betas: eq. 17)
-[3] Song et al., Score-Based Generative Modeling through Stochastic Differential Equations, 2021, https://arxiv.org/abs/2011.13456 (VP)
+[2] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672
+(cosine betas: eq. 17)
+[3] Song et al., Score-Based Generative Modeling through SDEs, 2021, https://arxiv.org/abs/2011.13456 (VP)
 """
 
 import math
@@ -17,29 +18,33 @@ from ldbench.core.interpolant import Coefficients, Interpolant, Kind
 
 
 class Linear(Interpolant):
-    """alpha = t, sigma = 1 - t: straight lines, as rectified flow, LightningDiT and MAETok have them."""
+    """alpha = t, sigma = 1 - t: straight paths, as in rectified flow, LightningDiT and MAETok."""
 
     variance_preserving: ClassVar[bool] = False
 
     def coefficients(self, t: Tensor) -> Coefficients:
+        """All coefficients at times (B,)."""
         one = torch.ones_like(t)
         return Coefficients(alpha=t, sigma=1 - t, alpha_dot=one, sigma_dot=-one)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
+        """The first and the last time between which the velocity is finite."""
         return (0.0, 1.0) if prediction == "velocity" else (margin, 1.0 - margin)
 
 
 class GVP(Interpolant):
-    """alpha = sin(pi t / 2), sigma = cos(pi t / 2): the generalised variance-preserving path of [0], MAETok's `cosine`."""
+    """alpha = sin(pi t / 2), sigma = cos(pi t / 2): generalized variance-preserving [0], MAETok's `cosine`."""
 
     variance_preserving: ClassVar[bool] = True
 
     def coefficients(self, t: Tensor) -> Coefficients:
+        """All coefficients at times (B,)."""
         alpha = (math.pi / 2 * t).sin()
         sigma = (math.pi / 2 * (1 - t)).sin()  # cos(pi t / 2), exactly 0 at t = 1
         return Coefficients(alpha, sigma, alpha_dot=math.pi / 2 * sigma, sigma_dot=-math.pi / 2 * alpha)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
+        """The first and the last time between which the velocity is finite."""
         return (0.0, 1.0) if prediction in ("velocity", "angular") else (margin, 1.0 - margin)
 
 
@@ -53,9 +58,10 @@ def from_log_alpha(
 
 
 class VP(Interpolant):
-    """The variance-preserving path of [3], of noise rates from `beta_min` at the data to `beta_max` at the noise.
+    """The variance-preserving path of [3], with noise rates from `beta_min` at the data to `beta_max` at the noise.
 
-    log(alpha) = -(beta_max - beta_min) (1 - t)^2 / 4 - beta_min (1 - t) / 2; some data, alpha(0), is left at t = 0.
+    log(alpha) = -(beta_max - beta_min) (1 - t)^2 / 4 - beta_min (1 - t) / 2; alpha(0) is above zero: x_0 holds some
+    data.
     Raises ValueError unless 0 < beta_min <= beta_max.
     """
 
@@ -64,38 +70,43 @@ class VP(Interpolant):
     def __init__(self, *, beta_min: float, beta_max: float):
         if not 0 < beta_min <= beta_max:
             raise ValueError(
-                f"VP needs 0 < beta_min <= beta_max, got {beta_min} and {beta_max}. The usual ones are 0.1 and 20."
+                f"VP needs 0 < beta_min <= beta_max, got {beta_min} and {beta_max}. The usual values are 0.1 and 20."
             )
         self.beta_min = beta_min
         self.beta_max = beta_max
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        left, slope = 1 - t, self.beta_max - self.beta_min
-        log_alpha = -0.25 * slope * left.square() - 0.5 * self.beta_min * left
-        return from_log_alpha(log_alpha, rate=0.5 * (left * slope + self.beta_min))  # half of beta(t)
+        """All coefficients at times (B,)."""
+        reversed_t, slope = 1 - t, self.beta_max - self.beta_min
+        log_alpha = -0.25 * slope * reversed_t.square() - 0.5 * self.beta_min * reversed_t
+        return from_log_alpha(log_alpha, rate=0.5 * (reversed_t * slope + self.beta_min))  # half of beta(t)
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
+        """The first and the last time between which the velocity is finite."""
         return 0.0, 1.0 - margin  # sigma' is infinite at the data
 
 
 def linear_betas(num_times: int) -> Tensor:  # (num_times,) float64
-    """From 1e-4 to 0.02 for a thousand times [1], scaled for other numbers so that the whole noise stays."""
+    """From 1e-4 to 0.02 for a thousand times [1]; scaled for other numbers of times,
+    so that the total noise is the same.
+    """
     return torch.linspace(0.1 / num_times, 20 / num_times, num_times, dtype=torch.float64)
 
 
 def cosine_betas(num_times: int) -> Tensor:  # (num_times,) float64
-    """Those of a squared cosine as the share of the data, none above 0.999 [2]."""
-    share = ((torch.linspace(0, 1, num_times + 1, dtype=torch.float64) + 0.008) / 1.008 * math.pi / 2).cos().square()
-    return (1 - share[1:] / share[:-1]).clamp(max=0.999)
+    """The betas whose cumulative product of alphas is a squared cosine, none above 0.999 [2]."""
+    curve = ((torch.linspace(0, 1, num_times + 1, dtype=torch.float64) + 0.008) / 1.008 * math.pi / 2).cos().square()
+    return (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
 
 
 BETAS = {"linear": linear_betas, "cosine": cosine_betas}
 
 
 class Discrete(Interpolant):
-    """The forward chain of DDPM: index i = 0 ... num_times - 1 from almost clean to noise, which is t = 1 - (i + 1) / num_times here.
+    """The forward process of DDPM: index i = 0 ... num_times - 1 from almost clean to noise, at t = 1 - (i + 1) /
+    num_times.
 
-    Between its times log(alpha) is linear, and t = 1 is the data itself. The tables are float64.
+    log(alpha) is linear between these times, and t = 1 is the data itself. The tables are float64.
     Raises ValueError for an unknown schedule, or for fewer than 21 times, whose linear betas would reach 1.
     """
 
@@ -106,7 +117,8 @@ class Discrete(Interpolant):
             raise ValueError(f"Unknown schedule of betas {schedule!r}. Choose {' or '.join(BETAS)}.")
         if num_times < 21:
             raise ValueError(
-                f"A chain needs at least 21 times, got {num_times}. The usual number is 1000; respacing makes it shorter for sampling."
+                f"Discrete diffusion needs at least 21 times, got {num_times}. The usual number is 1000; "
+                "respacing uses fewer of them for sampling."
             )
         self.num_times = num_times
         self.betas = BETAS[schedule](num_times)  # (num_times,)
@@ -115,12 +127,13 @@ class Discrete(Interpolant):
         )  # of index -1 on
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        place = len(self.betas) * (1 - t)  # index + 1
-        knot = (
-            (place - 1e-6).floor().long().clamp(0, len(self.betas) - 1)
-        )  # the entry below; at a time of the table, the slope towards the data
+        """All coefficients at times (B,)."""
+        position = len(self.betas) * (1 - t)  # index + 1
+        # the table's entry below; at a time of the table, the slope towards the data
+        knot = (position - 1e-6).floor().long().clamp(0, len(self.betas) - 1)
         low, high = self.log_alphas[knot], self.log_alphas[knot + 1]
-        return from_log_alpha(low + (place - knot) * (high - low), rate=len(self.betas) * (low - high))
+        return from_log_alpha(low + (position - knot) * (high - low), rate=len(self.betas) * (low - high))
 
     def interval(self, prediction: Kind, margin: float) -> tuple[float, float]:
+        """The first and the last time between which the velocity is finite."""
         return 0.0, time_of_index(0, len(self.betas))

@@ -1,11 +1,14 @@
 """95 % intervals of means, of proportions, and by the jackknife; the quantiles that they need.
 
-A bootstrap draws images twice, and a Frechet distance, which is biased by the number of different images, is then larger than the measured
-one. The jackknife leaves parts out, which biases every replicate by the same amount and does not count in their spread.
+A bootstrap draws images twice, and a Frechet distance, which is biased by the number of different images, is then
+larger than the measured one. The jackknife leaves parts out, which biases every replicate by the same amount and does
+not count in their spread.
 
-[0] Quenouille, Notes on Bias in Estimation, 1956, https://doi.org/10.1093/biomet/43.3-4.353; Tukey, 1958 (the jackknife)
+[0] Quenouille, Notes on Bias in Estimation, 1956, https://doi.org/10.1093/biomet/43.3-4.353; Tukey, 1958 (the
+jackknife)
 [1] Busing, Meijer and van der Leeden, Delete-m Jackknife for Unequal m, 1999, https://doi.org/10.1023/A:1008800423698
-[2] Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927, https://doi.org/10.1080/01621459.1927.10502953
+[2] Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927,
+https://doi.org/10.1080/01621459.1927.10502953
 """
 
 import math
@@ -13,10 +16,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from scipy.special import (
-    ndtri,
-    stdtrit,
-)  # scipy.stats' norm.ppf and t.ppf, without the second that scipy.stats takes to load
+# norm.ppf and t.ppf of scipy.stats, which takes a second to load
+from scipy.special import ndtri, stdtrit
 
 from ldbench.core.estimate import Estimate
 
@@ -24,13 +25,12 @@ if TYPE_CHECKING:  # ranks need quantiles and no torch
     from torch import Tensor
 
 NORMAL_QUANTILE = float(ndtri(0.975))
-ROUNDED_NORMAL_QUANTILE = (
-    1.96  # in the intervals of means over images and of intrinsic dimensions, as records have them
-)
+# in the intervals of means over images and of intrinsic dimensions, as in existing records
+ROUNDED_NORMAL_QUANTILE = 1.96
 
 
 def student_quantile(freedom: float) -> float:
-    """The 97.5 % quantile of Student's t; for fractional degrees of freedom that of the next lower integer, which is larger."""
+    """The 97.5 % quantile of Student's t; fractional degrees of freedom are rounded down, which enlarges it."""
     return NORMAL_QUANTILE if math.isinf(freedom) else float(stdtrit(max(1, math.floor(freedom)), 0.975))
 
 
@@ -63,7 +63,7 @@ def mean_with_interval(
 def proportion(
     hits: "Tensor",  # (n,) bool
 ) -> Estimate:
-    """The proportion of hits, with Wilson's score interval [2], which also holds near 0 and 1 and is not symmetric there."""
+    """The proportion of hits, with Wilson's score interval [2], which is valid near 0 and 1 and asymmetric there."""
     count, share = len(hits), int(hits.sum()) / len(hits)
     scale = 1 + NORMAL_QUANTILE**2 / count
     center = (share + NORMAL_QUANTILE**2 / (2 * count)) / scale
@@ -77,7 +77,7 @@ def jackknife(
     *,
     lower_bound: float = -math.inf,  # of the number
 ) -> Estimate:
-    """The measured value, with a jackknife interval over parts of equal size [0, 1]; no interval for a set that is not divided."""
+    """The measured value, with a jackknife interval over parts of equal size [0, 1]; none for an undivided set."""
     if len(replicates) < 2:
         return Estimate(value)
     parts, mean = len(replicates), fmean(replicates)

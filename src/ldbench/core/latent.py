@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """`num_tokens` vectors of `channels`; `grid=(H, W)` if they lie on a map, row-major."""
+    """The shape of a latent: `num_tokens` vectors of `channels`; `grid=(H, W)` if they form a map, row-major."""
 
     num_tokens: int
     channels: int
@@ -42,7 +42,7 @@ class LatentSpec:
         return rearrange(z, "b c h w -> b (h w) c")
 
     def to_dict(self) -> dict[str, Any]:
-        """Itself in plain numbers, as artifacts keep it."""
+        """The shape as plain numbers, as artifacts store it."""
         return {
             "num_tokens": self.num_tokens,
             "channels": self.channels,
@@ -51,10 +51,11 @@ class LatentSpec:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "LatentSpec":
-        """The latent that `to_dict` told. Raises ValueError for other keys."""
+        """The shape from the numbers of `to_dict`. Raises ValueError for other keys."""
         if set(numbers) != {"num_tokens", "channels", "grid"}:
             raise ValueError(
-                f"A latent is told by num_tokens, channels and grid, got {', '.join(sorted(numbers)) or 'nothing'}."
+                "A latent is described by num_tokens, channels and grid, got "
+                f"{', '.join(sorted(numbers)) or 'nothing'}."
             )
         grid = numbers["grid"]
         return cls(numbers["num_tokens"], numbers["channels"], None if grid is None else (grid[0], grid[1]))
@@ -62,6 +63,7 @@ class LatentSpec:
     def _grid(self) -> tuple[int, int]:
         if self.grid is None:
             raise ValueError(
-                f"These latents ({self.num_tokens} tokens of {self.channels} channels) lie on no grid: read them as (B, N, C)."
+                f"These latents ({self.num_tokens} tokens of {self.channels} channels) have no grid: "
+                "use them as (B, N, C)."
             )
         return self.grid

@@ -1,7 +1,7 @@
-"""Normalizer: latents at the scale that a generator learns, and back.
+"""Normalizer: latents at the scale that a generator is trained on, and back.
 
-[0] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752 (section G: 0.18215)
-[1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (mean and standard deviation of each channel)
+[0] Rombach et al., Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752 (section G: 0.18215)
+[1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (mean and std of each channel)
 """
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 
 class Normalizer(nn.Module):
-    """(z - mean) / std for each channel; it changes nothing until statistics are given or loaded. Its numbers are part of the state dict."""
+    """(z - mean) / std for each channel; the identity until statistics are given or loaded,
+    which are part of the state dict.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -25,21 +27,28 @@ class Normalizer(nn.Module):
         std: Tensor | float,
         *,
         channels: int,
-        multiplier: float = 1.0,  # of the normalised latents
+        multiplier: float = 1.0,  # of the normalized latents
     ) -> "Normalizer":
-        """The normaliser of measured statistics. Raises ValueError for those of other channels, or a deviation that is not above zero."""
-        normaliser = cls(channels)
-        normaliser.mean.copy_(as_channels("mean", mean, channels))
-        normaliser.std.copy_(as_channels("std", std, channels) / multiplier)
-        if not (torch.isfinite(normaliser.mean) & torch.isfinite(normaliser.std) & (normaliser.std > 0)).all():
+        """The normalizer of measured statistics.
+
+        Raises ValueError for another number of channels, or std not above zero.
+        """
+        normalizer = cls(channels)
+        normalizer.mean.copy_(as_channels("mean", mean, channels))
+        normalizer.std.copy_(as_channels("std", std, channels) / multiplier)
+        if not (torch.isfinite(normalizer.mean) & torch.isfinite(normalizer.std) & (normalizer.std > 0)).all():
             raise ValueError(
-                f"Latents are divided by std, which must be finite and above zero: got {std} with the multiplier {multiplier}."
+                "Latents are divided by std, which must be finite and above zero: "
+                f"got {std} with the multiplier {multiplier}."
             )
-        return normaliser
+        return normalizer
 
     @classmethod
     def from_scale(cls, scale: float, *, channels: int) -> "Normalizer":
-        """The normaliser that multiplies by one number, such as 0.18215 [0]. Raises ValueError unless it is above zero."""
+        """The normalizer that multiplies by one number, such as 0.18215 [0].
+
+        Raises ValueError unless it is above zero.
+        """
         if not scale > 0:
             raise ValueError(f"A scale of latents must be above zero, got {scale}.")
         return cls.from_stats(0.0, 1.0, channels=channels, multiplier=scale)
@@ -48,14 +57,14 @@ class Normalizer(nn.Module):
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, N, C)
-        """A tokenizer's latents as a generator learns them."""
+        """The raw latents of a tokenizer at the generator's scale."""
         return (z - self.mean) / self.std
 
     def denormalize(
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, N, C)
-        """A generator's latents as the tokenizer decodes them."""
+        """The latents of a generator at the tokenizer's scale."""
         return z * self.std + self.mean
 
 
@@ -64,6 +73,7 @@ def as_channels(name: str, value: Tensor | float, channels: int) -> Tensor:
     flat = torch.as_tensor(value, dtype=torch.float64).flatten()
     if flat.numel() not in (1, channels):
         raise ValueError(
-            f"The {name} is of {flat.numel()} channels, but these latents have {channels}. Use the statistics of this tokenizer."
+            f"The {name} is of {flat.numel()} channels, but these latents have {channels}. "
+            "Use the statistics of this tokenizer."
         )
     return flat.expand(channels)

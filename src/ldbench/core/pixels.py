@@ -1,4 +1,4 @@
-"""Pixels: images are float32 in [-1, 1] inside the house and uint8 where they are stored or measured."""
+"""Pixels: images are float32 in [-1, 1] in models and uint8 where they are stored or measured."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,16 +19,16 @@ def from_uint8(
 
 
 def to_uint8(
-    images: Tensor,  # (..., H, W) float in [-1, 1]; what lies outside is clamped
+    images: Tensor,  # (..., H, W) float in [-1, 1]; values outside are clamped
     rule: PixelRule = "round",
 ) -> Tensor:
     """The same images as uint8: `round` to the nearest level, or `truncate(127.5 x + 128)` as ADM, DiT and LDMAE do.
 
-    Raises ValueError for any other rule, and for pixels that are not finite (a cast would turn them into colours).
+    Raises ValueError for any other rule, and for pixels that are not finite (a cast would turn them into colors).
     """
     if not torch.isfinite(images).all():
         raise ValueError(
-            "The images hold pixels that are not finite (NaN or infinity). Look at what made them before measuring them."
+            "The images hold pixels that are not finite (NaN or infinity). Find their cause before measuring them."
         )
     pixels = images.double()
     if rule == "round":
@@ -41,22 +41,23 @@ def to_uint8(
 def validate_pixels(
     images: Tensor,  # (B, 3, H, W) uint8
 ) -> None:
-    """Raises ValueError for anything else than a batch of coloured uint8 images."""
+    """Raises ValueError unless `images` is a batch of RGB uint8 images."""
     if images.dtype != torch.uint8:
         raise ValueError(
-            f"Extractors look at uint8 images, got {images.dtype}. Convert with core.pixels.to_uint8 by the protocol's rule."
+            f"Extractors take uint8 images, got {images.dtype}. "
+            "Convert with core.pixels.to_uint8 by the protocol's rule."
         )
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"Extractors look at images (B, 3, H, W), got {tuple(images.shape)}.")
+        raise ValueError(f"Extractors take images (B, 3, H, W), got {tuple(images.shape)}.")
 
 
 def sheet(
     rows: Sequence[Tensor],  # each (K, 3, H, W) in [-1, 1]
     *,
-    cell: int = 96,  # px: smaller images are enlarged by a whole factor to about this
+    cell: int = 96,  # px: smaller images are enlarged by an integer factor to about this
     gap: int = 2,  # px
 ) -> Tensor:  # (3, H', W') uint8
-    """One picture: the images of each row side by side, the rows one below the other."""
+    """A grid of images: each row's images side by side, the rows one below the other."""
     factor = max(1, cell // rows[0].shape[-1])
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""What an encoder says of an image: a diagonal Gaussian over its latent, or a point."""
+"""Posterior: an encoder's output for images, a diagonal Gaussian over the latent or a point."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Posterior:
         *,
         eps: Tensor | None = None,  # (B, N, C), or anything that broadcasts to it
     ) -> Tensor:  # (B, N, C)
-        """mean + std * eps, with eps handed in or drawn from `rng` (torch's global stream if None); a point returns its mean."""
+        """mean + std * eps, with eps passed or drawn from `rng` (None: torch's global stream); the mean of a point."""
         if self.logvar is None:
             return self.mean
         if eps is None:
@@ -41,7 +41,7 @@ class Posterior:
         return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2))
 
     def gaussian_logvar(self) -> Tensor:  # (B, N, C)
-        """`logvar`, or ValueError where the posterior is a point."""
+        """`logvar`. Raises ValueError where the posterior is a point."""
         if self.logvar is None:
             raise ValueError(
                 "This posterior is a point and has no variance. Drop the KL term, or choose a variational tokenizer."

@@ -12,15 +12,13 @@ from ldbench.core.posterior import Posterior
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One training pass of a tokenizer: what came out, and what was hidden on the way."""
+    """One training pass of a tokenizer: the reconstructed images, the latent, and the mask."""
 
     images: Tensor  # (B, 3, H, W)
     z: Tensor  # (B, N_kept, C)
     posterior: Posterior  # of the kept tokens
-    mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None when nothing was
-    patch_grid: tuple[int, int] | None = (
-        None  # the (rows, columns) that P runs over, row-major; given whenever `mask` is
-    )
+    mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None without masking
+    patch_grid: tuple[int, int] | None = None  # (rows, columns) of the P patches, row-major; given whenever `mask` is
     kept: Tensor | None = None  # (B, N_kept) indices into the latent's N tokens; None when nothing was dropped
 
 
@@ -43,10 +41,11 @@ class Tokenizer(nn.Module, ABC):
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of the places that masks and target features run over: the latent's own, unless said otherwise."""
+        """Rows and columns of the grid of masks and target features: the latent's own, unless overridden."""
         if self.latent.grid is None:
             raise ValueError(
-                f"The latents of {type(self).__name__} lie on no grid, and it names no other places: give it a property patch_grid."
+                f"The latents of {type(self).__name__} have no grid, and it defines no other: "
+                "give it a property patch_grid."
             )
         return self.latent.grid
 
@@ -55,7 +54,7 @@ class Tokenizer(nn.Module, ABC):
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
-        """The posterior over the latent of each image. Raises ValueError for images of a size that it does not take."""
+        """The posterior over the latent of each image. Raises ValueError for images of an unsupported size."""
 
     @abstractmethod
     def decode(
@@ -63,7 +62,7 @@ class Tokenizer(nn.Module, ABC):
         z: Tensor,  # (B, N, C)
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W), not clamped
-        """Images of latents; `grid` for a latent of another size, where the tokenizer takes any size."""
+        """The decoded images; `grid` for a latent of another size, where the tokenizer supports any size."""
 
     @abstractmethod
     def forward(
@@ -74,18 +73,20 @@ class Tokenizer(nn.Module, ABC):
         mask_noise: Tensor | None = None,  # (B, P) in [0, 1): patches with the smallest noise stay visible
         eps: Tensor | None = None,  # (B, N_kept, C), or anything that broadcasts to it
     ) -> Reconstruction:
-        """The training pass. A tokenizer without masking refuses a ratio above zero."""
+        """The training pass. Raises ValueError for a ratio above zero in a tokenizer without masking."""
 
     @abstractmethod
     def anchors(self) -> dict[str, nn.Parameter]:
-        """Where gradient-balanced weights look: the last shared parameter of `encoder` and of `decoder`. Nothing where nothing is learned."""
+        """The parameters at which adaptive weights compare gradients: the last of `encoder` and of `decoder`,
+        where trainable.
+        """
 
     def resize(self, image_size: int) -> None:
-        """Makes this tokenizer take images of another size, in place. Raises ValueError where it cannot."""
+        """Adapts this tokenizer to images of another size, in place. Raises ValueError where that is not supported."""
         if image_size != self.image_size:
             raise ValueError(
-                f"{type(self).__name__} is built for {self.image_size} px images and cannot be resized to {image_size} px. "
-                f"Give every stage image_size={self.image_size}."
+                f"{type(self).__name__} is built for {self.image_size} px images and cannot be resized "
+                f"to {image_size} px. Give every stage image_size={self.image_size}."
             )
 
     def validate_images(self, images: Tensor) -> None:
@@ -93,5 +94,6 @@ class Tokenizer(nn.Module, ABC):
         expected = (3, self.image_size, self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
-                f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), got {tuple(images.shape)}."
+                f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), "
+                f"got {tuple(images.shape)}."
             )
