@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and their sums tell them apart."""
+"""Atomic writes, and digests of files."""
 
 import errno
 import hashlib
@@ -40,9 +40,9 @@ def test_what_fails_leaves_the_file_before_it_and_no_scratch_and_names_the_file(
             scratch.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match=str(tmp_path / "file.json")) as told:
+    with pytest.raises(OSError, match=str(tmp_path / "file.json")) as raised:
         write_half()
-    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path / "file.json"))
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "file.json"))
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
     assert json.loads((tmp_path / "file.json").read_text()) == {"a": 1}
 

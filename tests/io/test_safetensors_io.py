@@ -1,4 +1,4 @@
-"""Files of tensors: whole or not at all, also where a process is killed in the middle of writing one."""
+"""Writing safetensors files: atomically, also where a process is killed while it writes one."""
 
 import multiprocessing
 import resource
@@ -13,7 +13,7 @@ from ldbench.io.safetensors_io import write_tensors
 
 
 def killed(path: Path) -> None:
-    """Writes more than the kernel lets it, which kills it in the middle."""
+    """Writes more than its file size limit, at which the kernel kills it."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -23,9 +23,9 @@ def killed(path: Path) -> None:
 def test_tensors_come_back_and_all_may_read_them(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6).reshape(2, 3).T, "b": torch.ones(2, requires_grad=True)}
     write_tensors(tensors, tmp_path / "new" / "x.safetensors", metadata={"of": "tests"})
-    found = load_file(tmp_path / "new" / "x.safetensors")
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[key], value) for key, value in tensors.items())
+    loaded = load_file(tmp_path / "new" / "x.safetensors")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in tensors.items())
     assert stat.S_IMODE((tmp_path / "new" / "x.safetensors").stat().st_mode) == 0o644
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.safetensors"]
 

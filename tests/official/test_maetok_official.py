@@ -97,7 +97,7 @@ def test_a_folder_in_hugging_faces_layout_is_read_with_its_settings(tmp_path, im
     with pytest.raises(ValueError, match="num_latent_tokens 64, and the tensors beside it have 3"):
         ldbench.load_official("maetok_b_128", tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         ldbench.load_official("maetok_b_128", tmp_path)
 
 

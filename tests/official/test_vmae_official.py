@@ -243,7 +243,7 @@ def test_a_malicious_pickle_is_refused_and_its_code_does_not_run(official, tmp_p
         path.write_bytes(pickle.dumps(checkpoint, protocol=2))
     else:
         torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"vmaef8d16.pth is no weights file that is safe to read.*\.safetensors"):
+    with pytest.raises(ValueError, match=r"vmaef8d16.pth is not a weights file that is safe to read.*\.safetensors"):
         ldbench.load_official("vmae_f8d16", path)
     assert not trace.exists()
     if plain:
@@ -257,7 +257,7 @@ def test_a_foreign_class_is_refused(official, tmp_path, monkeypatch):
     monkeypatch.setattr(Foreign, "__module__", "__main__")
     monkeypatch.setattr("__main__.Foreign", Foreign, raising=False)
     torch.save({"model": official, "args": Foreign()}, tmp_path / "vmae.pth")
-    with pytest.raises(ValueError, match=r"no weights file that is safe to read"):
+    with pytest.raises(ValueError, match=r"not a weights file that is safe to read"):
         ldbench.load_official("vmae_f8d16", tmp_path / "vmae.pth")
 
 
@@ -274,7 +274,7 @@ def test_a_foreign_class_is_refused(official, tmp_path, monkeypatch):
 )
 def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} is no weights file"):
+    with pytest.raises(ValueError, match=f"{name} is not a weights file"):
         ldbench.load_official("vmae_f8d16", tmp_path / name)
 
 

@@ -105,18 +105,20 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     expected = "Expected tensors in .safetensors, .pt or .pth."
     if not path.is_file():  # a pipe would be read for ever
-        raise ValueError(f"{path} is no file. {expected}")
+        raise ValueError(f"{path} is not a file. {expected}")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except Exception as error:  # a damaged or hostile file can fail in any way
             raise ValueError(
-                f"{path} is no weights file that is safe to read ({first_line(error)}). {expected}"
+                f"{path} is not a weights file that is safe to read ({first_line(error)}). {expected}"
             ) from error
     try:
         content = read_pickle(path, allowed=[argparse.Namespace])  # official checkpoints carry their command line
     except ValueError as error:
-        raise ValueError(str(error).replace("is no file that", "is no weights file that") + f" {expected}") from error
+        raise ValueError(
+            str(error).replace("is not a file that", "is not a weights file that") + f" {expected}"
+        ) from error
     if not isinstance(content, Mapping):
         raise ValueError(
             f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`."

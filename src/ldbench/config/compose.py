@@ -179,7 +179,7 @@ class Registry:
         """Raises ValueError, naming the file, for a yaml on the search path that is malformed or would fill the memory."""
         for folder in self.folders()[1:]:
             for stamp in folder_stamps(str(folder)):
-                cached(("sound", stamp), lambda path=Path(stamp[0]): safe_yaml.check(path))
+                cached(("sound", stamp), lambda path=Path(stamp[0]): safe_yaml.validate_file(path))
 
     def stamps(self) -> tuple[Any, ...]:
         """Returns the path, the time of the last change and the length of every yaml in the tree."""

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, and read without running what is in them."""
+"""Files: atomic writes, and reading that executes no code."""

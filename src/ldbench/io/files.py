@@ -1,4 +1,4 @@
-"""Files that can be trusted: there whole or not at all, and sums of what is in them."""
+"""Atomic writes, checked reads, and sha256 digests of files."""
 
 import glob
 import hashlib
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-LARGEST_JSON = 64_000_000  # bytes: the manifest of a store with a hundred thousand shards has half as many
+LARGEST_JSON = 64_000_000  # bytes: twice the manifest of a store with a hundred thousand shards
 
 
 def digest(content: Any) -> str:
@@ -30,39 +30,40 @@ def file_digest(path: str | Path) -> str:
 def atomic_write(
     path: Path,
     *,
-    apart: bool = False,  # whether the scratch file lies in a folder of its own: for who writes others beside it
+    own_folder: bool = False,  # whether the scratch file is in a folder of its own, for writers that create others
 ) -> Iterator[Path]:
-    """A scratch file beside a path, which takes its place in the end: the file is there whole or not at all, as long as the one before.
+    """A scratch file beside a path, which replaces it at the end: the file exists whole or not at all.
 
-    What fails, as on a full disk, leaves no scratch, and an OSError that names the file. What killed processes left of the same file goes too.
+    An error, such as a full disk, leaves no scratch file and the file that existed before, and an OSError names the
+    file. Scratch files of the same path that killed processes left behind are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch = place / path.name if apart else place
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    file = scratch / path.name if own_folder else scratch
     try:
         with add_path_to_errors(path):
-            if apart:
-                place.mkdir(exist_ok=True)
-            yield scratch
-        scratch.replace(path)
+            if own_folder:
+                scratch.mkdir(exist_ok=True)
+            yield file
+        file.replace(path)
     finally:
-        discard(place)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not is_running(left.name.split(".")[-2]):
-            discard(left)
+        remove_scratch(scratch)
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not is_running(abandoned.name.split(".")[-2]):
+            remove_scratch(abandoned)
 
 
-def discard(place: Path) -> None:
-    """Removes a scratch file, or a folder of some, that may be gone already."""
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
+def remove_scratch(path: Path) -> None:
+    """Removes a scratch file or folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def add_path_to_errors(path: Path) -> Iterator[None]:
-    """Within it, an OSError that names no file names this one: a write to a full disk tells none."""
+    """Within it, an OSError without a file name gets this one: a write to a full disk names no file."""
     try:
         yield
     except OSError as error:
@@ -72,49 +73,47 @@ def add_path_to_errors(path: Path) -> Iterator[None]:
 
 
 def is_running(pid: str) -> bool:
-    """Whether a process of this machine has this number."""
+    """Whether a process with this id runs on this machine."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     return True
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON in one move."""
+    """Writes JSON atomically."""
     with atomic_write(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
-    """The JSON in a file that anybody may have written: no NaN, no key twice, nothing endless.
+    """The JSON in an untrusted file, which may hold no NaN and no duplicate keys.
 
-    Raises ValueError, naming the file, for anything else, and OSError where it cannot be opened.
+    Raises ValueError, naming the file, for invalid or larger files, and OSError where it cannot be opened.
     """
-    if not path.is_file():  # a pipe or a device would be read for ever
-        raise ValueError(f"{path} is no file. Copy it again, or remove it.")
+    if not path.is_file():  # a pipe or a device may be endless
+        raise ValueError(f"{path} is not a file. Copy it again, or remove it.")
     size = path.stat().st_size
     if size > largest:
-        raise ValueError(
-            f"{path} has {size} bytes, and none of its kind has more than {largest}. Copy it again, or remove it."
-        )
+        raise ValueError(f"{path} has {size} bytes; the limit is {largest}. Copy it again, or remove it.")
     try:
         return json.loads(path.read_bytes(), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}). Copy it again, or remove it.") from error
+        raise ValueError(f"{path} is not valid JSON ({error}). Copy it again, or remove it.") from error
 
 
 def reject_constant(constant: str) -> NoReturn:
-    """Refuses NaN and Infinity, which are not JSON."""
-    raise ValueError(f"{constant} is no number of JSON")
+    """Raises ValueError for NaN and Infinity, which are not JSON."""
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are told once. Raises ValueError for another."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """A JSON object as a dict. Raises ValueError for a duplicate key."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [key for key, _ in pairs]
-        raise ValueError(f"a key stands twice: {ascii(next(key for key in names if names.count(key) > 1))[:60]}")
-    return found
+        raise ValueError(f"duplicate key: {ascii(next(key for key in names if names.count(key) > 1))[:60]}")
+    return content

@@ -1,4 +1,4 @@
-"""Pickles and safetensors of strangers, through loaders that run no code; what would fill the memory is refused before it does.
+"""Untrusted pickles and tensors, loaded without executing code and checked for sizes that would exhaust the memory.
 
 [0] PyTorch, torch.load with weights_only, https://docs.pytorch.org/docs/stable/generated/torch.load.html
 """
@@ -14,26 +14,29 @@ from torch import Tensor
 
 from ldbench.io.files import add_path_to_errors
 
-REPEATED = 4  # times the bytes of its file that tensors may hold: weights that two names share count twice
-LONGEST = 300  # characters of a tensor's name
-SMALL = 1 << 24  # bytes that no file is too small for
+MAX_EXPANSION = 4  # bytes of tensors for each byte of their file: weights that two names share count twice
+MAX_NAME = 300  # characters of a tensor's name
+ALWAYS_ALLOWED = 1 << 24  # bytes of tensors that a file of any size may hold
 
 
 def read_pickle(path: Path, *, allowed: Sequence[type] = ()) -> Any:
-    """What torch's restricted loader [0] finds in a file; classes beyond its own must be `allowed`.
+    """The content of a file by torch's restricted loader [0]; classes beyond its own must be `allowed`.
 
-    Raises ValueError, naming the file, for one that is damaged, names other classes, or holds more than its bytes.
+    Raises ValueError, naming the file, for damaged files, other classes, and archives that expand.
     """
     try:
-        check_archive(path)
+        validate_archive(path)
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise ValueError(f"{path} is no file that is safe to read ({first_line(error)}).") from error
+        raise ValueError(f"{path} is not a file that is safe to read ({first_line(error)}).") from error
 
 
 def write_pickle(content: Any, path: Path) -> None:
-    """Writes what torch's loader reads. Raises OSError, naming the file, where the disk does not take it: torch tells of a position only."""
+    """Writes a file for torch's loader.
+
+    Raises OSError, naming the file, where it cannot: torch's own error does not name it.
+    """
     try:
         with add_path_to_errors(path), path.open("wb") as file:
             torch.save(content, file)
@@ -44,51 +47,55 @@ def write_pickle(content: Any, path: Path) -> None:
             raise error.__context__ from None
 
 
-def check_archive(path: Path) -> None:
-    """Raises ValueError for what is no file, and for an archive whose parts are compressed: torch writes none."""
+def validate_archive(path: Path) -> None:
+    """Raises ValueError unless the path is a file, and for compressed archives: torch writes none."""
     if not path.is_file():
-        raise ValueError("it is no file" if path.exists() else "there is none")
+        raise ValueError("it is not a file" if path.exists() else "it does not exist")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            size, told = path.stat().st_size, sum(part.file_size for part in archive.infolist())
-        if told > 2 * size + 65536:
-            raise ValueError(f"its {size} bytes would become {told}, as in a decompression bomb")
+            size, expanded = path.stat().st_size, sum(part.file_size for part in archive.infolist())
+        if expanded > 2 * size + 65536:
+            raise ValueError(f"its {size} bytes would become {expanded}, as in a decompression bomb")
 
 
 def validated_tensors(content: Mapping[Any, Any], num_bytes: int) -> dict[str, Tensor]:
-    """The tensors of a mapping, by name; `num_bytes`: of the file that they are from.
+    """The tensors of a mapping, by name; `num_bytes`: the size of their file.
 
-    Raises ValueError for any that is not a plain one of the CPU, and for more numbers than such a file can hold.
+    Raises ValueError for any that is not a plain CPU tensor, and for more numbers than the file can hold.
     """
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    nameless = [name for name in tensors if not name.isprintable() or len(name) > LONGEST]
-    if nameless:
-        raise ValueError(f"{ascii(nameless[0])[:80]} is no name of a tensor. Save the weights again.")
-    strange = [name for name, value in tensors.items() if not is_plain(value)]
-    if strange:
+    invalid_names = [name for name in tensors if not name.isprintable() or len(name) > MAX_NAME]
+    if invalid_names:
+        raise ValueError(f"{ascii(invalid_names[0])[:80]} is not a valid tensor name. Save the weights again.")
+    not_plain = [name for name, value in tensors.items() if not is_plain(value)]
+    if not_plain:
         raise ValueError(
-            f"{strange[0][:80]} is no plain tensor of numbers. Save the weights again, dense and on the CPU."
+            f"{not_plain[0][:80]} is not a plain tensor of numbers. Save the weights again, dense and on the CPU."
         )
     total = sum(value.numel() * value.element_size() for value in tensors.values())
-    if total > max(SMALL, REPEATED * num_bytes):
+    if total > max(ALWAYS_ALLOWED, MAX_EXPANSION * num_bytes):
         raise ValueError(
-            f"its {num_bytes} bytes would become {total}: it repeats numbers. Save the weights again, each tensor contiguous."
+            f"its {num_bytes} bytes would become {total}: it repeats numbers. "
+            "Save the weights again, each tensor contiguous."
         )
     return tensors
 
 
 def is_plain(value: Tensor) -> bool:
-    """Whether a tensor is what it seems: dense, on the CPU, with data, of no class of its own but that of parameters."""
+    """Whether a tensor is dense, on the CPU, with data, and of no subclass except Parameter."""
     dense = value.layout == torch.strided and not value.is_nested and not value.is_quantized
     return dense and value.device.type == "cpu" and type(value) in (Tensor, torch.nn.Parameter)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in one printable line of at most 300 characters. Of torch's loader: what it refused, and not how to be less careful."""
+    """An error's message in one printable line of at most 300 characters.
+
+    Of an error of torch's restricted loader: the class that it rejected, without the advice to disable the restriction.
+    """
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"it names {named[1]}, which is neither a tensor nor plain data"
     if "weights_only" in str(error):
-        return "it is no pickle of tensors and plain data"
-    said = str(error).strip().splitlines()
-    line = said[0][:300].rstrip(". ") if said else type(error).__name__
-    return "".join(sign if sign.isprintable() else "?" for sign in line)
+        return "it is not a pickle of tensors and plain data"
+    lines = str(error).strip().splitlines()
+    line = lines[0][:300].rstrip(". ") if lines else type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in line)

@@ -1,4 +1,4 @@
-"""YAML of anybody, looked at before it is loaded: aliases may stand for more than memory holds.
+"""Untrusted YAML, validated before it is loaded: nested aliases can expand to more than the memory holds.
 
 [0] YAML 1.2, section 7.1: alias nodes, https://yaml.org/spec/1.2.2/
 """
@@ -12,52 +12,54 @@ MOST_ALIASES = 30  # ten in a row of ten each would be a billion
 DEEPEST = 50
 
 
-def check(path: Path) -> None:
-    """Raises ValueError, naming the file and the line, for what is no plain mapping in YAML."""
+def validate_file(path: Path) -> None:
+    """Raises ValueError, naming the file and the line, unless the file is a plain YAML mapping."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file. Remove it.")
+        raise ValueError(f"{path} is not a file. Remove it.")
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{path} has {size} bytes, and no config has more than {LARGEST}. Remove it.")
+        raise ValueError(f"{path} has {size} bytes; the limit for a config is {LARGEST}. Remove it.")
     try:
-        look(path.read_text(encoding="utf-8"))
+        validate_text(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{path} is no config that is safe to read: {told[:300]}. Set it right, or remove it."
+            f"{path} is not safe to read as a config: {message[:300]}. Correct it, or remove it."
         ) from error
 
 
-def look(text: str) -> None:
-    """Raises ValueError for tags of other languages, for many aliases, for endless nesting, for keys told twice, and for what is no mapping."""
+def validate_text(text: str) -> None:
+    """Raises ValueError for language-specific tags, many aliases, deep nesting, duplicate keys,
+    and for other than a mapping.
+    """
     aliases = depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = f"in line {event.start_mark.line + 1}"
+        where = f"in line {event.start_mark.line + 1}"
         aliases += isinstance(event, yaml.AliasEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if aliases > MOST_ALIASES:
-            raise ValueError(f"more than {MOST_ALIASES} aliases, {place}")
+            raise ValueError(f"more than {MOST_ALIASES} aliases, {where}")
         if depth > DEEPEST:
-            raise ValueError(f"nested more than {DEEPEST} deep, {place}")
+            raise ValueError(f"nested more than {DEEPEST} deep, {where}")
         tag = getattr(event, "tag", None)
         if (tag and not tag.startswith("tag:yaml.org,2002:")) or "python" in (tag or ""):
-            raise ValueError(f"the tag {ascii(tag)[:60]}, {place}: a config holds plain words and numbers")
+            raise ValueError(f"the tag {ascii(tag)[:60]}, {where}: a config holds plain strings and numbers")
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode) and root.tag != "tag:yaml.org,2002:null":
         raise ValueError(f"a {root.id} where keys with values are expected")
-    check_keys(root)
+    validate_keys(root)
 
 
-def check_keys(node: yaml.Node | None) -> None:
-    """Raises ValueError for a mapping, anywhere, whose key stands twice."""
+def validate_keys(node: yaml.Node | None) -> None:
+    """Raises ValueError for a duplicate key in any mapping below a node."""
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
+        duplicates = [key for key in keys if keys.count(key) > 1]
+        if duplicates:
             raise ValueError(
-                f"the key {ascii(twice[0])[:60]} stands twice, in line {node.start_mark.line + 1} and below"
+                f"the duplicate key {ascii(duplicates[0])[:60]}, in line {node.start_mark.line + 1} and below"
             )
         for _, value in node.value:
-            check_keys(value)
+            validate_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            check_keys(value)
+            validate_keys(value)

@@ -1,4 +1,4 @@
-"""Files of tensors, as safetensors: there whole or not at all."""
+"""Writing safetensors files, atomically."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,9 @@ from ldbench.io.files import atomic_write
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
-    """Writes tensors in one move, for all to read. Raises OSError with what to do where the disk does not take them."""
-    with atomic_write(
-        path, apart=True
-    ) as scratch:  # safetensors has a scratch file of its own, which a kill would leave beside this one
+    """Writes tensors atomically, readable by all users. Raises OSError with what to do where they cannot be written."""
+    # safetensors creates a temporary file of its own, which a kill would leave behind
+    with atomic_write(path, own_folder=True) as scratch:
         try:
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch, metadata=metadata
@@ -23,4 +22,4 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[s
             raise OSError(
                 f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR."
             ) from error
-        scratch.chmod(0o644)  # safetensors keeps its files private
+        scratch.chmod(0o644)  # safetensors makes its files private
