@@ -1,4 +1,4 @@
-"""Devices and precisions by name, on machines made up for the purpose."""
+"""Devices and precisions by name, with simulated hardware."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_more_processes_than_graphics_processors_are_refused_and_any_number_on_a
     validate_devices("cpu", 64)
     with pytest.raises(
         ValueError,
-        match=r"trainer\.devices=3 needs as many graphics processors, and torch sees 2\. Say trainer\.devices=2\.",
+        match=r"trainer\.devices=3 needs as many GPUs, and torch sees 2\. Set trainer\.devices=2\.",
     ):
         validate_devices("cuda", 3)
 

@@ -1,4 +1,4 @@
-"""Counting operations: by the formulas of products, and without a mark on what is to be compiled."""
+"""Counting operations: by the formulas of products, and without an effect on what is compiled later."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from ldbench.runtime.flops import FlopCounter
 
 
 class Layer(nn.Module):
-    """A product, and something of each element."""
+    """A matrix product and an elementwise function."""
 
     def __init__(self) -> None:
         super().__init__()

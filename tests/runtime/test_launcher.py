@@ -1,4 +1,4 @@
-"""Processes that one command starts: when one dies all end, with a sentence that says which."""
+"""Ranks that one command starts: when one dies all end, with a sentence that names it."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ while len(sys.argv) < 2:
 
 @pytest.fixture
 def three(tmp_path: Path):
-    """Three processes that wait, by their ranks; the first is the one that was started."""
+    """Three waiting processes, by rank; rank 0 is the one that was started."""
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     first = subprocess.Popen(
@@ -42,18 +42,18 @@ def three(tmp_path: Path):
 def test_one_that_dies_takes_all_with_it(three) -> None:
     first, pids = three
     os.kill(pids[2], signal.SIGKILL)
-    _, told = first.communicate(timeout=120)  # all have let go of its stderr
+    _, messages = first.communicate(timeout=120)  # returns when all have closed its stderr
     assert first.returncode == 1
-    assert f"Process 2 of this training (pid {pids[2]}) was killed by SIGKILL, and the others were ended." in told
-    assert "The same command goes on from the last checkpoint." in told
+    assert f"Process 2 of this training (pid {pids[2]}) was killed by SIGKILL, and the others were ended." in messages
+    assert "The same command resumes from the last checkpoint." in messages
 
 
 def test_none_outlives_the_first(three) -> None:
     first, pids = three
     first.kill()
-    _, told = first.communicate(timeout=120)
+    _, messages = first.communicate(timeout=120)
     for rank in (1, 2):
-        assert f"The first process of this training (pid {pids[0]}) is gone, and process {rank} ends too." in told
+        assert f"The first process of this training (pid {pids[0]}) is gone, and process {rank} ends too." in messages
 
 
 @pytest.mark.slow
@@ -65,9 +65,9 @@ def test_the_first_may_end_when_all_is_done(tmp_path: Path) -> None:
     assert "this training" not in done.stderr
 
 
-@pytest.mark.parametrize(("code", "said"), [(-9, "was killed by SIGKILL"), (2, "failed with exit status 2")])
-def test_how_a_process_ended_is_said(code: int, said: str) -> None:
-    assert launcher.ending(code) == said
+@pytest.mark.parametrize(("code", "message"), [(-9, "was killed by SIGKILL"), (2, "failed with exit status 2")])
+def test_an_exit_code_is_described(code: int, message: str) -> None:
+    assert launcher.describe_exit(code) == message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is freed is kept for what is asked next: the system need not clear its pages again."""
+"""Freed memory is kept for the next allocations: the system need not clear its pages again."""
 
 import platform
 import subprocess

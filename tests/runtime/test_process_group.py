@@ -1,4 +1,4 @@
-"""Who is who among processes, as torchrun and srun tell it, and what the first says to the others."""
+"""Ranks by the environment variables of torchrun and srun, and the broadcasts of rank 0."""
 
 import pytest
 from torch.distributed import TCPStore
@@ -14,8 +14,8 @@ from ldbench.runtime.process_group import (
     validate_world_size,
 )
 
-TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-TOLD += (
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES += (
     "SLURM_STEP_NUM_TASKS",
     "SLURM_PROCID",
     "SLURM_LOCALID",
@@ -44,21 +44,21 @@ SRUN |= {"SLURM_JOB_ID": "123456"}
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch):
-    """Sets the environment's words of processes; what was there before is gone."""
+def set_environment(monkeypatch: pytest.MonkeyPatch):
+    """Sets the environment variables of ranks, and removes the others."""
 
-    def tell(words: dict[str, str]) -> None:
-        for key in TOLD:
+    def set_variables(variables: dict[str, str]) -> None:
+        for key in VARIABLES:
             monkeypatch.delenv(key, raising=False)
-        for key, value in words.items():
+        for key, value in variables.items():
             monkeypatch.setenv(key, value)
 
-    tell({})
-    return tell
+    set_variables({})
+    return set_variables
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("variables", "expected"),
     [
         ({}, ProcessInfo(rank=0, world=1, local_rank=0, node=0)),
         (TORCHRUN, ProcessInfo(rank=5, world=8, local_rank=1, node=1)),
@@ -69,66 +69,66 @@ def told(monkeypatch: pytest.MonkeyPatch):
         ),  # the batch script itself, which srun did not start
     ],
 )
-def test_the_environment_tells_the_place(told, words, expected) -> None:
-    told(words)
+def test_the_rank_is_read_from_the_environment(set_environment, variables, expected) -> None:
+    set_environment(variables)
     assert process_info() == expected
     assert is_worker_rank() == (expected.rank > 0)
 
 
-def test_the_first_process_is_found_where_the_environment_says(told) -> None:
-    told(TORCHRUN)
+def test_the_address_of_rank_0_is_read_from_the_environment(set_environment) -> None:
+    set_environment(TORCHRUN)
     assert leader_address() == ("n", 77)
-    told(SRUN)
+    set_environment(SRUN)
     assert leader_address() == ("n7", 15000 + 3456)
 
 
-def test_a_world_that_does_not_fit_is_refused_with_what_to_set(told) -> None:
+def test_a_world_size_that_does_not_match_is_refused_with_what_to_set(set_environment) -> None:
     validate_world_size(1, 1)
     validate_world_size(8, 1)  # this process will start seven more
     with pytest.raises(
         ValueError, match=r"torchrun --nnodes=2 --nproc-per-node=8 .* srun --nodes=2 --ntasks-per-node=8"
     ):
         validate_world_size(8, 2)
-    told(TORCHRUN)
+    set_environment(TORCHRUN)
     validate_world_size(4, 2)
     with pytest.raises(
-        ValueError, match=r"8 processes were started.* are 1\. Say trainer\.devices=4 trainer\.num_nodes=2, or start 1"
+        ValueError, match=r"8 processes were started.* are 1\. Set trainer\.devices=4 trainer\.num_nodes=2, or start 1"
     ):
         validate_world_size(1, 1)
 
 
-def test_followers_hear_what_the_first_said_before_they_were_there_and_what_it_says_now(told) -> None:
+def test_other_ranks_receive_earlier_and_later_broadcasts(set_environment) -> None:
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    first = LeaderBroadcast()
-    assert first.next(True)
-    assert not first.next(False)
-    told({**shared, "RANK": "0"})
-    first.open()
-    told({**shared, "RANK": "1"})
-    follower = LeaderBroadcast()
-    assert follower.next(False), "whatever it finds itself"
-    assert not follower.next(True)
-    follower.store.set("heard/2/1", "1")  # as it will
-    told({**shared, "RANK": "0"})
-    assert not first.next(False)
-    told({**shared, "RANK": "1"})
-    assert not follower.next(True)
+    leader = LeaderBroadcast()
+    assert leader.broadcast(True)
+    assert not leader.broadcast(False)
+    set_environment({**shared, "RANK": "0"})
+    leader.connect()
+    set_environment({**shared, "RANK": "1"})
+    worker = LeaderBroadcast()
+    assert worker.broadcast(False), "whatever its own value is"
+    assert not worker.broadcast(True)
+    worker.store.set("received/2/1", "1")  # as it will
+    set_environment({**shared, "RANK": "0"})
+    assert not leader.broadcast(False)
+    set_environment({**shared, "RANK": "1"})
+    assert not worker.broadcast(True)
 
 
-def test_a_follower_that_loses_the_first_says_so(told) -> None:
-    told({"RANK": "1", "WORLD_SIZE": "2"})
+def test_a_rank_that_loses_rank_0_reports_it(set_environment) -> None:
+    set_environment({"RANK": "1", "WORLD_SIZE": "2"})
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    words = LeaderBroadcast()
-    words.store = TCPStore("127.0.0.1", store.port, None, False, wait_for_workers=False)
+    worker = LeaderBroadcast()
+    worker.store = TCPStore("127.0.0.1", store.port, None, False, wait_for_workers=False)
     del store
-    with pytest.raises(ConnectionError, match=r"Process 1 lost the first one\. The same command goes on"):
-        words.next(True)
+    with pytest.raises(ConnectionError, match=r"Process 1 lost the connection to process 0\. The same command resumes"):
+        worker.broadcast(True)
 
 
-def test_the_first_makes_before_others_look(told, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
-    monkeypatch.setattr(process_group, "broadcast_from_leader", lambda own: done.append("met"))
-    assert process_group.leader_first(lambda: done.append("made") or 7) == 7
-    told({"RANK": "1", "WORLD_SIZE": "2"})
-    assert process_group.leader_first(lambda: done.append("looked") or 7) == 7
-    assert done == ["made", "met", "met", "looked"]
+def test_rank_0_builds_before_the_other_ranks(set_environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(process_group, "broadcast_from_leader", lambda own: calls.append("broadcast"))
+    assert process_group.leader_first(lambda: calls.append("built") or 7) == 7
+    set_environment({"RANK": "1", "WORLD_SIZE": "2"})
+    assert process_group.leader_first(lambda: calls.append("loaded") or 7) == 7
+    assert calls == ["built", "broadcast", "broadcast", "loaded"]

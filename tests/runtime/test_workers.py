@@ -1,4 +1,4 @@
-"""Work in shares: everything once, whatever the processes, and what one of them refuses is told."""
+"""Work split over processes: every item once, whatever their number, and an error of one is raised."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 @given(count=st.integers(0, 40), num_processes=st.integers(1, 12))
-def test_shares_are_the_items_in_their_order_as_even_as_they_go(count: int, num_processes: int) -> None:
+def test_shares_are_the_items_in_order_and_of_almost_equal_size(count: int, num_processes: int) -> None:
     shares = split_evenly(range(count), num_processes)
     assert [item for share in shares for item in share] == list(range(count))
     assert len(shares) == max(1, min(num_processes, count))
@@ -23,7 +23,7 @@ def test_shares_are_the_items_in_their_order_as_even_as_they_go(count: int, num_
 
 
 class Write:
-    """Leaves a file for each number with the threads of its process, and refuses the number 3."""
+    """Writes a file for each number with the threads of its process, and raises at the number 3."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -37,16 +37,16 @@ class Write:
 
 
 @pytest.mark.slow
-def test_each_share_is_done_in_as_many_threads_and_told(tmp_path: Path) -> None:
-    told: list[int] = []
+def test_each_share_is_processed_with_as_many_threads_and_its_progress_reported(tmp_path: Path) -> None:
+    advanced: list[int] = []
     torch.set_num_threads(2)
-    run_parallel(Write(tmp_path), [[1, 2], [4]], device=CPU, advance=told.append)
+    run_parallel(Write(tmp_path), [[1, 2], [4]], device=CPU, advance=advanced.append)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("124", "2 cpu")
-    assert sorted(told) == [1, 2, 4]
+    assert sorted(advanced) == [1, 2, 4]
 
 
 @pytest.mark.slow
-def test_what_one_refuses_is_raised_and_what_was_done_before_stays(tmp_path: Path) -> None:
+def test_an_error_of_one_process_is_raised_and_finished_work_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no 3\."):
         run_parallel(Write(tmp_path), [[1, 3, 2], [4]], device=CPU, advance=lambda _: None)
     assert (tmp_path / "1").exists()

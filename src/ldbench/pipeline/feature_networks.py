@@ -21,7 +21,7 @@ from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.results import records
-from ldbench.runtime.process_group import PAUSE, is_worker_rank
+from ldbench.runtime.process_group import POLL_SECONDS, is_worker_rank
 from ldbench.training.optimizer import AdamW
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Mo
             log.debug("Network %s is there already: %s", planned.name, place)
         elif is_worker_rank():
             while not store.is_complete(place):  # the first process builds it, at this place of the program
-                time.sleep(PAUSE)
+                time.sleep(POLL_SECONDS)
         else:
             with store.building_lock(place):
                 if not store.is_complete(place):

@@ -1,1 +1,1 @@
-"""The machine: devices, memory, threads, and the processes that share a training."""
+"""The machine: devices, memory, worker processes, and the ranks of a shared training."""

@@ -1,4 +1,4 @@
-"""What the system tells of this machine's processor."""
+"""The processor of this machine."""
 
 import platform
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """The model of the processor, as far as the system tells."""
-    told = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(.+)$", told.read_text(), flags=re.MULTILINE) if told.is_file() else None
-    return named.group(1) if named else platform.processor() or platform.machine()
+    """The model of the processor, as far as the system reports it."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), flags=re.MULTILINE) if info.is_file() else None
+    return model.group(1) if model else platform.processor() or platform.machine()

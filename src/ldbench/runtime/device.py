@@ -1,4 +1,4 @@
-"""Which device `trainer.accelerator` stands for, and the precisions that it computes in."""
+"""The device of `trainer.accelerator`, and the precisions that it computes in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,36 +14,43 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(accelerator: str) -> torch.device:
-    """The device of an accelerator's name; `auto` is the best that is here. Raises ValueError for one that is not."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device of an accelerator's name; `auto` is the best available.
+
+    Raises ValueError for one that is not available.
+    """
+    availability = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [name for name, is_available in availability.items() if is_available]
     if accelerator == "auto":
-        return torch.device(next(name for name, available in here.items() if available))
-    if not here.get(accelerator, False):
-        there = ", ".join(name for name, available in here.items() if available)
+        return torch.device(available[0])
+    if accelerator not in available:
         raise ValueError(
-            f"There is no accelerator {accelerator!r} on this machine. Choose trainer.accelerator=auto or one of: {there}."
+            f"There is no accelerator {accelerator!r} on this machine. "
+            f"Choose trainer.accelerator=auto or one of: {', '.join(available)}."
         )
     return torch.device(accelerator)
 
 
 def validate_devices(accelerator: str, devices: int) -> None:
-    """Raises ValueError for more processes on this machine than it has graphics processors, of which each process needs one."""
+    """Raises ValueError for more processes on this machine than it has GPUs, where each process needs one."""
     if find_device(accelerator).type == "cuda" and devices > torch.cuda.device_count():
-        there = torch.cuda.device_count()
+        count = torch.cuda.device_count()
         raise ValueError(
-            f"trainer.devices={devices} needs as many graphics processors, and torch sees {there}. Say trainer.devices={there}."
+            f"trainer.devices={devices} needs as many GPUs, and torch sees {count}. Set trainer.devices={count}."
         )
 
 
 def device_name(device: torch.device) -> str:
-    """What people call a device: the model of a graphics processor, or of this machine's processor."""
+    """The model of a device: of a GPU, or of this machine's processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor_name()
 
 
 def validate_precision(precision: str, accelerator: str, *, key: str = "trainer.precision") -> None:
-    """Raises ValueError for a precision that is unknown, or that this accelerator does not compute in. `key`: what it was said to."""
+    """Raises ValueError for a precision that is unknown or unsupported by this accelerator.
+
+    `key`: the config key that set it.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f"Unknown {key} {precision!r}. Choose {', '.join(PRECISIONS)}.")
     kind = find_device(accelerator).type
@@ -52,13 +59,17 @@ def validate_precision(precision: str, accelerator: str, *, key: str = "trainer.
 
 
 def disable_tf32() -> None:
-    """Has CUDA compute float32 in float32 from here on. Left to itself torch rounds the inputs of convolutions to TF32, and of nothing else."""
+    """Disables TF32 on CUDA for matrix products and convolutions;
+    torch's default rounds the inputs of convolutions to TF32.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """A block in which CUDA multiplies float32 matrices, and convolves, with inputs rounded to TF32 where the precision is tf32, and else whole."""
+    """Within it, CUDA's float32 matrix products and convolutions use TF32 if the precision is tf32,
+    and full float32 otherwise.
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
@@ -73,7 +84,9 @@ def compute_precision(
     precision: str,
     kind: str,  # of the device: cpu | cuda | mps
 ) -> Iterator[None]:
-    """A block whose matrix products and convolutions are in a precision: `matmul_precision`, and for half precisions torch's autocast."""
+    """Within it, matrix products and convolutions use a precision: `matmul_precision`,
+    and torch's autocast for half precisions.
+    """
     with (
         matmul_precision(precision),
         torch.autocast(kind, dtype=HALF.get(precision, torch.bfloat16), enabled=precision in HALF),

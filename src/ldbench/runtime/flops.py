@@ -1,4 +1,4 @@
-"""FlopCounter: how many floating-point operations something takes."""
+"""FlopCounter: the number of floating-point operations of a computation."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -12,11 +12,11 @@ ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_
 
 
 class FlopCounter(TorchDispatchMode):
-    """Counts the floating-point operations of what is computed meanwhile, backward passes too, in `total`: two for each multiplication and addition.
+    """Within it, counts floating-point operations, of backward passes too, in `total`: two for each multiply-add.
 
-    By torch's formulas: matrix products, convolutions and attention. Its `FlopCounterMode`, which asks
-    where in a module each happens, does not stand the gradients of balanced loss terms.
-    What is to be compiled is not, meanwhile, and is compiled afterwards: some releases of torch never do it again, unless they are told so.
+    Counts matrix products, convolutions and attention by torch's formulas. Torch's own `FlopCounterMode` tracks modules
+    and fails at the gradients of balanced loss terms. Compiled modules run uncompiled within it and compiled
+    afterwards: the stance `force_eager` ensures this in torch releases that would otherwise never compile them again.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class FlopCounter(TorchDispatchMode):
         self.eager.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=found)
-        elif func._overloadpacket is ATTENTION:  # on a CPU, where not every torch has formulas
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        elif func._overloadpacket is ATTENTION:  # on a CPU, where some torch releases lack formulas
             self.total += sdpa_flop_count(*(part.shape for part in args[:3]))
         elif func._overloadpacket is ATTENTION_BACKWARD:
             self.total += sdpa_backward_flop_count(*(part.shape for part in args[:4]))
-        return found
+        return output

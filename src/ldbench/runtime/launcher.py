@@ -1,4 +1,11 @@
-"""The other processes of this machine that share a training: how they are started, and how all end when one does."""
+"""Starts the other ranks of a training on one machine, and ends all of them when one ends.
+
+Why not torch's elastic agent (`torchrun --standalone`): the agent starts every rank at once as its child, while here
+the command that the user typed is rank 0, validates its config, and starts the others when the first shared training
+begins. When a rank dies the agent sends SIGTERM to the others, which do not handle it while they wait in a collective,
+kills them up to 30 seconds later, and prints about a hundred lines; here all end within a second, with one sentence
+that names the rank. When the agent is killed its workers keep running; here they end with rank 0.
+"""
 
 import atexit
 import os
@@ -17,40 +24,40 @@ from torch.distributed import DistBackendError
 import __main__
 from ldbench.runtime.process_group import leader_broadcast, process_info
 
-STARTED_BY = "LDBENCH_STARTED_BY"  # the environment's word for the process id of the first
-WATCHING = "companions"  # the name of the thread
-PAUSE = 0.2  # seconds between looks
-PATIENCE = 3.0  # seconds that a process gets to end by itself
-CURE = "The same command goes on from the last checkpoint."
-INTERRUPTED = (130, -signal.SIGINT)  # Ctrl-C reaches all of them
+PARENT_VARIABLE = "LDBENCH_STARTED_BY"  # environment variable: the process id of rank 0
+WATCHER = "launcher"  # the name of the watching thread
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 3.0  # for a process to end by itself
+ADVICE = "The same command resumes from the last checkpoint."
+INTERRUPTED = (130, -signal.SIGINT)  # exit codes after Ctrl-C, which reaches every rank
 
-_started: dict[int, subprocess.Popen] = {}  # by their ranks
+_started: dict[int, subprocess.Popen[bytes]] = {}  # by rank
 
 
 def exit_with_parent() -> None:
-    """Has this process end with the one that started it, if one did."""
-    first = os.environ.pop(STARTED_BY, None)  # processes that this one starts have another parent
-    if first is not None:
-        threading.Thread(target=follow, args=(int(first),), name=WATCHING, daemon=True).start()
+    """Makes this process end with rank 0, if rank 0 started it."""
+    parent = os.environ.pop(PARENT_VARIABLE, None)  # processes that this one starts have another parent
+    if parent is not None:
+        threading.Thread(target=watch_parent, args=(int(parent),), name=WATCHER, daemon=True).start()
 
 
 def spawn_ranks(num_processes: int) -> None:
-    """Has as many processes share what follows: starts the others, which run this command from its beginning, unless somebody did."""
+    """Starts the other ranks, which run this command from its beginning, unless they are running already."""
     if num_processes == 1 or process_info().world == num_processes:
         return
-    shared = {
+    variables = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(num_processes),
         "GROUP_RANK": "0",
     }
-    os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    leader_broadcast().open()
+    os.environ.update(variables, RANK="0", LOCAL_RANK="0")
+    leader_broadcast().connect()
     for rank in map(str, range(1, num_processes)):
-        own = {"RANK": rank, "LOCAL_RANK": rank, STARTED_BY: str(os.getpid())}
+        own = {"RANK": rank, "LOCAL_RANK": rank, PARENT_VARIABLE: str(os.getpid())}
         _started[int(rank)] = subprocess.Popen(command(), env=os.environ | own)
-    threading.Thread(target=watch, name=WATCHING, daemon=True).start()
-    atexit.register(leave)
+    threading.Thread(target=watch_ranks, name=WATCHER, daemon=True).start()
+    atexit.register(wait_for_ranks)
 
 
 def command() -> Sequence[str]:
@@ -62,35 +69,39 @@ def command() -> Sequence[str]:
     return [sys.executable, "-m", f"ldbench.{sys.argv[0].split()[-1]}", *sys.argv[1:]]  # `ldbench train ...`
 
 
-def watch() -> None:
-    """Ends this process and all that it started when one of these fails, and says which."""
+def watch_ranks() -> None:
+    """Ends this process and all ranks that it started when one of them fails, with a message that names the rank."""
     while True:
         for rank, process in _started.items():
             code = process.poll()
             if code:
-                time.sleep(PATIENCE if code in INTERRUPTED else 0)
-                end(
-                    f"Process {rank} of this training (pid {process.pid}) {ending(code)}, and the others were ended. {CURE}"
+                time.sleep(GRACE_SECONDS if code in INTERRUPTED else 0)
+                exit_all_ranks(
+                    f"Process {rank} of this training (pid {process.pid}) {describe_exit(code)}, "
+                    f"and the others were ended. {ADVICE}"
                 )
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
 
 
-def follow(first: int) -> None:
-    """Ends this process when the one that started it is gone."""
-    while os.getppid() == first:
-        time.sleep(PAUSE)
-    end(f"The first process of this training (pid {first}) is gone, and process {process_info().rank} ends too. {CURE}")
+def watch_parent(parent: int) -> None:
+    """Ends this process when rank 0 is gone."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    exit_all_ranks(
+        f"The first process of this training (pid {parent}) is gone, and process {process_info().rank} ends too. "
+        f"{ADVICE}"
+    )
 
 
 def interrupt_ranks(signum: int, frame: Any) -> None:
-    """What SIGTERM does in a shared training: it interrupts this process and those that it started, as Ctrl-C does."""
+    """The SIGTERM handler of a shared training: interrupts this process and those that it started, as Ctrl-C does."""
     for process in _started.values():
         process.terminate()
     raise KeyboardInterrupt
 
 
-def end(message: str) -> None:
-    """Ends this process at once, wherever it waits, and those that it started."""
+def exit_all_ranks(message: str) -> None:
+    """Ends this process immediately, even while it waits in a collective, and those that it started."""
     for process in _started.values():
         process.kill()
     sys.stderr.write(f"\n{message}\n")
@@ -99,21 +110,21 @@ def end(message: str) -> None:
     os._exit(1)
 
 
-def await_end(error: RuntimeError) -> None:
-    """Where an error says that another process is lost, gives whoever watches it the time to say how, and to end this one."""
+def await_watcher(error: RuntimeError) -> None:
+    """If a collective failed because another rank is gone, waits for the watching thread to report it and exit."""
     lost = "gloo" in str(error) or isinstance(error, DistBackendError)
-    if lost and any(thread.name == WATCHING for thread in threading.enumerate()):
-        time.sleep(3 * PATIENCE)
+    if lost and any(thread.name == WATCHER for thread in threading.enumerate()):
+        time.sleep(3 * GRACE_SECONDS)
 
 
-def ending(code: int) -> str:
-    """How a process ended."""
+def describe_exit(code: int) -> str:
+    """How a process with this exit code ended."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit status {code}"
 
 
-def leave() -> None:
-    """Lets the others end; those that wait for this process cannot."""
-    deadline = time.monotonic() + PATIENCE
+def wait_for_ranks() -> None:
+    """Waits for the other ranks at exit, and kills those that do not end."""
+    deadline = time.monotonic() + GRACE_SECONDS
     for process in _started.values():
         try:
             process.wait(max(deadline - time.monotonic(), 0))
@@ -123,6 +134,6 @@ def leave() -> None:
 
 def free_port() -> int:
     """A port of this machine that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])

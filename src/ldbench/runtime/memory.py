@@ -1,19 +1,19 @@
-"""How the CPU's memory is handed out."""
+"""The allocation of CPU memory."""
 
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names, of malloc.h
-LARGEST = (2**31 - 1, 32 * 2**20)  # bytes: what a call can say, and what older releases take
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+THRESHOLDS = (2**31 - 1, 32 * 2**20)  # bytes: the largest argument, and the limit of older releases
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep what is freed for what is asked next, from here on, and says whether it is there and does.
+    """Makes glibc keep freed memory for the next allocations, and returns whether that succeeded.
 
-    By itself it hands large tensors back to the system one by one, which clears every page of the next. No number depends on it, and of memory only
-    what the process holds between its peaks.
+    By default glibc returns large tensors to the system, which clears every page of the next one. No number depends on
+    it; the process holds its peak memory.
     """
     malloc = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if malloc is None:
         return False
-    return any(malloc(M_MMAP_THRESHOLD, size) for size in LARGEST) and bool(malloc(M_TRIM_THRESHOLD, -1))
+    return any(malloc(M_MMAP_THRESHOLD, size) for size in THRESHOLDS) and bool(malloc(M_TRIM_THRESHOLD, -1))

@@ -1,4 +1,4 @@
-"""Shares: work that several processes of this machine do, a share each. All end where one does; what was finished stays."""
+"""Work split over worker processes of this machine. When one fails all end; finished work is kept."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -11,27 +11,32 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 from ldbench.runtime.device import disable_tf32
 from ldbench.runtime.memory import keep_freed_memory
 
-EVERY = 0.2  # seconds between two looks at what the processes have done
+POLL_SECONDS = 0.2  # between two looks at the messages of the processes
 
 Item = TypeVar("Item")
-Taken = TypeVar("Taken", contravariant=True)
-Said = SimpleQueue  # how much was done, or what was refused
+ItemIn = TypeVar("ItemIn", contravariant=True)
+Messages = SimpleQueue  # of finished counts and exceptions
 
 
-class Work(Protocol[Taken]):
-    """What a process does with its share. It goes to the process as a pickle, its tensors from the CPU."""
+class Work(Protocol[ItemIn]):
+    """The function that a worker process applies to its share of the items.
+
+    It is pickled, with its tensors on the CPU.
+    """
 
     def __call__(
         self,
-        share: Sequence[Taken],
+        share: Sequence[ItemIn],
         *,
         device: torch.device,
-        advance: Callable[[int], None],  # told how much was done
-    ) -> None: ...
+        advance: Callable[[int], None],  # called with the number of finished items
+    ) -> None:
+        """Processes the share."""
+        ...
 
 
 def split_evenly(items: Sequence[Item], num_processes: int) -> list[Sequence[Item]]:
-    """Shares of some items for so many processes at most, as even as they go, none empty; together they are the items in their order."""
+    """The items in at most `num_processes` consecutive shares of almost equal size, none empty unless all are."""
     num = max(1, min(num_processes, len(items)))
     return [items[len(items) * rank // num : len(items) * (rank + 1) // num] for rank in range(num)]
 
@@ -43,56 +48,58 @@ def run_parallel(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> None:
-    """Does each share in a process of its own, on a CUDA device of its own where there is one, in as many threads as this process.
+    """Runs `work` on each share in a process of its own, on a CUDA device of its own where possible,
+    with as many threads as here.
 
-    Raises what one of them refuses (ValueError, OSError), and ChildProcessError where one comes to any other end.
+    Raises the ValueError or OSError that a worker raised, and ChildProcessError where one ends in any other way.
     """
-    said = multiprocessing.get_context("spawn").SimpleQueue()
-    running = spawn(
-        do_share, args=(work, shares, device, torch.get_num_threads(), said), nprocs=len(shares), join=False
+    messages = multiprocessing.get_context("spawn").SimpleQueue()
+    processes = spawn(
+        run_worker, args=(work, shares, device, torch.get_num_threads(), messages), nprocs=len(shares), join=False
     )
-    assert running is not None
-    ended, refused = False, []
-    while not ended:
+    assert processes is not None
+    finished, errors = False, []
+    while not finished:
         try:
-            ended = running.join(timeout=EVERY)
+            finished = processes.join(timeout=POLL_SECONDS)
         except ProcessException as error:
-            refused += heard(said, advance)
-            if refused:
-                raise refused[0] from error
+            errors += receive(messages, advance)
+            if errors:
+                raise errors[0] from error
             raise ChildProcessError(
-                f"One of {len(shares)} processes that share this work came to an end: {error}\nThe same command goes on with what was finished."
+                f"One of {len(shares)} worker processes ended unexpectedly: {error}\n"
+                "The same command resumes with what was finished."
             ) from error
-        refused += heard(said, advance)
+        errors += receive(messages, advance)
 
 
-def heard(said: "Said[int | Exception]", advance: Callable[[int], None]) -> list[Exception]:
-    """Passes on how much was done since it was last asked, and returns what was refused."""
-    refused = []
-    while not said.empty():
-        told = said.get()
-        if isinstance(told, int):
-            advance(told)
+def receive(messages: "Messages[int | Exception]", advance: Callable[[int], None]) -> list[Exception]:
+    """Passes received counts to `advance`, and returns received exceptions."""
+    errors = []
+    while not messages.empty():
+        message = messages.get()
+        if isinstance(message, int):
+            advance(message)
         else:
-            refused.append(told)
-    return refused
+            errors.append(message)
+    return errors
 
 
-def do_share(
+def run_worker(
     rank: int,
     work: Work[Item],
     shares: Sequence[Sequence[Item]],
     device: torch.device,
     threads: int,
-    said: "Said[int | Exception]",
+    messages: "Messages[int | Exception]",
 ) -> None:
-    """What a process of `run_parallel` does: its share, in as many threads as the others."""
+    """The main function of a worker process of `run_parallel`."""
     torch.set_num_threads(threads)
     disable_tf32()
     keep_freed_memory()
     own = torch.device("cuda", rank % torch.cuda.device_count()) if device.type == "cuda" else device
     try:
-        work(shares[rank], device=own, advance=said.put)
+        work(shares[rank], device=own, advance=messages.put)
     except (ValueError, OSError) as error:
-        said.put(error)
+        messages.put(error)
         raise

@@ -142,7 +142,7 @@ def fit_module(
         with add_path_to_errors(run), matmul_precision(settings.precision):
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
-        launcher.await_end(error)
+        launcher.await_watcher(error)
         raise
     except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None
