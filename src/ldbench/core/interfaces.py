@@ -264,9 +264,9 @@ class Sampler(Protocol):
 class Job(Protocol):
     """A measurement of artifacts, which writes its figures to `out`.
 
-    Constructor keywords that its yaml does not set are filled from `job_context.JobContext`. A job whose figures are ranked
-    has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class attribute, or
-    an attribute of the object where the names depend on the protocol. Other figures are shown and not ranked.
+    Constructor keywords that its yaml does not set are filled from `job_context.JobContext`. A job whose figures are
+    ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class
+    attribute, or an attribute of the object where the names depend on the protocol. Other figures are shown, not ranked.
     """
 
     name: ClassVar[str]  # of its records
