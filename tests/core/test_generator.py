@@ -275,7 +275,7 @@ def test_its_artifact_gives_back_every_bit_and_samples_identically(tmp_path):
 
 def test_its_artifact_may_lack_statistics(tmp_path):
     loaded = ldbench.load(saved(tmp_path, build_generator(normaliser=None), BLUEPRINT | {"normaliser": None}))
-    with pytest.raises(ValueError, match="statistics of this generator.s latents are not known"):
+    with pytest.raises(ValueError, match=r"statistics of this generator.s latents are not known"):
         loaded.sample(torch.randn(6, 4, 2), Y, EULER, Unguided())
 
 
