@@ -11,7 +11,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, shard_name
 from ldbench.data.latents.shards import DTYPES, write_shard
 from ldbench.data.latents.statistics import Statistics, combine
-from ldbench.io.files import remove_scratch, file_digest, read_json, write_json
+from ldbench.io.files import file_digest, read_json, remove_scratch, write_json
 from ldbench.io.safe_load import first_line
 
 
