@@ -44,13 +44,13 @@ def test_truncated_files_are_nowhere_let_through():
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-def test_a_bomb_is_told_before_it_is_unpacked(tmp_path):
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png(30_000, 30_000, depth=8, color=2, rows=b""))
-    with pytest.raises(ValueError, match="It has more than 178956970 pixels, as a decompression bomb would"):
+    with pytest.raises(ValueError, match="It has more than 178956970 pixels, like a decompression bomb"):
         read_image(str(tmp_path / "bomb.png"))
 
 
-def test_16_bit_colours_lose_their_lower_byte_and_16_bit_greys_are_refused(tmp_path):
+def test_16_bit_colors_lose_their_lower_byte_and_16_bit_grays_are_refused(tmp_path):
     (tmp_path / "colors.png").write_bytes(png(1, 1, depth=16, color=2, rows=b"\0\x12\xff\x34\xff\x56\xff"))
     assert read_image(str(tmp_path / "colors.png")).getpixel((0, 0)) == (0x12, 0x34, 0x56)
     (tmp_path / "grays.png").write_bytes(png(1, 1, depth=16, color=0, rows=b"\0\x12\xff"))
@@ -102,7 +102,7 @@ def test_all_unreadable_files_are_found_in_the_order_given(hundred):
     assert find_unreadable(str(root), []) == {}
 
 
-def test_the_first_five_are_told_and_the_rest_counted(hundred):
+def test_the_first_five_are_listed_and_the_rest_counted(hundred):
     root, names = hundred
     unreadable = find_unreadable(str(root), names)
     lines = describe_unreadable(str(root), unreadable, num_files=100).splitlines()

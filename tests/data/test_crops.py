@@ -59,7 +59,7 @@ def test_a_crop_is_its_generators_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (131, 257), (33, 500), (64, 63), (255, 129), (20, 90)])
-def test_the_centre_crop_is_bit_exact_to_adms_definition(size: tuple[int, int]) -> None:
+def test_the_center_crop_is_bit_exact_to_adms_definition(size: tuple[int, int]) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     side, expected = 32, image
     while min(*expected.size) >= 2 * side:
@@ -94,7 +94,7 @@ def contains(whole: np.ndarray, piece: np.ndarray) -> bool:
     return bool((windows == piece).all(axis=(2, 3, 4)).any())
 
 
-def test_a_whole_square_is_the_centre_crop_of_a_square_image() -> None:
+def test_a_whole_square_is_the_center_crop_of_a_square_image() -> None:
     image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50, 3), dtype=np.uint8))
     drawn = random_square(image, 20, scale=(1.0, 1.0), rng=torch.Generator().manual_seed(0))
     assert np.array_equal(np.asarray(drawn), np.asarray(center_crop(image, 20)))

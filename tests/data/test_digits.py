@@ -110,7 +110,7 @@ def test_the_fingerprint_covers_what_the_images_depend_on_and_nothing_else(tmp_p
     assert _color().fingerprint == _color(name="mine").fingerprint
 
 
-def test_a_coloured_item_is_the_same_in_any_order_worker_and_subset():
+def test_a_colored_item_is_the_same_in_any_order_worker_and_subset():
     data = _color()
     forward = [data.train[i][0] for i in range(32)]
     backward = [data.train[i][0] for i in reversed(range(32))][::-1]
@@ -150,7 +150,7 @@ def test_an_upright_digit_of_full_size_is_the_bilinear_scan():
     assert (image[:, 2:-2, 2:-2] - expected[:, 2:-2, 2:-2]).abs().max() <= 1  # at the rim ink fades out
 
 
-def _centre_of(image: torch.Tensor) -> tuple[float, float]:
+def _center_of(image: torch.Tensor) -> tuple[float, float]:
     ink = image[0].double()
     centers = (torch.arange(len(ink)).double() + 0.5) / len(ink)
     return (ink.sum(0) @ centers / ink.sum()).item(), (ink.sum(1) @ centers / ink.sum()).item()
@@ -161,7 +161,7 @@ def test_a_dot_moves_where_scale_shift_and_rotation_say():
     dot[3, 5] = 1  # center at (5.5, 3.5) / 8: (.1875, -.0625) from the middle
 
     def center_of_mass(rotation: float, scale: float, shift: tuple[float, float]) -> tuple[float, float]:
-        return _centre_of(
+        return _center_of(
             render_digit(dot, foreground=WHITE, background=BLACK, rotation=rotation, scale=scale, shift=shift, size=128)
         )
 

@@ -74,7 +74,7 @@ def test_class_folders_alone_are_divided_by_class(pets):
     assert (train, test) == _splits(pets, "classes")
 
 
-def test_train_and_a_held_out_folder_are_taken_as_they_are(divided):
+def test_train_and_a_held_out_folder_are_used_unchanged(divided):
     train, test = _splits(divided, test_fraction=None)
     assert (len(train), _paths(test)) == (8, ["val/cat/0.png", "val/dog/0.png"])
     _write(divided, "test/dog/0.png")

@@ -39,7 +39,7 @@ def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SamplePart
     assert not list(parts.folder.glob(".*"))
 
 
-def test_a_part_that_the_disk_does_not_take_is_told_and_is_not_there(tmp_path: Path) -> None:
+def test_a_part_that_the_disk_refuses_is_reported_and_does_not_exist(tmp_path: Path) -> None:
     parts = SampleParts(tmp_path / "parts", num_samples=11, part_size=11)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (IMAGES.nbytes // 2, before[1]))

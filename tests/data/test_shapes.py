@@ -105,7 +105,7 @@ def test_a_mirrored_scene_is_a_scene_of_the_same_class():
         assert (render(mirror, size=32).int() - render(scene, size=32).flip(-1).int()).abs().max() <= 1
 
 
-def test_kinds_stay_apart_whatever_their_rotation():
+def test_kinds_differ_at_every_rotation():
     turns = torch.linspace(0, 2 * math.pi, 61)[:-1].tolist()
     masks = torch.stack(
         [torch.stack([render(_alone(k, rotation=r), size=32)[0] / 255 for r in turns]) for k in KINDS]
@@ -130,7 +130,7 @@ def test_a_shape_stands_inside_the_image_and_before_its_gradient():
         assert len(scene.distractors) in (1, 2)
 
 
-def test_contrasting_colours_are_not_all_lighter():
+def test_contrasting_colors_are_not_all_lighter():
     pairs = torch.tensor(
         [contrasting_colors(2, contrast=0.35, rng=keyed_generator("test", i)) for i in range(60)]
     ).mean(dim=2)

@@ -14,7 +14,7 @@ Z = torch.tensor([1000.0, 0.0, -5.0]) + torch.tensor([0.1, 2.0, 30.0]) * torch.r
 Y = torch.arange(50) % 4
 
 
-def test_statistics_are_float64_over_the_whole_set_whatever_the_chunks(monkeypatch):
+def test_statistics_are_float64_over_the_whole_set_for_any_chunk_size(monkeypatch):
     whole = TensorLatents(Z, Y, latent=LATENT, num_classes=4)
     assert whole.mean.dtype == whole.std.dtype == torch.float64
     torch.testing.assert_close(whole.mean, Z.double().mean(dim=(0, 1)), rtol=1e-12, atol=0)

@@ -47,7 +47,7 @@ def test_the_crop_has_the_size_asked_for(sides):
     assert center_crop(Image.new("RGB", sides), 16).size == (16, 16)
 
 
-def test_grey_and_palette_become_three_channels():
+def test_gray_and_palette_become_three_channels():
     assert to_rgb(Image.new("L", (2, 2), 77)).getpixel((0, 0)) == (77, 77, 77)
     assert to_rgb(Image.new("1", (2, 2), 1)).getpixel((0, 0)) == (255, 255, 255)
     palette = Image.new("P", (2, 2), 1)
@@ -60,7 +60,7 @@ def test_transparency_lies_on_white(alpha, expected):
     assert to_rgb(Image.new("RGBA", (1, 1), (200, 100, 0, alpha))).getpixel((0, 0)) == expected
 
 
-def test_a_transparent_palette_colour_lies_on_white():
+def test_a_transparent_palette_color_lies_on_white():
     palette = Image.new("P", (1, 1), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     palette.info["transparency"] = 1
@@ -86,14 +86,14 @@ def test_more_than_eight_bits_are_refused_with_their_depth(mode, depth):
         to_rgb(Image.new(mode, (2, 2)))
 
 
-def test_grey_with_transparency_and_cmyk_become_rgb():
+def test_gray_with_transparency_and_cmyk_become_rgb():
     assert to_rgb(Image.new("LA", (1, 1), (0, 51))).getpixel((0, 0)) == (204, 204, 204)
     assert to_rgb(Image.new("CMYK", (1, 1), (255, 0, 0, 0))).getpixel((0, 0)) == (0, 255, 255)
     assert to_rgb(Image.new("CMYK", (1, 1), (0, 0, 0, 255))).getpixel((0, 0)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (17, 16), (31, 33), (16, 999), (3, 1), (1, 400), (65, 64)])
-def test_a_centre_is_bit_exact_to_the_definition_at_odd_and_extreme_sides(width, height):
+def test_a_center_is_bit_exact_to_the_definition_at_odd_and_extreme_sides(width, height):
     size = 8
     picture = expected = _picture(_noise(height, width))
     halvings = max(0, int(np.log2(min(width, height) / size)))  # at exactly two sizes there is one

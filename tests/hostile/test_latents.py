@@ -186,7 +186,7 @@ STARTED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", STARTED.values(), ids=STARTED.keys())
-def test_a_store_that_was_begun(damage: Callable[[Path], object], tmp_path: Path, refused) -> None:
+def test_a_store_that_was_started(damage: Callable[[Path], object], tmp_path: Path, refused) -> None:
     write(tmp_path, [0])
     assert writer_of(tmp_path).missing() == [1]
     damage(tmp_path)

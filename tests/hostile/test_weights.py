@@ -163,7 +163,7 @@ def test_safetensors(spoil: Spoil, tmp_path: Path, trap: Path, refused) -> None:
     refused(lambda: weights.read_weights(path), path)
 
 
-def test_a_command_line_that_is_told_another_class_stays_what_it_is(tmp_path: Path) -> None:
+def test_another_class_in_a_saved_namespace_is_ignored(tmp_path: Path) -> None:
     torch.save({"args": Set({"__class__": "os.system", "a": 1}), "model": {"w": torch.zeros(2)}}, tmp_path / "w.pt")
     assert weights.read_weights(tmp_path / "w.pt").keys() == {"w"}
 
@@ -266,7 +266,7 @@ def test_the_statistics_of_a_generator(content: object, tmp_path: Path, refused)
 @pytest.mark.parametrize(
     "name", ["hf://../../etc/passwd", "hf://a/b/../../c", "../../../nowhere.pt", "os.system('true')", "dit_s_2\x00.pt"]
 )
-def test_a_name_that_is_no_place(name: str, refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_name(name: str, refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused(lambda: weights.read_weights(name))
 

@@ -11,7 +11,7 @@ from ldbench.layers.batch_norm import SharedBatchNorm
 
 
 @pytest.mark.parametrize(("theirs", "shape"), [(nn.BatchNorm2d, (5, 3, 4, 4)), (nn.BatchNorm1d, (5, 3, 7))])
-def test_one_process_normalises_as_torch_to_the_last_bit(theirs, shape) -> None:
+def test_one_process_normalizes_bit_identically_to_torch(theirs, shape) -> None:
     ours, known = SharedBatchNorm(3, eps=1e-6), theirs(3, eps=1e-6)
     assert ours.state_dict().keys() == known.state_dict().keys()
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -49,7 +49,7 @@ def test_images_of_a_batch_do_not_see_each_other(network: FeatureNetwork, images
 
 
 @pytest.mark.parametrize("size", [8, 40, 0])
-def test_it_refuses_sizes_that_its_places_do_not_divide(size: int) -> None:
+def test_it_refuses_sizes_that_its_pooling_does_not_divide(size: int) -> None:
     with pytest.raises(ValueError, match=f"a multiple of 16 px, got image_size {size}"):
         FeatureNetwork(image_size=size, num_classes=5, widths=(8, 8, 8), num_features=6)
 

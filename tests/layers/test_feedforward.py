@@ -24,7 +24,7 @@ def test_swiglu_is_the_same_where_it_is_compiled():
         torch.testing.assert_close(compiled, plain)
 
 
-def test_the_gelu_is_the_error_functions_unless_said_otherwise():
+def test_the_gelu_is_exact_by_default():
     torch.manual_seed(0)
     layer, x = MLP(width=4, hidden=8), torch.randn(3, 4)
     by_tanh = MLP(width=4, hidden=8, approximate="tanh")

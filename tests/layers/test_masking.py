@@ -36,7 +36,7 @@ def test_take_gathers_whole_tokens():
     assert torch.equal(gather_tokens(x, kept), torch.stack([x[0, [3, 0]], x[1, [1, 2]]]))
 
 
-def test_kept_tokens_return_to_their_places_and_the_filler_takes_all_others():
+def test_kept_tokens_return_to_their_positions_and_the_filler_fills_all_others():
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(5, 12, 3, generator=rng)
     filler = torch.full((1, 1, 3), 9.0)

@@ -37,7 +37,7 @@ def test_patches_of_a_sequence_are_neighbours():
     assert torch.equal(patches.join(patches.split(z)), z)
 
 
-def test_twice_the_channels_come_back_as_the_two_halves_of_each_place():
+def test_twice_the_channels_return_as_the_two_halves_of_each_position():
     patches = LatentPatches(MAP, 2)
     first, second = torch.zeros(1, 24, 3), torch.ones(1, 24, 3)
     both = patches.join(patches.split(torch.cat([first, second], dim=-1)))

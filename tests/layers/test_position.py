@@ -22,7 +22,7 @@ def test_the_first_half_holds_the_column_and_the_second_the_row_each_as_sines_th
             assert torch.allclose(table[0, 5 * row + column], torch.tensor(expected), atol=1e-6)
 
 
-def test_the_precision_of_the_frequencies_can_be_told_from_the_table():
+def test_the_precision_of_the_frequencies_shows_in_the_table():
     single, double = (sincos_2d((64, 64), width=192, dtype=dtype) for dtype in (torch.float32, torch.float64))
     assert 0 < (single - double).abs().max() < 1e-4
 
@@ -43,12 +43,12 @@ def test_a_width_that_four_does_not_divide_is_refused():
         sincos_2d((2, 2), width=6)
 
 
-def test_a_table_on_its_own_grid_stays_as_it_is():
+def test_a_table_on_its_own_grid_is_unchanged():
     table = torch.randn(1, 12, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(resize_table(table, (3, 4), (3, 4)), table)
 
 
-def test_doubling_interpolates_between_the_centres_of_cells():
+def test_doubling_interpolates_between_the_centers_of_cells():
     table = torch.tensor([0.0, 4.0]).view(1, 2, 1)  # one row of two
     assert resize_table(table, (1, 2), (1, 4)).flatten().tolist() == [
         0,

@@ -50,7 +50,7 @@ def test_a_block_starts_with_scale_one_or_zero():
         assert not shift_mlp.any()
 
 
-def test_class_token_first_then_the_places():
+def test_class_token_first_then_the_positions():
     z = torch.randn(2, 6, 3)
     assert decoder()(z).shape == (2, 7, 8)
     assert decoder(class_token=False)(z).shape == (2, 6, 8)

@@ -23,7 +23,7 @@ def test_a_turn_keeps_lengths_and_leaves_the_tokens_around_the_grid_alone(rotary
     assert not torch.allclose(turned[:, :, 2:13], x[:, :, 2:13])
 
 
-def test_products_depend_on_the_distance_of_two_places(rotary):
+def test_products_depend_on_the_distance_of_two_positions(rotary):
     cos, sin = rotary((4, 5), before=0, after=0)[1]
     q, k = torch.randn(1, 3, 1, 8), torch.randn(1, 3, 1, 8)
     turned_q, turned_k = (rotate(x.expand(-1, -1, 20, -1), cos, sin).view(3, 4, 5, 8) for x in (q, k))
@@ -40,7 +40,7 @@ def test_pairs_are_adjacent_and_turn_by_their_angle():
     )
 
 
-def test_frequencies_begin_along_and_across_one_direction():
+def test_initial_frequencies_lie_along_and_across_one_direction():
     f = initial_frequencies(torch.tensor([0.7]), head_dim=8, theta=10.0)  # (2, 1, 4)
     torch.testing.assert_close(f.square().sum(0).sqrt()[0], torch.tensor([1.0, 10**-0.5, 1.0, 10**-0.5]))
     assert (f[:, 0, :2] * f[:, 0, 2:]).sum().abs() < 1e-6

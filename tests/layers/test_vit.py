@@ -64,7 +64,7 @@ def test_the_mlp_is_two_linear_maps_around_the_exact_gelu(x):
     assert MLP(width=12, hidden=20)(x.float()).shape == x.shape
 
 
-def test_a_block_adds_what_it_makes_of_the_normalised_input(x):
+def test_a_block_adds_its_output_for_the_normalized_input(x):
     block = Block(width=12, num_heads=3, mlp_ratio=2.0).double()
     for norm in (block.norm1, block.norm2):
         nn.init.normal_(norm.weight)

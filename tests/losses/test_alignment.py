@@ -108,7 +108,7 @@ def test_either_side_may_be_projected_and_the_map_may_stay_as_it_starts():
     assert not any(p.requires_grad for p in term(f, projection_frozen=True).parameters())
 
 
-def test_kept_latents_are_held_against_the_features_of_their_own_places():
+def test_kept_latents_are_compared_with_the_features_at_their_own_positions():
     z, f, kept = torch.randn(2, 2, 3), torch.randn(2, 4, 5), torch.tensor([[3, 0], [1, 2]])
     whole = term(f)
     expected = marginal_cosine(whole.to_teacher(z), f.gather(1, kept[..., None].expand(-1, -1, 5)), margin=0.0)
@@ -150,7 +150,7 @@ def test_a_projection_that_is_trained_alone_leaves_the_latent_unchanged(latent):
     assert frozen_latent.to_teacher.weight.grad.abs().sum() > 0
 
 
-def test_held_out_errors_are_one_minus_the_cosine_of_the_places_that_were_read():
+def test_held_out_errors_are_one_minus_the_cosine_at_the_kept_positions():
     f, z, kept = torch.randn(2, 4, 5), torch.randn(2, 2, 3), torch.tensor([[3, 0], [1, 2]])
     cosines = term(f, distance_weight=0.0)
     dropped = recon(z, kept)

@@ -13,11 +13,11 @@ def images():
     return torch.rand(4, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_without_probability_images_stay_as_they_are(images):
+def test_without_probability_images_are_unchanged(images):
     assert DiffAug(probability=0.0, cutout=0.5)(images) is images
 
 
-def test_the_middle_of_every_range_changes_no_colour(images):
+def test_the_middle_of_every_range_changes_no_color(images):
     assert torch.allclose(jitter_color(images, HALF, HALF, HALF), images, atol=1e-6)
 
 
@@ -26,7 +26,7 @@ def test_brightness_adds_up_to_a_half(images):
     assert torch.allclose(jitter_color(images, torch.zeros(4), HALF, HALF), images - 0.5, atol=1e-6)
 
 
-def test_saturation_goes_from_grey_to_twice_the_colour(images):
+def test_saturation_goes_from_gray_to_twice_the_color(images):
     gray = images.mean(dim=1, keepdim=True)
     assert torch.allclose(jitter_color(images, HALF, torch.zeros(4), HALF), gray.expand_as(images), atol=1e-6)
     assert torch.allclose(jitter_color(images, HALF, torch.ones(4), HALF), 2 * images - gray, atol=1e-6)

@@ -68,7 +68,7 @@ def test_patchgan_takes_images_down_to_three_pixels_after_the_halvings_and_no_sm
         network(torch.zeros(2, 3, side, side - 1))
 
 
-def test_images_that_are_too_small_are_told_how_many_layers_fit():
+def test_images_that_are_too_small_are_refused_with_the_number_of_layers_that_fit():
     with pytest.raises(ValueError, match=r"got 16x16\. Set the discriminator's num_layers=2\."):
         PatchGAN(num_layers=3, width=4)(torch.zeros(2, 3, 16, 16))
     assert PatchGAN(num_layers=2, width=4)(torch.zeros(2, 3, 16, 16)).shape[1] == 1
@@ -167,7 +167,7 @@ def test_a_head_sees_the_patches_on_a_circle(images):
         assert torch.allclose(head(features.roll(3, dims=2)), head(features).roll(3, dims=2), atol=1e-6)
 
 
-def test_spectral_normalisation_holds_every_convolution_at_one(images):
+def test_spectral_normalization_holds_every_convolution_at_one(images):
     network = frozen_features(kernel_size=5)
     for _ in range(100):
         network(images)

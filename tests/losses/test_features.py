@@ -74,7 +74,7 @@ def test_distances_in_closed_form():
     assert DISTANCES["negative_cosine"](a, torch.tensor([[[-4.0, 3.0]]])).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_decoder_learns_to_tell_images_apart_by_their_latents():
+def test_a_decoder_learns_to_distinguish_images_by_their_latents():
     target, z = (
         torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1)),
         torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(2)),
@@ -116,7 +116,7 @@ def test_classes_score_the_cross_entropy():
     assert classes(IMAGES, recon(z), Y).item() == pytest.approx(math.log(7))
 
 
-def test_unknown_words_are_refused():
+def test_unknown_choices_are_refused():
     with pytest.raises(ValueError, match="Choose masked or all"):
         term(tokens="hidden")
     with pytest.raises(ValueError, match="Choose mse or negative_cosine"):

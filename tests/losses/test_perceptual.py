@@ -93,7 +93,7 @@ def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(
         assert torch.allclose(term.network(images[0], images[1]), expected, rtol=1e-3)
 
 
-def test_a_network_without_a_layer_is_told_by_that_layer(weights):
+def test_a_missing_layer_is_named(weights):
     heads = {key: value for key, value in weights.items() if key.startswith("lin")}
     with pytest.raises(ValueError, match=r"lack 26 of 33 tensors, first net\.slice1\.0\.bias"):
         LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights={}, heads=heads)

@@ -36,7 +36,7 @@ def gaussian(rng_seed=0) -> Posterior:
     return Posterior(torch.randn(2, 6, 3, generator=rng), torch.randn(2, 6, 3, generator=rng))
 
 
-def test_without_a_mask_the_error_is_the_plain_mean_whatever_the_ratio():
+def test_without_a_mask_the_error_is_the_plain_mean_for_any_ratio():
     for ratio in (0.0, 0.3, 1.0):
         assert pixel_mse(reconstruction(images=off_by_patch()), ratio) == OFFSETS.square().mean()
 
@@ -84,7 +84,7 @@ def test_free_mean_kl_is_the_divergence_from_a_normal_of_the_same_mean(std):
 
 
 @pytest.mark.parametrize("std", [1e-3, 0.1, 1.0, 3.0])
-def test_free_mean_kl_vanishes_where_the_posterior_has_the_deviation_asked_for_whatever_its_mean(std):
+def test_free_mean_kl_vanishes_at_the_requested_deviation_for_any_mean(std):
     posterior = Posterior(100 * torch.randn(2, 6, 3), torch.full((2, 6, 3), 2 * math.log(std)))
     assert (
         abs(FreeMeanKL(weight=1.0, start=0, warmup=0, std=std)(IMAGES, reconstruction(posterior=posterior), Y)) < 1e-5

@@ -20,18 +20,22 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("grid", [(8, 8), (4, 4), (3, 5), (16, 16)])
 @pytest.mark.parametrize("size", [24, 32])
-def test_it_gives_features_at_every_place_of_a_grid(teacher: NetworkTeacher, grid: tuple[int, int], size: int) -> None:
+def test_it_returns_features_at_every_position_of_a_grid(
+    teacher: NetworkTeacher, grid: tuple[int, int], size: int
+) -> None:
     found = teacher(torch.zeros(2, 3, size, size), grid)
     assert found.shape == (2, grid[0] * grid[1], teacher.channels(size, grid))
 
 
-def test_on_the_networks_own_grid_places_are_its_map_row_by_row(teacher: NetworkTeacher, images: torch.Tensor) -> None:
+def test_on_the_networks_own_grid_features_are_its_map_row_by_row(
+    teacher: NetworkTeacher, images: torch.Tensor
+) -> None:
     features = teacher(images, (8, 8))
     map_ = teacher.network.map(images)
     assert torch.equal(features[:, 8 * 2 + 5], map_[:, :, 2, 5])
 
 
-def test_a_coarser_grid_sees_what_lies_around_its_places(teacher: NetworkTeacher, images: torch.Tensor) -> None:
+def test_a_coarser_grid_averages_around_its_positions(teacher: NetworkTeacher, images: torch.Tensor) -> None:
     whole = teacher(images, (1, 1))[:, 0]
     assert torch.corrcoef(torch.stack([whole[0], teacher.network.map(images)[0].mean(dim=(1, 2))]))[0, 1] > 0.99
 

@@ -112,7 +112,7 @@ def test_any_image_size_and_grid_is_served(tiny, size, grid, patch_size) -> None
     assert features.isfinite().all()
 
 
-def test_places_are_row_major_and_where_they_are_in_the_image(tiny) -> None:
+def test_features_are_row_major_and_match_positions_in_the_image(tiny) -> None:
     teacher = teacher_of(tiny, TINY)
     teacher.vit.blocks = torch.nn.Sequential()  # what is left sees one patch at a time
     images = images_of(64, 96)
@@ -202,7 +202,7 @@ def test_reading_heads_may_be_there_or_not(tiny) -> None:
         assert torch.equal(teacher(images_of(160, 160), (10, 10)), expected)
 
 
-def test_weights_that_do_not_fit_are_told_by_their_names(tiny) -> None:
+def test_mismatched_weights_are_named(tiny) -> None:
     state = tiny.state_dict()
     wrong = {key: value for key, value in state.items() if key not in ("norm.weight", "norm.bias")}
     wrong["mask_token"], wrong["cls_token"] = torch.zeros(1), torch.zeros(1, 1, 65)
@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_are_told_by_their_names(tiny) -> None:
     assert "hf://timm/test_vit.r160_in1k" in str(error.value)
 
 
-def test_models_and_words_that_are_not_known_are_told(tiny) -> None:
+def test_unknown_models_and_settings_are_refused(tiny) -> None:
     with pytest.raises(ValueError, match="timm has no vision transformer 'vit_enormous'"):
         build_empty("vit_enormous")
     with pytest.raises(ValueError, match=r"timm has no vision transformer 'resnet18'|resnet18 is a ResNet"):
@@ -280,7 +280,7 @@ def test_a_model_without_class_token_is_read_by_its_patches_alone() -> None:
     assert torch.allclose(teacher.readouts(images, ())[0], expected, atol=1e-5)
 
 
-def test_what_cannot_be_read_out_is_told(tiny) -> None:
+def test_invalid_readouts_are_refused(tiny) -> None:
     teacher = teacher_of(tiny, TINY)
     with pytest.raises(ValueError, match=r"Patches of 16 pixels do not divide an image of 100x160"):
         teacher.readouts(images_of(100, 160), (0,))

@@ -81,7 +81,7 @@ def test_an_image_alone_has_the_features_that_it_has_in_a_batch(hog: HOG, images
     )
 
 
-def test_features_go_by_colour_then_bin_then_cell_and_places_by_row(hog: HOG) -> None:
+def test_features_are_ordered_by_color_bin_and_cell_and_positions_by_row(hog: HOG) -> None:
     image = torch.zeros(1, 3, SIZE, SIZE)
     image[0, 1] = ACROSS  # green rises to the right, and nothing else is there
     image[0, 1, :, : SIZE // 2] = 0
@@ -114,7 +114,7 @@ def test_an_image_need_not_be_square_nor_a_multiple_of_the_window(hog: HOG) -> N
     )  # the window is tiled from the upper left and cut
 
 
-def test_the_window_weighs_pixels_by_their_place() -> None:
+def test_the_window_weights_pixels_by_their_position() -> None:
     window = gaussian(16)
     assert window.sum() == pytest.approx(1.0)
     assert torch.equal(window, window.T)
@@ -138,7 +138,7 @@ def test_images_get_no_gradient(hog: HOG, images: torch.Tensor) -> None:
     assert not hog(images.requires_grad_(), (4, 4)).requires_grad
 
 
-def test_what_it_cannot_serve_is_told(hog: HOG) -> None:
+def test_unsupported_grids_are_refused(hog: HOG) -> None:
     with pytest.raises(ValueError, match=r"cells of 8 pixels do not divide an image of 100x100\. Choose a cell_size"):
         hog.channels(100, (5, 5))
     with pytest.raises(ValueError, match=r"A grid of 3x3 does not divide the 8x8 HOG cells of an image of 64x64"):

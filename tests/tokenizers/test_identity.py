@@ -24,7 +24,7 @@ def distances(features: torch.Tensor) -> dict[str, float]:
 
 @pytest.mark.parametrize("patch_size", [1, 2, 8])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 24)])
-def test_images_come_back_bit_for_bit_whatever_the_patches(patch_size, shape):
+def test_images_are_reconstructed_bit_for_bit_for_any_patch_size(patch_size, shape):
     identity = Identity(image_size=16, patch_size=patch_size)
     images = torch.rand(2, 3, *shape) * 2 - 1
     recon = identity(images)
@@ -34,7 +34,7 @@ def test_images_come_back_bit_for_bit_whatever_the_patches(patch_size, shape):
     assert recon.posterior.logvar is None
 
 
-def test_a_token_is_a_patch_ordered_by_row_column_and_colour():
+def test_a_token_is_a_patch_ordered_by_row_column_and_color():
     images = torch.arange(48.0).reshape(1, 3, 4, 4)
     z = Identity(image_size=4, patch_size=2).encode(images).mean
     assert torch.equal(z[0, 1], torch.stack([images[0, :, i, j] for i in (0, 1) for j in (2, 3)]).flatten())

@@ -48,7 +48,7 @@ def read_image(path: str) -> Image.Image:
         raise ValueError("There is no permission to read it.") from error
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"It has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, as a decompression bomb would. Make it smaller."
+            f"It has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, like a decompression bomb. Make it smaller."
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(

@@ -176,8 +176,8 @@ def _color_factors(color: Color, *, prefix: str) -> dict[str, float]:
     return {prefix + key: value for key, value in zip(("red", "green", "blue"), color, strict=True)}
 
 
-# Signed distances, negative inside, exact near straight and round edges. Each shape fits the unit circle and is symmetric
-# in y -> -y.
+# Signed distances, negative inside, exact near straight and round edges. Each shape fits the unit circle and is
+# symmetric in y -> -y.
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def test_their_cache_is_a_store_of_points(
     )
 
 
-def test_their_statistics_normalise_as_theirs_do(cache: Path) -> None:
+def test_our_statistics_normalize_like_theirs(cache: Path) -> None:
     mean, std = read_stats(cache)
     z = torch.randn(2, 6, 5)
     expected = (LATENT.to_map(z) - 0.25) / 2
@@ -106,7 +106,7 @@ def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
     assert torch.equal(std.flatten(), ours.std)
 
 
-def test_a_reading_that_was_killed_goes_on(
+def test_a_killed_import_resumes(
     cache: Path, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ldbench.data.latents.writing import StoreWriter

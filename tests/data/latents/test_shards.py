@@ -56,7 +56,7 @@ def test_another_shape_or_dtype_is_refused(tmp_path: Path, shape: tuple[int, ...
             map_shard(tmp_path / "shard.safetensors", dtype=dtype, shape=expected)
 
 
-def test_a_full_disk_is_told_with_what_to_do_and_no_scratch_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_what_to_do_and_no_scratch_is_left(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:

@@ -13,7 +13,7 @@ from ldbench.data.latents.store import LatentStore, StoredLatents, latents_finge
 
 
 class AwaitedLatents(Dataset):
-    """The training set of a generator (a LatentSet); its store is opened or built on the first access to the numbers."""
+    """The training set of a generator (a LatentSet); its store is opened or built on the first access to numbers."""
 
     def __init__(self, contents: Contents, *, latent: LatentSpec, seed: int, make: Callable[[], LatentStore]):
         self.latent = latent
