@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldbench import cli
 from ldbench.config.compose import conf_dir
-from ldbench.sweeps.points import check_tasks
+from ldbench.sweeps.points import validate_slurm_tasks
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
 RAY = "hydra_plugins.hydra_ray_launcher"
@@ -38,7 +38,7 @@ def need(module: str) -> None:
         (RAY, "ray", f"{RAY}.ray_launcher.RayLauncher"),
     ],
 )
-def test_another_launcher_takes_the_place_of_ours(module: str, launcher: str, target: str) -> None:
+def test_another_launcher_replaces_ours(module: str, launcher: str, target: str) -> None:
     need(module)
     words = [
         sys.executable,
@@ -50,18 +50,18 @@ def test_another_launcher_takes_the_place_of_ours(module: str, launcher: str, ta
         "hydra.launcher",
         f"hydra/launcher={launcher}",
     ]
-    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert f"_target_: {target}" in told
-    assert "jobs: 1" not in told.splitlines()
+    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert f"_target_: {target}" in output
+    assert "jobs: 1" not in output.splitlines()
 
 
 @pytest.fixture
 def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What SLURM would be handed for two points, by the launcher of some overrides: the head of submitit's own submission file."""
+    """Returns the head of the submission file that submitit would write for two points, given some overrides."""
     need(SUBMITIT)
     import submitit
 
-    for program in ("srun", "sbatch"):  # submitit looks whether they are there
+    for program in ("srun", "sbatch"):  # submitit requires them to exist
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -86,10 +86,10 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return submit
 
 
-def test_slurm_is_asked_for_a_task_and_a_gpu_of_each_process_that_shares_a_training(
+def test_slurm_gets_a_task_and_a_gpu_for_each_process_that_shares_a_training(
     submitted: Callable[..., str],
 ) -> None:
-    told = submitted(
+    submission = submitted(
         "hydra/launcher=slurm",
         "trainer=ddp",
         "trainer.devices=4",
@@ -97,43 +97,43 @@ def test_slurm_is_asked_for_a_task_and_a_gpu_of_each_process_that_shares_a_train
         "hydra.launcher.partition=gpu",
     )
     for line in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=gpu", "--time=1440"):
-        assert f"#SBATCH {line}\n" in told
+        assert f"#SBATCH {line}\n" in submission
 
 
-def test_submitits_own_options_reach_slurm_as_they_are(submitted: Callable[..., str]) -> None:
+def test_submitits_own_options_reach_slurm_unchanged(submitted: Callable[..., str]) -> None:
     words = ("nodes=2", "tasks_per_node=3", "gpus_per_node=3", "cpus_per_task=8", "timeout_min=30")
-    told = submitted("hydra/launcher=submitit_slurm", *(f"hydra.launcher.{word}" for word in words))
+    submission = submitted("hydra/launcher=submitit_slurm", *(f"hydra.launcher.{word}" for word in words))
     for line in ("--nodes=2", "--ntasks-per-node=3", "--gpus-per-node=3", "--cpus-per-task=8", "--time=30"):
-        assert f"#SBATCH {line}\n" in told
+        assert f"#SBATCH {line}\n" in submission
 
 
 @pytest.mark.parametrize(
-    ("tasks", "nodes", "told"),
+    ("tasks", "nodes", "message"),
     [(1, 1, r"tasks_per_node=1 .* trainer\.devices=4"), (4, 1, r"nodes=1 .* trainer\.num_nodes=2")],
 )
-def test_other_processes_than_share_a_training_are_refused(tasks: int, nodes: int, told: str) -> None:
+def test_another_number_of_processes_than_share_a_training_is_refused(tasks: int, nodes: int, message: str) -> None:
     launcher: DictConfig = OmegaConf.create(
         {"_target_": f"{SUBMITIT}.submitit_launcher.SlurmLauncher", "tasks_per_node": tasks, "nodes": nodes}
     )
     cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4, "num_nodes": 2}})
-    with pytest.raises(ValueError, match=told):
-        check_tasks(launcher, cfg)
+    with pytest.raises(ValueError, match=message):
+        validate_slurm_tasks(launcher, cfg)
     launcher.tasks_per_node, launcher.nodes = 4, 2
-    check_tasks(launcher, cfg)
-    check_tasks(OmegaConf.create({"_target_": "hydra_plugins.ldbench.LocalLauncher", "jobs": 2}), cfg)
+    validate_slurm_tasks(launcher, cfg)
+    validate_slurm_tasks(OmegaConf.create({"_target_": "hydra_plugins.ldbench.LocalLauncher", "jobs": 2}), cfg)
 
 
-def test_several_processes_share_a_training_at_a_point_where_slurm_starts_them() -> None:
+def test_several_processes_may_share_a_training_of_a_sweep_if_slurm_starts_them() -> None:
     cfg: DictConfig = OmegaConf.create({"trainer": {"devices": 4}})
     for launcher, mode in (("SlurmLauncher", RunMode.MULTIRUN), ("LocalLauncher", RunMode.RUN)):
-        cli.check_sharing(
+        cli.validate_sweep_devices(
             OmegaConf.create({"mode": mode, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.{launcher}"}}), cfg
         )
     local: DictConfig = OmegaConf.create(
         {"mode": RunMode.MULTIRUN, "launcher": {"_target_": f"{SUBMITIT}.submitit_launcher.LocalLauncher"}}
     )
-    with pytest.raises(ValueError, match=r"would begin the sweep anew\. Say trainer\.devices=1"):
-        cli.check_sharing(local, cfg)
+    with pytest.raises(ValueError, match=r"would start the sweep again\. Set trainer\.devices=1"):
+        cli.validate_sweep_devices(local, cfg)
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
-"""Words that name several values are told apart, in sweeps only."""
+"""Overrides with several values are split off, in sweeps only."""
 
 import pytest
 
 from ldbench.sweeps.overrides import split_sweep_overrides
 
 
-def test_the_first_of_several_values_stands_for_them() -> None:
-    words = [
+def test_the_first_of_several_values_replaces_them() -> None:
+    overrides = [
         "-m",
         "generator=dit,sit",
         "generator.max_steps=9",
@@ -15,7 +15,7 @@ def test_the_first_of_several_values_stands_for_them() -> None:
         "job.labels=[1,2]",
         "~callbacks.samples",
     ]
-    first, swept = split_sweep_overrides(words)
+    first, swept = split_sweep_overrides(overrides)
     assert first == [
         "-m",
         "generator=dit",
@@ -29,10 +29,10 @@ def test_the_first_of_several_values_stands_for_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["generator=dit,sit"], ["experiments=vmae_digits", "seed=0,1"], ["hydra.launcher.jobs=2"]]
+    "overrides", [["generator=dit,sit"], ["experiments=vmae_digits", "seed=0,1"], ["hydra.launcher.jobs=2"]]
 )
-def test_without_a_sweep_all_stays_for_hydra_to_judge(words: list[str]) -> None:
-    assert split_sweep_overrides(words) == (words, [])
+def test_without_a_sweep_all_overrides_stay_for_hydra_to_judge(overrides: list[str]) -> None:
+    assert split_sweep_overrides(overrides) == (overrides, [])
 
 
 def test_an_experiment_may_be_a_sweep() -> None:
@@ -43,7 +43,7 @@ def test_an_experiment_may_be_a_sweep() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["generator=[", "seed=interval(0,1)", "x=glob(*)", "hydra.launcher.jobs=1,2", "--config-dir=a,b"]
+    "override", ["generator=[", "seed=interval(0,1)", "x=glob(*)", "hydra.launcher.jobs=1,2", "--config-dir=a,b"]
 )
-def test_what_cannot_be_counted_stays_for_hydra_to_judge(word: str) -> None:
-    assert split_sweep_overrides(["-m", word]) == (["-m", word], [])
+def test_what_cannot_be_enumerated_stays_for_hydra_to_judge(override: str) -> None:
+    assert split_sweep_overrides(["-m", override]) == (["-m", override], [])

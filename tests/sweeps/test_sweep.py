@@ -1,4 +1,4 @@
-"""Sweeps from the command line: each tokenizer once, failures told and tried again, and kills that leave no trace in the records."""
+"""Sweeps from the command line: each tokenizer once, failures reported and retried, and kills that change no record."""
 
 import json
 import os
@@ -28,20 +28,20 @@ CELLS += [
     "callbacks.checkpoint.every=2",
 ]
 CELLS += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
-TRAINED = "s. Tokenizer: "  # in the line that ends a training
+TRAINED = "s. Tokenizer: "  # part of a training's last log line
 GRID = ["tokenizer.seed=0,1", "generator=sit,lightningdit"]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of a shell. Where Python is told to keep no compiled files, many processes would each compile all of torch: they keep them here."""
-    kept = (
+    """A shell's environment. With PYTHONDONTWRITEBYTECODE each process would compile all of torch: they cache it."""
+    cache = (
         {}
         if "PYTHONDONTWRITEBYTECODE" not in os.environ
         else {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
     )
     unwanted = ("HYDRA_FULL_ERROR", "LDBENCH_SHORT_ERRORS", "PYTHONDONTWRITEBYTECODE")
-    return {**{key: value for key, value in os.environ.items() if key not in unwanted}, **kept}
+    return {**{key: value for key, value in os.environ.items() if key not in unwanted}, **cache}
 
 
 @pytest.fixture(scope="module")
@@ -73,30 +73,30 @@ def sweep(command: Callable[..., list[str]], environment: dict[str, str]) -> Swe
 
 
 def logs(root: Path) -> dict[str, str]:
-    """Of the latest sweep, by name."""
+    """The logs of the latest sweep, by name."""
     latest = max((root / "runs" / "sweeps").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
     return {path.stem: path.read_text() for path in latest.glob("*.log")}
 
 
 def outcome(root: Path) -> dict[str, object]:
-    """All that a sweep leaves behind, but for times and the machine."""
-    found: dict[str, object] = {}
+    """The content of all files that a sweep leaves, except for times and the machine."""
+    contents: dict[str, object] = {}
     for path in sorted(root.glob("artifacts/*/*/*.safetensors")):
-        found[str(path.relative_to(root))] = {key: value.tolist() for key, value in load_file(path).items()}
+        contents[str(path.relative_to(root))] = {key: value.tolist() for key, value in load_file(path).items()}
     for path in sorted(root.glob("artifacts/*/*/*.json")):
         whole = json.loads(path.read_text())
-        found[str(path.relative_to(root))] = {
+        contents[str(path.relative_to(root))] = {
             key: value for key, value in whole.items() if key not in ("created", "seconds", "environment")
         }
     for path in sorted(root.glob("records/*.json")):
-        found[path.name] = {
+        contents[path.name] = {
             key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "environment")
         }
-    return found
+    return contents
 
 
 @pytest.mark.slow
-def test_what_points_share_is_built_once_before_they_begin(
+def test_what_points_share_is_built_once_before_they_start(
     small_overrides: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
     words = ["-m", *small_overrides, "seed=0,1", "hydra.launcher.jobs=2", f"paths.root={tmp_path}"]
@@ -104,22 +104,22 @@ def test_what_points_share_is_built_once_before_they_begin(
         [sys.executable, "-m", "ldbench.train", *words], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = done.stdout.splitlines()
-    assert told[0].startswith("begun   tokenizer vmae-")
-    assert told[1].startswith("done    tokenizer vmae-")
-    assert "3 done, in" in told[-1]
-    said = logs(tmp_path)
-    assert sorted(name.partition("-")[0] for name in said) == ["0", "1", "tokenizer"]
-    assert [name.partition("-")[0] for name, text in said.items() if TRAINED in text] == ["tokenizer"]
-    assert all("is there already" in said[name] for name in ("0", "1"))
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("started tokenizer vmae-")
+    assert lines[1].startswith("done    tokenizer vmae-")
+    assert "3 done, in" in lines[-1]
+    texts = logs(tmp_path)
+    assert sorted(name.partition("-")[0] for name in texts) == ["0", "1", "tokenizer"]
+    assert [name.partition("-")[0] for name, text in texts.items() if TRAINED in text] == ["tokenizer"]
+    assert all("is there already" in texts[name] for name in ("0", "1"))
     assert len(list(tmp_path.glob("artifacts/tokenizers/vmae-*"))) == 1
     assert len(list(tmp_path.glob("records/*.json"))) == 1
 
 
-def test_mistakes_are_told_before_any_work(answer: Answer, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_any_work(answer: Answer, tmp_path: Path) -> None:
     done = answer(train, "-m", "generator=sit,siit,dti", "seed=0,1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "of 6 points of this sweep, 4 cannot be" in done.stderr
+    assert "4 of the 6 points of this sweep are invalid" in done.stderr
     assert "There is no generator=siit. Did you mean sit?" in done.stderr
     assert "There is no generator=dti. Did you mean dit?" in done.stderr
     assert "Traceback" not in done.stderr
@@ -127,9 +127,9 @@ def test_mistakes_are_told_before_any_work(answer: Answer, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def unbroken(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a sweep of two tokenizers and two generators, one process at a time."""
-    root = tmp_path_factory.mktemp("unbroken")
+    root = tmp_path_factory.mktemp("uninterrupted")
     done = sweep(root, *GRID)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(name for name, text in logs(root).items() if TRAINED in text) == sorted(
@@ -139,12 +139,12 @@ def unbroken(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_makes(
-    unbroken: Path, sweep: Sweep, tmp_path: Path
+def test_a_failed_cell_is_reported_and_retried_and_two_processes_give_the_results_of_one(
+    uninterrupted: Path, sweep: Sweep, tmp_path: Path
 ) -> None:
-    lost = next(unbroken.glob("artifacts/generators/sit-*")).name
+    lost = next(uninterrupted.glob("artifacts/generators/sit-*")).name
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / lost).write_text("in the way of the folder of a training")
+    (tmp_path / "runs" / lost).write_text("a file where the folder of a training belongs")
     failed = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
     assert failed.returncode == 1, failed.stdout + failed.stderr
     (line,) = [line for line in failed.stdout.splitlines() if line.startswith("failed")]
@@ -155,18 +155,18 @@ def test_a_failed_cell_is_told_and_tried_again_and_two_at_a_time_make_what_one_m
     (tmp_path / "runs" / lost).unlink()
     again = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
     assert again.returncode == 0, again.stdout + again.stderr
-    said = logs(tmp_path).values()
-    assert sum("s. Generator: " in text for text in said) == 1, "the others were there"
-    assert not [text for text in said if TRAINED in text]
-    assert outcome(tmp_path) == outcome(unbroken)
+    texts = logs(tmp_path).values()
+    assert sum("s. Generator: " in text for text in texts) == 1, "the others existed"
+    assert not [text for text in texts if TRAINED in text]
+    assert outcome(tmp_path) == outcome(uninterrupted)
     assert len([name for name in outcome(tmp_path) if name.endswith("weights.safetensors")]) == 6
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seen", ["runs/vmae-*/checkpoints/*", "runs/sit-*/checkpoints/*"])
-def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
-    seen: str,
-    unbroken: Path,
+@pytest.mark.parametrize("pattern", ["runs/vmae-*/checkpoints/*", "runs/sit-*/checkpoints/*"])
+def test_a_killed_sweep_resumes_and_ends_like_an_uninterrupted_one(
+    pattern: str,
+    uninterrupted: Path,
     sweep: Sweep,
     command: Callable[..., list[str]],
     environment: dict[str, str],
@@ -175,8 +175,8 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
     words = command(tmp_path, *GRID, "hydra.launcher.jobs=2")
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 600
-    while not any(tmp_path.glob(seen)):
-        assert process.poll() is None, "it ended before it was seen at work"
+    while not any(tmp_path.glob(pattern)):
+        assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
@@ -185,13 +185,13 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_unbroken_one(
     assert complete < 4
     done = sweep(tmp_path, *GRID, "hydra.launcher.jobs=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcome(tmp_path) == outcome(unbroken)
+    assert outcome(tmp_path) == outcome(uninterrupted)
 
 
-def test_a_sweep_is_no_part_of_a_shared_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_cannot_be_part_of_a_shared_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(
-        ValueError, match=r"2 were started for this one\. Leave torchrun or srun away, and say trainer\.devices=N"
+        ValueError, match=r"2 were started for this one\. Start it without torchrun or srun and set trainer\.devices=N"
     ):
         CheckedSweeper(params=None).sweep([])

@@ -1,1 +1,1 @@
-"""Many configs by one command: checked together, what they share built once, each in a process of its own."""
+"""Sweeps: many configs by one command, validated together, shared artifacts built once, a process for each config."""

@@ -1,4 +1,4 @@
-"""A sweep while it goes on and when it has ended, for people: a live table in a terminal, plain lines elsewhere."""
+"""The progress and the summary of a sweep: a live table in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from rich.text import Text
 from ldbench.sweeps.schedule import DONE, FAILED, RUNNING, STOPPED, WAITING, Schedule, SweepTask
 
 STYLES = {WAITING: "dim", RUNNING: "bold", DONE: "green", FAILED: "bold red", STOPPED: "yellow"}
-TAIL = 4096  # bytes of a log that are looked at for its last line
+TAIL = 4096  # bytes at the end of a log in which its last line is searched
 
 
 class Overview:
-    """Shows the steps of a sweep as they change. A context manager: a live table stands while it is entered."""
+    """Shows the tasks of a sweep as they change. A context manager: the live table is visible while it is entered."""
 
-    def __init__(self, waves: Schedule, console: Console):
-        self.waves = waves
+    def __init__(self, schedule: Schedule, console: Console):
+        self.schedule = schedule
         self.console = console
         self.started = time.monotonic()
-        self.began_at: dict[int, float] = {}
+        self.start_times: dict[int, float] = {}
         self.logs: dict[int, Path] = {}
-        self.drawn = 0.0
+        self.refreshed = 0.0
         self.live = (
             Live(console=console, auto_refresh=False, transient=True, get_renderable=self.table)
             if console.is_terminal
@@ -44,86 +44,86 @@ class Overview:
         if self.live:
             self.live.stop()
 
-    def began(self, step: SweepTask, log: Path) -> None:
-        """A step's process was started; its words go to `log`."""
-        self.began_at[id(step)], self.logs[id(step)] = time.monotonic(), log
-        self.say(f"begun   {step.label}  ({log})")
+    def on_start(self, task: SweepTask, log: Path) -> None:
+        """A task's process was started; its output goes to `log`."""
+        self.start_times[id(task)], self.logs[id(task)] = time.monotonic(), log
+        self.print_line(f"started {task.label}  ({log})")
 
-    def ended(self, step: SweepTask) -> None:
-        """A step is done, or has failed."""
-        taken = f" in {duration(step.seconds)}" if id(step) in self.began_at else ""
-        self.say(f"{step.state:7} {step.label}{taken}{': ' + step.reason if step.reason else ''}  [{self.counts()}]")
+    def on_end(self, task: SweepTask) -> None:
+        """A task is done or has failed."""
+        duration = f" in {format_duration(task.seconds)}" if id(task) in self.start_times else ""
+        reason = f": {task.reason}" if task.reason else ""
+        self.print_line(f"{task.state:7} {task.label}{duration}{reason}  [{self.counts()}]")
 
-    def passed(self) -> None:
-        """Some time has passed."""
-        if self.live and time.monotonic() - self.drawn > 1:
-            self.drawn = time.monotonic()
+    def on_tick(self) -> None:
+        """Refreshes the live table, at most once a second."""
+        if self.live and time.monotonic() - self.refreshed > 1:
+            self.refreshed = time.monotonic()
             self.live.refresh()
 
-    def say(self, line: str) -> None:
-        """A plain line, where there is no live table."""
+    def print_line(self, line: str) -> None:
+        """Prints a plain line if there is no live table."""
         if not self.live:
             self.console.print(Text(line), soft_wrap=True)
 
     def counts(self) -> str:
-        """How many steps are in which state."""
+        """The number of tasks in each state."""
         return ", ".join(
             f"{count} {state}"
             for state in (RUNNING, WAITING, DONE, FAILED, STOPPED)
-            if (count := self.waves.count(state))
+            if (count := self.schedule.count(state))
         )
 
     def table(self) -> Table:
-        """All steps, or where the terminal is too low for them, those that run and that failed."""
-        room = self.console.height - 6
-        shown = (
-            self.waves.steps
-            if len(self.waves.steps) <= room
-            else [s for s in self.waves.steps if s.state in (RUNNING, FAILED)][-room:]
-        )
-        drawn = headed(["", "state", "time", ""])
-        for step in shown:
-            drawn.add_row(
-                Text(step.label),
-                Text(step.state, style=STYLES[step.state]),
-                self.time_of(step),
-                Text(self.word_of(step), style="dim"),
+        """All tasks, or if the terminal has too few lines for them, those that run or failed."""
+        num_rows = self.console.height - 6
+        tasks = self.schedule.tasks
+        if len(tasks) > num_rows:
+            tasks = [task for task in tasks if task.state in (RUNNING, FAILED)][-num_rows:]
+        table = build_table(["", "state", "time", ""])
+        for task in tasks:
+            table.add_row(
+                Text(task.label),
+                Text(task.state, style=STYLES[task.state]),
+                self.elapsed(task),
+                Text(self.status_line(task), style="dim"),
             )
-        drawn.caption = f"{self.counts()}, {duration(time.monotonic() - self.started)}"
-        return drawn
+        table.caption = f"{self.counts()}, {format_duration(time.monotonic() - self.started)}"
+        return table
 
-    def time_of(self, step: SweepTask) -> str:
-        """How long a step has taken so far."""
-        if step.state == RUNNING:
-            return duration(time.monotonic() - self.began_at[id(step)])
-        return duration(step.seconds) if step.seconds else ""
+    def elapsed(self, task: SweepTask) -> str:
+        """The time that a task has taken so far."""
+        if task.state == RUNNING:
+            return format_duration(time.monotonic() - self.start_times[id(task)])
+        return format_duration(task.seconds) if task.seconds else ""
 
-    def word_of(self, step: SweepTask) -> str:
-        """Why a step failed, or what it said last."""
-        return last_line(self.logs[id(step)]) if step.state == RUNNING else step.reason
+    def status_line(self, task: SweepTask) -> str:
+        """Why a task failed, or the last line of its log while it runs."""
+        return last_line(self.logs[id(task)]) if task.state == RUNNING else task.reason
 
-    def tell(self) -> None:
-        """The end of it: every step with what became of it, and where the words of those that failed are."""
-        drawn = headed(["", "state", "time", "reason", "log"])
-        for step in self.waves.steps:
-            log = self.logs.get(id(step))
-            taken = duration(step.seconds) if step.seconds else ""
-            told = Text(str(log)) if log is not None and step.state == FAILED else Text("")
-            drawn.add_row(Text(step.label), Text(step.state, style=STYLES[step.state]), taken, Text(step.reason), told)
-        self.console.print(drawn)
-        self.console.print(Text(f"{self.counts()}, in {duration(time.monotonic() - self.started)}"))
+    def print_summary(self) -> None:
+        """Prints every task with its final state, and the log files of those that failed."""
+        table = build_table(["", "state", "time", "reason", "log"])
+        for task in self.schedule.tasks:
+            log = self.logs.get(id(task))
+            duration = format_duration(task.seconds) if task.seconds else ""
+            log_file = Text(str(log)) if log is not None and task.state == FAILED else Text("")
+            state = Text(task.state, style=STYLES[task.state])
+            table.add_row(Text(task.label), state, duration, Text(task.reason), log_file)
+        self.console.print(table)
+        self.console.print(Text(f"{self.counts()}, in {format_duration(time.monotonic() - self.started)}"))
 
 
-def headed(columns: Sequence[str]) -> Table:
-    """An empty table; long words go on in the next line."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="", caption_justify="left")
+def build_table(columns: Sequence[str]) -> Table:
+    """An empty table whose long cells wrap to the next line."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="", caption_justify="left")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
-    return drawn
+        table.add_column(column, overflow="fold")
+    return table
 
 
-def duration(seconds: float) -> str:
-    """A time in words as short as it needs: 12 s, 3 min 05 s, 2 h 04 min."""
+def format_duration(seconds: float) -> str:
+    """A duration as short text: 12 s, 3 min 05 s, 2 h 04 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -131,12 +131,9 @@ def duration(seconds: float) -> str:
 
 
 def last_line(log: Path) -> str:
-    """What a process said last, in 60 characters."""
+    """The last line of a log that is not blank, in 60 characters."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
-        lines = [
-            line.strip()
-            for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines()
-            if line.strip()
-        ]
+        text = file.read().decode(errors="replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:60] if lines else ""

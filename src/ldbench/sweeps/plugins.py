@@ -1,4 +1,4 @@
-"""What Hydra is told of sweeps: a sweeper that checks all points before the first, and a launcher that runs each in a process of its own."""
+"""Hydra plug-ins: a sweeper that validates all points before the first, and a launcher with a process per point."""
 
 import itertools
 import sys
@@ -19,137 +19,142 @@ from ldbench.sweeps import points, processes
 from ldbench.sweeps.overrides import first_value
 from ldbench.sweeps.schedule import FAILED, Schedule, SweepTask
 
-FIRST = "ldbench.prepare"  # the entry point that makes what points share
+PREPARE_MODULE = "ldbench.prepare"  # the entry point that builds what points share
 
 
 class CheckedSweeper(Sweeper):
-    """Every combination of the values that are listed, all checked before any begins, whatever launches them."""
+    """Every combination of the listed values, all validated before any starts, whatever the launcher."""
 
-    inspect: ClassVar[points.Inspect]
-    swept: ClassVar[
-        Sequence[str]
-    ] = ()  # the words of the command line that name several values; Hydra was told the first of each
+    inspect: ClassVar["staticmethod[..., points.SweepNeeds]"]
+    swept: ClassVar[Sequence[str]] = ()  # the overrides with several values; Hydra itself got the first of each
 
     def __init__(self, *, params: Mapping[str, Any] | None):
         self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra hands over before it sweeps."""
+        """Called by Hydra before the sweep."""
         self.hydra_context = hydra_context
         self.config = config
-        given = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
-        self.launcher = Plugins.instance().instantiate_launcher(**given)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Launches all combinations of an experiment's lists and the command line's words, which win. Raises ValueError for any mistake."""
+        """Launches all combinations of an experiment's lists and the command line's overrides, which take precedence.
+
+        Raises ValueError for any mistake.
+        """
         if process_info().world > 1:
             raise ValueError(
-                f"A sweep starts processes of its own, and {process_info().world} were started for this one. Leave torchrun or srun away, "
-                "and say trainer.devices=N; or start each point by itself."
+                f"A sweep starts its own processes, but {process_info().world} were started for this one. "
+                "Start it without torchrun or srun and set trainer.devices=N, or start each point separately."
             )
-        lists = {first_value(word): word for word in self.swept}
-        words = [lists.get(word, word) for word in arguments]
+        assert self.hydra_context is not None and self.config is not None and self.launcher is not None, "set up first"
+        originals = {first_value(override): override for override in self.swept}
+        overrides = [originals.get(override, override) for override in arguments]
         with flag_override(self.config, ["struct", "readonly"], [False, False]):
-            self.config.hydra.overrides.task = words
+            self.config.hydra.overrides.task = overrides
         folder = Path(self.config.hydra.sweep.dir)
         loader = self.hydra_context.config_loader
-        batch = combinations([*(f"{key}={value}" for key, value in self.params.items()), *words], loader)
-        found = points.checked(loader, self.config, batch, self.inspect)
+        batch = combinations([*(f"{key}={value}" for key, value in self.params.items()), *overrides], loader)
+        sweep_points = points.build_points(loader, self.config, batch, self.inspect)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         if isinstance(self.launcher, LocalLauncher):
-            self.launcher.points = found
+            self.launcher.points = sweep_points
         results = self.launcher.launch(batch, initial_job_idx=0)
         for result in results:
-            _ = result.return_value  # raises what a point raised
+            _ = result.return_value  # re-raises the error of a point
         return results
 
 
 class LocalLauncher(Launcher):
-    """The points of a sweep in processes on this machine, tokenizers first.
+    """Runs the points of a sweep in processes on this machine, tokenizers first.
 
-    A point that fails is told with its reason in the end, and the exit status is 1 then; the others go on.
+    A point that fails is listed with its reason at the end, and the exit status is then 1; the others continue.
     """
 
-    inspect: ClassVar[points.Inspect]
-    entry: ClassVar[str] = (
-        "ldbench.train"  # the module of the command line; Hydra makes launchers, and hands over no word of it
-    )
+    inspect: ClassVar["staticmethod[..., points.SweepNeeds]"]
+    entry: ClassVar[str] = "ldbench.train"  # the module of the command line, which Hydra does not pass to launchers
 
     def __init__(self, *, jobs: int, devices: Sequence[int | str] | None):
         self.jobs = jobs
         self.devices = devices
-        self.points: Sequence[points.Point] | None = None  # by a sweeper that has checked them
+        self.points: Sequence[points.Point] | None = None  # set by a sweeper that has validated them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra hands over before it launches. Raises ValueError for a number of processes that is none."""
+        """Called by Hydra before the launch. Raises ValueError for an invalid number of processes."""
         if not isinstance(self.jobs, int) or isinstance(self.jobs, bool) or self.jobs < 1:
             raise ValueError(f"hydra.launcher.jobs must be a whole number of at least 1, got {self.jobs!r}.")
         self.hydra_context = hydra_context
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs a batch of points. Raises ValueError for mistakes, before any begins, and SystemExit where a point failed."""
-        from rich.console import Console  # what draws is loaded here: mistakes and --help need not wait for it
+        """Runs a batch of points. Raises ValueError for mistakes before any starts, SystemExit if a point failed."""
+        from rich.console import Console  # imported here: mistakes and --help need not wait for it
 
         from ldbench.sweeps.overview import Overview
 
-        found = self.points or points.checked(
+        sweep_points = self.points or points.build_points(
             self.hydra_context.config_loader, self.config, job_overrides, self.inspect
         )
-        waves = Schedule.of(found, initial_job_idx)
-        overview = Overview(waves, Console())
+        schedule = Schedule.of(sweep_points, initial_job_idx)
+        overview = Overview(schedule, Console())
         try:
             with overview:
                 folder = Path(self.config.hydra.sweep.dir)
                 processes.run(
-                    waves, command=self.command, folder=folder, jobs=self.jobs, devices=self.devices, watcher=overview
+                    schedule,
+                    command=self.command,
+                    folder=folder,
+                    jobs=self.jobs,
+                    devices=self.devices,
+                    watcher=overview,
                 )
         finally:
-            overview.tell()
-        if waves.count(FAILED):
+            overview.print_summary()
+        if schedule.count(FAILED):
             raise SystemExit(1)
-        return [JobReturn(overrides=list(words), status=JobStatus.COMPLETED) for words in job_overrides]
+        return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
 
-    def command(self, step: SweepTask) -> list[str]:
-        """The command line of a step: the words of the sweep, with the step's values in place of lists."""
+    def command(self, task: SweepTask) -> list[str]:
+        """The command line of a task: the overrides of the sweep, with the task's values instead of lists."""
         hydra = self.config.hydra
-        own = [word for word in hydra.overrides.hydra if not word.startswith("hydra.mode=")]
-        module = FIRST if step.is_first else self.entry
-        return [sys.executable, "-m", module, *flags(hydra), *own, "hydra.mode=RUN", *step.overrides]
+        own = [override for override in hydra.overrides.hydra if not override.startswith("hydra.mode=")]
+        module = PREPARE_MODULE if task.is_shared else self.entry
+        return [sys.executable, "-m", module, *flags(hydra), *own, "hydra.mode=RUN", *task.overrides]
 
 
-def combinations(words: Sequence[str], loader: Any) -> list[list[str]]:
-    """All combinations of the values of words, of which a later one takes the place of an earlier one of the same key.
+def combinations(overrides: Sequence[str], loader: Any) -> list[list[str]]:
+    """All combinations of the values of overrides; a later override replaces an earlier one of the same key.
 
-    Raises ValueError for values that cannot be counted.
+    Raises ValueError for values that cannot be enumerated.
     """
     lists: dict[str, list[str]] = {}
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(words)):
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         key = override.get_key_element()
         if not override.is_sweep_override():
             lists[key] = (
-                [override.input_line] if override.is_delete() else [f"{key}={override.get_value_element_as_str()}"]
+                [str(override.input_line)] if override.is_delete() else [f"{key}={override.get_value_element_as_str()}"]
             )
         elif override.is_discrete_sweep():
             lists[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            raise ValueError(f"{override.input_line} names no values that can be counted. List them, as in {key}=A,B.")
-    return [list(words) for words in itertools.product(*lists.values())]
+            raise ValueError(f"The values of {override.input_line} cannot be enumerated. List them, as in {key}=A,B.")
+    return [list(chosen) for chosen in itertools.product(*lists.values())]
 
 
 def flags(hydra: Any) -> list[str]:
-    """The flags of the sweep's own command line that its processes need too."""
+    """The flags of the sweep's own command line that its processes need as well."""
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    return ["--config-name", hydra.job.config_name, *(word for folder in folders for word in ("--config-dir", folder))]
+    return ["--config-name", hydra.job.config_name, *(flag for folder in folders for flag in ("--config-dir", folder))]
 
 
 def register(module: str, inspect: points.Inspect, swept: Sequence[str]) -> None:
-    """Registers both plug-ins with Hydra for an entry point. `swept`: the overrides of the command line that name several values."""
+    """Registers both plug-ins with Hydra for an entry point. `swept`: the overrides with several values."""
     for plugin in (CheckedSweeper, LocalLauncher):
-        Plugins.instance().class_name_to_class[f"hydra_plugins.ldbench.{plugin.__name__}"] = (
-            plugin  # Hydra takes plugins under such names only
-        )
+        name = f"hydra_plugins.ldbench.{plugin.__name__}"  # Hydra accepts only plug-ins of such names
+        Plugins.instance().class_name_to_class[name] = plugin
         plugin.inspect = staticmethod(inspect)
     LocalLauncher.entry = module
     CheckedSweeper.swept = swept

@@ -1,4 +1,4 @@
-"""The processes of a sweep: so many at a time, each with a log of its own, and none that outlives it."""
+"""The processes of a sweep: a limited number at a time, each with its own log, and none that outlives the sweep."""
 
 import os
 import re
@@ -14,33 +14,36 @@ from ldbench.sweeps.schedule import RUNNING, STOPPED, WAITING, Schedule, SweepTa
 from ldbench.sweeps.watch import NAME, PARENT
 
 PATIENCE = 30.0  # seconds that interrupted processes have to end by themselves
-HINT = "(HYDRA_FULL_ERROR=1"  # how the line begins that follows a mistake's sentence
-LONGEST = 3  # lines of a sentence; more are no sentence
+HINT = "(HYDRA_FULL_ERROR=1"  # start of the line that follows an error message
+MAX_MESSAGE_LINES = 3  # a longer block of output is not an error message
 
 
 class Watcher(Protocol):
-    """Who is told what becomes of steps."""
+    """Is notified of the progress of tasks."""
 
-    def began(self, step: SweepTask, log: Path) -> None: ...
+    def on_start(self, task: SweepTask, log: Path) -> None:
+        """A task's process was started."""
 
-    def ended(self, step: SweepTask) -> None: ...
+    def on_end(self, task: SweepTask) -> None:
+        """A task is done or has failed."""
 
-    def passed(self) -> None: ...
+    def on_tick(self) -> None:
+        """Called regularly while tasks run."""
 
 
 @dataclass
 class Running:
-    """A step under way."""
+    """A task whose process runs."""
 
-    step: SweepTask
+    task: SweepTask
     process: subprocess.Popen
     log: Path
     slot: int
-    began: float
+    started: float
 
 
 def run(
-    waves: Schedule,
+    schedule: Schedule,
     *,
     command: Callable[[SweepTask], Sequence[str]],
     folder: Path,
@@ -49,87 +52,89 @@ def run(
     watcher: Watcher,
     pause: float = 0.2,
 ) -> None:
-    """Runs all steps, `jobs` at a time; `folder` takes their logs. An interruption ends them all, and goes on to the caller."""
+    """Runs all tasks, `jobs` at a time; their logs go to `folder`. An interruption ends them all and is re-raised."""
     folder.mkdir(parents=True, exist_ok=True)
-    under_way: list[Running] = []
-    before = signal.signal(signal.SIGTERM, interrupt)
+    running: list[Running] = []
+    previous_handler = signal.signal(signal.SIGTERM, interrupt)
     try:
-        while under_way or waves.count(WAITING):
-            while len(under_way) < jobs and (step := waves.next()) is not None:
-                slot = min(set(range(jobs)) - {other.slot for other in under_way})
-                under_way.append(start(step, command(step), folder / f"{step.name}.log", slot, devices))
-                watcher.began(step, under_way[-1].log)
-            for one in [one for one in under_way if one.process.poll() is not None]:
-                under_way.remove(one)
-                one.step.seconds = time.monotonic() - one.began
-                for step in [one.step, *waves.end(one.step, reason_of(one.process.returncode, one.log))]:
-                    watcher.ended(step)
-            watcher.passed()
+        while running or schedule.count(WAITING):
+            while len(running) < jobs and (task := schedule.next()) is not None:
+                slot = min(set(range(jobs)) - {other.slot for other in running})
+                running.append(start(task, command(task), folder / f"{task.name}.log", slot, devices))
+                watcher.on_start(task, running[-1].log)
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                ended.task.seconds = time.monotonic() - ended.started
+                reason = failure_reason(ended.process.returncode, ended.log)
+                for task in [ended.task, *schedule.end(ended.task, reason)]:
+                    watcher.on_end(task)
+            watcher.on_tick()
             time.sleep(pause)
     finally:
-        stop(under_way)
-        for one in under_way:
-            one.step.state, one.step.seconds = STOPPED, time.monotonic() - one.began
-        signal.signal(signal.SIGTERM, before)
+        stop(running)
+        for one in running:
+            one.task.state, one.task.seconds = STOPPED, time.monotonic() - one.started
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def interrupt(*_: object) -> None:
-    """What a SIGTERM does: the same as Ctrl-C."""
+    """Handles SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def start(step: SweepTask, words: Sequence[str], log: Path, slot: int, devices: Sequence[int | str] | None) -> Running:
-    """A step's process, in a session of its own: Ctrl-C reaches the sweep, and the sweep tells its processes."""
+def start(
+    task: SweepTask, command: Sequence[str], log: Path, slot: int, devices: Sequence[int | str] | None
+) -> Running:
+    """Starts a task's process in its own session: Ctrl-C reaches only the sweep, which then signals its processes."""
     pinned = {} if not devices else {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)])}
     environment = {**os.environ, **pinned, PARENT: str(os.getpid()), NAME: log.parent.name, "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            words,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
         )
-    step.state = RUNNING
-    return Running(step, process, log, slot, time.monotonic())
+    task.state = RUNNING
+    return Running(task, process, log, slot, time.monotonic())
 
 
-def stop(under_way: Sequence[Running]) -> None:
-    """Ends processes and those that they have started; kills what has not ended after a while, or at a second interruption."""
-    tell(under_way, signal.SIGTERM)  # SIGINT is not heard by what a shell started in the background
+def stop(running: Sequence[Running]) -> None:
+    """Terminates processes with their children; kills those left after a while, or at a second interruption."""
+    send_signal(running, signal.SIGTERM)  # a process that a shell starts in the background ignores SIGINT
     deadline = time.monotonic() + PATIENCE
     try:
-        while any(one.process.poll() is None for one in under_way) and time.monotonic() < deadline:
+        while any(one.process.poll() is None for one in running) and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
-        tell(under_way, signal.SIGKILL)
-        for one in under_way:
+        send_signal(running, signal.SIGKILL)
+        for one in running:
             one.process.wait()
 
 
-def tell(under_way: Sequence[Running], message: signal.Signals) -> None:
-    """Sends a signal to the processes that are there still, with those that they have started."""
-    for one in under_way:
+def send_signal(running: Sequence[Running], number: signal.Signals) -> None:
+    """Sends a signal to the process groups that still exist."""
+    for one in running:
         try:
-            os.killpg(one.process.pid, message)
+            os.killpg(one.process.pid, number)
         except ProcessLookupError:
             continue
 
 
-def reason_of(status: int, log: Path) -> str | None:
-    """Why a process failed, by what it said last; None for one that did not."""
+def failure_reason(status: int, log: Path) -> str | None:
+    """Why a process failed, from the last lines of its log; None if it did not fail."""
     if status == 0:
         return None
     if status < 0:
         name = signal.Signals(-status).name
-        return f"ended by {name}" + (", as by a system that is out of memory" if name == "SIGKILL" else "")
-    said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).replace("\r", "\n").rstrip()
-    blocks = [
-        block.strip() for block in re.split(r"\n\s*\n", said) if block.strip() and not block.strip().startswith(HINT)
-    ]
+        return f"ended by {name}" + (", possibly because the system is out of memory" if name == "SIGKILL" else "")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).replace("\r", "\n").rstrip()
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
+    blocks = [block for block in blocks if block and not block.startswith(HINT)]
     lines = blocks[-1].splitlines() if blocks else []
     if not lines:
-        return f"exit status {status}, without a word"
-    is_sentence = len(lines) <= LONGEST and not any(line.startswith((" ", "Traceback")) for line in lines)
-    return " ".join(lines) if is_sentence else lines[-1].strip()
+        return f"exit status {status}, without output"
+    is_message = len(lines) <= MAX_MESSAGE_LINES and not any(line.startswith((" ", "Traceback")) for line in lines)
+    return " ".join(lines) if is_message else lines[-1].strip()
