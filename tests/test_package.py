@@ -1,4 +1,4 @@
-"""The wheel is enough: it brings the config tree and runs from any folder."""
+"""The wheel contains the config tree and runs from any folder."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def test_the_wheel_installed_in_an_empty_environment_trains_from_another_folder(
     (wheel,) = installed.parent.glob("*.whl")
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if uv is None:
-        pytest.skip("uv is not here: pip install uv")
+        pytest.skip("uv is not installed: pip install uv")
     python = tmp_path / "environment" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, python.parents[1]], check=True)
     subprocess.run(
@@ -101,6 +101,6 @@ def test_the_wheel_installed_in_an_empty_environment_trains_from_another_folder(
     assert "psnr" in run(python, "-m", "ldbench.train", *small_overrides)
     (folder,) = (elsewhere / "artifacts" / "tokenizers").glob("vmae-*")
     script = f"import ldbench; t = ldbench.load({str(folder)!r}); print(ldbench.__file__, t.latent.num_tokens)"
-    told = run(python, "-c", script)
-    assert str(python.parents[1]) in told
-    assert told.strip().endswith(" 16")
+    output = run(python, "-c", script)
+    assert str(python.parents[1]) in output
+    assert output.strip().endswith(" 16")

@@ -1,4 +1,4 @@
-"""The command line, as a user meets it."""
+"""The command line in processes of its own, as users run it."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["tokenizer=vmea"], "Did you mean vmae?"),
         (
@@ -38,25 +38,25 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["data=folder"], "data.root"),
         (
             ["-m", "trainer.devices=2", "tokenizer.seed=0,1", "hydra/launcher=basic"],
-            "Say trainer.devices=1, or hydra/launcher=local.",
+            "Set trainer.devices=1, or hydra/launcher=local.",
         ),
     ],
 )
 def test_a_mistake_is_answered_in_one_screen_without_a_traceback(
-    answer: Answer, words: list[str], told: str, tmp_path: Path
+    answer: Answer, words: list[str], message: str, tmp_path: Path
 ) -> None:
     done = answer(train, *words, cwd=tmp_path)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len((done.stderr + done.stdout).splitlines()) <= 12
     assert not [
         path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"
-    ]  # Hydra's own note of a sweep
+    ]  # which Hydra itself writes for a sweep
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_answers_alike(answer: Answer, tmp_path: Path) -> None:
+def test_a_separate_process_prints_the_same(answer: Answer, tmp_path: Path) -> None:
     words = ["tokenizer=vmae", "tokenizer.model.patch_size=7"]
     done, here = run(*words, cwd=tmp_path), answer(train, *words, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
@@ -75,7 +75,8 @@ def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> Non
 
 
 def test_help_loads_no_torch(tmp_path: Path) -> None:
-    script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\n"
+    script += "try:\n    main()\nexcept SystemExit:\n    pass\n"
     done = subprocess.run(
         [sys.executable, "-c", f"{script}print('torch' in sys.modules)"],
         capture_output=True,
@@ -104,13 +105,13 @@ def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(
     assert first.returncode == 0, first.stderr
     assert "psnr" in first.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "records", "runs"]
-    began = time.time()
+    started = time.time()
     second = answer(train, *small_overrides, cwd=tmp_path)
     assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
     assert not [
         path
         for path in tmp_path.rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > began
+        if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime > started
     ]
 
 
@@ -128,7 +129,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(
+def test_a_full_disk_is_reported_and_leaves_nothing_that_looks_complete(
     answer: Answer, full_disk: Path, tmp_path: Path, small_overrides: list[str]
 ) -> None:
     done = answer(train, *small_overrides, f"paths.root={full_disk}", cwd=tmp_path)
@@ -138,7 +139,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_passes_for_complete(
     assert not list(full_disk.glob("artifacts/tokenizers/*/manifest.json"))
 
 
-def test_a_root_that_cannot_be_written_is_told(answer: Answer, tmp_path: Path, small_overrides: list[str]) -> None:
+def test_a_root_that_cannot_be_written_is_reported(answer: Answer, tmp_path: Path, small_overrides: list[str]) -> None:
     (tmp_path / "file").write_text("no folder")
     done = answer(train, *small_overrides, f"paths.root={tmp_path / 'file'}", cwd=tmp_path)
     assert done.returncode == 2
@@ -148,18 +149,21 @@ def test_a_root_that_cannot_be_written_is_told(answer: Answer, tmp_path: Path, s
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interruption_is_answered_with_a_sentence(
-    sent: signal.Signals, tmp_path: Path, small_overrides: list[str]
-) -> None:
+def test_an_interruption_prints_one_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
     words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # where tests run in several processes, these do not listen to Ctrl-C
+
+    def restore_sigint() -> None:  # pytest-xdist's workers ignore SIGINT, and children inherit that
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    child = subprocess.Popen([sys.executable, "-m", "ldbench.train", *words], cwd=tmp_path, preexec_fn=heard, **pipes)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ldbench.train", *words], cwd=tmp_path, preexec_fn=restore_sigint, **pipes
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     child.send_signal(sent)
-    _, told = child.communicate(timeout=60)
-    assert child.returncode == 130, told
-    assert "The same command goes on from the last checkpoint." in told
-    assert "Traceback" not in told
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert "The same command resumes from the last checkpoint." in stderr
+    assert "Traceback" not in stderr

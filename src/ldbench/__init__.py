@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,42 +19,43 @@ __all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "lo
 
 
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
-    """The config that `python -m ldbench.<config_name> <overrides>` would run. Raises ValueError for an override that does not fit."""
+    """The config that `python -m ldbench.<config_name> <overrides>` runs. Raises ValueError for an invalid override."""
     from ldbench.config.compose import Registry
 
     return Registry(tuple(searchpath)).compose(config_name, overrides)
 
 
 def list_tokenizers() -> list[str]:
-    """The tokenizers that can be built, by the name that `tokenizer=` takes."""
+    """The names of tokenizers that `tokenizer=` takes."""
     from ldbench.config.compose import Registry
 
     return sorted(name for name, raw in Registry().options("tokenizer").items() if "path" not in raw)
 
 
 def list_generators() -> list[str]:
-    """The generators that can be built, by the name that `generator=` takes."""
+    """The names of generators that `generator=` takes."""
     from ldbench.config.compose import Registry
 
     return sorted(name for name in Registry().options("generator") if name != "artifact")
 
 
 def list_official() -> dict[str, Any]:
-    """The names that `load_official` takes, each with source, licence and citation."""
+    """The names that `load_official` takes, each with source, license and citation."""
     from ldbench import official
 
     return official.catalogue()
 
 
 def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Generator:
-    """The model in an artifact folder, in eval mode on the CPU. Raises ValueError for a folder that is incomplete or altered.
+    """The model of an artifact folder, in eval mode on the CPU.
 
-    `searchpath`: config folders of packages outside ldbench whose components the artifact may name.
+    Raises ValueError for a folder that is incomplete or altered. `searchpath`: config folders of other packages whose
+    components the artifact may name.
     """
     from ldbench.artifacts import store
     from ldbench.config.compose import Registry
 
-    return store.load(path, registry=Registry(tuple(searchpath)))
+    return cast("Tokenizer | Generator", store.load(path, registry=Registry(tuple(searchpath))))
 
 
 def load_official(
@@ -63,15 +64,17 @@ def load_official(
     *,
     stats: str | Path | float | tuple[Any, Any] | None = None,
 ) -> Tokenizer | Generator:
-    """An officially released model, in eval mode on the CPU; `source` is a state dict, a file, a folder or a hub id (None: the published one).
+    """An officially released model, in eval mode on the CPU.
 
-    `stats` of a generator are those of the latents that it was trained on, which no official file holds: `latents_stats.pt`, (mean, std), or
-    what these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling says what to pass.
-    Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of other channels.
+    `source` is a state dict, a file, a folder or a hub id (None: the published one). `stats` of a generator are the
+    statistics of its training latents, which no official file holds: `latents_stats.pt`, (mean, std), or the scale that
+    these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling raises with what to
+    pass. Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of
+    another number of channels.
     """
     from ldbench.official import load as released
 
-    return released.load(name, source, stats=stats)
+    return cast("Tokenizer | Generator", released.load(name, source, stats=stats))
 
 
 def push(
@@ -82,10 +85,11 @@ def push(
     licence: str | None = None,
     records: str | Path | None = None,
 ) -> str:
-    """Puts an artifact folder on the Hugging Face hub, with a card, and returns the commit's address; `load("hf://owner/name")` then loads it.
+    """Uploads an artifact folder with a model card to the Hugging Face hub; `load("hf://owner/name")` then loads it.
 
-    `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: a folder of records, for the card.
-    Raises ValueError, with what to do, for a folder that is incomplete or altered, and where the hub does not take it.
+    Returns the commit's URL. `private` applies to a new repository; `licence` is the hub's identifier of your license;
+    `records`: a folder of records, for the card. Raises ValueError, with what to do, for a folder that is incomplete or
+    altered, and if the hub refuses it.
     """
     from ldbench import hub
 

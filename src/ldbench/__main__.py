@@ -1,25 +1,19 @@
-"""ldbench VERB ...: the same as python -m ldbench.VERB ..."""
+"""ldbench COMMAND ...: the same as python -m ldbench.COMMAND ..."""
 
 import importlib
 import sys
 
-VERBS = (
-    "train",
-    "run",
-    "leaderboard",
-    "doctor",
-    "hub",
-)
+COMMANDS = ("train", "run", "leaderboard", "doctor", "hub")
 
 
 def main() -> None:
-    """Hands the command line to the entry point that its first word names."""
-    given = sys.argv[1] if len(sys.argv) > 1 else ""
-    if given not in VERBS:
-        print(f"usage: ldbench {{{','.join(VERBS)}}} ...   (each takes --help)", file=sys.stderr)
-        sys.exit(0 if given in ("-h", "--help") else 2)
-    sys.argv = [f"ldbench {given}", *sys.argv[2:]]
-    importlib.import_module(f"ldbench.{given}").main()
+    """Runs the entry point that the first argument names with the remaining arguments."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command not in COMMANDS:
+        print(f"usage: ldbench {{{','.join(COMMANDS)}}} ...   (each takes --help)", file=sys.stderr)
+        sys.exit(0 if command in ("-h", "--help") else 2)
+    sys.argv = [f"ldbench {command}", *sys.argv[2:]]
+    importlib.import_module(f"ldbench.{command}").main()
 
 
 if __name__ == "__main__":

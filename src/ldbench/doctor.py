@@ -1,4 +1,4 @@
-"""python -m ldbench.doctor: looks at the installation, the machine and what is stored, and says what to do about what is wrong."""
+"""python -m ldbench.doctor: checks the installation, the machine and the stored files, and prints what to do."""
 
 import logging
 import sys
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANY_SIZE = 32  # px: whether images can be read does not depend on it
-MOST = 10  # findings of one check that are said: after a change of schema, hundreds of records may be unreadable
-Check = tuple[str, Callable[[], Sequence[Finding]]]  # what it is about, and the check
+MAX_FINDINGS = 10  # printed of one check: after a change of schema, hundreds of records may be unreadable
+Check = tuple[str, Callable[[], Sequence[Finding]]]  # its subject, and the check itself
 
 
 def run(cfg: "DictConfig", registry: "Registry") -> None:
-    """What Hydra calls with the composed config; the process ends with status 1 if something is broken."""
-    sys.exit(report(checks_of(cfg, registry)))
+    """Called by Hydra with the composed config; the process exits with status 1 if something is broken."""
+    sys.exit(report(build_checks(cfg, registry)))
 
 
-def checks_of(cfg: "DictConfig", registry: "Registry") -> list[Check]:
-    """All checks that a config asks for. Raises ValueError for a service that nobody knows."""
+def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
+    """All checks that a config requests. Raises ValueError for an unknown service."""
     from omegaconf import OmegaConf
 
     if isinstance(cfg.reach, str) or not set(cfg.reach) <= network.SERVICES.keys():
         known = ",".join(network.SERVICES)
-        raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Say reach=[{known}].")
+        raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Set reach=[{known}].")
     from ldbench.config.components import instantiate
 
     artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
     checks: list[Check] = [
-        *bare_checks(registry),
+        *build_basic_checks(registry),
         ("cpu", machine.check_cpu),
         ("cuda", machine.check_cuda),
         ("mps", machine.check_mps),
@@ -53,15 +53,14 @@ def checks_of(cfg: "DictConfig", registry: "Registry") -> list[Check]:
     ]
     if cfg.get("data") is not None:
         node = OmegaConf.create(OmegaConf.to_container(cfg.data))
-        if str(OmegaConf.to_container(node).get("image_size", "")).startswith(
-            "${"
-        ):  # of a tokenizer, which there is none of here
+        raw = OmegaConf.to_container(node)
+        if isinstance(raw, dict) and str(raw.get("image_size", "")).startswith("${"):  # that of a tokenizer: none here
             node.image_size = ANY_SIZE
         checks.append(("data", partial(images.check_data, partial(instantiate, node))))
     return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
 
 
-def bare_checks(registry: "Registry | None" = None) -> list[Check]:
+def build_basic_checks(registry: "Registry | None" = None) -> list[Check]:
     """The checks that need no config."""
     return [
         ("python", partial(installation.check_python, sys.version_info[:3])),
@@ -72,17 +71,17 @@ def bare_checks(registry: "Registry | None" = None) -> list[Check]:
 
 
 def report(checks: Sequence[Check]) -> int:
-    """Says each finding as soon as it is made, and returns the exit status: 1 if something is broken, 0 otherwise."""
+    """Logs the findings of each check when it ends, and returns the exit status: 1 if something is broken, else 0."""
     levels: list[str] = []
     for subject, check in checks:
         findings = examine(subject, check)
         levels += [finding.level for finding in findings]
-        for finding in findings[:MOST]:
+        for finding in findings[:MAX_FINDINGS]:
             log.info("%-8s %-12s %s", finding.level, finding.subject, finding.what)
             if finding.cure:
                 log.info("%21s  -> %s", "", finding.cure)
-        if len(findings) > MOST:
-            log.info("%-8s %-12s and %d more", "", subject, len(findings) - MOST)
+        if len(findings) > MAX_FINDINGS:
+            log.info("%-8s %-12s and %d more", "", subject, len(findings) - MAX_FINDINGS)
     broken, warnings = levels.count("broken"), levels.count("warning")
     log.info(
         "\n%s broken, %s.",
@@ -93,18 +92,19 @@ def report(checks: Sequence[Check]) -> int:
 
 
 def main() -> None:
+    """Runs the command line; only the basic checks if Hydra or the config tree is missing."""
     try:
         from ldbench.cli import launch
         from ldbench.config.compose import conf_dir
 
-        composes = (conf_dir() / "doctor.yaml").is_file()
+        has_config_tree = (conf_dir() / "doctor.yaml").is_file()
     except ImportError:
-        composes = False
-    if composes:
+        has_config_tree = False
+    if has_config_tree:
         launch("doctor", run)
-    else:  # without Hydra or the config tree, the installation is what to look at first
+    else:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        sys.exit(report(bare_checks()))
+        sys.exit(report(build_basic_checks()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m ldbench.hub: puts an artifact on the Hugging Face hub, with a card of what was measured of it."""
+"""python -m ldbench.hub: uploads an artifact to the Hugging Face hub, with a model card of its measurements."""
 
 import json
 import logging
@@ -15,11 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: "DictConfig", registry: Registry) -> None:
-    """What Hydra calls with the composed config."""
+    """Called by Hydra with the composed config."""
     for key, what in (("push", "the folder of an artifact"), ("repo", "owner/name on the hub")):
         if not isinstance(cfg[key], str):
             raise ValueError(
-                f"{key} must be {what}, got {cfg[key]!r}. As in: push=artifacts/tokenizers/vmae-3f9c21ab repo=owner/name"
+                f"{key} must be {what}, got {cfg[key]!r}. "
+                "For example: push=artifacts/tokenizers/vmae-3f9c21ab repo=owner/name"
             )
     if not isinstance(cfg.private, bool):
         raise ValueError(f"private must be true or false, got {cfg.private!r}.")
@@ -36,10 +37,11 @@ def push(
     licence: str | None = None,
     records: str | Path | None = None,
 ) -> str:
-    """Puts an artifact on the hub in one commit, its card beside it, and returns the commit's address. `hf://owner/name` then loads it.
+    """Uploads an artifact with its model card to the hub in one commit; `hf://owner/name` then loads it.
 
-    `private` is of a repository that is not there yet; `licence` is the hub's word for yours; `records`: the folder of those whose figures of
-    this artifact the card tells. Raises ValueError, with what to do, for a folder that is incomplete or altered, and where the hub does not take it.
+    Returns the commit's URL. `private` applies to a new repository; `licence` is the hub's identifier of your license;
+    `records`: a folder whose records of this artifact the card shows. Raises ValueError, with what to do, for a folder
+    that is incomplete or altered, and if the hub refuses it.
     """
     from ldbench.artifacts import hub
     from ldbench.artifacts import store as artifacts
@@ -51,17 +53,18 @@ def push(
     artifacts.verify(folder)
     kind = json.loads((folder / artifacts.CONFIG).read_text())["group"]
     if kind not in model_card.TASKS:
-        raise ValueError(f"{folder} is a {kind}. What goes on the hub is one of {', '.join(model_card.TASKS)}.")
+        raise ValueError(f"{folder} is a {kind}. Only these can be uploaded: {', '.join(model_card.TASKS)}.")
     name = artifacts.name_of(folder)
-    found = [] if records is None else model_card.measured(store.read_all(Path(records)), name, kind)
-    card = model_card.make_card(folder, repo, found, licence=licence)
+    own = [] if records is None else model_card.measured(store.read_all(Path(records)), name, kind)
+    card = model_card.make_card(folder, repo, own, licence=licence)
     files = {file: folder / file for file in (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST)}
     return hub.upload(
-        {**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(found)} records"
+        {**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(own)} records"
     )
 
 
 def main() -> None:
+    """Runs the command line."""
     launch("hub", run)
 
 

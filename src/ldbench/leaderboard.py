@@ -1,4 +1,4 @@
-"""python -m ldbench.leaderboard: tables of records, and one page that holds everything; no model is opened."""
+"""python -m ldbench.leaderboard: tables of records and one page with all results; loads no model."""
 
 import logging
 from pathlib import Path
@@ -14,26 +14,27 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: "DictConfig", registry: Registry) -> None:
-    """What Hydra calls with the composed config."""
+    """Called by Hydra with the composed config."""
     from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports, store
 
-    check(cfg)
+    validate_config(cfg)
     folder = Path(cfg.paths.records)
     if cfg.merge is not None:
         new = store.merge(Path(cfg.merge), folder)
         log.info("Merged %d new record%s of %s into %s.", len(new), "" if len(new) == 1 else "s", cfg.merge, folder)
-    found = read_records(folder, registry)
-    if not found:
+    records = read_records(folder, registry)
+    if not records:
         raise ValueError(
-            f"There are no records in {folder.absolute()}. python -m ldbench.train makes the first ones; paths.root=DIR looks elsewhere."
+            f"There are no records in {folder.absolute()}. "
+            "Run python -m ldbench.train for the first ones, or set paths.root=DIR to another folder."
         )
     if cfg.compare is not None:
-        reports.compare_two(found, *cfg.compare)
+        reports.compare_two(records, *cfg.compare)
     elif cfg.rank is not None:
-        reports.rank_by(found, cfg.rank, cfg.only)
+        reports.rank_by(records, cfg.rank, cfg.only)
     else:
-        report = reports.make_report(found, folder, conf_dir() / "experiments" / "published", cfg.published)
+        report = reports.make_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
         report.show()
         files = report.write(Path(cfg.out))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
@@ -43,21 +44,22 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
             wandb_runs.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
 
 
-def check(cfg: "DictConfig") -> None:
-    """Raises ValueError for what cannot be meant, before any file is read."""
+def validate_config(cfg: "DictConfig") -> None:
+    """Raises ValueError for invalid settings, before any file is read."""
     for key, choices in (("published", ("beside", "all", "none")), ("wandb", (None, "offline", "online"))):
         if cfg[key] not in choices:
-            told = ", ".join("null" if choice is None else choice for choice in choices)
-            raise ValueError(f"{key} must be one of {told}, got {cfg[key]!r}.")
+            known = ", ".join("null" if choice is None else choice for choice in choices)
+            raise ValueError(f"{key} must be one of {known}, got {cfg[key]!r}.")
     if cfg.compare is not None and (isinstance(cfg.compare, str) or len(cfg.compare) != 2):
         raise ValueError(f"compare takes two records, as in compare=[A,B]; got {cfg.compare}.")
     if cfg.only is not None and cfg.rank is None:
-        raise ValueError("only=[...] says which records rank=METRIC takes. Name a metric, as in rank=psnr.")
+        raise ValueError("only=[...] selects the records of rank=METRIC. Name a metric, as in rank=psnr.")
     if cfg.compare is not None and cfg.rank is not None:
-        raise ValueError("compare and rank are two questions. Ask one at a time.")
+        raise ValueError("compare and rank exclude each other. Set one at a time.")
 
 
 def main() -> None:
+    """Runs the command line."""
     launch("leaderboard", run)
 
 

@@ -1,4 +1,4 @@
-"""python -m ldbench.train: trains a tokenizer, all its stages, and measures what it reconstructs."""
+"""python -m ldbench.train: trains a tokenizer in all its stages and measures its reconstructions."""
 
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 def run(cfg: "DictConfig", registry: Registry) -> None:
-    """What Hydra calls with the composed config."""
-    from ldbench.pipeline import pipeline  # torch is loaded here: --help and mistakes need not wait for it
+    """Called by Hydra with the composed config."""
+    from ldbench.pipeline import pipeline  # imports torch: --help and mistakes need not wait for it
 
     pipeline.train(cfg, registry)
 
 
 def main() -> None:
+    """Runs the command line."""
     launch_with_sweeps("train", run)
 
 

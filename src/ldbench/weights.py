@@ -1,4 +1,4 @@
-"""An alias: yamls, recipes and stored artifacts name `ldbench.weights.read_weights`, and digests cover that name."""
+"""Alias of `artifacts.weights`: yamls, recipes and artifacts name `ldbench.weights.read_weights`; digests cover it."""
 
 from ldbench.artifacts.weights import read_weights
 

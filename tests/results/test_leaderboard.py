@@ -111,7 +111,7 @@ def store_of(folder: Path) -> list[records.Record]:
         (["compare=[a]"], "compare takes two records"),
         (["compare=a"], "compare takes two records"),
         (["only=[a]"], "Name a metric, as in rank=psnr"),
-        (["compare=[a,b]", "rank=psnr"], "Ask one at a time"),
+        (["compare=[a,b]", "rank=psnr"], "Set one at a time"),
         (["merge=nowhere"], "There are no records in nowhere"),
         (["rank=loudness"], "No record has loudness. There are: psnr, rfd_digits."),
         (["rank=psnr", "only=[zz]"], "There is no record 'zz' among 1"),

@@ -49,7 +49,9 @@ class CheckedSweeper(Sweeper):
                 f"A sweep starts its own processes, but {process_info().world} were started for this one. "
                 "Start it without torchrun or srun and set trainer.devices=N, or start each point separately."
             )
-        assert self.hydra_context is not None and self.config is not None and self.launcher is not None, "set up first"
+        assert self.hydra_context is not None, "set up first"
+        assert self.config is not None
+        assert self.launcher is not None
         originals = {first_value(override): override for override in self.swept}
         overrides = [originals.get(override, override) for override in arguments]
         with flag_override(self.config, ["struct", "readonly"], [False, False]):
