@@ -76,7 +76,7 @@ def test_steps_as_long_as_an_error_allows_are_those_of_sit(case, backbone_of):
     for name, path, prediction in case.outputs(r"(\w+)\|(\w+)\|dopri5"):
         field = field_of(toy, path, prediction)
         times = torch.linspace(*field.interval(MARGIN), points, dtype=torch.float64)
-        states = sampler.states(field, z, labels(z), torch.cat([times, end_of_steps(sampler, field, z, times)]))
+        states = sampler.trajectory(field, z, labels(z), torch.cat([times, end_of_steps(sampler, field, z, times)]))
         case.check(name, maps(states[points - 1], start))
         case.check(f"{name}|mid", maps(states[points // 2], start))
         if path != "VP":  # the velocity of VP is infinite at the data, so that where steps end counts
@@ -142,7 +142,7 @@ def test_adaptive_steps_are_those_of_lightningdit_within_a_thousandth(case, back
     )
     for name, shift in case.outputs(r"dopri5\|shift([\d.]+)"):
         times = time_grid(0.0, 1.0, num_steps=points - 1, shift=even(shift))
-        states = sampler.states(field_of(toy, "Linear"), z, labels(z), times)
+        states = sampler.trajectory(field_of(toy, "Linear"), z, labels(z), times)
         case.check(name, maps(states[-1], start), bound=bound)
         case.check(f"{name}|mid", maps(states[points // 2], start), bound=bound)
 

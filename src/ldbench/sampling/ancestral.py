@@ -19,6 +19,7 @@ from ldbench.core.interpolant import Interpolant, expand_like
 from ldbench.sampling.grid import DTYPES, at, check_state, last_of
 from ldbench.sampling.noise import increment
 from ldbench.sampling.respacing import kept
+from ldbench.sampling.sampler import StatesSampler
 
 NUM_TIMES = 1000  # that are counted on a continuous interpolant
 
@@ -42,7 +43,7 @@ def ladder(field: Field, respacing: str, margin: float) -> Ladder:
     )
 
 
-class Ancestral:
+class Ancestral(StatesSampler):
     """One step back after another, each from the Gaussian around the expected data [0], with the variance that the network tells [1].
 
     `respacing`: which times of the chain are kept, see `respacing.kept`. `clip`: the expected data is held in [-clip, clip]; None: it is not.
@@ -67,18 +68,6 @@ class Ancestral:
         """Raises ValueError for an interpolant that does not preserve variance, or a respacing that its times do not have."""
         check_chain("Ancestral sampling", interpolant, self.respacing)
 
-    def __call__(
-        self,
-        field: Field,
-        noise: Tensor,  # (B, N, C)
-        y: Tensor,  # (B,)
-        *,
-        stream: Increments | None = None,
-        increments: Tensor | None = None,  # (steps, B, N, C)
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the chain begins. Raises ValueError without a source of noise."""
-        return last_of(self.states(field, noise, y, stream=stream, increments=increments)).float()
-
     @torch.no_grad()
     def states(
         self,
@@ -89,8 +78,7 @@ class Ancestral:
         stream: Increments | None = None,
         increments: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """The noise, and the state after each step."""
-        self.check(field.interpolant)
+        """Yields the noise and the state after each step."""
         steps = ladder(field, self.respacing, self.margin)
         x = noise.to(self.dtype)
         yield x
@@ -104,7 +92,7 @@ class Ancestral:
             yield x
 
 
-class DDIM:
+class DDIM(StatesSampler):
     """Steps along the same marginals as ancestral sampling, `eta` times as noisy: 0 for none, 1 for as much as the posterior's [2].
 
     `respacing`, `clip`, `margin` and `dtype` as in `Ancestral`; the noise is told again from the clipped data. Raises ValueError for eta below 0
@@ -141,18 +129,6 @@ class DDIM:
         """Raises ValueError for an interpolant that does not preserve variance, or a respacing that its times do not have."""
         check_chain("DDIM", interpolant, self.respacing)
 
-    def __call__(
-        self,
-        field: Field,
-        noise: Tensor,  # (B, N, C)
-        y: Tensor,  # (B,)
-        *,
-        stream: Increments | None = None,
-        increments: Tensor | None = None,  # (steps, B, N, C)
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the chain begins. Raises ValueError without a source of noise, where its steps are noisy."""
-        return last_of(self.states(field, noise, y, stream=stream, increments=increments)).float()
-
     @torch.no_grad()
     def states(
         self,
@@ -163,8 +139,7 @@ class DDIM:
         stream: Increments | None = None,
         increments: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """The noise, and the state after each step."""
-        self.check(field.interpolant)
+        """Yields the noise and the state after each step."""
         steps = ladder(field, self.respacing, self.margin)
         chain = steps.chain
         x = noise.to(self.dtype)

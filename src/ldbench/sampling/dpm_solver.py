@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
-from ldbench.core.interpolant import Interpolant, expand_like
-from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, last_of, time_grid
+from ldbench.core.interpolant import expand_like
+from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, time_grid
+from ldbench.sampling.sampler import StatesSampler
 
 
 def even_in_time(field: Field, num_steps: int, shift: float, margin: float) -> list[float]:
@@ -36,7 +37,7 @@ def even_in_log_snr(field: Field, num_steps: int, shift: float, margin: float) -
 SPACINGS = {"time": even_in_time, "log_snr": even_in_log_snr}
 
 
-class DPMSolver:
+class DPMSolver(StatesSampler):
     """`num_steps` steps of second order in log(alpha / sigma) on any interpolant, one network call each.
 
     The first step is of first order, and so is the last, which ends in the expected data: nothing is asked at t = 1, and `margin` is kept from
@@ -71,10 +72,8 @@ class DPMSolver:
         self.margin = margin
         self.dtype = DTYPES[dtype]
 
-    def check(self, interpolant: Interpolant) -> None:
-        """Every interpolant has a signal-to-noise ratio that rises."""
-
-    def __call__(
+    @torch.no_grad()
+    def states(
         self,
         field: Field,
         noise: Tensor,  # (B, N, C)
@@ -82,12 +81,7 @@ class DPMSolver:
         *,
         stream: Increments | None = None,
         increments: Tensor | None = None,
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the ODE ends; it draws no noise."""
-        return last_of(self.states(field, noise, y)).float()
-
-    @torch.no_grad()
-    def states(self, field: Field, noise: Tensor, y: Tensor) -> Iterator[Tensor]:
+    ) -> Iterator[Tensor]:
         """The noise, and the state after each step."""
         times = self.spacing(field, self.num_steps, self.shift, self.margin)
         before: tuple[Tensor, float] | None = None  # the data that the last step expected, and its length

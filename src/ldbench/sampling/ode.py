@@ -16,14 +16,15 @@ from torchdiffeq import odeint
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant
-from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, last_of, time_grid
+from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, time_grid
 from ldbench.sampling.runge_kutta import RULES, rule_named
+from ldbench.sampling.sampler import StatesSampler
 
 LAST_STEPS = ("tweedie", "none")
 LAST_STEPS_OF_GRIDS = (*LAST_STEPS, "euler")
 
 
-class FixedGrid:
+class FixedGrid(StatesSampler):
     """`num_steps` steps of a Runge-Kutta rule from noise to data; each takes as many network calls as the rule has stages.
 
     `shift` moves the times, see `time_grid`. Where a field's velocity is not finite at an end of [0, 1], `margin` is kept from it.
@@ -55,10 +56,8 @@ class FixedGrid:
         self.last_step = last_step
         self.dtype = DTYPES[dtype]
 
-    def check(self, interpolant: Interpolant) -> None:
-        """Every interpolant has a probability-flow ODE."""
-
-    def __call__(
+    @torch.no_grad()
+    def states(
         self,
         field: Field,
         noise: Tensor,  # (B, N, C)
@@ -66,12 +65,7 @@ class FixedGrid:
         *,
         stream: Increments | None = None,
         increments: Tensor | None = None,
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the ODE ends; it draws no noise."""
-        return last_of(self.states(field, noise, y)).float()
-
-    @torch.no_grad()
-    def states(self, field: Field, noise: Tensor, y: Tensor) -> Iterator[Tensor]:
+    ) -> Iterator[Tensor]:
         """The state at each time of the grid, the first being the noise, and after the last step."""
 
         def velocity(x: Tensor, time: float) -> Tensor:
@@ -92,7 +86,7 @@ class FixedGrid:
             yield field(x, at(last, x), y).data
 
 
-class Dopri5:
+class Dopri5(StatesSampler):
     """Steps as long as the error estimate of Dormand and Prince [1] stays within atol + rtol * |x|, by torchdiffeq.
 
     The error is the root mean square over the whole batch, as in SiT and LightningDiT: samples depend a little on their batch. The last step
@@ -130,7 +124,8 @@ class Dopri5:
                 "Choose sampler=ancestral, ddim, dpm_solver or heun."
             )
 
-    def __call__(
+    @torch.no_grad()
+    def states(
         self,
         field: Field,
         noise: Tensor,  # (B, N, C)
@@ -138,25 +133,22 @@ class Dopri5:
         *,
         stream: Increments | None = None,
         increments: Tensor | None = None,
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the ODE ends; it draws no noise."""
-        self.check(field.interpolant)
+    ) -> Iterator[Tensor]:
+        """Yields the noise, the state at the end of the interval, and the expected data after a last step."""
         first, last = field.interval(self.margin)
-        x = self.states(field, noise, y, torch.tensor([first, last], dtype=torch.float64))[-1]
+        yield from (states := self.trajectory(field, noise, y, torch.tensor([first, last], dtype=torch.float64)))
         if last < 1 and self.last_step == "tweedie":
-            with torch.no_grad():
-                x = field(x, at(last, x), y).data
-        return x.float()
+            yield field(states[-1], at(last, noise), y).data
 
     @torch.no_grad()
-    def states(
+    def trajectory(
         self,
         field: Field,
         noise: Tensor,  # (B, N, C)
         y: Tensor,  # (B,)
-        times: Tensor,  # (S,) rising
+        times: Tensor,  # (S,) increasing
     ) -> Tensor:  # (S, B, N, C)
-        """The state at each of these times, the first being the noise."""
+        """The state at each of these times, the first of which is the noise."""
 
         def velocity(time: Tensor, x: Tensor) -> Tensor:
             return field(x, at(float(time), x), y).velocity

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Increments
-from ldbench.core.interpolant import Coefficients, Interpolant, expand_like
-from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, last_of, time_grid
+from ldbench.core.interpolant import Coefficients, expand_like
+from ldbench.sampling.grid import DTYPES, at, check_grid, check_last_step, check_state, time_grid
 from ldbench.sampling.noise import increment
+from ldbench.sampling.sampler import StatesSampler
 
 LAST_STEPS = ("mean", "euler", "tweedie", "none")
 
@@ -62,7 +63,7 @@ def stochastic_heun(drift: Drift, x: Tensor, kick: Tensor, start: float, end: fl
 RULES = {"euler_maruyama": euler_maruyama, "heun": stochastic_heun}
 
 
-class ReverseSDE:
+class ReverseSDE(StatesSampler):
     """`num_steps` noisy steps of dx = (velocity + w score) dt + sqrt(2 w) dW [0], and a last one without noise.
 
     `rule`: euler_maruyama, one network call a step, or heun, two; the last step takes one.
@@ -112,21 +113,6 @@ class ReverseSDE:
         self.shift = shift
         self.margin = margin
         self.dtype = DTYPES[dtype]
-
-    def check(self, interpolant: Interpolant) -> None:
-        """Every interpolant has reverse SDEs."""
-
-    def __call__(
-        self,
-        field: Field,
-        noise: Tensor,  # (B, N, C)
-        y: Tensor,  # (B,)
-        *,
-        stream: Increments | None = None,
-        increments: Tensor | None = None,  # (num_steps, B, N, C)
-    ) -> Tensor:  # (B, N, C) float32
-        """Where the SDE ends. Raises ValueError without a source of noise."""
-        return last_of(self.states(field, noise, y, stream=stream, increments=increments)).float()
 
     @torch.no_grad()
     def states(
