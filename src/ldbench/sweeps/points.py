@@ -26,7 +26,7 @@ class SweepNeeds:
 
 Inspect = Callable[
     [DictConfig, Registry, dict[str, Any]], SweepNeeds
-]  # of a config, a search path, and a cache of earlier points' tokenizers
+]  # of a config, its registry, and a cache of earlier points' tokenizers
 
 
 @dataclass(frozen=True)
