@@ -175,10 +175,10 @@ def test_a_sampler_and_a_guidance_that_cannot_work_are_told_before_any_call():
     ancestral = Ancestral(respacing="10", clip=None, margin=1e-3, dtype="float32")
     plain = build_generator(backbone=backbone(has_null_class=False), class_dropout=0.0)
     for check, message in (
-        (lambda: build_generator().check(ancestral, Unguided()), r"lives on Linear\. Choose sampler=heun"),
+        (lambda: build_generator().check(ancestral, Unguided()), r"uses Linear\. Choose sampler=heun"),
         (
             lambda: build_generator().sample(torch.randn(6, 4, 2), Y, ancestral, Unguided()),
-            r"lives on Linear\. Choose sampler=heun",
+            r"uses Linear\. Choose sampler=heun",
         ),
         (lambda: plain.check(EULER, cfg()), "has no null class"),
         (lambda: plain.sample(torch.randn(6, 4, 2), Y, EULER, cfg()), "has no null class"),

@@ -11,7 +11,7 @@ from ldbench.core.interpolants import Discrete
 from ldbench.objectives.diffusion import Diffusion
 from ldbench.objectives.times import Counted
 from ldbench.sampling.ancestral import DDIM, Ancestral
-from ldbench.sampling.respacing import kept
+from ldbench.sampling.respacing import kept_indices
 
 pytestmark = pytest.mark.parity
 
@@ -57,7 +57,7 @@ def test_the_tables_are_the_official_ones(case):
 def test_respaced_chains_are_the_official_ones(case):
     whole = chain_of(interpolant_of(case))
     for name, respacing in case.outputs(r"(.+)\.timestep_map"):
-        indices = torch.tensor(kept(case.config["steps"], respacing))
+        indices = torch.tensor(kept_indices(case.config["steps"], respacing))
         chain = DiscreteDiffusion(whole.alphas_cumprod[indices])
         case.check(name, indices)
         case.check(f"{respacing}.betas", chain.betas)

@@ -13,11 +13,11 @@ from ldbench.core.field import Field
 from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import Uniform
-from ldbench.sampling.grid import at, time_grid
+from ldbench.sampling.grid import batch_time, time_grid
 from ldbench.sampling.guidance import ClassifierFree
 from ldbench.sampling.likelihood import Likelihood
 from ldbench.sampling.ode import Dopri5, FixedGrid
-from ldbench.sampling.runge_kutta import rule_named
+from ldbench.sampling.runge_kutta import get_rule
 from ldbench.sampling.sde import ReverseSDE
 
 pytestmark = pytest.mark.parity
@@ -89,7 +89,7 @@ def end_of_steps(sampler: Dopri5, field: Field, z: torch.Tensor, times: torch.Te
 
     def velocity(time: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         asked.append(time)
-        return field(x, at(float(time), x), labels(z)).velocity
+        return field(x, batch_time(float(time), x), labels(z)).velocity
 
     odeint(velocity, z, times, rtol=sampler.rtol, atol=sampler.atol, method="dopri5")
     return asked[-1].reshape(1)
@@ -197,8 +197,8 @@ def test_maetoks_heun_is_ours_ending_with_eulers_rule(case, backbone_of):
         grid = time_grid(0.0, 1.0, num_steps=points, shift=1.0).tolist()
         for start, end in pairwise(grid):
             field = guided if 1 - last - 1e-9 <= start <= 1 - first + 1e-9 else plain
-            x = rule_named("heun" if end < 1 else "euler").step(
-                lambda x, time, field=field: field(x, at(time, x), y).velocity, x, start, end
+            x = get_rule("heun" if end < 1 else "euler").step(
+                lambda x, time, field=field: field(x, batch_time(time, x), y).velocity, x, start, end
             )
         case.check(name, x)
         if guidance == "nocfg":

@@ -12,7 +12,7 @@ from ldbench.core.normalizer import Normalizer
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import LogitNormal, NormalLogSNR, Uniform
 from ldbench.sampling.grid import time_grid
-from ldbench.sampling.sde import PULLS, ReverseSDE
+from ldbench.sampling.sde import DIFFUSION_OVER_SIGMA, ReverseSDE
 
 pytestmark = pytest.mark.parity
 
@@ -61,7 +61,7 @@ def test_coefficients_and_states_are_those_of_sit(case):
         case.check(f"f_minus|{path}", first_channel(expand_like(-c.alpha_dot / c.alpha, noise) * noise, case))
         case.check(f"g_term|{path}", c.diffusion)
         for weight, theirs in case.outputs(rf"w\|{path}\|([\w-]+)"):
-            case.check(weight, PULLS[theirs.lower().replace("-", "_")](c, t.double(), 1.0) * c.sigma)
+            case.check(weight, DIFFUSION_OVER_SIGMA[theirs.lower().replace("-", "_")](c, t.double(), 1.0) * c.sigma)
 
 
 @each_case("sit_transport", only=OF_A_PREDICTION)

@@ -98,7 +98,7 @@ def test_its_blueprint_names_every_part() -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["sampler=ancestral"], r"lives on Linear\. Choose sampler=heun"),
+        (["sampler=ancestral"], r"uses Linear\. Choose sampler=heun"),
         (["guidance=cfg", "generator.class_dropout=0"], "has no null class"),
         (["guidance=autoguidance"], r"none is given\. Say guidance\.guide=ARTIFACT"),
         (["guidance=autoguidance", "guidance.guide=/nowhere"], "is no complete artifact"),
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_told_with_what_to_change(overrides: list[str], tol
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["generator=sit", "sampler=ddim"], r"lives on Linear\. Choose sampler=heun"),
+        (["generator=sit", "sampler=ddim"], r"uses Linear\. Choose sampler=heun"),
         (["generator=sit", "generator.max_steps=-1"], r"generator\.max_steps must be a whole number of at least 0"),
         (["size=dit_b_2"], r"size=\.\.\. is of a generator, and none is chosen\. Say generator=sit"),
         (["interpolant=gvp"], r"interpolant=\.\.\. is of a generator, and none is chosen"),

@@ -1,4 +1,4 @@
-"""What tests of samplers share: the exact mean and deviation of where a sampler takes standard normal noise along a linear field."""
+"""Fixtures of the samplers' tests: the exact mean and deviation of the samples along a linear field."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ import torch
 
 @pytest.fixture
 def outcome() -> Callable[..., tuple[float, float]]:
-    """(mean, standard deviation) of a sampler's outcome, without chance: along a linear field it is a sum of its noises, each found by itself."""
+    """(mean, standard deviation) of samples, exactly: along a linear field they are sums of noises."""
 
     def measure(sampler, field, num_steps) -> tuple[float, float]:
-        num_items = num_steps + 2  # nothing; the initial noise alone; each increment alone
+        num_items = num_steps + 2  # no noise; only the initial noise; only one increment each
         noise = torch.zeros(num_items, 1, 1, dtype=torch.float64)
         noise[1] = 1
         increments = torch.zeros(num_steps, num_items, 1, 1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Chains back to the data: they carry noise to a known Gaussian, DDIM goes both ways, and straight lines are refused."""
+"""Discrete diffusion samplers: they map noise to a known Gaussian, DDIM is invertible, and Linear is refused."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ INTERPOLANTS = {
     "gvp": GVP(),
     "vp": VP(beta_min=0.1, beta_max=20.0),
 }
-WORDS = [(name, kind) for name in INTERPOLANTS for kind in ("noise", "data", "velocity", "angular")]
+FIELDS = [(name, kind) for name in INTERPOLANTS for kind in ("noise", "data", "velocity", "angular")]
 Y = torch.zeros(8, dtype=torch.long)
 
 
@@ -24,7 +24,7 @@ def ddim(**changes) -> DDIM:
     return DDIM(**{"respacing": "100", "eta": 0.0, "clip": None, "margin": 1e-3, "dtype": "float64", **changes})
 
 
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_ancestral_sampling_carries_noise_to_a_known_gaussian(gaussian, outcome, name, kind):
     mean, deviation = outcome(ancestral(), gaussian.field(INTERPOLANTS[name], kind), 250)
     assert mean == pytest.approx(gaussian.mean, abs=0.02)
@@ -32,7 +32,7 @@ def test_ancestral_sampling_carries_noise_to_a_known_gaussian(gaussian, outcome,
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_ddim_carries_noise_to_a_known_gaussian(gaussian, outcome, eta, name, kind):
     mean, deviation = outcome(ddim(eta=eta), gaussian.field(INTERPOLANTS[name], kind), 100)
     assert mean == pytest.approx(gaussian.mean, abs=0.04)
@@ -69,21 +69,21 @@ def test_ddim_follows_the_ode_and_finds_the_noise_of_its_samples(gaussian):
 def test_the_variance_that_a_network_tells_is_taken(gaussian, outcome):
     interpolant = INTERPOLANTS["discrete"]
     quiet, loud = (gaussian.field(interpolant, "noise") for _ in range(2))
-    told = loud.predict
-    loud.predict = lambda x, t, y: told_with_share(told(x, t, y))
+    predict = loud.predict
+    loud.predict = lambda x, t, y: with_beta_variance(predict(x, t, y))
     _, small = outcome(ancestral(respacing="20"), quiet, 20)
     _, large = outcome(ancestral(respacing="20"), loud, 20)
     assert large > small
 
 
-def told_with_share(predicted):
+def with_beta_variance(predicted):
     """A prediction with beta as the variance."""
     return type(predicted)(
         predicted.value, predicted.kind, predicted.x, predicted.t, predicted.interpolant, torch.ones_like(predicted.x)
     )
 
 
-def test_expected_data_are_clipped_where_it_is_said(gaussian):
+def test_expected_data_are_clamped_if_clip_is_set(gaussian):
     field = gaussian.field(INTERPOLANTS["discrete"], "noise")
     noise, increments = 9 * torch.ones(8, 3, 2), torch.zeros(250, 8, 3, 2)
     assert float(ancestral(clip=0.5)(field, noise, Y, increments=increments).max()) == pytest.approx(0.5, abs=1e-6)
@@ -109,21 +109,23 @@ def test_only_noisy_steps_need_noise(gaussian):
     field = gaussian.field(INTERPOLANTS["discrete"], "noise")
     assert (ancestral().stochastic, ddim().stochastic, ddim(eta=0.1).stochastic) == (True, False, True)
     assert torch.isfinite(ddim()(field, torch.randn(8, 3, 2), Y)).all()
-    with pytest.raises(ValueError, match="draws noise on its way"):
+    with pytest.raises(ValueError, match="adds noise in its steps"):
         ancestral()(field, torch.randn(8, 3, 2), Y)
 
 
 def test_what_does_not_go_together_is_refused_with_what_to_change(gaussian):
-    told = r"needs a variance-preserving interpolant, but this generator lives on Linear\. Choose sampler=heun or sampler=euler_mar"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        r"needs a variance-preserving interpolant, but this generator uses Linear\. Choose sampler=heun or sampler"
+    )
+    with pytest.raises(ValueError, match=message):
         ancestral().check(Linear())
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         ancestral()(gaussian.field(Linear(), "velocity"), torch.randn(8, 3, 2), Y)
-    for make, told in (
+    for build, message in (
         (lambda: ddim().check(Linear()), "DDIM needs a variance-preserving interpolant"),
         (lambda: ancestral(respacing="1001").check(GVP()), "Choose at most 1000"),
         (lambda: ddim(eta=1.5), "eta of DDIM"),
         (lambda: ancestral(clip=0.0), "clip=null"),
     ):
-        with pytest.raises(ValueError, match=told):
-            make()
+        with pytest.raises(ValueError, match=message):
+            build()

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): it carries noise to a known Gaussian, with second order, in one call a step."""
+"""DPM-Solver++(2M): it maps noise to a known Gaussian, with second order, in one call per step."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ INTERPOLANTS = {
     "vp": VP(beta_min=0.1, beta_max=20.0),
     "discrete": Discrete(schedule="linear", num_times=1000),
 }
-WORDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "noise", "data")]
+FIELDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "noise", "data")]
 Y = torch.zeros(8, dtype=torch.long)
 
 
@@ -27,11 +27,11 @@ def solver(**changes) -> DPMSolver:
 
 
 @pytest.mark.parametrize("spacing", ["time", "log_snr"])
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_it_carries_noise_to_a_known_gaussian_in_one_call_a_step(gaussian, spacing, name, kind):
     field = gaussian.field(INTERPOLANTS[name], kind)
-    found = solver(spacing=spacing)(field, noise(), Y)
-    torch.testing.assert_close(found, gaussian.flow(INTERPOLANTS[name], noise()), rtol=0, atol=0.02)
+    samples = solver(spacing=spacing)(field, noise(), Y)
+    torch.testing.assert_close(samples, gaussian.flow(INTERPOLANTS[name], noise()), rtol=0, atol=0.02)
     assert (field.calls, field.items) == (100, 800)
 
 
@@ -39,24 +39,24 @@ def test_it_carries_noise_to_a_known_gaussian_in_one_call_a_step(gaussian, spaci
 def test_it_converges_with_second_order_in_even_steps_of_log_snr(gaussian, slope, name):
     nums_steps, errors = (40, 80, 160), []
     for num_steps in nums_steps:
-        found = solver(spacing="log_snr", num_steps=num_steps)(
+        samples = solver(spacing="log_snr", num_steps=num_steps)(
             gaussian.field(INTERPOLANTS[name], "velocity"), noise(), Y
         )
-        errors.append(float((found - gaussian.flow(INTERPOLANTS[name], noise())).abs().max()))
+        errors.append(float((samples - gaussian.flow(INTERPOLANTS[name], noise())).abs().max()))
     assert slope(nums_steps, errors) == pytest.approx(2, abs=0.2)
 
 
-def test_the_right_data_end_at_once(gaussian):
+def test_one_step_reaches_data_that_are_known(gaussian):
     """Where the data are known, one step is exact."""
-    sure = type(gaussian)(mean=0.7, std=1e-9)
-    found = solver(num_steps=1)(sure.field(Linear(), "data"), noise(), Y)
-    torch.testing.assert_close(found, torch.full_like(found, 0.7))
+    known = type(gaussian)(mean=0.7, std=1e-9)
+    samples = solver(num_steps=1)(known.field(Linear(), "data"), noise(), Y)
+    torch.testing.assert_close(samples, torch.full_like(samples, 0.7))
 
 
-def test_what_is_no_solver_is_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(ValueError, match="Choose time or log_snr"):
         solver(spacing="karras")
-    with pytest.raises(ValueError, match="at least 3 in all"):
+    with pytest.raises(ValueError, match="at least 3 in total"):
         solver(spacing="log_snr", num_steps=2)
     for interpolant in INTERPOLANTS.values():
         solver().check(interpolant)

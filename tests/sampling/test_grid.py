@@ -1,9 +1,9 @@
-"""Grids of times: their ends, their shift, and what is refused."""
+"""Time grids: their ends, their shift, and what is refused."""
 
 import pytest
 import torch
 
-from ldbench.sampling.grid import check_grid, check_state, last_of, time_grid
+from ldbench.sampling.grid import validate_grid, validate_state, last_of, time_grid
 
 
 def test_a_grid_goes_from_start_to_end_in_its_steps():
@@ -25,12 +25,12 @@ def test_the_last_state_is_reached_without_keeping_the_others():
     assert last_of(iter([torch.tensor(1), torch.tensor(2)])) == 2
 
 
-def test_grids_and_states_that_cannot_be_are_refused():
+def test_invalid_grids_and_states_are_refused():
     with pytest.raises(ValueError, match="at least one step"):
-        check_grid(0, 1.0)
-    with pytest.raises(ValueError, match=r"shift must be above zero, got 0\.0\. 1 makes even steps"):
-        check_grid(10, 0.0)
+        validate_grid(0, 1.0)
+    with pytest.raises(ValueError, match=r"shift must be above zero, got 0\.0\. 1 makes equal steps"):
+        validate_grid(10, 0.0)
     with pytest.raises(ValueError, match="Choose float32 or float64"):
-        check_state("float16", 1e-3)
+        validate_state("float16", 1e-3)
     with pytest.raises(ValueError, match="margin must lie in"):
-        check_state("float32", 0.0)
+        validate_state("float32", 0.0)

@@ -1,4 +1,4 @@
-"""Guidance: its formula in any words, its channels, its interval, exact counts of calls and items, and what is refused."""
+"""Guidance: its formula for all kinds of predictions, channels, interval, counts of calls and items, and errors."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def cfg(**changes) -> ClassifierFree:
 
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("kind", ["velocity", "noise", "data", "score"])
-def test_the_guided_field_is_the_formula_in_any_words(kind, batched):
+def test_the_guided_field_is_the_formula_for_all_kinds(kind, batched):
     x, plain = torch.randn(2, 4, 5), field_of(kind, GVP())
     guided = cfg(batched=batched)(field_of(kind, GVP()))(x, T, Y)
     for view in ("velocity", "score", "noise", "data"):
@@ -42,7 +42,7 @@ def test_the_guided_field_is_the_formula_in_any_words(kind, batched):
 
 
 @pytest.mark.parametrize("batched", [True, False])
-def test_only_the_first_channels_are_guided_where_it_is_said(batched):
+def test_only_the_first_channels_are_guided_if_set(batched):
     x = torch.randn(2, 4, 5)
     guided, whole, plain = (
         field(x, T, Y).value for field in (cfg(channels=3, batched=batched)(field_of()), cfg()(field_of()), field_of())
@@ -56,18 +56,18 @@ def test_outside_of_the_interval_it_is_the_conditional_field_item_by_item(batche
     x, y = torch.randn(4, 3, 2), torch.tensor([1, 2, 3, 4])
     t = torch.tensor([0.1, 0.2, 0.6, 0.9], dtype=torch.float64)
     base = field_of()
-    told = cfg(low=0.2, high=0.6, batched=batched)(base)(x, t, y)
+    guided = cfg(low=0.2, high=0.6, batched=batched)(base)(x, t, y)
     assert (base.calls, base.items) == ((1, 6) if batched else (2, 6)), "unconditional for the two inside alone"
     plain, whole = field_of()(x, t, y).value, cfg()(field_of())(x, t, y).value
-    assert torch.equal(told.value[[0, 3]], plain[[0, 3]])
-    torch.testing.assert_close(told.value[[1, 2]], whole[[1, 2]])
-    assert told.x is x
-    assert told.t is t
+    assert torch.equal(guided.value[[0, 3]], plain[[0, 3]])
+    torch.testing.assert_close(guided.value[[1, 2]], whole[[1, 2]])
+    assert guided.x is x
+    assert guided.t is t
 
 
 def test_a_learned_variance_stays_conditional():
-    told = cfg()(field_of(share=True))(torch.randn(2, 3, 2), T, Y)
-    torch.testing.assert_close(told.variance_fraction[:, 0, 0], 0.05 * Y)
+    guided = cfg()(field_of(share=True))(torch.randn(2, 3, 2), T, Y)
+    torch.testing.assert_close(guided.variance_fraction[:, 0, 0], 0.05 * Y)
 
 
 @pytest.mark.parametrize("low", [0.0, 0.25, 1.0])
@@ -82,9 +82,9 @@ def test_the_calls_of_250_euler_steps_are_counted_exactly(low):
         assert field.calls == 250 + (0 if batched else inside)
 
 
-def test_the_calls_of_250_noisy_steps_are_one_a_drift():
-    words = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float32"}
-    sampler = ReverseSDE(**words, num_steps=249, norm=1.0, last_step_size=0.04, shift=1.0, margin=1e-3)
+def test_noisy_steps_make_one_call_per_drift():
+    settings = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float32"}
+    sampler = ReverseSDE(**settings, num_steps=249, norm=1.0, last_step_size=0.04, shift=1.0, margin=1e-3)
     stream = NoiseStream(0, range(2))
     for guidance, items in ((Unguided(), 2 * 250), (cfg(), 4 * 250)):
         field = guidance(field_of())
@@ -100,20 +100,20 @@ def test_no_guidance_and_scale_one_cost_nothing():
 
 
 @pytest.mark.parametrize("kind", ["velocity", "noise"])
-def test_autoguidance_leads_away_from_a_weaker_network_with_the_same_labels(kind):
+def test_autoguidance_extrapolates_from_a_weaker_network_with_the_same_labels(kind):
     x, strong, weak = (
         torch.randn(2, 4, 5),
         field_of("velocity", GVP(), null_class=None),
         field_of(kind, GVP(), weight=0.03),
     )
     guided = Autoguidance(scale=1.7, low=0.0, high=1.0, guide=weak)(strong)
-    told = guided(x, T, Y).velocity
+    velocity = guided(x, T, Y).velocity
     assert (guided.calls, guided.items) == (2, 4)
     expected = weak(x, T, Y).velocity + 1.7 * (strong(x, T, Y).velocity - weak(x, T, Y).velocity)
-    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(velocity, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_weaker_network_is_called_inside_of_the_interval_alone():
+def test_the_weaker_network_is_called_only_inside_the_interval():
     strong, weak = field_of(), field_of()
     guided = Autoguidance(scale=1.7, low=0.5, high=1.0, guide=weak)(strong)
     guided(torch.randn(2, 3, 2), torch.tensor([0.1, 0.7], dtype=torch.float64), Y)
@@ -124,7 +124,7 @@ def test_the_weaker_network_is_called_inside_of_the_interval_alone():
 def test_what_cannot_be_guided_is_refused_with_what_to_change():
     with pytest.raises(ValueError, match=r"has no null class\. Choose guidance=none or autoguidance"):
         cfg()(field_of(null_class=None))
-    with pytest.raises(ValueError, match=r"must live on the field's interpolant, GVP, but it lives on Linear"):
+    with pytest.raises(ValueError, match=r"must use the field's interpolant, GVP, but it uses Linear"):
         Autoguidance(scale=2.0, low=0.0, high=1.0, guide=field_of())(field_of(interpolant=GVP()))
     with pytest.raises(ValueError, match="low <= high"):
         cfg(low=0.6, high=0.4)

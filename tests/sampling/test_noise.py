@@ -1,4 +1,4 @@
-"""Noise streams: the same for an image in any batch, process and order, standard normal, and far from each other."""
+"""Noise streams: the same for an image in any batch, process and order, standard normal, and uncorrelated."""
 
 import subprocess
 import sys
@@ -31,13 +31,14 @@ def test_it_is_the_same_in_another_process_and_leaves_global_streams_alone():
     state = torch.get_rng_state()
     here = NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist()
     assert torch.equal(torch.get_rng_state(), state)
-    script = "from ldbench.sampling.noise import NoiseStream; print(NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist())"
+    script = "from ldbench.sampling.noise import NoiseStream\n"
+    script += "print(NoiseStream(2**40 + 1, [10**6]).normal(3, (1, 2, 2)).flatten().tolist())"
     assert subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.strip() == str(here)
 
 
-def test_seeds_images_and_steps_have_noise_of_their_own_which_is_standard_normal():
+def test_seeds_images_and_steps_have_separate_noise_which_is_standard_normal():
     drawn = (
         torch.stack([NoiseStream(seed, range(4)).normal(step, (4, 500, 4)) for seed in range(3) for step in range(3)])
         .flatten(2)
@@ -56,13 +57,13 @@ def test_an_increment_comes_from_the_tensor_or_the_stream_in_the_states_precisio
     stream = NoiseStream(0, [4, 5])
     assert torch.equal(increment(2, x, stream=None, increments=given), given[2].double())
     assert torch.equal(increment(2, x, stream=stream, increments=None), stream.normal(3, x.shape).double()), (
-        "step 0 is where the image begins"
+        "step 0 is the initial noise"
     )
 
 
-def test_a_noisy_sampler_takes_an_image_to_the_same_place_in_any_batch(gaussian):
-    words = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float32"}
-    sampler = ReverseSDE(**words, num_steps=12, norm=1.0, last_step_size=0.04, shift=1.0, margin=1e-3)
+def test_a_noisy_sampler_gives_an_image_the_same_sample_in_any_batch(gaussian):
+    settings = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float32"}
+    sampler = ReverseSDE(**settings, num_steps=12, norm=1.0, last_step_size=0.04, shift=1.0, margin=1e-3)
 
     def sample(indices):
         stream = NoiseStream(3, indices)
@@ -74,13 +75,13 @@ def test_a_noisy_sampler_takes_an_image_to_the_same_place_in_any_batch(gaussian)
     assert torch.equal(torch.cat([sample([0, 1, 2]), sample([3, 4, 5, 6])]), whole)
 
 
-def test_noise_that_is_not_there_is_refused(gaussian):
+def test_missing_noise_is_refused(gaussian):
     x = torch.zeros(2, 3, 1)
-    with pytest.raises(ValueError, match="Hand over stream=NoiseStream"):
+    with pytest.raises(ValueError, match="Pass stream=NoiseStream"):
         increment(0, x, stream=None, increments=None)
     with pytest.raises(ValueError, match="only 1 increments"):
         increment(1, x, stream=None, increments=torch.zeros(1, 2, 3, 1))
-    with pytest.raises(ValueError, match="A noise stream of 3 images was asked for 2"):
+    with pytest.raises(ValueError, match="The noise stream has 3 images, but the batch has 2"):
         NoiseStream(0, range(3)).normal(0, x.shape)
     with pytest.raises(ValueError, match="at least 0, got -1"):
         NoiseStream(-1, range(3))

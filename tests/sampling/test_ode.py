@@ -1,4 +1,4 @@
-"""ODE samplers: they carry noise to a known Gaussian, with the order of their rule, whatever the words of the field and its singular ends."""
+"""ODE samplers: they map noise to a known Gaussian, with the order of their rule, for all kinds of predictions."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ INTERPOLANTS = {
     "vp": VP(beta_min=0.1, beta_max=20.0),
     "discrete": Discrete(schedule="linear", num_times=1000),
 }
-WORDS = [
+FIELDS = [
     (name, kind)
     for name in INTERPOLANTS
     for kind in ("velocity", "score", "noise", "data", "angular")
@@ -45,22 +45,22 @@ def dopri5(**changes) -> Dopri5:
 
 
 @pytest.mark.parametrize("rule", ["euler", "heun", "rk4"])
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_fixed_steps_carry_noise_to_a_known_gaussian(gaussian, rule, name, kind):
     interpolant = INTERPOLANTS[name]
     field = gaussian.field(interpolant, kind)
-    found = fixed_grid(rule=rule, num_steps=100)(field, noise(), Y)
-    assert found.dtype == torch.float32
+    samples = fixed_grid(rule=rule, num_steps=100)(field, noise(), Y)
+    assert samples.dtype == torch.float32
     torch.testing.assert_close(
-        found, gaussian.flow(interpolant, noise()), rtol=0, atol=0.04 if rule == "euler" else 4e-3
+        samples, gaussian.flow(interpolant, noise()), rtol=0, atol=0.04 if rule == "euler" else 4e-3
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_single_precision_is_enough(gaussian, name, kind):
     interpolant = INTERPOLANTS[name]
-    found = fixed_grid(rule="heun", num_steps=60, dtype="float32")(gaussian.field(interpolant, kind), noise(), Y)
-    torch.testing.assert_close(found, gaussian.flow(interpolant, noise()), rtol=0, atol=5e-3)
+    samples = fixed_grid(rule="heun", num_steps=60, dtype="float32")(gaussian.field(interpolant, kind), noise(), Y)
+    torch.testing.assert_close(samples, gaussian.flow(interpolant, noise()), rtol=0, atol=5e-3)
 
 
 @pytest.mark.parametrize("name", ["linear", "gvp", "vp"])
@@ -79,7 +79,7 @@ def test_a_rule_converges_with_its_order(gaussian, slope, name, rule):
 
 
 def at_time(gaussian, interpolant, noise, time):
-    """Where the flow stands at a time."""
+    """The state of the flow at a time."""
     c = interpolant.at(torch.tensor([time], dtype=torch.float64))
     deviation = float((c.alpha.square() * gaussian.std**2 + c.sigma.square()).sqrt())
     return (
@@ -87,39 +87,39 @@ def at_time(gaussian, interpolant, noise, time):
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), [word for word in WORDS if word[0] != "discrete"])
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in FIELDS if pair[0] != "discrete"])
 def test_adaptive_steps_carry_noise_to_a_known_gaussian(gaussian, name, kind):
     interpolant = INTERPOLANTS[name]
-    found = dopri5()(gaussian.field(interpolant, kind), noise(), Y)
-    torch.testing.assert_close(found, gaussian.flow(interpolant, noise()), rtol=0, atol=3e-3)
+    samples = dopri5()(gaussian.field(interpolant, kind), noise(), Y)
+    torch.testing.assert_close(samples, gaussian.flow(interpolant, noise()), rtol=0, atol=3e-3)
 
 
 @pytest.mark.parametrize("shift", [0.3, 3.0])
-def test_a_shifted_grid_ends_at_the_same_place(gaussian, shift):
-    found = fixed_grid(rule="heun", shift=shift)(gaussian.field(Linear(), "velocity"), noise(), Y)
-    torch.testing.assert_close(found, gaussian.flow(Linear(), noise()), rtol=0, atol=2e-3)
+def test_a_shifted_grid_gives_the_same_samples(gaussian, shift):
+    samples = fixed_grid(rule="heun", shift=shift)(gaussian.field(Linear(), "velocity"), noise(), Y)
+    torch.testing.assert_close(samples, gaussian.flow(Linear(), noise()), rtol=0, atol=2e-3)
 
 
-def test_a_last_step_by_eulers_rule_asks_nothing_at_the_data(gaussian):
+def test_a_last_step_by_eulers_rule_makes_no_call_at_the_data(gaussian):
     for interpolant, kind in ((Linear(), "data"), (VP(beta_min=0.1, beta_max=20.0), "velocity")):
         field = gaussian.field(interpolant, kind)
-        found = fixed_grid(rule="heun", num_steps=200, last_step="euler")(field, noise(), Y)
-        torch.testing.assert_close(found, gaussian.flow(interpolant, noise()), rtol=0, atol=5e-3)
+        samples = fixed_grid(rule="heun", num_steps=200, last_step="euler")(field, noise(), Y)
+        torch.testing.assert_close(samples, gaussian.flow(interpolant, noise()), rtol=0, atol=5e-3)
         assert field.calls == 2 * 200 - 1
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_calls_are_the_stages_of_the_steps_and_one_where_the_end_is_singular(gaussian, rule):
+def test_calls_are_the_stages_of_the_steps_and_one_more_if_the_end_is_singular(gaussian, rule):
     for kind, more in (("velocity", 0), ("data", 1)):
         field = gaussian.field(Linear(), kind)
         fixed_grid(rule=rule, num_steps=10)(field, noise(), Y)
         assert (field.calls, field.items) == (
-            10 * len(RULES[rule].places) + more,
-            8 * (10 * len(RULES[rule].places) + more),
+            10 * len(RULES[rule].nodes) + more,
+            8 * (10 * len(RULES[rule].nodes) + more),
         )
 
 
-def test_states_begin_with_the_noise_and_end_with_the_samples(gaussian):
+def test_states_start_with_the_noise_and_end_with_the_samples(gaussian):
     states = list(fixed_grid(num_steps=4).states(gaussian.field(Linear(), "velocity"), noise(), Y))
     assert len(states) == 5
     assert torch.equal(states[0], noise().double())
@@ -132,15 +132,15 @@ def test_no_gradient_is_kept(backbone_of, gaussian):
     assert not dopri5()(field, start, Y).requires_grad
 
 
-def test_what_is_no_sampler_is_refused():
-    for make, told in (
+def test_invalid_settings_are_refused():
+    for build, message in (
         (lambda: fixed_grid(rule="rk45"), "Unknown rule 'rk45'"),
         (lambda: fixed_grid(last_step="mean"), "Choose one of tweedie, none, euler"),
         (lambda: dopri5(last_step="euler"), "Choose one of tweedie, none"),
         (lambda: dopri5(atol=0.0), "atol and rtol above zero"),
-        (lambda: dopri5().check(INTERPOLANTS["discrete"]), r"counts 1000 times\. Choose sampler=ancestral"),
+        (lambda: dopri5().check(INTERPOLANTS["discrete"]), r"has 1000 discrete timesteps\. Choose sampler=ancestral"),
     ):
-        with pytest.raises(ValueError, match=told):
-            make()
+        with pytest.raises(ValueError, match=message):
+            build()
     for interpolant in INTERPOLANTS.values():
         fixed_grid().check(interpolant)

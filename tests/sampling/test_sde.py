@@ -1,4 +1,4 @@
-"""Reverse SDEs: every diffusion carries noise to a known Gaussian, without non-finite values, with the order of its rule and one call a drift."""
+"""Reverse SDEs: every diffusion maps noise to a known Gaussian, finite, with the rule's order, one call per drift."""
 
 import math
 
@@ -8,20 +8,20 @@ import torch
 from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.sampling.noise import NoiseStream
 from ldbench.sampling.ode import FixedGrid
-from ldbench.sampling.sde import PULLS, ReverseSDE
+from ldbench.sampling.sde import DIFFUSION_OVER_SIGMA, ReverseSDE
 
 INTERPOLANTS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0)}
-WORDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "score", "noise", "data")]
+FIELDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "score", "noise", "data")]
 LAST_STEPS = {"mean": 0.04, "euler": 0.04, "tweedie": 0.04, "none": 0.0}
 
 
 def sde(**changes) -> ReverseSDE:
-    words = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float64"}
+    names = {"rule": "euler_maruyama", "diffusion": "sigma", "last_step": "mean", "dtype": "float64"}
     numbers = {"num_steps": 250, "norm": 1.0, "last_step_size": 0.04, "shift": 1.0, "margin": 1e-3}
-    return ReverseSDE(**{**words, **numbers, **changes})
+    return ReverseSDE(**{**names, **numbers, **changes})
 
 
-@pytest.mark.parametrize("diffusion", PULLS)
+@pytest.mark.parametrize("diffusion", DIFFUSION_OVER_SIGMA)
 @pytest.mark.parametrize("rule", ["euler_maruyama", "heun"])
 @pytest.mark.parametrize("name", INTERPOLANTS)
 def test_every_diffusion_carries_noise_to_a_known_gaussian(gaussian, outcome, diffusion, rule, name):
@@ -33,7 +33,7 @@ def test_every_diffusion_carries_noise_to_a_known_gaussian(gaussian, outcome, di
 
 
 @pytest.mark.parametrize("last_step", LAST_STEPS)
-@pytest.mark.parametrize(("name", "kind"), WORDS)
+@pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_every_last_step_ends_at_the_data(gaussian, outcome, last_step, name, kind):
     sampler = sde(last_step=last_step, last_step_size=LAST_STEPS[last_step], num_steps=100)
     mean, deviation = outcome(sampler, gaussian.field(INTERPOLANTS[name], kind), 100)
@@ -41,7 +41,7 @@ def test_every_last_step_ends_at_the_data(gaussian, outcome, last_step, name, ki
     assert deviation == pytest.approx(gaussian.std, abs=0.03)
 
 
-@pytest.mark.parametrize("diffusion", PULLS)
+@pytest.mark.parametrize("diffusion", DIFFUSION_OVER_SIGMA)
 @pytest.mark.parametrize("rule", ["euler_maruyama", "heun"])
 @pytest.mark.parametrize("last_step", LAST_STEPS)
 def test_nothing_is_ever_infinite_even_in_few_steps_of_single_precision(gaussian, diffusion, rule, last_step):
@@ -53,17 +53,17 @@ def test_nothing_is_ever_infinite_even_in_few_steps_of_single_precision(gaussian
         last_step_size=LAST_STEPS[last_step],
         dtype="float32",
     )
-    for name, kind in WORDS:
+    for name, kind in FIELDS:
         stream = NoiseStream(0, range(4))
-        found = sampler(
+        samples = sampler(
             gaussian.field(INTERPOLANTS[name], kind), stream.normal(0, (4, 3, 2)), torch.zeros(4), stream=stream
         )
-        assert torch.isfinite(found).all()
+        assert torch.isfinite(samples).all()
 
 
 @pytest.mark.parametrize(("rule", "order_of_mean"), [("euler_maruyama", 1), ("heun", 2)])
 def test_the_law_of_the_outcome_converges_with_the_order_of_the_rule(gaussian, outcome, slope, rule, order_of_mean):
-    """The mean follows the drift alone. The deviation is of first order in both: a step's noise is as strong as w is at its beginning."""
+    """The mean depends only on the drift. The deviation is of first order in both: w is taken at a step's start."""
     nums_steps, means, deviations = (50, 100, 200), [], []
     for num_steps in nums_steps:
         sampler = sde(rule=rule, num_steps=num_steps, diffusion="decreasing", last_step="tweedie", last_step_size=1e-3)
@@ -86,9 +86,11 @@ def test_without_diffusion_it_is_the_ode(gaussian):
 
 
 def test_maetoks_diffusion_is_the_linear_one():
-    """Its drift is v - w / 2 * score with w = 2 t in a time with t = 1 noise: the coefficient here is 1 - t."""
+    """MAETok's drift is v - w / 2 * score with w = 2 t and t = 1 as noise: the coefficient here is 1 - t."""
     c = GVP().at(torch.tensor([0.3]))
-    assert float(PULLS["maetok"](c, torch.tensor([0.3], dtype=torch.float64), 1.0) * c.sigma) == pytest.approx(0.7)
+    assert float(
+        DIFFUSION_OVER_SIGMA["maetok"](c, torch.tensor([0.3], dtype=torch.float64), 1.0) * c.sigma
+    ) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(("rule", "calls"), [("euler_maruyama", 251), ("heun", 501)])
@@ -99,7 +101,7 @@ def test_velocity_and_score_come_from_one_call(gaussian, rule, calls):
     assert (field.calls, field.items) == (calls, 3 * calls)
 
 
-def test_increments_handed_in_decide(gaussian):
+def test_increments_determine_the_samples(gaussian):
     field, y = gaussian.field(Linear(), "velocity"), torch.zeros(2)
     noise, increments = torch.randn(2, 3, 1), torch.randn(10, 2, 3, 1)
     first, second = (sde(num_steps=10)(field, noise, y, increments=each) for each in (increments, increments))
@@ -107,22 +109,22 @@ def test_increments_handed_in_decide(gaussian):
     assert not torch.equal(first, sde(num_steps=10)(field, noise, y, increments=-increments))
 
 
-def test_what_is_no_sampler_is_refused():
-    for changes, told in (
+def test_invalid_settings_are_refused():
+    for changes, message in (
         ({"rule": "rk4"}, "Choose euler_maruyama or heun"),
         ({"diffusion": "increasing-decreasing"}, "increasing_decreasing, maetok"),
         ({"norm": -1.0}, "must not be negative"),
         ({"last_step": "none"}, "last_step=none with last_step_size=0"),
-        ({"last_step_size": 0.0}, "is no step"),
+        ({"last_step_size": 0.0}, "do not go together"),
         ({"last_step": "best"}, "Choose one of mean, euler, tweedie, none"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             sde(**changes)
     assert math.isfinite(sde(diffusion="sbdm").interval(FieldAtZero())[0])
 
 
 class FieldAtZero:
-    """The facts of a field of velocities on straight lines."""
+    """The attributes of a field of velocities on the linear interpolant."""
 
     interpolant = Linear()
 

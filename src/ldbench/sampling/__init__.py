@@ -1,1 +1,1 @@
-"""Sampling: from noise to latents along a field, one family of methods in each file."""
+"""Samplers: from noise to latents along a field, one family of methods in each file."""

@@ -1,6 +1,7 @@
-"""DPM-Solver++(2M): the linear part of the probability-flow ODE exactly, the expected data extrapolated from two calls.
+"""DPM-Solver++(2M): solves the linear part of the probability-flow ODE exactly and extrapolates the expected data.
 
-[0] Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models, 2022, https://arxiv.org/abs/2211.01095 (algorithm 2)
+[0] Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models, 2022,
+    https://arxiv.org/abs/2211.01095 (algorithm 2)
 """
 
 import math
@@ -14,18 +15,18 @@ from torch import Tensor
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import expand_like
-from ldbench.sampling.grid import DTYPES, at, check_grid, check_state, time_grid
+from ldbench.sampling.grid import DTYPES, batch_time, time_grid, validate_grid, validate_state
 from ldbench.sampling.sampler import StatesSampler
 
 
 def even_in_time(field: Field, num_steps: int, shift: float, margin: float) -> list[float]:
-    """Times with even steps, up to the data."""
+    """Equal steps in time, up to the data."""
     first, _ = field.interval(margin)
     return time_grid(first, 1.0, num_steps=num_steps, shift=shift).tolist()
 
 
 def even_in_log_snr(field: Field, num_steps: int, shift: float, margin: float) -> list[float]:
-    """Times with even steps of log(alpha / sigma) between the margins, and a step to each end where this is not reached."""
+    """Equal steps in log(alpha / sigma) between the margins, with one step to each end that these do not reach."""
     first, last = field.interval(margin)
     low, high = max(first, margin), min(last, 1 - margin)
     before = [first] if first < low else []
@@ -40,10 +41,10 @@ SPACINGS = {"time": even_in_time, "log_snr": even_in_log_snr}
 class DPMSolver(StatesSampler):
     """`num_steps` steps of second order in log(alpha / sigma) on any interpolant, one network call each.
 
-    The first step is of first order, and so is the last, which ends in the expected data: nothing is asked at t = 1, and `margin` is kept from
-    other times where the field is not finite. `spacing`: steps even in `time`, or in `log_snr` [0], which then ends the others at 1 - margin.
-    `shift` moves them, see `time_grid`. `dtype` is that of the state; the network sees float32.
-    Raises ValueError for unknown words and for numbers out of range.
+    The first step is of first order, and so is the last, which ends in the expected data: the network is not called at
+    t = 1, and `margin` is the distance to other times at which the field is not finite. `spacing`: equal steps in
+    `time`, or in `log_snr` [0], whose last step starts at 1 - margin. `shift` moves the times, see `time_grid`. `dtype`
+    is that of the state; the network sees float32. Raises ValueError for unknown options and for numbers out of range.
     """
 
     revision: ClassVar[int] = 1
@@ -58,13 +59,13 @@ class DPMSolver(StatesSampler):
         margin: float,
         dtype: Literal["float32", "float64"],
     ):
-        check_grid(num_steps, shift)
-        check_state(dtype, margin)
+        validate_grid(num_steps, shift)
+        validate_state(dtype, margin)
         if spacing not in SPACINGS:
             raise ValueError(f"Unknown spacing {spacing!r} of DPM-Solver. Choose {' or '.join(SPACINGS)}.")
         if spacing == "log_snr" and num_steps < 3:
             raise ValueError(
-                f"Even steps of log(alpha / sigma) need a step to each end: at least 3 in all, got {num_steps}."
+                f"spacing=log_snr needs one step to each end: at least 3 in total, got num_steps={num_steps}."
             )
         self.spacing = SPACINGS[spacing]
         self.num_steps = num_steps
@@ -82,35 +83,35 @@ class DPMSolver(StatesSampler):
         stream: Increments | None = None,
         increments: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """The noise, and the state after each step."""
+        """Yields the noise and the state after each step."""
         times = self.spacing(field, self.num_steps, self.shift, self.margin)
-        before: tuple[Tensor, float] | None = None  # the data that the last step expected, and its length
+        previous: tuple[Tensor, float] | None = None  # the expected data of the previous step, and its length
         x = noise.to(self.dtype)
         yield x
         for start, end in pairwise(times):
-            data = field(x, at(start, x), y).data
+            data = field(x, batch_time(start, x), y).data
             c = field.interpolant.at(torch.tensor([start, end], dtype=torch.float64))
             length = float(c.log_snr[1] - c.log_snr[0])
             x = step(
                 x,
-                extrapolated(data, before, length),
+                extrapolate(data, previous, length),
                 sigma_ratio=c.sigma[1] / c.sigma[0],
                 alpha=c.alpha[1],
                 length=length,
             )
-            before = (data, length)
+            previous = (data, length)
             yield x
 
 
 def step(x: Tensor, data: Tensor, *, sigma_ratio: Tensor, alpha: Tensor, length: float) -> Tensor:
-    """The exact solution for data that stay the same: eq. 9 of [0]."""
+    """The exact solution for constant data: eq. 9 of [0]."""
     return expand_like(sigma_ratio.reshape(1), x) * x - expand_like(alpha.reshape(1), x) * math.expm1(-length) * data
 
 
-def extrapolated(data: Tensor, before: tuple[Tensor, float] | None, length: float) -> Tensor:
-    """The data at the middle of a step, from those at its beginning and one step before; the former alone where a length is infinite."""
-    if before is None or math.isinf(length) or math.isinf(before[1]):
+def extrapolate(data: Tensor, previous: tuple[Tensor, float] | None, length: float) -> Tensor:
+    """The data at the middle of a step, from its start and the previous step; the former if a length is infinite."""
+    if previous is None or math.isinf(length) or math.isinf(previous[1]):
         return data
-    earlier, earlier_length = before
-    weight = 0.5 * length / earlier_length
-    return (1 + weight) * data - weight * earlier
+    previous_data, previous_length = previous
+    weight = 0.5 * length / previous_length
+    return (1 + weight) * data - weight * previous_data

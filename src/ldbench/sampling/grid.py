@@ -1,4 +1,4 @@
-"""The times at which a sampler with fixed steps stands.
+"""Time grids of samplers with fixed steps.
 
 [0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (shift 0.3 with 249 steps)
 [1] Esser et al., Scaling Rectified Flow Transformers (SD3), 2024, https://arxiv.org/abs/2403.03206 (eq. 23)
@@ -14,36 +14,39 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def time_grid(start: float, end: float, *, num_steps: int, shift: float) -> Tensor:  # (num_steps + 1,) float64
-    """num_steps + 1 times from start to end, moved by u -> shift * u / (1 + (shift - 1) * u): below 1 towards the start, 1 for even steps."""
+    """num_steps + 1 times from start to end, shifted by u -> shift * u / (1 + (shift - 1) * u).
+
+    A shift below 1 moves them towards the start; 1 gives equal steps.
+    """
     even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
     return start + (end - start) * (shift * even / (1 + (shift - 1) * even))
 
 
-def check_grid(num_steps: int, shift: float) -> None:
-    """Raises ValueError for a grid without steps, or for a shift that is not above zero."""
+def validate_grid(num_steps: int, shift: float) -> None:
+    """Raises ValueError for a grid without steps and for a shift that is not above zero."""
     if num_steps < 1:
         raise ValueError(f"A sampler needs at least one step, got num_steps={num_steps}.")
     if not shift > 0:
         raise ValueError(
-            f"shift must be above zero, got {shift}. 1 makes even steps (LightningDiT's yaml writes 0 for these)."
+            f"shift must be above zero, got {shift}. 1 gives equal steps (LightningDiT's yaml writes 0 for these)."
         )
 
 
-def check_state(dtype: str, margin: float) -> None:
-    """Raises ValueError for a precision of the state that there is not, and for a margin outside (0, 0.5)."""
+def validate_state(dtype: str, margin: float) -> None:
+    """Raises ValueError for an unknown dtype of the state and for a margin outside (0, 0.5)."""
     if dtype not in DTYPES:
         raise ValueError(f"Unknown dtype {dtype!r} of a sampler's state. Choose {' or '.join(DTYPES)}.")
     if not 0 < margin < 0.5:
         raise ValueError(f"margin must lie in (0, 0.5), got {margin}. The usual one is 1e-3.")
 
 
-def check_last_step(last_step: str, known: Collection[str]) -> None:
-    """Raises ValueError for a way of making the last step that there is not."""
+def validate_last_step(last_step: str, known: Collection[str]) -> None:
+    """Raises ValueError for an unknown kind of last step."""
     if last_step not in known:
         raise ValueError(f"Unknown last_step {last_step!r}. Choose one of {', '.join(known)}.")
 
 
-def at(
+def batch_time(
     time: float,
     like: Tensor,  # (B, ...)
 ) -> Tensor:  # (B,) float64
@@ -52,5 +55,5 @@ def at(
 
 
 def last_of(states: Iterator[Tensor]) -> Tensor:
-    """The last of some states, holding one at a time."""
+    """The last state, with only one in memory at a time."""
     return deque(states, maxlen=1).pop()

@@ -1,4 +1,4 @@
-"""Guidance: a field that keeps closer to the labels than the one that was learned.
+"""Guidance: fields that follow the labels more closely than the learned field.
 
 [0] Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, https://arxiv.org/abs/2207.12598
 [1] Kynkaanniemi et al., Applying Guidance in a Limited Interval, 2024, https://arxiv.org/abs/2404.07724
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ldbench.core.field import Field, Prediction
 
-ROUNDING = 1e-9  # of the ends of an interval
+ROUNDING = 1e-9  # tolerance at the ends of an interval
 
 
 class Unguided:
-    """The field as it was learned."""
+    """No guidance: the learned field."""
 
     revision: ClassVar[int] = 1
 
@@ -28,21 +28,23 @@ class Unguided:
 
 
 class ClassifierFree:
-    """unconditional + scale * (conditional - unconditional) [0], where low <= t <= high (0 noise, 1 data) [1], and the conditional elsewhere.
+    """unconditional + scale * (conditional - unconditional) [0] for low <= t <= high [1], else the conditional field.
 
-    `channels`: how many of the first channels are guided, the others staying conditional (3: the official form of DiT and LightningDiT [3]);
-    None: all. A learned variance stays conditional. The unconditional branch is evaluated only for items inside the interval, and never at
-    scale 1; `batched` evaluates both branches in one call of twice the items, else in two calls.
+    0 is noise, 1 is data. `channels`: how many of the first channels are guided, while the others stay conditional (3:
+    the official form of DiT and LightningDiT [3]); None: all. A learned variance stays conditional. The unconditional
+    branch is evaluated only for items inside the interval, and never at scale 1; `batched` evaluates both branches in
+    one call of twice the items, else in two calls.
     Raises ValueError for numbers out of range, and for a field without a null class.
     """
 
     revision: ClassVar[int] = 1
 
     def __init__(self, *, scale: float, low: float, high: float, channels: int | None, batched: bool):
-        check_interval(low, high)
+        validate_interval(low, high)
         if channels is not None and channels < 1:
             raise ValueError(
-                f"Guidance needs at least one channel, got {channels}. channels=null guides all, guidance=none none."
+                f"Guidance needs at least one channel, got {channels}. "
+                "Choose channels=null to guide all, or guidance=none."
             )
         self.scale = scale
         self.low = low
@@ -55,22 +57,23 @@ class ClassifierFree:
         null_class = field.null_class
         if null_class is None:
             raise ValueError(
-                "Classifier-free guidance needs a network that has also learned without labels, but this one has no null class. "
-                "Choose guidance=none or autoguidance, or train it with dropped labels."
+                "Classifier-free guidance needs a network that was also trained without labels, but this one has no "
+                "null class. Choose guidance=none or autoguidance, or train it with class_dropout."
             )
         if self.scale == 1:
             return field
 
         def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
-            rows = rows_inside(t, self.low, self.high)
+            rows = indices_inside(t, self.low, self.high)
             if not len(rows):
                 return field(x, t, y)
-            free = (x[rows], t[rows], torch.full_like(y[rows], null_class))
-            conditional, unconditional = (
-                together(field, (x, t, y), free) if self.batched else (field(x, t, y), field(*free).value)
-            )
+            unlabeled = (x[rows], t[rows], torch.full_like(y[rows], null_class))
+            if self.batched:
+                conditional, unconditional = predict_both(field, (x, t, y), unlabeled)
+            else:
+                conditional, unconditional = field(x, t, y), field(*unlabeled).value
             value = conditional.value.clone()
-            value[rows] = away(unconditional, value[rows], self.scale, self.channels)
+            value[rows] = extrapolate(unconditional, value[rows], self.scale, self.channels)
             return conditional.with_value(value)
 
         return Field(
@@ -79,37 +82,38 @@ class ClassifierFree:
 
 
 class Autoguidance:
-    """guide + scale * (field - guide), with a weaker network's field as the guide [2], where low <= t <= high, and the field elsewhere.
+    """guide + scale * (field - guide) for low <= t <= high, else the field; the guide is a weaker network's field [2].
 
-    The guide sees the same labels, and is called only for items inside the interval. Raises ValueError for a guide on another interpolant.
+    The guide sees the same labels, and is called only for items inside the interval. Raises ValueError for a guide with
+    another interpolant.
     """
 
     revision: ClassVar[int] = 1
 
     def __init__(self, *, scale: float, low: float, high: float, guide: Field):
-        check_interval(low, high)
+        validate_interval(low, high)
         self.scale = scale
         self.low = low
         self.high = high
         self.guide = guide
 
     def __call__(self, field: Field) -> Field:
-        """The guided field. Raises ValueError for one on another interpolant than the guide's."""
+        """The guided field. Raises ValueError for a field with another interpolant than the guide's."""
         ours, theirs = (type(each.interpolant).__name__ for each in (field, self.guide))
         if ours != theirs:
             raise ValueError(
-                f"A guide must live on the field's interpolant, {ours}, but it lives on {theirs}. Choose a guide of the same objective."
+                f"A guide must use the field's interpolant, {ours}, but it uses {theirs}. "
+                "Choose a guide with the same objective."
             )
 
         def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
             predicted = field(x, t, y)
-            rows = rows_inside(t, self.low, self.high)
+            rows = indices_inside(t, self.low, self.high)
             if not len(rows):
                 return predicted
             value = predicted.value.clone()
-            value[rows] = away(
-                self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction), value[rows], self.scale, None
-            )
+            weak = self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction)
+            value[rows] = extrapolate(weak, value[rows], self.scale, None)
             return predicted.with_value(value)
 
         parts = (field, self.guide)
@@ -122,36 +126,39 @@ class Autoguidance:
         )
 
 
-def together(
+def predict_both(
     field: Field,
     first: tuple[Tensor, Tensor, Tensor],  # x (B, N, C), t (B,), y (B,)
     second: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Prediction, Tensor]:
-    """The prediction at the first, and the value at the second, from one call."""
+    """The prediction at the first inputs and the value at the second, from one call."""
     x, t, _ = first
     both = field(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
     share = None if both.variance_fraction is None else both.variance_fraction[: len(x)]
     return replace(both, value=both.value[: len(x)], x=x, t=t, variance_fraction=share), both.value[len(x) :]
 
 
-def away(
+def extrapolate(
     weak: Tensor,  # (B, N, C)
     strong: Tensor,  # (B, N, C)
     scale: float,
     channels: int | None,
 ) -> Tensor:  # (B, N, C)
-    """weak + scale * (strong - weak) in the first channels, strong in the others; the same in whichever words, for all are affine in each other."""
+    """weak + scale * (strong - weak) in the first channels, strong in the others.
+
+    Equivalent for all kinds of predictions, because they are affine in each other.
+    """
     guided = weak + scale * (strong - weak)
     return guided if channels is None else torch.cat([guided[..., :channels], strong[..., channels:]], dim=-1)
 
 
-def rows_inside(t: Tensor, low: float, high: float) -> Tensor:  # int64 of the CPU
-    """The numbers of the items whose time lies in the interval, its ends included."""
+def indices_inside(t: Tensor, low: float, high: float) -> Tensor:  # int64 on the CPU
+    """The indices of the items whose time lies in the interval, including its ends."""
     t = t.cpu()
     return ((t >= low - ROUNDING) & (t <= high + ROUNDING)).nonzero().squeeze(1)
 
 
-def check_interval(low: float, high: float) -> None:
+def validate_interval(low: float, high: float) -> None:
     """Raises ValueError unless 0 <= low <= high <= 1."""
     if not 0 <= low <= high <= 1:
         raise ValueError(f"Guidance needs 0 <= low <= high <= 1 (0 noise, 1 data), got {low} and {high}.")

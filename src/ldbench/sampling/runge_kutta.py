@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta rules: how to go one step along a velocity.
+"""Explicit Runge-Kutta rules: one step along a velocity.
 
 [0] Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, 1993 (section II.1)
 """
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """A tableau [0]: stage i stands at `places[i]` of the step, moved by `stages[i]` of the slopes before it; `weights` average the slopes."""
+    """A Butcher tableau [0]: stage i is at the fraction `nodes[i]` of a step and uses `stages[i]` of earlier slopes."""
 
     order: int
-    places: tuple[float, ...]
+    nodes: tuple[float, ...]
     stages: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
+    weights: tuple[float, ...]  # of the slopes in the step
 
     def step(
         self,
@@ -25,18 +25,19 @@ class Rule:
         start: float,
         end: float,
     ) -> Tensor:  # (B, N, C)
-        """x at the end of a step, from one velocity for each stage."""
+        """x at the end of a step, from one velocity per stage."""
         length = end - start
         slopes: list[Tensor] = []
-        for place, row in zip(self.places, self.stages, strict=True):
-            moved = x + length * weighted(row, slopes) if slopes else x
-            slopes.append(velocity(moved, end if place == 1 else start + place * length))
-        return x + length * weighted(self.weights, slopes)
+        for node, row in zip(self.nodes, self.stages, strict=True):
+            stage = x + length * weighted_sum(row, slopes) if slopes else x
+            slopes.append(velocity(stage, end if node == 1 else start + node * length))
+        return x + length * weighted_sum(self.weights, slopes)
 
 
-def weighted(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    """The sum of the slopes by weight, without those that do not count."""
-    return sum(weight * slope for weight, slope in zip(weights, slopes, strict=True) if weight)
+def weighted_sum(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """The weighted sum of the slopes, without those of weight 0."""
+    terms = (weight * slope for weight, slope in zip(weights, slopes, strict=True) if weight)
+    return sum(terms)  # type: ignore[return-value]  # there is at least one
 
 
 RULES = {
@@ -44,14 +45,13 @@ RULES = {
     "midpoint": Rule(2, (0, 1 / 2), ((), (1 / 2,)), (0, 1)),
     "heun": Rule(2, (0, 1), ((), (1,)), (1 / 2, 1 / 2)),
     "heun3": Rule(3, (0, 1 / 3, 2 / 3), ((), (1 / 3,), (0, 2 / 3)), (1 / 4, 0, 3 / 4)),
-    "rk4": Rule(
-        4, (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)
-    ),  # the 3/8 rule
+    # the 3/8 rule
+    "rk4": Rule(4, (0, 1 / 3, 2 / 3, 1), ((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
 }
 
 
-def rule_named(name: str) -> Rule:
-    """The rule of a name. Raises ValueError for one that there is not."""
+def get_rule(name: str) -> Rule:
+    """The rule with this name. Raises ValueError for an unknown one."""
     if name not in RULES:
         raise ValueError(f"Unknown rule {name!r}. Choose one of {', '.join(RULES)}.")
     return RULES[name]

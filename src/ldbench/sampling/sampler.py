@@ -29,7 +29,7 @@ class StatesSampler(ABC):
         stream: Increments | None = None,
         increments: Tensor | None = None,  # (steps, B, N, C)
     ) -> Tensor:  # (B, N, C) float32
-        """The samples. Raises ValueError for an interpolant that it cannot use, and if noise is needed but not given."""
+        """The samples. Raises ValueError for an interpolant that it cannot use, and for missing noise."""
         self.check(field.interpolant)
         return last_of(self.states(field, noise, y, stream=stream, increments=increments)).float()
 
@@ -43,4 +43,4 @@ class StatesSampler(ABC):
         stream: Increments | None = None,
         increments: Tensor | None = None,  # (steps, B, N, C)
     ) -> Iterator[Tensor]:  # (B, N, C) each
-        """Yields the noise and the state after each step, without gradients. A deterministic sampler reads no noise."""
+        """Yields the noise and the state after each step, without gradients."""
