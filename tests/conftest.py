@@ -1,4 +1,4 @@
-"""What many tests share: a tokenizer so small that all its stages train in a second."""
+"""Shared fixtures: a tokenizer so small that all its stages train in a second, known fields, and command lines."""
 
 import gc
 import logging
@@ -47,22 +47,19 @@ SMALL = [
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run at once
     if "gpu" not in config.option.markexpr:
-        os.environ["CUDA_VISIBLE_DEVICES"] = (
-            ""  # the same tests everywhere: those of graphics processors are asked for by their mark
-        )
-    torch.ones(
-        1, requires_grad=True
-    ).backward()  # after a compilation torch's first gradient would start threads, and forks could compute none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere: GPU tests are selected by their mark
+    # torch's first gradient after a compilation would start threads, and forked processes could compute none
+    torch.ones(1, requires_grad=True).backward()
     Registry.compose_from_files = by_parts  # type: ignore[method-assign]
     stamps, ours = compose.folder_stamps, compose.folder_stamps(str(conf_dir()))
-    # while tests run our own config tree does not change: its files are looked at once
+    # our own config tree does not change while tests run: its files are read once
     compose.folder_stamps = lambda folder: ours if folder == str(conf_dir()) else stamps(folder)
 
 
 def pytest_collection_finish() -> None:
     gc.collect()
-    gc.freeze()  # what is there by now stays: the collector need not look through all of torch and Hydra again and again,
-    gc.set_threshold(20_000, 20, 20)  # and seldom through the rest: it took a minute of a run
+    gc.freeze()  # existing objects stay: the collector need not traverse torch and Hydra again and again,
+    gc.set_threshold(20_000, 20, 20)  # and runs less often: it took a minute of a test run
 
 
 def pytest_unconfigure() -> None:
@@ -71,7 +68,7 @@ def pytest_unconfigure() -> None:
 
 @dataclass
 class Formula:
-    """A backbone that is a formula of (x (B, N, C), t (B, 1, 1), y (B, 1, 1)); it remembers the times that it was told."""
+    """A backbone that is a formula of (x (B, N, C), t (B, 1, 1), y (B, 1, 1)); it records the times of its calls."""
 
     formula: Callable
     null_class: int | None = None
@@ -87,18 +84,18 @@ class Formula:
 
 @pytest.fixture
 def backbone_of() -> Callable[..., Formula]:
-    """Makes a backbone of a formula."""
+    """Builds a backbone from a formula."""
     return Formula
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Data whose tokens are normal, all that a network could know of them in closed form, and where their flow ends."""
+    """Normally distributed data, with the best predictions of a network and the probability flow in closed form."""
 
     mean: float = 0.7
     std: float = 0.5
 
-    def told(self, interpolant: Interpolant, kind: Kind, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def predict(self, interpolant: Interpolant, kind: Kind, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The best prediction of a kind: the expectation given x."""
         c = interpolant.at(t)
         variance = c.alpha.square() * self.std**2 + c.sigma.square()
@@ -111,15 +108,15 @@ class Gaussian:
         return expand_like(of_data, x) * data + expand_like(of_noise, x) * noise
 
     def field(self, interpolant: Interpolant, kind: Kind, null_class: int | None = None) -> Field:
-        """The perfect field in words of a kind, in the precision of x."""
+        """The perfect field with predictions of a kind, in the precision of x."""
 
         def predict(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> Prediction:
-            return Prediction(self.told(interpolant, kind, x, t), kind, x, t, interpolant)
+            return Prediction(self.predict(interpolant, kind, x, t), kind, x, t, interpolant)
 
         return Field(predict, interpolant=interpolant, prediction=kind, null_class=null_class)
 
     def flow(self, interpolant: Interpolant, noise: torch.Tensor) -> torch.Tensor:
-        """Where the probability-flow ODE takes noise."""
+        """The data to which the probability-flow ODE maps noise."""
         c = interpolant.at(torch.zeros(1))
         start = (c.alpha.square() * self.std**2 + c.sigma.square()).sqrt()
         return self.mean + self.std * (noise - float(c.alpha) * self.mean) / float(start)
@@ -133,18 +130,18 @@ def gaussian() -> Gaussian:
 
 @pytest.fixture(scope="session")
 def small_overrides() -> list[str]:
-    """What the command line needs for a tiny VMAE."""
+    """The overrides of a tiny VMAE."""
     return list(SMALL)
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., DictConfig]:
-    """Composes the config of a tiny VMAE under a root of its own; overrides are added to it."""
+    """Composes the config of a tiny VMAE under its own root; overrides are added to it."""
 
     def compose(*overrides: str) -> DictConfig:
         cfg = ldbench.compose("train", [*SMALL, *overrides])
-        if not any(word.startswith("paths.root=") for word in overrides):
-            cfg.paths.root = str(tmp_path)  # set afterwards: what many tests ask for is composed once
+        if not any(override.startswith("paths.root=") for override in overrides):
+            cfg.paths.root = str(tmp_path)  # set afterwards: a config that many tests need is composed once
         return cfg
 
     return compose
@@ -155,13 +152,13 @@ Answer = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
-    """Gives what an entry point (its module) answers to the words of a command line, in this process: seconds less than in one of its own."""
+    """Runs an entry point (its module) with a command line in this process, which saves seconds over a new process."""
 
-    def enter(entry: ModuleType, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def enter(entry: ModuleType, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", [entry.__name__, *words])
-        monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # else it would stay for the tests that follow,
-        monkeypatch.setattr(logging.root, "handlers", [])  # and these would write where nobody reads any more
+        monkeypatch.setattr(sys, "argv", [entry.__name__, *arguments])
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # otherwise both would stay for the next tests,
+        monkeypatch.setattr(logging.root, "handlers", [])  # which would write to a closed stream
         for name in ("HYDRA_FULL_ERROR", "LDBENCH_SHORT_ERRORS"):  # an entry point sets them, for its children
             monkeypatch.setenv(name, "")
             monkeypatch.delenv(name)
@@ -169,22 +166,22 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         try:
             entry.main()
             status = 0
-        except SystemExit as ended:
-            status = ended.code
-        told = capsys.readouterr()
-        return subprocess.CompletedProcess(words, status, told.out, told.err)
+        except SystemExit as error:
+            status = error.code
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, output.out, output.err)
 
     return enter
 
 
 @pytest.fixture(autouse=True)
-def _curves_where_they_are_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training draws its curves at the end, which takes as long as a tiny one itself: only where a test is marked `curves`."""
+def _no_learning_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training draws its curves at the end, as slow as a tiny training itself: only for tests marked `curves`."""
     if not request.node.get_closest_marker("curves"):
         monkeypatch.setattr(figures, "learning_curves", lambda logs, out: None)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Tests are small: one thread is faster, and keeps their sums the same everywhere."""
+    """Tests are small: one thread is faster, and gives the same sums everywhere."""
     torch.set_num_threads(1)

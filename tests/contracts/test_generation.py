@@ -65,12 +65,12 @@ class Perfect:
     def __call__(self, x, t, y):
         objective = self.objective
         if objective.interpolant.num_times is not None:
-            told = self.gaussian.told(
+            told = self.gaussian.predict(
                 objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times
             )
         else:
             at = objective.network_time
-            told = self.gaussian.told(
+            told = self.gaussian.predict(
                 objective.interpolant, objective.prediction, x, (t.double() - at.start) / at.direction
             )
             told = at.velocity(told) if objective.prediction == "velocity" else told
@@ -133,7 +133,7 @@ def test_an_objective_has_finite_terms_for_each_image_and_a_field_that_knows_the
         x, t = torch.randn(4, 6, 2), torch.full((4,), 0.4)
         for view in ("velocity", "score", "noise", "data"):
             torch.testing.assert_close(
-                getattr(field(x, t, Y), view), gaussian.told(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3
+                getattr(field(x, t, Y), view), gaussian.predict(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3
             )
         assert field.null_class == NULL
 

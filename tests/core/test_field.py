@@ -16,7 +16,7 @@ def test_all_views_of_one_call_agree_with_the_closed_form(gaussian, interpolant,
     x = torch.randn(2, 3, 4, dtype=torch.float64)
     prediction = field(x, T, Y)
     for view in ("velocity", "score", "noise", "data"):
-        torch.testing.assert_close(getattr(prediction, view), gaussian.told(interpolant, view, x, T))
+        torch.testing.assert_close(getattr(prediction, view), gaussian.predict(interpolant, view, x, T))
     assert (field.calls, field.items) == (1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Flow matching: the perfect prediction has the least loss, weightings, the cosine, foreign time, and what does not go together."""
+"""Flow matching: the perfect prediction has the lowest loss, weightings, the cosine, time conventions, and errors."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.times import LogitNormal, Uniform
 
 INTERPOLANTS = {"linear": Linear(), "gvp": GVP(), "vp": VP(beta_min=0.1, beta_max=20.0)}
-COMPOSED = [
+COMBINATIONS = [
     (name, prediction, weighting)
     for name, interpolant in INTERPOLANTS.items()
     for prediction in ("velocity", "noise", "data", "score", "angular")
@@ -21,69 +21,69 @@ Y = torch.zeros(4, dtype=torch.long)
 
 
 def flow_matching(**changes) -> FlowMatching:
-    words = {"prediction": "velocity", "weighting": "none", "network_time": "data_at_one"}
+    names = {"prediction": "velocity", "weighting": "none", "network_time": "data_at_one"}
     return FlowMatching(
-        **{**words, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": 1e-3, **changes}
+        **{**names, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": 1e-3, **changes}
     )
 
 
 def perfect(gaussian, backbone_of, objective, off=0.0):
-    """A backbone that says the best there is and `off` on top, in the network's own time."""
+    """A backbone with the best prediction plus `off`, in the network's own time."""
 
     def formula(x, t, y):
         time = objective.network_time
         ours = (t.flatten() - time.start) / time.direction
-        told = gaussian.told(objective.interpolant, objective.prediction, x, ours)
-        return off + (time.velocity(told) if objective.prediction == "velocity" else told)
+        value = gaussian.predict(objective.interpolant, objective.prediction, x, ours)
+        return off + (time.velocity(value) if objective.prediction == "velocity" else value)
 
     return backbone_of(formula)
 
 
-@pytest.mark.parametrize(("name", "prediction", "weighting"), COMPOSED)
+@pytest.mark.parametrize(("name", "prediction", "weighting"), COMBINATIONS)
 def test_the_perfect_prediction_has_the_least_loss(gaussian, backbone_of, name, prediction, weighting):
     objective = flow_matching(interpolant=INTERPOLANTS[name], prediction=prediction, weighting=weighting)
     rng = torch.Generator().manual_seed(0)
     z = gaussian.mean + gaussian.std * torch.randn(4, 5000, 2, generator=rng)
     noise, t = torch.randn(z.shape, generator=rng), torch.tensor([0.1, 0.3, 0.6, 0.9])
-    found = []
+    losses = []
     for off in (-0.1, 0.0, 0.1):
         terms = objective.loss(perfect(gaussian, backbone_of, objective, off), z, Y, step=0, t=t, noise=noise)
         assert set(terms) == {prediction}
         assert terms[prediction].dtype == torch.float32
-        found.append(terms[prediction])
-    assert (found[1] < found[0]).all()
-    assert (found[1] < found[2]).all()
+        losses.append(terms[prediction])
+    assert (losses[1] < losses[0]).all()
+    assert (losses[1] < losses[2]).all()
 
 
 @pytest.mark.parametrize("network_time", ["data_at_one", "noise_at_one"])
-@pytest.mark.parametrize(("name", "prediction"), sorted({(name, prediction) for name, prediction, _ in COMPOSED}))
-def test_its_field_is_the_networks_word_in_the_houses_time(gaussian, backbone_of, name, prediction, network_time):
+@pytest.mark.parametrize(("name", "prediction"), sorted({(name, prediction) for name, prediction, _ in COMBINATIONS}))
+def test_its_field_is_the_networks_prediction_in_our_time(gaussian, backbone_of, name, prediction, network_time):
     objective = flow_matching(interpolant=INTERPOLANTS[name], prediction=prediction, network_time=network_time)
     field = objective.field(perfect(gaussian, backbone_of, objective))
     x, t = torch.randn(4, 6, 2), torch.tensor([0.1, 0.4, 0.7, 0.9])
-    told = field(x, t, Y)
+    predicted = field(x, t, Y)
     for view in ("velocity", "score", "noise", "data"):
         torch.testing.assert_close(
-            getattr(told, view), gaussian.told(objective.interpolant, view, x, t), rtol=2e-4, atol=2e-4
+            getattr(predicted, view), gaussian.predict(objective.interpolant, view, x, t), rtol=2e-4, atol=2e-4
         )
 
 
 def test_a_network_whose_noise_is_at_one_sees_its_own_time_and_points_to_the_noise(backbone_of):
     backbone = backbone_of(lambda x, t, y: torch.ones_like(x))
-    told = flow_matching(network_time="noise_at_one").field(backbone)(
+    predicted = flow_matching(network_time="noise_at_one").field(backbone)(
         torch.zeros(2, 3, 1), torch.tensor([0.25, 1.0]), Y[:2]
     )
     assert backbone.times[0].tolist() == [0.75, 0.0]
     assert backbone.times[0].dtype == torch.float32
-    assert (told.velocity == -1).all()
+    assert (predicted.velocity == -1).all()
 
 
 def test_a_weighted_error_is_that_of_the_velocity_or_of_the_bound(backbone_of):
     z, noise, t = torch.randn(4, 6, 2), torch.randn(4, 6, 2), torch.tensor([0.1, 0.4, 0.7, 0.9])
     off = backbone_of(lambda x, t, y: torch.zeros_like(x))
     velocity = flow_matching(prediction="noise", weighting="velocity", interpolant=GVP())
-    told = velocity.field(off)(GVP().mix(noise, z, t), t, Y)
-    error = (told.velocity - GVP().between(noise, z, t)[1]).square().mean(dim=(1, 2))
+    predicted = velocity.field(off)(GVP().mix(noise, z, t), t, Y)
+    error = (predicted.velocity - GVP().between(noise, z, t)[1]).square().mean(dim=(1, 2))
     torch.testing.assert_close(velocity.loss(off, z, Y, step=0, t=t, noise=noise)["noise"], error, rtol=1e-4, atol=1e-5)
     terms = [
         flow_matching(prediction=kind, weighting="likelihood").loss(
@@ -95,13 +95,13 @@ def test_a_weighted_error_is_that_of_the_velocity_or_of_the_bound(backbone_of):
 
 
 def perfect_noise(kind, off, z, noise):
-    """A backbone whose noise is 0 everywhere, in words of a kind on straight lines."""
+    """A backbone whose noise is 0 everywhere, as a prediction of a kind on Linear."""
     if kind == "noise":
         return off
     return type(off)(lambda x, t, y: x / t)
 
 
-def test_the_cosine_is_of_directions_alone_and_weighed(backbone_of):
+def test_the_cosine_term_depends_only_on_directions_and_is_weighted(backbone_of):
     z, noise, t = torch.randn(3, 6, 8), torch.randn(3, 6, 8), torch.tensor([0.1, 0.5, 0.9])
     for factor, expected in ((3.0, 0.0), (-1.0, 2.0)):
         backbone = backbone_of(lambda x, t, y, factor=factor: factor * (z - noise))
@@ -110,23 +110,23 @@ def test_the_cosine_is_of_directions_alone_and_weighed(backbone_of):
     assert set(terms) == {"velocity", "cosine"}
 
 
-def test_what_is_not_handed_in_is_drawn_from_the_seed_and_stays_where_targets_are_finite(backbone_of):
+def test_times_and_noise_are_drawn_from_the_seed_where_targets_are_finite(backbone_of):
     backbone = backbone_of(lambda x, t, y: x)
     objective = flow_matching(
         prediction="score", margin=0.2, times=LogitNormal(mean=0.0, std=9.0, shift=1.0, uniform_after=None)
     )
     z = torch.randn(64, 3, 2)
-    found = []
+    losses = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(objective.loss(backbone, z, torch.zeros(64), step=0)["score"])
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        losses.append(objective.loss(backbone, z, torch.zeros(64), step=0)["score"])
+    assert torch.equal(losses[0], losses[1])
+    assert not torch.equal(losses[0], losses[2])
     assert float(backbone.times[0].min()) == pytest.approx(0.2, abs=1e-3)
     assert float(backbone.times[0].max()) == pytest.approx(0.8, abs=1e-3)
 
 
-def test_a_learned_variance_is_left_out_and_half_precision_counts_in_float32(backbone_of):
+def test_a_learned_variance_is_ignored_and_half_precision_losses_are_float32(backbone_of):
     z, noise, t = torch.randn(2, 3, 4).bfloat16(), torch.randn(2, 3, 4), torch.tensor([0.2, 0.8])
     plain = backbone_of(lambda x, t, y: 0.3 * x)
     doubled = backbone_of(lambda x, t, y: torch.cat([0.3 * x, 9 * x], dim=-1), learned_variance=True)
@@ -135,7 +135,7 @@ def test_a_learned_variance_is_left_out_and_half_precision_counts_in_float32(bac
     assert terms[0].dtype == torch.float32
     half = backbone_of(lambda x, t, y: (0.3 * x).bfloat16())
     assert flow_matching().field(half)(z.double(), t, Y[:2]).value.dtype == torch.float64, (
-        "fields speak in the precision of the state"
+        "fields have the precision of the state"
     )
 
 
@@ -153,15 +153,15 @@ def test_gradients_reach_the_network():
     assert network.weight.grad.abs().sum() > 0
 
 
-def test_what_does_not_go_together_is_refused_with_what_to_change():
+def test_incompatible_settings_are_refused_with_what_to_change():
     assert isinstance(flow_matching(), Objective)
-    for changes, told in (
+    for changes, message in (
         ({"prediction": "epsilon"}, "Choose one of velocity, score, noise, data, angular"),
         ({"weighting": "snr"}, "Choose one of none, velocity, likelihood"),
         ({"network_time": "backwards"}, "Choose one of data_at_one, noise_at_one"),
         (
             {"interpolant": Discrete(schedule="linear", num_times=1000)},
-            r"1000 times\. Choose interpolant=linear, gvp or vp, or objective=diff",
+            r"1000 discrete timesteps\. Choose interpolant=linear, gvp or vp, or objective=diff",
         ),
         (
             {"prediction": "angular"},
@@ -172,5 +172,5 @@ def test_what_does_not_go_together_is_refused_with_what_to_change():
         ({"margin": 0.0}, "0 < margin < 0.5"),
         ({"cosine_weight": -1.0}, "cosine_weight >= 0"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             flow_matching(**changes)

@@ -1,4 +1,4 @@
-"""Laws of times: their quantiles, their shifts, when they switch off, and what is refused."""
+"""Distributions of times: their quantiles, their shifts, when they end, and what is refused."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def logit_normal(**changes) -> LogitNormal:
     return LogitNormal(**{"mean": 0.0, "std": 1.0, "shift": 1.0, "uniform_after": None, **changes})
 
 
-LAWS = {
+DISTRIBUTIONS = {
     "uniform": Uniform(),
     "logit_normal": logit_normal(),
     "normal_log_snr": NormalLogSNR(interpolant=GVP(), mean=0.0, std=1.0),
@@ -19,17 +19,17 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_a_law_draws_exact_times_of_the_cpu_from_the_seed(name):
-    draws = [LAWS[name].sample(64, step=0, rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_distribution_draws_float64_times_on_the_cpu_from_the_seed(name):
+    draws = [DISTRIBUTIONS[name].sample(64, step=0, rng=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert (draws[0].dtype, draws[0].shape, draws[0].device.type) == (torch.float64, (64,), "cpu")
     assert ((draws[0] >= 0) & (draws[0] <= 1)).all()
     torch.manual_seed(5)
-    first = LAWS[name].sample(8, step=0)
+    first = DISTRIBUTIONS[name].sample(8, step=0)
     torch.manual_seed(5)
-    assert torch.equal(LAWS[name].sample(8, step=0), first), "without a generator, torch's global stream decides"
+    assert torch.equal(DISTRIBUTIONS[name].sample(8, step=0), first), "without a generator, torch's global RNG is used"
 
 
 def test_a_logit_normal_has_the_density_of_its_formula():
@@ -47,10 +47,10 @@ def test_a_shift_below_one_moves_towards_the_noise():
 
 
 def test_from_a_step_on_times_are_uniform():
-    law = logit_normal(mean=-3.0, uniform_after=100)
+    times = logit_normal(mean=-3.0, uniform_after=100)
     rng = torch.Generator().manual_seed(0)
-    assert float(law.sample(10_000, step=99, rng=rng).mean()) < 0.1
-    assert float(law.sample(10_000, step=100, rng=rng).mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(times.sample(10_000, step=99, rng=rng).mean()) < 0.1
+    assert float(times.sample(10_000, step=100, rng=rng).mean()) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("interpolant", [Linear(), GVP(), VP(beta_min=0.1, beta_max=20.0)])
@@ -60,16 +60,16 @@ def test_the_log_ratio_of_data_to_noise_is_normal_on_any_interpolant(interpolant
     torch.testing.assert_close(interpolant.at(t).log_snr, 0.1 + 0.7 * normals)
 
 
-def test_on_straight_lines_that_is_the_logit_normal():
+def test_on_linear_that_is_the_logit_normal():
     normals = torch.randn(9, dtype=torch.float64)
-    on_lines = NormalLogSNR(interpolant=Linear(), mean=0.2, std=0.9).times(normals)
-    torch.testing.assert_close(on_lines, logit_normal(mean=0.2, std=0.9).times(normals))
+    times = NormalLogSNR(interpolant=Linear(), mean=0.2, std=0.9).times(normals)
+    torch.testing.assert_close(times, logit_normal(mean=0.2, std=0.9).times(normals))
 
 
-def test_counted_times_are_those_of_the_chain():
-    law = Counted(interpolant=Discrete(schedule="linear", num_times=21))
-    assert len(law.sample(2000, step=0).unique()) == 21
-    with pytest.raises(ValueError, match="times=counted needs counted times, but Linear is continuous"):
+def test_counted_times_are_those_of_the_interpolant():
+    times = Counted(interpolant=Discrete(schedule="linear", num_times=21))
+    assert len(times.sample(2000, step=0).unique()) == 21
+    with pytest.raises(ValueError, match="times=counted needs discrete time, but Linear is continuous"):
         Counted(interpolant=Linear())
 
 

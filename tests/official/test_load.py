@@ -72,7 +72,7 @@ def test_an_official_file_is_a_generator_that_samples_with_its_macros_sampler(na
 
 def test_the_schedule_of_betas_is_each_papers_own(source):
     shares = {
-        name: ldbench.load_official(name, source(name)).objective.chain.alphas_cumprod[500]
+        name: ldbench.load_official(name, source(name)).objective.diffusion.alphas_cumprod[500]
         for name in ("dit_xl_2", "maetok_dit_xl_1")
     }
     assert float(shares["dit_xl_2"]) == pytest.approx(0.0779, abs=1e-3)

@@ -93,10 +93,10 @@ def test_the_gaussian_of_a_step_back_is_the_official_one(case, backbone_of):
     objective = diffusion(interpolant_of(case))
     predicted = objective.field(toy)(x, times_of_indices(index, case.config["steps"]), torch.zeros_like(index))
     for suffix, data in (("", predicted.data), ("_clipped", predicted.data.clamp(-1, 1))):
-        logvar = objective.chain.logvar(index, predicted.variance_fraction)
+        logvar = objective.diffusion.logvar(index, predicted.variance_fraction)
         found = {
             "pred_xstart": data,
-            "mean": objective.chain.posterior_mean(x, data, index),
+            "mean": objective.diffusion.posterior_mean(x, data, index),
             "log_variance": logvar,
             "variance": logvar.exp(),
         }

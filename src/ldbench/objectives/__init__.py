@@ -1,1 +1,1 @@
-"""Objectives: what a backbone learns of the way from noise to data, one file each."""
+"""Objectives: the training losses of backbones, one file each."""

@@ -1,9 +1,11 @@
-"""Diffusion in counted steps (DDPM): regress the noise, and the variance of a step back by the variational bound.
+"""Diffusion in discrete time (DDPM): regress the noise, and learn the posterior variance by the variational bound.
 
 [0] Ho, Jain and Abbeel, Denoising Diffusion Probabilistic Models, 2020, https://arxiv.org/abs/2006.11239
-[1] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672 (learned variance: eq. 15, 16)
+[1] Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021, https://arxiv.org/abs/2102.09672
+    (learned variance: eq. 15, 16)
 [2] Peebles and Xie, Scalable Diffusion Models with Transformers (DiT), 2023, https://arxiv.org/abs/2212.09748
-[3] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512 (prediction of the angular velocity, their v)
+[3] Salimans and Ho, Progressive Distillation, 2022, https://arxiv.org/abs/2202.00512
+    (prediction of the angular velocity, their v)
 """
 
 import math
@@ -22,20 +24,20 @@ from ldbench.core.interpolant import Interpolant, Kind, expand_like
 PREDICTIONS = ("noise", "data", "angular")
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 LOSSES = ("mse", "rescaled_mse", "kl", "rescaled_kl")
-HALF_BIN = 1 / 255  # of 256 levels in [-1, 1]
-LEAST = 1e-12  # probability that a logarithm is taken of
+HALF_BIN = 1 / 255  # half the distance of 256 levels in [-1, 1]
+MIN_PROBABILITY = 1e-12  # before a logarithm
 
 
 class Diffusion:
-    """The squared error of a prediction at a counted time, and with a learned variance the variational bound, whose mean it holds fixed.
+    """The squared error of a prediction, plus the variational bound, mean detached, if the variance is learned.
 
     `prediction`: noise (epsilon), data (x0) or angular (v).
-    `variance` of a step back: the posterior's (fixed_small), beta (fixed_large), or between the two by the network's other C outputs.
-    `loss`: `mse` as in DiT; `rescaled_mse` with the bound times num_times / 1000; `kl` the bound alone, in bits for each dimension and step;
-    `rescaled_kl` times num_times, an estimate of the whole bound.
-    Times of any law are taken to the counted time whose share of [0, 1] holds them.
-    A network with a learned variance is read without it where the variance is fixed.
-    Raises ValueError for unknown words, and for what does not go together.
+    `variance` of the reverse step: the posterior's (fixed_small), beta (fixed_large), or interpolated between the two
+    by the network's other C outputs (learned_range).
+    `loss`: `mse` as in DiT; `rescaled_mse` with the bound times num_times / 1000; `kl` only the bound, in bits per
+    dimension and step; `rescaled_kl` times num_times, an estimate of the whole bound.
+    Times of any distribution are rounded to the timestep whose part of [0, 1] contains them. If the variance is fixed,
+    the variance outputs of a network are ignored. Raises ValueError for unknown options and incompatible settings.
     """
 
     revision: ClassVar[int] = 1
@@ -49,16 +51,16 @@ class Diffusion:
         variance: Literal["fixed_small", "fixed_large", "learned_range"],
         loss: Literal["mse", "rescaled_mse", "kl", "rescaled_kl"],
     ):
-        for name, given, known in (
+        for name, value, known in (
             ("prediction", prediction, PREDICTIONS),
             ("variance", variance, VARIANCES),
             ("loss", loss, LOSSES),
         ):
-            if given not in known:
-                raise ValueError(f"Unknown {name} {given!r} of diffusion. Choose one of {', '.join(known)}.")
+            if value not in known:
+                raise ValueError(f"Unknown {name} {value!r} of diffusion. Choose one of {', '.join(known)}.")
         if interpolant.num_times is None:
             raise ValueError(
-                f"Diffusion counts its times, but {type(interpolant).__name__} is continuous. "
+                f"Diffusion needs discrete time, but {type(interpolant).__name__} is continuous. "
                 "Choose interpolant=discrete_linear or discrete_cosine, or objective=flow_matching."
             )
         self.interpolant = interpolant
@@ -66,8 +68,8 @@ class Diffusion:
         self.times = times
         self.prediction = prediction
         self.variance = variance
-        self.kind_of_loss = loss
-        self.chain = DiscreteDiffusion(
+        self.loss_type = loss
+        self.diffusion = DiscreteDiffusion(
             interpolant.at(times_of_indices(torch.arange(self.num_times), self.num_times)).alpha.square()
         )
 
@@ -86,30 +88,34 @@ class Diffusion:
         t: Tensor | None = None,  # (B,)
         noise: Tensor | None = None,  # (B, N, C)
     ) -> dict[str, Tensor]:  # (B,) float32 each
-        """The terms by name: the prediction's, and `bound`. What is not handed in is drawn from torch's global stream."""
+        """The loss terms by name: the prediction's, and `bound`.
+
+        Missing `t` and `noise` are drawn from torch's global RNG.
+        """
         z = z.float()
         index = index_at(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
         t = times_of_indices(index, self.num_times)
         noise = normal_like(z) if noise is None else noise.float()
         x = self.interpolant.mix(noise, z, t)
-        predicted = self.predicted(backbone, x, t, y)
-        if self.kind_of_loss in ("kl", "rescaled_kl"):
-            steps = self.num_times if self.kind_of_loss == "rescaled_kl" else 1
+        predicted = self.predict(backbone, x, t, y)
+        if self.loss_type in ("kl", "rescaled_kl"):
+            steps = self.num_times if self.loss_type == "rescaled_kl" else 1
             return {"bound": steps * self.bound(predicted, z, index)}
         target = self.interpolant.perfect_prediction(self.prediction, noise, z, t)
-        terms = {self.prediction: (predicted.value - target).square().mean(dim=(1, 2))}
+        terms: dict[str, Tensor] = {self.prediction: (predicted.value - target).square().mean(dim=(1, 2))}
         if self.learned_variance:
-            scale = self.num_times / 1000 if self.kind_of_loss == "rescaled_mse" else 1.0
+            scale = self.num_times / 1000 if self.loss_type == "rescaled_mse" else 1.0
             terms["bound"] = scale * self.bound(predicted.with_value(predicted.value.detach()), z, index)
         return terms
 
     def field(self, backbone: Network) -> Field:
-        """The backbone as a field. Raises ValueError for a backbone without the variance that is asked of it."""
+        """The backbone as a field. Raises ValueError for a backbone without the required variance outputs."""
         if self.learned_variance and not backbone.learned_variance:
             raise ValueError(
-                "variance=learned_range needs a backbone with 2 C outputs, and this one has C. Choose variance=fixed_small or fixed_large."
+                "variance=learned_range needs a backbone with 2 C outputs, and this one has C. "
+                "Choose variance=fixed_small or fixed_large."
             )
-        predict = partial(self.predicted, backbone)
+        predict = partial(self.predict, backbone)
         return Field(
             predict,
             interpolant=self.interpolant,
@@ -118,33 +124,32 @@ class Diffusion:
             network=backbone,
         )
 
-    def predicted(
+    def predict(
         self,
         backbone: Network,
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,)
         y: Tensor,  # (B,)
     ) -> Prediction:  # in the precision of x
-        """What the network says of x; it sees float32, and its time is the index: whole numbers at the counted times."""
-        told = backbone(x.float(), fractional_index(t, self.num_times).float().to(x.device, non_blocking=True), y).to(
-            x.dtype
-        )
-        value, spare = told.chunk(2, dim=-1) if backbone.learned_variance else (told, told)
-        return Prediction(value, self.prediction, x, t, self.interpolant, variance_fraction=self.share(spare, t))
+        """The network's prediction at x; the network sees float32, and its time is the index of the timestep."""
+        index = fractional_index(t, self.num_times).float().to(x.device, non_blocking=True)
+        output = backbone(x.float(), index, y).to(x.dtype)
+        value, variance = output.chunk(2, dim=-1) if backbone.learned_variance else (output, output)
+        fraction = self.variance_fraction(variance, t)
+        return Prediction(value, self.prediction, x, t, self.interpolant, variance_fraction=fraction)
 
-    def share(
+    def variance_fraction(
         self,
-        spare: Tensor,  # (B, N, C) the outputs that are not the prediction
+        output: Tensor,  # (B, N, C) the variance outputs, read only if the variance is learned
         t: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C) or (B, 1, 1)
-        """Where the variance lies between the posterior's (0) and beta (1)."""
+        """The variance as a fraction of the range from the posterior's (0) to beta (1)."""
         if self.variance == "learned_range":
-            return (spare + 1) / 2
+            return (output + 1) / 2
         if self.variance == "fixed_small":
-            return expand_like(torch.zeros(len(t), dtype=torch.float64), spare)
-        return expand_like(
-            (index_at(t, self.num_times) > 0).double(), spare
-        )  # the posterior's at the last step, as in [1]'s code
+            return expand_like(torch.zeros(len(t), dtype=torch.float64), output)
+        # the posterior's at the last step, as in [1]'s code
+        return expand_like((index_at(t, self.num_times) > 0).double(), output)
 
     def bound(
         self,
@@ -152,32 +157,34 @@ class Diffusion:
         z: Tensor,  # (B, N, C)
         index: Tensor,  # (B,)
     ) -> Tensor:  # (B,)
-        """One step's part of the variational bound: eq. 5 of [0], in bits for each dimension."""
+        """One step's part of the variational bound: eq. 5 of [0], in bits per dimension."""
         assert predicted.variance_fraction is not None, "diffusion always knows its variance"
-        mean = self.chain.posterior_mean(predicted.x, predicted.data, index)
-        logvar = self.chain.logvar(index, predicted.variance_fraction)
-        true_mean = self.chain.posterior_mean(predicted.x, z, index)
-        true_logvar = expand_like(self.chain.posterior_logvar[index], z)
+        mean = self.diffusion.posterior_mean(predicted.x, predicted.data, index)
+        logvar = self.diffusion.logvar(index, predicted.variance_fraction)
+        true_mean = self.diffusion.posterior_mean(predicted.x, z, index)
+        true_logvar = expand_like(self.diffusion.posterior_logvar[index], z)
         divergence = 0.5 * (
             logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp()
         )
         nats = torch.where(
-            expand_like((index == 0).double(), z) > 0, discretised_nll(z, mean, 0.5 * logvar), divergence
+            expand_like((index == 0).double(), z) > 0, discretized_nll(z, mean, 0.5 * logvar), divergence
         )
         return nats.mean(dim=(1, 2)) / math.log(2)
 
 
-def discretised_nll(
+def discretized_nll(
     z: Tensor,  # (B, N, C)
     mean: Tensor,  # (B, N, C)
     logstd: Tensor,  # (B, N, C), or anything that broadcasts to it
 ) -> Tensor:  # (B, N, C) nats
-    """The negative log probability of the bin of 256 in [-1, 1] that z lies in, the outermost reaching to infinity: eq. 13 of [0]."""
+    """The negative log probability of z's bin, one of 256 in [-1, 1] with the outermost unbounded: eq. 13 of [0]."""
     above = normal_cdf((z - mean + HALF_BIN) * (-logstd).exp())
     below = normal_cdf((z - mean - HALF_BIN) * (-logstd).exp())
-    inside = (above - below).clamp(min=LEAST).log()
+    inside = (above - below).clamp(min=MIN_PROBABILITY).log()
     log_p = torch.where(
-        z < -0.999, above.clamp(min=LEAST).log(), torch.where(z > 0.999, (1 - below).clamp(min=LEAST).log(), inside)
+        z < -0.999,
+        above.clamp(min=MIN_PROBABILITY).log(),
+        torch.where(z > 0.999, (1 - below).clamp(min=MIN_PROBABILITY).log(), inside),
     )
     return -log_p
 
