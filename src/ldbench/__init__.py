@@ -43,7 +43,7 @@ def list_official() -> dict[str, Any]:
     """The names that `load_official` takes, each with source, license and citation."""
     from ldbench import official
 
-    return official.catalogue()
+    return official.catalog()
 
 
 def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Generator:

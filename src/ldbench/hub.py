@@ -55,8 +55,8 @@ def push(
     if kind not in model_card.TASKS:
         raise ValueError(f"{folder} is a {kind}. Only these can be uploaded: {', '.join(model_card.TASKS)}.")
     name = artifacts.name_of(folder)
-    own = [] if records is None else model_card.measured(store.read_all(Path(records)), name, kind)
-    card = model_card.make_card(folder, repo, own, licence=licence)
+    own = [] if records is None else model_card.select_records(store.read_all(Path(records)), name, kind)
+    card = model_card.build_card(folder, repo, own, licence=licence)
     files = {file: folder / file for file in (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST)}
     return hub.upload(
         {**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(own)} records"

@@ -1,4 +1,4 @@
-"""What tests of official diffusion transformers share: small state dicts in their layout, the manifests of the large ones, and a way to build."""
+"""Fixtures of official diffusion transformers: small state dicts in their layout, and manifests of the large ones."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ WIDTH, HEADS, CHANNELS, SIDE, TOKENS = 24, 2, 3, 4, 6
 
 @pytest.fixture
 def transformer_state() -> Callable[..., dict[str, Tensor]]:
-    """A diffusion transformer of width 24 and 2 heads in its official layout, on a 4 x 4 map or 6 tokens; every value is its own."""
+    """A diffusion transformer of width 24 and 2 heads in its official layout, on a 4 x 4 map or 6 tokens."""
     return make_state
 
 

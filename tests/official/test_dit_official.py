@@ -1,4 +1,4 @@
-"""DiT's official checkpoints: what is read off the tensors, how they may be wrapped, and what is wrong with those that are refused."""
+"""DiT's official checkpoints: inferred keywords, wrapped checkpoints, and error messages."""
 
 import argparse
 
@@ -14,7 +14,7 @@ INPUTS = (
 )
 
 
-def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
+def test_everything_is_inferred_from_the_tensors(transformer_state, convert_and_build):
     dit = convert_and_build("dit_s_2", transformer_state(depth=3))
     assert dit.latent == LatentSpec(16, 3, (4, 4))
     assert (dit.num_classes, dit.null_class, dit.learned_variance) == (5, 5, True)
@@ -23,7 +23,7 @@ def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build
     assert not dit.training
     assert convert_and_build("dit_s_2", transformer_state(outputs=3))(*INPUTS).shape == (2, 16, 3)
     assert convert_and_build("dit_s_4", transformer_state(patch=1)).patches.patch_size == 1
-    normed = convert_and_build("dit_s_2", transformer_state(qk_norm=True), {})  # whose width tells the heads
+    normed = convert_and_build("dit_s_2", transformer_state(qk_norm=True), {})  # whose width shows the heads
     assert normed.transformer.blocks[0].attn.num_heads == 2
 
 
@@ -57,34 +57,34 @@ def test_a_table_may_be_absent_and_must_be_the_fixed_one_where_it_is_there(trans
     dit = convert_and_build("dit_s_2", bare, {"num_heads": 2, "input_size": 4})
     assert torch.equal(dit(*INPUTS), convert_and_build("dit_s_2", state)(*INPUTS))
     assert convert_and_build("dit_s_2", bare).latent.grid == (32, 32)  # that of 256 px
-    for table, told in (
-        (state["pos_embed"] + 0.01, "off by 1.0e-02 from the fixed table"),
+    for table, message in (
+        (state["pos_embed"] + 0.01, "differs by 1.0e-02 from the expected fixed table"),
         (torch.zeros(1, 6, 24), "Expected .1, 4, 24."),
     ):
-        with pytest.raises(ValueError, match=f"pos_embed .*{told}"):
+        with pytest.raises(ValueError, match=f"pos_embed .*{message}"):
             convert_and_build("dit_s_2", state | {"pos_embed": table})
-    with pytest.raises(ValueError, match="input_size 8, and the tensors beside it have 4"):
+    with pytest.raises(ValueError, match="input_size 8, but the tensors have 4"):
         convert_and_build("dit_s_2", state, {"num_heads": 2, "input_size": 8})
 
 
-def test_labels_are_classes_and_a_null_class_unless_said_otherwise(transformer_state, convert_and_build):
+def test_labels_are_classes_and_a_null_class_unless_set_otherwise(transformer_state, convert_and_build):
     state = transformer_state(labels=6)
-    told = convert_and_build("dit_s_2", state, {"num_heads": 2, "num_classes": 6})
-    assert (told.num_classes, told.null_class) == (6, None)
+    unconditional = convert_and_build("dit_s_2", state, {"num_heads": 2, "num_classes": 6})
+    assert (unconditional.num_classes, unconditional.null_class) == (6, None)
     alone = convert_and_build("dit_s_2", transformer_state(labels=1))
     assert (alone.num_classes, alone.null_class) == (1, None)
-    with pytest.raises(ValueError, match="num_classes 9, and the tensors beside it have 6 labels"):
+    with pytest.raises(ValueError, match="num_classes 9, but the tensors have 6 labels"):
         convert_and_build("dit_s_2", state, {"num_heads": 2, "num_classes": 9})
 
 
-def test_heads_that_nothing_tells_are_asked_for(transformer_state, convert_and_build):
-    with pytest.raises(ValueError, match="width 24 is of no official size"):
+def test_heads_that_cannot_be_inferred_are_required(transformer_state, convert_and_build):
+    with pytest.raises(ValueError, match="no official model has its width 24"):
         convert_and_build("dit_s_2", transformer_state(), {})
 
 
 def test_what_is_missing_unknown_or_misshapen_is_named(transformer_state, convert_and_build):
     state = transformer_state()
-    for broken, told in (
+    for broken, message in (
         (
             {key: value for key, value in state.items() if key != "final_layer.linear.bias"},
             r"no dit_s_2: missing final_layer\.linear\.bias",
@@ -104,7 +104,7 @@ def test_what_is_missing_unknown_or_misshapen_is_named(transformer_state, conver
             r"transformer\.blocks\.1\.attn\.qkv\.weight \(3, 24\), expected \(72, 24\)",
         ),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             convert_and_build("dit_s_2", broken)
 
 

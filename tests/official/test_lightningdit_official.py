@@ -15,7 +15,7 @@ INPUTS = (
 def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
     network = convert_and_build(
         "lightningdit_b_1", transformer_state(lightning=True, outputs=3), {}
-    )  # rotary tables tell the heads
+    )  # rotary tables show the heads
     assert network.latent.grid == (4, 4)
     assert (network.null_class, network.learned_variance) == (5, False)
     assert network.cos is not None
@@ -48,16 +48,16 @@ def test_tables_may_be_absent_and_must_be_the_fixed_ones_where_they_are_there(tr
     for less, settings in ((no_rope, {}), (no_table, {}), (neither, {"input_size": 4})):
         assert torch.equal(convert_and_build("lightningdit_b_1", less, {"num_heads": 2, **settings})(*INPUTS), expected)
     assert convert_and_build("lightningdit_b_1", neither).latent.grid == (16, 16)  # VA-VAE's at 256 px
-    told = convert_and_build("lightningdit_b_1", no_rope, {"num_heads": 2, "use_rope": False})
-    assert not torch.equal(told(*INPUTS), expected)
+    without_rope = convert_and_build("lightningdit_b_1", no_rope, {"num_heads": 2, "use_rope": False})
+    assert not torch.equal(without_rope(*INPUTS), expected)
     for key, value, message in (
-        ("feat_rope.freqs_sin", -state["feat_rope.freqs_sin"], "off by .* from the fixed table"),
+        ("feat_rope.freqs_sin", -state["feat_rope.freqs_sin"], "differs by .* from the expected fixed table"),
         ("feat_rope.freqs_cos", state["feat_rope.freqs_cos"][:3], r"has the shape \(3, 12\)"),
-        ("pos_embed", state["pos_embed"].flip(1), "off by"),
+        ("pos_embed", state["pos_embed"].flip(1), "differs by"),
     ):
         with pytest.raises(ValueError, match=message):
             convert_and_build("lightningdit_b_1", state | {key: value})
-    with pytest.raises(ValueError, match="use_rope False, and the tensors beside it have True"):
+    with pytest.raises(ValueError, match="use_rope False, but the tensors have True"):
         convert_and_build("lightningdit_b_1", state, {"use_rope": False})
 
 
@@ -68,7 +68,7 @@ def test_one_label_is_a_class_of_its_own(transformer_state, convert_and_build):
 
 def test_what_is_missing_or_unknown_is_named(transformer_state, convert_and_build):
     state = transformer_state(lightning=True)
-    for broken, told in (
+    for broken, message in (
         (
             {key: value for key, value in state.items() if key != "blocks.1.norm2.weight"},
             r"missing blocks\.1\.norm2\.weight",
@@ -79,12 +79,12 @@ def test_what_is_missing_or_unknown_is_named(transformer_state, convert_and_buil
         ),
         (state | {"blocks.0.attn.k_norm.weight": torch.zeros(12)}, r"unknown blocks\.0\.attn\.k_norm"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             convert_and_build("lightningdit_b_1", broken)
 
 
 @pytest.mark.parametrize("width", [24, 768, 1024, 1152, 1536, 1792])
-def test_the_ratio_of_a_swiglu_is_told_by_its_hidden_units(width):
+def test_the_ratio_of_a_swiglu_follows_from_its_hidden_units(width):
     assert swiglu_ratio(int(2 / 3 * 4 * width), width) == 4.0
     assert int(2 / 3 * int(swiglu_ratio(width, width) * width)) == width
 
@@ -116,7 +116,7 @@ def test_every_size_imports(import_manifest, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "manifest", "told"),
+    ("name", "manifest", "expected"),
     [
         ("xl_1", "xl_1_f16d32_qknorm", {"qk_norm": True}),
         ("xl_2", "xl_2_f8d4", {"latent": {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}}),
@@ -129,6 +129,6 @@ def test_every_size_imports(import_manifest, size):
         ("b_2", "b_2_f16d32_qknorm", {"patch_size": 2, "qk_norm": True}),
     ],
 )
-def test_other_latents_and_switches_import_too(import_manifest, name, manifest, told):
+def test_other_latents_and_options_import_too(import_manifest, name, manifest, expected):
     keywords = import_manifest(f"lightningdit_{name}", f"lightningdit_{manifest}")
-    assert {key: keywords[key] for key in told} == told
+    assert {key: keywords[key] for key in expected} == expected

@@ -1,4 +1,4 @@
-"""Released weights become whole models: each family learns what its paper says, and statistics come in every form."""
+"""Released weights become whole models: each family with its paper's objective, and statistics in every format."""
 
 import pytest
 import torch
@@ -25,12 +25,12 @@ FAMILIES = {  # name -> how its state dict is laid out, and what its generator l
     "maetok_sit_xl_1": ({"sequence": True, "outputs": 3}, "FlowMatching Linear velocity noise_at_one 0.0"),
     "maetok_dit_xl_1": ({"sequence": True}, "Diffusion Discrete noise learned_range"),
 }
-NAMES = sorted(name for name, entry in official.catalogue().items() if entry.kind == "generator")
+NAMES = sorted(name for name, entry in official.catalog().items() if entry.kind == "generator")
 
 
 @pytest.fixture
 def source(transformer_state, tmp_path):
-    """Writes an official file with a config.json beside it, which tells the heads of so small a network."""
+    """Writes an official file and a config.json with the heads of so small a network."""
 
     def write(name: str):
         folder = tmp_path / name
@@ -110,14 +110,14 @@ def test_statistics_come_as_a_file_as_two_numbers_each_or_as_a_scale(source, tmp
         assert torch.equal(normaliser.std, expected[1])
 
 
-def test_statistics_that_are_of_no_use_are_refused(source, tmp_path):
+def test_statistics_that_do_not_fit_are_refused(source, tmp_path):
     torch.save({"average": torch.zeros(3)}, tmp_path / "other.pt")
-    for stats, told in (
+    for stats, message in (
         (tmp_path / "other.pt", "holds average. Expected tensors `mean` and `std`"),
         ((torch.zeros(4), torch.ones(4)), "of 4 channels, but these latents have 3"),
         (0.0, "A scale of latents must be above zero"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             ldbench.load_official("sit_xl_2", source("sit_xl_2"), stats=stats)
     with pytest.raises(ValueError, match="vmae_f8d16 is a tokenizer, and stats are of a generator"):
         ldbench.load_official("vmae_f8d16", {"w": torch.zeros(1)}, stats=1.0)
@@ -132,7 +132,7 @@ def test_a_file_of_another_model_is_named(source):
         ldbench.load_official("dit_xl_2", folder)
 
 
-def test_without_statistics_the_backbone_is_the_official_network_and_sampling_says_what_to_pass(
+def test_without_statistics_the_backbone_is_the_official_network_and_sampling_reports_what_to_pass(
     source, transformer_state
 ):
     generator = ldbench.load_official("dit_xl_2", source("dit_xl_2"))

@@ -22,7 +22,7 @@ def test_the_table_of_a_sequence_may_be_absent_and_must_be_the_fixed_one(transfo
     bare = {key: value for key, value in state.items() if key != "pos_embed"}
     assert convert_and_build("maetok_sit_b_1", bare).latent.num_tokens == 128
     assert convert_and_build("maetok_sit_b_1", bare, {"num_heads": 2, "input_size": 6}).latent.num_tokens == 6
-    with pytest.raises(ValueError, match="pos_embed is off by"):
+    with pytest.raises(ValueError, match="pos_embed differs by"):
         convert_and_build("maetok_sit_b_1", state | {"pos_embed": state["pos_embed"].flip(-1)})
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import ldbench
 
-WIDTH, DECODER, TOKENS, CHANNELS, PLACES = 64, 128, 3, 4, 16
+WIDTH, DECODER, TOKENS, CHANNELS, PATCHES = 64, 128, 3, 4, 16
 BLOCK = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
 
 
@@ -17,13 +17,13 @@ def layer(name, *shape):
 
 
 def official(*, rope=True, rows=CHANNELS, class_token=False) -> dict[str, torch.Tensor]:
-    """A small official MAETok for 16 px: 1 + 2 blocks, one and two heads of 64, 4 px patches; every value is its own."""
+    """A small official MAETok for 16 px: 1 + 2 blocks, one and two heads of 64, patches of 4 px."""
     shapes = {"encoder.latent_tokens": (1, TOKENS, WIDTH), "encoder.latent_pos_embed": (1, TOKENS, WIDTH)}
-    shapes |= {"encoder.model.cls_token": (1, 1, WIDTH), "encoder.model.pos_embed": (1, 1 + PLACES, WIDTH)}
+    shapes |= {"encoder.model.cls_token": (1, 1, WIDTH), "encoder.model.pos_embed": (1, 1 + PATCHES, WIDTH)}
     shapes |= layer("encoder.model.patch_embed.proj", WIDTH, 3, 4, 4) | layer("encoder.model.norm", WIDTH)
     shapes |= layer("quant_conv", rows, WIDTH) | layer("post_quant_conv", DECODER, CHANNELS)
     shapes |= {"decoder.mask_token": (1, 1, DECODER), "decoder.latent_pos_embed": (1, TOKENS, DECODER)}
-    shapes |= {"decoder.model.pos_embed": (1, 1 + PLACES, DECODER)} | layer(
+    shapes |= {"decoder.model.pos_embed": (1, 1 + PATCHES, DECODER)} | layer(
         "decoder.model.patch_embed.proj", DECODER, 3, 4, 4
     )
     shapes |= layer("decoder.model.norm.adaLN_modulation.1", 2 * DECODER, CHANNELS) | layer(
@@ -42,8 +42,8 @@ def official(*, rope=True, rows=CHANNELS, class_token=False) -> dict[str, torch.
         if rope:
             shapes |= {
                 f"{part}.freqs": (2, depth, width // 2),
-                f"{part}.freqs_t_x": (PLACES,),
-                f"{part}.freqs_t_y": (PLACES,),
+                f"{part}.freqs_t_x": (PATCHES,),
+                f"{part}.freqs_t_y": (PATCHES,),
             }
     if class_token or not rope:
         shapes["decoder.model.cls_token"] = (1, 1, DECODER)
@@ -73,7 +73,7 @@ def test_everything_is_read_off_the_tensors(images):
     assert not maetok.training
 
 
-def test_variants_are_told_by_what_is_there(images):
+def test_variants_are_inferred_from_the_tensors(images):
     absolute = ldbench.load_official("maetok_b_128", official(rope=False))
     assert absolute.encoder.rotary is None
     assert absolute.decoder.query.class_token is not None
@@ -91,17 +91,17 @@ def test_a_folder_in_hugging_faces_layout_is_read_with_its_settings(tmp_path, im
     (tmp_path / "config.json").write_text(
         json.dumps({"num_latent_tokens": TOKENS, "codebook_embed_dim": CHANNELS, "enc_token_drop": 0.0})
     )
-    there, direct = ldbench.load_official("maetok_b_128", tmp_path), ldbench.load_official("maetok_b_128", state)
-    assert torch.equal(there.encode(images).mean, direct.encode(images).mean)
+    from_folder, direct = ldbench.load_official("maetok_b_128", tmp_path), ldbench.load_official("maetok_b_128", state)
+    assert torch.equal(from_folder.encode(images).mean, direct.encode(images).mean)
     (tmp_path / "config.json").write_text(json.dumps({"num_latent_tokens": 64}))
-    with pytest.raises(ValueError, match="num_latent_tokens 64, and the tensors beside it have 3"):
+    with pytest.raises(ValueError, match="num_latent_tokens 64, but the tensors have 3"):
         ldbench.load_official("maetok_b_128", tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         ldbench.load_official("maetok_b_128", tmp_path)
 
 
-def test_the_training_modules_decoders_and_teachers_are_left_out(images):
+def test_the_training_modules_decoders_and_teachers_are_dropped(images):
     extras = {
         "decoder_hog.mask_token": torch.zeros(1),
         "to_pixel_clip.weight": torch.zeros(1),
@@ -130,18 +130,18 @@ def test_a_file_with_a_mask_token_keeps_it_and_one_without_gets_zeros():
 
 def test_what_is_missing_unknown_or_misshapen_is_named():
     state = official()
-    for broken, told in (
+    for broken, message in (
         ({key: value for key, value in state.items() if key != "quant_conv.bias"}, r"missing quant_conv\.bias"),
         (state | {"quantize.embedding": torch.zeros(1)}, r"unknown quantize\.embedding"),
         (state | {"decoder.freqs": torch.zeros(2, 2, 10)}, r"decoder\.freqs has the shape"),
         (state | {"quant_conv.weight": torch.zeros(3, 2, WIDTH)}, r"quant_conv\.weight has the shape"),
         (state | {"quant_conv.weight": torch.zeros(5, WIDTH)}, r"encoder\.to_latent\.weight"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             ldbench.load_official("maetok_b_128", broken)
 
 
-def test_the_catalogue_names_their_place_on_the_hub():
+def test_the_catalog_names_their_repository_on_the_hub():
     for name in ("maetok_b_128", "maetok_b_128_512"):
         entry = ldbench.list_official()[name]
         assert entry.hub.startswith("MAETok/")

@@ -1,4 +1,4 @@
-"""Released generators in cells: imported by the command line, with their statistics, and refused where they do not fit the tokenizer."""
+"""Released generators: imported by the command line, with statistics, and refused if they do not fit the tokenizer."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ from ldbench.results import records
 
 
 @pytest.fixture
-def words(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
-    """Overrides of a tiny LightningDiT of 3 channels on a 4 x 4 map in its official layout, and of a tiny tokenizer of such latents."""
+def overrides(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
+    """Overrides of a tiny official LightningDiT with 3 channels on a 4 x 4 map, and of a tokenizer with such latents."""
     folder = tmp_path / "released"
     folder.mkdir()
     torch.save({"ema": transformer_state(lightning=True, patch=1, outputs=3)}, folder / "model.pt")
@@ -44,9 +44,9 @@ def words(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
     ]
 
 
-def test_released_weights_are_imported_and_sampled_with_their_statistics(words, monkeypatch) -> None:
+def test_released_weights_are_imported_and_sampled_with_their_statistics(overrides, monkeypatch) -> None:
     monkeypatch.setattr(generator_training, "fit", lambda *_: pytest.fail("trained"))
-    cfg = ldbench.compose("run", words)
+    cfg = ldbench.compose("run", overrides)
     folder = pipeline.run(cfg)
     assert folder.name.startswith("lightningdit_xl_1-")
     loaded, official = (
@@ -60,25 +60,25 @@ def test_released_weights_are_imported_and_sampled_with_their_statistics(words, 
 
 
 @pytest.mark.slow
-def test_it_is_imported_once_and_other_statistics_are_another_generator(words, monkeypatch) -> None:
-    first = pipeline.run(ldbench.compose("run", words))
-    other = pipeline.run(ldbench.compose("run", [*words, "generator.stats=0.18215"]))
-    monkeypatch.setattr(get_generator, "generator_of", lambda *_: pytest.fail("imported again"))
-    assert pipeline.run(ldbench.compose("run", words)) == first
+def test_it_is_imported_once_and_other_statistics_are_another_generator(overrides, monkeypatch) -> None:
+    first = pipeline.run(ldbench.compose("run", overrides))
+    other = pipeline.run(ldbench.compose("run", [*overrides, "generator.stats=0.18215"]))
+    monkeypatch.setattr(get_generator, "describe_generator", lambda *_: pytest.fail("imported again"))
+    assert pipeline.run(ldbench.compose("run", overrides)) == first
     assert other != first
 
 
-def test_weights_without_statistics_are_refused(words) -> None:
+def test_weights_without_statistics_are_refused(overrides) -> None:
     with pytest.raises(
         ValueError, match=r"without the statistics of their latents\. Say generator\.stats=latents_stats\.pt"
     ):
-        pipeline.run(ldbench.compose("run", [*words, "generator.stats=null"]))
+        pipeline.run(ldbench.compose("run", [*overrides, "generator.stats=null"]))
 
 
-def test_a_generator_of_other_latents_is_refused_and_both_are_told(words) -> None:
-    told = r"lightningdit_xl_1-\w+ makes latents of .*'channels': 3.*, and vmae-\w+ decodes .*'channels': 5"
-    with pytest.raises(ValueError, match=told):
-        pipeline.run(ldbench.compose("run", [*words, "tokenizer.model.latent_channels=5"]))
+def test_a_generator_of_other_latents_is_refused_with_both_latents(overrides) -> None:
+    message = r"lightningdit_xl_1-\w+ makes latents of .*'channels': 3.*, and vmae-\w+ decodes .*'channels': 5"
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(ldbench.compose("run", [*overrides, "tokenizer.model.latent_channels=5"]))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
     torch.save({"ema": manifest_state("lightningdit_b_1_f16d32")}, tmp_path / "lightningdit.pt")
     torch.save({"state_dict": manifest_state("vavae_f16d32")}, tmp_path / "vavae.pt")
     torch.save({"mean": torch.zeros(1, 32, 1, 1), "std": torch.ones(1, 32, 1, 1)}, tmp_path / "latents_stats.pt")
-    words = [
+    overrides = [
         "tokenizer=vavae_f16d32",
         "tokenizer.weights=vavae.pt",
         "data=shapes",
@@ -95,30 +95,30 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
         "trainer.accelerator=cpu",
     ]
     cell = [
-        *words,
+        *overrides,
         "generator=lightningdit_b_1",
         "generator.weights=lightningdit.pt",
         "generator.stats=latents_stats.pt",
         "sampler.num_steps=2",
     ]
     for command in (
-        ["job=encode", "job.batch_size=2", *words],
+        ["job=encode", "job.batch_size=2", *overrides],
         ["job=generate", "job.labels=[207,360]", "job.num_samples=2", *cell],
     ):
-        began = time.monotonic()
-        told = subprocess.run(
+        start = time.monotonic()
+        done = subprocess.run(
             [sys.executable, "-m", "ldbench.run", *command], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        print(f"\n{command[0]}: {time.monotonic() - began:.0f} s\n{told.stdout}{told.stderr}")
-        assert told.returncode == 0, told.stderr
+        print(f"\n{command[0]}: {time.monotonic() - start:.0f} s\n{done.stdout}{done.stderr}")
+        assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("records/generate-*/samples/*/*.png"))) == 2
     (latents,) = tmp_path.glob("artifacts/latents/vavae_f16d32-*")
     assert LatentStore.open(latents).manifest.latent == LatentSpec(256, 32, (16, 16))
 
 
-def test_a_file_of_another_generator_is_named(words, tmp_path: Path) -> None:
+def test_a_file_of_another_generator_is_named(overrides, tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "released" / "model.pt")
     with pytest.raises(
         ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"
     ):
-        get_generator.imported(ldbench.compose("run", words))
+        get_generator.imported(ldbench.compose("run", overrides))

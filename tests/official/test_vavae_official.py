@@ -1,10 +1,10 @@
-"""Convolutional autoencoders of latent diffusion: every layout they come in, and what is wrong with those that are refused."""
+"""Convolutional autoencoders of latent diffusion: all layouts, and error messages."""
 
 import pytest
 import torch
 
 import ldbench
-from ldbench.official.vavae import expect, from_diffusers
+from ldbench.official.vavae import expected_keys, from_diffusers
 
 
 def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) -> dict[str, torch.Tensor]:
@@ -73,7 +73,7 @@ def images():
 
 def test_the_small_layout_is_the_one_expected():
     state = official()
-    assert expect(2, 1, [1], state) == state.keys()
+    assert expected_keys(2, 1, [1], state) == state.keys()
 
 
 def test_sizes_are_read_off_the_tensors_and_other_parts_of_a_checkpoint_are_left_out(images):
@@ -128,13 +128,13 @@ def test_a_whole_training_checkpoint_is_opened_at_its_autoencoder(images, tmp_pa
     assert torch.equal(whole.encode(images).mean, plain.encode(images).mean)
 
 
-def test_the_scale_of_stable_diffusions_latents_is_told():
+def test_the_scale_of_stable_diffusions_latents_is_listed():
     assert ldbench.list_official()["sd_vae_f8d4"].latent_scale == 0.18215
 
 
 def test_what_is_missing_or_unknown_is_named():
     state = official()
-    for broken, told in (
+    for broken, message in (
         ({key: value for key, value in state.items() if key != "quant_conv.bias"}, r"missing quant_conv\.bias"),
         (
             {key: value for key, value in state.items() if key != "decoder.up.0.block.0.nin_shortcut.weight"},
@@ -142,7 +142,7 @@ def test_what_is_missing_or_unknown_is_named():
         ),
         (state | {"encoder.extra": torch.zeros(1)}, r"unknown encoder\.extra"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             ldbench.load_official("vavae_f16d16", broken)
 
 
@@ -184,5 +184,5 @@ def test_the_layout_of_diffusers_is_that_of_latent_diffusion_in_other_words():
             up_block_types=("UpDecoderBlock2D",) * 4,
         ).state_dict()
     found = from_diffusers(theirs)
-    assert expect(4, 2, [], found) == found.keys()
+    assert expected_keys(4, 2, [], found) == found.keys()
     assert sum(value.numel() for value in found.values()) == 83_653_863

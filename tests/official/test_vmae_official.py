@@ -1,4 +1,4 @@
-"""VMAE's official checkpoints: every layout they come in, and what is wrong with those that are refused."""
+"""VMAE's official checkpoints: all layouts, and error messages."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ BLOCK = {
 
 @pytest.fixture
 def official() -> dict[str, torch.Tensor]:
-    """A small official VMAE for 16 px: 2 + 3 blocks of width 24, patches of 4 px, 5 latent channels; every value is its own."""
+    """A small official VMAE for 16 px: 2 + 3 blocks of width 24, patches of 4 px, 5 latent channels."""
     shapes = {"pos_embed": (1, 16, 24), "decoder_pos_embed": (1, 16, 24)}
     layers = {
         "to_latent": (10, 24),
@@ -207,7 +207,7 @@ def test_a_block_number_out_of_all_proportion_costs_no_memory(official):
         ("mask_token", (1, 1, 25), r"decoder\.mask_token \(1, 1, 25\), expected \(1, 1, 24\)"),
     ],
 )
-def test_a_wrong_shape_is_told_next_to_the_right_one(official, key, shape, ours):
+def test_a_wrong_shape_is_reported_with_the_right_one(official, key, shape, ours):
     with pytest.raises(ValueError, match=f"1 of another shape .first: {ours}"):
         ldbench.load_official("vmae_f8d16", official | {key: torch.zeros(shape)})
 
@@ -287,14 +287,14 @@ def test_files_without_a_state_dict_are_refused_with_what_they_hold(tmp_path):
         ldbench.load_official("vmae_f8d16", tmp_path / "log.pth")
 
 
-def test_a_place_without_weights_is_told(tmp_path):
+def test_a_path_without_weights_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nowhere.pth. Expected a"):
         ldbench.load_official("vmae_f8d16", tmp_path / "nowhere.pth")
     with pytest.raises(FileNotFoundError, match=r"holds no weights. Expected one of model.safetensors"):
         ldbench.load_official("vmae_f8d16", tmp_path)
 
 
-def test_without_a_source_it_says_where_the_file_is():
+def test_without_a_source_the_error_names_the_download():
     with pytest.raises(
         ValueError, match=r"not on a hub. Download vmaef8d16.pth .* Then call load_official\('vmae_f8d16', PATH\)"
     ):

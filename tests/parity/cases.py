@@ -119,7 +119,7 @@ class Case:
 
     def official_name(self, otherwise: str) -> str:
         """The official model that the case's name begins with, or another of its family: all of a family have the same keys."""
-        return max((name for name in official.catalogue() if self.name.startswith(name)), key=len, default=otherwise)
+        return max((name for name in official.catalog() if self.name.startswith(name)), key=len, default=otherwise)
 
     @functools.cached_property
     def manifest(self) -> dict[str, list[int]]:

@@ -16,22 +16,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-NO_FAMILY = ("load", "model_card")  # modules beside this one that are no key maps
-REVISION = 1  # raised when a key map changes what an import ends in
+OTHER_MODULES = ("load", "model_card")  # modules of this package that are no key maps
+REVISION = 1  # raised when a key map changes the result of an import
 
 Kind = Literal["tokenizer", "generator"]
-HEADS = {
-    384: 6,
-    768: 12,
-    1024: 16,
-    1152: 16,
-    1536: 24,
-    1792: 28,
-}  # width -> heads of every official DiT, SiT and LightningDiT
-Q_NORM = "blocks.0.attn.q_norm.weight"  # there if queries and keys are normalised
-MOST = 100_000  # of anything that a config.json counts
-NEAR = 1e-4  # how far a fixed table in a file may be from the computed one
-TRANSFORMER = {  # theirs -> ours, by prefix: what DiT, SiT and LightningDiT have in common
+# width -> heads of every official DiT, SiT and LightningDiT
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}
+Q_NORM = "blocks.0.attn.q_norm.weight"  # exists if queries and keys are normalized
+MAX_COUNT = 100_000  # of any integer setting in a config.json
+TABLE_TOLERANCE = 1e-4  # between a fixed table in a file and the computed one
+TRANSFORMER = {  # theirs -> ours, by prefix: shared by DiT, SiT and LightningDiT
     "x_embedder.proj": "embed",
     "x_embedder": "embed",
     "t_embedder.mlp.0": "condition.time.fc1",
@@ -47,20 +41,20 @@ IN_A_BLOCK = {".adaLN_modulation.1.": ".modulation.", ".mlp.w12.": ".mlp.fc1.", 
 
 @dataclass(frozen=True)
 class Entry:
-    """One official model: where it is from, under which licence, and what to cite."""
+    """One official model: its source, its license, and its citation."""
 
     source: str  # the repository
     licence: str
     citation: str
     where: str  # how to get the file, as a sentence
-    hub: str | None = None  # its place on the Hugging Face hub, owner/name
-    latent_scale: float | None = None  # what its released generators multiply the latents by, where it is one number
+    hub: str | None = None  # its repository on the Hugging Face hub, owner/name
+    latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
     kind: Kind = "tokenizer"
 
 
 @dataclass(frozen=True)
 class Converted:
-    """An official state dict in this house's words."""
+    """An official state dict under our names, with the component that it fits."""
 
     group: str  # the config group of its component
     component: str
@@ -69,72 +63,72 @@ class Converted:
 
 
 def families() -> list[ModuleType]:
-    """The key maps beside this module: each has `ENTRIES` by name and `convert(name, state, settings)`."""
+    """The key maps of this package: each has `ENTRIES` by name and `convert(name, state, settings)`."""
     return [
-        importlib.import_module(f"{__name__}.{found.name}")
-        for found in pkgutil.iter_modules(__path__)
-        if found.name not in NO_FAMILY
+        importlib.import_module(f"{__name__}.{module.name}")
+        for module in pkgutil.iter_modules(__path__)
+        if module.name not in OTHER_MODULES
     ]
 
 
-def catalogue() -> dict[str, Entry]:
+def catalog() -> dict[str, Entry]:
     """Every official model, by name."""
     return {name: entry for family in families() for name, entry in family.ENTRIES.items()}
 
 
 def entry(name: str, kind: Kind | None = None) -> Entry:
-    """One official model; of this kind, if any is given. Raises ValueError for an unknown name."""
-    known = {found: about for found, about in catalogue().items() if kind in (None, about.kind)}
+    """One official model, of this kind if one is given. Raises ValueError for an unknown name."""
+    known = {other: entry for other, entry in catalog().items() if kind in (None, entry.kind)}
     if name not in known:
         raise ValueError(f"There is no official {kind or 'model'} named {name!r}. Known: {', '.join(sorted(known))}.")
     return known[name]
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
-    """An official state dict under our names; `settings`: what a config.json beside it says.
+    """An official state dict under our names; `settings`: the content of the config.json in its folder.
 
-    Raises ValueError for tensors that are missing or not known, and for settings that contradict them.
+    Raises ValueError for tensors that are missing or unknown, and for settings that contradict them.
     """
     entry(name)
     empty = [key for key, value in state.items() if 0 in value.shape]
     if empty:
         raise ValueError(
-            f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any number. Copy the file again."
+            f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any element. Copy the file again."
         )
     family = next(family for family in families() if name in family.ENTRIES)
     return family.convert(name, state, settings)
 
 
-def refuse(name: str, entry: Entry, *, missing: Set[str], unknown: Set[str]) -> None:
+def validate_keys(name: str, entry: Entry, *, missing: Set[str], unknown: Set[str]) -> None:
     """Raises ValueError naming the first tensors of a checkpoint that are missing or unknown, if any."""
     faults = [(what, sorted(keys)) for what, keys in (("missing", missing), ("unknown", unknown)) if keys]
-    told = [f"{what} {', '.join(keys[:3])}{', ...' if keys[3:] else ''}" for what, keys in faults]
-    if told:
-        raise ValueError(f"These tensors are no {name}: {'; '.join(told)}. Expected {entry.source}'s checkpoint.")
+    messages = [f"{what} {', '.join(keys[:3])}{', ...' if keys[3:] else ''}" for what, keys in faults]
+    if messages:
+        raise ValueError(f"These tensors are no {name}: {'; '.join(messages)}. Expected {entry.source}'s checkpoint.")
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different blocks stand under a prefix; at least one is expected."""
+    """The number of different blocks under a prefix, at least 1."""
     numbers = {key.removeprefix(f"{prefix}.").split(".")[0] for key in state if key.startswith(f"{prefix}.")}
     return max(1, sum(number.isdecimal() for number in numbers))
 
 
 def shape(state: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
     """The shape of a tensor. Raises ValueError unless it has this many dimensions."""
-    found = tuple(state[key].shape)
-    if len(found) != dimensions:
-        raise ValueError(f"{key} has the shape {found}. Expected {dimensions} dimensions.")
-    return found
+    sizes = tuple(state[key].shape)
+    if len(sizes) != dimensions:
+        raise ValueError(f"{key} has the shape {sizes}. Expected {dimensions} dimensions.")
+    return sizes
 
 
-def unprefixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without what distribution and compilation put before its keys, in whatever order."""
-    found = {}
+def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the key prefixes of DistributedDataParallel and torch.compile, in any order."""
+    stripped = {}
     for key, value in state.items():
         while key.startswith(("module.", "_orig_mod.")):
             key = key.partition(".")[2]
-        found[key] = value
-    return found
+        stripped[key] = value
+    return stripped
 
 
 def convert_transformer(
@@ -142,20 +136,21 @@ def convert_transformer(
     state: Mapping[str, Tensor],  # without prefixes, and without tables other than `pos_embed`
     settings: Mapping[
         str, Any
-    ],  # `input_size` (the side of a map, or the length of a sequence), `num_classes` and `num_heads` are read
+    ],  # of it, `input_size` (map side or sequence length), `num_classes`, `num_heads` are read
     *,
-    sequence: bool,  # whether the latent lies on no map
-    nominal_size: int,  # what `input_size` is where nothing tells it
+    sequence: bool,  # whether the latent has no grid
+    nominal_size: int,  # the default of `input_size` if it cannot be inferred
     keeps_variance: bool,  # whether outputs beyond C channels are kept
     feedforward: tuple[str, str] = ("mlp.fc1", "mlp.fc2"),  # the layers of a block's position-wise network
-    norms: Iterable[str] = (),  # what has a weight and no bias
-    num_tokens: int | None = None,  # T, as another table tells it where `pos_embed` is absent
-    head_dim: int | None = None,  # where another table tells it
+    norms: Iterable[str] = (),  # layers with a weight and no bias
+    num_tokens: int | None = None,  # T, from another table, if there is no `pos_embed`
+    head_dim: int | None = None,  # from another table
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The keywords that all diffusion transformers have in common, inferred from the tensors, and the state dict under our names.
+    """The keywords that diffusion transformers share, inferred from the tensors, and the state dict under our names.
 
-    `pos_embed` is computed here, and a file that holds one must hold that one. Labels are classes and a null class after them, unless there is
-    only one label or `num_classes` says otherwise. Raises ValueError for anything missing, unknown or contradictory.
+    `pos_embed` is computed here, and must agree with one in the file. All labels but the last are classes, and the last
+    is the null class, unless there is only one label or `num_classes` differs. Raises ValueError for anything missing,
+    unknown or contradictory.
     """
     from ldbench.core.latent import LatentSpec
     from ldbench.layers.patches import LatentPatches
@@ -165,21 +160,20 @@ def convert_transformer(
     depth = count_blocks(state, "blocks")
     embed = "x_embedder" if sequence else "x_embedder.proj"
     expected = expect_transformer(embed, depth, feedforward, norms, state)
-    refuse(name, entry(name), missing=expected - state.keys(), unknown=state.keys() - expected)
+    validate_keys(name, entry(name), missing=expected - state.keys(), unknown=state.keys() - expected)
 
     width, channels, *kernel = shape(state, f"{embed}.weight", 2 if sequence else 4)
     patch_size = kernel[0] if kernel else 1
     if table is not None:
         num_tokens = shape({"pos_embed": table}, "pos_embed", 3)[1]
-    size = counted(settings, "input_size", nominal_size)
+    size = get_count(settings, "input_size", nominal_size)
     if num_tokens is not None:
-        size = broadcast_from_leader(
-            settings, "input_size", patch_size * (num_tokens if sequence else math.isqrt(num_tokens))
-        )
+        size = patch_size * (num_tokens if sequence else math.isqrt(num_tokens))
+        validate_setting(settings, "input_size", size)
     latent = LatentSpec(size, channels) if sequence else LatentSpec(size * size, channels, (size, size))
     patches = LatentPatches(latent, patch_size)
     if table is not None:
-        check_table("pos_embed", table, patches.positions(width))
+        validate_table("pos_embed", table, patches.positions(width))
 
     rows = shape(state, "final_layer.linear.weight", 2)[0]
     outputs = patches.positions_per_token * channels
@@ -188,10 +182,8 @@ def convert_transformer(
             f"final_layer.linear has {rows} rows. Expected {outputs} for {channels} channels, or twice as many."
         )
     if not keeps_variance:
-        for key in (
-            "final_layer.linear.weight",
-            "final_layer.linear.bias",
-        ):  # each place has the prediction's rows, then the variance's
+        # the rows of each position in a patch: those of the prediction, then those of the variance
+        for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
             state[key] = state[key].unflatten(0, (patches.positions_per_token, -1))[:, :channels].flatten(0, 1)
     if not sequence:
         state[f"{embed}.weight"] = rearrange(state[f"{embed}.weight"], "d c p q -> d (p q c)")
@@ -209,7 +201,7 @@ def convert_transformer(
         "num_heads": count_heads(name, state, settings, width, head_dim),
         "mlp_ratio": shape(state, f"blocks.0.{feedforward[0]}.weight", 2)[0] / width,
         "qk_norm": Q_NORM in state,
-        "class_std": 0.02,  # official; only initialises
+        "class_std": 0.02,  # official; only for initialization
         "checkpointing": False,
     }
     return keywords, {rename(key, TRANSFORMER, IN_A_BLOCK): value for key, value in state.items()}
@@ -218,7 +210,7 @@ def convert_transformer(
 def expect_transformer(
     embed: str, depth: int, feedforward: Iterable[str], norms: Iterable[str], state: Mapping[str, Tensor]
 ) -> set[str]:
-    """The names of all tensors that a diffusion transformer must hold besides tables; queries and keys are normed if those of the first block are."""
+    """The names of all tensors of a diffusion transformer except tables; all blocks have a QK norm if the first has."""
     layers = {embed, "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear", "final_layer.adaLN_modulation.1"}
     without_bias = {"y_embedder.embedding_table", *norms}
     for block in (f"blocks.{i}" for i in range(depth)):
@@ -231,59 +223,62 @@ def expect_transformer(
 
 
 def count_classes(settings: Mapping[str, Any], num_labels: int) -> int:
-    """How many labels are classes: all but the last, which is the null class, unless there is only one or a config.json says otherwise."""
-    num_classes = counted(settings, "num_classes", max(1, num_labels - 1))
+    """The number of classes: all labels but the last, the null class, or all if there is only one or by config.json."""
+    num_classes = get_count(settings, "num_classes", max(1, num_labels - 1))
     if num_labels not in (num_classes, num_classes + 1):
-        told = f"config.json says num_classes {num_classes}, and the tensors beside it have {num_labels} labels"
-        raise ValueError(f"{told}. They are not of one model.")
+        raise ValueError(
+            f"config.json has num_classes {num_classes}, but the tensors have {num_labels} labels. "
+            "They belong to different models."
+        )
     return num_classes
 
 
 def count_heads(
     name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any], width: int, head_dim: int | None
 ) -> int:
-    """How many heads there are: by the width of one where a tensor tells it, as a config.json says, or as the official size of this width has."""
+    """The number of heads: by the head width if a tensor shows it, from config.json, or from the official size."""
     if Q_NORM in state:
         head_dim = shape(state, Q_NORM, 1)[0]
     if head_dim is not None:
-        return broadcast_from_leader(settings, "num_heads", width // head_dim)
+        validate_setting(settings, "num_heads", width // head_dim)
+        return width // head_dim
     if "num_heads" not in settings and width not in HEADS:
         raise ValueError(
-            f"No tensor tells the heads of this {name}, and its width {width} is of no official size. Say num_heads in a config.json."
+            f"The heads of this {name} cannot be inferred: no official model has its width {width}. "
+            "Set num_heads in a config.json."
         )
-    return counted(settings, "num_heads", HEADS.get(width, 1))
+    return get_count(settings, "num_heads", HEADS.get(width, 1))
 
 
-def counted(settings: Mapping[str, Any], key: str, otherwise: int) -> int:
-    """What a config.json counts, where it does. Raises ValueError for what is no count of such a thing."""
-    told = settings.get(key, otherwise)
-    if type(told) is not int or not 1 <= told <= MOST:
-        raise ValueError(f"config.json says {key} {ascii(told)[:60]}. Expected a whole number from 1 to {MOST}.")
-    return told
+def get_count(settings: Mapping[str, Any], key: str, default: int) -> int:
+    """An integer setting of a config.json, or the default. Raises ValueError for anything else."""
+    value = settings.get(key, default)
+    if type(value) is not int or not 1 <= value <= MAX_COUNT:
+        raise ValueError(f"config.json has {key} {ascii(value)[:60]}. Expected a whole number from 1 to {MAX_COUNT}.")
+    return value
 
 
-def broadcast_from_leader(settings: Mapping[str, Any], key: str, told: int) -> int:
-    """What the tensors tell. Raises ValueError where a config.json beside them says otherwise."""
-    if settings.get(key, told) != told:
+def validate_setting(settings: Mapping[str, Any], key: str, inferred: Any) -> None:
+    """Raises ValueError if a config.json has another value than the one inferred from the tensors."""
+    if settings.get(key, inferred) != inferred:
         raise ValueError(
-            f"config.json says {key} {settings[key]}, and the tensors beside it have {told}. They are not of one model."
+            f"config.json has {key} {settings[key]}, but the tensors have {inferred}. They belong to different models."
         )
-    return told
 
 
-def check_table(key: str, given: Tensor, expected: Tensor) -> None:
-    """Raises ValueError where a fixed table of a file is not the one that is computed here."""
-    if given.shape != expected.shape:
-        raise ValueError(f"{key} has the shape {tuple(given.shape)}. Expected {tuple(expected.shape)}.")
-    off = float((given.float() - expected).abs().max())
-    if not off <= NEAR:
+def validate_table(key: str, table: Tensor, expected: Tensor) -> None:
+    """Raises ValueError if a fixed table in a file differs from the one computed here."""
+    if table.shape != expected.shape:
+        raise ValueError(f"{key} has the shape {tuple(table.shape)}. Expected {tuple(expected.shape)}.")
+    difference = float((table.float() - expected).abs().max())
+    if not difference <= TABLE_TOLERANCE:
         raise ValueError(
-            f"{key} is off by {off:.1e} from the fixed table that it should be. Learned positions are not held here."
+            f"{key} differs by {difference:.1e} from the expected fixed table. Learned positions are not supported."
         )
 
 
 def rename(key: str, prefixes: Mapping[str, str], inside: Mapping[str, str] | None = None) -> str:
-    """Our name of one of their tensors: the longest prefix that fits is replaced, then what stands inside."""
+    """Our name of one of their tensors: the longest matching prefix is replaced, then the parts in `inside`."""
     prefix = max((theirs for theirs in prefixes if key == theirs or key.startswith(f"{theirs}.")), key=len)
     name = prefixes[prefix] + key.removeprefix(prefix)
     for theirs, ours in (inside or {}).items():

@@ -1,6 +1,7 @@
-"""LightningDiT's official checkpoints, in any combination of its switches.
+"""LightningDiT's official checkpoints, in any combination of its options.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+    https://arxiv.org/abs/2501.01423
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 from ldbench.official import (
     Converted,
     Entry,
-    broadcast_from_leader,
-    check_table,
     convert_transformer,
     count_blocks,
     shape,
-    unprefixed,
+    strip_prefixes,
+    validate_setting,
+    validate_table,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "source": "https://github.com/hustvl/LightningDiT",
     "licence": "MIT",
-    "citation": "Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, CVPR 2025, arXiv:2501.01423",
+    "citation": "Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, "
+    "CVPR 2025, arXiv:2501.01423",
     "kind": "generator",
 }
 RELEASED = "Download LightningDiT-XL/1 (64 or 800 epochs) from the links in the repository's README."
@@ -33,27 +35,28 @@ TRAINED = "No weights of this size are released: train them with the repository,
 SIZES = ("b_1", "b_2", "l_2", "xl_1", "xl_2", "1p0b_1", "1p0b_2", "1p6b_1", "1p6b_2")
 ENTRIES = {f"lightningdit_{size}": Entry(**ABOUT, where=RELEASED if size == "xl_1" else TRAINED) for size in SIZES}
 
-NOMINAL_SIZE = 16  # of the latent map of a 256 px image: what is built where no table tells another
+NOMINAL_SIZE = 16  # side of the latent map of a 256 px image: the default if no table shows another
 ROPE_THETA = 10000.0
 COS, SIN = "feat_rope.freqs_cos", "feat_rope.freqs_sin"
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
-    """LightningDiT's keywords, inferred from the tensors, and its state dict under our names, without the rows of a head that nothing reads.
+    """LightningDiT's keywords, inferred from the tensors, and its state dict under our names, without variance outputs.
 
-    Rotary tables are computed here; a file that holds them must hold those. One without them has rotary positions if it has RMSNorm, as
-    everything released does, or if the `use_rope` of a config.json says so; its `input_size`, `num_classes` and `num_heads` are read too
-    where no tensor tells. Raises ValueError for anything missing, unknown or contradictory.
+    Rotary tables are computed here, and must agree with those in the file. A file without them has rotary positions if
+    it has RMSNorm, as all released ones do, or if `use_rope` is set in a config.json; its `input_size`, `num_classes`
+    and `num_heads` are read if they cannot be inferred. Raises ValueError for anything missing, unknown or
+    contradictory.
     """
     from ldbench.core.latent import LatentSpec
     from ldbench.layers.patches import LatentPatches
 
-    state = unprefixed(state)
+    state = strip_prefixes(state)
     tables = {key: state.pop(key) for key in (COS, SIN) if key in state}
     rms, swiglu = "blocks.0.norm1.weight" in state, "blocks.0.mlp.w12.weight" in state
     rotary = bool(settings.get("use_rope", bool(tables) or rms))
     if tables:
-        broadcast_from_leader(settings, "use_rope", True)
+        validate_setting(settings, "use_rope", True)
     rows, head_dim = shape(tables, next(iter(tables)), 2) if tables else (None, None)
     norms = [f"blocks.{i}.{norm}" for i in range(count_blocks(state, "blocks")) for norm in ("norm1", "norm2")]
     keywords, renamed = convert_transformer(
@@ -73,7 +76,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     if tables:
         cos, sin = patches.rotations(width // keywords["num_heads"], ROPE_THETA)
         for key, table in tables.items():
-            check_table(key, table, (cos if key == COS else sin)[0].repeat_interleave(2, dim=-1))
+            validate_table(key, table, (cos if key == COS else sin)[0].repeat_interleave(2, dim=-1))
     hidden = shape(renamed, "transformer.blocks.0.mlp.fc2.weight", 2)[1]
     keywords |= {
         "mlp_ratio": swiglu_ratio(hidden, width) if swiglu else hidden / width,
@@ -86,8 +89,8 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
 
 
 def swiglu_ratio(hidden: int, width: int) -> float:
-    """The mlp_ratio of which two thirds are this many hidden units; a multiple of the width if one is, as officially (4)."""
+    """The mlp_ratio of which two thirds are `hidden` units; an integer if possible, as officially (4)."""
     from ldbench.layers.modulation import swiglu_hidden
 
-    fitting = [whole for whole in range(3 * hidden // 2, 3 * hidden // 2 + 3) if swiglu_hidden(whole) == hidden]
-    return next((whole for whole in fitting if whole % width == 0), fitting[0]) / width
+    sizes = [size for size in range(3 * hidden // 2, 3 * hidden // 2 + 3) if swiglu_hidden(size) == hidden]
+    return next((size for size in sizes if size % width == 0), sizes[0]) / width

@@ -1,4 +1,4 @@
-"""Released weights: an official name and a file -> the model. A generator gets its objective from the yaml of its name."""
+"""Loads released models by official name and file. A generator gets its objective from the yaml of its name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ Stats = str | Path | float | tuple[Any, Any]
 
 
 def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: Stats | None = None) -> nn.Module:
-    """The model in eval mode. Raises ValueError for an unknown name, for weights that do not fit, and for statistics that are of no use."""
+    """The model in eval mode. Raises ValueError for an unknown name, and for weights or statistics that do not fit."""
     entry = official.entry(name)
     if source is None:
         if entry.hub is None:
@@ -24,13 +24,14 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         source = f"hf://{entry.hub}"
     if entry.kind == "tokenizer" and stats is not None:
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
-    found = converted(name, source, averaged=entry.kind == "generator")
+    converted = convert_weights(name, source, averaged=entry.kind == "generator")
     if entry.kind == "tokenizer":
-        return store.build(store.Blueprint(found.group, found.component, found.keywords), found.state)
-    return store.build(*generator_of(Registry().compose("train", [f"generator={name}"]), found, stats))
+        blueprint = store.Blueprint(converted.group, converted.component, converted.keywords)
+        return store.build(blueprint, converted.state)
+    return store.build(*describe_generator(Registry().compose("train", [f"generator={name}"]), converted, stats))
 
 
-def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
+def convert_weights(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
     """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
     state, settings = weights.read_weights(source, averaged=averaged), weights.read_settings(source)
     try:
@@ -39,39 +40,40 @@ def converted(name: str, source: str | Path | Mapping[str, Tensor], *, averaged:
         raise error if isinstance(source, Mapping) else ValueError(f"{source}: {error}") from error
 
 
-def generator_of(
-    cfg: DictConfig, found: official.Converted, stats: Stats | None
+def describe_generator(
+    cfg: DictConfig, converted: official.Converted, stats: Stats | None
 ) -> tuple[store.Blueprint, dict[str, Tensor]]:
-    """The blueprint and the state dict of a whole generator around an official backbone, with the objective of a config."""
-    normaliser = None if stats is None else read_stats(stats, found.keywords["latent"]["channels"])
+    """The blueprint and state dict of a generator with an official backbone and the objective of a config."""
+    normalizer = None if stats is None else read_stats(stats, converted.keywords["latent"]["channels"])
     objective = Registry().with_component_names(cfg.objective)
-    if not found.keywords["learned_variance"] and objective.get("variance") == "learned_range":
-        objective["variance"] = "fixed_large"  # what the official code takes without one
+    if not converted.keywords["learned_variance"] and objective.get("variance") == "learned_range":
+        objective["variance"] = "fixed_large"  # the official code's choice without one
     keywords = {
-        "backbone": {"component": found.component, **found.keywords},
+        "backbone": {"component": converted.component, **converted.keywords},
         "objective": objective,
-        "normaliser": None if normaliser is None else {"channels": len(normaliser.mean)},
-        "class_dropout": cfg.generator.class_dropout if found.keywords["has_null_class"] else 0.0,
+        "normaliser": None if normalizer is None else {"channels": len(normalizer.mean)},
+        "class_dropout": cfg.generator.class_dropout if converted.keywords["has_null_class"] else 0.0,
     }
-    state = {f"backbone.{key}": value for key, value in found.state.items()}
+    state = {f"backbone.{key}": value for key, value in converted.state.items()}
     state |= (
-        {} if normaliser is None else {f"normaliser.{key}": value for key, value in normaliser.state_dict().items()}
+        {} if normalizer is None else {f"normaliser.{key}": value for key, value in normalizer.state_dict().items()}
     )
     return store.Blueprint("generator", "generator", keywords), state
 
 
 def read_stats(stats: Stats, channels: int) -> Normalizer:
-    """The normaliser of `latents_stats.pt` (or another file of tensors `mean` and `std`), of (mean, std), or of one scale.
+    """The normalizer from `latents_stats.pt` (or a file with tensors `mean` and `std`), (mean, std), or one scale.
 
-    Raises ValueError for a file without these, and for statistics of other channels.
+    Raises ValueError for a file without these, and for statistics of another number of channels.
     """
     if isinstance(stats, int | float):
         return Normalizer.from_scale(stats, channels=channels)
     if isinstance(stats, str | Path):
-        held = weights.read_weights(stats)
-        if not {"mean", "std"} <= held.keys():
+        tensors = weights.read_weights(stats)
+        if not {"mean", "std"} <= tensors.keys():
             raise ValueError(
-                f"{stats} holds {', '.join(list(held)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt."
+                f"{stats} holds {', '.join(list(tensors)[:5])}. "
+                "Expected tensors `mean` and `std`, as in latents_stats.pt."
             )
-        stats = (held["mean"], held["std"])
+        stats = (tensors["mean"], tensors["std"])
     return Normalizer.from_stats(*stats, channels=channels)

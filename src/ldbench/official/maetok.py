@@ -1,4 +1,4 @@
-"""MAETok's official checkpoints: the released autoencoder and the training module around it, with rotary or absolute positions.
+"""MAETok's official checkpoints: released autoencoder or training module, with rotary or absolute positions.
 
 [0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025, https://arxiv.org/abs/2502.03444
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, count_blocks, refuse, rename, shape
+from ldbench.official import Converted, Entry, count_blocks, rename, shape, validate_keys, validate_setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,9 +24,16 @@ ENTRIES = {
     for name, hub in HUBS.items()
 }
 
-HEAD_WIDTH = 64  # of every ViT that the official code can be built from; no tensor tells
-ROPE_THETA = 10.0  # only initialises the frequencies, which the file holds
+HEAD_WIDTH = 64  # of every ViT of the official code; it cannot be inferred from the tensors
+ROPE_THETA = 10.0  # only for the initialization of the frequencies, which the file holds
 
+SETTINGS = {  # key of config.json -> our keyword
+    "num_latent_tokens": "num_tokens",
+    "codebook_embed_dim": "latent_channels",
+    "image_size": "image_size",
+    "enc_patch_size": "patch_size",
+    "dec_patch_size": "patch_size",
+}
 RENAMED = {  # theirs -> ours, by prefix
     "encoder.latent_tokens": "encoder.latent_tokens",
     "encoder.latent_pos_embed": "encoder.latent_positions",
@@ -49,9 +56,9 @@ RENAMED = {  # theirs -> ours, by prefix
 }
 IN_A_BLOCK = {".ls1.": ".scale1.", ".ls2.": ".scale2.", ".adaLN_modulation.1.": ".modulation."}
 BLOCK = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-DEAD = ("decoder.model.patch_embed.", "decoder.model.norm.adaLN_modulation.")  # in the file, never in an output
+UNUSED = ("decoder.model.patch_embed.", "decoder.model.norm.adaLN_modulation.")  # in the file, without effect
 COORDINATES = ("freqs_t_x", "freqs_t_y")  # the integer grid, which is computed here
-AUXILIARY = (
+AUXILIARY = (  # of the training module
     "decoder_",
     "post_quant_conv_",
     "to_pixel_",
@@ -59,29 +66,29 @@ AUXILIARY = (
     "projection.",
     "repa_model.",
     "clip_model.",
-)  # of the training module
+)
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
     """MAETok's keywords, inferred from the tensors, and its state dict under our names.
 
-    Auxiliary decoders and teachers of a training checkpoint are left out, and what no output depends on. A file without `encoder.mask_token`
-    gets zeros, which only masked passes read. `settings` (its config.json) may not contradict the tensors.
-    Raises ValueError for anything missing, unknown or contradictory.
+    Auxiliary decoders, teachers and unused tensors of a training checkpoint are dropped. A file without
+    `encoder.mask_token` gets zeros, which only masked passes read. `settings` (its config.json) may not contradict the
+    tensors. Raises ValueError for anything missing, unknown or contradictory.
     """
     state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
     state = {
         key: value
         for key, value in state.items()
-        if not key.startswith((*DEAD, *AUXILIARY)) and not key.endswith(COORDINATES)
+        if not key.startswith((*UNUSED, *AUXILIARY)) and not key.endswith(COORDINATES)
     }
     rope = "encoder.freqs" in state
     if rope:
-        state.pop("decoder.model.pos_embed", None)  # dead under rotary positions
+        state.pop("decoder.model.pos_embed", None)  # unused with rotary positions
     depth, decoder_depth = (count_blocks(state, f"{part}.model.blocks") for part in ("encoder", "decoder"))
-    expected = expect(depth, decoder_depth, rope=rope, scaled="encoder.model.blocks.0.ls1.gamma" in state)
+    expected = expected_keys(depth, decoder_depth, rope=rope, scaled="encoder.model.blocks.0.ls1.gamma" in state)
     optional = {"encoder.mask_token", *(["decoder.model.cls_token"] if rope else [])}
-    refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - optional)
+    validate_keys(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - optional)
     width, decoder_width = shape(state, "encoder.model.cls_token", 3)[-1], shape(state, "decoder.mask_token", 3)[-1]
     patch_size = shape(state, "encoder.model.patch_embed.proj.weight", 4)[-1]
     channels = shape(state, "post_quant_conv.weight", 2)[1]
@@ -108,16 +115,17 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         "decoder_class_token": "decoder.model.cls_token" in state,
         "to_pixels": "linear",
     }
-    check_settings(settings, keywords)
+    for key, keyword in SETTINGS.items():
+        validate_setting(settings, key, keywords[keyword])
     for part, heads in (("encoder", width // HEAD_WIDTH), ("decoder", decoder_width // HEAD_WIDTH)) if rope else ():
-        state[f"{part}.freqs"] = shaped(state, f"{part}.freqs", heads)
+        state[f"{part}.freqs"] = split_heads(state, f"{part}.freqs", heads)
     return Converted(
         "tokenizer", "maetok", keywords, {rename(key, RENAMED, IN_A_BLOCK): value for key, value in state.items()}
     )
 
 
-def expect(depth: int, decoder_depth: int, *, rope: bool, scaled: bool) -> set[str]:
-    """The names of all tensors that a checkpoint must hold."""
+def expected_keys(depth: int, decoder_depth: int, *, rope: bool, scaled: bool) -> set[str]:
+    """The names of all tensors of a checkpoint."""
     layers = {
         "encoder.model.patch_embed.proj",
         "encoder.model.norm",
@@ -142,22 +150,12 @@ def expect(depth: int, decoder_depth: int, *, rope: bool, scaled: bool) -> set[s
     return tensors | {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
 
 
-def shaped(state: Mapping[str, Tensor], key: str, num_heads: int) -> Tensor:
+def split_heads(state: Mapping[str, Tensor], key: str, num_heads: int) -> Tensor:
     """Rotary frequencies (2, depth, heads * head_dim / 2) with an axis for the heads."""
     axes = shape(state, key, 3)
     if axes[0] != 2 or axes[2] != num_heads * HEAD_WIDTH // 2:
         raise ValueError(
-            f"{key} has the shape {axes}. Expected (2, depth, {num_heads * HEAD_WIDTH // 2}), for {num_heads} heads of {HEAD_WIDTH}."
+            f"{key} has the shape {axes}. "
+            f"Expected (2, depth, {num_heads * HEAD_WIDTH // 2}), for {num_heads} heads of width {HEAD_WIDTH}."
         )
     return state[key].unflatten(-1, (num_heads, HEAD_WIDTH // 2))
-
-
-def check_settings(settings: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
-    """Raises ValueError where a config.json says otherwise than the tensors beside it."""
-    told = {"num_latent_tokens": "num_tokens", "codebook_embed_dim": "latent_channels", "image_size": "image_size"}
-    told |= {"enc_patch_size": "patch_size", "dec_patch_size": "patch_size"}
-    for theirs, ours in told.items():
-        if settings.get(theirs, keywords[ours]) != keywords[ours]:
-            raise ValueError(
-                f"config.json says {theirs} {settings[theirs]}, and the tensors beside it have {keywords[ours]}. They are not of one model."
-            )

@@ -8,32 +8,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, convert_transformer, unprefixed
+from ldbench.official import Converted, Entry, convert_transformer, strip_prefixes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "source": "https://github.com/Hhhhhhao/continuous_tokenizer",
     "licence": "none given in the repository; its maintainer named MIT or Apache-2.0",
-    "citation": "Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, ICML 2025, arXiv:2502.03444",
+    "citation": "Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, ICML 2025, "
+    "arXiv:2502.03444",
     "where": "Take a checkpoint of the repository's generator training, or weights that its README links to.",
     "kind": "generator",
 }
 NAMES = ("maetok_sit_b_1", "maetok_sit_l_1", "maetok_sit_xl_1", "maetok_dit_xl_1")
 ENTRIES = {name: Entry(**ABOUT) for name in NAMES}
-NOMINAL_SIZE = 128  # latent tokens: what is built where no table tells another
+NOMINAL_SIZE = 128  # latent tokens: the default if no table shows another
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
     """DiT's keywords on a latent without a grid, inferred from the tensors, and the state dict under our names.
 
-    `input_size`, `num_classes` and `num_heads` of a config.json are read where no tensor tells. Only the DiT has a learned variance.
-    Raises ValueError for anything missing, unknown or contradictory.
+    `input_size`, `num_classes` and `num_heads` of a config.json are read if they cannot be inferred. Only the DiT has a
+    learned variance. Raises ValueError for anything missing, unknown or contradictory.
     """
     keywords, renamed = convert_transformer(
         name,
-        unprefixed(state),
+        strip_prefixes(state),
         settings,
         sequence=True,
         nominal_size=NOMINAL_SIZE,

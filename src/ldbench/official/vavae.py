@@ -1,6 +1,7 @@
-"""VA-VAE's and Stable Diffusion's autoencoders: the layout of latent diffusion, raw or in a training checkpoint, and that of diffusers.
+"""VA-VAE's and Stable Diffusion's autoencoders, in the layouts of latent diffusion (raw or training) and of diffusers.
 
-[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025, https://arxiv.org/abs/2501.01423
+[0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
+    https://arxiv.org/abs/2501.01423
 [1] Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022, https://arxiv.org/abs/2112.10752
 """
 
@@ -10,15 +11,16 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, refuse, shape
+from ldbench.official import Converted, Entry, shape, validate_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VAVAE = {
+VAVAE: dict[str, Any] = {
     "source": "https://github.com/hustvl/LightningDiT",
     "licence": "MIT",
-    "citation": "Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, CVPR 2025, arXiv:2501.01423",
+    "citation": "Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, "
+    "CVPR 2025, arXiv:2501.01423",
 }
 ENTRIES = {
     "vavae_f16d16": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
@@ -29,21 +31,18 @@ ENTRIES = {
     "sd_vae_f8d4": Entry(
         source="https://github.com/CompVis/latent-diffusion",
         licence="MIT",
-        citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752",
-        where="Download the folder of stabilityai/sd-vae-ft-mse from the Hugging Face hub, or any KL-f8 autoencoder of latent diffusion.",
+        citation="Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, "
+        "arXiv:2112.10752",
+        where="Download the folder of stabilityai/sd-vae-ft-mse from the Hugging Face hub, "
+        "or any KL-f8 autoencoder of latent diffusion.",
         hub="stabilityai/sd-vae-ft-mse",
         latent_scale=0.18215,
     ),
 }
-NOMINAL_SIZE = 256  # px: no tensor tells, and any multiple of the factor is taken
-BESIDE = (
-    "loss.",
-    "foundation_model.",
-    "linear_proj.",
-    "model_ema.",
-)  # what a training checkpoint holds besides the autoencoder
+NOMINAL_SIZE = 256  # px: it cannot be inferred, and any multiple of the downsampling factor works
+IGNORED = ("loss.", "foundation_model.", "linear_proj.", "model_ema.")  # other parts of a training checkpoint
 
-LDM = (  # theirs -> ours, tried in this order
+LDM = (  # theirs -> ours, applied in this order
     (r"^quant_conv\.", "encoder.to_latent."),
     (r"^post_quant_conv\.", "decoder.from_latent."),
     (r"^(encoder|decoder)\.(conv_in|conv_out|norm_out)\.", r"\1.conv.\2."),
@@ -77,22 +76,23 @@ DIFFUSERS = (  # theirs -> latent diffusion's
 
 
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
-    """The keywords of `VAVAE`, inferred from the tensors, and its state dict under our names; `settings` are diffusers' and not needed.
+    """The keywords of `VAVAE`, inferred from the tensors, and its state dict under our names.
 
-    What a training checkpoint holds besides the autoencoder is left out. Raises ValueError for anything missing or unknown.
+    `settings` are those of diffusers and not needed. Everything but the autoencoder of a training checkpoint is
+    dropped. Raises ValueError for anything missing or unknown.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith(BESIDE)}
+    state = {key: value for key, value in state.items() if not key.startswith(IGNORED)}
     if any(".mid_block." in key for key in state):
         state = from_diffusers(state)
     levels = 1 + max(
-        (int(found.group(1)) for key in state if (found := re.match(r"encoder\.down\.(\d+)\.", key))), default=0
+        (int(match.group(1)) for key in state if (match := re.match(r"encoder\.down\.(\d+)\.", key))), default=0
     )
     blocks = {key.split(".")[4] for key in state if key.startswith("encoder.down.0.block.")}
-    places = {key.split(".")[2] for key in state if re.match(r"encoder\.down\.\d+\.attn\.", key)}
-    depth, attention = max(1, len(blocks)), sorted(int(place) for place in places)
-    expected = expect(levels, depth, attention, state)
-    refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected)
+    with_attention = {key.split(".")[2] for key in state if re.match(r"encoder\.down\.\d+\.attn\.", key)}
+    depth, attention = max(1, len(blocks)), sorted(map(int, with_attention))
+    expected = expected_keys(levels, depth, attention, state)
+    validate_keys(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected)
     latent = shape(state, "post_quant_conv.weight", 4)[0]
     keywords = {
         "image_size": NOMINAL_SIZE,
@@ -107,8 +107,8 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     return Converted("tokenizer", "vavae", keywords, {rename(key, LDM): value for key, value in state.items()})
 
 
-def expect(levels: int, depth: int, attention: list[int], state: Mapping[str, Tensor]) -> set[str]:
-    """The names of all tensors, in latent diffusion's words; 1 x 1 shortcuts stand where the widths change."""
+def expected_keys(levels: int, depth: int, attention: list[int], state: Mapping[str, Tensor]) -> set[str]:
+    """The names of all tensors in latent diffusion's layout; there are 1 x 1 shortcuts where the width changes."""
     res, attn = ("norm1", "conv1", "norm2", "conv2"), ("norm", "q", "k", "v", "proj_out")
     layers = {"quant_conv", "post_quant_conv"}
     for part, level_name, blocks, resample in (
@@ -132,22 +132,25 @@ def expect(levels: int, depth: int, attention: list[int], state: Mapping[str, Te
 
 
 def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' layout in latent diffusion's words: its decoder counts resolutions from the lowest, and its attention is linear layers."""
+    """diffusers' layout converted to latent diffusion's.
+
+    In diffusers, the decoder's levels start at the lowest resolution, and attention consists of linear layers.
+    """
     last = max(
-        (int(found.group(1)) for key in state if (found := re.match(r"decoder\.up_blocks\.(\d+)\.", key))), default=0
+        (int(match.group(1)) for key in state if (match := re.match(r"decoder\.up_blocks\.(\d+)\.", key))), default=0
     )
-    found = {}
+    converted = {}
     for key, value in state.items():
         name = re.sub(
             r"^decoder\.up_blocks\.(\d+)\.", lambda match: f"decoder.up_blocks.{last - int(match.group(1))}.", key
         )
         name = rename(name, DIFFUSERS)
-        found[name] = value[:, :, None, None] if ".attn" in name and value.ndim == 2 else value
-    return found
+        converted[name] = value[:, :, None, None] if ".attn" in name and value.ndim == 2 else value
+    return converted
 
 
 def rename(key: str, rules: tuple[tuple[str, str], ...]) -> str:
-    """A key after all rules."""
+    """A key after applying all rules."""
     for theirs, ours in rules:
         key = re.sub(theirs, ours, key)
     return key

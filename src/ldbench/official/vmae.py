@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, count_blocks, refuse, rename, shape
+from ldbench.official import Converted, Entry, count_blocks, rename, shape, validate_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ ENTRIES = {
         where="Download vmaef8d16.pth from the link in its repository's README.",
     )
 }
-NUM_HEADS = {"vmae_f8d16": 12}  # no tensor tells
+NUM_HEADS = {"vmae_f8d16": 12}  # they cannot be inferred from the tensors
 
 RENAMED = {  # theirs -> ours, by prefix
     "pos_embed": "encoder.positions",
@@ -46,8 +46,8 @@ LAYERS = ("to_latent", "from_latent", "patch_embed.proj", "norm", "decoder_embed
 def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Converted:
     """VMAE's keywords, inferred from the tensors, and its state dict under our names.
 
-    `perceptual_loss.*` (the training's LPIPS) is left out; a file without `mask_token` gets zeros, which only masked passes read.
-    No official file comes with `settings`. Raises ValueError for anything missing, for anything that VMAE does not have, and for tensors
+    `perceptual_loss.*` (the training's LPIPS) is dropped; a file without `mask_token` gets zeros, which only masked
+    passes read. No official file comes with `settings`. Raises ValueError for tensors that are missing, unknown, or
     without the dimensions to infer from.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
@@ -60,7 +60,9 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         expected |= {
             f"{prefix}.{i}.{part}.{kind}" for i in range(count) for part in IN_A_BLOCK for kind in ("weight", "bias")
         }
-    refuse(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - {"mask_token"})
+    validate_keys(
+        name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected - {"mask_token"}
+    )
     width, decoder_width = shape(state, "norm.weight", 1)[0], shape(state, "decoder_norm.weight", 1)[0]
     patch_size = shape(state, "patch_embed.proj.weight", 4)[-1]
     state.setdefault("mask_token", state["decoder_norm.weight"].new_zeros(1, 1, decoder_width))

@@ -17,7 +17,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
-from ldbench.official.load import converted, generator_of
+from ldbench.official.load import convert_weights, describe_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, plan_generator, stats_digest
 from ldbench.pipeline.get_tokenizer import Obtained
 from ldbench.results import records
@@ -109,7 +109,7 @@ def imported(cfg: DictConfig) -> ObtainedGenerator:
             store.verify(folder)
             log.info("Generator %s is there already: %s", folder.name, folder)
         else:
-            blueprint, state = generator_of(cfg, converted(name, file, averaged=True), cfg.generator.stats)
+            blueprint, state = describe_generator(cfg, convert_weights(name, file, averaged=True), cfg.generator.stats)
             provenance = {"created": records.now(), "environment": records.environment()}
             store.save(
                 store.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance

@@ -17,7 +17,7 @@ from ldbench.artifacts import hub, store, weights
 from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
-from ldbench.official.load import converted
+from ldbench.official.load import convert_weights
 from ldbench.pipeline.tokenizer_plan import make_data, plan_tokenizer
 from ldbench.results import records
 from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank, leader_first
@@ -93,7 +93,7 @@ def imported(cfg: DictConfig, registry: Registry) -> Obtained:
             log.info("Tokenizer %s is there already: %s", folder.name, folder)
             data = make_data(cfg, registry)
         else:
-            found = converted(name, file, averaged=False)
+            found = convert_weights(name, file, averaged=False)
             check_keywords(cfg, found.keywords)
             data = make_data(cfg, registry)
             keywords = {**found.keywords, **choices}
