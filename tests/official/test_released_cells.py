@@ -17,7 +17,7 @@ from ldbench.results import records
 
 @pytest.fixture
 def overrides(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
-    """Overrides of a tiny official LightningDiT with 3 channels on a 4 x 4 map, and of a tokenizer with such latents."""
+    """Overrides of a tiny official LightningDiT with 3 channels on a 4 x 4 map, and a tokenizer with such latents."""
     folder = tmp_path / "released"
     folder.mkdir()
     torch.save({"ema": transformer_state(lightning=True, patch=1, outputs=3)}, folder / "model.pt")
