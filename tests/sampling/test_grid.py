@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.sampling.grid import validate_grid, validate_state, last_of, time_grid
+from ldbench.sampling.grid import last_of, time_grid, validate_grid, validate_state
 
 
 def test_a_grid_goes_from_start_to_end_in_its_steps():
