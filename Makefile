@@ -1,4 +1,4 @@
-# `make` lists what there is. Everything sets itself up: it needs python3 (3.11 or newer), make and a package index.
+# `make` lists the commands. Each installs what it needs: python3 (3.11 or newer), make and a package index are required.
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: $(READY)  ## Create .venv and install everything that training and tests need
+setup: $(READY)  ## Create .venv and install all packages for training and tests
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"ldbench needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}. Give another one: make PYTHON=python3.12")'
@@ -21,7 +21,7 @@ $(READY): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
-	@$(BIN)/python -m compileall -q src  # else every process does this anew where PYTHONDONTWRITEBYTECODE is set
+	@$(BIN)/python -m compileall -q src  # with PYTHONDONTWRITEBYTECODE every process would compile again
 	@touch $(READY)
 
 train: $(READY)  ## Train VMAE on real digits and measure it (ARGS="tokenizer.seed=1 ..." adds overrides)
@@ -31,16 +31,16 @@ matrix: $(READY)  ## Train 3 tokenizers x 3 generators on real digits in JOBS pr
 	@$(BIN)/python -m ldbench.train experiments=matrix_digits hydra.launcher.jobs=$(JOBS) $(ARGS)
 	@$(BIN)/python -m ldbench.leaderboard
 
-test: $(READY)  ## Run the default test suite (ARGS="-k name" narrows it) in JOBS processes, two if not said
+test: $(READY)  ## Run the default test suite in JOBS processes, default 2 (ARGS="-k name" selects tests)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## Run every test, the slow ones too
+test-all: $(READY)  ## Run all tests, including the slow ones
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-test-faults: $(READY)  ## Kill every stage at random, fill the disk, cut checkpoints short, start rivals; a table at the end
+test-faults: $(READY)  ## Kill stages at random, fill the disk, truncate checkpoints, run concurrently; prints a table
 	@$(BIN)/python -m pytest -n0 -m faults tests/faults $(ARGS)
 
-test-gpu: $(READY)  ## Run the tests of a graphics processor, which all others leave alone
+test-gpu: $(READY)  ## Run the GPU tests, which the other commands skip
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "gpu and not slow" tests/gpu tests/analysis/gmm/test_em.py $(ARGS)
 
 test-wheel: $(READY)  ## Install the wheel into an empty environment and train with it
@@ -50,18 +50,18 @@ lint: $(READY)  ## Check style
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-format: $(READY)  ## Put the code in order
+format: $(READY)  ## Format the code
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-types: $(READY)  ## Check the types of core/
+types: $(READY)  ## Check types
 	@$(BIN)/mypy
 
-lock: $(READY)  ## Resolve requirements.lock anew
+lock: $(READY)  ## Update requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
 		--extra dev --extra notebooks pyproject.toml -o requirements.lock
 
-leaderboard: $(READY)  ## Tables of all records, and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
+leaderboard: $(READY)  ## Write tables of all records and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
 	@$(BIN)/python -m ldbench.leaderboard $(ARGS)
 
 clean:  ## Remove .venv and caches; artifacts, records and runs stay
