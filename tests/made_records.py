@@ -1,4 +1,4 @@
-"""Records as a matrix leaves them: three tokenizers, three generators, two seeds, and every job's names."""
+"""Records like those of a matrix experiment: three tokenizers, three generators, two seeds, and every job's names."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ DATA = "f62f1804fbc47a5093a6e708adb5e9ad301f0dc799cf44a430cdb5b529d1ed77"
 
 
 def protocol_of(**fields: Any) -> dict[str, Any]:
-    said = {"name": "digits", **fields, "data": DATA}
-    return {**said, "hash": records.protocol_hash(said)}
+    protocol = {"name": "digits", **fields, "data": DATA}
+    return {**protocol, "hash": records.protocol_hash(protocol)}
 
 
 RECONSTRUCTION = protocol_of(
@@ -32,7 +32,7 @@ GENERATION = protocol_of(
     num_samples=1000, labels="balanced", extractor={"name": "digits"}, sampler="own", guidance="own"
 )
 PLAIN = protocol_of()
-HIGHER_IS_BETTER = {  # as the metrics and jobs say that these are named by
+HIGHER_IS_BETTER = {  # by metric name, as the metrics and jobs declare it
     **dict.fromkeys(("psnr", "ssim", "class_accuracy_digits", "recall_digits", "probe/accuracy"), True),
     **dict.fromkeys(("mse", "rfd_digits", "gfd_digits", "gfid", "rfid"), False),
 }
@@ -40,7 +40,7 @@ HIGHER_IS_BETTER = {  # as the metrics and jobs say that these are named by
 
 @pytest.fixture
 def make() -> Callable[..., Record]:
-    """Makes a record; what is not said is that of a reconstruction by vmae."""
+    """Builds a record; the defaults are those of a reconstruction by vmae."""
     return make_record
 
 
@@ -97,22 +97,22 @@ def make_record(
     )
 
 
-def hash_of(*said: Any) -> int:
-    return random.Random(repr(said)).randrange(2**31)
+def hash_of(*parts: Any) -> int:
+    return random.Random(repr(parts)).randrange(2**31)
 
 
-def jobs_of(place: int, seed: int, rng: random.Random) -> dict[str, tuple[Mapping[str, Any], dict[str, Any]]]:
+def jobs_of(index: int, seed: int, rng: random.Random) -> dict[str, tuple[Mapping[str, Any], dict[str, Any]]]:
     """What each job measures of a tokenizer: job -> (protocol, metrics)."""
-    psnr = 29.5 + 5.4 * place + rng.gauss(0, 0.2)
-    smooth = {f"smoothness/psnr/eps={eps}": psnr / (1 + (3 - place) * eps) for eps in (0.01, 0.03, 0.1, 0.3, 1.0)}
+    psnr = 29.5 + 5.4 * index + rng.gauss(0, 0.2)
+    smooth = {f"smoothness/psnr/eps={eps}": psnr / (1 + (3 - index) * eps) for eps in (0.01, 0.03, 0.1, 0.3, 1.0)}
     mixtures = {
-        f"gmm/nll_per_dim/k={k}": 1.4 - 0.1 * place - 0.04 * i + rng.gauss(0, 0.01)
+        f"gmm/nll_per_dim/k={k}": 1.4 - 0.1 * index - 0.04 * i + rng.gauss(0, 0.01)
         for i, k in enumerate((1, 5, 10, 50))
     }
     reconstruct = {
         "psnr": (psnr, psnr - 0.2, psnr + 0.2),
-        "ssim": 0.95 + 0.02 * place,
-        "rfd_digits": 0.03 / (1 + 6 * place) + rng.gauss(0, 3e-4),
+        "ssim": 0.95 + 0.02 * index,
+        "rfd_digits": 0.03 / (1 + 6 * index) + rng.gauss(0, 3e-4),
     }
     accuracy = 0.97 + rng.gauss(0, 0.004)
     return {
@@ -123,9 +123,9 @@ def jobs_of(place: int, seed: int, rng: random.Random) -> dict[str, tuple[Mappin
         "throughput": (
             PLAIN,
             {
-                "params": 4.2e6 * (1 + place),
+                "params": 4.2e6 * (1 + index),
                 "flops": 1.3e9,
-                "images_per_second": 812.0 - 90 * place,
+                "images_per_second": 812.0 - 90 * index,
                 "peak_memory": 3.1e8,
             },
         ),
@@ -134,16 +134,16 @@ def jobs_of(place: int, seed: int, rng: random.Random) -> dict[str, tuple[Mappin
 
 def matrix() -> list[Record]:
     found = []
-    for place, tokenizer in enumerate(TOKENIZERS):
+    for index, tokenizer in enumerate(TOKENIZERS):
         for seed in (0, 1):
-            for job, (protocol, metrics) in jobs_of(place, seed, random.Random(f"{tokenizer} {seed}")).items():
+            for job, (protocol, metrics) in jobs_of(index, seed, random.Random(f"{tokenizer} {seed}")).items():
                 found.append(
                     make_record(job=job, tokenizer=tokenizer, seeds=(seed, 0), protocol=protocol, metrics=metrics)
                 )
         for column, generator in enumerate(GENERATORS):
             for seed in (0, 1):
                 rng = random.Random(f"{tokenizer} {generator} {seed}")
-                distance = 0.9 - 0.25 * (1.2 - abs(place - 1)) - 0.09 * column + rng.gauss(0, 0.03)
+                distance = 0.9 - 0.25 * (1.2 - abs(index - 1)) - 0.09 * column + rng.gauss(0, 0.03)
                 seen = 0.86 + 0.03 * column + rng.gauss(0, 0.01)
                 metrics = {
                     "gfd_digits": distance,

@@ -1,4 +1,4 @@
-"""Trains every case below, alone or as one of the processes that the environment tells of, and keeps what each ended in.
+"""Trains every case below, alone or as one of the processes of the environment, and saves the results of each.
 
 Run by tests/test_shared_trainings.py: `python shared_trainings.py FOLDER NUM_PROCESSES`.
 """
@@ -92,7 +92,7 @@ def latents() -> TensorLatents:
 
 
 def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
-    """What batch normalisation and a thinning make of this process's part of a batch, and the gradients of the mean over the processes."""
+    """Batch normalization and token dropping of this process's images, and gradients averaged over processes."""
     rng = torch.Generator().manual_seed(0)
     found = {}
     for dims in (2, 1):

@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ show is so: commands and overrides compose, names and links exist, figures are those of the records."""
+"""README and docs/ are correct: commands and overrides compose, names and links exist, numbers are those of records."""
 
 import ast
 import importlib
@@ -79,7 +79,7 @@ def shown(pages: dict[str, str], pattern: str) -> set[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The command lines of a page, split as a shell does: [entry point, its words ...]."""
+    """The command lines of a page, split as in a shell: [entry point, its arguments ...]."""
     lines = [line for block in blocks(text, "bash", "console") for line in block.replace("\\\n", " ").splitlines()]
     found = []
     for line in [
@@ -99,7 +99,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def single(words: list[str]) -> list[list[str]]:
-    """The words of a sweep as single runs, in which each of the listed values stands once; one run where there is no sweep."""
+    """A sweep's overrides as single runs, in which each listed value occurs once; one run if it is no sweep."""
     parsed = OverridesParser.create().parse_overrides(words)
     values = [
         [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

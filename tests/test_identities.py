@@ -1,7 +1,8 @@
-"""What artifacts, protocols and records are called stays what it was: a change of the code that is meant to change no number changes no name.
+"""Identities of artifacts, protocols and records are pinned: a change of code that keeps all numbers keeps all names.
 
-`identities.json` holds every digest, hash and id, and the first losses of a short training of each family. A change that is meant to alter
-numbers raises a revision; `LDBENCH_PIN_IDENTITIES=1 python -m pytest -n0 tests/test_identities.py` then writes the file anew.
+`identities.json` holds every digest, hash and id, and the first losses of a short training of each family. A change
+that alters numbers raises a revision; `LDBENCH_PIN_IDENTITIES=1 python -m pytest -n0 tests/test_identities.py` then
+updates the file.
 """
 
 import json
@@ -61,7 +62,7 @@ FAMILIES = ("vmae", "maetok", "vavae")
 
 
 def pinned(kind: str, found: Mapping[str, Any]) -> None:
-    """Holds what was found against the file, or writes it into the file where that is asked for."""
+    """Compares values with the file, or updates the file if LDBENCH_PIN_IDENTITIES is set."""
     held = json.loads(PINNED.read_text()) if PINNED.is_file() else {}
     if os.environ.get("LDBENCH_PIN_IDENTITIES"):
         PINNED.write_text(json.dumps({**held, kind: dict(found)}, indent=1, sort_keys=True) + "\n")

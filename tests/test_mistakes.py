@@ -1,4 +1,4 @@
-"""Mistakes and what they are answered with: what was given, what was expected, what to do. Images first; `test_plan` has the config's."""
+"""Error messages of mistakes in image folders: what was given, what was expected, what to do."""
 
 import io
 from collections.abc import Callable
@@ -56,20 +56,20 @@ SPOILED = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "told"), [row[1:] for row in SPOILED], ids=[row[0] for row in SPOILED])
+@pytest.mark.parametrize(("spoil", "message"), [row[1:] for row in SPOILED], ids=[row[0] for row in SPOILED])
 def test_an_unreadable_image_is_named_in_one_error_before_work(
-    root: Path, spoil: Callable[[Path], object], told: str
+    root: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     spoil(root / "cat" / "x.png")
-    with pytest.raises(ValueError, match=told) as answered:
+    with pytest.raises(ValueError, match=message) as error:
         opened(root)
-    assert "1 of 9 images in" in str(answered.value)
-    assert "set data.on_error=skip to leave them out" in str(answered.value)
+    assert "1 of 9 images in" in str(error.value)
+    assert "set data.on_error=skip to leave them out" in str(error.value)
 
 
-@pytest.mark.parametrize(("spoil", "told"), [row[1:] for row in SPOILED], ids=[row[0] for row in SPOILED])
-def test_or_left_out_and_counted_when_the_user_says_so(
-    root: Path, spoil: Callable[[Path], object], told: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("spoil", "message"), [row[1:] for row in SPOILED], ids=[row[0] for row in SPOILED])
+def test_unreadable_images_are_left_out_and_counted_if_set(
+    root: Path, spoil: Callable[[Path], object], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = opened(root)
     spoil(root / "cat" / "x.png")
@@ -83,20 +83,20 @@ def test_without_the_check_an_unreadable_image_is_named_where_it_is_met(root: Pa
     truncate(root / "cat" / "0.png")
     (root / "cat" / "0.png").unlink()
     data = opened(root, "data.check=none")
-    split, place = next(
+    split, index = next(
         (split, i) for split in (data.train, data.test) for i, name in enumerate(split.names) if name == "cat/0.jpg"
     )
     with pytest.raises(
         ValueError, match=r"Cannot read .*cat/0\.jpg as an image: It is truncated .*Repair or remove the file"
     ):
-        split[place]
+        split[index]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_other_colour_modes_are_taken_as_rgb(root: Path, mode: str) -> None:
     picture(mode=mode).save(root / "cat" / ("0.jpg" if mode == "CMYK" else "0.png"))
     data = opened(root)
-    assert all(split[place][0].shape == (3, 32, 32) for split in (data.train, data.test) for place in range(len(split)))
+    assert all(split[index][0].shape == (3, 32, 32) for split in (data.train, data.test) for index in range(len(split)))
 
 
 def empty(root: Path) -> None:
@@ -168,26 +168,28 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "overrides", "told"), [row[1:] for row in FOLDERS], ids=[row[0] for row in FOLDERS])
-def test_a_folder_or_setting_that_does_not_fit_is_told(
-    root: Path, spoil: Callable[[Path], None] | None, overrides: list[str], told: str
+@pytest.mark.parametrize(
+    ("spoil", "overrides", "message"), [row[1:] for row in FOLDERS], ids=[row[0] for row in FOLDERS]
+)
+def test_an_invalid_folder_or_setting_is_reported(
+    root: Path, spoil: Callable[[Path], None] | None, overrides: list[str], message: str
 ) -> None:
     if spoil is not None:
         spoil(root)
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         opened(root, *overrides)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nowhere", "is not a folder. Set it to the one that holds train/"), ("file", "is a file")]
+    ("name", "message"), [("nowhere", "is not a folder. Set it to the one that holds train/"), ("file", "is a file")]
 )
-def test_a_root_that_is_no_folder_is_told(tmp_path: Path, name: str, told: str) -> None:
+def test_a_root_that_is_no_folder_is_reported(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         opened(tmp_path / name)
 
 
-def test_an_unlabelled_imagenet_val_is_told_how_to_be_sorted(tmp_path: Path) -> None:
+def test_an_unsorted_imagenet_val_is_refused_with_instructions(tmp_path: Path) -> None:
     for label in ("n01440764", "n01443537"):
         (tmp_path / "train" / label).mkdir(parents=True)
         picture().save(tmp_path / "train" / label / "0.JPEG", format="JPEG")

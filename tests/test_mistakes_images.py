@@ -1,4 +1,4 @@
-"""Mistakes with whole data sets of images, beyond those in `test_mistakes`: each is answered with its culprit and what to do."""
+"""Mistakes with whole image datasets: each error message names the culprit and what to do."""
 
 import io
 import os
@@ -136,7 +136,7 @@ def all_kinds(root: Path) -> None:
 as_user = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
 SKIP, TINY = ["data.on_error=skip"], "tinyimagenet"
 
-MISTAKES = {  # what went wrong: (data, how the folder came about, overrides, what the answer names, what it says to do)
+MISTAKES = {  # mistake: (data, how the folder was made, overrides, what the message names, what it advises)
     "root one level too high": (
         "folder",
         one_too_high,
@@ -318,7 +318,7 @@ def test_a_mistake_with_images_is_answered(
     answered.match(cure)
 
 
-FINE = {  # what looks like a mistake and is none: (data, how the folder came about, overrides, training and test images, classes)
+FINE = {  # valid cases: (data, how the folder was made, overrides, training and test images, classes)
     "CelebA-HQ in one folder": (
         "celebahq256",
         lambda root: write(root, *(f"{i}.jpg" for i in range(10))),

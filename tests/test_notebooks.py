@@ -54,12 +54,12 @@ def measured(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "said", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"]
+    "overrides", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"]
 )
 def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(
-    measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, said: list[str]
+    measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    root = measured("job=gmm", "job.min_variance=0", "job.components=[5,10]", "job.per_class=false", *said)
+    root = measured("job=gmm", "job.min_variance=0", "job.components=[5,10]", "job.per_class=false", *overrides)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     text, pictures = executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(root))
     assert pictures == 2
@@ -68,6 +68,6 @@ def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(
 
 
 @pytest.mark.slow
-def test_without_a_record_the_notebook_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_record_the_notebook_reports_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match=r"Run: python -m ldbench.run job=gmm"):
         executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(tmp_path))

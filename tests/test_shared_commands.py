@@ -79,9 +79,9 @@ def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(
         time.sleep(0.02)
     (child,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
     os.kill(child, signal.SIGKILL)
-    _, told = running.communicate(timeout=120)
+    _, output = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert f"Process 1 of this training (pid {child}) was killed by SIGKILL" in told
+    assert f"Process 1 of this training (pid {child}) was killed by SIGKILL" in output
     assert not weights(tmp_path), "it was killed before its end"
     subprocess.run(command, check=True, timeout=600)
     assert weights(tmp_path) == weights(unbroken)

@@ -1,8 +1,9 @@
-"""Two processes that share each batch train what one does: generators and tokenizers, masks and opponents, to the last digits of float32.
+"""Two processes that split each batch train like one: generators, tokenizers, masks, discriminators, up to rounding.
 
-Both see the same images with the same draws, so that only the order of sums differs: 1e-6 of a tensor's length after four steps. With an opponent
-it is 1e-4, because quotients of gradient norms and batch variances carry that rounding into every weight. Draws keyed by the process miss both
-by orders of magnitude. AdamW's eps is 1e-4 here: at 1e-8 it would make whole steps of gradients that are nothing but rounding.
+Both see the same images with the same draws, so that only the order of sums differs: 1e-6 of a tensor's norm after four
+steps. With a discriminator it is 1e-4, because quotients of gradient norms and batch variances propagate that rounding
+to every weight. Draws keyed by the process miss both by orders of magnitude. AdamW's eps is 1e-4 here: at 1e-8 it would
+turn gradients that are only rounding errors into whole steps.
 """
 
 import os
@@ -23,7 +24,7 @@ ROUNDING = {**dict.fromkeys(EXACT, 1e-6), "vavae": 1e-4}
 
 
 def train_all(roots: dict[int, Path]) -> None:
-    """Trains all cases in one process, and beside it in two that share each batch."""
+    """Trains all cases in one process, and concurrently in two that split each batch."""
     alone = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     address = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environments = [
@@ -41,7 +42,7 @@ def train_all(roots: dict[int, Path]) -> None:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """What the cases ended in: `one` process, and the `first` and the `other` of two. Trained once, in however many processes the tests run."""
+    """The results of `one` process, and of the `first` and the `other` of two. Trained once for all test processes."""
     base = tmp_path_factory.getbasetemp()
     base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_trainings"
     roots = {world: base / f"by{world}" for world in (1, 2)}

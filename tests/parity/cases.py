@@ -1,12 +1,14 @@
-"""Reference vectors of the official code: which cases there are, by kind, and how an output is compared with its reference.
+"""Reference vectors of the official code: which cases exist, by kind, and how an output is compared with its reference.
 
-A case is an entry of a folder's `index.json` and an `.npz` of inputs and outputs beside it. Its kind is the prefix of its name, and the test of a
-kind runs on every case of it. Every number (sizes, step counts, shifts, ratios, variants) is read from the case: its `config`, the shapes of its
-arrays, or the names of its outputs (`euler|shift0.3`). What stands in none of them is typed in the test, with its source.
+A case is an entry of a folder's `index.json` and an `.npz` of inputs and outputs in the same folder. Its kind is the
+prefix of its name, and the test of a kind runs on every case of it. Every number (sizes, step counts, shifts, ratios,
+variants) is read from the case: its `config`, the shapes of its arrays, or the names of its outputs
+(`euler|shift0.3`). Numbers found in none of them are typed in the test, with their source.
 
-Where the environment variable LDBENCH_PARITY names a folder, only that folder is looked in, and a kind that has no case there fails:
-`LDBENCH_PARITY=DIR make test ARGS="-m parity"` runs any set of vectors of this format. Otherwise the cases of `data/` beside this file run (those
-that are small enough for the repository), and those of `../shared/parity` seen from the repository's root, where there is such a folder.
+If the environment variable LDBENCH_PARITY names a folder, only that folder is searched, and a kind without a case in it
+fails: `LDBENCH_PARITY=DIR make test ARGS="-m parity"` runs any set of vectors of this format. Otherwise the cases of
+`data/` in this folder run (those that are small enough for the repository), and those of `../shared/parity`, relative
+to the repository's root, if that folder exists.
 """
 
 import functools
@@ -31,7 +33,7 @@ VARIABLE = "LDBENCH_PARITY"
 GIVEN = os.environ.get(VARIABLE)
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "data", HERE.parents[1].parent / "shared" / "parity")
-REPORTED = "parity of "  # before the name of a property of a test's report, which holds [case, relative error, tolerance, output]
+REPORTED = "parity of "  # prefix of a property of a test's report: [case, relative error, tolerance, output]
 SLOW = 100e6  # parameters from which a case is slow, unless it is the first of its kind
 
 KINDS = (  # prefixes of the names of cases; the longest that fits is a case's kind
@@ -118,7 +120,7 @@ class Case:
             return dict(file)
 
     def official_name(self, otherwise: str) -> str:
-        """The official model that the case's name begins with, or another of its family: all of a family have the same keys."""
+        """The official model of the case's name prefix, or another of its family: a family shares its keys."""
         return max((name for name in official.catalog() if self.name.startswith(name)), key=len, default=otherwise)
 
     @functools.cached_property
@@ -145,7 +147,7 @@ class Case:
         return {key: value for key, value in filled.items() if value is not None}
 
     def input(self, name: str) -> Tensor:
-        """An input: its stored copy, with which the recipe must agree (tanh differs in its last bit between machines), or drawn from its seed.
+        """An input: its stored copy, or drawn from its seed. The recipe must agree with a copy up to tanh's last bit.
 
         Inputs of the kinds `value` and `derived` have no recipe.
         """
@@ -164,13 +166,13 @@ class Case:
         return torch.from_numpy(value)
 
     def outputs(self, pattern: str) -> Iterator[tuple[str, ...]]:
-        """Every output whose whole name fits a pattern: its name and the pattern's groups. Fails where there is none."""
+        """Every output whose whole name matches a pattern, with the pattern's groups. Fails without one."""
         found = [match for match in (re.fullmatch(pattern, name) for name in self.facts["outputs"]) if match]
         assert found, f"{self.name} has no output like {pattern}"
         return ((match[0], *match.groups()) for match in found)
 
     def errors(self, output: str, actual: Tensor) -> np.ndarray:
-        """The deviations from the stored elements, relative to the output's scale; infinite where integers are not equal."""
+        """The deviations from the stored elements, relative to the output's scale; infinite for unequal integers."""
         self.compared.add(output)
         facts, stored = self.facts["outputs"][output], self.arrays[output]
         assert list(actual.shape) == facts["shape"], (
@@ -183,7 +185,7 @@ class Case:
         return np.abs(given.astype(np.float64) - stored) / facts["scale"]
 
     def error(self, output: str, actual: Tensor) -> float:
-        """The worst deviation from the stored elements and from mean and deviation of the whole, relative to the scale."""
+        """The largest deviation from the stored elements, mean and standard deviation, relative to the scale."""
         worst, facts = [self.errors(output, actual).max()], self.facts["outputs"][output]
         if "stats" in facts and actual.is_floating_point():
             full, stats = actual.detach().cpu().numpy(), facts["stats"]
@@ -192,14 +194,14 @@ class Case:
         return float(np.max(worst))
 
     def check(self, output: str, actual: Tensor, *, bound: float | None = None) -> None:
-        """Fails where an output is further off than the case allows, or than `bound`, and leaves its error in the test's report."""
+        """Fails if an output deviates more than the case or `bound` allows, and adds its error to the test's report."""
         error, bound = self.error(output, actual), self.tolerance if bound is None else bound
         self.record_property(f"{REPORTED}{self.name}/{output}", [self.name, error, bound, output])
         assert error <= bound, f"{self.name}: {output} is off by {error:.2e} of its scale, and {bound:.0e} is allowed"
 
 
 def read_cases(folders: Sequence[Path]) -> list[Case]:
-    """Every case of some folders, in the order of their indices; of two with the same name, the one in the first folder."""
+    """Every case of some folders, in the order of their indices; the first folder wins for equal names."""
     found: dict[str, Case] = {}
     for index in (folder / "index.json" for folder in folders):
         for facts in json.loads(index.read_text())["cases"] if index.is_file() else ():
@@ -216,7 +218,7 @@ def kind_of(name: str) -> str | None:
 
 
 def cases_of(kind: str) -> list[Case]:
-    """All cases of a kind that there are here."""
+    """All existing cases of a kind."""
     assert kind in KINDS, f"{kind} is no kind of case"
     return [case for case in CASES if kind_of(case.name) == kind]
 
@@ -231,7 +233,7 @@ def explain_absence(kind: str) -> str:
 def each_case(kind: str, *, only: tuple[str, ...] | None = None, besides: tuple[str, ...] = ()) -> Callable:
     """Runs a test on every case of a kind, and fails it where an output of the case has not been compared.
 
-    `only` and `besides` are prefixes of outputs, for kinds that several tests share: the only ones that a test answers for (`()` is none), and
+    `only` and `besides` are prefixes of outputs, if several tests share a kind: those a test covers (`()`: none), and
     those that another one does. Intermediate outputs need not be compared.
     """
 
@@ -253,7 +255,7 @@ def each_case(kind: str, *, only: tuple[str, ...] | None = None, besides: tuple[
 
 
 def list_parameters(kind: str) -> list[Any]:
-    """A kind's cases as a test's parameters; where there is none, the kind itself, which is skipped unless a folder was given."""
+    """A kind's cases as a test's parameters; without any, the kind itself, which is skipped unless a folder is set."""
     found = cases_of(kind)
     if not found:
         return [pytest.param(kind, id=kind, marks=[] if GIVEN else pytest.mark.skip(reason=explain_absence(kind)))]

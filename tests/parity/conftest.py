@@ -15,7 +15,7 @@ def case(request: pytest.FixtureRequest, record_property) -> Case:
 
 
 def pytest_terminal_summary(terminalreporter):
-    """One line for each case: the worst error of all its outputs, next to what is allowed; read off the reports, whichever process made them."""
+    """Prints one line per case: the largest error of its outputs and the tolerance, from all processes' reports."""
     reports = [
         report
         for kind in ("passed", "failed")

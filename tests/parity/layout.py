@@ -7,7 +7,7 @@ from torch import Tensor
 def tokens(
     maps: Tensor,  # (..., C, H, W)
 ) -> Tensor:  # (..., H * W, C)
-    """The places of a map, row by row."""
+    """The positions of a map, row by row."""
     return rearrange(maps, "... c h w -> ... (h w) c")
 
 

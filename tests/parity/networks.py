@@ -10,19 +10,21 @@ from torch import Tensor, nn
 from ldbench import official
 from ldbench.artifacts import store
 
-GUIDED = 3  # channels that DiT, SiT and LightningDiT guide, as the text (`how`) of their cases says; the others are each branch's own
+GUIDED = 3  # channels that DiT, SiT and LightningDiT guide, by the text (`how`) of their cases; others stay
 
 
 def build(
     name: str, weights: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, **changes: Any
 ) -> nn.Module:
     """An official state dict as our component, in eval mode; `changes` replace what the import infers."""
-    found = official.convert(name, weights, settings or {})
-    return store.build(store.Blueprint(found.group, found.component, {**found.keywords, **changes}), found.state)
+    converted = official.convert(name, weights, settings or {})
+    return store.build(
+        store.Blueprint(converted.group, converted.component, {**converted.keywords, **changes}), converted.state
+    )
 
 
 def settings_of(case: Case) -> dict[str, Any]:
-    """What no tensor tells of a diffusion transformer, where the case does."""
+    """Settings of a diffusion transformer that only the case has, and no tensor."""
     return {key: case.config[key] for key in ("num_heads", "num_classes") if key in case.config}
 
 

@@ -1,4 +1,4 @@
-"""The recipes of the reference vectors: what fills a model's weights, by key and seed, and what inputs are drawn from."""
+"""The recipes of the reference vectors: model weights by key and seed, and inputs."""
 
 import math
 import zlib

@@ -1,4 +1,4 @@
-"""The reference vectors themselves: every case has a test, every kind has a case, and what is wrong with a number is found."""
+"""The reference vectors themselves: every case has a test, every kind has a case, and errors are detected."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parity
 def test_every_case_is_of_a_kind_and_has_its_file():
     unknown = [case.name for case in CASES if kind_of(case.name) is None]
     assert not unknown, (
-        f"no test reads {', '.join(unknown)}: add a kind and its test, or name its prefix in NOT_COVERED with the reason"
+        f"no test reads {', '.join(unknown)}: add a kind and its test, or its prefix to NOT_COVERED with the reason"
     )
     missing = [case.facts["file"] for case in CASES if not (case.folder / case.facts["file"]).is_file()]
     assert not missing, f"an index.json names {', '.join(missing)}, and no such file is beside it"

@@ -1,4 +1,4 @@
-"""Tables, respacing, losses and chains of DDPM against the official DiT's diffusion."""
+"""Tables, respacing, losses and samples of DDPM against the official DiT's diffusion."""
 
 import pytest
 import torch
@@ -21,28 +21,28 @@ def interpolant_of(case: Case) -> Discrete:
     return Discrete(schedule=schedule, num_times=case.config["steps"])
 
 
-def chain_of(interpolant: Discrete) -> DiscreteDiffusion:
+def diffusion_of(interpolant: Discrete) -> DiscreteDiffusion:
     steps = interpolant.num_times
     return DiscreteDiffusion(interpolant.at(times_of_indices(torch.arange(steps), steps)).alpha.square())
 
 
 def diffusion(interpolant: Discrete, **changes) -> Diffusion:
-    words = {"prediction": "noise", "variance": "learned_range", "loss": "mse"}
-    return Diffusion(**{"interpolant": interpolant, "times": Counted(interpolant=interpolant), **words, **changes})
+    settings = {"prediction": "noise", "variance": "learned_range", "loss": "mse"}
+    return Diffusion(**{"interpolant": interpolant, "times": Counted(interpolant=interpolant), **settings, **changes})
 
 
 @each_case("ddpm_tables")
 def test_the_tables_are_the_official_ones(case):
     interpolant, steps = interpolant_of(case), case.config["steps"]
-    chain, c = chain_of(interpolant), interpolant.at(times_of_indices(torch.arange(steps), steps))
+    discrete, c = diffusion_of(interpolant), interpolant.at(times_of_indices(torch.arange(steps), steps))
     tables = {
-        "betas": chain.betas,
-        "alphas_cumprod": chain.alphas_cumprod,
-        "alphas_cumprod_prev": chain.alphas_cumprod_prev,
-        "posterior_variance": chain.posterior_variance,
-        "posterior_log_variance_clipped": chain.posterior_logvar,
-        "posterior_mean_coef1": chain.data_coefficient,
-        "posterior_mean_coef2": chain.x_coefficient,
+        "betas": discrete.betas,
+        "alphas_cumprod": discrete.alphas_cumprod,
+        "alphas_cumprod_prev": discrete.alphas_cumprod_prev,
+        "posterior_variance": discrete.posterior_variance,
+        "posterior_log_variance_clipped": discrete.posterior_logvar,
+        "posterior_mean_coef1": discrete.data_coefficient,
+        "posterior_mean_coef2": discrete.x_coefficient,
         "sqrt_recip_alphas_cumprod": 1 / c.alpha,
         "sqrt_recipm1_alphas_cumprod": c.sigma / c.alpha,
         "sqrt_alphas_cumprod": c.alpha,
@@ -54,14 +54,14 @@ def test_the_tables_are_the_official_ones(case):
 
 
 @each_case("ddpm_respacing")
-def test_respaced_chains_are_the_official_ones(case):
-    whole = chain_of(interpolant_of(case))
+def test_respaced_diffusions_are_the_official_ones(case):
+    whole = diffusion_of(interpolant_of(case))
     for name, respacing in case.outputs(r"(.+)\.timestep_map"):
         indices = torch.tensor(kept_indices(case.config["steps"], respacing))
-        chain = DiscreteDiffusion(whole.alphas_cumprod[indices])
+        discrete = DiscreteDiffusion(whole.alphas_cumprod[indices])
         case.check(name, indices)
-        case.check(f"{respacing}.betas", chain.betas)
-        case.check(f"{respacing}.posterior_log_variance_clipped", chain.posterior_logvar)
+        case.check(f"{respacing}.betas", discrete.betas)
+        case.check(f"{respacing}.posterior_log_variance_clipped", discrete.posterior_logvar)
 
 
 @each_case("ddpm_losses", besides=("p_",))
@@ -82,42 +82,42 @@ def test_losses_are_the_official_ones(case, backbone_of):
     case.check("loss_fixed_sigma", sum(terms(variance="fixed_large").values()))
     case.check("loss_predict_xstart", sum(terms(prediction="data").values()))
     assert all(torch.equal(t, index.float()) for t in toy.times), (
-        "the network is told the original indices, as whole numbers"
+        "the network gets the original indices, as whole numbers"
     )
 
 
 @each_case("ddpm_losses", only=("p_",))
-def test_the_gaussian_of_a_step_back_is_the_official_one(case, backbone_of):
+def test_the_gaussian_of_a_reverse_step_is_the_official_one(case, backbone_of):
     toy = backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
     x, index = tokens(case.input("x_start")), case.input("t").long()
     objective = diffusion(interpolant_of(case))
     predicted = objective.field(toy)(x, times_of_indices(index, case.config["steps"]), torch.zeros_like(index))
     for suffix, data in (("", predicted.data), ("_clipped", predicted.data.clamp(-1, 1))):
         logvar = objective.diffusion.logvar(index, predicted.variance_fraction)
-        found = {
+        values = {
             "pred_xstart": data,
             "mean": objective.diffusion.posterior_mean(x, data, index),
             "log_variance": logvar,
             "variance": logvar.exp(),
         }
-        for name, value in found.items():
+        for name, value in values.items():
             case.check(f"p_{name}{suffix}", maps(value, case.input("x_start")))
 
 
 @each_case("ddpm_sampling")
-def test_chains_are_the_official_ones(case, backbone_of):
+def test_samples_are_the_official_ones(case, backbone_of):
     toy = backbone_of(variance_toy(case.config["toy"]), learned_variance=True)
     start = case.input("z")
     z, increments = tokens(start), tokens(case.input("increments"))
     field, y = diffusion(interpolant_of(case)).field(toy), torch.zeros(len(z), dtype=torch.long)
-    words = {"respacing": case.config["respacing"], "margin": 1e-3, "dtype": "float32"}
-    states = list(Ancestral(clip=None, **words).states(field, z, y, increments=increments))
+    settings = {"respacing": case.config["respacing"], "margin": 1e-3, "dtype": "float32"}
+    states = list(Ancestral(clip=None, **settings).states(field, z, y, increments=increments))
     case.check("ancestral", maps(states[-1], start))
     for name, step in case.outputs(r"ancestral_after_step_(\d+)"):
         case.check(name, maps(states[int(step)], start))
-    case.check("ancestral_clipped", maps(Ancestral(clip=1.0, **words)(field, z, y, increments=increments), start))
+    case.check("ancestral_clipped", maps(Ancestral(clip=1.0, **settings)(field, z, y, increments=increments), start))
     for name, eta in case.outputs(r"ddim_eta(.+)"):
-        case.check(name, maps(DDIM(eta=float(eta), clip=None, **words)(field, z, y, increments=increments), start))
-    inverted = list(DDIM(eta=0.0, clip=None, **words).inversion(field, z, y))
+        case.check(name, maps(DDIM(eta=float(eta), clip=None, **settings)(field, z, y, increments=increments), start))
+    inverted = list(DDIM(eta=0.0, clip=None, **settings).inversion(field, z, y))
     for name, steps in case.outputs(r"ddim_reverse_(\d+)_steps"):
         case.check(name, maps(inverted[int(steps)], start))

@@ -21,7 +21,8 @@ def test_predictions_and_variances_are_the_official_ones(case):
     assert dit.learned_variance == facts["learn_sigma"]
     assert dit.null_class == facts["num_classes"]
     x, y, y_null = dit.latent.from_map(case.input("x")), case.input("y"), case.input("y_null")
-    as_maps = lambda out: torch.cat([dit.latent.to_map(part) for part in out.split(x.shape[-1], dim=-1)], dim=1)  # noqa: E731
+    to_map = dit.latent.to_map
+    as_maps = lambda out: torch.cat([to_map(part) for part in out.split(x.shape[-1], dim=-1)], dim=1)  # noqa: E731
     with torch.no_grad():
         case.check("out", as_maps(dit(x, case.input("t"), y)))
         t = torch.full((len(x),), facts["cfg_t"])

@@ -1,4 +1,4 @@
-"""LightningDiT against the official code's numbers: every switch of it, its sizes, and its guidance of three channels from a time on."""
+"""LightningDiT against the official code's numbers: all its options, its sizes, and its guidance of three channels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.parity
 
 
 def shapes(facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of a network of any switches, besides its tables; 256 frequencies of the time and an mlp_ratio of 4 are LightningDiT's."""
+    """Key -> shape of a network of any options, without tables; LightningDiT has 256 time frequencies, mlp_ratio 4."""
     width, patch, channels = facts["hidden_size"], facts["patch_size"], facts["in_channels"]
     rows = patch * patch * channels * (2 if facts.get("learn_sigma") else 1)
     layers = {
@@ -49,7 +49,7 @@ def shapes(facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def tables(side: int, width: int, head_dim: int, rotary: bool) -> dict[str, torch.Tensor]:
-    """The fixed tables that a file holds, place by place."""
+    """The fixed tables of a file, position by position."""
     found = {"pos_embed": sincos_2d((side, side), width=width)}
     if rotary:
         dim = head_dim // 2

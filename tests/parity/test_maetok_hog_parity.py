@@ -1,4 +1,4 @@
-"""HOG against the official MAETok's targets: the same numbers, but for the few pixels whose orientation lies on the edge of two bins."""
+"""HOG against the official MAETok's targets: the same numbers, except for pixels at the edge of two bins."""
 
 import pytest
 from tests.parity.cases import Case, each_case
@@ -19,13 +19,13 @@ def official_hog(**numbers: int) -> HOG:
 
 
 def check_but_for_strays(case: Case, output: str, actual: Tensor) -> None:
-    """Fails unless all but the allowed strays are as close as the case says."""
+    """Fails unless all but the allowed outliers are within the case's tolerance."""
     errors = case.errors(output, actual)
     far = float((errors > case.tolerance).mean())
     case.record_property(f"{case.name}/{output}", float(errors.max()))
     case.record_property(f"{case.name}/{output}/strays", far)
     assert far <= STRAYS, (
-        f"{case.name}: {far:.2%} of {output} are further off than {case.tolerance:.0e} of its scale (worst {errors.max():.1e})"
+        f"{case.name}: {far:.2%} of {output} deviate over {case.tolerance:.0e} of its scale (max {errors.max():.1e})"
     )
 
 

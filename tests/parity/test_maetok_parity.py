@@ -1,4 +1,4 @@
-"""MAETok against the official code's numbers: encoding, decoding, rotary positions, mask ratios, the masked training pass and its losses."""
+"""MAETok against the official code's numbers: encoding, decoding, rotary positions, mask ratios, masked training."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_encoding_and_decoding_give_the_official_numbers(case):
 
 
 @each_case("maetok_rope")
-def test_rotary_positions_turn_as_the_official_ones(case):
+def test_rotary_positions_are_the_official_ones(case):
     facts, raw = case.config, case.input("freqs_raw")
     rotary = MixedRotary(depth=raw.shape[1], num_heads=facts["heads"], head_dim=facts["head_dim"], theta=THETA)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_rotary_positions_turn_as_the_official_ones(case):
 
 
 @each_case("maetok_mask_ratio")
-def test_mask_ratios_follow_the_official_law(case):
+def test_mask_ratios_follow_the_official_distribution(case):
     u, std = torch.tensor(case.facts["inputs"]["u"]["value"], dtype=torch.float64), case.config["scale"]
     grid = torch.linspace(0, 1, 200_001, dtype=torch.float64)
     for name, low, high in case.outputs(r"ratio_([\d.]+)_([\d.]+)"):

@@ -32,8 +32,8 @@ MARGIN = 1e-3  # the official SiT's from the ends of a path where its velocity i
 
 
 def field_of(backbone, path, prediction="velocity", network_time="data_at_one"):
-    words = {"prediction": prediction, "weighting": "none", "network_time": network_time}
-    return FlowMatching(interpolant=PATHS[path], times=Uniform(), cosine_weight=0.0, margin=MARGIN, **words).field(
+    settings = {"prediction": prediction, "weighting": "none", "network_time": network_time}
+    return FlowMatching(interpolant=PATHS[path], times=Uniform(), cosine_weight=0.0, margin=MARGIN, **settings).field(
         backbone
     )
 
@@ -49,7 +49,7 @@ def labels(z: torch.Tensor) -> torch.Tensor:
 
 
 def even(shift: str) -> float:
-    """Our word for a shift: 0 is theirs for even steps."""
+    """Our value of a shift: theirs is 0 for equal steps."""
     return float(shift) or 1.0
 
 
@@ -67,7 +67,7 @@ def test_fixed_steps_are_those_of_sit(case, backbone_of):
 
 @each_case("sit_ode_dopri5")
 def test_steps_as_long_as_an_error_allows_are_those_of_sit(case, backbone_of):
-    """SiT's last step goes past its end; ours ends there, so that a later time must be asked for to take the same steps."""
+    """SiT's last step passes its end, but ours ends there: a later time is requested for the same steps."""
     start, toy, points = case.input("z"), backbone_of(velocity_toy(case.config["toy"])), case.config["num_steps"]
     z = tokens(start)
     sampler = Dopri5(
@@ -84,15 +84,15 @@ def test_steps_as_long_as_an_error_allows_are_those_of_sit(case, backbone_of):
 
 
 def end_of_steps(sampler: Dopri5, field: Field, z: torch.Tensor, times: torch.Tensor) -> torch.Tensor:  # (1,)
-    """Where the last of torchdiffeq's steps ends if nothing bounds it, as in SiT: the last time that it asks the network for."""
-    asked = []
+    """The end of torchdiffeq's last step without a bound, as in SiT: the last time at which it calls the network."""
+    times_of_calls = []
 
     def velocity(time: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        asked.append(time)
+        times_of_calls.append(time)
         return field(x, batch_time(float(time), x), labels(z)).velocity
 
     odeint(velocity, z, times, rtol=sampler.rtol, atol=sampler.atol, method="dopri5")
-    return asked[-1].reshape(1)
+    return times_of_calls[-1].reshape(1)
 
 
 @each_case("sit_sde")
@@ -154,7 +154,7 @@ INTERVALS = {
 }  # scale, from, to, with t = 1 noise: the case's text
 NULL_CLASS = 1000  # the same text
 LAST_STEP = 0.04  # the same text
-HOUSES = {"linear": "Linear", "cosine": "GVP"}
+INTERPOLANT_NAMES = {"linear": "Linear", "cosine": "GVP"}
 
 
 def labelled(case: Case, backbone_of):
@@ -172,14 +172,14 @@ def test_maetoks_samplers_are_ours_with_the_time_turned(case, backbone_of):
     )
     for name, kind, path, guidance in case.outputs(r"(ode_euler|sde)_([a-z]+)_(\w+)"):
         scale, first, last = INTERVALS[guidance]
-        plain = field_of(labelled(case, backbone_of), HOUSES[path], network_time="noise_at_one")
+        plain = field_of(labelled(case, backbone_of), INTERPOLANT_NAMES[path], network_time="noise_at_one")
         guided = ClassifierFree(scale=scale, low=1 - last, high=1 - first, channels=None, batched=True)(plain)
         if kind == "ode_euler":
             *_, x = fixed_grid(num_steps=points, dtype="float64").states(guided, z, y)
         else:
-            words = {"rule": "euler_maruyama", "diffusion": "maetok", "last_step": "mean", "dtype": "float64"}
+            settings = {"rule": "euler_maruyama", "diffusion": "maetok", "last_step": "mean", "dtype": "float64"}
             sampler = ReverseSDE(
-                **words, num_steps=points - 1, norm=1.0, last_step_size=LAST_STEP, shift=1.0, margin=MARGIN
+                **settings, num_steps=points - 1, norm=1.0, last_step_size=LAST_STEP, shift=1.0, margin=MARGIN
             )
             *_, x = sampler.states(guided, z, y, increments=increments)
         case.check(name, x)
@@ -187,11 +187,11 @@ def test_maetoks_samplers_are_ours_with_the_time_turned(case, backbone_of):
 
 @each_case("maetok_sit_samplers", only=("ode_heun",))
 def test_maetoks_heun_is_ours_ending_with_eulers_rule(case, backbone_of):
-    """It decides at the beginning of a step whether both of its calls are guided; our guidance asks where each call stands."""
+    """It decides at a step's start whether both calls are guided; our guidance depends on the time of each call."""
     points, y = case.config["num_steps"], case.input("y")
     for name, path, guidance in case.outputs(r"ode_heun_([a-z]+)_(\w+)"):
         scale, first, last = INTERVALS[guidance]
-        plain = field_of(labelled(case, backbone_of), HOUSES[path], network_time="noise_at_one")
+        plain = field_of(labelled(case, backbone_of), INTERPOLANT_NAMES[path], network_time="noise_at_one")
         guided = ClassifierFree(scale=scale, low=0.0, high=1.0, channels=None, batched=False)(plain)
         x = case.input("z").double()
         grid = time_grid(0.0, 1.0, num_steps=points, shift=1.0).tolist()
@@ -215,7 +215,7 @@ def test_the_likelihood_is_that_of_sit(case, backbone_of):
     likelihood = Likelihood(
         rule=RULES[facts["method"]], num_steps=facts["num_steps"] - 1, shift=1.0, margin=MARGIN, dtype="float32"
     )
-    found = likelihood(field, tokens(data), labels(data), probes=tokens(case.input("rademacher")))
-    case.check("logp", found.nats)
-    case.check("z_end", maps(found.noise, data))
+    result = likelihood(field, tokens(data), labels(data), probes=tokens(case.input("rademacher")))
+    case.check("logp", result.nats)
+    case.check("z_end", maps(result.noise, data))
     assert field.calls == facts["num_steps"] - 1

@@ -1,4 +1,4 @@
-"""Interpolants, flow-matching losses and normalisation against the numbers of SiT, LightningDiT and MAETok."""
+"""Interpolants, flow-matching losses and normalization against the numbers of SiT, LightningDiT and MAETok."""
 
 import pytest
 import torch
@@ -30,9 +30,9 @@ def labels(z: torch.Tensor) -> torch.Tensor:
 
 
 def flow_matching(**changes) -> FlowMatching:
-    words = {"prediction": "velocity", "weighting": "none", "network_time": "data_at_one"}
+    settings = {"prediction": "velocity", "weighting": "none", "network_time": "data_at_one"}
     return FlowMatching(
-        **{**words, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": MARGIN, **changes}
+        **{**settings, "interpolant": Linear(), "times": Uniform(), "cosine_weight": 0.0, "margin": MARGIN, **changes}
     )
 
 
@@ -65,12 +65,12 @@ def test_coefficients_and_states_are_those_of_sit(case):
 
 
 @each_case("sit_transport", only=OF_A_PREDICTION)
-def test_one_prediction_tells_what_sit_tells_by_two(case, backbone_of):
+def test_one_prediction_gives_both_outputs_of_sit(case, backbone_of):
     (noise, data, t), toy = states_of(case), backbone_of(velocity_toy(case.config["toy"]))
     for name, path, prediction in case.outputs(r"ode_drift\|(\w+)\|(\w+)"):
-        told = flow_matching(interpolant=PATHS[path], prediction=prediction).field(toy)(noise, t, labels(noise))
-        case.check(name, first_channel(told.velocity, case))
-        case.check(f"score|{path}|{prediction}", first_channel(told.score, case))
+        predicted = flow_matching(interpolant=PATHS[path], prediction=prediction).field(toy)(noise, t, labels(noise))
+        case.check(name, first_channel(predicted.velocity, case))
+        case.check(f"score|{path}|{prediction}", first_channel(predicted.score, case))
     for name, target, source, path in case.outputs(r"(noise|velocity)_from_(velocity|score)\|(\w+)"):
         case.check(name, first_channel(convert(noise, data, PATHS[path].at(t), source=source, target=target), case))
 
@@ -97,11 +97,16 @@ def test_the_intervals_are_those_of_sit(case, backbone_of):
         for diffusion in ("sbdm", "sigma"):
             for size in (0.0, 0.04):  # the case's text
                 last_step = "mean" if size else "none"
-                words = {"rule": "euler_maruyama", "diffusion": diffusion, "last_step": last_step, "dtype": "float32"}
+                settings = {
+                    "rule": "euler_maruyama",
+                    "diffusion": diffusion,
+                    "last_step": last_step,
+                    "dtype": "float32",
+                }
                 rows.append(
-                    ReverseSDE(**words, num_steps=1, norm=1.0, last_step_size=size, shift=1.0, margin=MARGIN).interval(
-                        field
-                    )
+                    ReverseSDE(
+                        **settings, num_steps=1, norm=1.0, last_step_size=size, shift=1.0, margin=MARGIN
+                    ).interval(field)
                 )
         if (
             path != "VP" and prediction == "velocity"
@@ -129,7 +134,7 @@ def test_the_grid_is_that_of_lightningdit(case):
     for name, shift in case.outputs(r"grid_shift([\d.]+)"):
         grid = time_grid(
             0.0, 1.0, num_steps=case.config["num_steps"] - 1, shift=float(shift) or 1.0
-        )  # 0 is its word for even steps
+        )  # its value for equal steps is 0
         case.check(name, grid.float())
 
 
@@ -150,7 +155,7 @@ def test_maetoks_times_and_losses_are_ours_with_the_time_turned(case, backbone_o
 
 
 @each_case("latent_normalisation")
-def test_latents_are_normalised_as_in_lightningdit(case):
+def test_latents_are_normalized_as_in_lightningdit(case):
     latents = case.input("latents")
     z = tokens(latents)
     mean, std = (value.reshape(1, -1, 1, 1) for value in (z.mean(dim=(0, 1)), z.flatten(0, 1).std(dim=0)))

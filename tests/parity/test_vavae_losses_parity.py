@@ -1,6 +1,7 @@
-"""VA-VAE's training step against the official code's numbers, on its two-layer autoencoder: every term, both balances, all gradients.
+"""VA-VAE's training step against the official code's numbers, on its two-layer autoencoder.
 
-The official loss is the sum over an image's pixels, ours the mean, so that its numbers are ours times the count of pixels; bounds of balances too.
+The official loss is the sum over an image's pixels, ours the mean, so that its numbers are ours times the number of
+pixels, including the bounds of adaptive weights.
 """
 
 import math
@@ -90,7 +91,7 @@ class StandIn(nn.Module):
 
 
 class FeatureSet:
-    """A teacher of given features."""
+    """A teacher with fixed features."""
 
     def __init__(self, features):
         self.features = features.flatten(2).transpose(1, 2)
@@ -118,7 +119,7 @@ def discriminator_of(case: Case) -> PatchGAN:
 def terms_of(
     case: Case, tokenizer: Toy, variant: Mapping[str, Any], *, spread: float, summed: bool
 ) -> dict[str, nn.Module]:
-    """The official terms in ours; `spread` is exp(-logvar), which weighs what the official code sums into its likelihood."""
+    """The official terms as ours; `spread` is exp(-logvar), the weight of the terms of the official likelihood."""
     scale, latent = tokenizer.num_pixels if summed else 1, tokenizer.latent
     gan = Adversarial(
         weight=case.config["disc_weight"],
@@ -172,7 +173,7 @@ def terms_of(
 
 
 def kl_scale(latent: LatentSpec, *, summed: bool) -> float:
-    """What the official divergence is of ours, which is one token's: the sum over an image, or with pp_style the mean, without its half."""
+    """The factor of the official divergence over ours per token: the sum over an image, or twice the mean (pp_style)."""
     return latent.num_tokens if summed else 2 / latent.channels
 
 
@@ -217,7 +218,7 @@ def task_of(tokenizer: Tokenizer, terms: dict) -> TokenizerModule:
 
 
 def logvar_of(case: Case, name: str) -> float:
-    """What the case says of a variant: "0.0 in variant base, 0.3 in the others"."""
+    """The case's value for a variant: "0.0 in variant base, 0.3 in the others"."""
     first, variant, others = re.fullmatch(
         r"([-\d.]+) in variant (\w+), ([-\d.]+) in the others", case.config["logvar"]
     ).groups()
@@ -258,14 +259,14 @@ def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
     terms["gan"].start = 0
     recon = tokenizer(images, eps=eps)
     task.set_discriminators_trainable(False)
-    told, weighed = task.measure(images, recon, y)
+    losses, weighed = task.measure(images, recon, y)
     weighed.pulling.backward()
-    check("rec_loss", told["pixels"] + told["perceptual"])
-    check("nll_loss", scale * (spread * (told["pixels"] + told["perceptual"]) + logvar))
-    check("kl_loss", told["kl"] * kl_scale(tokenizer.latent, summed=summed))
-    check("g_loss", told["gan"])
+    check("rec_loss", losses["pixels"] + losses["perceptual"])
+    check("nll_loss", scale * (spread * (losses["pixels"] + losses["perceptual"]) + logvar))
+    check("kl_loss", losses["kl"] * kl_scale(tokenizer.latent, summed=summed))
+    check("g_loss", losses["gan"])
     check("d_weight", scale * weighed.weights["gan"])
-    check("vf_loss", told["alignment"])
+    check("vf_loss", losses["alignment"])
     check("vf_weight", scale * weighed.weights["alignment"])
     check("grad_encoder_out", scale * tokenizer.encoder.weight.grad)
     check("grad_decoder_out", scale * tokenizer.decoder.weight.grad)

@@ -1,4 +1,4 @@
-"""VA-VAE against the official code's numbers: encoding, sampling, divergence and decoding, at square and other sizes."""
+"""VA-VAE against the official code's numbers: encoding, sampling, divergence and decoding, at several sizes."""
 
 import pytest
 import torch

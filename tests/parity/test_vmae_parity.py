@@ -1,4 +1,4 @@
-"""VMAE against the official code's numbers: encoding, decoding, both training passes, position tables, optimizer groups, perturbation."""
+"""VMAE against the official code's numbers: encoding, decoding, training passes, position tables, optimizer groups."""
 
 import math
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parity
 
 
 def official(case: Case) -> VMAE:
-    """The case's VMAE, with as many heads as the case says, or the official number."""
+    """The case's VMAE, with the case's number of heads, or the official one."""
     shapes = case.manifest
     side = math.isqrt(shapes["pos_embed"][1])
     tables = {key: sincos_2d((side, side), width=shapes[key][2], dtype=torch.float32) for key in TABLES}
@@ -97,7 +97,7 @@ def test_position_tables_and_their_resizing_are_the_official_ones(case):
 
 
 def rounding(side: int) -> float:
-    """What the last bit of a frequency is at the last position: numpy's float32 powers differ by one between processors with AVX-512 and others."""
+    """The error of a frequency's last bit at the last position: numpy's float32 powers depend on AVX-512."""
     return (side - 1) * torch.finfo(torch.float32).eps
 
 
@@ -133,7 +133,7 @@ def test_the_tuning_stage_decays_the_official_tensors_and_the_mask_token_that_on
 
 
 def vmae_of(kind: str, image_size: int) -> VMAE:
-    """The VMAE of the case of a kind with images of this size, or of its first case: frozen position tables are in no group."""
+    """The VMAE of the kind's case with this image size, or of its first: frozen position tables are in no group."""
     cases = sorted(cases_of(kind), key=lambda case: case.config["image_size"] != image_size)
     assert cases, explain_absence(kind)
     return official(cases[0])

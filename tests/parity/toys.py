@@ -1,4 +1,4 @@
-"""The toy networks of the reference vectors, which each case writes out under `config.toy`; t and y come as (B, 1, 1)."""
+"""The toy networks of the reference vectors, given as formulas in `config.toy`; t and y have shape (B, 1, 1)."""
 
 import re
 from collections.abc import Callable
@@ -35,6 +35,6 @@ def variance_toy(text: str) -> Toy:
 
 def parse(pattern: str, text: str) -> tuple[Any, ...]:
     """The parts of a formula. Fails where a text holds no formula of this form."""
-    found = re.search(pattern, text)
-    assert found, f"no test knows a toy network like {text}"
-    return found.groups()
+    match = re.search(pattern, text)
+    assert match, f"no test knows a toy network like {text}"
+    return match.groups()
