@@ -173,7 +173,7 @@ def terms_of(
 
 
 def kl_scale(latent: LatentSpec, *, summed: bool) -> float:
-    """The factor of the official divergence over ours per token: the sum over an image, or twice the mean (pp_style)."""
+    """The factor of the official divergence over ours per token: the sum over an image, or twice the mean."""
     return latent.num_tokens if summed else 2 / latent.channels
 
 
