@@ -291,7 +291,10 @@ def test_the_cure_of_old_packages_is_a_command_of_pip(root: Path, monkeypatch: p
 
 def test_data_without_a_size_of_its_own_and_data_that_are_left_out_are_told(root: Path) -> None:
     told = [
-        finding for _, check in doctor.build_checks(composed(root), []) for finding in check() if finding.subject == "data"
+        finding
+        for _, check in doctor.build_checks(composed(root), [])
+        for finding in check()
+        if finding.subject == "data"
     ]
     assert [(finding.level, finding.what) for finding in told] == [
         ("ok", "folder: 10 training and 2 test images of 2 classes")
