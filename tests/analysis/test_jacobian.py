@@ -1,4 +1,4 @@
-"""Jacobians: a matrix has its own singular values, whatever the batch, through attention too."""
+"""Jacobians: a matrix has its singular values, in any batch, and through attention."""
 
 import pytest
 import torch
@@ -11,14 +11,14 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def told(function, x: torch.Tensor, *, iterations: int = 200, num_probes: int = 4):
+def measure(function, x: torch.Tensor, *, iterations: int = 200, num_probes: int = 4):
     start, *probes = normal(1 + num_probes, *x.shape, seed=9)
     return stretch(function, x, start=start, probes=probes, iterations=iterations)
 
 
 def test_a_linear_decoder_has_its_exact_lipschitz_constant_everywhere() -> None:
     decoder = normal(40, 6)
-    found = told(lambda z: (z.flatten(1) @ decoder.T).unflatten(1, (2, 4, 5)), normal(3, 2, 3, seed=1))
+    found = measure(lambda z: (z.flatten(1) @ decoder.T).unflatten(1, (2, 4, 5)), normal(3, 2, 3, seed=1))
     exact = torch.linalg.svdvals(decoder)[0]
     torch.testing.assert_close(found.largest, exact.expand(3))
     assert (found.change < 1e-10).all()
@@ -31,23 +31,23 @@ def test_all_signs_give_the_exact_total_of_a_diagonal_and_many_draws_that_of_any
     torch.testing.assert_close(exact.total, scales.norm().expand(2))
     torch.testing.assert_close(exact.largest, torch.full((2,), 4.0, dtype=torch.float64))
     matrix = normal(20, 5)
-    many = told(lambda x: x @ matrix.T, normal(1, 5), num_probes=4000)
+    many = measure(lambda x: x @ matrix.T, normal(1, 5), num_probes=4000)
     assert many.total.item() == pytest.approx(matrix.norm().item(), rel=0.03)
 
 
 def test_it_is_local() -> None:
     x = torch.tensor([[0.5, 0.1], [0.1, -3.0]], dtype=torch.float64)
-    torch.testing.assert_close(told(torch.square, x).largest, torch.tensor([1.0, 6.0], dtype=torch.float64))
+    torch.testing.assert_close(measure(torch.square, x).largest, torch.tensor([1.0, 6.0], dtype=torch.float64))
 
 
-def test_nothing_is_stretched_by_a_constant() -> None:
-    found = told(lambda x: 0 * x + 1, normal(2, 3))
+def test_a_constant_function_stretches_nothing() -> None:
+    found = measure(lambda x: 0 * x + 1, normal(2, 3))
     assert torch.equal(found.largest, torch.zeros(2, dtype=torch.float64))
     assert torch.equal(found.change, torch.zeros(2, dtype=torch.float64))
     assert torch.equal(found.total, torch.zeros(2, dtype=torch.float64))
 
 
-def test_it_sees_through_attention_what_the_whole_jacobian_says() -> None:
+def test_through_attention_it_agrees_with_the_full_jacobian() -> None:
     weights = normal(3, 4, 4, seed=3)
 
     def attend(x: torch.Tensor) -> torch.Tensor:  # (B, 5, 4)
@@ -55,14 +55,14 @@ def test_it_sees_through_attention_what_the_whole_jacobian_says() -> None:
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
 
     x = normal(2, 5, 4, seed=4)
-    found = told(attend, x, iterations=400, num_probes=3000)
+    found = measure(attend, x, iterations=400, num_probes=3000)
     for i in range(2):
         whole = torch.autograd.functional.jacobian(lambda one: attend(one[None])[0], x[i]).reshape(20, 20)
         assert found.largest[i].item() == pytest.approx(torch.linalg.svdvals(whole)[0].item(), rel=1e-4)
         assert found.total[i].item() == pytest.approx(whole.norm().item(), rel=0.03)
 
 
-def test_an_item_does_not_see_its_batch() -> None:
+def test_an_item_does_not_depend_on_its_batch() -> None:
     x, start, probe = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
     whole = stretch(torch.sin, x, start=start, probes=[probe], iterations=5)
     alone = stretch(torch.sin, x[1:2], start=start[1:2], probes=[probe[1:2]], iterations=5)

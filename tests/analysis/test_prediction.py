@@ -1,4 +1,4 @@
-"""Rank correlations: known ones, ties, what chance does, and many at once."""
+"""Rank correlations: known ones, ties, the null distribution, and many at once."""
 
 import math
 
@@ -6,20 +6,20 @@ import pytest
 import torch
 from scipy import stats
 
-from ldbench.analysis.prediction import LEAST, associate, chance, holm, mean_ranks, signs
+from ldbench.analysis.prediction import MIN_PAIRS, associate, holm, mean_ranks, permutation_p_value, sign_matrix
 
 FEW = {"resamples": 200, "permutations": 500, "seed": 0}
 
 
-def test_the_same_order_is_one_and_the_reversed_minus_one_whatever_the_scale() -> None:
+def test_the_same_order_is_one_and_the_reversed_minus_one_at_any_scale() -> None:
     x = [0.1, 2.0, 3.0, 50.0, math.inf, -math.inf]
     same = associate(x, [math.atan(value) for value in x], **FEW)
     reversed_ = associate(x, [-value for value in x], **FEW)
     for found, sign in ((same, 1), (reversed_, -1)):
         assert found.num == 6
-        for told in (found.spearman, found.kendall):
-            assert (told.value, told.low, told.high) == (sign, sign, sign)
-        assert found.p == pytest.approx(2 / math.factorial(6)), "the order itself and its reverse"
+        for estimate in (found.spearman, found.kendall):
+            assert (estimate.value, estimate.low, estimate.high) == (sign, sign, sign)
+        assert found.p == pytest.approx(2 / math.factorial(6)), "the observed order and its reverse"
 
 
 def test_known_coefficients_without_ties() -> None:
@@ -56,7 +56,7 @@ def test_the_exact_p_value_is_that_of_all_permutations_and_a_drawn_one_is_near_i
     assert associate(long, long, resamples=10, permutations=500, seed=0).p == pytest.approx(1 / 501), "never zero"
 
 
-def test_intervals_of_independent_measurements_cover_zero_about_as_often_as_they_say() -> None:
+def test_intervals_of_independent_measurements_cover_zero_at_about_their_nominal_rate() -> None:
     rng = torch.Generator().manual_seed(0)
     covered = []
     for seed in range(200):
@@ -67,15 +67,15 @@ def test_intervals_of_independent_measurements_cover_zero_about_as_often_as_they
         assert 0.88 <= rate <= 0.98
 
 
-def test_p_values_of_independent_measurements_are_spread_evenly() -> None:
+def test_p_values_of_independent_measurements_are_uniform() -> None:
     rng = torch.Generator().manual_seed(1)
     ranks = [torch.randn(2, 7, generator=rng).argsort(dim=1).double() - 3 for _ in range(400)]
-    ps = torch.tensor([chance(x, y, permutations=0, rng=rng) for x, y in ranks])
+    ps = torch.tensor([permutation_p_value(x, y, permutations=0, rng=rng) for x, y in ranks])
     for level in (0.05, 0.2, 0.5):
         assert (ps <= level).double().mean().item() == pytest.approx(level, abs=0.06)
 
 
-def test_resamples_in_which_one_side_is_all_the_same_are_left_out() -> None:
+def test_constant_resamples_are_left_out() -> None:
     x, y = [0, 0, 0, 0, 1], [1, 2, 3, 4, 5]  # a third of the resamples do not draw the last one
     found = associate(x, y, resamples=2000, permutations=10, seed=0)
     assert found.resamples / 2000 == pytest.approx(1 - (4 / 5) ** 5 - (1 / 5) ** 5, abs=0.04)
@@ -83,26 +83,26 @@ def test_resamples_in_which_one_side_is_all_the_same_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "told"),
+    ("x", "y", "message"),
     [
-        ([1, 2, 3, 4], [1, 2, 3, 4], f"{LEAST} pairs or more, got 4 and 4"),
+        ([1, 2, 3, 4], [1, 2, 3, 4], f"{MIN_PAIRS} pairs, got 4 and 4"),
         ([1, 2, 3, 4, 5], [1, 2, 3, 4], "got 5 and 4"),
         ([1, 2, 3, 4, math.nan], [1, 2, 3, 4, 5], "NaN"),
-        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], "the same for all"),
+        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], "A constant measurement"),
     ],
 )
-def test_what_has_no_rank_correlation_is_refused(x: list[float], y: list[float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_undefined_rank_correlations_are_refused(x: list[float], y: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         associate(x, y, **FEW)
 
 
-def test_holm_raises_each_p_value_by_those_that_are_left_and_keeps_their_order() -> None:
+def test_holm_multiplies_each_p_value_by_the_number_of_remaining_tests() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_holm_keeps_the_chance_of_any_false_discovery() -> None:
+def test_holm_controls_the_family_wise_error_rate() -> None:
     ps = torch.rand(2000, 20, generator=torch.Generator().manual_seed(0)).double()
     assert (torch.tensor([min(holm(row)) for row in ps.tolist()]) <= 0.05).double().mean().item() == pytest.approx(
         0.05, abs=0.015
@@ -110,5 +110,5 @@ def test_holm_keeps_the_chance_of_any_false_discovery() -> None:
 
 
 def test_signs_and_mean_ranks() -> None:
-    assert signs([1, 1, 3]).tolist() == [[0, 0, -1], [0, 0, -1], [1, 1, 0]]
+    assert sign_matrix([1, 1, 3]).tolist() == [[0, 0, -1], [0, 0, -1], [1, 1, 0]]
     assert mean_ranks([[10, 20, 30], [5, 5, 1]]) == [1.75, 2.25, 2.0]

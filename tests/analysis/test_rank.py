@@ -9,7 +9,7 @@ from ldbench.analysis.rank import effective_rank
 
 
 def with_singular_values(values: list[float], n: int = 40, width: int = 8) -> torch.Tensor:
-    """Centred items with these singular values, moved away from 0."""
+    """Centered items with these singular values, shifted away from 0."""
     rng = torch.Generator().manual_seed(0)
     left = torch.randn(n, len(values), generator=rng, dtype=torch.float64)
     left = torch.linalg.qr(left - left.mean(dim=0)).Q
@@ -39,7 +39,7 @@ def test_more_features_than_items_and_another_scale_change_nothing() -> None:
 
 
 def test_items_without_differences_are_refused() -> None:
-    with pytest.raises(ValueError, match="all equal"):
+    with pytest.raises(ValueError, match="Equal items"):
         effective_rank(torch.full((5, 3), 0.3))
-    with pytest.raises(ValueError, match="two finite items or more"):
+    with pytest.raises(ValueError, match="at least two finite items"):
         effective_rank(torch.full((5, 3), torch.inf))

@@ -1,4 +1,6 @@
-"""Perturbation: latents move by standard deviations of their channel, and the two numbers of a curve are what they say."""
+"""Perturbation: latents move by standard deviations of their channel, and the statistics of a curve have their
+closed forms.
+"""
 
 import pytest
 import torch
@@ -25,19 +27,19 @@ def test_the_squared_error_of_a_linear_decoder_is_its_parabola() -> None:
     values = torch.stack([(x - decoded[0]).square().mean(dim=1) for x in decoded])
     unit = ((noise * sigma).flatten(1) @ decoder.T).square().mean(dim=1)
     torch.testing.assert_close(values, torch.tensor(levels, dtype=torch.float64).square()[:, None] * unit)
-    told = curve(levels, values)
-    trapezia = 0.1 * 0.01 / 2 + 0.15 * (0.01 + 0.0625) / 2 + 0.25 * (0.0625 + 0.25) / 2
-    torch.testing.assert_close(told.area, trapezia * unit)
+    found = curve(levels, values)
+    trapezoids = 0.1 * 0.01 / 2 + 0.15 * (0.01 + 0.0625) / 2 + 0.25 * (0.0625 + 0.25) / 2
+    torch.testing.assert_close(found.area, trapezoids * unit)
     mean_level = sum(levels) / 4
     slope = sum((eps - mean_level) * eps**2 for eps in levels) / sum((eps - mean_level) ** 2 for eps in levels)
-    torch.testing.assert_close(told.slope, slope * unit)
+    torch.testing.assert_close(found.slope, slope * unit)
 
 
 def test_a_straight_curve_has_its_slope_and_its_triangle() -> None:
-    told = curve([0.0, 0.1, 0.4], torch.tensor([[7.0, 1.0], [6.7, 1.0], [5.8, 1.0]]))
-    torch.testing.assert_close(told.slope, torch.tensor([-3.0, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
+    found = curve([0.0, 0.1, 0.4], torch.tensor([[7.0, 1.0], [6.7, 1.0], [5.8, 1.0]]))
+    torch.testing.assert_close(found.slope, torch.tensor([-3.0, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
     torch.testing.assert_close(
-        told.area, torch.tensor([-3.0 * 0.4**2 / 2, 0.0], dtype=torch.float64), atol=1e-6, rtol=0
+        found.area, torch.tensor([-3.0 * 0.4**2 / 2, 0.0], dtype=torch.float64), atol=1e-6, rtol=0
     )
 
 
@@ -49,8 +51,8 @@ def test_the_means_are_those_of_the_mean_curve() -> None:
 
 
 @pytest.mark.parametrize(("levels", "rows"), [([0.0], 1), ([0.0, 0.0], 2), ([0.1, 0.0], 2), ([0.0, 0.1], 3)])
-def test_what_is_no_curve_is_refused(levels: list[float], rows: int) -> None:
-    with pytest.raises(ValueError, match="two ascending levels or more"):
+def test_malformed_curves_are_refused(levels: list[float], rows: int) -> None:
+    with pytest.raises(ValueError, match="at least two ascending levels"):
         curve(levels, torch.zeros(rows, 3))
 
 

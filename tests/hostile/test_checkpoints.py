@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ldbench.artifacts import store
 from ldbench.jobs._batches import SplitImages
-from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.metrics import feature_set
 from ldbench.training import checkpoints
 
@@ -79,9 +79,12 @@ FEATURES: dict[str, Callable[[Path, Path], object]] = {
 def test_features(
     spoil: Callable[[Path, Path], object], tmp_path: Path, trap: Path, refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measures = SetMeasures("x", SimpleNamespace(), "0", {}, 0, tmp_path, 0, torch.device("cpu"))
+    measures = SetEvaluator("x", SimpleNamespace(), "0", {}, 0, tmp_path, 0, torch.device("cpu"))
     path = tmp_path / f"{store.digest({'needs': [], 'revision': feature_set.REVISION})}.safetensors"
     spoil(path, trap)
     if path.is_dir():
-        monkeypatch.setattr(SetMeasures, "extract", lambda *_, **__: None)
-    refused(lambda: measures.seen({}, SplitImages([], "round", 1, 0), num_processes=1, requires=frozenset()), path)
+        monkeypatch.setattr(SetEvaluator, "extract", lambda *_, **__: None)
+    refused(
+        lambda: measures.cached_features({}, SplitImages([], "round", 1, 0), num_processes=1, requires=frozenset()),
+        path,
+    )

@@ -1,4 +1,4 @@
-"""Sets in batches: any share of them is what a whole pass reads at these places."""
+"""Sets in batches: any share of them equals what a whole pass reads at these indices."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ IMAGES = torch.rand(23, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2
 Y = torch.arange(23)
 
 
-def made(kind: str, folder: Path) -> Batches:
+def build(kind: str, folder: Path) -> Batches:
     if kind == "split":
         return SplitImages([TensorDataset(IMAGES[:11], Y[:11]), TensorDataset(IMAGES[11:], Y[11:])], "round", 4, 0)
     if kind == "samples":
         parts = SampleParts(folder / "parts", num_samples=23, part_size=10)
-        for places in parts.ranges():
-            parts.write(places, to_uint8(IMAGES)[list(places)])
+        for indices in parts.ranges():
+            parts.write(indices, to_uint8(IMAGES)[list(indices)])
         return Samples(parts, Y, 4)
     adm_npz.write(folder / "images.npz", [to_uint8(IMAGES)], 23)
     return FileImages(folder / "images.npz", 4)
 
 
-def together(images: Batches, wanted: list[range]) -> tuple[Tensor, list[Tensor | None]]:
-    batches, labels = zip(*images.read(wanted), strict=True)
-    assert [len(batch) for batch in batches] == [len(places) for places in wanted]
+def read_all(images: Batches, ranges: list[range]) -> tuple[Tensor, list[Tensor | None]]:
+    batches, labels = zip(*images.read(ranges), strict=True)
+    assert [len(batch) for batch in batches] == [len(batch) for batch in ranges]
     return torch.cat(batches), list(labels)
 
 
@@ -41,9 +41,9 @@ def together(images: Batches, wanted: list[range]) -> tuple[Tensor, list[Tensor 
 )
 @pytest.mark.parametrize("num_processes", [1, 2, 5])
 def test_shares_are_read_as_the_whole(tmp_path: Path, kind: str, starts: list[int], num_processes: int) -> None:
-    images = made(kind, tmp_path)
-    assert [places.start for places in images.places()] == starts
-    read = [together(images, list(share)) for share in split_evenly(images.places(), num_processes)]
+    images = build(kind, tmp_path)
+    assert [batch.start for batch in images.ranges()] == starts
+    read = [read_all(images, list(share)) for share in split_evenly(images.ranges(), num_processes)]
     assert torch.equal(torch.cat([batch for batch, _ in read]), to_uint8(IMAGES))
     labels = [label for _, labels in read for label in labels]
     assert labels == [None] * 6 if kind == "file" else torch.equal(torch.cat(labels), Y)

@@ -1,4 +1,4 @@
-"""Decoder features: what pixels are read from in every tokenizer, and none where no module works on the grid."""
+"""Decoder features: the input of the output layer in transformers, and none if no module works on the grid."""
 
 import pytest
 import torch
@@ -15,18 +15,18 @@ def tokenizer_of(name: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", ["vmae", "maetok"])
-def test_a_transformers_are_what_its_pixels_are_read_from(name: str) -> None:
+def test_of_a_transformer_they_are_the_input_of_its_output_layer(name: str) -> None:
     tokenizer = tokenizer_of(name)
-    seen = []
-    tokenizer.decoder.to_pixels.register_forward_hook(lambda module, given, told: seen.append(given[0]))
+    recorded = []
+    tokenizer.decoder.to_pixels.register_forward_hook(lambda module, inputs, output: recorded.append(inputs[0]))
     z = torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels)
     with torch.no_grad():
         features = decoder_features(tokenizer, z)
-    assert torch.equal(features, seen[0])
+    assert torch.equal(features, recorded[0])
     assert features.shape[1] == tokenizer.patch_grid[0] * tokenizer.patch_grid[1]
 
 
-def test_a_convolutional_decoders_are_a_map_on_the_latents_grid() -> None:
+def test_of_a_convolutional_decoder_they_are_a_map_on_the_latents_grid() -> None:
     tokenizer = tokenizer_of("vavae")
     with torch.no_grad():
         features = decoder_features(tokenizer, torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels))
@@ -34,7 +34,7 @@ def test_a_convolutional_decoders_are_a_map_on_the_latents_grid() -> None:
     assert features.shape[2] > tokenizer.latent.channels
 
 
-def test_the_identity_has_none_and_no_hook_stays() -> None:
+def test_the_identity_has_none_and_no_hook_remains() -> None:
     tokenizer = tokenizer_of("identity")
     assert decoder_features(tokenizer, torch.randn(2, tokenizer.latent.num_tokens, tokenizer.latent.channels)) is None
     vmae = tokenizer_of("vmae")

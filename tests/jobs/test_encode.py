@@ -1,4 +1,4 @@
-"""Job `encode`: stores are made once, found again and told in figures."""
+"""Job `encode`: stores are built once, reused, and described by metrics."""
 
 import logging
 import os
@@ -51,7 +51,7 @@ def only_record(root: Path) -> records.Record:
     return records.read(path)
 
 
-def test_it_stores_what_the_tokenizer_says_of_every_training_image(encode: Callable[..., Path], tmp_path: Path) -> None:
+def test_it_stores_the_posterior_of_every_training_image(encode: Callable[..., Path], tmp_path: Path) -> None:
     (folder,) = (path for path in encode("job.dtype=fp32").iterdir() if path.is_dir())
     assert folder.name.startswith("vmae-digits-train-")
     store = LatentStore.open(folder)
@@ -75,7 +75,7 @@ def test_it_stores_what_the_tokenizer_says_of_every_training_image(encode: Calla
     assert metrics["latents/train/signal_to_noise_median"].value == ratio.median().item()
 
 
-def test_the_second_time_it_finds_the_store_and_says_where(
+def test_the_second_time_it_reuses_the_store_and_logs_its_path(
     encode: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = encode("job.heldout=true")
@@ -88,13 +88,11 @@ def test_the_second_time_it_finds_the_store_and_says_where(
         assert str(store) in caplog.text
     caplog.clear()
     encode("job.heldout=true", "force=true")
-    assert "Latents of the test split are there already" in caplog.text
+    assert "Latents of the test split already exist" in caplog.text
     assert contents_of(folder) == before
 
 
-def test_a_store_that_was_removed_is_made_again_though_its_record_is_known(
-    encode: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_removed_store_is_rebuilt_although_its_record_exists(encode: Callable[..., Path], tmp_path: Path) -> None:
     import shutil
 
     folder = encode()
@@ -105,7 +103,7 @@ def test_a_store_that_was_removed_is_made_again_though_its_record_is_known(
     assert only_record(tmp_path)
 
 
-def test_only_what_numbers_depend_on_makes_another_store(encode: Callable[..., Path]) -> None:
+def test_only_settings_that_change_numbers_create_another_store(encode: Callable[..., Path]) -> None:
     encode()
     encode("job.batch_size=16")
     folder = encode("job.dtype=bf16")
@@ -117,11 +115,11 @@ def test_only_what_numbers_depend_on_makes_another_store(encode: Callable[..., P
 
 def test_a_store_of_lightningdit_comes_back_as_latents(encode: Callable[..., Path], tmp_path: Path) -> None:
     first = encode(f"job.export={tmp_path / 'cache'}")
-    (made,) = first.glob("vmae-digits-train-????????")
+    (built,) = first.glob("vmae-digits-train-????????")
     assert (tmp_path / "cache" / "latents_stats.pt").is_file()
     encode(f"job.cache={tmp_path / 'cache'}", "job.dtype=fp32")
-    (taken,) = (path for path in first.glob("vmae-digits-train-????????") if path != made)
-    ours, theirs = LatentStore.open(made), LatentStore.open(taken)
+    (converted,) = (path for path in first.glob("vmae-digits-train-????????") if path != built)
+    ours, theirs = LatentStore.open(built), LatentStore.open(converted)
     assert theirs.manifest.parts == 1
     rows = range(len(ours))
     for one, other in zip(ours.batch(rows, seed=0, step=0), theirs.batch(rows, seed=9, step=9), strict=True):
@@ -138,28 +136,28 @@ def test_an_altered_store_is_refused(encode: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["job.dtype=fp8"], r"job\.dtype must be one of bf16, fp16, fp32, got 'fp8'"),
         (["job.shard_size=0"], r"job\.shard_size must be at least 1"),
         (["job.batch_size=0"], r"job\.batch_size must be at least 1"),
-        (["job.cache=/nowhere"], r"job\.cache=/nowhere is no folder"),
+        (["job.cache=/nowhere"], r"job\.cache=/nowhere is not a folder"),
     ],
 )
-def test_settings_out_of_range_are_told_before_any_work(
-    encode: Callable[..., Path], overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+def test_settings_out_of_range_are_refused_before_any_work(
+    encode: Callable[..., Path], overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
-    with pytest.raises(ValueError, match=told):
+    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work started"))
+    with pytest.raises(ValueError, match=message):
         encode(*overrides)
 
 
-def test_digits_are_not_mirrored_and_shapes_are(encode: Callable[..., Path], tmp_path: Path) -> None:
+def test_digits_are_not_flipped_and_shapes_are(encode: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"A mirrored image of digits may be of another class, or of none\. Say job\.flips=false"
+        ValueError, match=r"A flipped image of digits may belong to another class, or to none\. Set job\.flips=false"
     ):
         encode("job.flips=true")
-    said = (
+    settings = (
         "data=shapes",
         "data.num_train=16",
         "data.num_test=8",
@@ -167,14 +165,14 @@ def test_digits_are_not_mirrored_and_shapes_are(encode: Callable[..., Path], tmp
         "tokenizer=identity",
         "job.flips=true",
     )
-    cfg = ldbench.compose("run", [*said, f"paths.root={tmp_path}", "protocol=default", "job=encode"])
+    cfg = ldbench.compose("run", [*settings, f"paths.root={tmp_path}", "protocol=default", "job=encode"])
     pipeline.run(cfg)
     (folder,) = (tmp_path / "artifacts" / "latents").glob("identity-shapes-train-????????")
     assert len(LatentStore.open(folder)) == 32
 
 
 def command(root: Path, *overrides: str) -> list[str]:
-    said = [
+    settings = [
         "tokenizer=identity",
         "data=shapes",
         "data.num_train=1500",
@@ -183,7 +181,7 @@ def command(root: Path, *overrides: str) -> list[str]:
         "job.batch_size=10",
         f"paths.root={root}",
     ]
-    return [sys.executable, "-m", "ldbench.run", *said, "trainer.accelerator=cpu", *overrides]
+    return [sys.executable, "-m", "ldbench.run", *settings, "trainer.accelerator=cpu", *overrides]
 
 
 def run(root: Path) -> subprocess.CompletedProcess[str]:
@@ -191,7 +189,7 @@ def run(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(root), capture_output=True, text=True, check=True, env=environment)
 
 
-def made(root: Path) -> dict[str, Any]:
+def file_digests(root: Path) -> dict[str, Any]:
     return {
         name: digest
         for name, (digest, _) in contents_of(root / "artifacts" / "latents").items()
@@ -216,7 +214,7 @@ def test_killed_on_the_command_line_the_same_command_ends_in_the_same_bytes(tmp_
     assert not list(root.rglob("latents/*/manifest.json"))
     assert len(list(root.rglob("shard-*.json"))) >= 6
     run(root)
-    assert made(root) == made(tmp_path / "unbroken")
+    assert file_digests(root) == file_digests(tmp_path / "unbroken")
     assert (records_of(root),) == (records_of(tmp_path / "unbroken"),)
     assert "measured already" in run(root).stdout
 

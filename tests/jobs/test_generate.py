@@ -1,4 +1,4 @@
-"""Job `generate`: samples that depend on their seed, place and label alone, an interruption that leaves no trace, and what is measured of them."""
+"""Job `generate`: samples depend on their seed, index and label alone, interruptions change nothing, and metrics."""
 
 import os
 import signal
@@ -24,13 +24,13 @@ from ldbench.core.interpolants import Linear
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs import generate
-from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.jobs.generate import Generate, labels_of
+from ldbench.jobs._set_metrics import SetEvaluator
+from ldbench.jobs.generate import Generate, sample_labels
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
 from ldbench.pipeline.generator_plan import build_generator
-from ldbench.pipeline.measure import counted
+from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.ode import FixedGrid
 
@@ -39,14 +39,14 @@ EULER = FixedGrid(rule="euler", num_steps=2, shift=1.0, margin=1e-3, last_step="
 
 
 class Labelled(nn.Module):
-    """In place of a generator: latents of a label's level, with a little of the noise. It counts how many it made."""
+    """A stand-in for a generator: latents of a label's level, with a little noise. Counts its samples."""
 
     def __init__(self, num_classes: int = CLASSES):
         super().__init__()
         self.backbone = SimpleNamespace(
             latent=LatentSpec(16, 3, (4, 4)), num_classes=num_classes, validate_labels=self.validate_labels
         )
-        self.made = 0
+        self.num_sampled = 0
 
     def validate_labels(self, y: Tensor) -> None:
         if y.min() < 0 or y.max() >= self.backbone.num_classes:
@@ -56,26 +56,26 @@ class Labelled(nn.Module):
         sampler.check(Linear())
 
     def sample(self, noise: Tensor, y: Tensor, sampler: Any, guidance: Any, *, stream: Any) -> Tensor:
-        self.made += len(y)
+        self.num_sampled += len(y)
         return (y.float() / CLASSES - 0.5)[:, None, None] + 0.05 * noise + 0.01 * stream.normal(1, noise.shape)
 
 
 class Pixels(nn.Module):
-    """A tokenizer of four pixels a side, a latent token each."""
+    """A tokenizer of 4 x 4 pixels, with a latent token for each."""
 
     def decode(self, z: Tensor) -> Tensor:
         return z.transpose(1, 2).unflatten(2, (4, 4)) + 0.125
 
 
 class Levels(nn.Module):
-    """The mean of each colour, and the class whose level it is."""
+    """The mean of each color, and the class of this level."""
 
     revision, provides, standard = 1, frozenset({"features", "logits"}), False
 
     def extract(self, images: Tensor) -> Features:
-        colours = images.float().mean(dim=(2, 3))
-        level = (colours.mean(dim=1) / 127.5 - 1 + 0.375) * CLASSES
-        return Features(colours, logits=-(level[:, None] - torch.arange(CLASSES)).abs())
+        colors = images.float().mean(dim=(2, 3))
+        level = (colors.mean(dim=1) / 127.5 - 1 + 0.375) * CLASSES
+        return Features(colors, logits=-(level[:, None] - torch.arange(CLASSES)).abs())
 
 
 @pytest.fixture
@@ -97,13 +97,13 @@ def data() -> Any:
 
 @pytest.fixture
 def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
-    """Makes the job; facts are changed by keyword."""
+    """Builds the job; inputs are changed by keyword."""
     metrics = {name: instantiate(Registry().option("distribution", name)) for name in ("fd", "class_accuracy")}
     facts = {"folder": tmp_path / "features", "workers": 0, "device": torch.device("cpu")}
-    sets = SetMeasures(label="levels", extractor=Levels(), digest="a", metrics=metrics, kept=1000, **facts)
+    sets = SetEvaluator(label="levels", extractor=Levels(), digest="a", metrics=metrics, kept=1000, **facts)
 
     def make(**changes: Any) -> Generate:
-        said = {
+        settings = {
             **{
                 "tokenizer": Pixels(),
                 "generator": Labelled(),
@@ -125,7 +125,7 @@ def job(data: Any, tmp_path: Path) -> Callable[..., Generate]:
             **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
         }
-        return Generate(**{**said, **changes})
+        return Generate(**{**settings, **changes})
 
     return make
 
@@ -186,28 +186,28 @@ def test_another_seed_draws_others(job, tmp_path) -> None:
 
 def test_an_interruption_leaves_no_trace_and_no_work_is_done_twice(job, tmp_path, monkeypatch) -> None:
     whole = job().run(tmp_path / "whole")
-    begun = job()
+    interrupted_job = job()
     write, written = generate.SampleParts.write, []
 
-    def interrupted(self: Any, places: range, images: Tensor) -> None:
+    def interrupted(self: Any, indices: range, images: Tensor) -> None:
         if len(written) == 2:
             raise KeyboardInterrupt
-        written.append(places)
-        write(self, places, images)
+        written.append(indices)
+        write(self, indices, images)
 
     monkeypatch.setattr(generate.SampleParts, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        begun.run(tmp_path / "cut")
+        interrupted_job.run(tmp_path / "cut")
     monkeypatch.undo()
     again = job()
     assert again.run(tmp_path / "cut") == whole
-    assert again.generator.made == 30 - 16
+    assert again.generator.num_sampled == 30 - 16
     assert np.array_equal(images_of(tmp_path / "cut"), images_of(tmp_path / "whole"))
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["samples.npz", "samples.png"]
 
 
 class Fatal(Labelled):
-    """Kills the process that draws the last samples, as long as a file is there, once the other half is drawn."""
+    """Kills the process that draws the last samples while a file exists, once the other half is drawn."""
 
     def __init__(self, flag: Path, parts: Path):
         super().__init__()
@@ -222,7 +222,7 @@ class Fatal(Labelled):
         return super().sample(noise, y, sampler, guidance, stream=stream)
 
 
-def test_two_processes_draw_and_see_the_same_and_go_on_where_one_of_them_was_killed(job, tmp_path) -> None:
+def test_two_processes_give_the_same_and_resume_after_one_was_killed(job, tmp_path) -> None:
     whole, flag = job().run(tmp_path / "whole"), tmp_path / "flag"
     flag.touch()
     fatal = Fatal(flag, tmp_path / "apart" / "parts")
@@ -233,16 +233,16 @@ def test_two_processes_draw_and_see_the_same_and_go_on_where_one_of_them_was_kil
     assert len(list(fatal.parts.glob("*.npy"))) == 3
     flag.unlink()
     found = job(generator=fatal, num_processes=2).run(tmp_path / "apart")
-    assert fatal.made == 30 - 24, "what was drawn is not drawn again"
+    assert fatal.num_sampled == 30 - 24, "drawn samples are not drawn again"
     assert np.array_equal(images_of(tmp_path / "apart"), images_of(tmp_path / "whole"))
     assert found.keys() == whole.keys()
     for name, estimate in found.items():
-        for told, expected in zip(astuple(estimate), astuple(whole[name]), strict=True):
-            assert told == pytest.approx(expected, rel=1e-9)
+        for value, expected in zip(astuple(estimate), astuple(whole[name]), strict=True):
+            assert value == pytest.approx(expected, rel=1e-9)
     assert not (tmp_path / "apart" / "shares").exists()
 
 
-def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(job, tmp_path) -> None:
+def test_the_sheet_shows_the_first_samples_of_each_class_one_class_per_row(job, tmp_path) -> None:
     job(num_samples=42, labels="balanced").run(tmp_path)
     picture = np.asarray(Image.open(tmp_path / "samples.png")).astype(float)
     side = picture.shape[0] // CLASSES
@@ -251,27 +251,27 @@ def test_the_sheet_shows_the_first_samples_of_each_class_a_class_a_row(job, tmp_
     assert rows == sorted(rows)
 
 
-def test_chosen_labels_are_shown_in_turn_and_held_against_nothing(job, tmp_path) -> None:
+def test_chosen_labels_are_shown_in_turn_and_not_compared(job, tmp_path) -> None:
     assert job(labels=[3, 1], num_samples=5, save_images=True).run(tmp_path) == {}
     found = sorted(str(path.relative_to(tmp_path / "samples")) for path in (tmp_path / "samples").rglob("*.png"))
     assert found == ["b/000001.png", "b/000003.png", "d/000000.png", "d/000002.png", "d/000004.png"]
 
 
 def test_labels_are_balanced_or_random_by_seed() -> None:
-    assert labels_of("balanced", 6, num_classes=4, seed=0).tolist() == [0, 1, 2, 3, 0, 1]
-    drawn = labels_of("random", 4000, num_classes=4, seed=0)
-    assert torch.equal(drawn, labels_of("random", 4000, num_classes=4, seed=0))
-    assert not torch.equal(drawn, labels_of("random", 4000, num_classes=4, seed=1))
+    assert sample_labels("balanced", 6, num_classes=4, seed=0).tolist() == [0, 1, 2, 3, 0, 1]
+    drawn = sample_labels("random", 4000, num_classes=4, seed=0)
+    assert torch.equal(drawn, sample_labels("random", 4000, num_classes=4, seed=0))
+    assert not torch.equal(drawn, sample_labels("random", 4000, num_classes=4, seed=1))
     assert all(abs(int(count) - 1000) < 150 for count in drawn.bincount())
 
 
-def test_labels_that_the_generator_does_not_know_are_refused_before_work(job) -> None:
+def test_labels_that_the_generator_does_not_have_are_refused_before_work(job) -> None:
     with pytest.raises(ValueError, match="labels"):
         job(labels=[4])
 
 
-def test_a_generator_of_other_classes_is_held_against_nothing(job) -> None:
-    with pytest.raises(ValueError, match=r"knows 1000 classes, and levels has 4: .* job\.labels=\[0,1\]"):
+def test_a_generator_of_other_classes_is_not_compared(job) -> None:
+    with pytest.raises(ValueError, match=r"has 1000 classes, and levels has 4: .* job\.labels=\[0,1\]"):
         job(generator=Labelled(1000))
     assert job(generator=Labelled(1000), labels=[7]).sets is None
     assert job(generator=Labelled(1000), sets=None).y[:5].tolist() == [0, 1, 2, 3, 4]
@@ -285,31 +285,31 @@ def test_sizes_below_one_are_refused(key) -> None:
         )
 
 
-def test_the_network_is_sampled_in_the_precision_asked_for_and_latents_are_decoded_in_float32(
+def test_the_network_is_sampled_in_the_requested_precision_and_latents_are_decoded_in_float32(
     job, tmp_path, monkeypatch
 ) -> None:
-    seen = {}
+    dtypes = {}
     sample, decode = Labelled.sample, Pixels.decode
 
-    def spy(kind: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    def spy(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            seen[kind] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-            return plain(*args, **kwargs)
+            dtypes[kind] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+            return function(*args, **kwargs)
 
         return call
 
     monkeypatch.setattr(Labelled, "sample", spy("sample", sample))
     monkeypatch.setattr(Pixels, "decode", spy("decode", decode))
     job(precision="bf16", sets=None).run(tmp_path)
-    assert seen == {"sample": torch.bfloat16, "decode": torch.float32}
+    assert dtypes == {"sample": torch.bfloat16, "decode": torch.float32}
     with pytest.raises(ValueError, match=r"job\.precision must be one of fp32, tf32, bf16, fp16, got 'half'"):
         Generate.check({"precision": "half", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1})
 
 
-def test_a_record_in_float32_is_the_one_that_it_was_before_there_was_a_choice() -> None:
-    assert counted(Generate, {"precision": "fp32", "compile": False, "batch_size": 4}) == {}
-    assert counted(Generate, {"precision": "bf16", "compile": False, "batch_size": 4}) == {"precision": "bf16"}
-    assert counted(Generate, {"precision": "fp32", "compile": True}) == {"compile": True}
+def test_a_record_in_float32_is_the_one_from_before_the_setting_existed() -> None:
+    assert hashed_settings(Generate, {"precision": "fp32", "compile": False, "batch_size": 4}) == {}
+    assert hashed_settings(Generate, {"precision": "bf16", "compile": False, "batch_size": 4}) == {"precision": "bf16"}
+    assert hashed_settings(Generate, {"precision": "fp32", "compile": True}) == {"compile": True}
     with pytest.raises(ValueError, match=r"job\.compile must be true or false, got 'yes'"):
         Generate.check({"precision": "fp32", "compile": "yes"})
 

@@ -1,4 +1,4 @@
-"""Job `gmm`: stored latents become curves, what cannot be afforded is refused, and neither scale nor streaming moves a figure."""
+"""Job `gmm`: curves of stored latents, refusals, and metrics that depend on neither scale nor streaming."""
 
 import json
 import logging
@@ -23,14 +23,14 @@ from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 Stores = tuple[LatentStore, LatentStore]
-SAID = {
+SETTINGS = {
     **{key: value for key, value in Registry().options("job")["gmm"].items() if not key.startswith("_")},
     **{"dim": 4, "restarts": 2, "max_iter": 100, "min_variance": 0.5},
 }
 
 
 def stored(folder: Path, split: str, mean: Tensor, y: Tensor, *, flips: bool = False) -> LatentStore:
-    """A store of means (n, N, C) with a wide posterior; each mirrored view is far off."""
+    """A store of means (n, N, C) with a wide posterior; flipped views are far off."""
     contents = Contents(
         tokenizer="formula-00112233",
         tokenizer_digest="00112233" * 8,
@@ -57,8 +57,8 @@ def latents(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Means (n, 3, 2) that lie on three lines, one for each class, two clusters on each."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 3
-    centres = 3 * torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(0))
-    return centres[2 * y + torch.randint(2, (count,), generator=rng)] + torch.randn(count, 3, 2, generator=rng), y
+    centers = 3 * torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(0))
+    return centers[2 * y + torch.randint(2, (count,), generator=rng)] + torch.randn(count, 3, 2, generator=rng), y
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ def stores(tmp_path: Path) -> Callable[..., Stores]:
     return make
 
 
-def job(stores: Stores, **said: Any) -> Gmm:
-    settings = {**SAID, **said}
+def job(stores: Stores, **settings: Any) -> Gmm:
+    settings = {**SETTINGS, **settings}
     Gmm.check(settings)
     return Gmm(train_latents=stores[0], heldout_latents=stores[1], device=torch.device("cpu"), **settings)
 
 
-def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(
+def test_it_measures_a_curve_and_writes_numbers_figure_and_mixtures(
     stores: Callable[..., Stores], tmp_path: Path
 ) -> None:
     found = job(stores()).run(tmp_path)
@@ -99,17 +99,15 @@ def test_it_measures_a_curve_and_leaves_its_numbers_picture_and_mixtures(
     assert nll.low < nll.value < nll.high
     assert score.value == pytest.approx(one.value - nll.value)
     assert score.low > 0.05  # there are six clusters
-    told = json.loads((tmp_path / "gmm.json").read_text())
-    assert [entry["k"] for entry in told["curve"]] == [5, 10, 20]
-    assert told["curve"][0]["heldout_nll"] / 4 == pytest.approx(nll.value)
-    assert told["per_class"]["2"]["num_train_points"] == 110
+    numbers = json.loads((tmp_path / "gmm.json").read_text())
+    assert [entry["k"] for entry in numbers["curve"]] == [5, 10, 20]
+    assert numbers["curve"][0]["heldout_nll"] / 4 == pytest.approx(nll.value)
+    assert numbers["per_class"]["2"]["num_train_points"] == 110
     assert (tmp_path / "curve.png").stat().st_size > 10_000
-    assert set(Gmm.output_files(SAID)) == {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert set(Gmm.output_files(SETTINGS)) == {path.name for path in tmp_path.iterdir() if path.is_file()}
 
 
-def test_the_mixtures_it_leaves_give_the_likelihoods_that_it_tells(
-    stores: Callable[..., Stores], tmp_path: Path
-) -> None:
+def test_the_written_mixtures_give_the_reported_likelihoods(stores: Callable[..., Stores], tmp_path: Path) -> None:
     both = stores()
     found = job(both, covariance="full").run(tmp_path)
     left = load_file(tmp_path / "gmm.safetensors")
@@ -124,21 +122,21 @@ def test_the_mixtures_it_leaves_give_the_likelihoods_that_it_tells(
     assert found["gmm/single/nll_per_dim"].value == pytest.approx(-one.mean().item() / 4, abs=1e-4)
 
 
-def test_curves_stop_at_a_tenth_of_the_points_with_a_sentence(
+def test_curves_stop_at_a_tenth_of_the_points_with_a_note(
     stores: Callable[..., Stores], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = job(stores()).run(tmp_path)
     assert max(int(name.partition("k=")[2]) for name in found if "gmm/nll" in name) == 20
     assert "The curve stops at 20 components: a tenth of the 330 training points is 33." in caplog.text
     assert (
-        "The classes' own curves stop at 10 components: a tenth of the 110 training points of the smallest is 11."
+        "The curves of the classes stop at 10 components: a tenth of the 110 training points of the smallest is 11."
         in caplog.text
     )
     notes = json.loads((tmp_path / "gmm.json").read_text())["notes"]
-    assert [note.partition(" stop")[0] for note in notes[:2]] == ["The curve", "The classes' own curves"]
+    assert [note.partition(" stop")[0] for note in notes[:2]] == ["The curve", "The curves of the classes"]
 
 
-def test_components_by_hand_are_refused_beyond_a_tenth_unless_allowed(
+def test_explicit_components_beyond_a_tenth_are_refused_unless_allowed(
     stores: Callable[..., Stores], tmp_path: Path
 ) -> None:
     both = stores()
@@ -152,16 +150,18 @@ def test_components_by_hand_are_refused_beyond_a_tenth_unless_allowed(
     assert "gmm/nll_per_dim/k=34" in found
     assert not [name for name in found if "per_class" in name]
     with pytest.raises(
-        ValueError, match=r"No number of components fits: job\.curve begins at 5, and a tenth of the 40"
+        ValueError, match=r"No number of components is possible: job\.curve starts at 5, and a tenth of the 40"
     ):
         job(both, num_train=40)
 
 
-def test_a_basis_that_keeps_too_little_is_refused_unless_told(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_a_basis_that_keeps_too_little_variance_is_refused_unless_allowed(
+    stores: Callable[..., Stores], tmp_path: Path
+) -> None:
     both = stores()
     with pytest.raises(
         ValueError,
-        match=r"job.dim=2 directions keep \d\d.\d% of the latents' variance, and 90% are needed. Raise job.dim",
+        match=r"job.dim=2 directions keep \d\d.\d% of the latents' variance, and job.min_variance=90% are required",
     ):
         job(both, dim=2, min_variance=0.9).run(tmp_path)
     assert job(both, dim=2, min_variance=0.1, components=5).run(tmp_path)["gmm/variance_kept"].value < 0.9
@@ -170,18 +170,20 @@ def test_a_basis_that_keeps_too_little_is_refused_unless_told(stores: Callable[.
 
 
 @pytest.mark.parametrize("factor", [2.0**-8, 0.18215])
-def test_no_scale_of_the_latents_moves_a_figure(stores: Callable[..., Stores], tmp_path: Path, factor: float) -> None:
+def test_no_metric_depends_on_the_scale_of_the_latents(
+    stores: Callable[..., Stores], tmp_path: Path, factor: float
+) -> None:
     first, second = (job(stores(f), components=[5, 10]).run(tmp_path) for f in (1.0, factor))
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value, rel=2e-3, abs=2e-3), name
 
 
 @pytest.mark.parametrize("points", ["image", "token"])
-def test_points_that_are_read_at_each_pass_come_to_the_same(
+def test_points_read_from_disk_in_each_pass_give_the_same(
     stores: Callable[..., Stores], tmp_path: Path, points: str
 ) -> None:
-    said = {"points": points, "dim": 2, "components": [5], "num_train": 200, "min_variance": 0.0}
-    first, second = (job(stores(), hold=hold, **said).run(tmp_path) for hold in (1.0, 0.0))
+    settings = {"points": points, "dim": 2, "components": [5], "num_train": 200, "min_variance": 0.0}
+    first, second = (job(stores(), hold=hold, **settings).run(tmp_path) for hold in (1.0, 0.0))
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value, rel=1e-4), name
 
@@ -191,8 +193,8 @@ def test_each_token_is_a_point_and_each_image_one_draw_of_the_interval(
 ) -> None:
     both = stores()
     found = job(both, points="token", dim=2, components=[50]).run(tmp_path)  # 990 points
-    told = json.loads((tmp_path / "gmm.json").read_text())
-    assert (told["num_train_points"], told["num_heldout_points"], told["points_per_image"]) == (990, 360, 3)
+    numbers = json.loads((tmp_path / "gmm.json").read_text())
+    assert (numbers["num_train_points"], numbers["num_heldout_points"], numbers["points_per_image"]) == (990, 360, 3)
     left = load_file(tmp_path / "gmm.safetensors")
     x = (both[1].read(torch.arange(120))[0][:, 0] - left["whitening.mean"]) @ left["whitening.basis"]  # (120, 3, 2)
     one = (
@@ -206,7 +208,7 @@ def test_each_token_is_a_point_and_each_image_one_draw_of_the_interval(
     assert half == pytest.approx(1.96 * one.std().item() / 120**0.5, abs=1e-4)
 
 
-def test_mirrored_images_are_no_points_of_their_own(stores: Callable[..., Stores], tmp_path: Path) -> None:
+def test_flipped_images_are_not_used(stores: Callable[..., Stores], tmp_path: Path) -> None:
     first, second = (job(stores(flips=flips), components=5).run(tmp_path) for flips in (False, True))
     assert first == second
 
@@ -215,34 +217,34 @@ def test_samples_and_fewer_images_are_other_points_and_a_rerun_is_the_same(
     stores: Callable[..., Stores], tmp_path: Path
 ) -> None:
     both = stores()
-    said = {"components": 5, "per_class": False}
-    first = job(both, **said).run(tmp_path)
-    assert job(both, **said).run(tmp_path) == first
-    assert job(both, latent="sample", **said).run(tmp_path) != first
-    assert job(both, num_train=200, **said).run(tmp_path) != first
+    settings = {"components": 5, "per_class": False}
+    first = job(both, **settings).run(tmp_path)
+    assert job(both, **settings).run(tmp_path) == first
+    assert job(both, latent="sample", **settings).run(tmp_path) != first
+    assert job(both, num_train=200, **settings).run(tmp_path) != first
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("settings", "message"),
     [
         ({"points": "patch"}, "job.points must be one of image, token, got 'patch'"),
         ({"covariance": "round"}, "job.covariance must be one of diagonal, full, tied"),
         ({"latent": "mode"}, "job.latent must be one of mean, sample"),
         ({"dim": 0}, "job.dim must be at least 1"),
-        ({"min_variance": 90}, "job.min_variance is a share from 0 to 1, got 90"),
+        ({"min_variance": 90}, "job.min_variance must be a share from 0 to 1, got 90"),
         ({"floor": -1.0}, "job.floor must not be negative"),
         ({"num_train": 1}, "job.num_train must be a whole number"),
         (
             {"components": [10, 5]},
-            r"job.components takes rising whole numbers of at least 1, for example \[5,10,20\], got \[10, 5\]",
+            r"job.components takes ascending integers of at least 1, for example \[5,10,20\], got \[10, 5\]",
         ),
-        ({"components": "many"}, "job.components takes rising whole numbers"),
-        ({"curve": []}, "job.curve takes rising whole numbers"),
+        ({"components": "many"}, "job.components takes ascending integers"),
+        ({"curve": []}, "job.curve takes ascending integers"),
     ],
 )
-def test_settings_out_of_range_are_refused(said: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        Gmm.check({**SAID, **said})
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Gmm.check({**SETTINGS, **settings})
 
 
 def test_from_the_command_line_to_a_record(

@@ -1,4 +1,4 @@
-"""Job `predict`: signs, refusals, several generators, and what it leaves."""
+"""Job `predict`: signs, refusals, several generators, and its output files."""
 
 import json
 from collections.abc import Mapping
@@ -20,25 +20,25 @@ NAMES = ("a", "b", "c", "d", "e", "f")
 MEASURED = {
     "psnr": (10.0, 20.0, 30.0, 40.0, 50.0, float("inf")),  # better, and generation worse
     "rfd_digits": (6.0, 5.0, 4.0, 3.0, 2.0, 1.0),  # better, and generation worse
-    "gmm/nll_per_dim/k=5": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),  # nobody said which way: larger, and generation worse
+    "gmm/nll_per_dim/k=5": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0),  # no direction declared: larger, and generation worse
     "probe/accuracy": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),  # better, and generation better
     "probe/chance": (0.1,) * 6,
     "params": (4.0,) * 6,  # the same for all
 }
 
 
-def record(place: int, metrics: Mapping[str, float], generator: str | None = None, **fields: Any) -> Record:
-    said = {"name": "digits", "data": "images", **fields}
+def record(index: int, metrics: Mapping[str, float], generator: str | None = None, **fields: Any) -> Record:
+    settings = {"name": "digits", "data": "images", **fields}
     return Record(
-        id=digest([place, sorted(metrics), generator])[:16],
+        id=digest([index, sorted(metrics), generator])[:16],
         job="reconstruct" if generator is None else "generate",
-        subject={"tokenizer": NAMES[place], "generator": generator, "data": "digits"},
+        subject={"tokenizer": NAMES[index], "generator": generator, "data": "digits"},
         metrics={name: Estimate(value) for name, value in metrics.items()},
-        protocol={**said, "hash": protocol_hash(said)},
-        artifacts={"tokenizer": f"{NAMES[place]}-01234567"}
-        | ({} if generator is None else {"generator": f"{generator}-{place}"}),
+        protocol={**settings, "hash": protocol_hash(settings)},
+        artifacts={"tokenizer": f"{NAMES[index]}-01234567"}
+        | ({} if generator is None else {"generator": f"{generator}-{index}"}),
         config={
-            "tokenizer": {"name": NAMES[place], "seed": 0},
+            "tokenizer": {"name": NAMES[index], "seed": 0},
             **({} if generator is None else {"generator": {"name": generator}}),
         },
         environment={},
@@ -51,11 +51,13 @@ def record(place: int, metrics: Mapping[str, float], generator: str | None = Non
 def records_of(**qualities: tuple[float, ...]) -> list[Record]:
     """Every measurement of six tokenizers, and generators with their distances."""
     cells = [
-        record(place, {"gfd_digits": gfd}, name) for name, found in qualities.items() for place, gfd in enumerate(found)
+        record(index, {"gfd_digits": gfd}, name)
+        for name, values in qualities.items()
+        for index, gfd in enumerate(values)
     ]
     return [
         *cells,
-        *(record(place, {name: values[place] for name, values in MEASURED.items()}) for place in range(len(NAMES))),
+        *(record(index, {name: values[index] for name, values in MEASURED.items()}) for index in range(len(NAMES))),
     ]
 
 
@@ -67,7 +69,7 @@ def run(records: list[Record], out: Path) -> dict[str, Estimate]:
     return dict(Predict(study=study, **{**SETTINGS, "target": study.target}).run(out))
 
 
-def test_signs_read_what_goes_with_better_generation(tmp_path: Path) -> None:
+def test_positive_signs_mean_better_generation(tmp_path: Path) -> None:
     metrics = run(records_of(sit=RISING), tmp_path)
     rho = {
         name.removeprefix("predict/spearman/sit/"): e.value
@@ -82,18 +84,18 @@ def test_signs_read_what_goes_with_better_generation(tmp_path: Path) -> None:
     assert metrics["predict/tokenizers/sit/psnr"].value == 6
 
 
-def test_all_numbers_stand_in_a_json_beside_a_picture_and_what_was_left_out_is_told(tmp_path: Path) -> None:
+def test_all_numbers_are_in_a_json_beside_a_figure_with_reasons_for_omissions(tmp_path: Path) -> None:
     records = records_of(sit=RISING)
-    few = [record(place, {"ssim": place / 10}, split="few") for place in range(4)]
+    few = [record(index, {"ssim": index / 10}, split="few") for index in range(4)]
     run([*records, *few], tmp_path)
     assert (tmp_path / FIGURE).read_bytes().startswith(b"\x89PNG")
-    told = json.loads((tmp_path / NUMBERS).read_text())
-    assert told["measured"]["psnr"]["f"] == "inf"
-    assert told["quality"]["sit"]["b"] == 2.0
-    assert told["predictions"]["sit"]["psnr"]["spearman"]["value"] == -1
-    assert told["left_out"]["sit"]["params"].startswith("the same for all")
-    assert told["left_out"]["sit"]["ssim"] == "4 of the 6 tokenizers have it; missing: e, f"
-    assert len(told["records"]) == len(records) + len(few)
+    numbers = json.loads((tmp_path / NUMBERS).read_text())
+    assert numbers["measured"]["psnr"]["f"] == "inf"
+    assert numbers["quality"]["sit"]["b"] == 2.0
+    assert numbers["predictions"]["sit"]["psnr"]["spearman"]["value"] == -1
+    assert numbers["left_out"]["sit"]["params"].startswith("the same for all")
+    assert numbers["left_out"]["sit"]["ssim"] == "4 of the 6 tokenizers have it; missing: e, f"
+    assert len(numbers["records"]) == len(records) + len(few)
 
 
 def test_with_several_generators_the_mean_rank_is_predicted_too(tmp_path: Path) -> None:
@@ -109,17 +111,18 @@ def test_with_several_generators_the_mean_rank_is_predicted_too(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("lost", [2, 6])
-def test_below_five_tokenizers_it_refuses_with_what_there_is_and_what_is_missing(lost: int) -> None:
+def test_below_five_tokenizers_it_refuses_with_what_exists_and_what_is_missing(lost: int) -> None:
     records = [
         r for r in records_of(sit=RISING) if r.subject["generator"] is None or r.subject["tokenizer"] in NAMES[lost:]
     ]
     if lost == 6:
-        with pytest.raises(ValueError, match="No record holds gfid or gfd_<extractor> of generated images"):
+        with pytest.raises(ValueError, match="No record contains gfid or gfd_<extractor> of generated images"):
             Predict.studies(records, SETTINGS)
         return
     records = [r for r in records if r.subject["generator"] is not None or r.subject["tokenizer"] != "c"]
     with pytest.raises(
-        ValueError, match=r"needs 5 tokenizers.*\ngfd_digits of sit on digits, protocol .*: 4 tokenizers \(c, d, e, f\)"
+        ValueError,
+        match=r"needs at least 5 tokenizers.*\ngfd_digits of sit on digits, protocol .*: 4 tokenizers \(c, d, e, f\)",
     ) as error:
         Predict.studies(records, SETTINGS)
     assert "without a record of reconstruct: c." in str(error.value)
@@ -131,7 +134,9 @@ def test_a_generator_of_too_few_tokenizers_is_left_out_where_another_has_enough(
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"No record holds gfid of.*Records of generated images hold gfd_digits\."):
+    with pytest.raises(
+        ValueError, match=r"No record contains gfid of.*Records of generated images contain gfd_digits\."
+    ):
         Predict.studies(records_of(sit=RISING), {**SETTINGS, "target": "gfid"})
     floored = records_of(sit=RISING)
     floored[0] = replace(floored[0], metrics={**floored[0].metrics, "gfd_digits_floor": Estimate(0.1)})
@@ -146,8 +151,10 @@ def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
 def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tried(tmp_path: Path) -> None:
     metrics = run(records_of(sit=RISING), tmp_path)
     base = record(0, {}, "sit")
-    told = Record(**{**vars(base), "job": "predict", "metrics": metrics, "config": {"job": {"target": "gfd_digits"}}})
-    (table,) = prediction_tables([told, base], HIGHER_IS_BETTER)
+    predicted = Record(
+        **{**vars(base), "job": "predict", "metrics": metrics, "config": {"job": {"target": "gfd_digits"}}}
+    )
+    (table,) = prediction_tables([predicted, base], HIGHER_IS_BETTER)
     assert table.title.startswith("digits: what predicts gfd_digits of sit, protocol digits ")
     assert [label for (label,), _ in table.rows] == [
         "gmm/nll_per_dim/k=5",
@@ -155,15 +162,15 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
         "psnr ↑",
         "rfd_digits ↓",
     ]
-    sure = ("1.000", "[1.000, 1.000]")
-    assert [(place.value, place.noise) for place in table.rows[1][1]] == [sure, sure, ("0.01111", ""), ("6", "")]
+    perfect = ("1.000", "[1.000, 1.000]")
+    assert [(cell.value, cell.noise) for cell in table.rows[1][1]] == [perfect, perfect, ("0.01111", ""), ("6", "")]
     assert table.notes[0].startswith("4 measurements were tried, of which 4 are beyond chance at 0.05")
     many = {
         f"predict/{s}/sit/m{i}": Estimate(i / 50)
         for i in range(40)
         for s in ("spearman", "kendall", "p_holm", "tokenizers")
     }
-    (long,) = prediction_tables([Record(**{**vars(told), "metrics": many})], {})
+    (long,) = prediction_tables([Record(**{**vars(predicted), "metrics": many})], {})
     assert len(long.rows) == SHOWN
     assert long.rows[0][0] == ["m39"]
     assert told_in({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}, {}) == {}

@@ -1,4 +1,4 @@
-"""Job `probe`: latents of any tokenizer are looked at, what the latents hide is not found, and what does not apply is absent."""
+"""Job `probe`: analyses of latents of any tokenizer, chance without information, and no metrics that do not apply."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ from ldbench.jobs.probe import Probe
 
 
 class Brightness(nn.Module):
-    """Latents (B, 2, 3): the mean of each colour, twice, with a posterior that no figure may depend on."""
+    """Latents (B, 2, 3): the mean of each color, twice, with a posterior on which no metric may depend."""
 
     patch_grid = (2, 2)
 
@@ -34,42 +34,42 @@ class Brightness(nn.Module):
         return self.decoder(z.mean(dim=1)[:, :, None, None].expand(-1, -1, 2, 2))
 
 
-class Look:
-    """A teacher that sees mean colours, and another that sees nothing but noise of its own."""
+class ColorTeacher:
+    """A teacher of mean colors, or for factor 0 of noise."""
 
     def __init__(self, factor: float):
         self.factor = factor
 
     def __call__(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        seen = images.mean(dim=(2, 3))[:, None].expand(-1, grid[0] * grid[1], -1)
-        return self.factor * seen + (1 - self.factor) * torch.randn(
-            seen.shape, generator=torch.Generator().manual_seed(len(images))
+        colors_of = images.mean(dim=(2, 3))[:, None].expand(-1, grid[0] * grid[1], -1)
+        return self.factor * colors_of + (1 - self.factor) * torch.randn(
+            colors_of.shape, generator=torch.Generator().manual_seed(len(images))
         )
 
 
 @pytest.fixture
 def data() -> Any:
-    """Three classes by colour."""
+    """Three classes by color."""
     rng = torch.Generator().manual_seed(0)
 
     def split(count: int) -> TensorDataset:
         y = torch.arange(count) % 3
         return TensorDataset(0.3 * torch.randn(count, 3, 4, 4, generator=rng) + torch.eye(3)[y][:, :, None, None], y)
 
-    return SimpleNamespace(name="colours", num_classes=3, train=split(90), test=split(45))
+    return SimpleNamespace(name="colors", num_classes=3, train=split(90), test=split(45))
 
 
 OFF = {"linear": False, "neighbours": None, "dimension": False, "channels": False}
 
 
-def job(tokenizer: nn.Module, data: Any, **said: Any) -> Probe:
+def job(tokenizer: nn.Module, data: Any, **settings: Any) -> Probe:
     node = ldbench.compose("run", ["job=probe"]).job
-    settings = {key: node[key] for key in node if key != "_target_"} | {"num_train": None, "batch_size": 16} | said
+    settings = {key: node[key] for key in node if key != "_target_"} | {"num_train": None, "batch_size": 16} | settings
     Probe.check(settings)
     return Probe(
         tokenizer=tokenizer,
         data=data,
-        teachers=lambda name: Look(float(name)),
+        teachers=lambda name: ColorTeacher(float(name)),
         workers=0,
         device=torch.device("cpu"),
         **settings,
@@ -77,7 +77,7 @@ def job(tokenizer: nn.Module, data: Any, **said: Any) -> Probe:
 
 
 def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> None:
-    found = job(Brightness(), data).run(tmp_path / "figures")
+    found = job(Brightness(), data).run(tmp_path / "out")
     assert set(found) == {
         *("probe/accuracy", "probe/chance", "probe/knn_accuracy"),
         *("probe/intrinsic_dimension", "probe/effective_rank", "probe/effective_rank_channels"),
@@ -93,25 +93,25 @@ def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> 
     assert found["probe/accuracy"].value == 1.0
     assert found["probe/accuracy"].low < 1.0 == found["probe/accuracy"].high
     assert found["probe/chance"].value == pytest.approx(1 / 3)
-    assert not (tmp_path / "figures").exists()
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_latent_that_holds_nothing_is_read_by_chance(data: Any, tmp_path: Path) -> None:
+def test_a_constant_latent_is_at_chance(data: Any, tmp_path: Path) -> None:
     found = job(Brightness(factor=0.0), data, dimension=False).run(tmp_path)
     assert found["probe/accuracy"].value == pytest.approx(found["probe/chance"].value)
     assert found["probe/collapsed_channels"].value == 3
     assert found["probe/collapsed_units"].value == 6
 
 
-def test_dimensions_and_signal_are_those_of_what_was_planted(data: Any, tmp_path: Path) -> None:
+def test_dimensions_and_signal_are_the_planted_ones(data: Any, tmp_path: Path) -> None:
     found = job(Brightness(), data).run(tmp_path)
     mean = torch.stack([image.mean(dim=(1, 2)) for image, _ in data.train]).double()
-    assert 1.5 < found["probe/intrinsic_dimension"].value < 4.5  # three colours, in six numbers
+    assert 1.5 < found["probe/intrinsic_dimension"].value < 4.5  # three colors, in six numbers
     assert 2 < found["probe/effective_rank"].value <= 3.0001
     assert found["probe/effective_rank_channels"].value == pytest.approx(found["probe/effective_rank"].value)
     snr = 10 * (mean.var(dim=0, correction=0) / torch.tensor(9.0, dtype=torch.float64).exp()).log10()
     assert found["probe/snr_db_max"].value == pytest.approx(snr.max().item(), rel=1e-4)
-    assert found["probe/collapsed_channels"].value == 3, "which a posterior of variance e^9 drowns"
+    assert found["probe/collapsed_channels"].value == 3, "a posterior of variance e^9 dominates them"
 
 
 def test_points_have_no_signal_to_noise_and_do_not_collapse(data: Any, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_points_have_no_signal_to_noise_and_do_not_collapse(data: Any, tmp_path:
     assert found["probe/collapsed_channels"].value == 0
 
 
-def test_only_what_is_asked_for_is_measured(data: Any, tmp_path: Path) -> None:
+def test_only_enabled_analyses_are_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **(OFF | {"linear": True})).run(tmp_path)) == {"probe/accuracy", "probe/chance"}
     assert set(job(Brightness(), data, **OFF, attentive=True).run(tmp_path)) == {"probe/attentive_accuracy"}
     assert set(job(Brightness(), data, **OFF, teacher="1").run(tmp_path)) == {"probe/cka_1"}
@@ -132,7 +132,7 @@ def test_only_what_is_asked_for_is_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **OFF, clustering=True).run(tmp_path)) == clusters
 
 
-def test_a_teacher_that_sees_the_same_is_alike_and_one_that_sees_noise_is_not(data: Any, tmp_path: Path) -> None:
+def test_a_teacher_of_the_same_features_is_similar_and_one_of_noise_is_not(data: Any, tmp_path: Path) -> None:
     same, noise = (
         job(Brightness(), data, **OFF, teacher=name).run(tmp_path)[f"probe/cka_{name}"].value for name in ("1", "0")
     )
@@ -140,7 +140,7 @@ def test_a_teacher_that_sees_the_same_is_alike_and_one_that_sees_noise_is_not(da
     assert abs(noise) < 0.3
 
 
-def test_a_decoder_without_places_is_left_out_of_the_clusters(data: Any, tmp_path: Path) -> None:
+def test_a_decoder_without_a_patch_grid_is_left_out_of_the_clusters(data: Any, tmp_path: Path) -> None:
     tokenizer = Brightness()
     tokenizer.decoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     found = job(tokenizer, data, **OFF, clustering=True).run(tmp_path)
@@ -149,19 +149,21 @@ def test_a_decoder_without_places_is_left_out_of_the_clusters(data: Any, tmp_pat
 
 
 @pytest.mark.slow
-def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
-    tokenizer, said = Brightness(), {"num_train": 20, "attentive": True, "uniformity": True}
-    first = job(tokenizer, data, **said).run(tmp_path)
-    assert job(tokenizer, data, **said, batch_size=7).run(tmp_path) == first
+def test_neither_a_rerun_nor_the_batch_size_changes_a_metric(data: Any, tmp_path: Path) -> None:
+    tokenizer, settings = Brightness(), {"num_train": 20, "attentive": True, "uniformity": True}
+    first = job(tokenizer, data, **settings).run(tmp_path)
+    assert job(tokenizer, data, **settings, batch_size=7).run(tmp_path) == first
 
 
-def test_it_reads_as_many_training_images_as_it_is_told(data: Any) -> None:
-    some, more = (set(job(Brightness(), data, num_train=count).chosen(data.train).indices) for count in (20, 40))
-    other = set(job(Brightness(), data, num_train=20, seed=1).chosen(data.train).indices)
+def test_it_uses_the_given_number_of_training_images(data: Any) -> None:
+    some, more = (
+        set(job(Brightness(), data, num_train=count).training_images(data.train).indices) for count in (20, 40)
+    )
+    other = set(job(Brightness(), data, num_train=20, seed=1).training_images(data.train).indices)
     assert len(some) == 20
     assert some < more
     assert some != other
-    assert job(Brightness(), data, num_train=90).chosen(data.train) is data.train
+    assert job(Brightness(), data, num_train=90).training_images(data.train) is data.train
 
 
 def test_data_of_one_class_have_no_accuracy_and_all_else(
@@ -171,13 +173,13 @@ def test_data_of_one_class_have_no_accuracy_and_all_else(
     data.num_classes = 1
     caplog.set_level(logging.INFO)
     assert set(job(Brightness(), data).run(tmp_path)) == both - {"probe/accuracy", "probe/chance", "probe/knn_accuracy"}
-    assert "colours has no classes to tell apart" in caplog.text
-    with pytest.raises(ValueError, match="A probe tells classes apart, and colours has 1"):
+    assert "colors has only one class" in caplog.text
+    with pytest.raises(ValueError, match="Probes distinguish classes, and colors has 1"):
         job(Brightness(), data, **(OFF | {"linear": True}))
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("settings", "message"),
     [
         ({"num_train": 1}, "num_train must be a whole number of at least 2, or null for all, got 1"),
         ({"num_train": "most"}, "num_train must be a whole number"),
@@ -186,9 +188,9 @@ def test_data_of_one_class_have_no_accuracy_and_all_else(
         ({"neighbours": 0}, "neighbours must be at least 1, or null for none"),
         ({"collapse_below": 1.0}, "collapse_below must be between 0 and 1"),
         ({"num_points": 63}, "num_points must be at least 64"),
-        (OFF, "This probe asks for nothing. Switch one on: job.linear, job.neighbours"),
+        (OFF, "No analysis is enabled. Enable at least one of job.linear, job.neighbours"),
     ],
 )
-def test_settings_out_of_range_are_refused(data: Any, said: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        job(Brightness(), data, **said)
+def test_settings_out_of_range_are_refused(data: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        job(Brightness(), data, **settings)

@@ -1,4 +1,4 @@
-"""Job `reconstruct`: distances on features beside the figures of each image."""
+"""Job `reconstruct`: distances on features and metrics of each image."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +13,13 @@ from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
 from ldbench.core.posterior import Posterior
-from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.reconstruct import Reconstruct
 from ldbench.metrics.feature_set import Features, gather
 
 
 class Darker(nn.Module):
-    """Gives images back darker by `by`."""
+    """Reconstructs images darker by `by`."""
 
     def __init__(self, by: float):
         super().__init__()
@@ -32,8 +32,8 @@ class Darker(nn.Module):
         return z.unflatten(2, (4, 4)) - self.by
 
 
-class Colours(nn.Module):
-    """The mean of each colour, in levels."""
+class Colors(nn.Module):
+    """The mean of each color in [0, 255]."""
 
     revision, provides, standard = 1, frozenset({"features"}), False
 
@@ -76,16 +76,16 @@ def job(
     **changes: Any,
 ) -> Reconstruct:
     facts = {"folder": folder / "features", "workers": 0, "device": torch.device("cpu")}
-    sets = SetMeasures(
-        label="colours",
-        extractor=Colours(),
+    sets = SetEvaluator(
+        label="colors",
+        extractor=Colors(),
         digest="a",
         metrics={name: distance(name) for name in distances},
         kept=100,
         **facts,
     )
     images = {"test": data.test, "train": data.train, "all": data.train + data.test}[split]
-    said = {
+    settings = {
         **{
             "tokenizer": Darker(by),
             "data": data,
@@ -104,27 +104,27 @@ def job(
         },
         **{"workers": 0, "device": torch.device("cpu"), "save_images": False},
     }
-    return Reconstruct(**{**said, **changes})
+    return Reconstruct(**{**settings, **changes})
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
 def test_its_distance_is_that_of_the_reconstructions_to_their_originals(data: Any, tmp_path: Path, split: str) -> None:
-    found = job(data, 20 / 127.5, tmp_path, split=split).run(tmp_path)["rfd_colours"]
-    assert found.value == pytest.approx(3 * 20**2, rel=1e-2)  # every colour is 20 levels darker
+    found = job(data, 20 / 127.5, tmp_path, split=split).run(tmp_path)["rfd_colors"]
+    assert found.value == pytest.approx(3 * 20**2, rel=1e-2)  # every color is 20 levels darker
     assert found.low <= found.value <= found.high
 
 
-def test_what_loses_nothing_has_the_distance_zero(data: Any, tmp_path: Path) -> None:
+def test_perfect_reconstructions_have_distance_zero(data: Any, tmp_path: Path) -> None:
     found = job(data, 0.0, tmp_path, distances=("fd", "kid", "precision")).run(tmp_path)
-    assert found["rfd_colours"].value == found["kid_colours"].value == 0.0
-    assert found["precision_colours"].value == 1.0
+    assert found["rfd_colors"].value == found["kid_colors"].value == 0.0
+    assert found["precision_colors"].value == 1.0
 
 
 def test_its_floor_is_the_distance_of_held_out_to_training_images(data: Any, tmp_path: Path) -> None:
     train, test = (
-        gather(Colours().extract(to_uint8(split.tensors[0])), ("normal",)) for split in (data.train, data.test)
+        gather(Colors().extract(to_uint8(split.tensors[0])), ("normal",)) for split in (data.train, data.test)
     )
-    found = job(data, 0.3, tmp_path).run(tmp_path)["rfd_colours_floor"]
+    found = job(data, 0.3, tmp_path).run(tmp_path)["rfd_colors_floor"]
     expected = distance("fd")(test, train, paired=False)
     assert [found.value, found.low, found.high] == pytest.approx(
         [expected.value, expected.low, expected.high], rel=1e-9
@@ -141,7 +141,7 @@ def test_distances_do_not_depend_on_the_batch_size(data: Any, tmp_path: Path) ->
         assert small[name].value == pytest.approx(large[name].value, rel=1e-9)
 
 
-def test_two_processes_find_the_same_of_each_image_and_of_the_set(data: Any, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_for_each_image_and_the_set(data: Any, tmp_path: Path) -> None:
     metrics = {"darker": darker, "mse": squared}
     every = {"distances": ("fd", "kid", "precision"), "metrics": metrics, "save_images": True, "latent": "sample"}
     one, two = (job(data, 0.1, tmp_path, num_processes=count, **every).run(tmp_path / str(count)) for count in (1, 2))
@@ -161,6 +161,6 @@ def test_without_an_extractor_there_are_no_distances(data: Any, tmp_path: Path) 
     assert job(data, 0.1, tmp_path, distances=()).run(tmp_path) == {}
 
 
-def test_a_batch_of_nothing_is_refused() -> None:
+def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         Reconstruct.check({"batch_size": 0, "num_processes": 1, "save_images": False})

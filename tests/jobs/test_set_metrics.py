@@ -1,4 +1,4 @@
-"""One pass feeds every metric on sets, and what was seen of real images is seen once."""
+"""One pass serves every metric on sets, and features of real images are computed once."""
 
 from pathlib import Path
 from typing import Any
@@ -10,56 +10,54 @@ import torch
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
-from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import gather, set_to_tensors
 
-from .conftest import Colours
+from .conftest import Colors
 
 
-def measures(folder: Path, *names: str, kept: int = 100, extractor: Any = None, digest: str = "a") -> SetMeasures:
+def evaluator(folder: Path, *names: str, kept: int = 100, extractor: Any = None, digest: str = "a") -> SetEvaluator:
     metrics = {name: instantiate(Registry().option("distribution", name)) for name in names}
     facts = {"kept": kept, "folder": folder, "workers": 0, "device": torch.device("cpu")}
-    return SetMeasures(label="colours", extractor=extractor or Colours(), digest=digest, metrics=metrics, **facts)
+    return SetEvaluator(label="colors", extractor=extractor or Colors(), digest=digest, metrics=metrics, **facts)
 
 
 EVERY = tuple(sorted(Registry().options("distribution")))
 
 
 def reference(
-    sets: SetMeasures,
+    sets: SetEvaluator,
     data: Any,
     split: str = "test",
     batch_size: int = 8,
     pixel_rule: str = "round",
     num_processes: int = 1,
 ):
-    return sets.reference(data, split, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
+    return sets.split_features(data, split, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes)
 
 
 def test_every_metric_is_measured_and_named_after_its_extractor(data: Any, tmp_path: Path) -> None:
-    sets = measures(tmp_path, *EVERY)
+    sets = evaluator(tmp_path, *EVERY)
     real = reference(sets, data)
-    watch = sets.begin(30)
+    collector = sets.collector(30)
     images = to_uint8(data.test.tensors[0])
     for first in range(0, 30, 7):
-        watch.update(first, images[first : first + 7], data.test.tensors[1][first : first + 7])
-    samples = watch.finish()
+        collector.update(first, images[first : first + 7], data.test.tensors[1][first : first + 7])
+    samples = collector.finish()
     found = dict(sets.measure(samples, real, prefix="g", paired=True))
-    assert found["gfd_colours"].value == 0.0
-    assert set(found) == {"gfd_colours" if name == "fd" else f"{name}_colours" for name in EVERY}
+    assert found["gfd_colors"].value == 0.0
+    assert set(found) == {"gfd_colors" if name == "fd" else f"{name}_colors" for name in EVERY}
     floors = dict(sets.floors(real, reference(sets, data, "train"), prefix="r"))
-    assert set(floors) == {"rfd_colours_floor", "sfd_colours_floor", "kid_colours_floor"}
-    assert floors["rfd_colours_floor"].low is not None
+    assert set(floors) == {"rfd_colors_floor", "sfd_colors_floor", "kid_colors_floor"}
+    assert floors["rfd_colors_floor"].low is not None
 
 
 @pytest.mark.parametrize("batch_size", [1, 30])
-def test_no_metric_depends_on_the_batch_size_or_on_what_is_kept_on_disk(
-    data: Any, tmp_path: Path, batch_size: int
-) -> None:
+def test_no_metric_depends_on_the_batch_size_or_on_the_cache(data: Any, tmp_path: Path, batch_size: int) -> None:
     found = []
     for folder, size in (("a", batch_size), ("b", 8), ("b", 8)):
-        sets = measures(tmp_path / folder, *EVERY)
+        sets = evaluator(tmp_path / folder, *EVERY)
         values = dict(
             sets.measure(reference(sets, data), reference(sets, data, "train", size), prefix="r", paired=False)
         )
@@ -70,7 +68,7 @@ def test_no_metric_depends_on_the_batch_size_or_on_what_is_kept_on_disk(
 
 
 def test_on_the_standard_network_names_are_those_of_the_papers(tmp_path: Path) -> None:
-    sets = measures(tmp_path, *EVERY)
+    sets = evaluator(tmp_path, *EVERY)
     sets.extractor.standard = True
     names = {sets.name(name, "g") for name in EVERY}
     assert names == {
@@ -87,82 +85,84 @@ def test_on_the_standard_network_names_are_those_of_the_papers(tmp_path: Path) -
     assert sets.name("fd", "r") == "rfid"
 
 
-def test_real_images_are_seen_once_by_each_extractor_rule_and_choice_of_metrics(data: Any, tmp_path: Path) -> None:
-    def looks(sets: SetMeasures, **said: Any) -> int:
-        before = sets.extractor.looks
-        reference(sets, data, **said)
-        return sets.extractor.looks - before
+def test_features_of_real_images_are_computed_once_for_each_extractor_rule_and_choice_of_metrics(
+    data: Any, tmp_path: Path
+) -> None:
+    def num_extracted(sets: SetEvaluator, **settings: Any) -> int:
+        before = sets.extractor.num_extracted
+        reference(sets, data, **settings)
+        return sets.extractor.num_extracted - before
 
-    sets = measures(tmp_path, "fd")
-    assert looks(sets) == 30
-    assert looks(sets, batch_size=3) == 0
-    assert looks(measures(tmp_path, "fd")) == 0
-    assert looks(sets, split="train") == 50
-    assert looks(sets, split="all") == 80
-    assert looks(sets, pixel_rule="truncate") == 30
-    assert looks(measures(tmp_path, "fd", "kid")) == 30
-    assert looks(measures(tmp_path, "fd", kept=5)) == 30
-    assert looks(measures(tmp_path, "fd", digest="b")) == 30
+    sets = evaluator(tmp_path, "fd")
+    assert num_extracted(sets) == 30
+    assert num_extracted(sets, batch_size=3) == 0
+    assert num_extracted(evaluator(tmp_path, "fd")) == 0
+    assert num_extracted(sets, split="train") == 50
+    assert num_extracted(sets, split="all") == 80
+    assert num_extracted(sets, pixel_rule="truncate") == 30
+    assert num_extracted(evaluator(tmp_path, "fd", "kid")) == 30
+    assert num_extracted(evaluator(tmp_path, "fd", kept=5)) == 30
+    assert num_extracted(evaluator(tmp_path, "fd", digest="b")) == 30
     data.fingerprint = "2"
-    assert looks(sets) == 30
+    assert num_extracted(sets) == 30
 
 
 def test_both_splits_are_one_set_in_order(data: Any, tmp_path: Path) -> None:
-    seen = reference(measures(tmp_path, "kid", "class_accuracy"), data, "all")
+    features = reference(evaluator(tmp_path, "kid", "class_accuracy"), data, "all")
     images = torch.cat([to_uint8(split.tensors[0]) for split in (data.train, data.test)])
-    assert torch.equal(seen.features, Colours().extract(images).features)
-    assert torch.equal(seen.labels, torch.cat([torch.arange(50) % 3, torch.arange(30) % 3]))
+    assert torch.equal(features.features, Colors().extract(images).features)
+    assert torch.equal(features.labels, torch.cat([torch.arange(50) % 3, torch.arange(30) % 3]))
 
 
-def test_only_some_features_of_a_reference_are_kept(data: Any, tmp_path: Path) -> None:
-    seen = reference(measures(tmp_path, "fd", "kid", kept=20), data)
-    assert len(seen.features) == 20
-    assert sum(part.count for part in seen.normal.parts) == 30
+def test_only_some_features_of_a_reference_are_stored(data: Any, tmp_path: Path) -> None:
+    features = reference(evaluator(tmp_path, "fd", "kid", kept=20), data)
+    assert len(features.features) == 20
+    assert sum(part.count for part in features.normal.parts) == 30
 
 
-def test_a_damaged_file_is_told_with_what_to_do(data: Any, tmp_path: Path) -> None:
-    sets = measures(tmp_path, "fd")
+def test_a_damaged_file_is_refused_with_advice(data: Any, tmp_path: Path) -> None:
+    sets = evaluator(tmp_path, "fd")
     reference(sets, data)
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"holds no features that can be read .* Remove it"):
+    with pytest.raises(ValueError, match=r"contains no readable features .* Remove it"):
         reference(sets, data)
 
 
-def test_a_reference_in_adms_layout_takes_its_laws_from_the_file_and_neighbours_from_its_images(
+def test_a_reference_in_adms_layout_has_the_gaussians_of_the_file_and_neighbors_from_its_images(
     data: Any, tmp_path: Path
 ) -> None:
-    sets = measures(tmp_path / "features", *EVERY)
+    sets = evaluator(tmp_path / "features", *EVERY)
     sets.extractor.standard = True
-    images, whole = to_uint8(data.test.tensors[0]), Colours().extract(to_uint8(data.train.tensors[0]))
+    images, whole = to_uint8(data.test.tensors[0]), Colors().extract(to_uint8(data.train.tensors[0]))
     adm_npz.write(tmp_path / "reference.npz", images.split(7), 30, features=gather(whole, ("normal", "spatial")))
-    seen = sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
-    torch.testing.assert_close(seen.normal.whole.mean, whole.features.double().mean(dim=0))
-    assert torch.equal(seen.features, Colours().extract(images).features)
+    features = sets.npz_features(tmp_path / "reference.npz", batch_size=8, num_processes=1)
+    torch.testing.assert_close(features.normal.whole.mean, whole.features.double().mean(dim=0))
+    assert torch.equal(features.features, Colors().extract(images).features)
     samples = reference(sets, data)
-    found = dict(sets.measure(samples, seen, prefix="g", paired=False))
+    found = dict(sets.measure(samples, features, prefix="g", paired=False))
     assert found["gfid"].value > 0
     assert found["gfid"].low is not None
     assert found["precision"].value == 1.0
-    sets.published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
-    assert sets.extractor.looks == 60, "once"
+    sets.npz_features(tmp_path / "reference.npz", batch_size=8, num_processes=1)
+    assert sets.extractor.num_extracted == 60, "once"
 
 
-def test_statistics_of_inception_are_not_held_against_another_extractor(data: Any, tmp_path: Path) -> None:
+def test_statistics_of_inception_are_refused_for_another_extractor(data: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "reference.npz", np.zeros((3, 2, 2, 3), np.uint8), mu=np.zeros(3), sigma=np.eye(3))
-    with pytest.raises(ValueError, match="statistics of the standard Inception-v3, and colours is another extractor"):
-        measures(tmp_path, "fd").published(tmp_path / "reference.npz", batch_size=8, num_processes=1)
+    with pytest.raises(ValueError, match="statistics of the standard Inception-v3, and colors is another extractor"):
+        evaluator(tmp_path, "fd").npz_features(tmp_path / "reference.npz", batch_size=8, num_processes=1)
 
 
 @pytest.mark.slow  # test_generate.py has it in a whole measurement
-def test_two_processes_see_the_same_reference(data: Any, tmp_path: Path) -> None:
+def test_two_processes_compute_the_same_reference(data: Any, tmp_path: Path) -> None:
     one, two = (
-        set_to_tensors(reference(measures(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count))
+        set_to_tensors(reference(evaluator(tmp_path / str(count), *EVERY, kept=20), data, "all", num_processes=count))
         for count in (1, 2)
     )
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-9, atol=1e-12)
     assert [path.suffix for path in (tmp_path / "2").iterdir() if path.suffix != ".lock"] == [".safetensors"], (
-        "nothing else stays"
+        "nothing else remains"
     )

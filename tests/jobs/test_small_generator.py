@@ -7,8 +7,8 @@ from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 
-def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], tmp_path) -> None:
-    said = [
+def test_it_measures_a_tokenizer_reproducibly(small_overrides: list[str], tmp_path) -> None:
+    settings = [
         "job=small_generator",
         "job.budget.steps=3",
         "job.budget.width=8",
@@ -18,7 +18,7 @@ def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], 
     ]
     found = []
     for _ in range(2):
-        pipeline.run(ldbench.compose("run", [*small_overrides, *said]))
+        pipeline.run(ldbench.compose("run", [*small_overrides, *settings]))
         (path,) = (tmp_path / "records").glob("small_generator-*.json")
         found.append(records.read(path).metrics)
     assert found[0] == found[1]
@@ -28,11 +28,14 @@ def test_it_measures_a_tokenizer_and_repeats_itself(small_overrides: list[str], 
 
 
 @pytest.mark.parametrize(
-    ("said", "told"), [("job.num_images=1", "job.num_images"), ("job.budget.width=9", "num_heads=4 does not divide")]
+    ("settings", "message"),
+    [("job.num_images=1", "job.num_images"), ("job.budget.width=9", "num_heads=4 does not divide")],
 )
 def test_settings_out_of_range_are_refused_before_any_work(
-    small_overrides: list[str], tmp_path, said: str, told: str
+    small_overrides: list[str], tmp_path, settings: str, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
-        pipeline.run(ldbench.compose("run", [*small_overrides, "job=small_generator", said, f"paths.root={tmp_path}"]))
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(
+            ldbench.compose("run", [*small_overrides, "job=small_generator", settings, f"paths.root={tmp_path}"])
+        )
     assert not list(tmp_path.iterdir())

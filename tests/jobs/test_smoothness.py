@@ -1,4 +1,4 @@
-"""Job `smoothness`: a linear tokenizer gets its exact figures, and what does not apply is absent."""
+"""Job `smoothness`: a linear tokenizer gets its exact metrics, and metrics that do not apply are absent."""
 
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,9 @@ SETTINGS = {
 
 
 class Averages(nn.Module):
-    """The mean colour of each 4 x 4 patch of 8 x 8 images, times `factor`, with a posterior that no figure may depend on."""
+    """The mean color of each 4 x 4 patch of 8 x 8 images, times `factor`, with a posterior on which no metric may
+    depend.
+    """
 
     def __init__(self, factor: float = 2.0, *, grid: bool = True):
         super().__init__()
@@ -53,8 +55,8 @@ class Averages(nn.Module):
         )
 
 
-class Colours(nn.Module):
-    """The mean of each colour, in levels."""
+class Colors(nn.Module):
+    """The mean of each color in [0, 255]."""
 
     def features(self, images: Tensor) -> Tensor:
         assert images.dtype == torch.uint8
@@ -72,9 +74,9 @@ def data() -> Any:
 
 
 def job(
-    data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA, extractors: bool = True, **said: Any
+    data: Any, tokenizer: nn.Module | None = None, *, sigma: Tensor = SIGMA, extractors: bool = True, **settings: Any
 ) -> Smoothness:
-    settings = {**SETTINGS, **said}
+    settings = {**SETTINGS, **settings}
     Smoothness.check(settings)
     store = SimpleNamespace(manifest=SimpleNamespace(statistics=SimpleNamespace(std=lambda: sigma.double())))
     facts = {
@@ -85,14 +87,14 @@ def job(
         "workers": 0,
     }
     facts |= (
-        {"extractors": {"colours": Colours()}, "distances": {"fd": partial(apart, FrechetDistance())}}
+        {"extractors": {"colors": Colors()}, "distances": {"fd": partial(apart, FrechetDistance())}}
         if extractors
         else {"extractors": {}, "distances": {}}
     )
     return Smoothness(tokenizer=tokenizer or Averages(), data=data, device=torch.device("cpu"), **facts, **settings)
 
 
-def test_a_linear_decoder_has_its_exact_figures(data: Any, tmp_path: Path) -> None:
+def test_a_linear_decoder_has_its_exact_metrics(data: Any, tmp_path: Path) -> None:
     found = job(data).run(tmp_path)
     stretched = SIGMA / 2 * 4  # a move of one number by a deviation moves 16 pixels by sigma / 2
     assert found["smoothness/decoder/lipschitz"].value == pytest.approx(stretched.max().item(), rel=1e-5)
@@ -109,7 +111,9 @@ def test_a_linear_decoder_has_its_exact_figures(data: Any, tmp_path: Path) -> No
     assert found["smoothness/encoder/gain"].value == pytest.approx(gain, rel=0.05)
 
 
-def test_the_way_between_two_images_is_as_long_as_what_is_decoded_of_them_is_apart(data: Any, tmp_path: Path) -> None:
+def test_the_path_between_two_images_is_as_long_as_the_distance_of_their_reconstructions(
+    data: Any, tmp_path: Path
+) -> None:
     found = job(data, num_images=20, num_pairs=10).run(tmp_path)
     images = torch.stack([image for image, _ in data.test])
     blurred = Averages(1.0).decode(Averages(1.0).encode(images).mean)
@@ -131,9 +135,9 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
     lost = ((images - blurred) / 2).square().mean().item()
     added = (SIGMA / 2 / 2).square().mean().item()  # pixels in [0, 1]
     for eps in (0.0, 0.1, 0.2):
-        told = found[f"smoothness/mse/eps={eps:g}"]
-        assert told.value == pytest.approx(lost + eps**2 * added, rel=0.03)
-        assert told.low < told.value < told.high
+        estimate = found[f"smoothness/mse/eps={eps:g}"]
+        assert estimate.value == pytest.approx(lost + eps**2 * added, rel=0.03)
+        assert estimate.low < estimate.value < estimate.high
     assert found["smoothness/mse/slope"].value == pytest.approx(
         0.2 * added, rel=0.2
     )  # least squares of eps^2 at 0, .1, .2
@@ -142,48 +146,48 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
 
 def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, tmp_path: Path) -> None:
     found = job(data).run(tmp_path)
-    levels = [found[f"smoothness/rfd_colours/eps={eps:g}"] for eps in (0.0, 0.1, 0.2)]
+    levels = [found[f"smoothness/rfd_colors/eps={eps:g}"] for eps in (0.0, 0.1, 0.2)]
     assert levels[0].value < levels[2].value
     assert all(level.low is None for level in levels)
-    assert found["smoothness/rfd_colours/slope"].low is None
-    assert {"smoothness/path/length_colours", "smoothness/path/midpoint_distance_colours"} < set(found)
-    assert not [name for name in job(data, extractors=False).run(tmp_path) if "colours" in name]
+    assert found["smoothness/rfd_colors/slope"].low is None
+    assert {"smoothness/path/length_colors", "smoothness/path/midpoint_distance_colors"} < set(found)
+    assert not [name for name in job(data, extractors=False).run(tmp_path) if "colors" in name]
 
 
-def test_a_latent_on_a_grid_has_moves_and_a_spectrum_and_one_without_has_none(data: Any, tmp_path: Path) -> None:
+def test_a_latent_on_a_grid_has_equivariance_and_a_spectrum_and_one_without_has_none(data: Any, tmp_path: Path) -> None:
     on, off = job(data).run(tmp_path), job(data, Averages(grid=False)).run(tmp_path)
     for move in ("shift", "rotation"):
         assert on[f"smoothness/equivariance/{move}_latent"].value == pytest.approx(0.0, abs=1e-6)
         assert on[f"smoothness/equivariance/{move}_pixels"].value == pytest.approx(0.0, abs=1e-6)
     assert {"smoothness/equivariance/scale_latent", "smoothness/spectrum/high_share"} < set(on)
-    told = on["smoothness/spectrum/high_share"]
-    assert told.value == pytest.approx(1.0)  # a 2 x 2 grid has no frequency below half a cycle
+    estimate = on["smoothness/spectrum/high_share"]
+    assert estimate.value == pytest.approx(1.0)  # a 2 x 2 grid has no frequency below half a cycle
     assert set(on) - set(off) == {name for name in on if "equivariance" in name or "spectrum" in name}
     assert all(off[name] == on[name] for name in off)
 
 
 def test_the_unit_of_the_latent_does_not_matter(data: Any, tmp_path: Path) -> None:
     first, second = job(data).run(tmp_path), job(data, Averages(20.0), sigma=10 * SIGMA).run(tmp_path)
-    for name, told in first.items():
-        assert second[name].value == pytest.approx(told.value, rel=1e-3, abs=1e-6), name
+    for name, estimate in first.items():
+        assert second[name].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-6), name
 
 
 @pytest.mark.slow
-def test_neither_a_rerun_nor_the_batch_size_changes_a_figure(data: Any, tmp_path: Path) -> None:
+def test_neither_a_rerun_nor_the_batch_size_changes_a_metric(data: Any, tmp_path: Path) -> None:
     first = job(data).run(tmp_path)
     assert job(data).run(tmp_path) == first
-    for name, told in job(data, batch_size=5).run(tmp_path).items():
-        assert told.value == pytest.approx(first[name].value, rel=1e-4, abs=1e-6), name
+    for name, estimate in job(data, batch_size=5).run(tmp_path).items():
+        assert estimate.value == pytest.approx(first[name].value, rel=1e-4, abs=1e-6), name
     assert job(data, seed=1).run(tmp_path)["smoothness/mse/eps=0.2"] != first["smoothness/mse/eps=0.2"]
 
 
-def test_a_channel_that_never_changes_is_not_perturbed_and_breaks_nothing(data: Any, tmp_path: Path) -> None:
+def test_a_constant_channel_is_not_perturbed(data: Any, tmp_path: Path) -> None:
     found = job(data, sigma=torch.tensor([0.0, 0.25, 1.0])).run(tmp_path)
     assert found["smoothness/mse/eps=0.2"].value < job(data).run(tmp_path)["smoothness/mse/eps=0.2"].value
-    assert all(torch.tensor(told.value).isfinite() for told in found.values())
+    assert all(torch.tensor(estimate.value).isfinite() for estimate in found.values())
 
 
-def test_what_is_infinite_has_no_slope(data: Any, tmp_path: Path) -> None:
+def test_infinite_metrics_have_no_slope(data: Any, tmp_path: Path) -> None:
     class Exact(Averages):
         def encode(self, images: Tensor) -> Posterior:
             return Posterior(mean=images.flatten(2))
@@ -203,9 +207,9 @@ def test_what_is_infinite_has_no_slope(data: Any, tmp_path: Path) -> None:
     assert not {"smoothness/psnr/slope", "smoothness/psnr/area"} & set(found)
 
 
-def test_it_leaves_pictures(data: Any, tmp_path: Path) -> None:
-    job(data).run(tmp_path / "figures")
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+def test_it_writes_figures(data: Any, tmp_path: Path) -> None:
+    job(data).run(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "perturbation.png",
         "perturbed.png",
         "ways.png",
@@ -213,7 +217,7 @@ def test_it_leaves_pictures(data: Any, tmp_path: Path) -> None:
     }
 
 
-def test_it_says_when_the_iteration_has_not_come_to_rest(
+def test_it_warns_when_the_iteration_has_not_converged(
     data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job(data, iterations=2).run(tmp_path)
@@ -221,29 +225,29 @@ def test_it_says_when_the_iteration_has_not_come_to_rest(
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("settings", "message"),
     [
-        ({"levels": [0.0]}, "two ascending numbers or more"),
-        ({"levels": [0.1, 0.0]}, "two ascending numbers or more"),
-        ({"levels": "some"}, "two ascending numbers or more"),
+        ({"levels": [0.0]}, "at least two ascending numbers"),
+        ({"levels": [0.1, 0.0]}, "at least two ascending numbers"),
+        ({"levels": "some"}, "at least two ascending numbers"),
         ({"num_points": 4}, "must be odd"),
         ({"num_pairs": 0}, "num_pairs must be at least 1, got 0"),
         ({"pixel_noise": 0.0}, "pixel_noise must be positive"),
         ({"iterations": 1}, "iterations must be at least 2"),
     ],
 )
-def test_settings_out_of_range_are_refused(data: Any, said: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        job(data, **said)
+def test_settings_out_of_range_are_refused(data: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        job(data, **settings)
 
 
 def test_too_few_images_are_refused(data: Any) -> None:
     data.test = TensorDataset(*(part[:3] for part in data.test.tensors))
-    with pytest.raises(ValueError, match="4 images or more, and the protocol's split has 3"):
+    with pytest.raises(ValueError, match="at least 4 images, and the protocol's split has 3"):
         job(data)
 
 
-def test_pictures_are_of_what_was_measured(data: Any, tmp_path: Path) -> None:
+def test_figures_show_the_measured_images(data: Any, tmp_path: Path) -> None:
     from PIL import Image
 
     job(data).run(tmp_path)

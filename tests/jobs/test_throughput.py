@@ -1,4 +1,4 @@
-"""Costs: operations and parameters equal to a count by hand and to the papers', calls counted, phases added up."""
+"""Costs: operations and parameters agree with counts by hand and with the papers; calls and phases add up."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ldbench.config.components import instantiate
 from ldbench.core.latent import LatentSpec
 from ldbench.jobs import _benchmark
 from ldbench.jobs._benchmark import flops, images_per_second, peak_memory
-from ldbench.jobs.throughput import Drawing, Throughput, decode, encode, of_step, parameters, predict
+from ldbench.jobs.throughput import GeneratorSampling, Throughput, decode, encode, parameters, predict, step_metrics
 from ldbench.pipeline.generator_plan import build_generator
 from ldbench.pipeline.job_context import machine_of
 
@@ -49,7 +49,7 @@ def on_meta(tokenizer: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "encoder", "decoder"), [("vmae_f8d16", 20.62, 20.70), ("sd_vae_f8d4", 272.72, 622.19)]
 )
-def test_the_operations_of_released_tokenizers_are_those_of_a_count_of_theirs(
+def test_the_operations_of_released_tokenizers_match_a_count_of_theirs(
     name: str, encoder: float, decoder: float
 ) -> None:
     tokenizer = on_meta(name)
@@ -79,7 +79,7 @@ def test_counting_leaves_the_module_alone() -> None:
     assert module.project.weight.device == CPU
 
 
-def test_the_peak_of_memory_holds_weights_inputs_and_what_is_made() -> None:
+def test_the_peak_of_memory_includes_weights_inputs_and_intermediates() -> None:
     module, x = nn.Sequential(nn.Linear(100, 1000), nn.Linear(1000, 10)), torch.randn(50, 100)
     bytes_ = 4 * (100 * 1000 + 1000 + 1000 * 10 + 10 + 50 * 100 + 50 * 1000)
     found = peak_memory(module, lambda module, x: module(x), x, device=CPU)
@@ -93,18 +93,18 @@ def test_a_rate_comes_with_an_interval_of_its_repeats() -> None:
     assert images_per_second(lambda: None, 7, repeats=1, device=CPU).low is None
 
 
-def drawing(guidance: str = "none", steps: int = 3, sampler: str = "euler") -> tuple[Any, Drawing]:
+def drawing(guidance: str = "none", steps: int = 3, sampler: str = "euler") -> tuple[Any, GeneratorSampling]:
     cfg = ldbench.compose(
         "train", ["generator=sit", f"guidance={guidance}", f"sampler={sampler}", f"sampler.num_steps={steps}", *TINY]
     )
     tokenizer = instantiate(cfg.tokenizer.model, image_size=cfg.tokenizer.image_size)
     generator = build_generator(cfg, tokenizer.latent, 10)
-    return tokenizer, Drawing(generator, instantiate(cfg.sampler), instantiate(cfg.guidance))
+    return tokenizer, GeneratorSampling(generator, instantiate(cfg.sampler), instantiate(cfg.guidance))
 
 
-def job(tokenizer: Any, drawn: Drawing | None = None, **changes: Any) -> Throughput:
+def job(tokenizer: Any, drawn: GeneratorSampling | None = None, **changes: Any) -> Throughput:
     times = {"train": {"seconds": 0.5, "waiting": 0.1, "tokenizer forward": 0.2, "images": 10, "operations": 4e9}}
-    said = {
+    settings = {
         "step_times": lambda steps, batch_size: times,
         "machine": "a machine",
         "precision": "fp32",
@@ -115,7 +115,7 @@ def job(tokenizer: Any, drawn: Drawing | None = None, **changes: Any) -> Through
         "batch_size": None,
         "device": CPU,
     }
-    return Throughput(tokenizer=tokenizer, drawing=drawn, **{**said, **changes})
+    return Throughput(tokenizer=tokenizer, drawing=drawn, **{**settings, **changes})
 
 
 def test_a_tokenizer_alone_is_counted_and_timed(tmp_path: Any) -> None:
@@ -141,11 +141,11 @@ def test_a_tokenizer_alone_is_counted_and_timed(tmp_path: Any) -> None:
     assert not [name for name in found if "backbone" in name or "sample" in name]
 
 
-def test_no_step_is_timed_where_none_is_asked_for(tmp_path: Any) -> None:
+def test_no_step_is_timed_for_zero_steps(tmp_path: Any) -> None:
     tokenizer, _ = drawing()
-    asked: list[tuple[int, int | None]] = []
-    found = job(tokenizer, steps=0, step_times=lambda *of: asked.append(of)).run(tmp_path)
-    assert not asked
+    calls: list[tuple[int, int | None]] = []
+    found = job(tokenizer, steps=0, step_times=lambda *of: calls.append(of)).run(tmp_path)
+    assert not calls
     assert not [name for name in found if name.startswith("step_seconds")]
 
 
@@ -154,8 +154,8 @@ def test_parts_are_timed_as_they_are_trained(tmp_path: Any, compiled: bool) -> N
     tokenizer, drawn = drawing()
     kinds: list[torch.dtype] = []
     drawn.generator.backbone.register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
-    for given in (None, drawn):
-        found = job(tokenizer, given, precision="bf16", compiled=compiled).run(tmp_path)
+    for sampling in (None, drawn):
+        found = job(tokenizer, sampling, precision="bf16", compiled=compiled).run(tmp_path)
         assert all(estimate.value > 0 for estimate in found.values())
     assert found["calls_per_sample"].value == 3
     assert torch.bfloat16 in kinds
@@ -169,8 +169,10 @@ def test_the_rate_of_matrix_products_counts_two_for_each_multiplication(monkeypa
     assert _benchmark.matrix_rate(CPU, "bf16", side=16) == 2 * 16**3 / 0.25
 
 
-def test_the_machine_tells_how_it_computes() -> None:
-    plain, other = (ldbench.compose("run", words) for words in ([], ["trainer.precision=bf16", "trainer.compile=true"]))
+def test_the_machine_names_precision_and_compilation() -> None:
+    plain, other = (
+        ldbench.compose("run", overrides) for overrides in ([], ["trainer.precision=bf16", "trainer.compile=true"])
+    )
     assert machine_of(other).removeprefix(machine_of(plain)) == ", bf16, compiled"
 
 
@@ -205,7 +207,7 @@ def test_the_phases_of_a_step_add_up() -> None:
         },
         **{"discriminators backward": 0.15, "optimizers": 0.06, "images": 8, "peak_memory": 3e9},
     }
-    found = {name: estimate.value for name, estimate in of_step("train", times).items()}
+    found = {name: estimate.value for name, estimate in step_metrics("train", times).items()}
     parts = {
         "waiting": 0.05,
         "forward": 0.2,

@@ -100,7 +100,7 @@ def test_without_records_and_with_too_few_it_says_what_to_do(tmp_path: Path, fol
         if records.read(path).subject["tokenizer"] in ("t0", "t1"):
             path.unlink()
     with pytest.raises(
-        ValueError, match=r"needs 5 tokenizers or more.*\n.*gfd_digits of dit.*4 tokenizers \(t2, t3, t4, t5\)"
+        ValueError, match=r"needs at least 5 tokenizers.*\n.*gfd_digits of dit.*4 tokenizers \(t2, t3, t4, t5\)"
     ):
         pipeline.run(predict(tmp_path))
     assert predictions(folder) == []

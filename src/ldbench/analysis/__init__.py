@@ -1,1 +1,1 @@
-"""Analyses of latents: arrays in, numbers out."""
+"""Analyses of latents: from tensors to numbers."""

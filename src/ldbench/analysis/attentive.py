@@ -1,8 +1,10 @@
-"""Attentive probe: how much of an image's class is found by a reader that may choose which tokens to look at.
+"""Attentive probe: how well a classifier with attention over tokens reads an image's class from its latent.
 
-What a linear probe cannot find because it stands at no fixed token, this one can; for latents without a grid that is the fairer question.
+Unlike a linear probe it finds information that is at no fixed token, which is the fairer question for latents without a
+grid.
 
-[0] Chen et al., Context Autoencoder for Self-Supervised Representation Learning, 2022, https://arxiv.org/abs/2202.03026 (attentive probing)
+[0] Chen et al., Context Autoencoder for Self-Supervised Representation Learning, 2022, https://arxiv.org/abs/2202.03026
+    (attentive probing)
 """
 
 from dataclasses import dataclass
@@ -13,15 +15,15 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Attended:
-    """Which held-out items the reader names rightly, and how well it has learned the training part."""
+class AttentiveProbe:
+    """Which held-out items the classifier gets right, and its accuracy on the training split."""
 
-    right: Tensor  # (m,) bool
+    correct: Tensor  # (m,) bool
     train_accuracy: float
 
 
-class Reader(nn.Module):
-    """Tokens with positions, queries that attend to them, classes."""
+class AttentionClassifier(nn.Module):
+    """Tokens with positions, a query that attends to them, and a linear head."""
 
     def __init__(self, *, num_tokens: int, channels: int, num_classes: int, width: int, num_heads: int):
         super().__init__()
@@ -38,8 +40,8 @@ class Reader(nn.Module):
     ) -> Tensor:  # (B, num_classes)
         """The logits of the classes."""
         tokens = self.hidden(self.embed(z) + self.positions)
-        found, _ = self.attention(self.query.expand(len(z), -1, -1), tokens, tokens, need_weights=False)
-        return self.classify(found[:, 0])
+        pooled, _ = self.attention(self.query.expand(len(z), -1, -1), tokens, tokens, need_weights=False)
+        return self.classify(pooled[:, 0])
 
 
 def attentive_probe(
@@ -56,47 +58,48 @@ def attentive_probe(
     weight_decay: float,
     seed: int,
     device: torch.device,
-) -> Attended:
-    """A reader with one query [0], trained by AdamW with a rate that falls to 0 along a half cosine. All chance comes from `seed`.
+) -> AttentiveProbe:
+    """A classifier with one query [0], trained by AdamW with cosine decay of the learning rate to 0.
 
-    Raises ValueError for a training part of fewer than two classes, and for latents that are not finite.
+    All randomness comes from `seed`.
+
+    Raises ValueError for a training split of fewer than two classes, and for latents that are not finite.
     """
     if len(train_y.unique()) < 2:
         raise ValueError(
-            f"A probe needs training items of two classes or more, got {len(train_y)} items of {len(train_y.unique())}."
+            f"A probe needs training items of at least two classes, got {len(train_y)} items of "
+            f"{len(train_y.unique())}."
         )
     if not (train.isfinite().all() and test.isfinite().all()):
-        raise ValueError(
-            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
-        )
+        raise ValueError("The latents contain NaN or infinity. Check the tokenizer before measuring it.")
     num_classes = int(max(train_y.max(), test_y.max())) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = Reader(
+        classifier = AttentionClassifier(
             num_tokens=train.shape[1],
             channels=train.shape[2],
             num_classes=num_classes,
             width=width,
             num_heads=num_heads,
         ).to(device)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     rng = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
         for _ in range(steps):
             rows = torch.randint(len(train), (batch_size,), generator=rng)
-            loss = F.cross_entropy(reader(train[rows].float().to(device)), train_y[rows].to(device))
+            loss = F.cross_entropy(classifier(train[rows].float().to(device)), train_y[rows].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    right = named(reader, train, batch_size, device) == train_y
-    return Attended(
-        right=named(reader, test, batch_size, device) == test_y, train_accuracy=right.double().mean().item()
+    correct = predict(classifier, train, batch_size, device) == train_y
+    return AttentiveProbe(
+        correct=predict(classifier, test, batch_size, device) == test_y, train_accuracy=correct.double().mean().item()
     )
 
 
 @torch.no_grad()
-def named(reader: Reader, z: Tensor, batch_size: int, device: torch.device) -> Tensor:  # (n,)
-    """The class that a reader names for each latent."""
-    return torch.cat([reader(part.float().to(device)).argmax(dim=1).cpu() for part in z.split(batch_size)])
+def predict(classifier: AttentionClassifier, z: Tensor, batch_size: int, device: torch.device) -> Tensor:  # (n,)
+    """The predicted class of each latent."""
+    return torch.cat([classifier(part.float().to(device)).argmax(dim=1).cpu() for part in z.split(batch_size)])

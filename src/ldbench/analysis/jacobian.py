@@ -1,7 +1,9 @@
-"""Jacobians without their matrices: the largest stretch of a function at a point, and its stretch of noise.
+"""Matrix-free Jacobians: the largest singular value of a function's Jacobian at a point, and its Frobenius norm.
 
-[0] Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, https://arxiv.org/abs/1802.05957 (power iteration)
-[1] Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1989, https://doi.org/10.1080/03610918908812806
+[0] Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, https://arxiv.org/abs/1802.05957
+    (power iteration)
+[1] Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1989,
+    https://doi.org/10.1080/03610918908812806
 """
 
 import warnings
@@ -18,41 +20,38 @@ Function = Callable[[Tensor], Tensor]  # (B, ...) -> (B, ...), item by item
 
 @dataclass(frozen=True)
 class Stretch:
-    """How much a function stretches small moves of its argument, by item; (B,) float64."""
+    """How much a function stretches small changes of its argument, by item; (B,) float64."""
 
-    largest: Tensor  # the largest singular value of the Jacobian: the local Lipschitz constant; approached from below
-    change: Tensor  # of `largest` in the last iteration, as a share of it: how far it may be from its end
-    total: Tensor  # the Frobenius norm of the Jacobian: root of the squared stretches' sum, estimated without bias of its square
+    largest: Tensor  # largest singular value of the Jacobian, the local Lipschitz constant; a lower bound
+    change: Tensor  # relative change of `largest` in the last iteration, an indication of convergence
+    total: Tensor  # Frobenius norm of the Jacobian; its square is estimated without bias
 
 
 def stretch(
     function: Function,
     x: Tensor,  # (B, ...)
     *,
-    start: Tensor,  # (B, ...) normal: where the power iteration begins
+    start: Tensor,  # (B, ...) normal: the start of the power iteration
     probes: Sequence[Tensor],  # (B, ...) each, normal or +-1
     iterations: int,
 ) -> Stretch:
     """Power iteration on J'J [0] and the mean of |J v|^2 over random v, which is the trace of J'J [1].
 
-    The function must treat the items of a batch apart. Attention is computed in the open, since fused kernels have no forward derivative.
-    Raises ValueError for fewer than two iterations or no probes.
+    The function must treat the items of a batch independently. Attention runs unfused, since fused kernels have no
+    forward derivative. Raises ValueError for fewer than two iterations or no probes.
     """
     if iterations < 2 or not probes:
-        raise ValueError(
-            f"A stretch needs two iterations or more and a probe or more, got {iterations} and {len(probes)}."
-        )
+        raise ValueError(f"A stretch needs at least two iterations and one probe, got {iterations} and {len(probes)}.")
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*torch.jit.script.*", category=FutureWarning
-        )  # torch's own, of its forward derivatives
-        _, back = vjp(function, x)
-        v = normalised(start)
+        # torch's own warning about its forward derivatives
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        _, pullback = vjp(function, x)
+        v = normalize(start)
         largest = previous = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for _ in range(iterations):
             forward = jvp(function, (x,), (v,))[1].detach()
             previous, largest = largest, norm(forward)
-            v = normalised(back(forward)[0].detach())
+            v = normalize(pullback(forward)[0].detach())
         squares = [norm(jvp(function, (x,), (probe,))[1].detach()).square() for probe in probes]
     change = torch.where(largest > 0, (largest - previous).abs() / largest, 0.0)
     return Stretch(largest=largest, change=change, total=torch.stack(squares).mean(dim=0).sqrt())
@@ -63,7 +62,7 @@ def norm(x: Tensor) -> Tensor:  # (B, ...) -> (B,) float64
     return torch.linalg.vector_norm(x.double().flatten(1), dim=1)
 
 
-def normalised(x: Tensor) -> Tensor:
-    """Each item over its norm; nothing stays nothing."""
+def normalize(x: Tensor) -> Tensor:
+    """Each item divided by its norm; zero stays zero."""
     length = norm(x).clamp_min(torch.finfo(torch.float64).tiny)
     return (x.double() / length.view(-1, *[1] * (x.ndim - 1))).to(x.dtype)

@@ -1,6 +1,7 @@
 """Linear probe: how well a linear classifier reads an image's class from its latent.
 
-[0] Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, 2016, https://arxiv.org/abs/1610.01644
+[0] Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, 2016,
+    https://arxiv.org/abs/1610.01644
 """
 
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ def linear_probe(
     penalty: float,  # of squared weights: 1 / C of scikit-learn
     max_iter: int,
 ) -> LinearProbe:
-    """Logistic regression [0] on features of mean 0 and standard deviation 1 over the training split, in float64. Deterministic.
+    """Logistic regression [0] on features of mean 0 and standard deviation 1 over the training split, in float64.
+
+    Deterministic.
 
     Raises ValueError for a training split of fewer than two classes, and for features that are not finite.
     """
     if len(train_y.unique()) < 2:
         raise ValueError(
-            f"A probe needs training items of at least two classes, got {len(train_y)} items of {len(train_y.unique())}."
+            f"A probe needs training items of at least two classes, got {len(train_y)} items of "
+            f"{len(train_y.unique())}."
         )
     if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
         raise ValueError("The latents contain NaN or infinity. Check the tokenizer before measuring it.")

@@ -1,7 +1,8 @@
 """A small generator of fixed budget: how well the same few steps of flow matching learn any latents.
 
-Latents are standardised by channel, so that scales do not count. A generator that takes every number for an independent standard normal has the
-velocity error of 1 / (t^2 + (1 - t)^2) at time t, which is pi / 2 on average: what is below that has been learned of the latents' form.
+Latents are standardized by channel, so that scales do not matter. A generator that models every number as an
+independent standard normal has the velocity error 1 / (t^2 + (1 - t)^2) at time t, pi / 2 on average; a lower error
+means that it has learned structure of the latents.
 
 [0] Lipman et al., Flow Matching for Generative Modeling, 2023, https://arxiv.org/abs/2210.02747
 [1] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
@@ -17,26 +18,31 @@ from torch import Tensor, nn
 from ldbench.layers.condition import Condition
 from ldbench.layers.vit import Transformer
 
-NORMAL_LOSS = math.pi / 2  # of independent normal numbers, learned to perfection
-TIMES = 1000.0  # what the network is told of t = 1, as DiT counts [1]
+NORMAL_LOSS = math.pi / 2  # the optimal loss for independent standard normal numbers
+TIMES = 1000.0  # the network's time input at t = 1, as in DiT [1]
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Mean squared errors of the velocity, a number of each latent, over times and noises."""
+    """Mean squared velocity errors of each latent, over times and noises."""
 
     train: Tensor  # (n,) float64
     heldout: Tensor  # (m,) float64
 
     @property
     def explained(self) -> float:
-        """The share of the best error of independent normal numbers that is gone on held-out latents; below 0 where it has not been reached."""
+        """The reduction of the held-out error relative to the optimal one for independent normal numbers; negative
+        above that.
+        """
         return 1 - self.heldout.mean().item() / NORMAL_LOSS
 
 
 class SmallGenerator(nn.Module):
-    """The velocity from noise to latents of a class: a transformer over tokens, told time and label by addition, and beside it the input times a
-    learned factor of time and label, by channel, which is all that independent normal numbers need. It begins at 0.
+    """Predicts the velocity from noise to latents of a class: a transformer over tokens, with time and label added to
+    each token, plus the input times a learned factor of time and label for each channel, which suffices for
+    independent normal numbers.
+
+    Initialized to 0.
     """
 
     def __init__(self, *, num_tokens: int, channels: int, num_classes: int, width: int, depth: int, num_heads: int):
@@ -54,15 +60,19 @@ class SmallGenerator(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, N, C)
-        t: Tensor,  # (B,) 0 noise, 1 data
+        t: Tensor,  # (B,) 0 is noise, 1 is data
         y: Tensor,  # (B,)
     ) -> Tensor:  # (B, N, C)
-        told = self.condition(TIMES * t, y)[:, None]
-        return self.leave(self.blocks(self.enter(x) + self.positions + told)) + self.factor(told) * x
+        """The predicted velocity."""
+        condition = self.condition(TIMES * t, y)[:, None]
+        return self.leave(self.blocks(self.enter(x) + self.positions + condition)) + self.factor(condition) * x
 
 
 class Budget:
-    """How small the generator is, and how long it learns. All that is drawn comes from `seed`, and no random stream of others moves."""
+    """The size of the generator and of its training.
+
+    All randomness comes from `seed`; the global random state is unchanged.
+    """
 
     revision: ClassVar[int] = 1
 
@@ -79,7 +89,7 @@ class Budget:
             if value < 1:
                 raise ValueError(f"budget.{name} must be at least 1, got {value}.")
         if steps < 0 or lr <= 0:
-            raise ValueError(f"A budget needs steps of at least 0 and lr above 0, got {steps} and {lr}.")
+            raise ValueError(f"budget.steps must be at least 0 and budget.lr above 0, got {steps} and {lr}.")
         if width % num_heads:
             raise ValueError(f"budget.num_heads={num_heads} does not divide budget.width={width}.")
         self.size = {"width": width, "depth": depth, "num_heads": num_heads}
@@ -99,17 +109,15 @@ class Budget:
         num_classes: int,
         device: torch.device,
     ) -> Learned:
-        """The errors of a generator that has learned the training latents.
+        """The errors of a generator trained on the training latents.
 
         Raises ValueError for latents that are not finite.
         """
         if not (torch.isfinite(train).all() and torch.isfinite(heldout).all()):
-            raise ValueError(
-                "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
-            )
+            raise ValueError("The latents contain NaN or infinity. Check the tokenizer before measuring it.")
         mean, std = train.mean(dim=(0, 1)), train.std(dim=(0, 1), correction=0)
         std = torch.where(std > 0, std, 1.0)
-        z, others = ((part.float().cpu() - mean.cpu()) / std.cpu() for part in (train, heldout))
+        z, heldout_z = ((part.float().cpu() - mean.cpu()) / std.cpu() for part in (train, heldout))
         rng = torch.Generator().manual_seed(self.seed)
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             torch.manual_seed(self.seed)
@@ -119,39 +127,39 @@ class Budget:
             self.fit(network, z, train_y.cpu(), rng)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return Learned(
-                self.errors(network, z, train_y.cpu(), rng), self.errors(network, others, heldout_y.cpu(), rng)
+                self.errors(network, z, train_y.cpu(), rng), self.errors(network, heldout_z, heldout_y.cpu(), rng)
             )
 
     def fit(self, network: SmallGenerator, z: Tensor, y: Tensor, rng: torch.Generator) -> None:
-        """All steps, on batches that are drawn with replacement."""
+        """Trains for all steps, on batches drawn with replacement."""
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         for step in range(self.steps):
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * (1 - step / self.steps)
             rows = torch.randint(len(z), (self.batch_size,), generator=rng)
-            loss = squared(network, z[rows], y[rows], torch.rand(self.batch_size, generator=rng), rng).mean()
+            loss = squared_errors(network, z[rows], y[rows], torch.rand(self.batch_size, generator=rng), rng).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
     def errors(self, network: SmallGenerator, z: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:  # (n,) float64
-        """The error of each latent, a mean over times that are spread evenly, each with a noise of its own."""
-        found = []
+        """The error of each latent, averaged over stratified times with independent noises."""
+        errors = []
         for part in range(self.repeats):
             t = (part + torch.rand(len(z), generator=rng)) / self.repeats
             batches = zip(*(values.split(4 * self.batch_size) for values in (z, y, t)), strict=True)
-            found.append(torch.cat([squared(network, *batch, rng).double().cpu() for batch in batches]))
-        return torch.stack(found).mean(dim=0)
+            errors.append(torch.cat([squared_errors(network, *batch, rng).double().cpu() for batch in batches]))
+        return torch.stack(errors).mean(dim=0)
 
 
-def squared(
+def squared_errors(
     network: SmallGenerator,
     z: Tensor,  # (B, N, C)
     y: Tensor,  # (B,)
     t: Tensor,  # (B,)
     rng: torch.Generator,
 ) -> Tensor:  # (B,)
-    """Mean squared errors of the velocity on the straight lines from noise to latents."""
+    """Mean squared velocity errors on the straight lines from noise to latents."""
     device = network.positions.device
     noise = torch.randn(z.shape, generator=rng)
     x = torch.lerp(noise, z, t[:, None, None])

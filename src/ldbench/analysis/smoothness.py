@@ -1,4 +1,4 @@
-"""Perturbation: how gently a figure of the decoded image changes when noise is added to its latent.
+"""Perturbation: how a metric of the decoded image changes when noise is added to its latent.
 
 [0] Lee et al., Latent Diffusion Models with Masked AutoEncoders (LDMAE), 2025, https://arxiv.org/abs/2507.09984
 """
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Curve:
-    """How much a figure changes with the noise, by image. A smooth latent keeps both near 0."""
+class CurveStatistics:
+    """How much a metric changes with the noise, by image. Both are near 0 for a smooth latent."""
 
-    slope: Tensor  # (n,) float64: of the least-squares line through all levels, per standard deviation
-    area: Tensor  # (n,) float64: between the curve and what it is at the lowest level, by trapezia
+    slope: Tensor  # (n,) float64: of the least-squares line over all levels, per standard deviation
+    area: Tensor  # (n,) float64: between the curve and its value at the lowest level, by the trapezoidal rule
 
 
 def perturb(
@@ -26,25 +26,29 @@ def perturb(
     noise: Tensor,  # (B, N, C), standard normal
     sigma: Tensor,  # (C,): the standard deviation of each channel over the data set
 ) -> Tensor:  # (B, N, C)
-    """Latents moved by `eps` standard deviations of their channel: mean + eps * noise * sigma, LDMAE's perturbation [0]."""
+    """Latents perturbed by `eps` standard deviations of their channel: mean + eps * noise * sigma, as in LDMAE [0]."""
     return mean + eps * noise * sigma
 
 
 def curve(
     levels: Sequence[float],  # of eps, ascending
-    values: Tensor,  # (levels, n): a figure of each image at each level
-) -> Curve:
-    """Two numbers of each curve over `levels`; both are linear in the figure, so that their means are those of the mean curve.
+    values: Tensor,  # (levels, n): a metric of each image at each level
+) -> CurveStatistics:
+    """Slope and area of each curve over `levels`; both are linear in the metric, so that their means are those of the
+    mean curve.
 
-    [0] draws these curves and sums them up in no number: slope and area are ours.
-    Raises ValueError unless there are two levels or more, ascending, and every value is finite.
+    [0] shows these curves without statistics: slope and area are ours.
+    Raises ValueError unless there are at least two ascending levels and all values are finite.
     """
     if len(levels) < 2 or any(b <= a for a, b in pairwise(levels)) or len(values) != len(levels):
         raise ValueError(
-            f"A curve needs two ascending levels or more and a row of values for each, got {list(levels)} and {len(values)} rows."
+            f"A curve needs at least two ascending levels and a row of values for each, got {list(levels)} and "
+            f"{len(values)} rows."
         )
     if not torch.isfinite(values).all():
         raise ValueError("A curve with values that are not finite has no slope and no area.")
     eps, values = torch.tensor(levels, dtype=torch.float64), values.double()
-    centred = eps - eps.mean()
-    return Curve(slope=centred @ values / centred.square().sum(), area=torch.trapezoid(values - values[0], eps, dim=0))
+    centered = eps - eps.mean()
+    return CurveStatistics(
+        slope=centered @ values / centered.square().sum(), area=torch.trapezoid(values - values[0], eps, dim=0)
+    )

@@ -1,1 +1,1 @@
-"""Measurements: each starts from artifacts and returns named estimates."""
+"""Jobs: measurements that start from artifacts or records and return named estimates."""

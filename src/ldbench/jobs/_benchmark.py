@@ -1,4 +1,4 @@
-"""What a call costs: floating-point operations, memory and time."""
+"""Benchmarks of a call: floating-point operations, peak memory and time."""
 
 import copy
 import time
@@ -16,37 +16,39 @@ from ldbench.runtime.flops import FlopCounter
 
 Call = Callable[..., Any]  # (module, *inputs) -> anything
 
-SIDE = {"cuda": 8192, "mps": 4096, "cpu": 512}  # of the matrices whose products tell a device's rate
-PRODUCTS = 5  # timed ones, of which the fastest counts
+MATRIX_SIZE = {"cuda": 8192, "mps": 4096, "cpu": 512}  # for measuring a device's rate
+NUM_PRODUCTS = 5  # timed products, of which the fastest counts
 
 
 @torch.no_grad()
 def flops(module: nn.Module, call: Call, *shapes: Sequence[int] | torch.Tensor) -> int:
-    """Floating-point operations of a call for inputs of these shapes (float32), or for given tensors: two for each multiplication and addition.
+    """Floating-point operations of a call for float32 inputs of these shapes, or for given tensors; a multiply-add is
+    two.
 
-    Matrix products, convolutions and attention count, by torch's counter; what is done to each element alone does not. Nothing is computed.
+    Counts matrix products, convolutions and attention by torch's counter; elementwise operations do not count. Runs on
+    the meta device.
     """
     shadow = copy.deepcopy(module).to("meta")
     inputs = [
-        given.to("meta") if isinstance(given, torch.Tensor) else torch.empty(tuple(given), device="meta")
-        for given in shapes
+        shape.to("meta") if isinstance(shape, torch.Tensor) else torch.empty(tuple(shape), device="meta")
+        for shape in shapes
     ]
-    with FlopCounter() as counted, sdpa_kernel(SDPBackend.MATH):  # attention as the products that it stands for
+    with FlopCounter() as operations, sdpa_kernel(SDPBackend.MATH):  # attention as matrix products
         call(shadow, *inputs)
-    return counted.total
+    return operations.total
 
 
 @torch.no_grad()
 def peak_memory(module: nn.Module, call: Call, *inputs: torch.Tensor, device: torch.device) -> int:
-    """Bytes of weights, inputs and intermediate tensors at the moment of a call when they are most.
+    """Peak bytes of weights, inputs and intermediate tensors during a call.
 
-    On CUDA the allocator's own account. Elsewhere torch's tracker of tensors: what a kernel takes inside itself is not seen.
+    On CUDA by the allocator. Elsewhere by torch's memory tracker, which does not see allocations inside kernels.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         call(module, *inputs)
         return torch.cuda.max_memory_allocated(device)
-    from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to load
+    from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to import
 
     tracker = MemTracker()
     tracker.track_external(module, *inputs)
@@ -57,7 +59,9 @@ def peak_memory(module: nn.Module, call: Call, *inputs: torch.Tensor, device: to
 
 @torch.no_grad()
 def images_per_second(call: Callable[[], Any], num_images: int, *, repeats: int, device: torch.device) -> Estimate:
-    """How many images a call on `num_images` does in a second: by its mean time over repeats, after one that is not timed, with a 95 % interval."""
+    """Images per second of a call on `num_images` images, by its mean time over repeats after a warm-up, with a 95 %
+    interval over repeats.
+    """
     seconds = []
     for _ in range(repeats + 1):
         started = now(device)
@@ -70,12 +74,14 @@ def images_per_second(call: Callable[[], Any], num_images: int, *, repeats: int,
 
 
 def matrix_rate(device: torch.device, precision: Precision, *, side: int | None = None) -> float:
-    """Floating-point operations a second in the product of two square matrices: what a device can do at best, by the fastest of some."""
-    side = SIDE[device.type] if side is None else side
+    """Floating-point operations per second of the product of two square matrices, the fastest of several: the
+    device's best rate.
+    """
+    side = MATRIX_SIZE[device.type] if side is None else side
     a, b = (torch.randn(side, side, device=device).to(HALF.get(precision, torch.float32)) for _ in range(2))
     seconds = []
     with matmul_precision(precision):
-        for _ in range(PRODUCTS + 1):
+        for _ in range(NUM_PRODUCTS + 1):
             started = now(device)
             a @ b
             seconds.append(now(device) - started)
@@ -83,7 +89,7 @@ def matrix_rate(device: torch.device, precision: Precision, *, side: int | None 
 
 
 def now(device: torch.device) -> float:
-    """Seconds, after all work that was handed to the device."""
+    """Seconds of a monotonic clock, once all work submitted to the device is finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

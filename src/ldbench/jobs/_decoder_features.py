@@ -1,4 +1,4 @@
-"""What a decoder sees at each place of an image, of any tokenizer."""
+"""Decoder features at each patch of an image, for any tokenizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,37 +14,38 @@ def decoder_features(
     tokenizer: Tokenizer,
     z: Tensor,  # (B, N, C)
 ) -> Tensor | None:  # (B, P, D)
-    """What goes into the last module of the decoder that takes and gives a vector for each place of the tokenizer's patch grid.
+    """The input of the decoder's last module whose input and output have one vector per cell of the tokenizer's patch
+    grid.
 
-    In a transformer that is what pixels are read from; in a convolutional decoder, the last map before the first enlargement. None where no module
-    of the decoder works on that grid.
+    In a transformer these are the features that the output layer maps to pixels; in a convolutional decoder the last
+    feature map before the first upsampling. None if no module of the decoder works on that grid.
     """
     grid = tokenizer.patch_grid
-    with watched(tokenizer.decoder, grid) as seen:
+    with recorded_inputs(tokenizer.decoder, grid) as inputs:
         tokenizer.decode(z)
-    return seen[-1] if seen else None
+    return inputs[-1] if inputs else None
 
 
 @contextmanager
-def watched(module: nn.Module, grid: tuple[int, int]) -> Iterator[list[Tensor]]:
-    """A list that fills with the first input of every module inside that takes and gives something at each place, in order of their ends."""
-    seen: list[Tensor] = []
+def recorded_inputs(module: nn.Module, grid: tuple[int, int]) -> Iterator[list[Tensor]]:
+    """A list that collects the first input of each submodule that maps the grid to the grid, in order of completion."""
+    recorded: list[Tensor] = []
 
-    def look(inner: nn.Module, given: tuple[Any, ...], told: Any) -> None:
-        taken = at_places(given[0], grid) if given else None
-        if taken is not None and at_places(told, grid) is not None:
-            seen.append(taken.detach())
+    def record(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        sequence = as_patch_sequence(inputs[0], grid) if inputs else None
+        if sequence is not None and as_patch_sequence(output, grid) is not None:
+            recorded.append(sequence.detach())
 
-    hooks = [inner.register_forward_hook(look) for inner in module.modules() if inner is not module]
+    hooks = [inner.register_forward_hook(record) for inner in module.modules() if inner is not module]
     try:
-        yield seen
+        yield recorded
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def at_places(x: Any, grid: tuple[int, int]) -> Tensor | None:  # (B, P, D)
-    """A sequence or a map with a vector for each place of a grid, as a sequence; None for anything else."""
+def as_patch_sequence(x: Any, grid: tuple[int, int]) -> Tensor | None:  # (B, P, D)
+    """A sequence or a feature map with one vector per cell of a grid, as a sequence; None for anything else."""
     if isinstance(x, Tensor) and x.ndim == 3 and x.shape[1] == grid[0] * grid[1]:
         return x
     if isinstance(x, Tensor) and x.ndim == 4 and tuple(x.shape[2:]) == grid:

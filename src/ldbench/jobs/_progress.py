@@ -1,4 +1,4 @@
-"""How far a job is: a bar in a terminal, and nothing anywhere else."""
+"""Progress of a job: a bar in a terminal, nothing elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(doing: str, *, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """What is told how many more images are done, `total` in the end."""
+    """A function that advances the bar by a number of images, from `done` to `total`."""
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         yield partial(bar.advance, bar.add_task(doing, total=total, completed=done))

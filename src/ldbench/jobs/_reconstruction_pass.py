@@ -1,4 +1,4 @@
-"""Images beside their reconstructions, in batches, any of which any process can look at."""
+"""Reconstructing a set of images in batches and measuring each; any process can take any of the batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,43 +14,44 @@ from ldbench.core.interfaces import ImageSet
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import add_path_to_errors
-from ldbench.jobs._batches import cut
-from ldbench.jobs._set_metrics import Watch
+from ldbench.jobs._batches import split_into_batches
+from ldbench.jobs._set_metrics import FeatureCollector
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What became of some images, in the order of their places."""
+class ReconstructionResults:
+    """The metrics of some images and features of their reconstructions, by index."""
 
     values: Mapping[str, Tensor]  # of each metric, (n,) float64
-    errors: Tensor  # (n,) float64, mean squared errors in levels
-    gathered: Mapping[
-        str, Tensor
-    ]  # what the extractor saw in the reconstructions, see `FeatureAccumulator.tensors`; empty without one
+    errors: Tensor  # (n,) float64, mean squared errors of pixels in [0, 255]
+    features: Mapping[str, Tensor]  # of the reconstructions: `FeatureAccumulator.tensors`; empty without an extractor
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, as a file takes them to another process; `of_tensors` gives them back."""
-        named = {"values": self.values, "gathered": self.gathered}
+        """All tensors by name, for a file that another process reads; `from_tensors` is the inverse."""
+        named = {"values": self.values, "gathered": self.features}
         return {"errors": self.errors} | {
-            f"{group}/{name}": tensor for group, found in named.items() for name, tensor in found.items()
+            f"{group}/{name}": tensor for group, tensors in named.items() for name, tensor in tensors.items()
         }
 
     @classmethod
-    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Compared":
-        """What `tensors` took apart."""
-        values, gathered = (
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "ReconstructionResults":
+        """The inverse of `tensors`."""
+        values, features = (
             {name.removeprefix(f"{group}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{group}/")}
             for group in ("values", "gathered")
         )
-        return cls(values, tensors["errors"], gathered)
+        return cls(values, tensors["errors"], features)
 
 
 @dataclass(frozen=True)
-class Comparing:
-    """Encodes and decodes images, and measures and writes each batch. Sampled latents draw their noise by image, so that no batch shows."""
+class ReconstructionPass:
+    """Encodes and decodes images, and measures and writes each batch.
+
+    Sampled latents draw their noise by image, so that results do not depend on the batch size.
+    """
 
     tokenizer: Tokenizer
     images: ImageSet
@@ -64,61 +65,63 @@ class Comparing:
     batch_size: int
     workers: int
 
-    def places(self) -> list[range]:
-        """The places of each batch's images, in order."""
-        return cut([len(self.images)], self.batch_size)
+    def ranges(self) -> list[range]:
+        """The indices of each batch's images, in order."""
+        return split_into_batches([len(self.images)], self.batch_size)
 
-    def compare(
+    def run(
         self,
-        folder: Path | None,  # that gets each image and its reconstruction; None: they are not kept
+        folder: Path | None,  # for each image and its reconstruction; None: they are not saved
         batches: Sequence[range],
         *,
         device: torch.device,
-        advance: Callable[[int], None],  # told how many images were looked at
-    ) -> Compared:
-        """Looks at some batches."""
+        advance: Callable[[int], None],  # called with the number of finished images
+    ) -> ReconstructionResults:
+        """Reconstructs and measures some batches."""
         self.tokenizer.to(device).eval()
         for metric in self.metrics.values():
             if isinstance(metric, nn.Module):
                 metric.to(device)
         count = len(self.images)
-        watch = (
+        collector = (
             None
             if self.extractor is None
-            else Watch(self.extractor.to(device), FeatureAccumulator(count, self.requires, count), device)
+            else FeatureCollector(self.extractor.to(device), FeatureAccumulator(count, self.requires, count), device)
         )
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         errors = []
         loader = DataLoader(self.images, batch_sampler=batches, num_workers=self.workers)
-        for places, (images, labels) in zip(batches, loader, strict=True):
-            recon = self.reconstruct(images, first=places.start, device=device)
-            stored = to_uint8(images, self.pixel_rule)
+        for indices, (images, labels) in zip(batches, loader, strict=True):
+            recon = self.reconstruct(images, first=indices.start, device=device)
+            originals = to_uint8(images, self.pixel_rule)
             for name, metric in self.metrics.items():
-                values[name].append(metric(stored, recon))
-            if watch is not None:
-                watch.update(places.start, recon, labels)
-            errors.append((stored.double() - recon.double()).square().mean(dim=(1, 2, 3)))
+                values[name].append(metric(originals, recon))
+            if collector is not None:
+                collector.update(indices.start, recon, labels)
+            errors.append((originals.double() - recon.double()).square().mean(dim=(1, 2, 3)))
             if folder is not None:
-                self.save(stored, recon, self.names[places.start : places.stop], folder)
-            advance(len(places))
-        seen = {} if watch is None else watch.gathered.tensors()
-        return Compared({name: torch.cat(parts) for name, parts in values.items()}, torch.cat(errors), seen)
+                self.save(originals, recon, self.names[indices.start : indices.stop], folder)
+            advance(len(indices))
+        features = {} if collector is None else collector.accumulator.tensors()
+        return ReconstructionResults(
+            {name: torch.cat(parts) for name, parts in values.items()}, torch.cat(errors), features
+        )
 
-    def compare_apart(
+    def run_share(
         self, folder: Path | None, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
-        """Looks at some batches, and tells what became of them by name."""
-        return self.compare(folder, batches, device=device, advance=advance).tensors()
+        """`run` in another process: returns the results as tensors by name."""
+        return self.run(folder, batches, device=device, advance=advance).tensors()
 
     @torch.no_grad()
     def reconstruct(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
         *,
-        first: int,  # the place of images[0] in the split
+        first: int,  # index of images[0] in the split
         device: torch.device,
     ) -> Tensor:  # (B, 3, H, W) uint8
-        """What the tokenizer, which is on this device, gives back."""
+        """The reconstructions of a batch; the tokenizer is already on this device."""
         posterior = self.tokenizer.encode(images.to(device))
         z = posterior.mean
         if self.latent == "sample":
@@ -129,9 +132,9 @@ class Comparing:
             z = posterior.sample(eps=torch.stack(noise).to(z))
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
 
-    def save(self, stored: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
+    def save(self, originals: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:
         """Writes a batch to `out/originals/<name>.png` and `out/reconstructions/<name>.png`."""
-        for folder, images in (("originals", stored), ("reconstructions", recon)):
+        for folder, images in (("originals", originals), ("reconstructions", recon)):
             for image, name in zip(images, names, strict=True):
                 path = out / folder / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)

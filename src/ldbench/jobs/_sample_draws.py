@@ -1,4 +1,4 @@
-"""Draws: a generator's samples by their places, decoded, in parts of which any process can make any."""
+"""Drawing samples of a generator by index and decoding them, in parts; any process can draw any part."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,11 @@ from ldbench.sampling.noise import NoiseStream
 
 
 @dataclass(frozen=True)
-class Draws:
-    """A sample depends on the seed, its place and its label alone. Batches end where parts do."""
+class SampleDraws:
+    """Draws samples, each of which depends only on the seed, its index and its label.
+
+    No batch crosses the border of two parts.
+    """
 
     tokenizer: Tokenizer
     generator: Generator
@@ -26,35 +29,35 @@ class Draws:
     seed: int
     y: Tensor  # (num_samples,)
     pixel_rule: PixelRule
-    precision: Precision  # in which the network computes
-    compiled: bool  # whether the network is, which rounds otherwise
+    precision: Precision  # of the network
+    compiled: bool  # whether the network is compiled, which rounds differently
     batch_size: int
 
-    def make(
+    def draw(
         self,
         parts: SampleParts,
-        wanted: Sequence[range],
+        ranges: Sequence[range],
         *,
         device: torch.device,
-        advance: Callable[[int], None],  # told how many samples were drawn
+        advance: Callable[[int], None],  # called with the number of samples drawn
     ) -> None:
-        """Makes some parts, one after the other."""
+        """Draws and writes some parts, one after the other."""
         self.generator.to(device).eval()
         if self.compiled:
             self.generator.backbone.compile()
         self.tokenizer.to(device).eval()
-        for places in wanted:
-            batches = [places[first : first + self.batch_size] for first in range(0, len(places), self.batch_size)]
-            parts.write(places, torch.cat([self.images(batch, device) for batch in batches]))
-            advance(len(places))
+        for part in ranges:
+            batches = [part[first : first + self.batch_size] for first in range(0, len(part), self.batch_size)]
+            parts.write(part, torch.cat([self.sample(batch, device) for batch in batches]))
+            advance(len(part))
 
     @torch.no_grad()
-    def images(self, places: range, device: torch.device) -> Tensor:  # (B, 3, H, W) uint8
-        """The samples of some places."""
-        latent, stream = self.generator.backbone.latent, NoiseStream(self.seed, places)
-        noise = stream.normal(0, (len(places), latent.num_tokens, latent.channels)).to(device)
+    def sample(self, indices: range, device: torch.device) -> Tensor:  # (B, 3, H, W) uint8
+        """The samples of some indices."""
+        latent, stream = self.generator.backbone.latent, NoiseStream(self.seed, indices)
+        noise = stream.normal(0, (len(indices), latent.num_tokens, latent.channels)).to(device)
         with compute_precision(self.precision, device.type):
             z = self.generator.sample(
-                noise, self.y[list(places)].to(device), self.sampler, self.guidance, stream=stream
+                noise, self.y[list(indices)].to(device), self.sampler, self.guidance, stream=stream
             )
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)

@@ -1,4 +1,4 @@
-"""One pass over a set of images feeds every metric on sets; what was seen of a data set's split is kept by digest."""
+"""Metrics on sets of images, all from one pass over each set; features of a dataset's splits are cached by digest."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,82 +24,82 @@ from ldbench.runtime.workers import split_evenly
 
 log = logging.getLogger(__name__)
 
-STANDARD = {"sfd": "sfid"}  # names on Inception-v3 that differ from those of the config group
+STANDARD_NAMES = {"sfd": "sfid"}  # metric names on Inception-v3 that differ from the config group
 
 
 @dataclass
-class Watch:
-    """A pass that is under way: a set of images as an extractor sees it."""
+class FeatureCollector:
+    """Collects the features of a set of images, batch by batch."""
 
     extractor: Extractor
-    gathered: FeatureAccumulator
+    accumulator: FeatureAccumulator
     device: torch.device
 
     def update(
         self,
-        first: int,  # the place of images[0] in the set
+        first: int,  # index of images[0] in the set
         images: Tensor,  # (B, 3, H, W) uint8
         labels: Tensor | None = None,  # (B,)
     ) -> None:
-        """Looks at a batch."""
-        looked = self.extractor.extract(images.to(self.device))
-        self.gathered.update(torch.arange(first, first + len(images)), looked, labels)
+        """Adds a batch."""
+        features = self.extractor.extract(images.to(self.device))
+        self.accumulator.update(torch.arange(first, first + len(images)), features, labels)
 
     def finish(self) -> FeatureSet:
-        """All of the set."""
-        return self.gathered.finish()
+        """Returns the features of the whole set."""
+        return self.accumulator.finish()
 
 
 @dataclass(frozen=True)
-class Pass:
-    """A pass of an extractor over a set of images, of which any process can make a share."""
+class ExtractionPass:
+    """A pass of an extractor over a set of images; processes can share it."""
 
     extractor: Extractor
     images: Batches
     requires: frozenset[str]
     kept: int
 
-    def see(self, *, num_processes: int, device: torch.device, scratch: Path) -> FeatureSet:
-        """The whole set; several processes leave what they gathered in the folder `scratch`, from which it is taken."""
-        batches = self.images.places()
-        shares, gathered = split_evenly(batches, num_processes), self.begin()
+    def run(self, *, num_processes: int, device: torch.device, scratch: Path) -> FeatureSet:
+        """The features of the whole set; several processes exchange theirs by files in the folder `scratch`."""
+        batches = self.images.ranges()
+        shares, accumulator = split_evenly(batches, num_processes), self.new_accumulator()
         if len(shares) == 1:
-            self.extract(gathered, batches, device=device)
+            self.extract(accumulator, batches, device=device)
         else:
-            self.extractor.to(torch.device("cpu"))  # from which it goes to other processes
-            for told in run_sharded(self.look_apart, shares, device=device, advance=lambda _: None, scratch=scratch):
-                gathered.merge_tensors(told)
-        return gathered.finish()
+            self.extractor.to(torch.device("cpu"))  # for sending it to other processes
+            for tensors in run_sharded(self.run_share, shares, device=device, advance=lambda _: None, scratch=scratch):
+                accumulator.merge_tensors(tensors)
+        return accumulator.finish()
 
-    def begin(self) -> FeatureAccumulator:
-        """Of nothing yet."""
-        return FeatureAccumulator(self.images.places()[-1].stop, self.requires, self.kept)
+    def new_accumulator(self) -> FeatureAccumulator:
+        """An empty accumulator for the set."""
+        return FeatureAccumulator(self.images.ranges()[-1].stop, self.requires, self.kept)
 
-    def extract(self, gathered: FeatureAccumulator, batches: Sequence[range], *, device: torch.device) -> None:
-        """Sees some batches."""
-        watch = Watch(self.extractor.to(device), gathered, device)
-        for places, (images, labels) in zip(batches, self.images.read(batches), strict=True):
-            watch.update(places.start, images, labels)
+    def extract(self, accumulator: FeatureAccumulator, batches: Sequence[range], *, device: torch.device) -> None:
+        """Adds the features of some batches."""
+        collector = FeatureCollector(self.extractor.to(device), accumulator, device)
+        for batch, (images, labels) in zip(batches, self.images.read(batches), strict=True):
+            collector.update(batch.start, images, labels)
 
-    def look_apart(
+    def run_share(
         self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
-        """What was gathered of some batches."""
-        gathered = self.begin()
-        self.extract(gathered, batches, device=device)
-        return gathered.tensors()
+        """The accumulated features of some batches, as tensors."""
+        accumulator = self.new_accumulator()
+        self.extract(accumulator, batches, device=device)
+        return accumulator.tensors()
 
 
 @dataclass
-class SetMeasures:
-    """The metrics on sets that a protocol asks for, and the extractor that they look through."""
+class SetEvaluator:
+    """The metrics on sets of a protocol, and their feature extractor."""
 
     label: str  # the extractor's name
     extractor: Extractor
-    digest: str  # of all that the extractor's numbers depend on
+    digest: str  # of everything that the features depend on
     metrics: Mapping[str, SetMetric]  # by the names of the config group
-    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
-    folder: Path  # of what was seen before
+    kept: int  # images of a reference whose features are stored, for metrics on neighbors and kernels
+    folder: Path  # of cached features
     workers: int
     device: torch.device
     requires: frozenset[str] = field(init=False)
@@ -107,20 +107,22 @@ class SetMeasures:
     def __post_init__(self) -> None:
         self.requires = frozenset().union(*(metric.requires for metric in self.metrics.values()))
 
-    def begin(self, num_images: int) -> Watch:
-        """A pass over reconstructions as they come, all of whose features are kept where metrics need them."""
-        return Watch(
+    def collector(self, num_images: int) -> FeatureCollector:
+        """Collects the features of reconstructions as they are made; stores those of all images where metrics
+        require it.
+        """
+        return FeatureCollector(
             self.extractor.to(self.device), FeatureAccumulator(num_images, self.requires, num_images), self.device
         )
 
-    def see(self, images: Batches, *, num_processes: int, scratch: Path) -> FeatureSet:
-        """A pass over samples, all of whose features are kept where metrics need them."""
-        kept = images.places()[-1].stop
-        return Pass(self.extractor, images, self.requires, kept).see(
+    def sample_features(self, images: Batches, *, num_processes: int, scratch: Path) -> FeatureSet:
+        """The features of samples; stores those of all images where metrics require it."""
+        kept = images.ranges()[-1].stop
+        return ExtractionPass(self.extractor, images, self.requires, kept).run(
             num_processes=num_processes, device=self.device, scratch=scratch
         )
 
-    def reference(
+    def split_features(
         self,
         data: ImageData,
         split: Literal["train", "test", "all"],
@@ -130,8 +132,8 @@ class SetMeasures:
         num_processes: int,
         requires: frozenset[str] | None = None,  # None: of all metrics
     ) -> FeatureSet:
-        """What the extractor sees in a split, in a pass of its own unless that was made before: then from the file."""
-        said = {
+        """The features of a split, from the cache or by a pass over it."""
+        key = {
             "extractor": self.digest,
             "data": data.fingerprint,
             "split": split,
@@ -139,49 +141,55 @@ class SetMeasures:
             "kept": self.kept,
         }
         images = SplitImages(parts_of(data, split), pixel_rule, batch_size, self.workers)
-        return self.seen(said, images, num_processes=num_processes, requires=requires)
+        return self.cached_features(key, images, num_processes=num_processes, requires=requires)
 
-    def held_against(
+    def reference_features(
         self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int
     ) -> FeatureSet:
-        """The reference of a protocol: a split of the data, or an `.npz` in ADM's layout, whose pixels are as they are."""
+        """The features of a protocol's reference: a split of the data, or an `.npz` in ADM's layout."""
         if reference in ("train", "test"):
-            return self.reference(
+            return self.split_features(
                 data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes
             )
-        return self.published(Path(reference), batch_size=batch_size, num_processes=num_processes)
+        return self.npz_features(Path(reference), batch_size=batch_size, num_processes=num_processes)
 
-    def published(self, path: Path, *, batch_size: int, num_processes: int) -> FeatureSet:
-        """A reference in ADM's layout: what the extractor sees in its images, and where the file tells them, the laws of the whole set behind it.
+    def npz_features(self, path: Path, *, batch_size: int, num_processes: int) -> FeatureSet:
+        """The features of a reference in ADM's layout, with the Gaussians of its whole set where the file contains
+        them.
 
-        Raises ValueError for laws of another extractor's features than the standard Inception-v3's, and for metrics on labels, which it has not.
+        Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels.
         """
-        laws = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
-        said = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
+        gaussians = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
+        key = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
-        return replace(
-            self.seen(said, images, num_processes=num_processes, requires=self.requires - {"labels"}), **laws
-        )
+        requires = self.requires - {"labels"}
+        features = self.cached_features(key, images, num_processes=num_processes, requires=requires)
+        return replace(features, **gaussians)
 
-    def seen(
+    def cached_features(
         self,
-        said: Mapping[str, Any],
+        key: Mapping[str, Any],
         images: Batches,
         *,
         num_processes: int,
         requires: frozenset[str] | None = None,  # None: of all metrics
     ) -> FeatureSet:
-        """A set from its file, which is made where it is not there. `said`: what the numbers depend on."""
+        """The features of a set from its file, which is written if missing.
+
+        `key`: everything that the features depend on.
+        """
         requires = self.requires if requires is None else requires
         path = (
             self.folder
-            / f"{store.digest({**said, 'needs': sorted(requires), 'revision': feature_set.REVISION})}.safetensors"
+            / f"{store.digest({**key, 'needs': sorted(requires), 'revision': feature_set.REVISION})}.safetensors"
         )
         if not path.is_file():
-            with store.building_lock(path, doing="looking at the images of"):
+            with store.building_lock(path, doing="extracting the features of"):
                 if not path.is_file():
-                    self.extract(path, Pass(self.extractor, images, requires, self.kept), num_processes=num_processes)
-        log.debug("Features of %s: %s", said, path)
+                    self.extract(
+                        path, ExtractionPass(self.extractor, images, requires, self.kept), num_processes=num_processes
+                    )
+        log.debug("Features of %s: %s", key, path)
         try:
             return feature_set.set_from_tensors(load_file(path))
         except (
@@ -195,25 +203,28 @@ class SetMeasures:
             OSError,
         ) as error:
             raise ValueError(
-                f"{path} holds no features that can be read ({error}). Remove it: it is made again."
+                f"{path} contains no readable features ({error}). Remove it: it is then computed again."
             ) from error
 
-    def extract(self, path: Path, whole: Pass, *, num_processes: int) -> None:
-        """Sees a whole set, and writes what was seen in one move."""
-        seen = whole.see(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
-        write_tensors(dict(feature_set.set_to_tensors(seen)), path)
+    def extract(self, path: Path, extraction: ExtractionPass, *, num_processes: int) -> None:
+        """Extracts the features of a set, and writes them atomically."""
+        features = extraction.run(num_processes=num_processes, device=self.device, scratch=path.with_suffix(".shares"))
+        write_tensors(dict(feature_set.set_to_tensors(features)), path)
 
     def measure(
         self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool
     ) -> Iterator[tuple[str, Estimate]]:
-        """Every metric of samples against a reference. `prefix`: of Frechet distances, of reconstructions or of generated images."""
+        """Every metric of samples against a reference.
+
+        `prefix` of Frechet distances: r for reconstructions, g for generated images.
+        """
         for key, metric in self.metrics.items():
             yield self.name(key, prefix), metric(samples, reference, paired=paired)
 
     def floors(
         self, heldout: FeatureSet, others: FeatureSet, *, prefix: Literal["r", "g"]
     ) -> Iterator[tuple[str, Estimate]]:
-        """Every distance of real held-out images to other real ones: the training images, or those of a reference."""
+        """Every distance of real held-out images to other real images: the training images, or a reference."""
         for key, metric in self.metrics.items():
             if metric.is_distance:
                 yield f"{self.name(key, prefix)}_floor", metric(heldout, others, paired=False)
@@ -223,19 +234,21 @@ class SetMeasures:
         return set_metric_name(key, prefix, label=self.label, standard=self.extractor.standard)
 
     def higher_is_better(self, prefix: Literal["r", "g"]) -> dict[str, bool]:
-        """Whether larger values are better, of each metric that is ranked, by its name in records."""
+        """Whether larger values are better, for each ranked metric, by its name in records."""
         return ranked({self.name(key, prefix): metric for key, metric in self.metrics.items()})
 
 
 def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:
-    """The name in records of a metric on sets: that of the papers on the standard Inception-v3, and with the extractor's label on any other."""
+    """The name in records of a metric on sets: the papers' name on the standard Inception-v3, else with the
+    extractor's label.
+    """
     if key == "fd":
         return f"{prefix}fid" if standard else f"{prefix}fd_{label}"
-    return STANDARD.get(key, key) if standard else f"{key}_{label}"
+    return STANDARD_NAMES.get(key, key) if standard else f"{key}_{label}"
 
 
 def ranked(metrics: Mapping[str, object]) -> dict[str, bool]:
-    """Whether larger values are better, of each metric whose class says so, by name."""
+    """Whether larger values are better, for each metric whose class declares it, by name."""
     directions = {name: getattr(metric, "higher_is_better", None) for name, metric in metrics.items()}
     return {name: better for name, better in directions.items() if better is not None}
 

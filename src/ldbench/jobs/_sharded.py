@@ -1,4 +1,4 @@
-"""What several processes of this machine tell of their shares of images: tensors by name, in files."""
+"""Running shares of a set of images in several processes of this machine, which return tensors by name in files."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,20 +14,22 @@ from ldbench.runtime.workers import run_parallel
 
 
 def run_sharded(
-    work: Callable[..., Mapping[str, Tensor]],  # (share, *, device, advance) -> what is told of it
+    work: Callable[..., Mapping[str, Tensor]],  # (share, *, device, advance) -> results by name
     shares: Sequence[Sequence[range]],
     *,
     device: torch.device,
     advance: Callable[[int], None],
     scratch: Path,
 ) -> Iterator[dict[str, Tensor]]:
-    """What processes tell of their shares, in the order of these, by files in a folder that nothing else uses and that is removed."""
+    """The results of each share, in order, passed as files in the folder `scratch`, which nothing else may use and
+    which is removed.
+    """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         run_parallel(partial(write_share, work, scratch), shares, device=device, advance=advance)
         for share in shares:
-            yield load_file(file_of(scratch, share))
+            yield load_file(share_path(scratch, share))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -40,10 +42,10 @@ def write_share(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> None:
-    """Does a share and leaves what is told of it in its file."""
-    write_tensors(work(share, device=device, advance=advance), file_of(scratch, share))
+    """Runs a share and writes its results to the share's file."""
+    write_tensors(work(share, device=device, advance=advance), share_path(scratch, share))
 
 
-def file_of(scratch: Path, share: Sequence[range]) -> Path:
-    """The file of a share, named by its first place."""
+def share_path(scratch: Path, share: Sequence[range]) -> Path:
+    """The file of a share, named by its first index."""
     return scratch / f"{share[0].start}.safetensors"

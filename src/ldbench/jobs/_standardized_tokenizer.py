@@ -1,4 +1,6 @@
-"""A tokenizer whose latents are told in standard deviations of their channels, so that figures of several can be compared."""
+"""A tokenizer with latents in units of their channels' standard deviations, so that metrics of several can be
+compared.
+"""
 
 import torch
 from torch import Tensor
@@ -7,8 +9,11 @@ from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Tokenizer
 
 
-class Standardised:
-    """Encodes to posterior means over sigma, and decodes such. Channels that never change keep their own unit. No gradients, float32."""
+class StandardizedTokenizer:
+    """Encodes to posterior means over sigma, and decodes these. Constant channels keep their unit.
+
+    No gradients, float32.
+    """
 
     def __init__(
         self,
@@ -26,30 +31,30 @@ class Standardised:
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Tensor:  # (B, N, C)
-        """Posterior means in standard deviations."""
+        """Posterior means in units of standard deviations."""
         return self.tokenizer.encode(images.to(self.device)).mean.float() / self.unit
 
     def decode(
         self,
         z: Tensor,  # (B, N, C)
     ) -> Tensor:  # (B, 3, H, W), not clamped
-        """Images of latents in standard deviations."""
+        """Images of latents in units of standard deviations."""
         return self.tokenizer.decode(z * self.unit).float()
 
     def encode_map(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
-        """`encode`, laid out on the latent's grid."""
+        """`encode`, on the latent's grid."""
         return self.latent.to_map(self.encode(images))
 
     def decode_map(self, maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 3, H, W)
-        """`decode` of what `encode_map` gave."""
+        """The inverse of `encode_map`."""
         return self.decode(self.latent.from_map(maps))
 
 
-def drawn_noise(
+def noise_by_index(
     shape: torch.Size,  # of one item
     *,
     seed: int,
-    places: range,  # of the items in their set
+    indices: range,  # of the items in their set
 ) -> Tensor:  # (B, *shape)
-    """Standard normal noise of each item, from the seed and its place alone: no batch size shows."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + place)) for place in places])
+    """Standard normal noise of each item, from the seed and its index alone, so that the batch size does not matter."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in indices])

@@ -1,4 +1,4 @@
-"""Job `encode`: the latents of a split, stored for generators to learn from."""
+"""Job `encode`: stores the latents of a split, on which generators are trained."""
 
 import logging
 import os
@@ -22,13 +22,13 @@ from ldbench.runtime.device import PRECISIONS
 
 log = logging.getLogger(__name__)
 
-IMAGES_PER_FILE = 10_000  # of an exported cache, as LightningDiT has it
+IMAGES_PER_FILE = 10_000  # of an exported cache, as in LightningDiT
 
 
 class Encode:
-    """Encodes the training images, and the held-out ones where it is told to, as the tokenizer sees them: without any augmentation.
+    """Encodes the training images, and with `heldout` the held-out ones, without augmentation.
 
-    A store that is there is opened and checked; one that was begun is gone on with. Its figures are of the whole set.
+    An existing store is opened and verified; an incomplete one is resumed. The metrics are of the whole set.
     Raises ValueError for flips of data whose class they may change.
     """
 
@@ -60,7 +60,7 @@ class Encode:
     ):
         if flips and not data.label_safe_flips:
             raise ValueError(
-                f"A mirrored image of {data.name} may be of another class, or of none. Say job.flips=false."
+                f"A flipped image of {data.name} may belong to another class, or to none. Set job.flips=false."
             )
         self.tokenizer = tokenizer
         self.tokenizer_name = tokenizer_name
@@ -89,29 +89,37 @@ class Encode:
         for key in ("shard_size", "batch_size", "num_processes"):
             if settings[key] < 1:
                 raise ValueError(f"job.{key} must be at least 1, got {settings[key]}.")
-        if settings["cache"] is not None and not given(settings["cache"]).is_dir():
-            raise ValueError(f"job.cache={settings['cache']} is no folder. Give one in LightningDiT's layout.")
+        if settings["cache"] is not None and not resolve_folder(settings["cache"]).is_dir():
+            raise ValueError(f"job.cache={settings['cache']} is not a folder. Give one in LightningDiT's layout.")
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files without which a known measurement is made again: the stores, behind links in the folder of figures, and the exported cache."""
-        stores = tuple(f"{name}/{MANIFEST}" for name in links_of(settings["heldout"], settings["cache"]).values())
-        return stores if settings["export"] is None else (*stores, str(given(settings["export"]) / lightningdit.STATS))
+        """The files without which a recorded measurement is repeated: the stores, linked from the output folder, and
+        the exported cache.
+        """
+        stores = tuple(f"{name}/{MANIFEST}" for name in link_names(settings["heldout"], settings["cache"]).values())
+        return (
+            stores
+            if settings["export"] is None
+            else (*stores, str(resolve_folder(settings["export"]) / lightningdit.STATS))
+        )
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """Statistics of each store, in which sampled latents count; `out/train` leads to it, `out/test` to the held-out one."""
-        found = {}
-        for split, name in links_of(self.heldout, self.cache).items():
+        """Statistics of each store, over sampled latents; `out/train` links to it, `out/test` to the held-out store."""
+        metrics = {}
+        for split, name in link_names(self.heldout, self.cache).items():
             store = self.store(split)
             link(out / name, store.folder)
-            found |= {f"latents/{split}/{figure}": Estimate(value) for figure, value in figures(store.manifest).items()}
+            metrics |= {
+                f"latents/{split}/{key}": Estimate(value) for key, value in statistics_of(store.manifest).items()
+            }
             if split == "train" and self.export is not None:
-                lightningdit.write_cache(store, given(self.export), seed=0, images_per_file=IMAGES_PER_FILE)
-                log.info("In LightningDiT's layout: %s", given(self.export))
-        return found
+                lightningdit.write_cache(store, resolve_folder(self.export), seed=0, images_per_file=IMAGES_PER_FILE)
+                log.info("In LightningDiT's layout: %s", resolve_folder(self.export))
+        return metrics
 
     def contents(self, split: str) -> Contents:
-        """What the store of a split is of."""
+        """The description of the store of a split."""
         return Contents(
             tokenizer=self.tokenizer_name,
             tokenizer_digest=self.tokenizer_digest,
@@ -123,57 +131,59 @@ class Encode:
             flips=self.flips,
             dtype=self.dtype,
             precision=self.precision,
-            source=lightningdit.cache_checksum(given(self.cache))
+            source=lightningdit.cache_checksum(resolve_folder(self.cache))
             if self.cache is not None and split == "train"
             else None,
         )
 
     def store(self, split: str) -> LatentStore:
-        """The store of a split, made where it is not there. One process makes it while others wait."""
+        """The store of a split, built if missing. One process builds it while others wait."""
         contents = self.contents(split)
         folder = contents.folder(self.latents)
         with store.building_lock(folder, doing="encoding"):
-            there = is_complete(folder)
-            if there:
+            exists = is_complete(folder)
+            if exists:
                 remove_notes(folder)
-                log.info("Latents of the %s split are there already: %s", split, folder)
+                log.info("Latents of the %s split already exist: %s", split, folder)
             else:
-                self.make(folder, contents)
-            return LatentStore.open(folder, contents=contents, verify=there and self.verify)
+                self.build(folder, contents)
+            return LatentStore.open(folder, contents=contents, verify=exists and self.verify)
 
-    def make(self, folder: Path, contents: Contents) -> None:
-        """Encodes a split, or takes it from a cache."""
-        began = time.monotonic()
+    def build(self, folder: Path, contents: Contents) -> None:
+        """Encodes a split, or converts a cache."""
+        started = time.monotonic()
         if contents.source is None:
             images: ImageSet = getattr(self.data, contents.split)
-            facts = {"shard_size": self.shard_size, "batch_size": self.batch_size, "workers": self.workers}
-            facts |= {"device": self.device, "num_processes": self.num_processes}
-            manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **facts)
+            settings = {"shard_size": self.shard_size, "batch_size": self.batch_size, "workers": self.workers}
+            settings |= {"device": self.device, "num_processes": self.num_processes}
+            manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **settings)
         else:
             manifest = lightningdit.read_cache(
-                given(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size
+                resolve_folder(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size
             )
-        rate = manifest.num_images / (time.monotonic() - began)
+        rate = manifest.num_images / (time.monotonic() - started)
         log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, folder)
 
 
-def links_of(heldout: bool, cache: str | None) -> dict[str, str]:
-    """The splits that are stored, and the names of the links to them; one that leads to what was taken from a cache is of its content."""
-    train = "train" if cache is None else f"train-{lightningdit.cache_checksum(given(cache))[:8]}"
+def link_names(heldout: bool, cache: str | None) -> dict[str, str]:
+    """The stored splits and the names of the links to them; the name for a converted cache contains its checksum."""
+    train = "train" if cache is None else f"train-{lightningdit.cache_checksum(resolve_folder(cache))[:8]}"
     return {"train": train, **({"test": "test"} if heldout else {})}
 
 
-def given(folder: str) -> Path:
-    """A folder that the config names."""
+def resolve_folder(folder: str) -> Path:
+    """The absolute path of a folder in the config."""
     return Path(folder).expanduser().absolute()
 
 
-def figures(manifest: Manifest) -> dict[str, float]:
-    """What is worth knowing of a store: its scale by channel and over all, how far posteriors are from points (none for points), its size."""
-    found, overall = manifest.statistics, manifest.statistics.overall()
-    ranges = {"mean": found.mean, "std": found.std()}
+def statistics_of(manifest: Manifest) -> dict[str, float]:
+    """Statistics of a store: scale by channel and overall, signal to noise of its posteriors (if they are no
+    points), and size.
+    """
+    statistics, overall = manifest.statistics, manifest.statistics.overall()
+    ranges = {"mean": statistics.mean, "std": statistics.std()}
     if manifest.parts == 2:
-        ranges |= {"signal_to_noise": found.signal_to_noise()}
+        ranges |= {"signal_to_noise": statistics.signal_to_noise()}
     numbers = {"mean": overall.mean.item(), "std": overall.std().item()}
     for name, values in ranges.items():
         numbers |= {
@@ -185,7 +195,7 @@ def figures(manifest: Manifest) -> dict[str, float]:
 
 
 def link(path: Path, folder: Path) -> None:
-    """A link to a folder, in place of one that led elsewhere."""
+    """Creates or replaces a symbolic link to a folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()))

@@ -1,4 +1,4 @@
-"""Job `generate`: what a generator makes of noise and labels, shown and held against real images."""
+"""Job `generate`: draws samples of a generator, shows them and compares them with real images."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._progress import progress
-from ldbench.jobs._sample_draws import Draws
-from ldbench.jobs._set_metrics import SetMeasures
+from ldbench.jobs._sample_draws import SampleDraws
+from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
 from ldbench.runtime.workers import run_parallel, split_evenly
@@ -30,22 +30,26 @@ log = logging.getLogger(__name__)
 SHEET = "samples.png"
 IMAGES = "samples"  # a folder of classes
 NPZ = "samples.npz"
-SHOWN = 10  # classes, and samples of each
+NUM_SHOWN = 10  # classes on the sheet, and samples of each
 
 
 class Generate:
-    """Draws samples, decodes them, and measures the set against reference images by the protocol's metrics on sets.
+    """Draws samples, decodes them, and compares the set with reference images by the protocol's metrics on sets.
 
-    A sample depends on the seed, its place and its label alone, so that neither batches nor an interruption show; what was drawn before one is kept.
-    Chosen labels are drawn in turn, and shown: a set of a few classes is held against nothing.
-    Raises ValueError for labels that the generator does not know, and for a generator of other classes than the images that it is held against.
+    A sample depends only on the seed, its index and its label, so that neither the batch size nor an interruption
+    matters; samples drawn before an interruption are reused. For a list of labels, samples are only shown: a set of a
+    few classes is not compared. Raises ValueError for labels that the generator does not have, and for a generator with
+    other classes than the images it is compared with.
     """
 
     name: ClassVar[str] = "generate"
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
     settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
-    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}  # what there was before the settings
+    plain: ClassVar[Mapping[str, Any]] = {
+        "precision": "fp32",
+        "compile": False,
+    }  # the behavior before these settings existed
 
     def __init__(
         self,
@@ -58,11 +62,11 @@ class Generate:
         data: ImageData,
         num_samples: int,
         labels: str | Sequence[int],
-        sets: SetMeasures | None,  # metrics on sets; None where the protocol asks for none
+        sets: SetEvaluator | None,  # metrics on sets; None where the protocol has none
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         precision: Precision,  # of the network; latents are decoded in float32
-        compile: bool,  # the network
+        compile: bool,  # whether to compile the network
         batch_size: int,
         part_size: int,
         num_processes: int,
@@ -74,8 +78,10 @@ class Generate:
         measured = isinstance(labels, str)
         if measured and sets is not None and generator.backbone.num_classes != data.num_classes:
             raise ValueError(
-                f"The generator knows {generator.backbone.num_classes} classes, and {data.name} has {data.num_classes}: its samples cannot be held "
-                "against these images. Choose the data that it is of, or chosen labels such as job.labels=[0,1], which are shown only."
+                f"The generator has {generator.backbone.num_classes} classes, and {data.name} has {data.num_classes}: "
+                "its samples cannot be compared "
+                "with these images. Choose the generator's data, or a list of labels such as job.labels=[0,1], whose "
+                "samples are only shown."
             )
         self.generator = generator
         self.data = data
@@ -90,9 +96,9 @@ class Generate:
         self.device = device
         self.save_images = save_images
         self.save_npz = save_npz
-        self.y = labels_of(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
+        self.y = sample_labels(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
         generator.backbone.validate_labels(self.y)
-        self.draws = Draws(
+        self.draws = SampleDraws(
             tokenizer, generator, sampler, guidance, sampling_seed, self.y, pixel_rule, precision, compile, batch_size
         )
 
@@ -109,11 +115,16 @@ class Generate:
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again; a folder of images stands for all of them."""
+        """The files in the output folder without which a recorded measurement is repeated; a folder of images stands
+        for all of them.
+        """
         return (SHEET, *([IMAGES] if settings["save_images"] else []), *([NPZ] if settings["save_npz"] else []))
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """Each metric on sets, with its 95 % interval where it has one. The sheet goes to `out/samples.png`, and the samples where asked for."""
+        """Each metric on sets, with its 95 % interval where it has one.
+
+        Writes the sheet `out/samples.png`, and the samples if requested.
+        """
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         self.draw(parts)
         measured = {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
@@ -126,44 +137,47 @@ class Generate:
         return measured
 
     def draw(self, parts: SampleParts) -> None:
-        """Makes the parts that are missing."""
-        missing, whole = parts.missing(), parts.ranges()
-        if len(missing) < len(whole):
-            log.info("Going on: %d of %d parts are drawn already.", len(whole) - len(missing), len(whole))
+        """Draws the missing parts."""
+        missing, parts_total = parts.missing(), parts.ranges()
+        if len(missing) < len(parts_total):
+            log.info("Resuming: %d of %d parts are already drawn.", len(parts_total) - len(missing), len(parts_total))
         done = self.num_samples - sum(map(len, missing))
         shares = split_evenly(missing, self.num_processes)
-        work = partial(self.draws.make, parts)
+        work = partial(self.draws.draw, parts)
         with progress("sampling", total=self.num_samples, done=done) as advance:
             if len(shares) == 1:
                 work(missing, device=self.device, advance=advance)
             else:
                 run_parallel(work, shares, device=self.device, advance=advance)
 
-    def measure(self, parts: SampleParts, sets: SetMeasures, scratch: Path) -> dict[str, Estimate]:
-        """Each metric of the samples against the reference, and the floors of distances: those of real held-out images to the reference.
+    def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
+        """Each metric of the samples against the reference, and the floors of distances: those of held-out images to
+        the reference.
 
-        Where the held-out images are the reference, the floor is their distance to the training images.
+        If the held-out images are the reference, the floor is their distance to the training images.
         """
-        samples = sets.see(Samples(parts, self.y, self.batch_size), num_processes=self.num_processes, scratch=scratch)
-        asked = ("test", "train" if self.reference == "test" else self.reference)
-        facts: dict[str, Any] = {
+        samples = sets.sample_features(
+            Samples(parts, self.y, self.batch_size), num_processes=self.num_processes, scratch=scratch
+        )
+        names = ("test", "train" if self.reference == "test" else self.reference)
+        settings: dict[str, Any] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        real = {name: sets.held_against(self.data, name, **facts) for name in asked}
-        found = dict(sets.measure(samples, real[self.reference], prefix="g", paired=False))
-        return found | dict(sets.floors(*real.values(), prefix="g"))
+        real = {name: sets.reference_features(self.data, name, **settings) for name in names}
+        metrics = dict(sets.measure(samples, real[self.reference], prefix="g", paired=False))
+        return metrics | dict(sets.floors(*real.values(), prefix="g"))
 
     def show(self, parts: SampleParts, out: Path) -> None:
-        """The first samples of the first classes, one class a row, none chosen by hand."""
-        rows: dict[int, list[Tensor]] = {label: [] for label in list(dict.fromkeys(self.y.tolist()))[:SHOWN]}
-        for places, images in parts.read():
-            for place, image in zip(places, images, strict=True):
-                row = rows.get(int(self.y[place]), [])
-                if len(row) < SHOWN:
+        """Writes a sheet of the first samples of the first classes, one class per row."""
+        rows: dict[int, list[Tensor]] = {label: [] for label in list(dict.fromkeys(self.y.tolist()))[:NUM_SHOWN]}
+        for indices, images in parts.read():
+            for index, image in zip(indices, images, strict=True):
+                row = rows.get(int(self.y[index]), [])
+                if len(row) < NUM_SHOWN:
                     row.append(image)
-            if all(len(row) == SHOWN for row in rows.values()):
+            if all(len(row) == NUM_SHOWN for row in rows.values()):
                 break
         width = max(map(len, rows.values()))
         blank = torch.full_like(next(row[0] for row in rows.values() if row), 255)
@@ -173,18 +187,20 @@ class Generate:
             Image.fromarray(picture.numpy()).save(scratch, format="PNG")
 
     def save(self, parts: SampleParts, out: Path) -> None:
-        """Writes every sample as PNG, in folders of classes."""
+        """Writes every sample as PNG, one folder per class."""
         names = self.data.class_names if len(self.data.class_names) == self.generator.backbone.num_classes else None
-        for places, images in parts.read():
-            classes = [names[y] if names else f"{y:04d}" for y in self.y[list(places)].tolist()]
-            write_pngs(out / IMAGES, images, first=places.start, classes=classes)
+        for indices, images in parts.read():
+            classes = [names[y] if names else f"{y:04d}" for y in self.y[list(indices)].tolist()]
+            write_pngs(out / IMAGES, images, first=indices.start, classes=classes)
 
 
-def labels_of(
+def sample_labels(
     labels: str | Sequence[int], num_samples: int, *, num_classes: int, seed: int
 ) -> Tensor:  # (num_samples,)
-    """The label of each sample: all classes in turn (balanced), drawn evenly (random), or the given ones in turn."""
+    """The label of each sample: all classes in turn (balanced), uniformly random (random), or the listed ones in
+    turn.
+    """
     if labels == "random":
         return torch.randint(num_classes, (num_samples,), generator=torch.Generator().manual_seed(seed))
     classes = range(num_classes) if isinstance(labels, str) else labels
-    return torch.tensor([classes[place % len(classes)] for place in range(num_samples)])
+    return torch.tensor([classes[index % len(classes)] for index in range(num_samples)])

@@ -1,11 +1,14 @@
-"""Job `predict`: which measurements of tokenizers order the quality of their generators. It starts from records, and opens no model."""
+"""Job `predict`: which measurements of tokenizers predict the ranking of their generators.
+
+It reads records only, no models.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ldbench.analysis.prediction import LEAST, Association, associate, holm, mean_ranks
+from ldbench.analysis.prediction import MIN_PAIRS, Association, associate, holm, mean_ranks
 from ldbench.core.interfaces import Estimate
 from ldbench.io.files import write_json
 from ldbench.results.prediction_figure import draw
@@ -19,18 +22,18 @@ COUNTS = {"resamples": 100, "permutations": 100}
 
 @dataclass(frozen=True)
 class Predictor:
-    """A measurement held against a quality."""
+    """A measurement's association with the quality of a generator."""
 
-    found: Association
-    p_holm: float  # among all measurements that are held against it
+    association: Association
+    p_holm: float  # corrected for all measurements that are tested against this quality
 
 
 class Predict:
-    """The rank correlation of every measurement of tokenizers with the quality of one generator, and where there are several also with the mean
-    rank over them, on the tokenizers that all of them have.
+    """The rank correlation of each measurement of tokenizers with the quality of a generator, and for several
+    generators also with the mean rank over them, on their common tokenizers.
 
-    Signs read: above 0, better values go with better generation; where the records do not say which values are better, larger ones do.
-    A measurement that fewer than five of the tokenizers have, or that is the same for all, is left out.
+    Above 0, better values go with better generation; where the records do not declare which values are better, larger
+    values do. Measurements of fewer than five of the tokenizers, and constant ones, are left out.
     """
 
     name: ClassVar[str] = "predict"
@@ -39,16 +42,16 @@ class Predict:
     settings: ClassVar[tuple[str, ...]] = ("target", *COUNTS, "seed")
 
     def __init__(self, *, study: Study, target: str | None, resamples: int, permutations: int, seed: int):
-        assert study.target == target, "a study is of one target"
+        assert study.target == target, "a study has one target"
         self.study = study
         self.draws = {"resamples": resamples, "permutations": permutations, "seed": seed}
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
-        for key, least in COUNTS.items():
-            if settings[key] < least:
-                raise ValueError(f"job.{key} must be at least {least}, got {settings[key]}.")
+        for key, minimum in COUNTS.items():
+            if settings[key] < minimum:
+                raise ValueError(f"job.{key} must be at least {minimum}, got {settings[key]}.")
         target = settings["target"]
         if target is not None and not isinstance(target, str):
             raise ValueError(
@@ -57,19 +60,19 @@ class Predict:
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again."""
+        """The files in the output folder without which a recorded measurement is repeated."""
         return (FIGURE, NUMBERS)
 
     @staticmethod
     def studies(records: Sequence[Record], settings: Mapping[str, Any]) -> list[Study]:
-        """What can be predicted from records: for each target and protocol, the generators that have five tokenizers.
+        """The studies that records allow: for each target and protocol, the generators with at least five tokenizers.
 
-        Raises ValueError where there is none, with what there is and what it lacks.
+        Raises ValueError if there is none, with what exists and what is missing.
         """
         target = settings["target"]
-        made = [study for study in make_studies(records, target) if study.target in study.higher_is_better]
-        if not made:
-            there = sorted(
+        studies = [study for study in make_studies(records, target) if study.target in study.higher_is_better]
+        if not studies:
+            names = sorted(
                 {
                     name
                     for record in records
@@ -78,30 +81,35 @@ class Predict:
                     if name in (record.higher_is_better or {})
                 }
             )
-            known = f" Records of generated images hold {', '.join(there)}." if there else ""
+            known = f" Records of generated images contain {', '.join(names)}." if names else ""
             raise ValueError(
-                f"No record holds {target or 'gfid or gfd_<extractor>'} of generated images, and which of its values are better.{known} "
-                "python -m ldbench.train experiments=predict_digits makes all that is needed."
+                f"No record contains {target or 'gfid or gfd_<extractor>'} of generated images, and which of its "
+                f"values are better.{known} "
+                "python -m ldbench.train experiments=predict_digits creates all records that are needed."
             )
         enough = [
-            replace(study, quality={name: found for name, found in study.quality.items() if len(found) >= LEAST})
-            for study in made
+            replace(study, quality={name: values for name, values in study.quality.items() if len(values) >= MIN_PAIRS})
+            for study in studies
         ]
         enough = [
             study
             for study in enough
-            if study.quality and any(shared(study, values) for values in study.measured.values())
+            if study.quality and any(varies_in(study, values) for values in study.measured.values())
         ]
         if not enough:
             raise ValueError(
-                f"A prediction needs {LEAST} tokenizers or more that were measured alike, and there are too few:\n"
-                + "\n".join(line for study in made for line in lacks(study))
-                + "\nMeasure more tokenizers with the same generator and the same jobs; python -m ldbench.train experiments=predict_digits does."
+                f"A prediction needs at least {MIN_PAIRS} tokenizers that were measured in the same way, and there are "
+                "too few:\n"
+                + "\n".join(line for study in studies for line in describe_missing(study))
+                + "\nMeasure more tokenizers with the same generator and the same jobs; "
+                "python -m ldbench.train experiments=predict_digits does so."
             )
         return enough
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """All coefficients with intervals, p-values and counts by generator and measurement; `out` gets all numbers as JSON, and a picture."""
+        """All coefficients with intervals, p-values and counts by generator and measurement; writes all numbers as
+        JSON and a figure to `out`.
+        """
         goals = self.goals()
         predicted = {generator: self.predict(goal) for generator, goal in goals.items()}
         metrics = {
@@ -109,70 +117,78 @@ class Predict:
             for generator, predictors in predicted.items()
             for measurement, predictor in predictors.items()
             for statistic, estimate in {
-                "spearman": predictor.found.spearman,
-                "kendall": predictor.found.kendall,
+                "spearman": predictor.association.spearman,
+                "kendall": predictor.association.kendall,
                 "p_holm": Estimate(predictor.p_holm),
-                "tokenizers": Estimate(predictor.found.num),
+                "tokenizers": Estimate(predictor.association.num),
             }.items()
         }
         write_json(out / NUMBERS, self.numbers(goals, predicted))
         draw(
             told_in(metrics, self.study.higher_is_better),
             out / FIGURE,
-            title=f"{self.study.conditions.data}: what goes with a better {self.study.target}",
+            title=f"{self.study.conditions.data}: what predicts a better {self.study.target}",
         )
         return metrics
 
     def goals(self) -> dict[str, dict[str, float]]:
-        """Generator -> tokenizer -> a number that is larger for better generation; with several generators, minus the mean rank over them too."""
-        goals = {name: self.oriented(self.study.target, found) for name, found in self.study.quality.items()}
+        """Generator -> tokenizer -> a number that is larger for better generation; for several generators also their
+        mean rank.
+        """
+        goals = {name: self.oriented(self.study.target, values) for name, values in self.study.quality.items()}
         common = sorted(set.intersection(*(set(goal) for goal in goals.values())))
-        if len(goals) > 1 and len(common) >= LEAST:
+        if len(goals) > 1 and len(common) >= MIN_PAIRS:
             goals[MEAN_RANK] = dict(
                 zip(common, mean_ranks([[goal[name] for name in common] for goal in goals.values()]), strict=True)
             )
         return goals
 
     def predict(self, goal: Mapping[str, float]) -> dict[str, Predictor]:
-        """Every measurement held against a goal, by name."""
-        found = {}
+        """The predictors of a goal, by measurement."""
+        associations = {}
         for name, values in self.study.measured.items():
             both = sorted(goal.keys() & values.keys())
             sided = self.oriented(name, values)
             x, y = [sided[tokenizer] for tokenizer in both], [goal[tokenizer] for tokenizer in both]
             if varies(x) and varies(y):
-                found[name] = associate(x, y, **self.draws)
-        raised = holm([association.p for association in found.values()])
-        return {name: Predictor(association, p) for (name, association), p in zip(found.items(), raised, strict=True)}
+                associations[name] = associate(x, y, **self.draws)
+        corrected = holm([association.p for association in associations.values()])
+        return {
+            name: Predictor(association, p)
+            for (name, association), p in zip(associations.items(), corrected, strict=True)
+        }
 
     def oriented(self, metric: str, values: Mapping[str, float]) -> dict[str, float]:
-        """The values with their sign turned where smaller ones are better."""
+        """The values, negated where smaller ones are better."""
         sign = 1 if self.study.higher_is_better.get(metric, True) else -1
         return {tokenizer: sign * value for tokenizer, value in values.items()}
 
     def numbers(
         self, goals: Mapping[str, Mapping[str, float]], predicted: Mapping[str, Mapping[str, Predictor]]
     ) -> dict[str, Any]:
-        """Everything, as JSON has it: what was held against what, what came of it, and what was left out."""
+        """All inputs, results and omissions, for JSON."""
         study = self.study
         return {
             "target": study.target,
             "data": study.conditions.data,
             "protocol": dict(study.conditions.protocol),
             "tokenizers": {name: list(artifacts) for name, artifacts in study.artifacts.items()},
-            "quality": plain(study.quality),
-            "measured": plain(study.measured),
+            "quality": for_json(study.quality),
+            "measured": for_json(study.measured),
             "made": {
                 name: {"job": made.job, "protocol": made.protocol["hash"], "settings": made.settings}
                 for name, made in study.made.items()
             },
             "predictions": {
-                generator: {name: {**asdict(told.found), "p_holm": told.p_holm} for name, told in predictors.items()}
+                generator: {
+                    name: {**asdict(predictor.association), "p_holm": predictor.p_holm}
+                    for name, predictor in predictors.items()
+                }
                 for generator, predictors in predicted.items()
             },
             "left_out": {
                 generator: {
-                    name: why(goal, values)
+                    name: reason_left_out(goal, values)
                     for name, values in study.measured.items()
                     if name not in predicted[generator]
                 }
@@ -184,45 +200,46 @@ class Predict:
 
 
 def varies(values: Sequence[float]) -> bool:
-    """Whether there are enough values, and not all the same."""
-    return len(values) >= LEAST and len(set(values)) > 1
+    """Whether there are enough values, and not all equal."""
+    return len(values) >= MIN_PAIRS and len(set(values)) > 1
 
 
-def shared(study: Study, values: Mapping[str, float]) -> bool:
-    """Whether a measurement varies over enough of the tokenizers of a generator."""
+def varies_in(study: Study, values: Mapping[str, float]) -> bool:
+    """Whether a measurement varies over enough tokenizers of a generator of the study."""
     return any(varies([values[name] for name in quality if name in values]) for quality in study.quality.values())
 
 
-def why(goal: Mapping[str, float], values: Mapping[str, float]) -> str:
+def reason_left_out(goal: Mapping[str, float], values: Mapping[str, float]) -> str:
     """Why a measurement is left out."""
     both = goal.keys() & values.keys()
-    if len(both) < LEAST:
+    if len(both) < MIN_PAIRS:
         return f"{len(both)} of the {len(goal)} tokenizers have it; missing: {', '.join(sorted(goal.keys() - both))}"
     return "the same for all tokenizers, or the quality is"
 
 
-def lacks(study: Study) -> list[str]:
-    """What a study has, and what its tokenizers lack, in lines."""
+def describe_missing(study: Study) -> list[str]:
+    """Lines on the tokenizers of a study and their missing measurements."""
     lines = []
     jobs = sorted({made.job for made in study.made.values()})
     for generator, quality in study.quality.items():
-        told = f"{study.target} of {generator} on {study.conditions.data}, protocol {study.conditions.short_name}: {listed(quality)}"
+        where = f"on {study.conditions.data}, protocol {study.conditions.short_name}"
+        line = f"{study.target} of {generator} {where}: {describe_names(quality)}"
         for job in jobs:
             missing = [
                 name
                 for name in quality
                 if not any(name in study.measured[m] for m, made in study.made.items() if made.job == job)
             ]
-            told += f"; without a record of {job}: {', '.join(missing)}" if missing else ""
-        lines.append(told + ("." if jobs else "; none has a measurement of its own, such as job=reconstruct."))
+            line += f"; without a record of {job}: {', '.join(missing)}" if missing else ""
+        lines.append(line + ("." if jobs else "; none has a measurement of the tokenizer, such as job=reconstruct."))
     return lines
 
 
-def listed(names: Mapping[str, float]) -> str:
-    """How many tokenizers, and which."""
+def describe_names(names: Mapping[str, float]) -> str:
+    """The number of tokenizers, and their names."""
     return f"{len(names)} tokenizer{'' if len(names) == 1 else 's'} ({', '.join(sorted(names))})"
 
 
-def plain(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | str | None]]:
-    """Numbers as JSON holds them: infinities by name."""
-    return {outer: {inner: encode(value) for inner, value in found.items()} for outer, found in values.items()}
+def for_json(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | str | None]]:
+    """Numbers for JSON: infinities as strings."""
+    return {outer: {inner: encode(value) for inner, value in numbers.items()} for outer, numbers in values.items()}

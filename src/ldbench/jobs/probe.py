@@ -1,4 +1,4 @@
-"""Job `probe`: what latents hold of an image's class, over how many dimensions, and which channels hold nothing."""
+"""Job `probe`: how much class information latents contain, their dimension, and their collapsed channels."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from ldbench.analysis.channels import channels
 from ldbench.analysis.cka import linear_cka
 from ldbench.analysis.clustering import hierarchy
 from ldbench.analysis.dimension import two_nn
-from ldbench.analysis.knn import neighbours
+from ldbench.analysis.knn import nearest_neighbors
 from ldbench.analysis.probe import linear_probe
 from ldbench.analysis.rank import effective_rank
 from ldbench.analysis.uniformity import uniformity
@@ -26,19 +26,19 @@ from ldbench.jobs._decoder_features import decoder_features
 
 log = logging.getLogger(__name__)
 
-READER = {
+ATTENTIVE = {
     "width": 64,
     "num_heads": 4,
     "steps": 600,
     "batch_size": 64,
     "lr": 2e-3,
     "weight_decay": 0.01,
-}  # of the attentive probe
-KEPT = 0.9  # of TwoNN's ratios
+}
+TWO_NN_SHARE = 0.9  # of the ratios
 DOUBLINGS = 6  # up to 64 clusters
 PERPLEXITY = 30.0
 LAYOUTS = 3
-ASKED = ("linear", "neighbours", "dimension", "channels", "attentive", "teacher", "clustering", "uniformity")
+ANALYSES = ("linear", "neighbours", "dimension", "channels", "attentive", "teacher", "clustering", "uniformity")
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Encoded:
 
 
 class Probe:
-    """Looks at the posterior means of training images, and judges what was learned of them on all held-out ones.
+    """Analyzes the posterior means of training images, and evaluates probes on all held-out ones.
 
-    The linear reader sees each number of a latent at deviation 1; neighbours, dimension, clusters and layouts are those of latents whose channels
-    have deviation 1 over the training images, as generators see them; the effective rank is that of the means as they are.
-    Raises ValueError where nothing is asked for that applies to the data.
+    The linear probe standardizes each number of a latent; nearest neighbors, dimension, clusters and layouts use
+    latents whose channels are standardized over the training images, as generators do; the effective rank uses the raw
+    means. Raises ValueError if no enabled analysis applies to the data.
     """
 
     name: ClassVar[str] = "probe"
@@ -73,7 +73,7 @@ class Probe:
         "max_iter",
         "collapse_below",
         "num_points",
-        *ASKED,
+        *ANALYSES,
     )
 
     def __init__(
@@ -100,8 +100,8 @@ class Probe:
         workers: int,
         device: torch.device,
     ):
-        asked = {"linear": linear, "neighbours": neighbours, "attentive": attentive}
-        others = {
+        class_analyses = {"linear": linear, "neighbours": neighbours, "attentive": attentive}
+        other_analyses = {
             "dimension": dimension,
             "channels": channels,
             "teacher": teacher,
@@ -109,13 +109,14 @@ class Probe:
             "uniformity": uniformity,
         }
         if data.num_classes < 2:
-            if not any(others.values()):
+            if not any(other_analyses.values()):
                 raise ValueError(
-                    f"A probe tells classes apart, and {data.name} has {data.num_classes}. Ask for something else: job.dimension=true."
+                    f"Probes distinguish classes, and {data.name} has {data.num_classes}. Choose another analysis: "
+                    "job.dimension=true."
                 )
-            log.info("%s has no classes to tell apart: no accuracies are measured.", data.name)
-            asked = dict.fromkeys(asked)
-        self.asked = {name for name, value in (asked | others).items() if value}
+            log.info("%s has only one class: no accuracies are measured.", data.name)
+            class_analyses = dict.fromkeys(class_analyses)
+        self.analyses = {name for name, value in (class_analyses | other_analyses).items() if value}
         self.tokenizer = tokenizer
         self.data = data
         self.teachers = teachers
@@ -123,7 +124,7 @@ class Probe:
         self.seed = seed
         self.penalty = penalty
         self.max_iter = max_iter
-        self.num_neighbours = neighbours
+        self.num_neighbors = neighbours
         self.collapse_below = collapse_below
         self.teacher = teacher
         self.num_points = num_points
@@ -143,26 +144,29 @@ class Probe:
             raise ValueError(f"job.collapse_below must be between 0 and 1, got {settings['collapse_below']}.")
         if settings["neighbours"] is not None and settings["neighbours"] < 1:
             raise ValueError(f"job.neighbours must be at least 1, or null for none, got {settings['neighbours']}.")
-        for key, least in {
+        for key, minimum in {
             "max_iter": 1,
             "batch_size": 1,
             "num_points": max(2**DOUBLINGS, int(PERPLEXITY) + 1),
         }.items():
-            if settings[key] < least:
-                raise ValueError(f"job.{key} must be at least {least}, got {settings[key]}.")
-        if not any(settings[name] for name in ASKED):
+            if settings[key] < minimum:
+                raise ValueError(f"job.{key} must be at least {minimum}, got {settings[key]}.")
+        if not any(settings[name] for name in ANALYSES):
             raise ValueError(
-                f"This probe asks for nothing. Switch one on: {', '.join(f'job.{name}' for name in ASKED)}."
+                f"No analysis is enabled. Enable at least one of {', '.join(f'job.{name}' for name in ANALYSES)}."
             )
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again: none."""
+        """The files in the output folder without which a recorded measurement is repeated: none."""
         return ()
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """Every figure that was asked for and applies; shares of held-out images with their 95 % interval."""
-        train, test = self.encode(self.chosen(self.data.train), spread=True), self.encode(self.data.test, spread=False)
+        """The metrics of all enabled analyses that apply; accuracies with their 95 % interval over held-out images."""
+        train, test = (
+            self.encode(self.training_images(self.data.train), with_logvar=True),
+            self.encode(self.data.test, with_logvar=False),
+        )
         mean, std = train.mean.double().mean(dim=(0, 1)), train.mean.double().std(dim=(0, 1), correction=0)
         unit = torch.where(std > 0, std, 1.0)
         train_z, test_z = ((split.mean - mean.float()) / unit.float() for split in (train, test))
@@ -176,51 +180,54 @@ class Probe:
             "clustering": lambda: self.clustering(test, test_z),
             "uniformity": lambda: self.uniformity(test_z),
         }
-        assert tuple(measures) == ASKED
-        found: dict[str, Estimate] = {}
+        assert tuple(measures) == ANALYSES
+        metrics: dict[str, Estimate] = {}
         for name, measure in measures.items():
-            if name in self.asked:
-                found |= measure()
-        return {f"probe/{name}": estimate for name, estimate in found.items()}
+            if name in self.analyses:
+                metrics |= measure()
+        return {f"probe/{name}": estimate for name, estimate in metrics.items()}
 
     def linear(self, train: Encoded, test: Encoded) -> dict[str, Estimate]:
-        """The linear reader's accuracy, and that of always naming the most frequent class."""
-        readable = train.mean.flatten(1), train.y, test.mean.flatten(1), test.y
-        found = linear_probe(*readable, penalty=self.penalty, max_iter=self.max_iter)
-        return {"accuracy": proportion(found.correct), "chance": Estimate(found.chance)}
+        """The linear probe's accuracy, and that of always answering the most frequent class."""
+        data = train.mean.flatten(1), train.y, test.mean.flatten(1), test.y
+        probe = linear_probe(*data, penalty=self.penalty, max_iter=self.max_iter)
+        return {"accuracy": proportion(probe.correct), "chance": Estimate(probe.chance)}
 
     def neighbours(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
-        """The accuracy of the nearest neighbours' vote."""
-        assert self.num_neighbours is not None
-        found = neighbours(train.flatten(1), train_y, test.flatten(1), test_y, k=min(self.num_neighbours, len(train)))
-        return {"knn_accuracy": proportion(found.right)}
+        """The accuracy of the nearest neighbors' vote."""
+        assert self.num_neighbors is not None
+        k = min(self.num_neighbors, len(train))
+        vote = nearest_neighbors(train.flatten(1), train_y, test.flatten(1), test_y, k=k)
+        return {"knn_accuracy": proportion(vote.correct)}
 
     def attentive(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
-        """The attentive reader's accuracy."""
-        found = attentive_probe(train, train_y, test, test_y, **READER, seed=self.seed, device=self.device)
-        return {"attentive_accuracy": proportion(found.right)}
+        """The attentive probe's accuracy."""
+        probe = attentive_probe(train, train_y, test, test_y, **ATTENTIVE, seed=self.seed, device=self.device)
+        return {"attentive_accuracy": proportion(probe.correct)}
 
     def dimension(self, train: Encoded, z: Tensor) -> dict[str, Estimate]:
         """Intrinsic dimension, and effective ranks of whole latents and of tokens."""
-        near = two_nn(z.flatten(1), kept=KEPT)
+        dimension = two_nn(z.flatten(1), kept=TWO_NN_SHARE)
         return {
-            "intrinsic_dimension": Estimate(near.value, near.low, near.high),
+            "intrinsic_dimension": Estimate(dimension.value, dimension.low, dimension.high),
             "effective_rank": Estimate(effective_rank(train.mean.flatten(1)).value),
             "effective_rank_channels": Estimate(effective_rank(train.mean.flatten(0, 1)).value),
         }
 
     def channels(self, train: Encoded) -> dict[str, Estimate]:
-        """Counts of collapsed channels and numbers of a latent; signal to noise over the channels, where posteriors are no points."""
-        told = channels(train.mean, train.logvar)
-        found = {"collapsed_channels": Estimate(float(told.collapsed_channels(self.collapse_below).sum()))}
-        found["collapsed_units"] = Estimate(float(told.collapsed_units(self.collapse_below).sum()))
+        """The numbers of collapsed channels and units of a latent; signal to noise over channels, unless posteriors
+        are points.
+        """
+        variances = channels(train.mean, train.logvar)
+        metrics = {"collapsed_channels": Estimate(float(variances.collapsed_channels(self.collapse_below).sum()))}
+        metrics["collapsed_units"] = Estimate(float(variances.collapsed_units(self.collapse_below).sum()))
         if train.logvar is not None:
-            snr = told.snr_db()
-            found |= {
+            snr = variances.snr_db()
+            metrics |= {
                 f"snr_db_{name}": Estimate(value.item())
                 for name, value in (("min", snr.min()), ("median", snr.median()), ("max", snr.max()))
             }
-        return found
+        return metrics
 
     def alignment(self, test: Tensor) -> dict[str, Estimate]:
         """CKA of whole latents to all features of the teacher."""
@@ -234,9 +241,11 @@ class Probe:
         return {f"cka_{self.teacher}": Estimate(linear_cka(test, features).cka)}
 
     def clustering(self, test: Encoded, z: Tensor) -> dict[str, Estimate]:
-        """How much of the variance stands between clusters, and how evenly it comes in with their number, of latents and of decoder features."""
-        found = {}
-        views = {"latent": z, "decoder": self.seen_by_decoder(test.mean)}
+        """The share of variance between clusters and how evenly it grows with their number, of latents and of
+        decoder features.
+        """
+        metrics = {}
+        views = {"latent": z, "decoder": self.decoder_features(test.mean)}
         for view, features in views.items():
             if features is None:
                 log.info(
@@ -244,50 +253,55 @@ class Probe:
                     self.tokenizer.patch_grid,
                 )
                 continue
-            told = hierarchy(self.points(features), doublings=DOUBLINGS)
-            found[f"clustering/{view}_score"] = Estimate(told.score)
-            found |= {f"clustering/{view}_explained/k={k}": Estimate(share) for k, share in told.explained.items()}
-        return found
+            clusters = hierarchy(self.points(features), doublings=DOUBLINGS)
+            metrics[f"clustering/{view}_score"] = Estimate(clusters.score)
+            explained = clusters.explained.items()
+            metrics |= {f"clustering/{view}_explained/k={k}": Estimate(share) for k, share in explained}
+        return metrics
 
     def uniformity(self, test: Tensor) -> dict[str, Estimate]:
-        """VA-VAE's three figures, means over layouts."""
-        told = uniformity(self.points(test), perplexity=PERPLEXITY, seeds=range(self.seed, self.seed + LAYOUTS))
+        """VA-VAE's three metrics, averaged over layouts."""
+        density = uniformity(self.points(test), perplexity=PERPLEXITY, seeds=range(self.seed, self.seed + LAYOUTS))
         return {
-            "uniformity/density_cv": Estimate(told.cv),
-            "uniformity/gini": Estimate(told.gini),
-            "uniformity/entropy": Estimate(told.entropy),
+            "uniformity/density_cv": Estimate(density.cv),
+            "uniformity/gini": Estimate(density.gini),
+            "uniformity/entropy": Estimate(density.entropy),
         }
 
     def points(self, features: Tensor) -> Tensor:  # (n, P, D) -> (num_points or all, D)
-        """Tokens of all images, drawn by the seed."""
+        """A random subset of the tokens of all images, by the seed."""
         tokens = features.flatten(0, 1)
         return tokens[
             torch.randperm(len(tokens), generator=torch.Generator().manual_seed(self.seed))[: self.num_points]
         ]
 
     @torch.no_grad()
-    def seen_by_decoder(self, z: Tensor) -> Tensor | None:  # (n, N, C) -> (n, P, D)
-        """Decoder features of latents; None where there are none."""
+    def decoder_features(self, z: Tensor) -> Tensor | None:  # (n, N, C) -> (n, P, D)
+        """Decoder features of latents; None if the decoder has none."""
         parts = [decoder_features(self.tokenizer, part.to(self.device)) for part in z.split(self.batch_size)]
-        kept = [part.float().cpu() for part in parts if part is not None]
-        return torch.cat(kept) if kept else None
+        features = [part.float().cpu() for part in parts if part is not None]
+        return torch.cat(features) if features else None
 
-    def chosen(self, images: ImageSet) -> ImageSet:
-        """The training images that are used, drawn from the seed alone; fewer of one seed are among more of it."""
+    def training_images(self, images: ImageSet) -> ImageSet:
+        """A random subset of the training images by the seed; a smaller one is contained in a larger one of the same
+        seed.
+        """
         if self.num_train is None or self.num_train >= len(images):
             return images
         drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))[: self.num_train]
         return Subset(images, drawn.sort().values.tolist())
 
     @torch.no_grad()
-    def encode(self, images: ImageSet, *, spread: bool) -> Encoded:
-        """The posterior means of all images, and with `spread` their log-variances, where there are any."""
+    def encode(self, images: ImageSet, *, with_logvar: bool) -> Encoded:
+        """The posterior means of all images, and with `with_logvar` their log-variances, unless posteriors are
+        points.
+        """
         self.tokenizer.to(self.device).eval()
         means, logvars, labels = [], [], []
         for batch, y in DataLoader(images, batch_size=self.batch_size, num_workers=self.workers):
             posterior = self.tokenizer.encode(batch.to(self.device))
             means.append(posterior.mean.float().cpu())
-            if spread and posterior.logvar is not None:
+            if with_logvar and posterior.logvar is not None:
                 logvars.append(posterior.logvar.float().cpu())
             labels.append(y)
         return Encoded(torch.cat(means), torch.cat(logvars) if logvars else None, torch.cat(labels))

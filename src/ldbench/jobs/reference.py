@@ -1,4 +1,4 @@
-"""Job `reference`: real images as an `.npz` in ADM's layout, which samples can be held against anywhere."""
+"""Job `reference`: real images as an `.npz` in ADM's layout, with which any tool can compare samples."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -11,21 +11,22 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from ldbench.core.interfaces import Estimate, ImageData
 from ldbench.core.pixels import PixelRule, to_uint8
-from ldbench.jobs._set_metrics import SetMeasures, parts_of
+from ldbench.jobs._set_metrics import SetEvaluator, parts_of
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import FeatureSet
 
 log = logging.getLogger(__name__)
 
 NPZ = "reference.npz"
-LAWS = frozenset({"normal", "spatial"})  # of the features, which the file tells by mean and covariance
+GAUSSIANS = frozenset({"normal", "spatial"})  # of the features; the file contains their means and covariances
 
 
 class Reference:
-    """Writes some images of a split with their labels and, through the standard Inception-v3, the mean and covariance of the whole split's features.
+    """Writes some images of a split with their labels and, with the standard Inception-v3, the mean and covariance of
+    the whole split's features.
 
-    The images are drawn by place, the same for the same data. Another extractor leaves no statistics: in ADM's layout they are Inception-v3's.
-    What the extractor sees is kept by digest, as for every job.
+    The images are drawn by index, the same for the same data. With another extractor the file has no statistics: in
+    ADM's layout they are Inception-v3's. Features are cached by digest, as for every job.
     """
 
     name: ClassVar[str] = "reference"
@@ -37,7 +38,7 @@ class Reference:
         self,
         *,
         data: ImageData,
-        sets: SetMeasures | None,
+        sets: SetEvaluator | None,
         split: Literal["train", "test", "all"],
         num_images: int,
         pixel_rule: PixelRule,
@@ -53,8 +54,8 @@ class Reference:
         self.num_processes = num_processes
         self.workers = workers
         whole: ConcatDataset[tuple[Tensor, int]] = ConcatDataset(parts_of(data, split))  # type: ignore[arg-type]
-        places = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:num_images].sort().values
-        self.images = Subset(whole, places.tolist())
+        indices = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:num_images].sort().values
+        self.images = Subset(whole, indices.tolist())
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -67,22 +68,20 @@ class Reference:
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again."""
+        """The files in the output folder without which a recorded measurement is repeated."""
         return (NPZ,)
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """How many images are in the file, and how many its statistics are of. The file goes to `out/reference.npz`."""
-        seen, labels = (
-            self.statistics(),
-            torch.tensor([label for _, labels in self.batches() for label in labels.tolist()]),
-        )
+        """The numbers of images in the file and behind its statistics. Writes `out/reference.npz`."""
+        features = self.features()
+        labels = torch.tensor([label for _, labels in self.batches() for label in labels.tolist()])
         adm_npz.write(
-            out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, features=seen
+            out / NPZ, (images for images, _ in self.batches()), len(self.images), labels=labels, features=features
         )
-        log.info("Say protocol.reference=%s to hold samples against it.", (out / NPZ).resolve())
+        log.info("Set protocol.reference=%s to compare samples with it.", (out / NPZ).resolve())
         return {
             "reference/images": Estimate(float(len(self.images))),
-            "reference/statistics_of": Estimate(0.0 if seen is None else float(seen.num_images)),
+            "reference/statistics_of": Estimate(0.0 if features is None else float(features.num_images)),
         }
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -90,18 +89,19 @@ class Reference:
         for images, labels in DataLoader(self.images, batch_size=self.batch_size, num_workers=self.workers):
             yield to_uint8(images, self.pixel_rule), labels
 
-    def statistics(self) -> FeatureSet | None:
-        """The laws of the whole split; None where they would not be those of the layout."""
+    def features(self) -> FeatureSet | None:
+        """The features of the whole split; None if the extractor is not the standard Inception-v3."""
         if self.sets is None or not self.sets.extractor.standard:
             log.warning(
-                "The file holds images and labels, and no statistics: in this layout they are of Inception-v3's features, and the protocol looks "
-                "through %s. Choose protocol.extractor=inception with the standard weights for them.",
-                "nothing" if self.sets is None else self.sets.label,
+                "The file contains images and labels, and no statistics: "
+                "in this layout they are of Inception-v3's features, and the protocol's "
+                "extractor is %s. Choose protocol.extractor=inception with the standard weights for them.",
+                "none" if self.sets is None else self.sets.label,
             )
             return None
-        facts: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        return self.sets.reference(self.data, self.split, **facts, requires=LAWS)
+        return self.sets.split_features(self.data, self.split, **settings, requires=GAUSSIANS)

@@ -10,13 +10,14 @@ from torch import Tensor
 from ldbench.core.interfaces import Budget, Estimate
 from ldbench.core.intervals import normal_mean
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs._latent_points import unmirrored
+from ldbench.jobs._latent_points import unflipped_rows
 
 
 class LearnSmall:
-    """The held-out and training loss of a small generator of standardised posterior means, with intervals over images, and the share of the best
-    loss of independent normal numbers that is gone. Its loss says how hard latents are to learn in a few steps, not how good their images are:
-    latents that say nothing are learned soonest.
+    """The held-out and training loss of a small generator of standardized posterior means, with intervals over images.
+
+    `explained` is the reduction relative to the best loss for independent normal numbers. The loss measures how hard
+    latents are to learn in a few steps, not how good the images are: latents without information are the easiest.
     """
 
     name: ClassVar[str] = "small_generator"
@@ -47,24 +48,24 @@ class LearnSmall:
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again: none."""
+        """The files in the output folder without which a recorded measurement is repeated: none."""
         return ()
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """The losses, in units of a channel's variance."""
         classes = self.train.manifest.contents.num_classes
-        told = self.budget.learn(
+        losses = self.budget.learn(
             *self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device
         )
         return {
-            "small_generator/heldout_loss": normal_mean(told.heldout),
-            "small_generator/train_loss": normal_mean(told.train),
-            "small_generator/explained": Estimate(told.explained),
+            "small_generator/heldout_loss": normal_mean(losses.heldout),
+            "small_generator/train_loss": normal_mean(losses.train),
+            "small_generator/explained": Estimate(losses.explained),
         }
 
     def means(self, store: LatentStore) -> tuple[Tensor, Tensor]:
-        """Posterior means (n, N, C) float32 of images as they are, drawn by the budget's seed, and their labels (n,)."""
-        rows = unmirrored(store)
+        """Posterior means (n, N, C) float32 of unflipped images, drawn by the budget's seed, and their labels (n,)."""
+        rows = unflipped_rows(store)
         if self.num_images is not None and self.num_images < len(rows):
             rows = rows[
                 torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.budget.seed))[: self.num_images]

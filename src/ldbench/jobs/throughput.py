@@ -1,4 +1,4 @@
-"""Job `throughput`: what a tokenizer costs, and where a generator is chosen, what the generator costs."""
+"""Job `throughput`: the computational cost of a tokenizer, or of a generator if one is chosen."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ldbench.jobs._benchmark import Call, flops, images_per_second, matrix_rate,
 from ldbench.runtime.device import Precision, compute_precision
 from ldbench.sampling.noise import NoiseStream
 
-SPLIT = {  # phases of a training step by the beginning or the end of their names in it -> what they are summed under
+PHASES = {  # part of a training step -> how the names of its phases begin or end
     "forward": ("tokenizer forward", "generator forward"),
     "losses": ("term ",),
     "balancing": ("gradient of ", "reconstruction at the anchor", " at its anchor"),
@@ -27,13 +27,13 @@ SPLIT = {  # phases of a training step by the beginning or the end of their name
     "optimizers": ("optimizer",),
 }
 
-# (steps, images in a batch, or None: the recipe's) -> stage -> phase -> seconds; nothing for what is not trained here
+# (steps, batch size, or None: the recipe's) -> stage -> phase -> seconds; empty for what is not trained here
 StepTimer = Callable[[int, int | None], Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A generator, and how it is sampled."""
+class GeneratorSampling:
+    """A generator with its sampler and guidance."""
 
     generator: Generator
     sampler: Sampler
@@ -41,13 +41,16 @@ class Drawing:
 
 
 class Throughput:
-    """Counts parameters, floating-point operations and latents, and times encoding, decoding, the backbone, sampling and a training step.
+    """Counts parameters, floating-point operations and latents, and times encoding, decoding, the backbone, sampling
+    and a training step.
 
-    Operations are those of one image (of the backbone: one call), two for each multiplication and addition, with attention; they and the
-    parameters are exact. Times and memory are of this machine, in the trainer's precision, compiled where it compiles; the protocol names all three.
-    `utilisation` is the share of `matrix_flops_per_second`, measured beside it, that a part's operations take (model FLOPs utilisation [0]).
+    Operations are for one image (of the backbone: one call), a multiply-add counts as two, attention included; they and
+    the parameters are exact. Times and memory are of this machine, in the trainer's precision, compiled if it compiles;
+    the protocol records all three. `utilisation` is a part's rate of operations as a share of
+    `matrix_flops_per_second`, measured in the same run (model FLOPs utilization [0]).
 
-    [0] Chowdhery et al., PaLM, 2022, https://arxiv.org/abs/2204.02311, appendix B; there of the rate that a maker promises
+    [0] Chowdhery et al., PaLM, 2022, https://arxiv.org/abs/2204.02311, appendix B (there as a share of the vendor's
+        peak rate)
     """
 
     name: ClassVar[str] = "throughput"
@@ -60,15 +63,15 @@ class Throughput:
         self,
         *,
         tokenizer: Tokenizer,
-        drawing: Drawing | None,  # None where no generator is chosen
+        drawing: GeneratorSampling | None,  # None where no generator is chosen
         step_times: StepTimer,
-        machine: str,  # what the times are of; it stands in the protocol
+        machine: str,  # that the times are of; part of the protocol
         precision: Precision,
-        compiled: bool,  # whether encoding, decoding and the backbone are
+        compiled: bool,  # whether encoding, decoding and the backbone are compiled
         images: int,
         repeats: int,
         steps: int,
-        batch_size: int | None,  # images of a training step; None: as many as the recipe says
+        batch_size: int | None,  # of a training step; None: the recipe's
         device: torch.device,
     ):
         self.tokenizer = tokenizer
@@ -86,33 +89,34 @@ class Throughput:
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
         """Raises ValueError for settings out of range."""
-        for key, least in (("images", 1), ("repeats", 1), ("steps", 0)):
-            if not isinstance(settings[key], int) or settings[key] < least:
-                raise ValueError(f"job.{key} must be a whole number of at least {least}, got {settings[key]!r}.")
+        for key, minimum in (("images", 1), ("repeats", 1), ("steps", 0)):
+            if not isinstance(settings[key], int) or settings[key] < minimum:
+                raise ValueError(f"job.{key} must be a whole number of at least {minimum}, got {settings[key]!r}.")
         if settings["batch_size"] is not None and not (
             isinstance(settings["batch_size"], int) and settings["batch_size"] >= 1
         ):
             raise ValueError(
-                f"job.batch_size must be a whole number of at least 1, or null for the recipe's, got {settings['batch_size']!r}."
+                "job.batch_size must be a whole number of at least 1, or null for the recipe's, got "
+                f"{settings['batch_size']!r}."
             )
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the folder of figures without which a known measurement is made again."""
+        """The files in the output folder without which a recorded measurement is repeated."""
         return ()
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """The costs of the tokenizer, or with a generator those of the generator alone."""
-        found = self.of_tokenizer() if self.drawing is None else self.of_generator(self.drawing)
+        metrics = self.measure_tokenizer() if self.drawing is None else self.measure_generator(self.drawing)
         for stage, times in (self.step_times(self.steps, self.batch_size) if self.steps else {}).items():
-            found |= of_step(stage, times)
-        return found | used(found, matrix_rate(self.device, self.precision))
+            metrics |= step_metrics(stage, times)
+        return metrics | utilization(metrics, matrix_rate(self.device, self.precision))
 
-    def of_tokenizer(self) -> dict[str, Estimate]:
-        """Encoding and decoding, each alone."""
+    def measure_tokenizer(self) -> dict[str, Estimate]:
+        """Costs of encoding and of decoding."""
         tokenizer, spec, size = self.tokenizer.eval(), self.tokenizer.latent, self.tokenizer.image_size
         images, z = (3, size, size), (spec.num_tokens, spec.channels)
-        counted = {
+        counts = {
             "params/encoder": parameters(tokenizer.encoder),
             "params/decoder": parameters(tokenizer.decoder),
             "params/tokenizer": parameters(tokenizer),
@@ -123,26 +127,26 @@ class Throughput:
             "compression_ratio": prod(images) / prod(z),
         }
         tokenizer.to(self.device)
-        draw = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         parts = {
-            "encoder": (encode, (torch.rand(self.num_images, *images, generator=draw) * 2 - 1).to(self.device)),
-            "decoder": (decode, torch.randn(self.num_images, *z, generator=draw).to(self.device)),
+            "encoder": (encode, (torch.rand(self.num_images, *images, generator=rng) * 2 - 1).to(self.device)),
+            "decoder": (decode, torch.randn(self.num_images, *z, generator=rng).to(self.device)),
         }
-        timed = self.timed(tokenizer, parts)
-        tokenizer.cpu()  # its training is measured alone
-        return {name: Estimate(float(value)) for name, value in counted.items()} | timed
+        timings = self.measure_calls(tokenizer, parts)
+        tokenizer.cpu()  # makes room for measuring its training
+        return {name: Estimate(float(value)) for name, value in counts.items()} | timings
 
-    def of_generator(self, drawing: Drawing) -> dict[str, Estimate]:
-        """The backbone's call, and sampling: from noise to latents, which the tokenizer has yet to decode."""
+    def measure_generator(self, drawing: GeneratorSampling) -> dict[str, Estimate]:
+        """Costs of a call of the backbone, and of sampling latents, without decoding them."""
         generator, spec = drawing.generator.eval(), drawing.generator.backbone.latent
         backbone, z, y = generator.backbone, (spec.num_tokens, spec.channels), torch.zeros(1, dtype=torch.long)
-        counted = {
+        counts = {
             "params/backbone": parameters(backbone),
             "flops/backbone": flops(backbone, predict, (1, *z), (1,), y),
         }
         generator.to(self.device)
         noise = torch.randn(self.num_images, *z, generator=torch.Generator().manual_seed(0)).to(self.device)
-        labels, calls = y.expand(self.num_images).to(self.device), Calls(backbone)
+        labels, calls = y.expand(self.num_images).to(self.device), CallCounter(backbone)
 
         def sample(num: int = self.num_images) -> Tensor:
             return generator.sample(
@@ -151,46 +155,46 @@ class Throughput:
 
         with calls, torch.no_grad():
             sample(1)
-        counted["calls_per_sample"] = calls.items  # a guided call is two
-        counted["flops/sample"] = counted["flops/backbone"] * counted["calls_per_sample"]
+        counts["calls_per_sample"] = calls.items  # a call with classifier-free guidance counts twice
+        counts["flops/sample"] = counts["flops/backbone"] * counts["calls_per_sample"]
         if self.compiled:
             backbone.compile()
-        timed = self.timed(
+        timings = self.measure_calls(
             backbone, {"backbone": (predict, noise, torch.full((self.num_images,), 0.5, device=self.device), labels)}
         )
         with compute_precision(self.precision, self.device.type):
             sampled = images_per_second(sample, self.num_images, repeats=1, device=self.device)
-        generator.cpu()  # its training is measured alone
+        generator.cpu()  # makes room for measuring its training
         return (
-            {name: Estimate(float(value)) for name, value in counted.items()}
-            | timed
+            {name: Estimate(float(value)) for name, value in counts.items()}
+            | timings
             | {"images_per_second/sample": sampled}
         )
 
-    def timed(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
-        """Images a second, and the peak of memory, of each call."""
-        found = {}
-        for part, (plain, *inputs) in parts.items():
+    def measure_calls(self, module: nn.Module, parts: Mapping[str, tuple[Any, ...]]) -> dict[str, Estimate]:
+        """Images per second and peak memory of each call."""
+        metrics = {}
+        for part, (function, *inputs) in parts.items():
             call: Call = (
-                torch.compile(plain) if self.compiled and not isinstance(module, Backbone) else plain
-            )  # a backbone compiles itself
+                torch.compile(function) if self.compiled and not isinstance(module, Backbone) else function
+            )  # a backbone is compiled already
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
             with compute_precision(self.precision, self.device.type):
-                found[f"images_per_second/{part}"] = images_per_second(
+                metrics[f"images_per_second/{part}"] = images_per_second(
                     run, self.num_images, repeats=self.repeats, device=self.device
                 )
-                found[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
-        return found
+                metrics[f"peak_memory/{part}"] = Estimate(float(peak_memory(module, call, *inputs, device=self.device)))
+        return metrics
 
 
-class Calls:
-    """Counts the images that a backbone is called for while it is entered."""
+class CallCounter:
+    """A context that counts the images that a backbone is called with."""
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.items = 0
 
-    def __enter__(self) -> "Calls":
+    def __enter__(self) -> "CallCounter":
         self.hook = self.backbone.register_forward_pre_hook(self.count)
         return self
 
@@ -198,35 +202,40 @@ class Calls:
         self.hook.remove()
 
     def count(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Adds the images of a call."""
         self.items += len(inputs[0])
 
 
-def of_step(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
-    """The operations of one training step for each image, its seconds, and those of what it is made of; on CUDA its peak of memory."""
-    found = {f"flops/{stage}": times["operations"] / times["images"]} if times.get("operations") else {}
-    found |= {f"step_seconds/{stage}": times["seconds"], f"step_seconds/{stage}/waiting": times["waiting"]}
-    for part, names in SPLIT.items():
+def step_metrics(stage: str, times: Mapping[str, float]) -> dict[str, Estimate]:
+    """Operations of a training step per image, its seconds and those of its parts; on CUDA its peak memory."""
+    metrics = {f"flops/{stage}": times["operations"] / times["images"]} if times.get("operations") else {}
+    metrics |= {f"step_seconds/{stage}": times["seconds"], f"step_seconds/{stage}/waiting": times["waiting"]}
+    for part, names in PHASES.items():
         phases = [seconds for name, seconds in times.items() if name.startswith(names) or name.endswith(names)]
-        found |= {f"step_seconds/{stage}/{part}": sum(phases)} if phases else {}
-    found[f"images_per_second/{stage}"] = times["images"] / times["seconds"]
+        metrics |= {f"step_seconds/{stage}/{part}": sum(phases)} if phases else {}
+    metrics[f"images_per_second/{stage}"] = times["images"] / times["seconds"]
     if "peak_memory" in times:
-        found[f"peak_memory/{stage}"] = times["peak_memory"]
-    return {name: Estimate(value) for name, value in found.items()}
+        metrics[f"peak_memory/{stage}"] = times["peak_memory"]
+    return {name: Estimate(value) for name, value in metrics.items()}
 
 
-def used(found: Mapping[str, Estimate], rate: float) -> dict[str, Estimate]:
-    """The rate of a device's matrix products, and the share of it that each part takes of which operations and images a second are known."""
-    rates = {part: speed for name, speed in found.items() if (part := name.removeprefix("images_per_second/")) != name}
+def utilization(metrics: Mapping[str, Estimate], rate: float) -> dict[str, Estimate]:
+    """The device's rate of matrix products, and each part's share of it, where operations and images per second are
+    known.
+    """
+    rates = {
+        part: speed for name, speed in metrics.items() if (part := name.removeprefix("images_per_second/")) != name
+    }
     shares = {
-        f"utilisation/{part}": speed.times(found[f"flops/{part}"].value / rate)
+        f"utilisation/{part}": speed.times(metrics[f"flops/{part}"].value / rate)
         for part, speed in rates.items()
-        if f"flops/{part}" in found
+        if f"flops/{part}" in metrics
     }
     return {"matrix_flops_per_second": Estimate(rate), **shares}
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns or could learn; tables that are computed are none."""
+    """The number of parameters of a module, trainable or frozen; computed tables are buffers and do not count."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -146,6 +146,7 @@ class PSNR:
         images: Tensor,  # (B, 3, H, W) uint8
         recon: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B,) float64
+        """`psnr` of each image."""
         return psnr(images, recon)
 
 
@@ -159,6 +160,7 @@ class SSIM:
         images: Tensor,  # (B, 3, H, W) uint8
         recon: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B,) float64
+        """`ssim` of each image."""
         return ssim(images, recon)
 
 
@@ -172,6 +174,7 @@ class MultiscaleSSIM:
         images: Tensor,  # (B, 3, H, W) uint8
         recon: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B,) float64
+        """`ms_ssim` of each image."""
         return ms_ssim(images, recon)
 
 
@@ -185,4 +188,5 @@ class MSE:
         images: Tensor,  # (B, 3, H, W) uint8
         recon: Tensor,  # (B, 3, H, W) uint8
     ) -> Tensor:  # (B,) float64
+        """`mse` of each image."""
         return mse(images, recon)

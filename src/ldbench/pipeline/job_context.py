@@ -18,8 +18,8 @@ from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs._set_metrics import SetMeasures
-from ldbench.jobs.throughput import Drawing, StepTimer
+from ldbench.jobs._set_metrics import SetEvaluator
+from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
 from ldbench.pipeline.components import digest_of, make, make_extractor, make_teacher
 from ldbench.pipeline.generator_plan import make_guidance, make_sampler
@@ -81,9 +81,13 @@ class JobContext:
     def guidance(self) -> Guidance:
         return make_guidance(self._cfg, self._model, self._registry)
 
-    def drawing(self) -> Drawing | None:
+    def drawing(self) -> GeneratorSampling | None:
         """The generator and how it is sampled; None where no generator is chosen."""
-        return None if self._measured.generator is None else Drawing(self._model, self.sampler(), self.guidance())
+        return (
+            None
+            if self._measured.generator is None
+            else GeneratorSampling(self._model, self.sampler(), self.guidance())
+        )
 
     def step_times(self) -> StepTimer:
         """Times some training steps of the tokenizer, or of the generator where one is chosen; nothing for what is not trained here."""
@@ -124,12 +128,12 @@ class JobContext:
     def metrics(self) -> dict[str, Any]:
         return {name: make("metric", name, self._protocol, self._registry) for name in self._protocol.reconstruction}
 
-    def sets(self) -> SetMeasures | None:
+    def sets(self) -> SetEvaluator | None:
         """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
         name = self._protocol.extractor
         if name is None:
             return None
-        return SetMeasures(
+        return SetEvaluator(
             label=name,
             extractor=make_extractor(name, self._cfg, self._protocol, self._registry),
             digest=digest_of("extractor", name, self._protocol, self._registry),

@@ -1,1 +1,3 @@
-"""Gaussian mixtures of latents: expectation-maximisation, held-out likelihood, and curves over the number of components."""
+"""Gaussian mixtures of latents: expectation-maximization, held-out likelihood, and curves over the number of
+components.
+"""

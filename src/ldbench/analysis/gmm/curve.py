@@ -1,4 +1,4 @@
-"""Curves over the number of components: how well mixtures of a growing size describe points that they were not fitted to.
+"""Curves over the number of components: how well mixtures of growing size describe held-out points.
 
 [0] Schwarz, Estimating the Dimension of a Model, 1978, https://doi.org/10.1214/aos/1176344136 (BIC)
 [1] Akaike, A New Look at the Statistical Model Identification, 1974, https://doi.org/10.1109/TAC.1974.1100705 (AIC)
@@ -15,13 +15,13 @@ from ldbench.analysis.gmm.densities import log_densities
 from ldbench.analysis.gmm.em import fit
 from ldbench.analysis.gmm.mixture import Kind, Mixture
 from ldbench.analysis.gmm.points import Points
-from ldbench.analysis.gmm.start import start
+from ldbench.analysis.gmm.start import initialize
 
 POINTS_PER_COMPONENT = 10
 
 
 @dataclass(frozen=True)
-class Way:
+class FitSettings:
     """How mixtures are fitted."""
 
     kind: Kind
@@ -32,11 +32,11 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """One mixture, and what it says of the points that it was fitted to and of others. Everything is in nats."""
+class FittedMixture:
+    """A mixture, with its likelihoods of training and held-out points in nats."""
 
-    mixture: Mixture  # one
-    train_nll: float  # of a training point, in the mean
+    mixture: Mixture  # a single one
+    train_nll: float  # mean over training points
     heldout_nll: Tensor  # (m,) float64, of each held-out point
     bic: float
     aic: float
@@ -44,28 +44,35 @@ class Fitted:
     converged: bool
 
 
-def affordable(sizes: Sequence[int], num_points: int) -> list[int]:
-    """The numbers of components of which each has ten points at least."""
+def affordable_sizes(sizes: Sequence[int], num_points: int) -> list[int]:
+    """The numbers of components with at least ten points per component."""
     return [size for size in sizes if size * POINTS_PER_COMPONENT <= num_points]
 
 
-def fitted(train: Points, heldout: Points, *, num_components: int, way: Way, seed: int) -> Fitted:
-    """The likeliest of several restarts, measured."""
+def fit_mixture(
+    train: Points, heldout: Points, *, num_components: int, settings: FitSettings, seed: int
+) -> FittedMixture:
+    """The mixture of highest likelihood among several restarts."""
     rng = torch.Generator().manual_seed(seed)
-    begun = start(
-        train, way.kind, num_components=num_components, num_restarts=way.num_restarts, floor=way.floor, rng=rng
+    initial = initialize(
+        train,
+        settings.kind,
+        num_components=num_components,
+        num_restarts=settings.num_restarts,
+        floor=settings.floor,
+        rng=rng,
     )
-    found = fit(train, begun, floor=way.floor, max_iter=way.max_iter, tolerance=way.tolerance).best()
-    return measured(found.mixture, train, heldout, iterations=int(found.iterations), converged=bool(found.converged))
+    best = fit(train, initial, floor=settings.floor, max_iter=settings.max_iter, tolerance=settings.tolerance).best()
+    return evaluate(best.mixture, train, heldout, iterations=int(best.iterations), converged=bool(best.converged))
 
 
-def single(train: Points, heldout: Points, *, floor: float) -> Fitted:
-    """One Gaussian of full covariance: the mean and the covariance of the training points, with `floor` added to the variances."""
+def fit_single_gaussian(train: Points, heldout: Points, *, floor: float) -> FittedMixture:
+    """One Gaussian with the mean and the full covariance of the training points, and `floor` added to the variances."""
     dim = train.dim
     eye = torch.eye(dim, dtype=torch.float64)[None, None]
-    anything = Mixture("full", torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dim, dtype=torch.float64), eye)
-    return measured(
-        fit(train, anything, floor=floor, max_iter=1, tolerance=0.0).mixture,
+    initial = Mixture("full", torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dim, dtype=torch.float64), eye)
+    return evaluate(
+        fit(train, initial, floor=floor, max_iter=1, tolerance=0.0).mixture,
         train,
         heldout,
         iterations=1,
@@ -73,15 +80,17 @@ def single(train: Points, heldout: Points, *, floor: float) -> Fitted:
     )
 
 
-def measured(mixture: Mixture, train: Points, heldout: Points, *, iterations: int, converged: bool) -> Fitted:
-    """Its likelihoods and criteria [0, 1]: twice the summed training NLL, and for each parameter log n, or 2."""
+def evaluate(mixture: Mixture, train: Points, heldout: Points, *, iterations: int, converged: bool) -> FittedMixture:
+    """Likelihoods and information criteria [0, 1]: twice the summed training NLL plus log n (BIC) or 2 (AIC) per
+    parameter.
+    """
     total = -sum(part.sum().item() for part in log_densities(mixture, train))
-    others = -torch.cat([part[:, 0].cpu() for part in log_densities(mixture, heldout)])
+    heldout_nll = -torch.cat([part[:, 0].cpu() for part in log_densities(mixture, heldout)])
     parameters = mixture.num_parameters()
-    return Fitted(
+    return FittedMixture(
         mixture=mixture,
         train_nll=total / len(train),
-        heldout_nll=others,
+        heldout_nll=heldout_nll,
         bic=2 * total + parameters * math.log(len(train)),
         aic=2 * total + 2 * parameters,
         iterations=iterations,

@@ -1,7 +1,8 @@
-"""The numbers of a point in which every Gaussian's log-density is linear: 1, x, and the squares or products that its covariance needs.
+"""Features of a point in which every Gaussian's log-density is linear: 1, x, and the squares or products that its
+covariance needs.
 
-Hence a matrix product gives the log-densities of many points under many components, and another one, with the responsibilities, gives the
-components' moments.
+A matrix product then gives the log-densities of many points under many components, and another one, with the
+responsibilities, the moments of the components.
 """
 
 import torch
@@ -11,7 +12,10 @@ from ldbench.analysis.gmm.mixture import Kind
 
 
 def num_features(kind: Kind, dim: int) -> int:
-    """How many numbers stand for a point of `dim` dimensions. Those of tied covariances leave out what all components have in common."""
+    """The number of features of a point of `dim` dimensions.
+
+    For tied covariances without the quadratic term that components share.
+    """
     return 1 + dim + {"diagonal": dim, "full": dim * (dim + 1) // 2, "tied": 0}[kind]
 
 
@@ -30,20 +34,20 @@ def features(
     if kind == "diagonal":
         torch.mul(across, across, out=out[1 + dim :])
     elif kind == "full":
-        place = 1 + dim
+        row = 1 + dim
         for i in range(dim):
-            torch.mul(across[i:], across[i], out=out[place : place + dim - i])
-            place += dim - i
+            torch.mul(across[i:], across[i], out=out[row : row + dim - i])
+            row += dim - i
     return out
 
 
 def coefficients(
     kind: Kind,
     linear: Tensor,  # (M, D)
-    precision: Tensor,  # diagonal: (M, D); full: (M, D, D); tied: not looked at
+    precision: Tensor,  # diagonal: (M, D); full: (M, D, D); tied: not used
     constant: Tensor,  # (M,)
 ) -> Tensor:  # (F, M)
-    """What `features` are multiplied by to give constant + linear . x - x^T precision x / 2."""
+    """The coefficients of `features` that give constant + linear . x - x^T precision x / 2."""
     parts = [constant[:, None], linear]
     if kind == "diagonal":
         parts.append(-precision / 2)
@@ -60,7 +64,7 @@ def second_moments(
     sums: Tensor,  # (M, F): sums of features
     dim: int,
 ) -> Tensor:  # diagonal: (M, D); full: (M, D, D)
-    """Sums of x^2, or of x x^T, as they stand in sums of features."""
+    """Sums of x^2, or of x x^T, from sums of features."""
     tail = sums[:, 1 + dim :]
     if kind == "diagonal":
         return tail

@@ -1,4 +1,4 @@
-"""The picture of a curve over the number of components."""
+"""The figure of curves over the number of components."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ldbench.core.interfaces import Estimate
 
-BLUE, GREY, ORANGE = "#3465a4", "#777777", "#c46a1a"
+BLUE, GRAY, ORANGE = "#3465a4", "#777777", "#c46a1a"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn over the numbers of components, in nats per dimension."""
+    """A curve over the numbers of components, in nats per dimension."""
 
     label: str
     sizes: Sequence[int]
@@ -29,14 +29,14 @@ class Curve:
 
 
 def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note: str, out: Path) -> None:
-    """Held-out and training NLL, the score, and BIC per training point, side by side; `note` stands below."""
+    """Draws held-out and training NLL, the score, and BIC per training point, side by side, with `note` below."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    for curve, colour in zip(curves, (BLUE, ORANGE), strict=False):
-        band(left, curve.sizes, curve.heldout, colour, f"held out, {curve.label}")
+    for curve, color in zip(curves, (BLUE, ORANGE), strict=False):
+        band(left, curve.sizes, curve.heldout, color, f"held out, {curve.label}")
         left.plot(
             curve.sizes,
             curve.train,
-            color=colour,
+            color=color,
             linestyle=":",
             marker=".",
             linewidth=1,
@@ -44,10 +44,10 @@ def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note:
         )
         if curve.single is not None:
             left.axhline(
-                curve.single, color=colour, linestyle="--", linewidth=1, label=f"one Gaussian, held out, {curve.label}"
+                curve.single, color=color, linestyle="--", linewidth=1, label=f"one Gaussian, held out, {curve.label}"
             )
-        band(middle, curve.sizes, curve.score, colour, curve.label)
-    middle.axhline(0, color=GREY, linestyle="--", linewidth=1, label="no better than one Gaussian")
+        band(middle, curve.sizes, curve.score, color, curve.label)
+    middle.axhline(0, color=GRAY, linestyle="--", linewidth=1, label="no better than one Gaussian")
     right.plot(list(bic), list(bic.values()), color=BLUE, marker="o", markersize=3)
     for axis, name in (
         (left, "NLL per dimension (nats)"),
@@ -65,16 +65,16 @@ def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note:
         axis.legend(fontsize=8, frameon=False)
     figure.suptitle(title)
     if note:
-        figure.supxlabel(note, fontsize=8, color=GREY)
+        figure.supxlabel(note, fontsize=8, color=GRAY)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
 
-def band(axis: Axes, sizes: Sequence[int], values: Sequence[Estimate], colour: str, label: str) -> None:
-    """A line with its 95 % intervals."""
-    axis.plot(sizes, [v.value for v in values], color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
+def band(axis: Axes, sizes: Sequence[int], values: Sequence[Estimate], color: str, label: str) -> None:
+    """Draws a line with its 95 % intervals."""
+    axis.plot(sizes, [v.value for v in values], color=color, marker="o", markersize=3, linewidth=1.4, label=label)
     low, high = (
         [v.value if end is None else end for v, end in ((v, getattr(v, name)) for v in values)]
         for name in ("low", "high")
     )
-    axis.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.fill_between(sizes, low, high, color=color, alpha=0.15, linewidth=0)

@@ -1,4 +1,4 @@
-"""Gaussian mixtures: several of the same size side by side, one for each restart.
+"""Gaussian mixtures: a batch of mixtures of the same size, one for each restart.
 
 [0] McLachlan and Peel, Finite Mixture Models, 2000, https://doi.org/10.1002/0471721182
 """
@@ -15,9 +15,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Mixture:
-    """R mixtures of K Gaussians in D dimensions, in float64. The weights of each add up to 1.
+    """R mixtures of K Gaussians in D dimensions, in float64. The weights of each sum to 1.
 
-    Raises ValueError for parts that do not fit each other.
+    Raises ValueError for shapes that do not match.
     """
 
     kind: Kind
@@ -32,34 +32,39 @@ class Mixture:
             raise ValueError(f"The covariance of a mixture must be one of {', '.join(KINDS)}, got {self.kind!r}.")
         if tuple(self.weights.shape) != (num, components) or tuple(self.covariances.shape) != expected[self.kind]:
             raise ValueError(
-                f"Means of shape {tuple(self.means.shape)} go with weights of shape {(num, components)} and {self.kind} covariances of shape "
+                f"Means of shape {tuple(self.means.shape)} go with weights of shape {(num, components)} and "
+                f"{self.kind} covariances of shape "
                 f"{expected[self.kind]}, got {tuple(self.weights.shape)} and {tuple(self.covariances.shape)}."
             )
 
     @property
     def num_restarts(self) -> int:
+        """R."""
         return self.means.shape[0]
 
     @property
     def num_components(self) -> int:
+        """K."""
         return self.means.shape[1]
 
     @property
     def dim(self) -> int:
+        """D."""
         return self.means.shape[2]
 
     def num_parameters(self) -> int:
-        """The free parameters of one mixture: weights, means and covariances."""
+        """The number of free parameters of one mixture: weights, means and covariances."""
         k, d = self.num_components, self.dim
         covariances = {"diagonal": k * d, "full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2}[self.kind]
         return k - 1 + k * d + covariances
 
     def effective_components(self) -> Tensor:  # (R,)
-        """exp of the entropy of the weights: K where they are equal, 1 where one component has everything."""
+        """exp of the entropy of the weights: K for equal weights, 1 if one component has all the weight."""
         return torch.special.entr(self.weights).sum(dim=1).exp()
 
     def factors(self) -> Tensor:
-        """What turns a difference from a mean into standard normal: A with A A^T the precision, upper triangular; diagonal: its diagonal.
+        """Upper triangular A with A A^T the precision, which maps a difference from the mean to a standard normal;
+        diagonal: its diagonal.
 
         Shaped as the covariances. Raises ValueError for a covariance that is not positive definite.
         """
@@ -73,15 +78,16 @@ class Mixture:
             factors = torch.linalg.solve_triangular(lower, eye, upper=False).mT
         if bad:
             raise ValueError(
-                f"{bad} of the {self.kind} covariances of {self.num_components} components are not positive definite. Raise `floor`, or fit fewer."
+                f"{bad} of the {self.kind} covariances of {self.num_components} components are not positive definite. "
+                "Raise `floor`, or fit fewer."
             )
         return factors
 
     def to(self, device: torch.device) -> "Mixture":
-        """The same on a device."""
+        """The mixtures on a device."""
         return Mixture(self.kind, self.weights.to(device), self.means.to(device), self.covariances.to(device))
 
-    def chosen(
+    def select(
         self,
         restarts: Tensor,  # (S,) int64
     ) -> "Mixture":

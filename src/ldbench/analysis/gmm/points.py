@@ -1,4 +1,4 @@
-"""Points that a mixture is fitted to, seen a chunk at a time, so that they need not fit into memory."""
+"""Points that a mixture is fitted to, read in chunks, so that they need not fit into memory."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Points(Protocol):
-    """Points in the same order at every pass over them."""
+    """Points in the same order in every pass over them."""
 
     dim: int
     device: torch.device
@@ -16,18 +16,18 @@ class Points(Protocol):
     def __len__(self) -> int: ...
 
     def chunks(self, size: int) -> Iterator[Tensor]:
-        """(n, D) float32 or float64, n at most `size`, until all were seen once."""
+        """(n, D) float32 or float64, n at most `size`; each point once."""
         ...
 
     def rows(
         self,
-        places: Tensor,  # (m,) int64 of the CPU, ascending
+        indices: Tensor,  # (m,) int64 on the CPU, ascending
     ) -> Tensor:  # (m, D)
-        """Some of the points."""
+        """The points of these indices."""
         ...
 
 
-class HeldPoints:
+class PointsInMemory:
     """Points in memory."""
 
     def __init__(
@@ -42,14 +42,14 @@ class HeldPoints:
         return len(self.x)
 
     def chunks(self, size: int) -> Iterator[Tensor]:
-        """The points, cut."""
+        """The points in chunks."""
         yield from self.x.split(size)
 
-    def rows(self, places: Tensor) -> Tensor:
-        """Some of the points."""
-        return self.x[places.to(self.device)]
+    def rows(self, indices: Tensor) -> Tensor:
+        """The points of these indices."""
+        return self.x[indices.to(self.device)]
 
 
-def held(points: Points) -> HeldPoints:
-    """All points, read once into memory."""
-    return HeldPoints(torch.cat(list(points.chunks(65_536))))
+def load_points(points: Points) -> PointsInMemory:
+    """All points, loaded into memory."""
+    return PointsInMemory(torch.cat(list(points.chunks(65_536))))

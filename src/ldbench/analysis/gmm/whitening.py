@@ -1,6 +1,8 @@
-"""PCA to a fixed number of dimensions, each of variance 1: the basis in which latents of different tokenizers and scales can be compared.
+"""PCA whitening to a fixed number of dimensions: the basis in which latents of different tokenizers and scales are
+comparable.
 
-[0] Halko et al., Finding Structure with Randomness, 2011, https://doi.org/10.1137/090771806 (subspace iteration, alg. 4.4)
+[0] Halko et al., Finding Structure with Randomness, 2011, https://doi.org/10.1137/090771806 (subspace iteration, alg.
+    4.4)
 """
 
 from collections.abc import Callable, Iterator
@@ -9,35 +11,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EXACT = 4096  # numbers of a latent up to which the whole covariance is made
+EXACT = 4096  # numbers of a latent up to which the full covariance is computed
 PASSES = 4  # of subspace iteration
-MORE = 16  # directions that it carries along beyond those asked for
-FLAT = 1e-10  # of the largest variance: directions below do not vary
+OVERSAMPLING = 16  # extra directions in subspace iteration
+CONSTANT = 1e-10  # share of the largest variance below which a direction counts as constant
 
 Chunks = Callable[[], Iterator[Tensor]]  # one pass over (n, F) float32
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """x -> (x - mean) @ basis, of mean 0 and unit covariance over the part that it was made of."""
+    """x -> (x - mean) @ basis, with mean 0 and unit covariance over the points that it was computed from."""
 
     mean: Tensor  # (F,) float64
     basis: Tensor  # (F, D) float64
-    variance_kept: float  # the share of the summed variance in the D directions
+    variance_kept: float  # share of the total variance in the D directions
 
     @property
     def dim(self) -> int:
+        """D."""
         return self.basis.shape[1]
 
     def __call__(
         self,
         x: Tensor,  # (n, F)
     ) -> Tensor:  # (n, D) float32
-        """Points in the new basis."""
+        """The whitened points."""
         return ((x - self.mean.to(x)) @ self.basis.to(x)).float()
 
-    def share_kept(self, chunks: Chunks) -> float:
-        """The share of the variance of other points about this mean that the D directions keep."""
+    def variance_share(self, chunks: Chunks) -> float:
+        """The share of the variance of other points about this mean in the D directions."""
         directions = self.basis / self.basis.norm(dim=0)
         kept = total = 0.0
         for chunk in chunks():
@@ -48,17 +51,16 @@ class Whitening:
 
 
 def whiten(chunks: Chunks, *, dim: int, rng: torch.Generator) -> Whitening:
-    """The leading `dim` principal directions of points, scaled to variance 1; statistics in float64, the same in whatever chunks.
+    """The leading `dim` principal directions of points, scaled to variance 1; statistics in float64, the same for any
+    chunks.
 
-    Up to 4096 numbers a point by the whole covariance; beyond, by subspace iteration [0] in four more passes, started from `rng`.
-    Raises ValueError for a `dim` that the points do not fill, and for points that are not finite.
+    Up to 4096 numbers a point by the full covariance; beyond, by subspace iteration [0] in four more passes, started
+    from `rng`. Raises ValueError for a `dim` beyond the rank of the points, and for points that are not finite.
     """
     count, mean = mean_of(chunks)
     width = len(mean)
     if dim > width:
-        raise ValueError(
-            f"The points have {width} numbers each, and dim={dim} directions of them were asked for. Choose dim of at most {width}."
-        )
+        raise ValueError(f"The points have {width} numbers each, and dim={dim} is more. Choose dim of at most {width}.")
     if width <= EXACT:
         covariance = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
         for chunk in chunks():
@@ -67,25 +69,24 @@ def whiten(chunks: Chunks, *, dim: int, rng: torch.Generator) -> Whitening:
         values, vectors = leading(covariance, dim)
         total = covariance.trace()
     else:
-        values, vectors, total = by_subspace(chunks, mean, count, dim=dim, rng=rng)
-    filled = int((values > FLAT * values[0]).sum()) if values[0] > 0 else 0
-    if filled < dim:
+        values, vectors, total = subspace_iteration(chunks, mean, count, dim=dim, rng=rng)
+    rank = int((values > CONSTANT * values[0]).sum()) if values[0] > 0 else 0
+    if rank < dim:
         raise ValueError(
-            f"The {count} training points vary in {filled} directions, and dim={dim} were asked for. Choose dim of at most {filled}."
+            f"The {count} training points vary in {rank} directions only, and dim={dim} is more. "
+            f"Choose dim of at most {rank}."
         )
     return Whitening(mean.cpu(), (vectors * signs(vectors) / values.sqrt()).cpu(), (values.sum() / total).item())
 
 
 def mean_of(chunks: Chunks) -> tuple[int, Tensor]:  # (F,) float64
-    """How many points there are, and their mean."""
+    """The number of points, and their mean."""
     count, total = 0, torch.zeros(())
     for chunk in chunks():
         total = total.to(chunk.device) + chunk.double().sum(dim=0)
         count += len(chunk)
     if not total.isfinite().all():
-        raise ValueError(
-            "Latents hold numbers that are not finite (NaN or infinity). Look at the tokenizer before measuring it."
-        )
+        raise ValueError("The latents contain NaN or infinity. Check the tokenizer before measuring it.")
     return count, total / count
 
 
@@ -93,12 +94,12 @@ def leading(
     covariance: Tensor,  # (F, F)
     dim: int,
 ) -> tuple[Tensor, Tensor]:  # (D,), (F, D)
-    """The largest eigenvalues, falling, and their vectors."""
+    """The largest eigenvalues in descending order, and their eigenvectors."""
     values, vectors = torch.linalg.eigh(covariance)
     return values.flip(0)[:dim], vectors.flip(1)[:, :dim]
 
 
-def by_subspace(
+def subspace_iteration(
     chunks: Chunks,
     mean: Tensor,  # (F,)
     count: int,
@@ -106,9 +107,9 @@ def by_subspace(
     dim: int,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (D,), (F, D), ()
-    """Leading variances and directions, and the summed variance of all, without the (F, F) covariance [0]."""
-    carried = min(len(mean), dim + MORE)
-    basis = torch.linalg.qr(torch.randn(len(mean), carried, generator=rng, dtype=torch.float64).to(mean.device)).Q
+    """Leading variances and directions, and the total variance, without the (F, F) covariance [0]."""
+    width = min(len(mean), dim + OVERSAMPLING)
+    basis = torch.linalg.qr(torch.randn(len(mean), width, generator=rng, dtype=torch.float64).to(mean.device)).Q
     for _ in range(PASSES):
         image, total = torch.zeros_like(basis), torch.zeros((), dtype=torch.float64, device=mean.device)
         for chunk in chunks():
@@ -116,10 +117,10 @@ def by_subspace(
             image += x.T @ (x @ basis) / count
             total += x.square().sum() / count
         basis = torch.linalg.qr(image).Q
-    inner = torch.zeros(carried, carried, dtype=torch.float64, device=mean.device)
+    inner = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
     for chunk in chunks():
-        seen = (chunk.double() - mean) @ basis
-        inner += seen.T @ seen / count
+        projected = (chunk.double() - mean) @ basis
+        inner += projected.T @ projected / count
     values, vectors = leading(inner, dim)
     return values, basis @ vectors, total
 
@@ -127,5 +128,5 @@ def by_subspace(
 def signs(
     vectors: Tensor,  # (F, D)
 ) -> Tensor:  # (D,)
-    """Which way round a direction is told: its largest number is positive."""
+    """The signs that make the largest entry of each direction positive."""
     return vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()[0]
