@@ -26,11 +26,10 @@ from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training, measure, tokenizer_plan, tokenizer_training
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
-from ldbench.pipeline.get_generator import ObtainedGenerator
-from ldbench.pipeline.get_tokenizer import Obtained
 from ldbench.pipeline.job_context import EvaluationTarget, required_inputs
 from ldbench.pipeline.pipeline import protocol_of
 from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
+from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results import records
 from ldbench.training import fit
 
@@ -212,12 +211,12 @@ def test_ids_of_the_records_of_the_matrix() -> None:
     found = {}
     for tokenizer, generator in product(FAMILIES, GENERATORS):
         planned = digits_tokenizers()[tokenizer]
-        obtained = Obtained(planned.folder, planned.digest, planned.data)
+        tokenizer_model = TrainedModel(planned.folder, planned.digest)
         added = [f"+job@jobs.{job}={job}" for job in JOBS if job not in ("reconstruct", "generate")]
         cfg = ldbench.compose("train", [f"tokenizer={tokenizer}", f"generator={generator}", *added])
         made = generator_plan(cfg, planned)
         for job in JOBS:
-            whole = EvaluationTarget(planned.data, obtained, ObtainedGenerator(made.folder, made.digest))
+            whole = EvaluationTarget(planned.data, tokenizer_model, TrainedModel(made.folder, made.digest))
             target = whole.restricted_to_job(cfg.jobs[job])
             protocol, node = measure.merge_overrides(cfg.jobs[job], protocol_of(cfg))
             hashed = measure.describe(cfg, planned.data, protocol, required_inputs(node), Registry())["hash"]

@@ -107,7 +107,7 @@ def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "records", "runs"]
     started = time.time()
     second = answer(train, *small_overrides, cwd=tmp_path)
-    assert "is there already: artifacts/tokenizers/vmae-" in second.stdout
+    assert "exists already: artifacts/tokenizers/vmae-" in second.stdout
     assert not [
         path
         for path in tmp_path.rglob("*")

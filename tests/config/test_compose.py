@@ -99,9 +99,9 @@ def test_a_pipe_that_is_closed_ends_the_command_quietly() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["job=predict", "tokenizer=vmae"], "tokenizer=vmae has nothing to do: job predict starts from records alone"),
-        (["job=predict", "seed=1", "tokenizer.seed=1"], "tokenizer.seed=1 has nothing to do: job predict"),
-        (["job=reference", "generator=sit"], "generator=sit has nothing to do: job reference is of images alone"),
+        (["job=predict", "tokenizer=vmae"], "tokenizer=vmae has no effect: job predict starts from the records"),
+        (["job=predict", "seed=1", "tokenizer.seed=1"], "tokenizer.seed=1 has no effect: job predict"),
+        (["job=reference", "generator=sit"], "generator=sit has no effect: job reference measures images alone"),
     ],
 )
 def test_words_that_a_job_has_no_use_for_are_refused(

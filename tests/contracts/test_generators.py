@@ -13,7 +13,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.pipeline import generator_training
+from ldbench.pipeline import generator_training, get_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, plan_generator
 from ldbench.sampling.noise import NoiseStream
 
@@ -112,7 +112,7 @@ def test_a_step_on_a_batch_lowers_the_loss_of_that_batch(name: str) -> None:
 def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, kind: str, tmp_path: Path) -> None:
     plan = planned(name, kind, tmp_path)
     trained = generator_training.train_generator(plan)
-    loaded = ldbench.load(generator_training.train_or_reuse(plan))
+    loaded = ldbench.load(get_generator.train_plan(plan).folder)
     theirs = loaded.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in trained.state_dict().items())
     sampler, guidance = instantiate(plan.cfg.sampler), instantiate(plan.cfg.guidance)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import ldbench
 from ldbench.artifacts import store
+from ldbench.config.compose import Registry
 from ldbench.pipeline import get_tokenizer
 from ldbench.tokenizers.vmae import VMAE
 
@@ -175,7 +176,7 @@ SOURCES: dict[str, Callable[[Path], object]] = {
 def test_an_artifact_that_a_training_stands_on(spoil: Callable[[Path], object], folder: Path, refused) -> None:
     spoil(folder)
     cfg = ldbench.compose("train", ["tokenizer=artifact", f"tokenizer.path={folder}"])
-    refused(lambda: get_tokenizer.stored(cfg, []), folder)
+    refused(lambda: get_tokenizer.open_artifact(cfg, Registry()), folder)
 
 
 def test_more_files_in_the_folder_are_not_looked_at(folder: Path, trap: Path) -> None:

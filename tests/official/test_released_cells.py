@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ldbench
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.store import LatentStore
 from ldbench.pipeline import generator_training, get_generator, pipeline
@@ -121,4 +122,4 @@ def test_a_file_of_another_generator_is_named(overrides, tmp_path: Path) -> None
     with pytest.raises(
         ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"
     ):
-        get_generator.imported(ldbench.compose("run", overrides))
+        get_generator.import_released(ldbench.compose("run", overrides), Registry())

@@ -19,7 +19,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.pipeline import generator_training
+from ldbench.pipeline import get_generator
 from ldbench.pipeline.generator_plan import plan_generator
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.noise import NoiseStream
@@ -91,7 +91,7 @@ def test_a_family_learns_a_mixture_and_every_sampler_carries_noise_to_it(family:
     overrides = [f"generator={family}", *SIZE, *STEPS, "trainer.accelerator=cpu", f"paths.root={tmp_path}"]
     latents = TensorLatents(*mixture(8000, seed=0), latent=LatentSpec(1, 2, (1, 1)), num_classes=NUM_CLASSES)
     began = time.monotonic()
-    folder = generator_training.train_or_reuse(plan_generator(ldbench.compose("train", overrides), latents))
+    folder = get_generator.train_plan(plan_generator(ldbench.compose("train", overrides), latents)).folder
     seconds, generator = time.monotonic() - began, ldbench.load(folder)
     truth, again = (mixture(NUM_SAMPLES, seed=seed)[0][:, 0] for seed in (2, 3))
     floor = sliced_distance(truth, again)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import ldbench
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.pipeline import generator_training
+from ldbench.pipeline import generator_training, get_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
 from ldbench.pipeline.trainer_settings import check_trainer
 from ldbench.results.figures import read_logs
@@ -79,7 +79,7 @@ def logs_of(planned: GeneratorPlan) -> dict[str, dict[int, float]]:
 
 def test_its_artifact_holds_the_statistics_and_samples_as_the_trained_one_does(plan_of) -> None:
     planned = plan_of()
-    folder = generator_training.train_or_reuse(planned)
+    folder = get_generator.train_plan(planned).folder
     assert folder == planned.folder
     loaded, trained = ldbench.load(folder), generator_training.train_generator(planned)
     assert same(loaded, trained)
@@ -95,16 +95,16 @@ def test_its_artifact_holds_the_statistics_and_samples_as_the_trained_one_does(p
 @pytest.mark.parametrize("words", ["generator.max_steps=0", "trainer.limit_steps=0"])
 def test_without_a_step_it_is_the_generator_as_it_begins(plan_of, words) -> None:
     planned = plan_of(words)
-    made = ldbench.load(generator_training.train_or_reuse(planned))
+    made = ldbench.load(get_generator.train_plan(planned).folder)
     assert same(made, generator_training.make_generator(planned))
     assert planned.digest != plan_of().digest
 
 
 def test_what_is_there_is_not_trained_again(plan_of, monkeypatch) -> None:
     planned = plan_of()
-    folder = generator_training.train_or_reuse(planned)
-    monkeypatch.setattr(generator_training, "train", lambda *_: pytest.fail("trained again"))
-    assert generator_training.train_or_reuse(plan_of()) == folder
+    folder = get_generator.train_plan(planned).folder
+    monkeypatch.setattr(generator_training, "fit_generator", lambda *_: pytest.fail("trained again"))
+    assert get_generator.train_plan(plan_of()).folder == folder
     generator_training.train_generator(planned)
 
 
@@ -117,14 +117,14 @@ def test_every_average_and_the_last_weights_are_kept_and_may_guide(plan_of) -> N
     assert not same(kept[None], kept[0.5])
     with pytest.raises(ValueError, match=r"Kept at the end of the training: \[0\.9, 0\.5\], and None"):
         generator_training.averaged(planned, 0.1)
-    weak = generator_training.train_or_reuse(plan_of("generator.max_steps=2"))
+    weak = get_generator.train_plan(plan_of("generator.max_steps=2")).folder
     guided = plan_of("guidance=autoguidance", f"guidance.guide={weak}")
     assert guided.digest == planned.digest
-    generator_training.train_or_reuse(guided)
+    get_generator.train_plan(guided)
 
 
 def test_a_guide_must_be_a_generator_of_the_same_latents(plan_of) -> None:
-    weak = generator_training.train_or_reuse(plan_of("generator.max_steps=2"))
+    weak = get_generator.train_plan(plan_of("generator.max_steps=2")).folder
     other = TensorLatents(torch.randn(9, 6, 3), torch.arange(9) % 5, latent=LatentSpec(6, 3), num_classes=5)
     with pytest.raises(ValueError, match="makes 4 tokens of 3 channels"):
         plan_generator(ldbench.compose("train", [*SMALL, "guidance=autoguidance", f"guidance.guide={weak}"]), other)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import ldbench
 from ldbench.artifacts import store as artifacts
+from ldbench.config.compose import Registry
 from ldbench.data.latents import store
 from ldbench.jobs.encode import Encode
 from ldbench.jobs.generate import Generate
@@ -86,8 +87,8 @@ def test_a_cell_leaves_both_artifacts_the_latents_and_a_record_of_each(cell, tmp
 def test_nothing_of_it_is_made_again(cell, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pipeline.train(cell())
     for owner, name in (
-        (tokenizer_training, "run"),
-        (generator_training, "fit"),
+        (tokenizer_training, "train_tokenizer"),
+        (generator_training, "train_generator"),
         (Encode, "make"),
         (Encode, "store"),
         (Generate, "run"),
@@ -140,7 +141,7 @@ def test_job_generate_shows_chosen_classes(cell, generation, tmp_path: Path) -> 
 
 
 def test_job_generate_without_a_generator_says_so(generation) -> None:
-    with pytest.raises(ValueError, match=r"This job is of a generator, and none is chosen\. Say generator=sit"):
+    with pytest.raises(ValueError, match=r"This job needs a generator, and none is chosen\. Set generator=sit"):
         pipeline.run(generation())
 
 
@@ -154,7 +155,7 @@ def test_training_without_a_generator_measures_no_samples(cell, small, tmp_path:
 def test_parts_that_do_not_fit_the_latents_are_told_before_the_tokenizer_is_trained(
     small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer_training, "run", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(tokenizer_training, "train_tokenizer", lambda *_: pytest.fail("trained"))
     with pytest.raises(ValueError, match=r"patch_size 3"):
         pipeline.train(small(*CELL, "generator.backbone.patch_size=3"))
     with pytest.raises(ValueError, match=r"variance-preserving"):
@@ -220,11 +221,10 @@ def test_an_init_that_nothing_begins_with_is_refused(cell, small) -> None:
 
 def test_latents_are_facts_of_jobs(cell, tmp_path: Path) -> None:
     pipeline.train(cell())
-    from ldbench.pipeline.get_tokenizer import obtain
+    from ldbench.pipeline.get_tokenizer import get_tokenizer
 
-    obtained = obtain(cell())
-    known = job_context.JobContext(
-        cell(), job_context.EvaluationTarget(obtained.data, obtained), pipeline.protocol_of(cell()), ()
-    )
+    tokenizer, data = get_tokenizer(cell())
+    target = job_context.EvaluationTarget(data, tokenizer)
+    known = job_context.JobContext(cell(), target, pipeline.protocol_of(cell()), Registry())
     assert known.train_latents().manifest.contents.split == "train"
-    assert len(known.heldout_latents()) == len(obtained.data.test)
+    assert len(known.heldout_latents()) == len(data.test)

@@ -104,7 +104,7 @@ def test_the_digest_of_an_import_covers_the_files_content_and_not_its_place(tmp_
     [
         (
             ["tokenizer.image_size=256"],
-            r"tokenizer.image_size is 256, and the file holds 128.\nSay tokenizer.image_size=128",
+            r"tokenizer.image_size is 256, and the file holds 128.\nSet tokenizer.image_size=128",
         ),
         (["tokenizer.model.latent_channels=32"], r"latent_channels is 32, and the file holds 16"),
         (

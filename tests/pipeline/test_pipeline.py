@@ -67,7 +67,7 @@ def test_what_is_there_is_neither_trained_nor_measured_again(
     caplog.set_level(logging.INFO)
     caplog.clear()
     assert pipeline.train(small("logger=wandb", "callbacks.checkpoint.every=3")) == folder
-    assert f"is there already: {folder}" in caplog.text
+    assert f"exists already: {folder}" in caplog.text
     assert "measured already" in caplog.text
     after = {
         path: path.stat().st_mtime_ns
@@ -166,12 +166,12 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     small: Compose, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     overrides = ["protocol=digits", "protocol.extractor=tiny"]
-    pipeline.train(small(*overrides), [tiny])
+    pipeline.train(small(*overrides), Registry((tiny,)))
     record = only_record(tmp_path)
     assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
     assert record.metrics["rfd_tiny"].value > 0
     (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
-    digest = feature_networks.digest_of(Registry().option("extractor", "tiny", [tiny]).network, [tiny])
+    digest = feature_networks.digest_of(X.network, Registry((tiny,)))
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
     assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
@@ -180,12 +180,12 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     )
     monkeypatch.setattr(feature_networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
     caplog.set_level(logging.INFO)
-    pipeline.train(small(*overrides), [tiny])
+    pipeline.train(small(*overrides), Registry((tiny,)))
     assert "measured already" in caplog.text
     assert "  rfd_tiny_floor  " in caplog.text
     monkeypatch.setattr(feature_networks, "TRAINING_REVISION", 99)
     with pytest.raises(pytest.fail.Exception, match="what is known needs no network"):
-        pipeline.train(small(*overrides), [tiny])  # another network, another protocol
+        pipeline.train(small(*overrides), Registry((tiny,)))  # another network, another protocol
 
 
 def test_data_name_their_protocol_and_data_without_one_are_measured_under_default(
@@ -197,7 +197,7 @@ def test_data_name_their_protocol_and_data_without_one_are_measured_under_defaul
     foreign = ldbench.compose("train", [*overrides, "data=mine", f"paths.root={tmp_path}"], searchpath=[tiny])
     assert "protocol" not in foreign
     assert pipeline.protocol_of(foreign) == pipeline.protocol_of(small())
-    pipeline.train(foreign, [tiny])
+    pipeline.train(foreign, Registry((tiny,)))
     assert only_record(tmp_path).protocol["name"] == "default"
 
 
@@ -212,10 +212,10 @@ def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_t
 
 def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp_path: Path, tiny: str) -> None:
     overrides = ["protocol=digits", "protocol.extractor=tiny"]
-    pipeline.train(small(*overrides), [tiny])
+    pipeline.train(small(*overrides), Registry((tiny,)))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")}
     assert len(before) == 2
-    pipeline.train(small(*overrides, "tokenizer.seed=1"), [tiny])
+    pipeline.train(small(*overrides, "tokenizer.seed=1"), Registry((tiny,)))
     assert {
         path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")
     } == before

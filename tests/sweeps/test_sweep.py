@@ -111,7 +111,7 @@ def test_what_points_share_is_built_once_before_they_start(
     texts = logs(tmp_path)
     assert sorted(name.partition("-")[0] for name in texts) == ["0", "1", "tokenizer"]
     assert [name.partition("-")[0] for name, text in texts.items() if TRAINED in text] == ["tokenizer"]
-    assert all("is there already" in texts[name] for name in ("0", "1"))
+    assert all("exists already" in texts[name] for name in ("0", "1"))
     assert len(list(tmp_path.glob("artifacts/tokenizers/vmae-*"))) == 1
     assert len(list(tmp_path.glob("records/*.json"))) == 1
 

@@ -7,8 +7,9 @@ checksums of both.
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from ldbench.io.files import digest as digest
 from ldbench.io.files import file_digest, read_json, write_json
 from ldbench.io.safe_load import first_line, validated_tensors
 from ldbench.io.safetensors_io import write_tensors
+from ldbench.results.records import environment, now
+from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +256,37 @@ def find_missing_key(content: Any, expected: Mapping[str, type]) -> str | None:
 def is_complete(folder: Path) -> bool:
     """Whether an artifact exists and is complete: its manifest is written last."""
     return (folder / MANIFEST).is_file()
+
+
+def get_or_build(
+    folder: Path,
+    *,
+    kind: str,  # how log lines call it, such as "Tokenizer"
+    done: str,  # what log lines say of a new one, such as "Trained"
+    digest: str,
+    recipe: Mapping[str, Any],
+    build: Callable[[], tuple[nn.Module, Blueprint]],
+    collective: bool,  # whether every process that shares the training calls `build`; else the first one alone
+) -> None:
+    """Builds an artifact and stores it, unless it exists: then its files are verified.
+
+    Of several commands at once one builds while the others wait. Raises ValueError for a folder that was altered.
+    """
+    lock = nullcontext() if is_worker_rank() else building_lock(folder)
+    with lock:
+        if broadcast_from_leader(is_complete(folder)):
+            verify(folder)
+            log.info("%s %s exists already: %s", kind, folder.name, folder)
+            return
+        started = time.monotonic()
+        built = build() if collective or not is_worker_rank() else None
+        if built is not None and not is_worker_rank():
+            model, blueprint = built
+            seconds = time.monotonic() - started
+            provenance = {"created": now(), "seconds": round(seconds, 1), "environment": environment()}
+            save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+            log.info("%s in %.0f s. %s: %s", done, seconds, kind, folder)
+        broadcast_from_leader(True)  # the others continue once it is stored
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """A generator's training on latents: from a plan to the trained generator, and to its artifact."""
 
 import logging
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ from ldbench.core.pixels import sheet
 from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
 from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_training import keep_tensors
-from ldbench.results import figures, records
-from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank
+from ldbench.results import figures
+from ldbench.runtime.process_group import is_worker_rank
 from ldbench.sampling.noise import NoiseStream
 from ldbench.training import fit
 from ldbench.training.fsdp import unsharded
@@ -28,32 +26,6 @@ from ldbench.training.generator_module import GeneratorModule
 log = logging.getLogger(__name__)
 
 Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H, W) in [-1, 1]
-
-
-def train_or_reuse(planned: GeneratorPlan, decode: Decode | None = None) -> Path:
-    """The artifact folder of a plan's generator, which is trained unless it is there. One process builds it while others wait."""
-    lock = nullcontext() if is_worker_rank() else store.building_lock(planned.folder)
-    with lock:
-        if broadcast_from_leader(store.is_complete(planned.folder)):
-            store.verify(planned.folder)
-            log.info("Generator %s is there already: %s", planned.name, planned.folder)
-            return planned.folder
-        started = time.monotonic()
-        generator = train_generator(planned, decode)
-        seconds = time.monotonic() - started
-        if not is_worker_rank():
-            provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
-            store.save(
-                generator,
-                planned.folder,
-                planned.blueprint,
-                recipe=planned.recipe,
-                digest=planned.digest,
-                provenance=provenance,
-            )
-            log.info("Trained in %.0f s. Generator: %s", seconds, planned.folder)
-        broadcast_from_leader(True)  # others go on when it is stored
-    return planned.folder
 
 
 def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:

@@ -1,61 +1,43 @@
-"""A cell's second half: a tokenizer's latents, and the generator of them, which is trained, imported, or there."""
+"""The configured generator of a tokenizer's latents: trained, imported from released weights, or an artifact."""
 
-import logging
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from ldbench import official
 from ldbench.artifacts import hub, store, weights
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
-from ldbench.core.generator import Generator
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.official.load import convert_weights, describe_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, plan_generator, stats_digest
-from ldbench.pipeline.get_tokenizer import Obtained
-from ldbench.results import records
+from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.device import find_device
-from ldbench.runtime.process_group import broadcast_from_leader, leader_first
-
-log = logging.getLogger(__name__)
+from ldbench.runtime.process_group import leader_first
 
 
-@dataclass(frozen=True)
-class ObtainedGenerator:
-    """A complete generator artifact."""
+def get_generator(
+    cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry = Registry()
+) -> TrainedModel:
+    """Returns the configured generator of a tokenizer's latents, which is built unless it exists.
 
-    folder: Path
-    digest: str
-
-    @property
-    def name(self) -> str:
-        return store.name_of(self.folder) if store.is_complete(self.folder) else self.folder.name
-
-    def load(self, registry: Registry = Registry()) -> Generator:
-        """The generator. Raises ValueError for an artifact of something else."""
-        generator = store.load(self.folder, registry=registry)
-        if not isinstance(generator, Generator):
-            raise ValueError(f"{self.folder} is a {type(generator).__name__}, and generator.path must be a generator.")
-        return generator
-
-
-def obtain_generator(cfg: DictConfig, obtained: Obtained, registry: Registry = Registry()) -> ObtainedGenerator:
-    """The configured generator of a tokenizer's latents, built if it is not there. Raises ValueError for one of other latents."""
+    Raises ValueError for a generator of other latents.
+    """
     if "path" in list(cfg.generator):  # also where it has no value yet
-        found = leader_first(partial(stored, cfg))
+        generator = leader_first(partial(open_artifact, cfg, registry))
     elif cfg.generator.weights is not None:
-        found = leader_first(partial(imported, cfg))
+        generator = import_released(cfg, registry)
     else:
-        return trained(cfg, obtained, registry)
-    check_latents(found, obtained, registry)
-    return found
+        return train_or_reuse(cfg, tokenizer, data, registry)
+    check_latents(generator, tokenizer)
+    return generator
 
 
 def check_generator(cfg: DictConfig, registry: Registry = Registry()) -> None:
@@ -72,120 +54,143 @@ def check_cell(cfg: DictConfig, registry: Registry, latent: LatentSpec, data: Im
 
 
 def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
-    """Whether the configured tokenizer or generator is one that this house trains, and not an artifact or released weights."""
+    """Whether the configured tokenizer or generator is trained here, and not an artifact or released weights."""
     return "path" not in list(cfg[kind]) and cfg[kind].weights is None
 
 
-def stored(cfg: DictConfig) -> ObtainedGenerator:
-    """The artifact under `generator.path`."""
+def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
+    """Returns the artifact under `generator.path`."""
     if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
         raise ValueError("generator=artifact needs generator.path: the folder of an artifact, or hf://owner/name.")
     folder = hub.local(cfg.generator.path)
-    return ObtainedGenerator(folder, store.read_manifest(folder)["digest"])
+    return TrainedModel(folder, store.read_manifest(folder)["digest"], registry)
 
 
-def imported(cfg: DictConfig) -> ObtainedGenerator:
-    """The artifact of the released weights under `generator.weights`, whose digest covers the file's content, its statistics and the objective."""
+def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
+    """Returns the artifact of the released weights under `generator.weights`.
+
+    Its digest covers the file's content, the statistics of its latents, and the objective.
+    """
     name = cfg.generator.name
     official.entry(name, "generator")
     if cfg.generator.stats is None:
         raise ValueError(
-            "Released generators come without the statistics of their latents. Say generator.stats=latents_stats.pt, or one scale, "
-            "such as generator.stats=0.18215 for Stable Diffusion's latents."
+            "Released generators come without the statistics of their latents. Set generator.stats=latents_stats.pt, "
+            "or one scale, such as generator.stats=0.18215 for Stable Diffusion's latents."
         )
     file = weights.locate(cfg.generator.weights)
     recipe = {
-        **{"kind": "generator", "official": name, "sha256": store.file_digest(file), "revision": official.REVISION},
-        **{
-            "stats": stats_digest(cfg),
-            "objective": Registry().with_component_names(cfg.objective),
-            "class_dropout": cfg.generator.class_dropout,
-        },
+        "kind": "generator",
+        "official": name,
+        "sha256": store.file_digest(file),
+        "revision": official.REVISION,
+        "stats": stats_digest(cfg),
+        "objective": Registry().with_component_names(cfg.objective),
+        "class_dropout": cfg.generator.class_dropout,
     }
     digest = store.digest(recipe)
     folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
-    with store.building_lock(folder):
-        if store.is_complete(folder):
-            store.verify(folder)
-            log.info("Generator %s is there already: %s", folder.name, folder)
-        else:
-            blueprint, state = describe_generator(cfg, convert_weights(name, file, averaged=True), cfg.generator.stats)
-            provenance = {"created": records.now(), "environment": records.environment()}
-            store.save(
-                store.build(blueprint, state), folder, blueprint, recipe=recipe, digest=digest, provenance=provenance
-            )
-            log.info("Imported %s. Generator: %s", file.name, folder)
-    return ObtainedGenerator(folder, digest)
 
+    def build() -> tuple[nn.Module, store.Blueprint]:
+        blueprint, state = describe_generator(cfg, convert_weights(name, file, averaged=True), cfg.generator.stats)
+        return store.build(blueprint, state), blueprint
 
-def check_latents(found: ObtainedGenerator, obtained: Obtained, registry: Registry) -> None:
-    """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
-    described = store.read_config(found.folder)
-    upstream = described["recipe"].get("upstream", {})
-    if upstream.get("tokenizer", obtained.digest) != obtained.digest:
-        raise ValueError(
-            f"The generator {found.name} makes latents of the tokenizer with digest {upstream['tokenizer'][:8]}, and {obtained.name} is another. "
-            "Choose that one: tokenizer=artifact tokenizer.path=DIR, or the words that it was trained with."
-        )
-    told = described["keywords"].get("backbone", {}).get("latent")
-    ours = latent_of(obtained, registry).to_dict()
-    if told != ours:
-        raise ValueError(
-            f"The generator {found.name} makes latents of {told}, and {obtained.name} decodes {ours}. Choose two that fit."
-        )
-
-
-def latent_of(obtained: Obtained, registry: Registry) -> LatentSpec:
-    """The latent of a tokenizer's artifact."""
-    tokenizer = store.load(obtained.folder, registry=registry)
-    assert isinstance(tokenizer, Tokenizer)
-    return tokenizer.latent
-
-
-def trained(cfg: DictConfig, obtained: Obtained, registry: Registry) -> ObtainedGenerator:
-    """The artifact of the configured training on the tokenizer's latents."""
-    planned, tokenizer = planned_for(cfg, obtained, registry)
-    if broadcast_from_leader(store.is_complete(planned.folder)):
-        store.verify(planned.folder)
-        log.info("Generator %s is there already: %s", planned.name, planned.folder)
-        return ObtainedGenerator(planned.folder, planned.digest)
-    from ldbench.pipeline import (
-        generator_training,  # Lightning takes seconds to load: what is there already, or imported, need not wait for it
+    store.get_or_build(
+        folder,
+        kind="Generator",
+        done=f"Imported {file.name}",
+        digest=digest,
+        recipe=recipe,
+        build=build,
+        collective=False,
     )
-
-    return ObtainedGenerator(generator_training.train_or_reuse(planned, tokenizer.decode), planned.digest)
-
-
-def latents_for(cfg: DictConfig, obtained: Obtained, registry: Registry = Registry()) -> None:
-    """Makes the latents that the configured generator will be trained on, unless it is there already: then none are missed."""
-    planned, _ = planned_for(cfg, obtained, registry)
-    if not store.is_complete(planned.folder):
-        make_encoder(cfg, obtained, registry).store("train")
+    return TrainedModel(folder, digest, registry)
 
 
-def planned_for(cfg: DictConfig, obtained: Obtained, registry: Registry) -> tuple[GeneratorPlan, Tokenizer]:
-    """The configured training on a tokenizer's latents, which are made when it begins, and the tokenizer."""
-    tokenizer = store.load(obtained.folder, registry=registry)
-    assert isinstance(tokenizer, Tokenizer)
-    encoder = make_encoder(cfg, obtained, registry)
+def check_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
+    """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
+    described = store.read_config(generator.folder)
+    upstream = described["recipe"].get("upstream", {})
+    if upstream.get("tokenizer", tokenizer.digest) != tokenizer.digest:
+        raise ValueError(
+            f"The generator {generator.name} makes latents of the tokenizer with digest {upstream['tokenizer'][:8]}, "
+            f"and {tokenizer.name} is another. Choose that one: tokenizer=artifact tokenizer.path=DIR, or the overrides "
+            "that it was trained with."
+        )
+    theirs = described["keywords"].get("backbone", {}).get("latent")
+    ours = tokenizer.load_tokenizer().latent.to_dict()
+    if theirs != ours:
+        raise ValueError(
+            f"The generator {generator.name} makes latents of {theirs}, and {tokenizer.name} decodes {ours}. "
+            "Choose two that fit."
+        )
+
+
+def train_or_reuse(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry) -> TrainedModel:
+    """Returns the artifact of the configured training on the tokenizer's latents."""
+    return train_plan(plan_for(cfg, tokenizer, data, registry), partial(decode, tokenizer.load_tokenizer()))
+
+
+def train_plan(plan: GeneratorPlan, decode: Callable[[Tensor], Tensor] | None = None) -> TrainedModel:
+    """Returns the artifact of a plan's generator, which is trained unless it exists.
+
+    `decode` turns raw latents (K, N, C) into images for the pictures during training; without it they show latents.
+    """
+
+    def build() -> tuple[nn.Module, store.Blueprint]:
+        from ldbench.pipeline.generator_training import train_generator  # Lightning takes seconds to load
+
+        return train_generator(plan, decode), plan.blueprint
+
+    store.get_or_build(
+        plan.folder,
+        kind="Generator",
+        done="Trained",
+        digest=plan.digest,
+        recipe=plan.recipe,
+        build=build,
+        collective=True,
+    )
+    return TrainedModel(plan.folder, plan.digest, plan.registry)
+
+
+def decode(
+    tokenizer: Tokenizer,
+    z: Tensor,  # (B, N, C)
+) -> Tensor:  # (B, 3, H, W)
+    """Returns the images of latents, computed on the device where the tokenizer is."""
+    return tokenizer.decode(z.to(next(tokenizer.parameters(), z).device))
+
+
+def get_training_latents(
+    cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry = Registry()
+) -> None:
+    """Encodes the latents that the configured generator will be trained on, unless it exists: then none are needed."""
+    if not store.is_complete(plan_for(cfg, tokenizer, data, registry).folder):
+        build_encoder(cfg, tokenizer, data).store("train")
+
+
+def plan_for(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry) -> GeneratorPlan:
+    """Returns the configured training on a tokenizer's latents, which are encoded when they are first read."""
+    encoder = build_encoder(cfg, tokenizer, data)
     latents = AwaitedLatents(
         encoder.contents("train"),
-        latent=tokenizer.latent,
+        latent=tokenizer.load_tokenizer().latent,
         seed=cfg.seed,
         make=lambda: leader_first(partial(encoder.store, "train")),
     )
-    return plan_generator(cfg, latents, registry), tokenizer
+    return plan_generator(cfg, latents, registry)
 
 
-def make_encoder(cfg: DictConfig, obtained: Obtained, registry: Registry) -> Any:
-    """The job that makes the stores of a cell's latents, as `latents` in the config says."""
-    facts = {
-        "tokenizer": store.load(obtained.folder, registry=registry),
-        "tokenizer_name": obtained.name,
-        "tokenizer_digest": obtained.digest,
-        "data": obtained.data,
-        "latents": Path(cfg.paths.artifacts) / "latents",
-        "workers": cfg.trainer.workers,
-        "device": find_device(cfg.trainer.accelerator),
-    }
-    return instantiate(cfg.latents, **facts)
+def build_encoder(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData) -> Any:
+    """Returns the job that encodes a cell's latents, with the settings under `latents` in the config."""
+    return instantiate(
+        cfg.latents,
+        tokenizer=tokenizer.load_tokenizer(),
+        tokenizer_name=tokenizer.name,
+        tokenizer_digest=tokenizer.digest,
+        data=data,
+        latents=Path(cfg.paths.artifacts) / "latents",
+        workers=cfg.trainer.workers,
+        device=find_device(cfg.trainer.accelerator),
+    )

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from ldbench.artifacts import store
 from ldbench.config.components import required_parameters
 from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
@@ -23,8 +22,8 @@ from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
 from ldbench.pipeline.components import digest_of, make, make_extractor, make_teacher
 from ldbench.pipeline.generator_plan import make_guidance, make_sampler
-from ldbench.pipeline.get_generator import ObtainedGenerator, is_trained, make_encoder
-from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.pipeline.get_generator import build_encoder, is_trained
+from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results.protocol import Protocol
 from ldbench.runtime.device import Precision, device_name, find_device
 
@@ -34,11 +33,11 @@ class EvaluationTarget:
     """What a measurement is of: images, and mostly a tokenizer, or a generator of its latents."""
 
     data: ImageData
-    tokenizer: Obtained | None = None
-    generator: ObtainedGenerator | None = None
+    tokenizer: TrainedModel | None = None
+    generator: TrainedModel | None = None
 
     @property
-    def artifacts(self) -> dict[str, Obtained | ObtainedGenerator]:
+    def artifacts(self) -> dict[str, TrainedModel]:
         """By role."""
         return {role: found for role in ("tokenizer", "generator") if (found := getattr(self, role)) is not None}
 
@@ -63,14 +62,14 @@ class JobContext:
         self._registry = registry
 
     def tokenizer(self) -> Tokenizer:
-        return store.load(self._obtained.folder, registry=self._registry)
+        return self._tokenizer.load_tokenizer()
 
     def tokenizer_name(self) -> str:
         """Of its artifact's folder."""
-        return self._obtained.name
+        return self._tokenizer.name
 
     def tokenizer_digest(self) -> str:
-        return self._obtained.digest
+        return self._tokenizer.digest
 
     def generator(self) -> Generator:
         return self._model
@@ -110,10 +109,10 @@ class JobContext:
 
     def train_latents(self) -> LatentStore:
         """Of the training images; encoded where they are not there."""
-        return make_encoder(self._cfg, self._obtained, self._registry).store("train")
+        return build_encoder(self._cfg, self._tokenizer, self._measured.data).store("train")
 
     def heldout_latents(self) -> LatentStore:
-        return make_encoder(self._cfg, self._obtained, self._registry).store("test")
+        return build_encoder(self._cfg, self._tokenizer, self._measured.data).store("test")
 
     def images(self) -> ImageSet:
         splits = splits_of(self._measured.data, self._protocol)
@@ -205,17 +204,19 @@ class JobContext:
 
         if kind == "tokenizer":
             return step_timing.of_tokenizer(self._cfg, steps, batch_size, registry=self._registry)
-        return step_timing.of_generator(self._cfg, self._obtained, steps, batch_size, registry=self._registry)
+        return step_timing.of_generator(
+            self._cfg, self._tokenizer, self._measured.data, steps, batch_size, registry=self._registry
+        )
 
     @property
-    def _obtained(self) -> Obtained:
+    def _tokenizer(self) -> TrainedModel:
         assert self._measured.tokenizer is not None, "a job that asks for a tokenizer is not run without one"
         return self._measured.tokenizer
 
     @cached_property
     def _model(self) -> Generator:
         assert self._measured.generator is not None, "a job that asks for a generator is not run without one"
-        return self._measured.generator.load(self._registry)
+        return self._measured.generator.load_generator()
 
 
 JOB_INPUTS = frozenset(name for name in vars(JobContext) if not name.startswith("_"))

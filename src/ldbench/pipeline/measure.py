@@ -20,8 +20,6 @@ from ldbench.io.files import add_path_to_errors
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
 from ldbench.pipeline.components import component_config, digest_of, weights_checksum, weights_of, with_teacher
-from ldbench.pipeline.get_generator import ObtainedGenerator
-from ldbench.pipeline.get_tokenizer import Obtained
 from ldbench.pipeline.job_context import (
     JOB_INPUTS,
     PROTOCOL_FIELDS,
@@ -33,6 +31,7 @@ from ldbench.pipeline.job_context import (
     splits_of,
 )
 from ldbench.pipeline.stored_records import hashed_settings
+from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results import records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record
@@ -109,9 +108,9 @@ def identity_of(
     )
 
 
-def label(obtained: Obtained | ObtainedGenerator, node: DictConfig) -> str:
+def label(model: TrainedModel, node: DictConfig) -> str:
     """What people call an artifact: the name in the config, or where that says only a path, the folder's without its digest."""
-    return obtained.name.removesuffix(f"-{obtained.digest[:8]}") if "path" in node else str(node.name)
+    return model.name.removesuffix(f"-{model.digest[:8]}") if "path" in node else str(node.name)
 
 
 def merge_overrides(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:

@@ -13,16 +13,17 @@ from ldbench.artifacts import store
 from ldbench.config.components import import_target
 from ldbench.config.compose import Registry, cli_overrides, plain
 from ldbench.config.error_messages import did_you_mean
+from ldbench.core.interfaces import ImageData
 from ldbench.pipeline.generator_plan import is_chosen
 from ldbench.pipeline.get_generator import (
+    build_encoder,
     check_cell,
     check_generator,
+    get_generator,
+    get_training_latents,
     is_trained,
-    latents_for,
-    make_encoder,
-    obtain_generator,
 )
-from ldbench.pipeline.get_tokenizer import Obtained, obtain
+from ldbench.pipeline.get_tokenizer import get_tokenizer
 from ldbench.pipeline.init_weights import check_start
 from ldbench.pipeline.job_context import (
     EvaluationTarget,
@@ -34,6 +35,7 @@ from ldbench.pipeline.job_context import (
 from ldbench.pipeline.measure import check_job, check_protocol, check_weights, measure
 from ldbench.pipeline.measure_records import compare, refuse_in_training, starts_from_records
 from ldbench.pipeline.tokenizer_plan import check_keys, check_names, make_data
+from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.pipeline.trainer_settings import check_trainer
 from ldbench.results.protocol import Protocol
 from ldbench.runtime import launcher
@@ -45,49 +47,51 @@ from ldbench.tracking.send_records import validate_logger
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What an entry point is asked for: measurements, under a protocol, of a cell, of a tokenizer, or of images alone."""
+    """What a config asks for: measurements under a protocol, of a cell, of a tokenizer, or of images alone."""
 
     jobs: Sequence[DictConfig]
-    shared: Sequence[DictConfig]  # those of them that every cell of the tokenizer makes
+    shared: Sequence[DictConfig]  # the jobs that all cells of one tokenizer share
     with_tokenizer: bool
     with_generator: bool
     protocol: Protocol
 
 
 def train(cfg: DictConfig, registry: Registry = Registry()) -> Path:
-    """Obtains the configured tokenizer, and the generator of its latents where one is chosen, and makes the configured measurements.
+    """Builds the configured tokenizer, and the generator of its latents where one is chosen, and measures them.
 
-    Whatever is there already, or known, is reused. Returns the folder of the generator's artifact, or the tokenizer's where there is none.
-    Raises ValueError, before any work begins, for a config whose parts do not fit.
+    Artifacts and records that exist are reused. Returns the folder of the generator's artifact, or the tokenizer's.
+    Raises ValueError, before any work starts, for a config whose parts do not fit.
     """
-    return make(cfg, parse_request(cfg, registry), registry)
+    return build_and_measure(cfg, parse_request(cfg, registry), registry)
 
 
 def run(cfg: DictConfig, registry: Registry = Registry()) -> Path:
-    """Makes the configured measurement unless it is known, of a generator where the job is of one. Returns and raises as `train`.
+    """Makes the configured measurement unless its record exists. Returns and raises as `train`.
 
-    A job that starts from records obtains nothing; the folder of records is returned.
+    A job that starts from records builds no model; the folder of records is returned.
     """
     check_job(cfg.job, protocol_of(cfg, registry), registry)
     if starts_from_records(cfg.job):
-        refuse_spoken(cfg.job, ("tokenizer", "generator"), "starts from records alone: those of paths.root")
+        refuse_overrides(cfg.job, ("tokenizer", "generator"), "starts from the records under paths.root")
         return compare(cfg)
-    asked = parse_request(cfg, registry)
-    if not asked.with_tokenizer:
-        refuse_spoken(cfg.job, ("generator",), "is of images alone")  # a tokenizer's size may be that of the images
-    return make(cfg, asked, registry)
+    request = parse_request(cfg, registry)
+    if not request.with_tokenizer:
+        # the image size may come from a tokenizer
+        refuse_overrides(cfg.job, ("generator",), "measures images alone")
+    return build_and_measure(cfg, request, registry)
 
 
-def refuse_spoken(node: DictConfig, groups: Sequence[str], why: str) -> None:
-    """Raises ValueError for words of the command line about what a job has no use for."""
-    for word in cli_overrides():
-        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+def refuse_overrides(node: DictConfig, groups: Sequence[str], reason: str) -> None:
+    """Raises ValueError for overrides on the command line that a job does not use."""
+    for override in cli_overrides():
+        key = override.lstrip("+~").partition("=")[0].partition("@")[0]
         if key.partition(".")[0] in groups:
-            raise ValueError(f"{word} has nothing to do: job {import_target(node._target_).name} {why}. Leave it out.")
+            job = import_target(node._target_).name
+            raise ValueError(f"{override} has no effect: job {job} {reason}. Leave it out.")
 
 
 def parse_request(cfg: DictConfig, registry: Registry = Registry()) -> RunRequest:
-    """What a config asks for: of `run` its job; of `train` its jobs, those of a generator where one is chosen.
+    """Returns what a config asks for: its job in `run`; in `train` its jobs, without those that lack a generator.
 
     Raises ValueError for a job of a generator where none is chosen.
     """
@@ -102,114 +106,116 @@ def parse_request(cfg: DictConfig, registry: Registry = Registry()) -> RunReques
     needed = needs_generator(cfg.job)
     if needed and not is_chosen(cfg):
         raise ValueError(
-            "This job is of a generator, and none is chosen. Say generator=sit, or another that --help lists."
+            "This job needs a generator, and none is chosen. Set generator=sit, or another that --help lists."
         )
     taken = is_chosen(cfg) and takes_generator(cfg.job)
     return RunRequest([cfg.job], [], with_tokenizer=needs_tokenizer(cfg.job), with_generator=taken, protocol=protocol)
 
 
-def check(cfg: DictConfig, asked: RunRequest, registry: Registry = Registry()) -> None:
-    """Raises ValueError for whatever can be told of a config without opening its data."""
+def check(cfg: DictConfig, request: RunRequest, registry: Registry = Registry()) -> None:
+    """Raises ValueError for whatever is wrong in a config and can be found without opening its data."""
     check_keys(cfg)
     check_names(cfg)
     check_trainer(cfg)
     validate_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     validate_world_size(cfg.trainer.devices, cfg.trainer.num_nodes)
     validate_logger(cfg)
-    for node in asked.jobs:
-        check_job(node, asked.protocol, registry)
-    for node in (*asked.jobs, *([cfg.latents] if is_chosen(cfg) else [])):
+    for node in request.jobs:
+        check_job(node, request.protocol, registry)
+    for node in (*request.jobs, *([cfg.latents] if is_chosen(cfg) else [])):
         if "precision" in node:
             validate_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
-    check_protocol(asked.protocol, registry)
-    check_weights(asked.jobs, asked.protocol, registry)
+    check_protocol(request.protocol, registry)
+    check_weights(request.jobs, request.protocol, registry)
     if is_chosen(cfg):
         check_generator(cfg, registry)
-    if asked.with_tokenizer:
-        check_start(cfg, trained_groups(cfg, with_generator=asked.with_generator), registry)
+    if request.with_tokenizer:
+        check_start(cfg, trained_groups(cfg, with_generator=request.with_generator), registry)
 
 
-def make(cfg: DictConfig, asked: RunRequest, registry: Registry = Registry()) -> Path:
-    """Obtains what is measured and makes the measurements that are not known yet. Returns the folder of the last thing built, or of records."""
-    begin(cfg, asked, registry)
-    if asked.with_tokenizer:
-        obtained = tokenizer_of(cfg, asked, registry)
-        measured = EvaluationTarget(
-            obtained.data, obtained, obtain_generator(cfg, obtained, registry) if asked.with_generator else None
-        )
+def build_and_measure(cfg: DictConfig, request: RunRequest, registry: Registry = Registry()) -> Path:
+    """Builds what is measured and makes the measurements that have no record yet.
+
+    Returns the folder of the last artifact, or of the records where none is needed.
+    """
+    start(cfg, request, registry)
+    if request.with_tokenizer:
+        tokenizer, data = tokenizer_for(cfg, request, registry)
+        generator = get_generator(cfg, tokenizer, data, registry) if request.with_generator else None
+        target = EvaluationTarget(data, tokenizer, generator)
     else:
-        measured = EvaluationTarget(make_data(cfg, registry))
-    measure_each(cfg, measured, asked.jobs, asked.protocol, registry)
-    return list(measured.artifacts.values())[-1].folder if measured.artifacts else Path(cfg.paths.records)
+        target = EvaluationTarget(make_data(cfg, registry))
+    measure_each(cfg, target, request.jobs, request.protocol, registry)
+    return list(target.artifacts.values())[-1].folder if target.artifacts else Path(cfg.paths.records)
 
 
-def begin(cfg: DictConfig, asked: RunRequest, registry: Registry) -> None:
-    """Checks a config, as `check` does, and makes this process ready to work."""
+def start(cfg: DictConfig, request: RunRequest, registry: Registry) -> None:
+    """Validates a config, as `check` does, and prepares this process: threads, precision, memory."""
     launcher.exit_with_parent()
     if is_worker_rank():
-        logging.getLogger("ldbench").setLevel(logging.WARNING)  # what is done is told once
-    check(cfg, asked, registry)
+        logging.getLogger("ldbench").setLevel(logging.WARNING)  # the leader logs what is done
+    check(cfg, request, registry)
     torch.set_num_threads(cfg.trainer.threads)
     disable_tf32()
     keep_freed_memory()
 
 
 def prepare(cfg: DictConfig, registry: Registry = Registry()) -> Path:
-    """Makes what the cells of a tokenizer share: itself, the measurements of it that each would make, and the latents that they will want.
+    """Makes what the cells of a tokenizer share: the tokenizer, its measurements, and the latents that the cells read.
 
     Returns the folder of its artifact, and raises as `train`.
     """
-    asked = parse_request(cfg, registry)
-    begin(cfg, asked, registry)
-    obtained = tokenizer_of(cfg, asked, registry)
-    measure_each(cfg, EvaluationTarget(obtained.data, obtained), asked.shared, asked.protocol, registry)
+    request = parse_request(cfg, registry)
+    start(cfg, request, registry)
+    tokenizer, data = tokenizer_for(cfg, request, registry)
+    measure_each(cfg, EvaluationTarget(data, tokenizer), request.shared, request.protocol, registry)
     if is_worker_rank():
-        return obtained.folder
-    if asked.with_generator and is_trained(cfg):
-        latents_for(cfg, obtained, registry)
-    for split in wanted_latents(asked.jobs):
-        make_encoder(cfg, obtained, registry).store(split)
-    return obtained.folder
+        return tokenizer.folder
+    if request.with_generator and is_trained(cfg):
+        get_training_latents(cfg, tokenizer, data, registry)
+    for split in wanted_latents(request.jobs):
+        build_encoder(cfg, tokenizer, data).store(split)
+    return tokenizer.folder
 
 
-def tokenizer_of(cfg: DictConfig, asked: RunRequest, registry: Registry) -> Obtained:
-    """The configured tokenizer; before it is trained, all that will be made of its latents is proved to fit them."""
-    return obtain(cfg, registry, check=partial(check_cell, cfg, registry) if asked.with_generator else None)
+def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> tuple[TrainedModel, ImageData]:
+    """Returns the configured tokenizer and its data; what will use its latents is validated before it is trained."""
+    check = partial(check_cell, cfg, registry) if request.with_generator else None
+    return get_tokenizer(cfg, registry, check=check)
 
 
 def measure_each(
     cfg: DictConfig,
-    measured: EvaluationTarget,
+    target: EvaluationTarget,
     jobs: Sequence[DictConfig],
     protocol: Protocol,
     registry: Registry,
 ) -> None:
-    """Makes the measurements that are not known yet; of several processes that share a training, the first does."""
+    """Makes the measurements that have no record yet; of several processes that share a training, the first one does."""
     if is_worker_rank():
         return
     for node in jobs:
-        asked = measured.restricted_to_job(node)
-        with store.building_lock(
-            Path(cfg.paths.records) / asked.name, doing="measuring"
-        ):  # of two at once, one measures
-            measure(cfg, asked, node, protocol, registry)
+        restricted = target.restricted_to_job(node)
+        # of two commands at once, one measures
+        with store.building_lock(Path(cfg.paths.records) / restricted.name, doing="measuring"):
+            measure(cfg, restricted, node, protocol, registry)
 
 
 def wanted_latents(jobs: Sequence[DictConfig]) -> list[str]:
-    """The splits whose latents these jobs ask for by name."""
-    asked = {fact for node in jobs for fact in required_inputs(node)}
-    return [split for split, fact in (("train", "train_latents"), ("test", "heldout_latents")) if fact in asked]
+    """Returns the splits whose latents these jobs read."""
+    inputs = {name for node in jobs for name in required_inputs(node)}
+    return [split for split, name in (("train", "train_latents"), ("test", "heldout_latents")) if name in inputs]
 
 
 def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:
-    """The groups of what would be trained here: neither artifacts nor released weights."""
+    """Returns which of tokenizer and generator would be trained: neither artifacts nor released weights."""
     return [
         kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)
     ]  # type: ignore[arg-type]
 
 
 def protocol_of(cfg: DictConfig, registry: Registry = Registry()) -> Protocol:
-    """The configured protocol; `default` for data that have none of their own."""
+    """Returns the configured protocol; `default` for data that have none of their own."""
     node = cfg.protocol if "protocol" in cfg else registry.option("protocol", "default")
     known = [field.name for field in fields(Protocol)]
     for key in node.keys() - set(known):

@@ -9,10 +9,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ldbench.config.compose import Registry
+from ldbench.core.interfaces import ImageData
 from ldbench.pipeline import generator_training, tokenizer_training
-from ldbench.pipeline.get_generator import planned_for
-from ldbench.pipeline.get_tokenizer import Obtained
+from ldbench.pipeline.get_generator import plan_for
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
+from ldbench.pipeline.trained_model import TrainedModel
 
 Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` tells
 
@@ -31,13 +32,19 @@ def of_tokenizer(
 
 
 def of_generator(
-    cfg: DictConfig, obtained: Obtained, steps: int, batch_size: int | None = None, *, registry: Registry = Registry()
+    cfg: DictConfig,
+    tokenizer: TrainedModel,
+    data: ImageData,
+    steps: int,
+    batch_size: int | None = None,
+    *,
+    registry: Registry = Registry(),
 ) -> Times:
     """The times of a step of the generator's training on the tokenizer's latents, in its own batches or others."""
     with tempfile.TemporaryDirectory() as folder:
         short = shortened(cfg, steps, folder, registry)
         short.generator.batch_size = batch_size or short.generator.batch_size
-        planned, _ = planned_for(short, obtained, registry)
+        planned = plan_for(short, tokenizer, data, registry)
         generator_training.fit_generator(planned, None)
         return read(planned.run_folder)
 

@@ -49,7 +49,7 @@ def tokenizer_of(cfg: DictConfig, registry: Registry) -> tuple[str, Plan | None]
         planned = tokenizer_plan.plan_tokenizer(cfg, registry)
         return planned.name, planned
     if "path" in list(cfg.tokenizer):
-        return get_tokenizer.stored(cfg, registry).name, None
+        return get_tokenizer.open_artifact(cfg, registry)[0].name, None
     official.entry(cfg.tokenizer.name, "tokenizer")
     weights.locate(cfg.tokenizer.weights)
     tokenizer_plan.make_data(cfg, registry)
