@@ -47,7 +47,11 @@ def predictions(folder: Path) -> list[Path]:
 def test_it_reads_records_alone_and_leaves_a_sound_record(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    for module, name in ((pipeline, "get_tokenizer"), (get_tokenizer, "get_tokenizer"), (get_generator, "get_generator")):
+    for module, name in (
+        (pipeline, "get_tokenizer"),
+        (get_tokenizer, "get_tokenizer"),
+        (get_generator, "get_generator"),
+    ):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something was obtained"))
     assert pipeline.run(predict(tmp_path)) == folder
     (path,) = predictions(folder)
