@@ -171,7 +171,7 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
     assert record.metrics["rfd_tiny"].value > 0
     (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
-    digest = feature_networks.digest_of(X.network, Registry((tiny,)))
+    digest = feature_networks.digest_of(Registry((tiny,)).option("extractor", "tiny").network, Registry((tiny,)))
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
     assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
