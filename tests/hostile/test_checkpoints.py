@@ -27,7 +27,7 @@ class Payload:
         return os.system, (f"touch {self.trap}",)
 
 
-WHOLE = dict.fromkeys(checkpoints.HELD, 0)
+WHOLE = dict.fromkeys(checkpoints.REQUIRED_KEYS, 0)
 CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
     "a payload": lambda path, trap: torch.save(WHOLE | {"callbacks": Payload(trap)}, path),
     "a payload in the old format": lambda path, trap: torch.save(

@@ -254,13 +254,13 @@ def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
     )
     for _, total, step in case.outputs(rf"{name}\.(total_step(\d+))"):
         terms["gan"].start = 0 if int(step) >= case.config["disc_start"] else 1  # the task stands at its step 0
-        _, weighed = task.measure(images, recon, y)
+        _, weighed = task.compute_losses(images, recon, y)
         check(total, scale * (weighed.value + logvar))
     terms["gan"].start = 0
     recon = tokenizer(images, eps=eps)
     task.set_discriminators_trainable(False)
-    losses, weighed = task.measure(images, recon, y)
-    weighed.pulling.backward()
+    losses, weighed = task.compute_losses(images, recon, y)
+    weighed.backward_loss.backward()
     check("rec_loss", losses["pixels"] + losses["perceptual"])
     check("nll_loss", scale * (spread * (losses["pixels"] + losses["perceptual"]) + logvar))
     check("kl_loss", losses["kl"] * kl_scale(tokenizer.latent, summed=summed))
@@ -272,7 +272,7 @@ def check_variant(case: Case, name: str, variant: Mapping[str, Any]) -> None:
     check("grad_decoder_out", scale * tokenizer.decoder.weight.grad)
     check("grad_linear_proj", scale * terms["alignment"].to_teacher.weight.grad[..., None, None])
     task.set_discriminators_trainable(True)
-    (opposed,) = task.oppose(images, recon).values()
+    (opposed,) = task.discriminator_losses(images, recon).values()
     check("disc_loss", opposed)
     with torch.no_grad():
         check("logits_real", terms["gan"].discriminator(images).mean())

@@ -110,5 +110,5 @@ def test_a_checkpoint_cut_short_costs_steps_and_no_bits(
     newest_one = planned.run_folder / "checkpoints" / "pretrain.ckpt"
     newest_one.write_bytes(newest_one.read_bytes()[:-2000])
     ended = tokenizer_training.train_stages(planned).state_dict()
-    assert "Taking the one before it" in caplog.text
+    assert "Using the one before it" in caplog.text
     assert all(torch.equal(expected[key], ended[key]) for key in expected)

@@ -1,4 +1,4 @@
-"""Balanced terms: the sum and its gradients are those of the definition, and no term is passed backwards twice."""
+"""Adaptive weights: the sum and its gradients follow the definition, with one backward pass for each term."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ from torch import nn
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
-from ldbench.training.adaptive_weights import BalanceAnchor, balance, detach_to_leaves, plain
+from ldbench.training.adaptive_weights import BalanceAnchor, balanced_sum, detach_to_leaves, weighted_sum
 
 WEIGHTS = {"pixels": 1.0, "sharp": 0.3, "gan": 0.5, "pull": 0.1, "size": 0.01}
 PASSED: list[str] = []  # the terms that a backward pass went through
 
 
 class Told(torch.autograd.Function):
-    """The identity, which tells of every backward pass through it."""
+    """The identity, which counts every backward pass through it."""
 
     @staticmethod
     def forward(ctx, x, name):
@@ -52,7 +52,7 @@ def measured(name: str, recon: Reconstruction) -> torch.Tensor:
     }[name]()
 
 
-def weighed(network, **largest):
+def adaptive_loss(network, **largest):
     recon = passed(network)
     leaves = {name: detach_to_leaves(recon) for name in ("pixels", "sharp", "gan")}
     terms = {name: measured(name, leaves.get(name, recon)) for name in WEIGHTS}
@@ -60,7 +60,7 @@ def weighed(network, **largest):
         "gan": BalanceAnchor(network["decoder"].weight, largest.get("gan", 1e4)),
         "pull": BalanceAnchor(network["encoder"].weight, largest.get("pull", 1e8)),
     }
-    return balance(
+    return balanced_sum(
         terms,
         WEIGHTS,
         recon=recon,
@@ -72,7 +72,7 @@ def weighed(network, **largest):
 
 
 def defined(network) -> tuple[dict, torch.Tensor]:
-    """Weights and loss as eq. 7 says, by one gradient for each."""
+    """Weights and loss by eq. 7, with one gradient for each."""
     recon = passed(network)
     terms = {name: measured(name, recon) for name in WEIGHTS}
     reference = WEIGHTS["pixels"] * terms["pixels"] + WEIGHTS["sharp"] * terms["sharp"]
@@ -91,16 +91,16 @@ def gradients(network, loss) -> list[torch.Tensor]:
 
 def test_weights_value_and_gradients_are_those_of_the_definition(network):
     weights, loss = defined(network)
-    found = weighed(network)
-    assert {name: float(weight) for name, weight in found.weights.items()} == pytest.approx(weights, rel=1e-5)
-    assert found.value.item() == pytest.approx(loss.item(), rel=1e-5)
-    assert not found.value.requires_grad
-    for ours, theirs in zip(gradients(network, found.pulling), gradients(network, loss), strict=True):
+    loss_of_batch = adaptive_loss(network)
+    assert {name: float(weight) for name, weight in loss_of_batch.weights.items()} == pytest.approx(weights, rel=1e-5)
+    assert loss_of_batch.value.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert not loss_of_batch.value.requires_grad
+    for ours, theirs in zip(gradients(network, loss_of_batch.backward_loss), gradients(network, loss), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_a_term_that_sees_the_image_alone_is_passed_backwards_once(network):
-    weighed(network).pulling.backward()
+    adaptive_loss(network).backward_loss.backward()
     assert sorted(PASSED) == [
         "gan",
         "pixels",
@@ -114,28 +114,28 @@ def test_a_term_that_sees_the_image_alone_is_passed_backwards_once(network):
 
 
 def test_a_balance_goes_no_further_than_its_largest(network):
-    found = weighed(network, gan=0.01, pull=0.02).weights
-    assert float(found["gan"]) == pytest.approx(0.5 * 0.01)
-    assert float(found["pull"]) == pytest.approx(0.1 * 0.02)
+    loss_of_batch = adaptive_loss(network, gan=0.01, pull=0.02).weights
+    assert float(loss_of_batch["gan"]) == pytest.approx(0.5 * 0.01)
+    assert float(loss_of_batch["pull"]) == pytest.approx(0.1 * 0.02)
 
 
 def test_terms_without_a_balance_are_summed_by_weight(network):
     recon = passed(network)
     terms = {name: measured(name, recon) for name in WEIGHTS}
-    found = plain(terms, WEIGHTS)
-    assert found.value.item() == pytest.approx(
+    loss_of_batch = weighted_sum(terms, WEIGHTS)
+    assert loss_of_batch.value.item() == pytest.approx(
         sum(WEIGHTS[name] * term.item() for name, term in terms.items()), rel=1e-6
     )
-    assert found.pulling.requires_grad
+    assert loss_of_batch.backward_loss.requires_grad
 
 
-def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
+def test_a_declared_dependence_on_the_image_alone_is_checked_by_gradients(network):
     recon = passed(network)
     leaves = {"pixels": detach_to_leaves(recon)}
     terms = {"pixels": leaves["pixels"].images.mean() + leaves["pixels"].z.mean(), "pull": recon.z.mean()}
     place = {"pull": BalanceAnchor(network["encoder"].weight, 1.0)}
-    with pytest.raises(ValueError, match="Drop its `reconstructs`"):
-        balance(
+    with pytest.raises(ValueError, match="Remove its `reconstructs`"):
+        balanced_sum(
             terms,
             WEIGHTS,
             recon=recon,
@@ -144,8 +144,8 @@ def test_what_a_term_says_of_itself_is_held_against_its_gradients(network):
             balanced=place,
             adaptive="global",
         )
-    with pytest.raises(ValueError, match="none of these counts"):
-        balance(
+    with pytest.raises(ValueError, match="none of these is active"):
+        balanced_sum(
             {"pull": recon.z.mean()},
             WEIGHTS,
             recon=recon,

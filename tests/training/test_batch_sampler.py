@@ -1,4 +1,4 @@
-"""BatchStream: which images make up which batch, over passes, processes and restarts."""
+"""BatchStream: the images of each batch, over epochs, processes and restarts."""
 
 import pytest
 import torch
@@ -65,12 +65,12 @@ def test_a_stream_from_batch_k_is_the_tail_of_the_whole(start, rank):
 
 
 def test_the_start_is_asked_for_when_iteration_begins_so_that_one_stream_can_go_on():
-    begun = [0]
+    first = [0]
     facts = {"num_images": 10, "batch_size": 4, "num_batches": 15, "seed": 0, "rank": 0, "world": 1}
-    going = BatchStream(**facts, start=lambda: begun[0], overfit_batches=0, count_passes=False)
-    whole = list(going)
-    begun[0] = 9
-    assert list(going) == whole[9:]
+    stream = BatchStream(**facts, start=lambda: first[0], overfit_batches=0, count_passes=False)
+    whole = list(stream)
+    first[0] = 9
+    assert list(stream) == whole[9:]
 
 
 @pytest.mark.parametrize("overfit_batches", [1, 3])
@@ -86,7 +86,7 @@ def test_its_length_is_the_number_of_batches_of_the_stage():
 
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(
-        ValueError, match=r"A batch of 4 images cannot be shared by 3 processes\. Choose a multiple of 3"
+        ValueError, match=r"A batch of 4 images cannot be split over 3 processes\. Choose a multiple of 3"
     ):
         stream(world=3)
 

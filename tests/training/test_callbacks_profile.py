@@ -1,4 +1,4 @@
-"""A profile names what a step does and how often, and changes no number."""
+"""A profile names the phases of a step and counts them, and changes no number."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The small generator beside a training: it tells its loss on the way, and the weights are those without it, bit for bit."""
+"""The small generator during a training: its losses are logged, and the weights are those without it, bit for bit."""
 
 import shutil
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from ldbench.results.figures import read_logs
 from ldbench.training.callbacks_small_generator import SmallGenerator
 
 Compose = Callable[..., DictConfig]
-BESIDE = ["callbacks=small_generator", "callbacks.small_generator.every=2", "callbacks.small_generator.num_images=40"]
-BESIDE += ["callbacks.small_generator.budget.steps=3", "callbacks.small_generator.budget.width=8"]
+MEASURED = ["callbacks=small_generator", "callbacks.small_generator.every=2", "callbacks.small_generator.num_images=40"]
+MEASURED += ["callbacks.small_generator.budget.steps=3", "callbacks.small_generator.budget.width=8"]
 AVERAGED = "tokenizer.stages.pretrain.ema_decay=0.9"
 
 
@@ -28,12 +28,12 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_digest_and_weights_are_those_without_it_and_its_loss_is_in_the_log(small: Compose, tmp_path) -> None:
     plain = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'plain'}"))
-    beside = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'beside'}", *BESIDE))
-    assert plain.digest == beside.digest
+    measured = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'measured'}", *MEASURED))
+    assert plain.digest == measured.digest
     assert same(
-        tokenizer_training.train_stages(plain).state_dict(), tokenizer_training.train_stages(beside).state_dict()
+        tokenizer_training.train_stages(plain).state_dict(), tokenizer_training.train_stages(measured).state_dict()
     )
-    curves, without = logged(beside), logged(plain)
+    curves, without = logged(measured), logged(plain)
     assert sorted(curves["small_generator/heldout_loss"]) == [2, 4, 6, 10], (
         "while the encoder learns, and at the end of each stage"
     )
@@ -46,7 +46,7 @@ def test_a_broken_off_training_goes_on_to_the_same_weights(
     small: Compose, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = tokenizer_training.train_stages(plan_tokenizer(small(f"paths.root={tmp_path / 'plain'}"))).state_dict()
-    planned, measure = plan_tokenizer(small(*BESIDE)), SmallGenerator.measure
+    planned, measure = plan_tokenizer(small(*MEASURED)), SmallGenerator.measure
 
     def break_off(self, trainer, task) -> None:
         measure(self, trainer, task)

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, whatever it was broken off in."""
+"""The checkpoint from which a run resumes, wherever it was interrupted."""
 
 import errno
 import io
@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, step: int) -> None:
-    torch.save({"step": step, **dict.fromkeys(checkpoints.HELD, 0)}, checkpoints.scratch(path))
+    torch.save({"step": step, **dict.fromkeys(checkpoints.REQUIRED_KEYS, 0)}, checkpoints.scratch(path))
     checkpoints.rotate(checkpoints.scratch(path), path)
 
 
@@ -52,7 +52,7 @@ def test_one_cut_short_is_passed_over_and_that_is_said(
     with caplog.at_level(logging.WARNING):
         assert step_of(checkpoints.newest_readable(path)) == 1
     assert f"{path} cannot be read" in caplog.text
-    assert "Taking the one before it" in caplog.text
+    assert "Using the one before it" in caplog.text
 
 
 def test_between_the_two_moves_of_a_rotation_one_stands(path: Path) -> None:
@@ -85,15 +85,15 @@ def test_when_none_can_be_read_the_stage_begins_anew_and_that_is_said(
     for candidate in (path, checkpoints.previous(path)):
         candidate.write_bytes(candidate.read_bytes()[:-1])
     assert checkpoints.newest_readable(path) is None
-    assert caplog.messages[-1] == "No checkpoint of stage pretrain can be read: it begins anew."
-    assert sum("Taking the one before it" in told for told in caplog.messages) == 1
+    assert caplog.messages[-1] == "No checkpoint of stage pretrain can be read: it restarts from its beginning."
+    assert sum("Using the one before it" in message for message in caplog.messages) == 1
 
 
 def test_broken_off_in_a_rotation_over_one_that_was_cut_short_the_written_one_is_taken(path: Path) -> None:
     write(path, 1)
     write(path, 2)
     path.write_bytes(path.read_bytes()[:-1])
-    torch.save({"step": 3, **dict.fromkeys(checkpoints.HELD, 0)}, checkpoints.scratch(path))
+    torch.save({"step": 3, **dict.fromkeys(checkpoints.REQUIRED_KEYS, 0)}, checkpoints.scratch(path))
     path.replace(checkpoints.previous(path))  # broken off here
     assert step_of(checkpoints.newest_readable(path)) == 3
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_goes_where_it_belongs_by_no_way_through_the_folder_for_tem
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(path.parent / "none"))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    checkpoints.InPlace().save_checkpoint({"step": 1, **dict.fromkeys(checkpoints.HELD, 0)}, path)
+    checkpoints.DirectCheckpointIO().save_checkpoint({"step": 1, **dict.fromkeys(checkpoints.REQUIRED_KEYS, 0)}, path)
     assert step_of(checkpoints.newest_readable(path)) == 1
 
 
@@ -123,5 +123,5 @@ def test_a_checkpoint_that_the_disk_does_not_take_is_told_and_leaves_nothing(
     opened = lambda file, mode: (file.touch(), Full())[1]  # noqa: E731
     monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
-        checkpoints.InPlace().save_checkpoint({"weights": torch.zeros(9)}, path)
+        checkpoints.DirectCheckpointIO().save_checkpoint({"weights": torch.zeros(9)}, path)
     assert not path.exists()

@@ -1,27 +1,28 @@
-"""What trainings share: which callbacks take part, and that the process is left as it was."""
+"""The fit of a training: its callbacks, and the restored settings of the process."""
 
 import pytest
 import torch
 
 import ldbench
+from ldbench.config.components import instantiate
 from ldbench.training import fit
 from ldbench.training.callbacks import Auxiliaries, Checkpoint, Progress, Reconstructions
 from ldbench.training.callbacks_samples import Samples
 
 
-class Asking:
-    """A callback that asks for what no training has."""
+class Requiring:
+    """A callback that requires an input that no training has."""
 
     def __init__(self, *, weather: str, every: int = 1):
         self.weather = weather
 
 
-def test_callbacks_take_part_where_a_training_has_what_they_ask_for(tmp_path) -> None:
+def test_callbacks_are_built_where_a_training_has_the_inputs_that_they_require(tmp_path) -> None:
     nodes = ldbench.compose("train").callbacks
     images = {
         "folder": tmp_path,
         "stage": "pretrain",
-        "data": ldbench.config.compose.instantiate(ldbench.compose("train").data),
+        "data": instantiate(ldbench.compose("train").data),
     }
     latents = {"folder": tmp_path, "stage": "generator"} | dict.fromkeys(
         ("sampler", "guidance", "noise_of", "picture_of"), print
@@ -35,14 +36,15 @@ def test_callbacks_take_part_where_a_training_has_what_they_ask_for(tmp_path) ->
     assert {type(each) for each in fit.build_callbacks(nodes, latents)} == {Checkpoint, Samples, Progress}
 
 
-def test_a_callback_that_asks_for_what_no_training_has_is_refused_unless_it_is_given(tmp_path) -> None:
-    node = {"_target_": f"{__name__}.Asking"}
+def test_a_callback_that_requires_an_unknown_input_is_refused_unless_it_is_set(tmp_path) -> None:
+    node = {"_target_": f"{__name__}.Requiring"}
     with pytest.raises(
-        ValueError, match=r"callbacks\.mine needs weather: give callbacks\.mine\.weather\. It is given: folder, stage"
+        ValueError,
+        match=r"callbacks\.mine requires weather: set callbacks\.mine\.weather\. It can receive: folder, stage",
     ):
         fit.build_callbacks({"mine": node}, {"folder": tmp_path})
-    (made,) = fit.build_callbacks({"mine": {**node, "weather": "fair"}}, {"folder": tmp_path})
-    assert made.weather == "fair"
+    (callback,) = fit.build_callbacks({"mine": {**node, "weather": "fair"}}, {"folder": tmp_path})
+    assert callback.weather == "fair"
 
 
 def test_threads_and_kernels_are_afterwards_what_they_were() -> None:

@@ -1,4 +1,4 @@
-"""Networks spread over processes. Two that train one: tests/test_shared_trainings.py."""
+"""Sharded networks. The training of two processes: tests/test_shared_trainings.py."""
 
 from collections.abc import Callable
 

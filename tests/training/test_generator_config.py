@@ -1,4 +1,4 @@
-"""The numbers of a generator's training: those out of range are named by their place in the config."""
+"""The settings of a generator's training: errors name the config key."""
 
 import pytest
 
@@ -11,7 +11,7 @@ NUMBERS = {"max_steps": 10, "batch_size": 4, "accumulate": 1, "ema_decays": [0.9
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"max_steps": -1}, r"generator\.max_steps must be a whole number of at least 0, got -1"),
         ({"batch_size": 2.5}, r"generator\.batch_size must be a whole number"),
@@ -21,8 +21,8 @@ NUMBERS = {"max_steps": 10, "batch_size": 4, "accumulate": 1, "ema_decays": [0.9
         ({"exported_decay": 0.5}, r"must be one of generator\.ema_decays, \[0\.9, 0\.99\], or null"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_numbers_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         GeneratorTrainingConfig(**{**NUMBERS, **changes}, optimizer=OPTIMIZER)
 
 
@@ -38,8 +38,8 @@ def test_it_reads_its_own_keys_of_a_generators_node_and_refuses_unknown_ones():
     assert GeneratorTrainingConfig.from_config({**NUMBERS, **beside}, optimizer=OPTIMIZER) == GeneratorTrainingConfig(
         **NUMBERS, optimizer=OPTIMIZER
     )
-    for key, told in (("max_stepz", "Did you mean max_steps?"), ("zzz", "Known: accumulate")):
-        with pytest.raises(ValueError, match=f"There is no config key generator.{key}.*{told}".replace("?", r"\?")):
+    for key, message in (("max_stepz", "Did you mean max_steps?"), ("zzz", "Known: accumulate")):
+        with pytest.raises(ValueError, match=f"There is no config key generator.{key}.*{message}".replace("?", r"\?")):
             GeneratorTrainingConfig.from_config({**NUMBERS, key: 1}, optimizer=OPTIMIZER)
 
 

@@ -1,4 +1,4 @@
-"""The training step of a generator: what it minimises, what its averages are, and what is saved where a loss is not finite."""
+"""The training step of a generator: its loss, its weight averages, and the replay of a loss that is not finite."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ SIZES = {
 Z, Y = 2 + torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(1)), torch.arange(8) % 3
 
 
-def made(tmp_path, *, clip_norm=None, **changes) -> GeneratorModule:
+def build_module(tmp_path, *, clip_norm=None, **changes) -> GeneratorModule:
     """A task whose Lightning half is replaced by plain torch, so that a step can be watched."""
     torch.manual_seed(0)
     backbone = DiT(latent=LATENT, num_classes=3, has_null_class=True, learned_variance=False, **SIZES)
@@ -70,8 +70,10 @@ def made(tmp_path, *, clip_norm=None, **changes) -> GeneratorModule:
         reduce_boolean_decision=lambda decision, all: decision, reduce=lambda value, reduce_op: value
     )
     task._trainer = SimpleNamespace(world_size=2, global_rank=0, strategy=strategy, loggers=[])
-    task.told = []
-    task.log_values = lambda values: task.told.append({**values, "lr": task.lr, "grad_norm": float(task.grad_norms[0])})
+    task.logged = []
+    task.log_values = lambda values: task.logged.append(
+        {**values, "lr": task.lr, "grad_norm": float(task.grad_norms[0])}
+    )
     return task
 
 
@@ -80,12 +82,12 @@ def weights(module) -> torch.Tensor:
 
 
 def test_its_loss_is_the_mean_of_the_sum_of_the_terms_and_falls(tmp_path):
-    task = made(tmp_path)
+    task = build_module(tmp_path)
     fixed = {"step": 0, "t": torch.linspace(0.1, 0.9, 8), "noise": Z.flip(0) - 2, "dropped": Y < 0}
     before = task.generator.loss(Z, Y, **fixed)["velocity"].mean()
     for i in range(20):
         task.training_step((Z, Y), i)
-    first = task.told[0]
+    first = task.logged[0]
     assert set(first) == {"loss", "velocity", "cosine", "lr", "grad_norm"}
     assert first["loss"] == pytest.approx(first["velocity"] + first["cosine"], rel=1e-6)
     assert task.generator.loss(Z, Y, **fixed)["velocity"].mean() < before
@@ -93,7 +95,7 @@ def test_its_loss_is_the_mean_of_the_sum_of_the_terms_and_falls(tmp_path):
 
 
 def test_averages_follow_the_weights_by_their_decays_and_any_of_them_is_a_generator(tmp_path):
-    task = made(tmp_path)
+    task = build_module(tmp_path)
     expected = {}
     for i in range(4):
         task.training_step((Z, Y), i)
@@ -105,12 +107,12 @@ def test_averages_follow_the_weights_by_their_decays_and_any_of_them_is_a_genera
     assert torch.equal(weights(task.exported().backbone), weights(task.averaged(0.5).backbone))
     assert task.exported().normaliser is task.generator.normaliser
     assert not any(p.requires_grad for p in task.averages.parameters())
-    with pytest.raises(ValueError, match=r"No average with the decay 0\.3 is kept\. Choose one of \[0\.5, 0\.9\]"):
+    with pytest.raises(ValueError, match=r"There is no average with the decay 0\.3\. Choose one of \[0\.5, 0\.9\]"):
         task.averaged(0.3)
 
 
 def test_draws_are_told_by_seed_and_batch_alone(tmp_path):
-    first, second = made(tmp_path), made(tmp_path)
+    first, second = build_module(tmp_path), build_module(tmp_path)
     first.training_step((Z, Y), 0)
     torch.manual_seed(99)
     second.training_step((Z, Y), 0)
@@ -120,31 +122,35 @@ def test_draws_are_told_by_seed_and_batch_alone(tmp_path):
 
 
 def test_gradients_are_clipped_and_accumulated(tmp_path):
-    clipped, halves, whole = made(tmp_path, clip_norm=1e-3), made(tmp_path, accumulate=2), made(tmp_path)
+    clipped, halves, whole = (
+        build_module(tmp_path, clip_norm=1e-3),
+        build_module(tmp_path, accumulate=2),
+        build_module(tmp_path),
+    )
     clipped.training_step((Z, Y), 0)
-    assert clipped.told[0]["grad_norm"] > 0.1, "the log tells the norm before it was clipped"
+    assert clipped.logged[0]["grad_norm"] > 0.1, "the log holds the norm before clipping"
     assert float(clipped.stepped_by) == pytest.approx(1e-3, rel=1e-3)
     whole.training_step((Z, Y), 0)
-    assert whole.told[0]["grad_norm"] == clipped.told[0]["grad_norm"] == float(whole.stepped_by), (
-        "told without a limit too, and left as it is"
+    assert whole.logged[0]["grad_norm"] == clipped.logged[0]["grad_norm"] == float(whole.stepped_by), (
+        "logged without a limit too, and not clipped"
     )
     halves.training_step((Z, Y), 0)
     assert halves.steps == 0
-    assert torch.equal(weights(halves.generator), weights(made(tmp_path).generator)), "no step yet"
+    assert torch.equal(weights(halves.generator), weights(build_module(tmp_path).generator)), "no step yet"
     halves.training_step((Z, Y), 1)
     assert halves.steps == 1
     assert not torch.equal(weights(halves.generator), weights(whole.generator))
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_a_replay(tmp_path):
-    task = made(tmp_path)
+    task = build_module(tmp_path)
     task.training_step((Z, Y), 0)
     with pytest.raises(
         FloatingPointError, match=r"loss of stage generator is not finite at batch 1 \(velocity nan.*replay"
     ):
         task.training_step((Z * torch.inf, Y), 1)
     replay = torch.load(tmp_path / "nonfinite-generator-1-0.pt", weights_only=True)
-    again = made(tmp_path)
+    again = build_module(tmp_path)
     again.generator.load_state_dict(replay["generator"])
     torch.manual_seed(replay["seed"])
     assert not torch.isfinite(again.generator.loss(replay["z"], replay["y"], step=1)["velocity"]).all()

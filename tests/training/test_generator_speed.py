@@ -1,4 +1,6 @@
-"""What a released size costs on one thread of the CPU: samples, against evaluating networks twice, and training steps. To see the figures:
+"""The cost of released sizes on one CPU thread: samples, against evaluating networks twice, and training steps.
+
+To see the figures:
 
 python -m pytest -q -n0 -s -m slow tests/training/test_generator_speed.py
 """
@@ -37,20 +39,20 @@ if kind == "compiled":
 optimizer = torch.optim.AdamW(generator.parameters(), lr=2e-4)
 z, y, seconds = torch.randn(8, LATENT.num_tokens, LATENT.channels), torch.arange(8), []
 for step in range(4):
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         loss = sum(term.mean() for term in generator.loss(z, y, step=step).values())
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    seconds.append(time.perf_counter() - began)
+    seconds.append(time.perf_counter() - started)
 print(f"  {precision} {kind}: {min(seconds[1:]):.1f} s a step (the first {seconds[0]:.0f} s), "
       f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at the peak")
 """
 
 
 def lightningdit_b_1() -> Generator:
-    """LightningDiT-B/1 on normalised latents, with no weights of zero."""
+    """LightningDiT-B/1 on normalized latents, with no weights of zero."""
     torch.manual_seed(0)
     generator = build_generator(ldbench.compose("train", ["generator=lightningdit_b_1"]), LATENT, num_classes=1000)
     generator.normaliser = Normalizer.from_scale(1.0, channels=LATENT.channels)
@@ -102,16 +104,16 @@ def test_samples_cost_no_call_twice() -> None:
         torch.set_num_threads(1)
         for name, run in runs.items():
             called.clear()
-            began = time.perf_counter()
+            started = time.perf_counter()
             with torch.no_grad():
                 run()
             items[name] = sum(called)
             print(
-                f"  {name}: {time.perf_counter() - began:.0f} s, {len(called)} calls, {items[name]} items", flush=True
+                f"  {name}: {time.perf_counter() - started:.0f} s, {len(called)} calls, {items[name]} items", flush=True
             )
     finally:
         torch.set_num_threads(threads)
-    assert list(items.values()) == [164, 200, 100, 200]  # 9 of 25 steps begin before the interval
+    assert list(items.values()) == [164, 200, 100, 200]  # 9 of 25 steps start before the interval
 
 
 @pytest.mark.slow
@@ -119,7 +121,7 @@ def test_a_training_step_runs_in_either_precision_eager_and_compiled() -> None:
     print("\nLightningDiT-B/1, one step of 8 latents:")
     for precision in ("fp32", "bf16"):
         for kind in ("eager", "compiled"):
-            told = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-c", STEP, precision, kind], cwd=HERE, check=True, capture_output=True, text=True
             )
-            print(told.stdout, end="", flush=True)
+            print(result.stdout, end="", flush=True)

@@ -1,4 +1,4 @@
-"""Laws of mask ratios: their ends, their means, their steps, and what is refused."""
+"""Mask ratios: their bounds, means, steps, and refused settings."""
 
 import pytest
 import torch
@@ -71,5 +71,5 @@ def test_ratios_out_of_range_are_refused():
         lambda: Linear(first=1.0, last=0.0, steps=5),
         lambda: Linear(first=0.5, last=0.0, steps=0),
     ):
-        with pytest.raises(ValueError, match=r"mask|truncated|per|nothing between"):
+        with pytest.raises(ValueError, match=r"mask|truncated|per|no mass between"):
             make()

@@ -78,7 +78,7 @@ def test_a_stage_shorter_than_its_warm_up_stays_finite():
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"schedule": "linear"}, "Unknown schedule 'linear'. Choose cosine, cosine_from_start or constant"),
         ({"lr": 0.0, "min_lr": 0.0}, "lr > 0, got lr 0.0"),
@@ -88,8 +88,8 @@ def test_a_stage_shorter_than_its_warm_up_stays_finite():
         ({"clip_norm": 0.0}, "clip_norm must be positive, or null"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changed, told):
-    with pytest.raises(ValueError, match=told):
+def test_numbers_out_of_range_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
         adamw(**changed)
 
 
@@ -114,7 +114,7 @@ def test_matrices_and_kernels_decay_and_vectors_scalars_and_what_is_frozen_do_no
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
 
 
-def test_the_parameters_of_all_modules_are_optimised_with_the_numbers_of_the_recipe():
+def test_the_parameters_of_all_modules_are_optimized_with_the_numbers_of_the_recipe():
     modules = [Mixed(), nn.Linear(3, 3)]
     optimizer = adamw().build([p for module in modules for p in module.parameters()])
     assert isinstance(optimizer, torch.optim.AdamW)

@@ -1,4 +1,4 @@
-"""A clock knows what each phase took alone; without one, phases cost and change nothing."""
+"""A clock measures each phase alone; without one, phases cost and change nothing."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_nothing_is_timed_where_no_clock_runs(monkeypatch: pytest.MonkeyPatch) -
     assert list(clock.seconds()) == ["one"], "also where it failed"
 
 
-def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> None:
+def test_step_times_hold_every_phase_and_change_no_number(tmp_path: Path) -> None:
     weights = []
     for words in (
         [],
@@ -46,17 +46,21 @@ def test_step_times_tell_every_phase_and_change_no_number(tmp_path: Path) -> Non
         planned = plan_tokenizer(ldbench.compose("train", [*WORDS, *words, f"paths.root={tmp_path / str(len(words))}"]))
         weights.append(tokenizer_training.train_stages(planned).state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
-    told = {path.stem: json.loads(path.read_text()) for path in (planned.run_folder / "step_times").glob("*.json")}
-    assert set(told) == {stage.name for stage in planned.stages if stage.max_steps}
-    for times in told.values():
+    summaries = {path.stem: json.loads(path.read_text()) for path in (planned.run_folder / "step_times").glob("*.json")}
+    assert set(summaries) == {stage.name for stage in planned.stages if stage.max_steps}
+    for times in summaries.values():
         phases = {"tokenizer forward", "term pixels", "tokenizer backward", "optimizers"}
         assert phases <= times.keys()
         assert 0 < sum(times[name] for name in phases) < times["seconds"]
         assert times["images"] > 0
     tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=planned.cfg.tokenizer.image_size)
-    forward = flops(tokenizer, lambda module, x: module(x), (told["tune"]["images"], 3, *[tokenizer.image_size] * 2))
-    decoder = flops(tokenizer, decode, (told["tune"]["images"], tokenizer.latent.num_tokens, tokenizer.latent.channels))
-    backward = told["tune"]["operations"] - forward
+    forward = flops(
+        tokenizer, lambda module, x: module(x), (summaries["tune"]["images"], 3, *[tokenizer.image_size] * 2)
+    )
+    decoder = flops(
+        tokenizer, decode, (summaries["tune"]["images"], tokenizer.latent.num_tokens, tokenizer.latent.channels)
+    )
+    backward = summaries["tune"]["operations"] - forward
     assert 1.8 * decoder < backward < 2.1 * decoder, (
         "a trained decoder's is twice its forward pass, a frozen encoder has none"
     )

@@ -1,4 +1,4 @@
-"""The training step: when a term counts and how much, what a discriminator learns from, and what goes on, is kept, or is left out."""
+"""The training step of a tokenizer: active terms and their weights, discriminators, and the state that is kept."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,7 +112,7 @@ def make(terms, **changes) -> TokenizerModule:
     task._trainer = SimpleNamespace(
         world_size=1, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
     )
-    task.write_log = lambda loss, terms, recon, images: task.__dict__.update(told={"loss": loss, **terms})
+    task.write_log = lambda loss, terms, recon, images: task.__dict__.update(logged={"loss": loss, **terms})
     task.grad_norms = []
     return task
 
@@ -153,44 +153,44 @@ def test_starts_are_counted_in_batches_whatever_an_optimizer_step_takes():
 def test_the_tokenizers_pass_leaves_no_gradient_in_the_discriminator_nor_the_other_way_round():
     judge = Judge()
     task = make({"pixels": mse(), "gan": judge})
-    found = {}
+    passes = {}
 
     def watch(loss):
         loss.backward()
-        found[len(found)] = (
+        passes[len(passes)] = (
             judge.discriminator.weight.grad is not None,
             sum(p.grad.abs().sum().item() for p in task.tokenizer.parameters() if p.grad is not None),
         )
 
     task.manual_backward = watch
     task.training_step((IMAGES, Y), 0)
-    assert not found[0][0]
-    assert found[1][0]
-    assert found[0][1] == found[1][1]
+    assert not passes[0][0]
+    assert passes[1][0]
+    assert passes[0][1] == passes[1][1]
 
 
 def test_a_balanced_term_pulls_as_hard_at_the_anchor_as_the_reconstruction():
     task = make({"pixels": mse(), "gan": Judge(balancing="decoder")})
-    terms, weighed = task.measure(IMAGES, task.reconstruct(IMAGES), Y)
+    terms, weighted = task.compute_losses(IMAGES, task.reconstruct(IMAGES), Y)
     recon, anchor = task.reconstruct(IMAGES), task.tokenizer.anchors()["decoder"]
     again = {name: term(IMAGES, recon, Y) for name, term in task.terms.items()}
     norms = {name: torch.autograd.grad(value, anchor, retain_graph=True)[0].norm() for name, value in again.items()}
-    torch.testing.assert_close(weighed.weights["gan"] * norms["gan"], 0.5 * norms["pixels"], rtol=1e-2, atol=0)
-    torch.testing.assert_close(weighed.value, terms["pixels"] + weighed.weights["gan"] * terms["gan"])
-    assert not weighed.weights["gan"].requires_grad
+    torch.testing.assert_close(weighted.weights["gan"] * norms["gan"], 0.5 * norms["pixels"], rtol=1e-2, atol=0)
+    torch.testing.assert_close(weighted.value, terms["pixels"] + weighted.weights["gan"] * terms["gan"])
+    assert not weighted.weights["gan"].requires_grad
     assert not any(p.grad is not None for p in task.discriminator_parameters)
 
 
 def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
-    for terms, changes, told in (
+    for terms, changes, message in (
         (
             {"pixels": mse(), "gan": Judge(balancing="encoder")},
             {"encoder": "frozen"},
             "encoder's anchor, which this stage freezes",
         ),
-        ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them counts from the start"),
+        ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them is active from the start"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             make(terms, **changes).dry_run(IMAGES, Y)
 
 

@@ -1,4 +1,4 @@
-"""What the settings of a training step do for its speed: where the defaults come from. To see the figures, on a machine with nothing else to do:
+"""The speed of a training step by its settings: where the defaults come from. To see the figures, on an idle machine:
 
 python -m pytest -q -n0 -s -m slow tests/training/test_training_speed.py
 """
@@ -49,21 +49,21 @@ def best_of(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
         run()  # the first is not like the others
     for _ in range(repeats):
         for name, run in runs.items():
-            began = time.perf_counter()
+            started = time.perf_counter()
             run()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - started)
     return {name: min(all_) for name, all_ in seconds.items()}
 
 
 def show(title: str, seconds: Mapping[str, float]) -> None:
     """A line with the first in milliseconds, and how much faster the others are."""
     first = next(iter(seconds.values()))
-    told = ", ".join(f"{name} {1000 * value:.2f} ms ({first / value:.2f}x)" for name, value in seconds.items())
-    print(f"\n{title}: {told}", end="", flush=True)
+    summary = ", ".join(f"{name} {1000 * value:.2f} ms ({first / value:.2f}x)" for name, value in seconds.items())
+    print(f"\n{title}: {summary}", end="", flush=True)
 
 
 def generator_of(name: str, latent: LatentSpec, num_classes: int) -> Generator:
-    """A generator by its name in the config, on normalised latents, with no weights of zero."""
+    """A generator by its name in the config, on normalized latents, with no weights of zero."""
     torch.manual_seed(0)
     generator = build_generator(ldbench.compose("train", [f"generator={name}"]), latent, num_classes=num_classes)
     for parameter in generator.parameters():
@@ -133,19 +133,23 @@ from torch import nn
 from tests.training.test_training_speed import F16D32, generator_of, step_of
 torch.set_num_threads(1)
 backbone = (generator := generator_of("lightningdit_b_1", F16D32, 1000)).backbone
-{"as it is": lambda: None, "whole": lambda: nn.Module.compile(backbone), "one block for all": backbone.compile}[sys.argv[1]]()
+{
+    "as it is": lambda: None,
+    "whole": lambda: nn.Module.compile(backbone),
+    "one block for all": backbone.compile,
+}[sys.argv[1]]()
 step, seconds = step_of(generator, torch.randn(2, 256, 32), torch.arange(2)), []
 for _ in range(4):
-    began = time.perf_counter()
+    started = time.perf_counter()
     step()
-    seconds.append(time.perf_counter() - began)
+    seconds.append(time.perf_counter() - started)
 print(seconds[0], min(seconds[1:]))
 """
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, how], capture_output=True, text=True, check=True, env=environment
     )
-    first, later = map(float, told.stdout.split())
+    first, later = map(float, result.stdout.split())
     print(
         f"\nLightningDiT-B/1, two latents, {how}: the first step {first:.1f} s, later ones {later:.2f} s",
         end="",
@@ -192,15 +196,17 @@ def of_tokenizer(name, count):
     return step
 steps = {
     "sit": lambda: step_of(generator_of("sit", DIGITS, 10), torch.randn(64, 16, 4), torch.arange(64) % 10),
-    "LightningDiT-B/1": lambda: step_of(generator_of("lightningdit_b_1", F16D32, 1000), torch.randn(1, 256, 32), torch.arange(1)),
+    "LightningDiT-B/1": lambda: step_of(
+        generator_of("lightningdit_b_1", F16D32, 1000), torch.randn(1, 256, 32), torch.arange(1)
+    ),
     "vmae": lambda: of_tokenizer("vmae", 32),
     "vavae": lambda: of_tokenizer("vavae", 16),
 }
 step = steps[sys.argv[1]]()
 for _ in sys.stdin:
-    began = time.perf_counter()
+    started = time.perf_counter()
     step()
-    print(time.perf_counter() - began, flush=True)
+    print(time.perf_counter() - started, flush=True)
 """
 
 
@@ -215,7 +221,8 @@ def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", STEPPING, name]
     children = {
-        key: subprocess.Popen([*command, how], env=environment | said, **pipes) for key, (how, said) in settings.items()
+        key: subprocess.Popen([*command, how], env=environment | variables, **pipes)
+        for key, (how, variables) in settings.items()
     }
 
     def step(child: subprocess.Popen[str]) -> None:
@@ -234,7 +241,7 @@ def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says(precision: str) -> None:
     node = Registry().option("tokenizer", "vavae_f16d32").model
-    images, states, runs, said = torch.rand(1, 3, 128, 128) * 2 - 1, {}, {}, {}
+    images, states, runs, reconstructions = torch.rand(1, 3, 128, 128) * 2 - 1, {}, {}, {}
     for name, last in (("contiguous", False), ("channels last", True)):
         torch.manual_seed(0)
         tokenizer = instantiate(node, image_size=128, channels_last=last)
@@ -243,23 +250,23 @@ def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 recon = tokenizer(images, eps=torch.zeros(()))
             recon.images.float().square().mean().backward()
-            said[name] = recon.images.detach().float()
+            reconstructions[name] = recon.images.detach().float()
 
         states[name], runs[name] = tokenizer, step
     show(f"VA-VAE f16d32 at 128 px, forward and backward, {precision}", best_of(runs, 3))
-    one, other = said.values()
+    one, other = reconstructions.values()
     assert (one - other).norm() < {"fp32": 1e-3, "bf16": 0.15}[precision] * one.norm()
 
 
 def test_the_data_path_of_a_step_of_lightningdit_b_1(tmp_path: Path) -> None:
-    told = {
+    facts = {
         "tokenizer": "x",
         "tokenizer_digest": "00" * 32,
         "data": "noise",
         "fingerprint": "ab" * 32,
         "split": "train",
     }
-    contents = Contents(**told, num_classes=1000, preprocessing={}, flips=False, dtype="fp16", precision="fp32")
+    contents = Contents(**facts, num_classes=1000, preprocessing={}, flips=False, dtype="fp16", precision="fp32")
     writer = StoreWriter(tmp_path, contents, latent=F16D32, num_images=NUM_LATENTS, shard_size=SHARD)
     for shard in writer.missing():
         moments = torch.randn(

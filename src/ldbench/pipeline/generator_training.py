@@ -109,7 +109,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     items: Any = latents
     if not planned.course.max_steps:
         return task
-    with fit.logged(cfg.logger, run=run, training=planned.training) as loggers:
+    with fit.open_loggers(cfg.logger, run=run, training=planned.training) as loggers:
         fit.fit_module(
             task,
             items,

@@ -155,7 +155,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     tokenizer = make_tokenizer(planned)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
-    with fit.logged(planned.cfg.logger, run=run, training=planned.training) as loggers:
+    with fit.open_loggers(planned.cfg.logger, run=run, training=planned.training) as loggers:
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             done = run / "stages" / f"{stage.name}.safetensors"

@@ -1,4 +1,4 @@
-"""What the training modules have in common: they count their own steps, resume anywhere, and stop at a loss that is not finite."""
+"""The base of the training modules: counts steps, seeds batches, logs, and stops at a loss that is not finite."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +15,8 @@ from ldbench.training.fsdp import unsharded_tensor
 from ldbench.training.optimizer import AdamW
 
 
-class Phase(Protocol):
-    """What a training knows of the phase that it is in."""
+class TrainingPhase(Protocol):
+    """The settings of one phase of a training."""
 
     name: str
     max_steps: int  # optimizer steps
@@ -25,20 +25,21 @@ class Phase(Protocol):
 
 
 class ManualOptimizationModule(L.LightningModule):
-    """A training by manual optimisation through one phase.
+    """A training by manual optimization through one phase.
 
-    Every batch is seeded with `step_seed`, which is told by (seed, phase, batch), so that a resumed run draws what an unbroken one would, and
-    several processes what one would. Counts its own batches and images (over all processes). A loss that is not finite raises FloatingPointError
-    and leaves a replay in `folder`.
+    Every batch is seeded with `step_seed`, a function of (seed, phase, batch), so that a resumed run has the random
+    numbers of an uninterrupted one, and several processes those of one. Counts its own batches and images (over all
+    processes). A loss that is not finite raises FloatingPointError and writes a replay to `folder`. Losses are logged
+    to every logger, and with Lightning's `self.log`, so that callbacks can monitor them in `trainer.callback_metrics`.
     """
 
-    def __init__(self, *, stage: Phase, seed: int, log_every: int, first_step: int, folder: Path):
+    def __init__(self, *, stage: TrainingPhase, seed: int, log_every: int, first_step: int, folder: Path):
         super().__init__()
         self.automatic_optimization = False
         self.stage = stage
         self.seed = seed
         self.log_every = log_every  # optimizer steps
-        self.first_step = first_step  # optimizer steps of the phases before, for the log's axis
+        self.first_step = first_step  # optimizer steps of earlier phases, for the log's axis
         self.folder = folder
         self.batches = 0
         self.images_seen = 0
@@ -49,27 +50,28 @@ class ManualOptimizationModule(L.LightningModule):
         return self.batches // self.stage.accumulate
 
     @property
-    def ended_step(self) -> bool:
+    def completed_step(self) -> bool:
         """Whether the last batch was the last of an optimizer step."""
         return self.batches % self.stage.accumulate == 0
 
     @property
-    def due(self) -> bool:
-        """Whether the last step belongs in the log."""
+    def log_is_due(self) -> bool:
+        """Whether the last step is logged."""
         return self.steps % self.log_every == 0 or self.steps in (1, self.stage.max_steps)
 
     def step_seed(self, batch: int) -> int:
-        """The seed of all that is drawn in one batch: one for all processes, which each keep the draws of their own images."""
-        said = f"{self.seed}/{self.stage.name}/{batch}/0"
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big")
+        """The seed of a batch's random numbers, the same in all processes, which keep the draws of their own images."""
+        key = f"{self.seed}/{self.stage.name}/{batch}/0"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Seeds a batch and trains on it."""
         torch.manual_seed(self.step_seed(self.batches))
         with data_parallel(self.global_rank, self.trainer.world_size):
             return self.train_batch(*batch)
 
     def train_batch(self, *batch: Tensor) -> dict[str, Tensor]:
-        """One batch of this process: `loss`, without gradients."""
+        """Trains on one batch of this process, and returns its `loss` without gradients."""
         raise NotImplementedError
 
     def count(self, num_images: int) -> None:
@@ -77,16 +79,19 @@ class ManualOptimizationModule(L.LightningModule):
         self.batches += 1
         self.images_seen += num_images * self.trainer.world_size
 
-    def begin_step(self, optimizer: Any) -> None:
-        """Remembers the rate of a step, and none of the gradients before it."""
+    def prepare_step(self, optimizer: Any) -> None:
+        """Stores the learning rate of a step, and clears the gradient norms of the one before."""
         self.lr = optimizer.param_groups[0]["lr"]
         self.grad_norms: list[Tensor] = []  # in the order in which optimizers step
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The phase's optimizer: on CUDA in one kernel, unless float16 has its gradients scaled, which that kernel would undo only after clipping."""
+        """The phase's optimizer, fused on CUDA unless gradients are scaled (float16):
+        fused AdamW would unscale after clipping.
+        """
         return self.stage.optimizer.build(parameters, fused=self.device.type == "cuda" and self.trainer.scaler is None)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradients, and stores their norm before that."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.stage.optimizer.clip_norm
         if limit is None:
@@ -95,7 +100,7 @@ class ManualOptimizationModule(L.LightningModule):
             norm = nn.utils.clip_grad_norm_(parameters, limit)
         self.grad_norms.append(unsharded_tensor(norm))
 
-    def over_processes(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def mean_over_processes(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """The means of scalars over the processes."""
         return {
             name: float(self.trainer.strategy.reduce(value.detach(), reduce_op="mean"))
@@ -103,21 +108,24 @@ class ManualOptimizationModule(L.LightningModule):
         }
 
     def log_values(self, values: Mapping[str, float]) -> None:
-        """Values, the rate and counters to every logger, along the optimizer steps of all phases."""
-        told = {
-            **{f"train/{name}": value for name, value in values.items()},
+        """Logs values, the learning rate and counters to every logger, by the optimizer steps of all phases."""
+        losses = {f"train/{name}": value for name, value in values.items()}
+        metrics = {
+            **losses,
             "train/lr": self.lr,
             "train/grad_norm": float(self.grad_norms[0]),
             "train/images_seen": self.images_seen,
             "train/batch": self.batches,
         }
         for logger in self.loggers:
-            logger.log_metrics(told, step=self.first_step + self.steps)
+            logger.log_metrics(metrics, step=self.first_step + self.steps)
 
     def require_finite(
         self, loss: Tensor, terms: Mapping[str, Tensor], replay: Callable[[], Mapping[str, Any]]
     ) -> None:
-        """Raises FloatingPointError, in every process, when any process's loss is not finite; what repeats the batch is saved before."""
+        """Raises FloatingPointError in every process when any process's loss is not finite,
+        after saving a replay of the batch.
+        """
         if self.trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
             return
         path = self.folder / f"nonfinite-{self.stage.name}-{self.batches}-{self.global_rank}.pt"
@@ -125,13 +133,17 @@ class ManualOptimizationModule(L.LightningModule):
         write_pickle({**replay(), "seed": self.step_seed(self.batches)}, path)
         values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise FloatingPointError(
-            f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower learning rate, "
-            f"clip_norm, or trainer.precision=fp32. The batch, the seed of its draws and the weights are in {path} for a replay."
+            f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower "
+            "learning "
+            f"rate, clip_norm, or trainer.precision=fp32. The batch, its random seed and the weights are in {path} "
+            "for a replay."
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the counters to a checkpoint."""
         checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the counters."""
         self.batches = checkpoint["progress"]["batches"]
         self.images_seen = checkpoint["progress"]["images_seen"]

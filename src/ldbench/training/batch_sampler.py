@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of seed and batch number alone, so that a run can stop and go on anywhere."""
+"""The images of each batch: a function of seed and batch number alone, so that a run can resume anywhere."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ CROP_RATIO = (3 / 4, 4 / 3)  # width over height of random-resized crops
 
 
 class CroppingSet(Protocol):
-    """Images that can be cut out of their larger originals."""
+    """Images that can be cropped from larger originals."""
 
     def __len__(self) -> int: ...
 
@@ -23,15 +23,20 @@ class CroppingSet(Protocol):
         scale: tuple[float, float],
         ratio: tuple[float, float],
         rng: torch.Generator,
-    ) -> tuple[Tensor, int]: ...
+    ) -> tuple[Tensor, int]:
+        """A random-resized crop of an image, and its label."""
+        ...
 
-    def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]: ...
+    def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
+        """A random square crop of an image, and its label."""
+        ...
 
 
 class RandomCrops(Dataset):
-    """Random crops: item `index + pass * len` is that image's crop in that pass, drawn from (seed, item) alone.
+    """Random crops: item `index + epoch * len` is that image's crop in that epoch, drawn from (seed, item) alone.
 
-    `kind`: `area` is the random-resized crop of a share `scale` of the area; `side` is ADM's square of a share `scale` of the shorter side.
+    `kind`: `area` is the random-resized crop of a fraction `scale` of the area; `side` is ADM's square crop of a
+    fraction `scale` of the shorter side.
     """
 
     def __init__(self, images: CroppingSet, *, kind: str, scale: tuple[float, float], seed: int):
@@ -44,19 +49,20 @@ class RandomCrops(Dataset):
         return len(self.images)
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
-        said = f"{self.seed}/{item}"
-        rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(said.encode()).digest()[:7], "big"))
+        key = f"{self.seed}/{item}"
+        rng = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
         if self.kind == "side":
             return self.images.draw_square(item % len(self.images), scale=self.scale, rng=rng)
         return self.images.draw(item % len(self.images), scale=self.scale, ratio=CROP_RATIO, rng=rng)
 
 
 class BatchStream(Sampler[list[int]]):
-    """The indices of batches `start()` to `num_batches`; every pass over the data is a new permutation, and passes join without a gap.
+    """The indices of batches `start()` to `num_batches`; every epoch is a new permutation,
+    and batches may span two epochs.
 
-    With `count_passes` every pass over the data counts on where the last one ended, so that each item can be drawn anew.
-    Of each batch, process `rank` of `world` gets every `world`-th image. `overfit_batches` > 0 repeats that many first batches.
-    Raises ValueError unless `world` divides `batch_size`.
+    With `count_passes` the indices of an epoch continue where the last one ended, so that each item can be augmented
+    anew. Process `rank` of `world` gets every `world`-th image of each batch. `overfit_batches` > 0 repeats that many
+    first batches. Raises ValueError unless `world` divides `batch_size`.
     """
 
     def __init__(
@@ -74,7 +80,7 @@ class BatchStream(Sampler[list[int]]):
     ):
         if batch_size % world:
             raise ValueError(
-                f"A batch of {batch_size} images cannot be shared by {world} processes. Choose a multiple of {world}."
+                f"A batch of {batch_size} images cannot be split over {world} processes. Choose a multiple of {world}."
             )
         if num_images < 1:
             raise ValueError("The training split is empty.")
@@ -99,11 +105,12 @@ class BatchStream(Sampler[list[int]]):
         """The indices of one batch, over all processes."""
         number = number % self.overfit_batches if self.overfit_batches else number
         first = number * self.batch_size
-        passes = [divmod(place, self.num_images) for place in range(first, first + self.batch_size)]
-        return [self.permutation(epoch)[place] + self.count_passes * epoch * self.num_images for epoch, place in passes]
+        items = [divmod(position, self.num_images) for position in range(first, first + self.batch_size)]
+        offset = self.count_passes * self.num_images
+        return [self.permutation(epoch)[position] + epoch * offset for epoch, position in items]
 
     def permutation(self, epoch: int) -> list[int]:
-        """The order of the images in a pass over the data."""
+        """The order of the images in an epoch."""
         if getattr(self, "_epoch", None) != epoch:
             rng = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(self.num_images, generator=rng).tolist()

@@ -1,6 +1,7 @@
-"""What training shows and keeps on the way. Nothing here changes a number.
+"""Callbacks for checkpoints, pictures and progress. None of them changes a number.
 
-A callback is handed the facts that its constructor asks for; one that asks for what a training does not have takes no part in it.
+A callback receives the inputs that its constructor requires; one that requires an input that a training does not have
+is left out of it.
 """
 
 import logging
@@ -26,27 +27,30 @@ from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 15.0  # of progress, where nobody watches a terminal
+SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is not a terminal
 
 
 class Checkpoint(L.Callback):
-    """Keeps the state of the current stage in `folder/checkpoints/`, every so many optimizer steps: the newest one and the one before.
+    """Writes checkpoints of the current stage to `folder/checkpoints/` every `every` optimizer steps,
+    and keeps two of them.
 
-    It comes after all other callbacks: what a run goes on from, it has shown and logged.
+    It runs after all other callbacks: the steps before a checkpoint have been drawn and logged.
     """
 
     def __init__(self, *, every: int, folder: Path, stage: str):
         self.every = every
         self.path = checkpoints.newest(folder, stage)
 
-    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
-        if trainer.is_global_zero:  # what a process left that was killed as it wrote
+    def on_train_start(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+        """Removes the scratch file of a process that was killed while it wrote."""
+        if trainer.is_global_zero:
             checkpoints.scratch(self.path).unlink(missing_ok=True)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if task.ended_step and task.steps % self.every == 0:
+        """Writes a checkpoint at every `every`-th optimizer step."""
+        if module.completed_step and module.steps % self.every == 0:
             scratch = checkpoints.scratch(self.path)
             for logger in trainer.loggers:
                 logger.save()
@@ -56,7 +60,7 @@ class Checkpoint(L.Callback):
 
 
 class Reconstructions(L.Callback):
-    """Writes test images above their reconstructions to `folder/images/<stage>-<step>.png`, every so many optimizer steps and at the end."""
+    """Writes test images above their reconstructions to `folder/images/<step>-<stage>.png`, also at the end."""
 
     def __init__(self, *, every: int, num_images: int, folder: Path, data: ImageData):
         self.every = every
@@ -64,29 +68,36 @@ class Reconstructions(L.Callback):
         self.images, _ = evenly_spaced_images(data.test, num_images)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every and task.ended_step and task.steps % self.every == 0 and task.steps != task.stage.max_steps:
-            self.draw(trainer, task)
+        """Draws at every `every`-th optimizer step."""
+        if (
+            self.every
+            and module.completed_step
+            and module.steps % self.every == 0
+            and module.steps != module.stage.max_steps
+        ):
+            self.draw(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
-        self.draw(trainer, task)
+    def on_train_end(self, trainer: L.Trainer, module: TokenizerModule) -> None:
+        """Draws the final reconstructions."""
+        self.draw(trainer, module)
 
-    def draw(self, trainer: L.Trainer, task: TokenizerModule) -> None:
-        """One sheet, by one process, to a PNG and to every logger that takes images."""
+    def draw(self, trainer: L.Trainer, module: TokenizerModule) -> None:
+        """Draws one sheet in rank 0, to a PNG and to every logger that takes images."""
         if not trainer.is_global_zero:
             return
-        tokenizer = task.tokenizer if task.ema is None else task.ema.module
+        tokenizer = module.tokenizer if module.ema is None else module.ema.module
         tokenizer.eval()
-        images = task.resize(self.images.to(task.device))
+        images = module.resize(self.images.to(module.device))
         with torch.no_grad():
             recon = tokenizer.decode(tokenizer.encode(images).mean)
-        task.train(task.training)
-        picture, step = sheet([images.cpu(), recon.float().cpu()]), task.first_step + task.steps
-        show(trainer, picture, folder=self.folder, name=task.stage.name, what="reconstructions", step=step)
+        module.train(module.training)
+        picture, step = sheet([images.cpu(), recon.float().cpu()]), module.first_step + module.steps
+        log_picture(trainer, picture, folder=self.folder, name=module.stage.name, what="reconstructions", step=step)
 
 
-def show(
+def log_picture(
     trainer: L.Trainer,
     picture: torch.Tensor,  # (3, H, W) uint8
     *,
@@ -107,10 +118,12 @@ def show(
 
 
 class Auxiliaries(L.Callback):
-    """Says at the end of a stage how much better than the best constant each auxiliary decoder predicts its target of held-out images.
+    """Compares at the end of a stage the error of each auxiliary decoder on held-out images
+    with that of the best constant.
 
-    Both under the stage's own masks, on up to `num_images` test images; the constant is that of as many training images. Logged as
-    `heldout/<term>`, `heldout/<term>_constant` and `heldout/<term>_explained`, the share of the constant's error that is gone.
+    Both under the stage's own masks, on up to `num_images` test images; the constant is fitted to as many training
+    images. Logged as `heldout/<term>`, `heldout/<term>_constant` and `heldout/<term>_explained`, the explained fraction
+    of the constant's error.
     """
 
     def __init__(self, *, num_images: int, data: ImageData):
@@ -118,23 +131,24 @@ class Auxiliaries(L.Callback):
         self.data = data
 
     @torch.no_grad()
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
-        predictors = {name: term for name, term in task.terms.items() if isinstance(term, Predictor)}
+    def on_train_end(self, trainer: L.Trainer, module: TokenizerModule) -> None:
+        """Compares every auxiliary decoder with its constant, and logs the errors."""
+        predictors = {name: term for name, term in module.terms.items() if isinstance(term, Predictor)}
         if not trainer.is_global_zero or not predictors:
             return
-        task.eval()
+        module.eval()
         self.images, self.y = evenly_spaced_images(self.data.test, self.num_images)
-        self.known, self.known_y = evenly_spaced_images(self.data.train, self.num_images)
+        self.train_images, self.train_y = evenly_spaced_images(self.data.train, self.num_images)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(task.seed)
-            told = {name: self.compare(task, term) for name, term in predictors.items()}
-        task.train()
-        for name, (own, constant) in told.items():
+            torch.manual_seed(module.seed)
+            errors = {name: self.compare(module, term) for name, term in predictors.items()}
+        module.train()
+        for name, (own, constant) in errors.items():
             values = {"": own, "_constant": constant, "_explained": 1 - own / constant}
             for logger in trainer.loggers:
                 logger.log_metrics(
-                    {f"heldout/{name}{what}": value for what, value in values.items()},
-                    step=task.first_step + task.steps,
+                    {f"heldout/{name}{suffix}": value for suffix, value in values.items()},
+                    step=module.first_step + module.steps,
                 )
             log.info(
                 "  %s: error %.4g on held-out images; that of the best constant is %.4g (%.0f %% explained)",
@@ -144,17 +158,17 @@ class Auxiliaries(L.Callback):
                 100 * (1 - own / constant),
             )
 
-    def compare(self, task: TokenizerModule, term: Any) -> tuple[float, float]:
+    def compare(self, module: TokenizerModule, term: Any) -> tuple[float, float]:
         """The errors of a term and of its best constant, on the test images."""
-        targets = [term.targets(task.resize(part), y) for part, y in self.batches(task, self.known, self.known_y)]
-        constant = term.constant(torch.cat(targets))
+        train_batches = self.batches(module, self.train_images, self.train_y)
+        constant = term.constant(torch.cat([term.targets(module.resize(part), y) for part, y in train_batches]))
         sums, count = torch.zeros(2, dtype=torch.float64), 0
-        for images, y in self.batches(task, self.images, self.y):
-            images = task.resize(images)
-            recon, seen = task.reconstruct(images), term.targets(images, y)
+        for images, y in self.batches(module, self.images, self.y):
+            images = module.resize(images)
+            recon, targets = module.reconstruct(images), term.targets(images, y)
             errors = (
-                term.errors(term.predict(recon), seen),
-                term.errors(constant.expand(len(images), *constant.shape[1:]), seen),
+                term.errors(term.predict(recon), targets),
+                term.errors(constant.expand(len(images), *constant.shape[1:]), targets),
             )
             sums += len(images) * torch.stack([term.average(error, recon).double().cpu() for error in errors])
             count += len(images)
@@ -162,21 +176,21 @@ class Auxiliaries(L.Callback):
         return own, constant_error
 
     def batches(
-        self, task: TokenizerModule, images: torch.Tensor, y: torch.Tensor
+        self, module: TokenizerModule, images: torch.Tensor, y: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Images and labels in the stage's batches, on its device."""
-        size = task.stage.batch_size
+        size = module.stage.batch_size
         return (
-            (part.to(task.device), labels.to(task.device))
+            (part.to(module.device), labels.to(module.device))
             for part, labels in zip(images.split(size), y.split(size), strict=True)
         )
 
 
 def evenly_spaced_images(images: ImageSet, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Up to `count` images of a split, evenly spread over it, and their labels."""
-    places = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
-    found, labels = zip(*(images[place] for place in places), strict=True)
-    return torch.stack(found), torch.tensor(labels)
+    """Up to `count` images of a split, evenly spaced in it, and their labels."""
+    indices = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
+    selected, labels = zip(*(images[index] for index in indices), strict=True)
+    return torch.stack(selected), torch.tensor(labels)
 
 
 class Progress(L.Callback):
@@ -185,9 +199,10 @@ class Progress(L.Callback):
     def __init__(self) -> None:
         self.bar: Bar | None = None
 
-    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
-        self.begun = self.told = time.monotonic()
-        self.begun_at = task.steps
+    def on_train_start(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+        """Starts the progress bar, or the clock of the lines."""
+        self.start_time = self.last_line = time.monotonic()
+        self.first_step = module.steps
         if not trainer.is_global_zero:
             return
         if sys.stderr.isatty():
@@ -199,42 +214,47 @@ class Progress(L.Callback):
                 TimeRemainingColumn(),
             )
             self.bar = Bar(TextColumn("{task.description:>10}"), *columns, console=Console(stderr=True))
-            self.line = self.bar.add_task(task.stage.name, total=task.stage.max_steps, completed=task.steps, loss="")
+            self.line = self.bar.add_task(
+                module.stage.name, total=module.stage.max_steps, completed=module.steps, loss=""
+            )
             self.bar.start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_global_zero or not task.ended_step:
+        """Updates the bar, or logs a line."""
+        if not trainer.is_global_zero or not module.completed_step:
             return
         now = time.monotonic()
-        last = task.steps == task.stage.max_steps
+        last = module.steps == module.stage.max_steps
         if self.bar is not None:
-            if task.steps % task.log_every == 0 or last:
-                self.bar.update(self.line, completed=task.steps, loss=f"loss {outputs['loss'].item():.4f}")
-        elif now - self.told >= SECONDS_BETWEEN_LINES or last:
-            rate = (task.steps - self.begun_at) / (now - self.begun)
-            left = (task.stage.max_steps - task.steps) / rate
+            if module.steps % module.log_every == 0 or last:
+                self.bar.update(self.line, completed=module.steps, loss=f"loss {outputs['loss'].item():.4f}")
+        elif now - self.last_line >= SECONDS_BETWEEN_LINES or last:
+            rate = (module.steps - self.first_step) / (now - self.start_time)
+            left = (module.stage.max_steps - module.steps) / rate
             loss = outputs["loss"].item()
             log.info(
                 "  %s: step %d of %d, loss %.4f, %.1f steps/s, %.0f s left",
-                task.stage.name,
-                task.steps,
-                task.stage.max_steps,
+                module.stage.name,
+                module.steps,
+                module.stage.max_steps,
                 loss,
                 rate,
                 left,
             )
-            self.told = now
+            self.last_line = now
 
-    def on_train_end(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+        """Stops the bar."""
         self.stop()
 
-    def on_exception(self, trainer: L.Trainer, task: ManualOptimizationModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, module: ManualOptimizationModule, exception: BaseException) -> None:
+        """Stops the bar."""
         self.stop()
 
     def stop(self) -> None:
-        """Leaves the terminal as it was."""
+        """Stops the bar and restores the terminal."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

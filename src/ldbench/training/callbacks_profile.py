@@ -1,4 +1,4 @@
-"""Profile: where the time and memory of one batch go."""
+"""Profile: the time and memory of one batch, by operation and by phase."""
 
 import logging
 from pathlib import Path
@@ -16,10 +16,10 @@ ROWS = 40
 
 
 class Profile(L.Callback):
-    """Profiles one batch of every stage: `folder/profile/<stage>.txt` (a table), `<stage>.json` (a trace for chrome://tracing or Perfetto).
+    """Profiles one batch of every stage: a table `folder/profile/<stage>.txt`, and a trace `<stage>.json` for Perfetto.
 
-    The rows that the training names (`term <name>`, `gradient of <name> by the image`, `tokenizer backward`, ...) show how often each was done;
-    the log gets these. Changes no number.
+    The rows of the training's phases (`term <name>`, `gradient of <name> by the image`, `tokenizer backward`, ...) are
+    also logged, with their number of calls. Changes no number.
     """
 
     def __init__(self, *, batch: int, folder: Path):
@@ -28,22 +28,24 @@ class Profile(L.Callback):
         self.running: profile | None = None
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, batch: Any, batch_idx: int
     ) -> None:
-        if task.batches == self.batch and trainer.is_global_zero:
+        """Starts the profiler before the chosen batch."""
+        if module.batches == self.batch and trainer.is_global_zero:
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self.running = profile(activities=activities, profile_memory=True)
             self.running.start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Writes the table and the trace after the chosen batch."""
         if self.running is None:
             return
         self.running.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         averages = self.running.key_averages()
-        table = self.folder / f"{task.stage.name}.txt"
+        table = self.folder / f"{module.stage.name}.txt"
         table.write_text(averages.table(sort_by="self_cpu_time_total", row_limit=ROWS, max_name_column_width=50))
         self.running.export_chrome_trace(str(table.with_suffix(".json")))
         self.running = None

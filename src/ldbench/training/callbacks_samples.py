@@ -1,4 +1,4 @@
-"""Samples: what a generator makes of the same noise as its training goes on. Changes no number."""
+"""Samples: a generator's samples from the same noise during its training. Changes no number."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Guidance, Sampler
-from ldbench.training.callbacks import show
+from ldbench.training.callbacks import log_picture
 from ldbench.training.generator_module import GeneratorModule
 
 
 class Stream(Protocol):
     """Noise of some images for every step."""
 
-    def normal(self, step: int, shape: torch.Size | tuple[int, ...]) -> Tensor: ...
+    def normal(self, step: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        """The noise of one step."""
+        ...
 
 
 class Samples(L.Callback):
-    """Writes samples of the classes in turn to `folder/images/<step>-samples.png`, every so many optimizer steps and at the end.
+    """Writes samples of the classes in turn to `folder/images/<step>-samples.png`, every `every` steps and at the end.
 
-    They are drawn from the weights that will be exported; each begins at the same noise every time.
+    They are sampled with the weights that will be exported, each from the same noise every time.
     """
 
     def __init__(
@@ -45,24 +47,33 @@ class Samples(L.Callback):
         self.picture_of = picture_of
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: GeneratorModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: GeneratorModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every and task.ended_step and task.steps % self.every == 0 and task.steps != task.stage.max_steps:
-            self.draw(trainer, task)
+        """Samples at every `every`-th optimizer step."""
+        if (
+            self.every
+            and module.completed_step
+            and module.steps % self.every == 0
+            and module.steps != module.stage.max_steps
+        ):
+            self.draw(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, task: GeneratorModule) -> None:
-        self.draw(trainer, task)
+    def on_train_end(self, trainer: L.Trainer, module: GeneratorModule) -> None:
+        """Draws the final samples."""
+        self.draw(trainer, module)
 
-    def draw(self, trainer: L.Trainer, task: GeneratorModule) -> None:
-        """One picture, by one process; the others of a sharded network compute with it."""
-        if not (trainer.is_global_zero or task.sharded):
+    def draw(self, trainer: L.Trainer, module: GeneratorModule) -> None:
+        """Draws one picture in rank 0; the other ranks of a sharded network take part in the computation."""
+        if not (trainer.is_global_zero or module.sharded):
             return
-        generator = task.exported()
+        generator = module.exported()
         latent, stream = generator.backbone.latent, self.noise_of(range(self.num_images))
-        noise = stream.normal(0, (self.num_images, latent.num_tokens, latent.channels)).to(task.device)
-        y = torch.arange(self.num_images, device=task.device) % generator.backbone.num_classes
+        noise = stream.normal(0, (self.num_images, latent.num_tokens, latent.channels)).to(module.device)
+        y = torch.arange(self.num_images, device=module.device) % generator.backbone.num_classes
         generator.eval()
         z = generator.sample(noise, y, self.sampler, self.guidance, stream=stream)
-        task.train(task.training)
+        module.train(module.training)
         if trainer.is_global_zero:
-            show(trainer, self.picture_of(z.cpu()), folder=self.folder, name="samples", what="samples", step=task.steps)
+            log_picture(
+                trainer, self.picture_of(z.cpu()), folder=self.folder, name="samples", what="samples", step=module.steps
+            )

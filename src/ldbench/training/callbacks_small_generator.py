@@ -1,4 +1,4 @@
-"""SmallGenerator: how well a generator of fixed budget learns a tokenizer's latents as its training goes on. Changes no number."""
+"""SmallGenerator: the loss of a generator of fixed budget on a tokenizer's latents during its training."""
 
 import logging
 from typing import Any
@@ -14,10 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class SmallGenerator(L.Callback):
-    """Trains a small generator on the latents so far, every so many optimizer steps while the encoder learns, and at the end of a stage.
+    """Trains a small generator on the current latents, every `every` steps while the encoder is trained,
+    and at a stage's end.
 
-    Logged as `small_generator/heldout_loss`, `/train_loss` and `/explained`; latents are the posterior means of the same images every time, by the
-    average of the weights where the stage keeps one. One process does it, while others wait.
+    Logged as `small_generator/heldout_loss`, `/train_loss` and `/explained`. Latents are the posterior means of the
+    same images every time, by the weight average where the stage keeps one. Rank 0 trains it while the others wait.
+    Changes no number of the tokenizer's training.
     """
 
     def __init__(self, *, every: int, num_images: int, budget: Budget, data: ImageData):
@@ -30,45 +32,51 @@ class SmallGenerator(L.Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: TokenizerModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        moving = task.stage.encoder == "trainable" and task.steps != task.stage.max_steps
-        if self.every and moving and task.ended_step and task.steps % self.every == 0:
-            self.measure(trainer, task)
+        """Measures at every `every`-th optimizer step while the encoder is trained."""
+        moving = module.stage.encoder == "trainable" and module.steps != module.stage.max_steps
+        if self.every and moving and module.completed_step and module.steps % self.every == 0:
+            self.measure(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, task: TokenizerModule) -> None:
-        self.measure(trainer, task)
+    def on_train_end(self, trainer: L.Trainer, module: TokenizerModule) -> None:
+        """Measures the final latents."""
+        self.measure(trainer, module)
 
-    def measure(self, trainer: L.Trainer, task: TokenizerModule) -> None:
-        """Encodes, lets learn, and logs."""
+    def measure(self, trainer: L.Trainer, module: TokenizerModule) -> None:
+        """Encodes the images, trains the small generator, and logs its losses."""
         if not trainer.is_global_zero:
             return
-        tokenizer = task.tokenizer if task.ema is None else task.ema.module
+        tokenizer = module.tokenizer if module.ema is None else module.ema.module
         tokenizer.eval()
-        size = task.stage.batch_size
+        size = module.stage.batch_size
         with torch.no_grad():
             latents = [
                 torch.cat(
-                    [tokenizer.encode(task.resize(part.to(task.device))).mean.float() for part in images.split(size)]
+                    [
+                        tokenizer.encode(module.resize(part.to(module.device))).mean.float()
+                        for part in images.split(size)
+                    ]
                 )
                 for images, _ in (self.train, self.heldout)
             ]
-        task.train(task.training)
-        told = self.budget.learn(
-            latents[0], self.train[1], latents[1], self.heldout[1], num_classes=self.num_classes, device=task.device
+        module.train(module.training)
+        result = self.budget.learn(
+            latents[0], self.train[1], latents[1], self.heldout[1], num_classes=self.num_classes, device=module.device
         )
         values = {
-            "heldout_loss": told.heldout.mean().item(),
-            "train_loss": told.train.mean().item(),
-            "explained": told.explained,
+            "heldout_loss": result.heldout.mean().item(),
+            "train_loss": result.train.mean().item(),
+            "explained": result.explained,
         }
         for logger in trainer.loggers:
             logger.log_metrics(
-                {f"small_generator/{name}": value for name, value in values.items()}, step=task.first_step + task.steps
+                {f"small_generator/{name}": value for name, value in values.items()},
+                step=module.first_step + module.steps,
             )
         log.info(
             "  a small generator's held-out loss at step %d: %.4f, training %.4f",
-            task.steps,
+            module.steps,
             values["heldout_loss"],
             values["train_loss"],
         )

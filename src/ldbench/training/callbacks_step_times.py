@@ -1,4 +1,4 @@
-"""StepTimes: how long a training step takes, phase by phase."""
+"""StepTimes: the time of a training step, by phase."""
 
 import json
 from collections.abc import Callable
@@ -18,69 +18,74 @@ from ldbench.training.timing import Clock, Mark, between
 
 
 class StepTimes(L.Callback):
-    """Times the batches of every phase of a training but the first ones, and writes medians to `folder/step_times/<stage>.json`.
+    """Times the batches of every stage except the first ones, and writes medians to `folder/step_times/<stage>.json`.
 
-    `seconds` of a whole batch, from the end of the one before; of them `waiting` for data and what is around a step, and each phase that the
-    training names; `images`, of this process; on CUDA the `peak_memory` in bytes. An accelerator is not held up. Changes no number, but with
-    `operations` a compiled training's: the first batch, uncompiled, is counted for its floating-point operations.
+    `seconds` of a whole batch, from the end of the one before; of these `waiting`, for data and outside the step, and
+    each phase of the training; `images` of this process; on CUDA the `peak_memory` in bytes. Does not synchronize the
+    device. Changes no number, except with `operations` those of a compiled training: the first batch runs uncompiled,
+    and its floating-point operations are counted.
     """
 
     def __init__(self, *, warmup: int, operations: bool, folder: Path):
-        self.warmup = warmup  # batches that are not timed: the first are not like the others
+        self.warmup = warmup  # first batches, which are not timed
         self.operations = operations
         self.folder = folder / "step_times"
 
-    def on_train_start(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+        """Resets the times and the peak memory."""
         self.rows: list[dict[str, float]] = []
         self.ended: Mark | None = None
-        self.unread: Callable[[], dict[str, float]] | None = None
+        self.pending: Callable[[], dict[str, float]] | None = None
         self.counter: FlopCounter | None = None
-        if task.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(task.device)
+        if module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(module.device)
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, batch: Any, batch_idx: int
     ) -> None:
-        self.clock, self.running = Clock(task.device), ExitStack()
-        self.began = self.clock.now()
+        """Starts the clock of a batch, and the FLOP counter at the first one."""
+        self.clock, self.running = Clock(module.device), ExitStack()
+        self.started = self.clock.now()
         self.images = len(batch[1])
         self.running.enter_context(self.clock.running())
         if self.operations and self.counter is None:
             self.counter = self.running.enter_context(FlopCounter())
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, task: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Stops the clock of a batch; its times are read after the next one."""
         self.running.close()
         ended = self.clock.now()
-        self.read()  # the batch before, which the device is done with
+        self.read_pending()  # of the batch before, which the device has finished
         if self.ended is not None and batch_idx >= self.warmup:
-            self.unread = partial(row, self.ended, self.began, ended, self.clock)
+            self.pending = partial(batch_times, self.ended, self.started, ended, self.clock)
         self.ended = ended
 
-    def read(self) -> None:
-        """Takes down the times of the batch that waits for it."""
-        if self.unread is not None:
-            self.rows.append(self.unread())
-            self.unread = None
+    def read_pending(self) -> None:
+        """Reads the times of the last batch that was timed."""
+        if self.pending is not None:
+            self.rows.append(self.pending())
+            self.pending = None
 
-    def on_train_end(self, trainer: L.Trainer, task: ManualOptimizationModule) -> None:
-        self.read()
+    def on_train_end(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+        """Writes the medians."""
+        self.read_pending()
         if not self.rows or not trainer.is_global_zero:
             return
-        told = {
+        summary = {
             name: median(row.get(name, 0.0) for row in self.rows)
             for name in dict.fromkeys(name for row in self.rows for name in row)
         }
-        told["images"] = self.images
+        summary["images"] = self.images
         if self.counter is not None:
-            told["operations"] = self.counter.total
-        if task.device.type == "cuda":
-            told["peak_memory"] = torch.cuda.max_memory_allocated(task.device)
-        with atomic_write(self.folder / f"{task.stage.name}.json") as scratch:
-            scratch.write_text(json.dumps(told, indent=2) + "\n")
+            summary["operations"] = self.counter.total
+        if module.device.type == "cuda":
+            summary["peak_memory"] = torch.cuda.max_memory_allocated(module.device)
+        with atomic_write(self.folder / f"{module.stage.name}.json") as scratch:
+            scratch.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def row(before: Mark, began: Mark, ended: Mark, clock: Clock) -> dict[str, float]:
-    """The times of a batch, in seconds: of all of it from the end of the batch before, and of its parts."""
-    return {"seconds": between(before, ended), "waiting": between(before, began), **clock.seconds()}
+def batch_times(before: Mark, started: Mark, ended: Mark, clock: Clock) -> dict[str, float]:
+    """The times of a batch in seconds: from the end of the batch before, and of its phases."""
+    return {"seconds": between(before, ended), "waiting": between(before, started), **clock.seconds()}

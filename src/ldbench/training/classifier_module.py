@@ -1,4 +1,6 @@
-"""ClassifierModule: the training of a feature network as a classifier, which takes seconds."""
+"""ClassifierModule: the training of a small feature network as a classifier."""
+
+from typing import Any
 
 import lightning as L
 import torch
@@ -7,13 +9,16 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ldbench.core.interfaces import ImageSet
-from ldbench.training import trainer as trainers
 from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.optimizer import AdamW
+from ldbench.training.trainer import build_trainer
 
 
 class ClassifierModule(L.LightningModule):
-    """Cross-entropy of the logits that a network gives of images moved by a few pixels at random. All that it draws comes from `seed`."""
+    """Trains a network by cross-entropy on images shifted by a few random pixels.
+
+    All random numbers come from `seed`.
+    """
 
     def __init__(self, *, network: nn.Module, optimizer: AdamW, max_steps: int, shift: int, seed: int):
         super().__init__()
@@ -23,7 +28,8 @@ class ClassifierModule(L.LightningModule):
         self.shift = shift
         self.rng = torch.Generator().manual_seed(seed)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its learning rate schedule."""
         optimizer = self.optimizer.build(self.network.parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.optimizer.factor(step, self.max_steps)
@@ -31,10 +37,12 @@ class ClassifierModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
+        """Clips the gradients by the optimizer's `clip_norm`."""
         if self.optimizer.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optimizer.clip_norm)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The cross-entropy of a batch."""
         images, y = batch
         return F.cross_entropy(self.network(shifted(images, self.shift, rng=self.rng)), y)
 
@@ -42,8 +50,10 @@ class ClassifierModule(L.LightningModule):
 def train(
     network: nn.Module, images: ImageSet, *, optimizer: AdamW, max_steps: int, batch_size: int, shift: int, seed: int
 ) -> nn.Module:
-    """A feature network trained on the CPU, in eval mode, with its features and maps of unit RMS over `images`: one seed, one result."""
-    task = ClassifierModule(network=network, optimizer=optimizer, max_steps=max_steps, shift=shift, seed=seed)
+    """Trains a feature network on the CPU, scales its features and maps to unit RMS over `images`,
+    and returns it in eval mode.
+    """
+    module = ClassifierModule(network=network, optimizer=optimizer, max_steps=max_steps, shift=shift, seed=seed)
     stream = BatchStream(
         num_images=len(images),
         batch_size=batch_size,
@@ -55,7 +65,7 @@ def train(
         overfit_batches=0,
         count_passes=False,
     )
-    trainer = trainers.build(
+    trainer = build_trainer(
         accelerator="cpu",
         devices=1,
         num_nodes=1,
@@ -66,8 +76,8 @@ def train(
         loggers=[],
     )
     try:
-        trainer.fit(task, DataLoader(images, batch_sampler=stream))
-    except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
+        trainer.fit(module, DataLoader(images, batch_sampler=stream))
+    except SystemExit:  # Lightning raises it at Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None
     network.eval()
     calibrate(network, images, batch_size=batch_size)
@@ -76,7 +86,7 @@ def train(
 
 @torch.no_grad()
 def calibrate(network: nn.Module, images: ImageSet, *, batch_size: int) -> None:
-    """Sets the RMS of the network's features and maps over `images`."""
+    """Sets the network's buffers to the RMS of its features and maps over `images`."""
     squares: dict[str, list[Tensor]] = {"feature_rms": [], "map_rms": []}
     for batch, _ in DataLoader(images, batch_size=batch_size):
         squares["feature_rms"].append(network.raw_features(batch).double().square().mean(dim=1))
@@ -91,7 +101,7 @@ def shifted(
     *,
     rng: torch.Generator,
 ) -> Tensor:  # (B, 3, H, W)
-    """Each image moved by up to `shift` pixels in both directions; what comes in repeats the border."""
+    """Each image shifted by up to `shift` pixels in both directions, with replicated borders."""
     if not shift:
         return images
     height, width = images.shape[-2:]

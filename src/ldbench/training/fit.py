@@ -1,4 +1,4 @@
-"""One task under the one trainer, from the last checkpoint there is: what the trainings of tokenizers and generators have in common."""
+"""The fit of a training module: threads, callbacks, loggers, batches, and resuming from the last checkpoint."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,25 +21,20 @@ from ldbench.training import checkpoints
 from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.callbacks import Checkpoint
-from ldbench.training.trainer import build as build_trainer
-from ldbench.training.trainer import csv_logger
+from ldbench.training.trainer import build_trainer, csv_logger
 
 log = logging.getLogger(__name__)
 
-CALLBACK_FACTS = (
-    "folder",
-    "stage",
-    "data",
-    "sampler",
-    "guidance",
-    "noise_of",
-    "picture_of",
-)  # that any training may have
+# the inputs that a callback's constructor may require; a training may lack some
+CALLBACK_INPUTS = ("folder", "stage", "data", "sampler", "guidance", "noise_of", "picture_of")
 
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """A training's number of torch threads. Afterwards this, and whether only deterministic kernels are taken, are what they were."""
+    """Within it, torch uses this many threads.
+
+    Restores their number and the use of deterministic kernels afterwards.
+    """
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     try:
@@ -49,65 +44,62 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def build_callbacks(nodes: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any]:
-    """The callbacks of a training, each handed the facts that it asks for. Those that ask for what this training does not have stay out.
+def build_callbacks(nodes: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+    """The callbacks of a training, built with the inputs that they require;
+    those that require others than `inputs` are left out.
 
-    Raises ValueError for a callback that asks for what no training has.
+    Raises ValueError for a callback that requires an input that no training has.
     """
-    found = []
+    callbacks = []
     for name, node in nodes.items():
-        asked = set(required_parameters(node["_target_"])) - set(node)
-        for unknown in sorted(asked - set(CALLBACK_FACTS)):
-            known = ", ".join(CALLBACK_FACTS)
+        required = set(required_parameters(node["_target_"])) - set(node)
+        for unknown in sorted(required - set(CALLBACK_INPUTS)):
+            known = ", ".join(CALLBACK_INPUTS)
             raise ValueError(
-                f"callbacks.{name} needs {unknown}: give callbacks.{name}.{unknown}. It is given: {known}."
+                f"callbacks.{name} requires {unknown}: set callbacks.{name}.{unknown}. It can receive: {known}."
             )
-        if asked <= facts.keys():
-            found.append(instantiate(node, **{fact: facts[fact] for fact in asked}))
+        if required <= inputs.keys():
+            callbacks.append(instantiate(node, **{key: inputs[key] for key in required}))
     return sorted(
-        found, key=lambda callback: isinstance(callback, Checkpoint)
-    )  # what belongs to a step is done before the step is kept
+        callbacks, key=lambda callback: isinstance(callback, Checkpoint)
+    )  # a step is saved after all the others
 
 
 @contextmanager
-def logged(settings: DictConfig, *, run: Path, training: Training) -> Iterator[list[Any]]:
-    """The loggers of a training; none in a process that follows another. What they have open is ended, whatever happens."""
+def open_loggers(settings: DictConfig, *, run: Path, training: Training) -> Iterator[list[Any]]:
+    """The loggers of a training, finished at the end in any case; none in ranks other than 0."""
     failed = True
     try:
-        yield [] if is_worker_rank() else make_loggers(settings, run=run, training=training)
+        yield [] if is_worker_rank() else build_loggers(settings, run=run, training=training)
         failed = False
     finally:
         wandb_runs.finish(failed=failed)
 
 
-def make_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:
-    """The CSV log, and the logger that the config asks for, which is handed the facts that its constructor knows."""
+def build_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:
+    """The CSV log, and the logger of the config, which receives those inputs that its constructor accepts."""
     if not settings:
         return [csv_logger(run)]
     validate_types(settings)
-    facts = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
-    known = set(parameter_names(settings["_target_"])) - set(settings)
-    return [
-        csv_logger(run),
-        instantiate(settings, **{fact: facts[fact] for fact in sorted(facts.keys() & known)}),
-    ]
+    inputs = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
+    accepted = set(parameter_names(settings["_target_"])) - set(settings)
+    return [csv_logger(run), instantiate(settings, **{key: inputs[key] for key in sorted(inputs.keys() & accepted)})]
 
 
 def fit_module(
-    task: ManualOptimizationModule,
+    module: ManualOptimizationModule,
     items: Dataset,
     *,
     settings: DictConfig,  # of the trainer
     callbacks: Sequence[Any],
     loggers: Sequence[Any],
     run: Path,
-    count_passes: bool,  # whether items of a later pass over the data are drawn anew
+    count_passes: bool,  # whether items of later epochs are augmented anew
     collate: Callable[[Any], Any] | None = None,
-    resident: Callable[[torch.device], Dataset]
-    | None = None,  # the items held on a device: read there, and by no workers
+    resident: Callable[[torch.device], Dataset] | None = None,  # the items held on a device, read without workers
 ) -> None:
-    """Trains a task to the end of its phase."""
-    stage: Any = task.stage
+    """Trains a module to the end of its phase, from its last checkpoint."""
+    stage: Any = module.stage
     launcher.spawn_ranks(settings.devices * settings.num_nodes)
     trainer = build_trainer(
         accelerator=settings.accelerator,
@@ -123,8 +115,8 @@ def fit_module(
         num_images=len(items),  # type: ignore[arg-type]
         batch_size=stage.batch_size,
         num_batches=stage.max_steps * stage.accumulate,
-        seed=task.seed,
-        start=lambda: task.batches,
+        seed=module.seed,
+        start=lambda: module.batches,
         rank=trainer.global_rank,
         world=trainer.world_size,
         overfit_batches=settings.overfit_batches,
@@ -137,12 +129,12 @@ def fit_module(
     )
     checkpoint = checkpoints.newest_readable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
-        log.info("Going on from %s", checkpoint)
+        log.info("Resuming from %s", checkpoint)
     try:
         with add_path_to_errors(run), matmul_precision(settings.precision):
-            trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         launcher.await_watcher(error)
         raise
-    except SystemExit:  # how Lightning answers Ctrl-C and SIGTERM
+    except SystemExit:  # Lightning raises it at Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None

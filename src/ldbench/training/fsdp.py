@@ -1,6 +1,7 @@
-"""A network whose weights, gradients and averages lie spread over the processes, and its whole state again.
+"""Sharding of a network's weights, gradients and averages over the processes, and its unsharded state.
 
-[0] Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, 2023, https://arxiv.org/abs/2304.11277
+[0] Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, 2023,
+https://arxiv.org/abs/2304.11277
 """
 
 from collections.abc import Mapping
@@ -17,16 +18,18 @@ def shard(
     network: Backbone,
     mesh: Any,  # of the processes that share a batch
 ) -> None:
-    """Spreads a network over processes [0]: its blocks one by one, which are whole only while they compute, and then the rest."""
+    """Shards a network over processes [0]: each of its blocks, which is unsharded only while it computes,
+    and then the rest.
+    """
     for part in (*network.blocks(), network):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def unsharded(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state without shards. All processes call this together, where there are any."""
+    """A state dict without shards. All processes must call this together if any tensor is sharded."""
     return {key: value.full_tensor() if isinstance(value, DTensor) else value for key, value in state.items()}
 
 
 def unsharded_tensor(x: Tensor) -> Tensor:
-    """A tensor without shards, likewise."""
+    """A tensor without shards. All processes must call this together if it is sharded."""
     return x.full_tensor() if isinstance(x, DTensor) else x

@@ -1,4 +1,4 @@
-"""GeneratorTrainingConfig: a generator's training, as numbers."""
+"""GeneratorTrainingConfig: the settings of a generator's training."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,19 +7,16 @@ from typing import Any
 
 from ldbench.training.optimizer import AdamW
 
-TRAINING_REVISION = 1  # raised when a change of the training task changes what a generator ends in
-BESIDE = (
-    "name",
-    "weights",
-    "stats",
-    "class_dropout",
-    "backbone",
-)  # what stands beside these numbers in a generator's config
+TRAINING_REVISION = 1  # raised when a change of the training module changes the trained weights
+OTHER_KEYS = ("name", "weights", "stats", "class_dropout", "backbone")  # of a generator's config
 
 
 @dataclass(frozen=True)
 class GeneratorTrainingConfig:
-    """A generator's training; conf/course/default.yaml explains each number. Raises ValueError for numbers out of range."""
+    """The settings of a generator's training; conf/course/default.yaml explains them.
+
+    Raises ValueError for invalid ones.
+    """
 
     max_steps: int  # optimizer steps
     batch_size: int  # latents, over all processes
@@ -42,16 +39,16 @@ class GeneratorTrainingConfig:
             )
         if self.exported_decay is not None and self.exported_decay not in self.ema_decays:
             raise ValueError(
-                f"generator.exported_decay must be one of generator.ema_decays, {list(self.ema_decays)}, or null for the last weights, "
-                f"got {self.exported_decay}."
+                f"generator.exported_decay must be one of generator.ema_decays, {list(self.ema_decays)}, "
+                f"or null for the last weights, got {self.exported_decay}."
             )
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any], *, optimizer: AdamW) -> "GeneratorTrainingConfig":
-        """The course of a generator's plain config node. Raises ValueError for keys that such a node does not have."""
+        """The training settings of a generator's plain config node. Raises ValueError for unknown keys."""
         known = [field.name for field in fields(cls)]
-        for key in node.keys() - {*known, *BESIDE}:
-            close = difflib.get_close_matches(key, [*known, *BESIDE], n=1)
-            hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted([*known, *BESIDE]))}."
+        for key in node.keys() - {*known, *OTHER_KEYS}:
+            close = difflib.get_close_matches(key, [*known, *OTHER_KEYS], n=1)
+            hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted([*known, *OTHER_KEYS]))}."
             raise ValueError(f"There is no config key generator.{key}.{hint}")
-        return cls(**{key: value for key, value in node.items() if key not in BESIDE} | {"optimizer": optimizer})
+        return cls(**{key: value for key, value in node.items() if key not in OTHER_KEYS} | {"optimizer": optimizer})

@@ -1,4 +1,4 @@
-"""GeneratorModule: a generator's training on latents, under `lightning.Trainer`."""
+"""GeneratorModule: the training of a generator on latents."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from ldbench.training.timing import phase
 
 
 class GeneratorModule(ManualOptimizationModule):
-    """Trains a generator by the sum of its objective's terms, and keeps averages of its backbone at several decays beside it."""
+    """Trains a generator by the sum of its objective's terms,
+    and keeps weight averages of its backbone at several decays.
+    """
 
     def __init__(
         self, *, generator: Generator, course: GeneratorTrainingConfig, seed: int, log_every: int, folder: Path
@@ -31,13 +33,14 @@ class GeneratorModule(ManualOptimizationModule):
         self.averages = nn.ModuleList(averages).requires_grad_(False)
 
     def configure_model(self) -> None:
-        """Spreads the backbone and its averages over the processes, where the trainer's strategy is to shard."""
+        """Shards the backbone and its averages over the processes if the trainer's strategy does."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
             for network in (self.generator.backbone, *(average.module for average in self.averages)):
                 shard(network, self.device_mesh["data_parallel"])
             self.sharded = True
 
-    def configure_optimizers(self) -> tuple[list, list]:
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its learning rate schedule."""
         optimizer = self.build_optimizer(self.generator.parameters())
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
@@ -47,7 +50,7 @@ class GeneratorModule(ManualOptimizationModule):
         z: Tensor,  # (B, N, C)
         y: Tensor,  # (B,)
     ) -> dict[str, Tensor]:
-        """A pass over latents, and a step where the batch is the last of one."""
+        """A forward and backward pass, and an optimizer step where the batch completes one."""
         with phase("generator forward"):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         loss = torch.stack(list(terms.values())).sum()
@@ -57,17 +60,17 @@ class GeneratorModule(ManualOptimizationModule):
         with phase("generator backward"):
             self.manual_backward(loss / self.stage.accumulate)
         self.count(len(z))
-        if self.ended_step:
+        if self.completed_step:
             with phase("optimizer"):
                 self.step()
-            if self.due:
-                self.log_values(self.over_processes({"loss": loss, **terms}))
+            if self.log_is_due:
+                self.log_values(self.mean_over_processes({"loss": loss, **terms}))
         return {"loss": loss.detach()}
 
     def step(self) -> None:
-        """One step of the optimizer, its schedule and the averages; Lightning calls `on_before_optimizer_step` in it."""
+        """A step of the optimizer, its schedule and the averages; Lightning calls `on_before_optimizer_step` within it."""
         optimizer: Any = self.optimizers()
-        self.begin_step(optimizer)
+        self.prepare_step(optimizer)
         optimizer.step()
         optimizer.zero_grad()
         self.lr_schedulers().step()
@@ -75,12 +78,16 @@ class GeneratorModule(ManualOptimizationModule):
             average.update_parameters(self.generator.backbone)
 
     def averaged(self, decay: float | None) -> Generator:
-        """The generator on an average of its weights, or on the last ones (None). Raises ValueError for a decay that is not kept."""
+        """The generator with the average of a decay, or the last weights (None).
+
+        Raises ValueError for a decay without an average.
+        """
         if decay is None:
             return self.generator
         if decay not in self.stage.ema_decays:
             raise ValueError(
-                f"No average with the decay {decay} is kept. Choose one of {list(self.stage.ema_decays)}, or None for the last weights."
+                f"There is no average with the decay {decay}. Choose one of {list(self.stage.ema_decays)}, "
+                "or None for the last weights."
             )
         trained = self.generator
         return Generator(
@@ -91,5 +98,5 @@ class GeneratorModule(ManualOptimizationModule):
         )
 
     def exported(self) -> Generator:
-        """What the training leaves behind."""
+        """The generator with the weights that are exported."""
         return self.averaged(self.stage.exported_decay)

@@ -1,4 +1,4 @@
-"""Optimizers with their schedule and clipping, as the numbers that a recipe names.
+"""AdamW with its learning rate schedule and gradient clipping, as the numbers of a recipe.
 
 [0] Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, https://arxiv.org/abs/1711.05101
 """
@@ -6,7 +6,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,10 +14,11 @@ from torch import nn
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW [0] with linear warm-up, then a half cosine to `min_lr` or a constant rate.
+    """AdamW [0] with linear warmup, then a half cosine to `min_lr` or a constant rate.
 
-    `cosine` begins after the warm-up; `cosine_from_start` counts from the first step, so that the warm-up cuts off its beginning.
-    `warmup_lr`: the rate from which the warm-up rises; None: it rises to `lr` in `warmup_steps` + 1 equal steps.
+    `cosine` starts after the warmup; `cosine_from_start` starts at the first step,
+    and the warmup replaces its beginning.
+    `warmup_lr`: the rate from which the warmup rises; None: it rises to `lr` in `warmup_steps` + 1 equal steps.
 
     Raises ValueError for an unknown schedule, and for numbers out of range.
     """
@@ -57,32 +58,34 @@ class AdamW:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 
     def build(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> torch.optim.Optimizer:
-        """The optimizer of those parameters that are trainable. `fused`: a step in one kernel, which rounds otherwise."""
+        """The optimizer of the trainable parameters. `fused`: a step in one kernel, which rounds differently."""
         groups = weight_decay_groups(parameters, self.weight_decay)
         return torch.optim.AdamW(
             groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=fused or None
         )
 
     def factor(self, step: int, max_steps: int) -> float:
-        """What `lr` is multiplied by at an optimizer step (from 0) of a stage of `max_steps`."""
+        """The factor of `lr` at an optimizer step (from 0) of a stage of `max_steps`."""
         if self.warmup_lr is None and step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         if self.warmup_lr is not None and step + 1 < self.warmup_steps:
-            begin = self.warmup_lr / self.lr
-            return begin + (1 - begin) * (step + 1) / self.warmup_steps
+            first = self.warmup_lr / self.lr
+            return first + (1 - first) * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
             return 1.0
-        passed, whole = (
+        done, total = (
             (step - self.warmup_steps, max_steps - self.warmup_steps)
             if self.schedule == "cosine"
             else (step + 1, max_steps)
         )
         floor = self.min_lr / self.lr
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, passed) / max(1, whole))))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, done) / max(1, total))))
 
 
-def weight_decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Optimizer groups: trainable tensors of two or more dimensions are decayed, vectors and scalars are not."""
+def weight_decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Optimizer groups of the trainable tensors: those of two or more dimensions are decayed, vectors
+    and scalars are not.
+    """
     trainable = [p for p in parameters if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""Stage: one phase of a tokenizer's recipe, as numbers."""
+"""Stage: the settings of one phase of a tokenizer's recipe."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any, Literal
 from ldbench.training.mask_schedules import Constant, MaskRatio
 from ldbench.training.optimizer import AdamW
 
-TRAINING_REVISION = 3  # raised when a change of the training task changes what a stage ends in
+TRAINING_REVISION = 3  # raised when a change of the training module changes the trained weights
 
 Part = Literal["trainable", "frozen"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One phase of a recipe; conf/stage/default.yaml explains each number. Raises ValueError for numbers out of range."""
+    """One phase of a recipe; conf/stage/default.yaml explains its settings. Raises ValueError for invalid ones."""
 
     name: str
     image_size: int  # px
@@ -60,7 +60,8 @@ class Stage:
             len(self.crop_scale) == 2 and 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1
         ):
             raise ValueError(
-                f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, got {list(self.crop_scale)}."
+                f"tokenizer.stages.{self.name}.crop_scale must be [least, most] in (0, 1], or null, "
+                f"got {list(self.crop_scale)}."
             )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(
@@ -68,21 +69,21 @@ class Stage:
             )
         if self.encoder == self.decoder == "frozen" and self.max_steps:
             raise ValueError(
-                f"Stage {self.name} trains neither encoder nor decoder. Give it max_steps=0, or make one of them trainable."
+                f"Stage {self.name} trains neither encoder nor decoder. Set max_steps=0, or make one of them trainable."
             )
 
     @classmethod
     def from_config(
         cls, name: str, node: Mapping[str, Any], *, optimizer: AdamW, mask_ratio: MaskRatio | float
     ) -> "Stage":
-        """The stage that a plain config node describes. Raises ValueError for keys that a stage does not have."""
+        """The stage of a plain config node. Raises ValueError for unknown keys."""
         known = {field.name for field in fields(cls)} - {"name"}
         for key in node.keys() - known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else f" Known: {', '.join(sorted(known))}."
             raise ValueError(f"There is no config key tokenizer.stages.{name}.{key}.{hint}")
         try:
-            law = mask_ratio if hasattr(mask_ratio, "draw") else Constant(mask_ratio)
+            schedule = mask_ratio if hasattr(mask_ratio, "draw") else Constant(mask_ratio)
         except ValueError as error:
             raise ValueError(f"tokenizer.stages.{name}: {error}") from error
-        return cls(name=name, **{**node, "optimizer": optimizer, "mask_ratio": law})
+        return cls(name=name, **{**node, "optimizer": optimizer, "mask_ratio": schedule})

@@ -1,4 +1,4 @@
-"""Phases: what a training step is made of, under the names that profiles and clocks show."""
+"""Phases of a training step, under the names that profiles and clocks show."""
 
 import time
 from collections import defaultdict
@@ -15,18 +15,18 @@ Mark = float | torch.cuda.Event  # a moment
 
 @dataclass
 class Span:
-    """A phase that was, and the phases right inside it."""
+    """A phase, and the phases directly inside it."""
 
     name: str
-    began: Mark
+    started: Mark
     inside: list["Span"] = field(default_factory=list)
     ended: Mark | None = None
 
 
 class Clock:
-    """The seconds of each phase while it is `running`. What a phase inside another takes is its own alone.
+    """The seconds of each phase while it is `running`, without those of the phases inside it.
 
-    On CUDA moments are marks in the stream of the device's work, which is not held up: what is read is when the device came to them.
+    On CUDA it records events in the current stream, which does not synchronize the device.
     """
 
     def __init__(self, device: torch.device):
@@ -36,7 +36,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator["Clock"]:
-        """Times the phases of what is done meanwhile."""
+        """Within it, phases are timed by this clock."""
         token = _CLOCK.set(self)
         try:
             yield self
@@ -44,14 +44,14 @@ class Clock:
             _CLOCK.reset(token)
 
     def now(self) -> Mark:
-        """This moment."""
+        """The current moment: an event on CUDA, else seconds."""
         if self.device.type == "cuda":
             return torch.cuda.current_stream(self.device).record_event(torch.cuda.Event(enable_timing=True))
         return time.perf_counter()
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Adds the time of what is done meanwhile."""
+        """Within it, time counts as this phase's."""
         span = Span(name, self.now())
         (self._open[-1].inside if self._open else self._spans).append(span)
         self._open.append(span)
@@ -61,24 +61,26 @@ class Clock:
             self._open.pop().ended = self.now()
 
     def seconds(self) -> dict[str, float]:
-        """What every phase took, in the order of their beginnings; waits for the device to have ended them."""
-        told: dict[str, float] = defaultdict(float)
-        waiting = list(reversed(self._spans))
-        while waiting:
-            span = waiting.pop()
-            told[span.name] += between(span.began, span.ended) - sum(
-                between(inner.began, inner.ended) for inner in span.inside
+        """The seconds of every phase, in the order of their starts; synchronizes with the device."""
+        seconds: dict[str, float] = defaultdict(float)
+        pending = list(reversed(self._spans))
+        while pending:
+            span = pending.pop()
+            seconds[span.name] += between(span.started, span.ended) - sum(
+                between(inner.started, inner.ended) for inner in span.inside
             )
-            waiting += reversed(span.inside)
-        return dict(told)
+            pending += reversed(span.inside)
+        return dict(seconds)
 
 
-def between(began: Mark, ended: Mark | None) -> float:
+def between(started: Mark, ended: Mark | None) -> float:
     """Seconds from one moment to another; waits for the device to reach the later one."""
-    if isinstance(began, torch.cuda.Event):
+    if isinstance(started, torch.cuda.Event) and isinstance(ended, torch.cuda.Event):
         ended.synchronize()
-        return began.elapsed_time(ended) / 1000
-    return ended - began
+        return float(started.elapsed_time(ended)) / 1000
+    assert isinstance(started, float)
+    assert isinstance(ended, float), "the phase has ended"
+    return ended - started
 
 
 _CLOCK: ContextVar[Clock | None] = ContextVar("clock", default=None)
@@ -86,7 +88,7 @@ _CLOCK: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """A part of a step under its name: in a profile always, and on the clock where one is running."""
+    """Within it, a part of a step has a name, in profiles and on the running clock."""
     clock = _CLOCK.get()
     with record_function(name):
         if clock is None:
