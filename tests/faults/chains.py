@@ -1,4 +1,4 @@
-"""Chains of kills: a stage is broken off again and again, then left to come to its end, which must be that of one that never was."""
+"""Chains of kills: a stage is killed repeatedly, then completed, and must equal one that was never killed."""
 
 import random
 import shutil
@@ -29,7 +29,9 @@ class Tally:
 
 
 def drawn(made: Made, rng: random.Random) -> Kill:
-    """At any time of the stage, or at a file that it touches: each kind of file is as likely as any other, at once or up to 3 ms later."""
+    """At any time of the stage, or at a file that it touches: each kind of file is as likely as any other, at once or
+    up to 3 ms later.
+    """
     if rng.random() < 0.5:
         return AtTime(rng.uniform(0.0, made.seconds))
     touch = rng.choice(sorted(made.touches))
@@ -37,7 +39,10 @@ def drawn(made: Made, rng: random.Random) -> Kill:
 
 
 def chains(made: Made, tally: Tally, rng: random.Random) -> Iterator[str]:
-    """Kills a stage until it was met at work often enough. What is not as it should be at the end of a chain is yielded, with the kills."""
+    """Kills a stage until it was met at work often enough.
+
+    What is not as it should be at the end of a chain is yielded, with the kills.
+    """
     while tally.within < KILLS and tally.runs < MOST:
         words = made.stage.variants[tally.chains % len(made.stage.variants)]
         root, log, story = made.lay_out(), made.folder / "broken.log", []

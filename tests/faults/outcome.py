@@ -1,4 +1,4 @@
-"""All that a root holds in the end, but for times and logs, so that two can be held against each other; and what nobody should leave there."""
+"""The final content of a root without times and logs, for comparisons, and files that must not remain in it."""
 
 import fcntl
 import json
@@ -14,10 +14,13 @@ OF_TIME = ("created", "seconds", "environment")
 
 
 def of(root: Path, *, without: Sequence[str] = OF_TIME) -> dict[str, object]:
-    """The content of every file, by its path: numbers and pictures to the last bit. Of checkpoints the names only, of JSON not some keys."""
+    """The content of every file, by its path: numbers and pictures to the last bit.
+
+    Of checkpoints the names only, of JSON not some keys.
+    """
     found = {str(path.relative_to(root)): content(path, without) for path in files(root)}
     for run in sorted(root.glob("runs/*/log")):
-        found[str(run.relative_to(root))] = read_logs(sorted(run.glob("version_*/metrics.csv"), key=resolve_init))
+        found[str(run.relative_to(root))] = read_logs(sorted(run.glob("version_*/metrics.csv"), key=version_of))
     return found
 
 
@@ -41,7 +44,7 @@ def is_lock(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".lock")
 
 
-def resolve_init(log: Path) -> int:
+def version_of(log: Path) -> int:
     return int(log.parent.name.removeprefix("version_"))
 
 

@@ -1,4 +1,4 @@
-"""Work in a process of its own, forked from this one so that nothing is imported anew, and killed at a time or as it touches a certain file."""
+"""Work in a forked process, killed after a time or as it touches a certain file."""
 
 import io
 import itertools
@@ -42,7 +42,9 @@ class AtTime:
 
 @dataclass(frozen=True)
 class AtFile:
-    """A kill as a process is about to touch a file for the so-manieth time, or a moment later: then it is in the middle of it."""
+    """A kill as a process is about to touch a file for the so-manieth time, or a moment later:
+    then it is in the middle of it.
+    """
 
     touch: str  # see `touched`
     count: int
@@ -79,7 +81,9 @@ def watch(root: Path, tell: Callable[[str], None]) -> None:
 
 
 class Forked:
-    """A process that does some work under a root; its words go to a log, its temporary files to `log`'s neighbour `tmp`."""
+    """A process that does some work under a root; its words go to a log,
+    its temporary files to `log`'s neighbour `tmp`.
+    """
 
     def __init__(
         self, work: Callable[[], object], root: Path, log: Path, kill: AtFile | None = None, note: Path | None = None

@@ -1,4 +1,4 @@
-"""The stages of a cell, so small that each takes a second or two: what is asked for, and the roots before and after, made once each."""
+"""The stages of a cell, each of a second or two: their commands, and the roots before and after them."""
 
 import shutil
 import time
@@ -50,14 +50,16 @@ EVALUATION = [
     "protocol.extractor=tiny",
     "protocol.num_samples=24",
     "jobs.generate.part_size=8",
-    "jobs.generate.batch_size=8",  # that of the other: the last bits of features depend on it, and either may be the first to look
+    # as the other job's: the last bits of features depend on it, and either job may be the first to extract them
+    "jobs.generate.batch_size=8",
     "jobs.reconstruct.batch_size=8",
     "jobs.reconstruct.save_images=true",
 ]
 UNMEASURED = ["~jobs.reconstruct", "~jobs.generate"]
 TINY = {  # a config folder with an extractor whose network trains in no time
     "network/tiny.yaml": "defaults:\n  - digits\n  - _self_\nname: tiny\nmax_steps: 5\nbatch_size: 16\n",
-    "extractor/tiny.yaml": "defaults:\n  - /network@network: tiny\n  - _self_\n_target_: ldbench.metrics.extractors.NetworkFeatures\n",
+    "extractor/tiny.yaml": "defaults:\n  - /network@network: tiny\n  - _self_\n"
+    "_target_: ldbench.metrics.extractors.NetworkFeatures\n",
 }
 
 
@@ -81,7 +83,7 @@ STAGES = [
 
 
 class Made:
-    """A stage as it ends where nothing breaks it off: the root before and after, how long it took, and what it touched."""
+    """An uninterrupted stage: the root before and after, its duration, and the files that it touched."""
 
     def __init__(self, stage: Stage, folder: Path, before: "Made | None", small: Sequence[str], extra: Path):
         self.stage = stage

@@ -1,4 +1,4 @@
-"""A sweep whose processes are forked in place of started anew: importing torch would take most of their time. All else of them is their own."""
+"""A sweep whose processes are forked instead of started: importing torch would take most of their time."""
 
 import importlib
 import os

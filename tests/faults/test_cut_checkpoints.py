@@ -1,4 +1,4 @@
-"""Checkpoints cut short: the newest is passed over for the one before, and without any the stage begins anew; both are said, and end the same."""
+"""Truncated checkpoints: the one before is used, or the stage restarts; both are logged, and end the same."""
 
 import shutil
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_a_run_goes_on_from_what_can_be_read(
     assert run(one.work(), root, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
     assert f"The checkpoint {newest} cannot be read" in said
-    assert "Taking the one before it." in said
-    assert (f"No checkpoint of stage {name} can be read: it begins anew." in said) == both
-    assert (f"Going on from {previous}" in said) != both
+    assert "Using the one before it." in said
+    assert (f"No checkpoint of stage {name} can be read: it restarts from its beginning." in said) == both
+    assert (f"Resuming from {previous}" in said) != both
     assert outcome.differing(one.outcome, outcome.of(root)) == []

@@ -1,4 +1,4 @@
-"""A disk that is full in the middle of a stage: that is told with what to do, nothing is half written, and with space the command ends the same."""
+"""A full disk in the middle of a stage: an error with advice, no partial files, and the same end with more space."""
 
 import os
 import resource
@@ -65,7 +65,10 @@ def limited(work: Callable[[], object], size: int) -> Callable[[], object]:
 
 
 def refusal(made: Made, work: Callable[[], object], root: Path, log: Path) -> str | None:
-    """The file that a full disk did not take, as the command tells it; None where all had room. Nothing half written may be left."""
+    """The file that a full disk did not take, as the command tells it; None where all had room.
+
+    Nothing half written may be left.
+    """
     log.unlink(missing_ok=True)
     if (status := run(work, root, log)) == 0:
         return None
@@ -129,5 +132,6 @@ def test_files_that_may_not_grow_are_told_and_cost_nothing_that_was_done(
     assert None not in refused
     record_property(
         "line",
-        f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: {', '.join(sorted(set(refused)))}",
+        f"file limit {stage}: {len(refused)} starts, all refused, all mended; refused: "
+        f"{', '.join(sorted(set(refused)))}",
     )

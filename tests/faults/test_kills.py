@@ -1,4 +1,4 @@
-"""SIGKILL at random points of every stage, and the same command again: it ends in the same bits, and leaves nothing else."""
+"""SIGKILL at random points of every stage, then the same command: the same bits, and nothing else."""
 
 import random
 from collections.abc import Callable

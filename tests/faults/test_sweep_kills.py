@@ -1,6 +1,7 @@
-"""A sweep is killed at random points, whole, or its launcher only, or one of its processes: started again it ends as one that never was.
+"""A sweep is killed at random points, whole, its launcher or one process: restarted, it ends as one that never was.
 
-What a killed launcher leaves running ends by itself soon after; until then it holds its locks, so that the next start builds nothing twice at once.
+What a killed launcher leaves running ends by itself soon after; until then it holds its locks, so that the next start
+builds nothing twice at once.
 """
 
 import os
@@ -88,7 +89,10 @@ def test_a_killed_sweep_ends_as_one_that_never_was(
 
 
 def chains(unbroken: Sweep, row: Tally, rng: random.Random) -> Iterator[str]:
-    """Kills sweeps until they were met at work often enough. What is not as it should be at the end of a chain is yielded, with the kills."""
+    """Kills sweeps until they were met at work often enough.
+
+    What is not as it should be at the end of a chain is yielded, with the kills.
+    """
     while row.within < KILLS and row.runs < MOST:
         shutil.rmtree(unbroken.root)
         unbroken.log.unlink()
@@ -115,7 +119,10 @@ def chains(unbroken: Sweep, row: Tally, rng: random.Random) -> Iterator[str]:
 
 
 def killed(forked: Forked, target: str, rng: random.Random) -> list[int]:
-    """Kills a sweep, or a part of it; the processes that were at work for it. Where the launcher is left it comes to its end."""
+    """Kills a sweep, or a part of it; the processes that were at work for it.
+
+    Where the launcher is left it comes to its end.
+    """
     os.kill(forked.pid, signal.SIGSTOP)  # so that it starts no other meanwhile
     at_work = children_of(forked.pid)
     doomed = {

@@ -1,4 +1,4 @@
-"""Two processes after one thing: one makes it while the other waits, says so, and finds it there; where the first is killed the other makes it."""
+"""Two processes that need the same thing: one builds it, the other waits, or builds it where the first is killed."""
 
 import os
 import signal

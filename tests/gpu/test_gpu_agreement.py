@@ -1,4 +1,4 @@
-"""A graphics processor and a CPU come to the same: tokenizers, generators under every sampler, extractors, and the records of every job."""
+"""GPU and CPU agree: tokenizers, generators under every sampler, extractors, and the records of every job."""
 
 import json
 from collections.abc import Callable
@@ -98,8 +98,8 @@ def test_an_extractor_sees_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = instantiate(Registry().option("network", "digits").model, image_size=32, num_classes=10).eval()
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
-    here = NetworkFeatures(network=network).look(images).features
-    there = NetworkFeatures(network=network.to(CUDA)).look(images.to(CUDA)).features
+    here = NetworkFeatures(network=network).extract(images).features
+    there = NetworkFeatures(network=network.to(CUDA)).extract(images.to(CUDA)).features
     assert apart(here, there) < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""A generator spread over processes, on a graphics processor: one process alone, over NCCL, ends where a whole one does."""
+"""A sharded generator on a GPU: one process alone, over NCCL, ends in the weights of an unsharded one."""
 
 import copy
 from collections.abc import Iterator

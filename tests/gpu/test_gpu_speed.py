@@ -1,4 +1,6 @@
-"""How fast a graphics processor trains, samples, encodes and fits mixtures, what settings do for it, and how precisions learn. To see:
+"""The speed of a GPU in training, sampling, encoding and fitting mixtures, by settings, and losses by precision.
+
+To see:
 
 python -m pytest -q -n0 -s -m "gpu and slow" tests/gpu/test_gpu_speed.py
 """
@@ -72,7 +74,8 @@ def show(name: str, told: Mapping[str, float], rate: float) -> None:
     """A line: the time of a step, images a second, memory, the share of the chip's rate, and the parts of the time."""
     used = told["operations"] / told["seconds"] / rate
     parts = ", ".join(f"{part} {1000 * value:.1f}" for part, value in told.items() if part not in OTHERWISE)
-    speed = f"{1000 * told['seconds']:7.1f} ms {told['images'] / told['seconds']:7.0f} images/s {told['peak_memory'] / 2**30:6.1f} GiB"
+    speed = f"{1000 * told['seconds']:7.1f} ms {told['images'] / told['seconds']:7.0f} images/s "
+    speed += f"{told['peak_memory'] / 2**30:6.1f} GiB"
     print(f"  {name:34s} {speed} {100 * used:5.1f} %   ({parts})", flush=True)
     assert 0 < used < 1
 
@@ -194,14 +197,16 @@ def test_an_iteration_of_em_on_a_million_points(kind: str) -> None:
     x = (x - x.mean(dim=0)) / x.std(dim=0)
     means = x[torch.randperm(count, generator=rng, device="cuda")[:num]].double().cpu()
     ones = torch.ones_like(means) if kind == "diagonal" else torch.eye(dim, dtype=torch.float64).repeat(num, 1, 1)
-    start = Mixture(kind, torch.full((1, num), 1 / num, dtype=torch.float64), means[None], ones[None])  # type: ignore[arg-type]
+    weights = torch.full((1, num), 1 / num, dtype=torch.float64)
+    start = Mixture(kind, weights, means[None], ones[None])  # type: ignore[arg-type]
     points = HeldPoints(x)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     seconds = timed_em(lambda steps: fit(points, start, floor=1e-6, max_iter=steps, tolerance=0.0), 5)
     added = (torch.cuda.max_memory_allocated() - before) / 2**20
     print(
-        f"\nEM, {kind}, {count:,} x {dim}, K = {num}: {1000 * seconds:.1f} ms an iteration, {added:.0f} MiB beside the points",
+        f"\nEM, {kind}, {count:,} x {dim}, K = {num}: {1000 * seconds:.1f} ms an iteration, {added:.0f} MiB beside the "
+        "points",
         flush=True,
     )
     assert seconds > 0

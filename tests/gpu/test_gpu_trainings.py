@@ -1,4 +1,4 @@
-"""Trainings on a graphics processor: the same command ends in the same bits, broken off or not, and every precision learns the same."""
+"""Trainings on a GPU: a command ends in the same bits, interrupted or not, and every precision converges."""
 
 from pathlib import Path
 from typing import Any
