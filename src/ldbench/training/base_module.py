@@ -108,7 +108,10 @@ class ManualOptimizationModule(L.LightningModule):
         }
 
     def log_values(self, values: Mapping[str, float]) -> None:
-        """Logs values, the learning rate and counters to every logger, by the optimizer steps of all phases."""
+        """Logs values, the learning rate and counters to every logger, by the optimizer steps of all phases.
+
+        The values are also logged with Lightning's `self.log`, as CPU tensors, for callbacks that monitor them.
+        """
         losses = {f"train/{name}": value for name, value in values.items()}
         metrics = {
             **losses,
@@ -119,6 +122,8 @@ class ManualOptimizationModule(L.LightningModule):
         }
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.first_step + self.steps)
+        monitored = {name: torch.tensor(value) for name, value in losses.items()}
+        self.log_dict(monitored, on_step=True, on_epoch=False, logger=False)
 
     def require_finite(
         self, loss: Tensor, terms: Mapping[str, Tensor], replay: Callable[[], Mapping[str, Any]]

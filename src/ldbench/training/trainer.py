@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
@@ -58,7 +59,7 @@ def build_trainer(
         logger=list(loggers),
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,  # `callbacks.Checkpoint` writes them
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         log_every_n_steps=1,  # the module decides when
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
