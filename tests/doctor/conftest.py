@@ -27,13 +27,13 @@ def artifact(tmp_path: Path) -> Path:
 def record(tmp_path: Path) -> Path:
     empty = {name: {} for name in ("artifacts", "config", "environment")}
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
-    said = {
+    fields = {
         "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
         "protocol": protocol,
         "created": "2026-11-24T16:13:24+00:00",
     }
     return records.write(
-        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **said, **empty),
+        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **fields, **empty),
         tmp_path / "records",
     )
 
@@ -41,7 +41,7 @@ def record(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A whole store of latents."""
-    said = {
+    fields = {
         "tokenizer_digest": "0123abcd",
         "data": "digits",
         "num_classes": 10,
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Path:
         "split": "train",
         "preprocessing": {},
     }
-    contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", **said)
+    contents = Contents(tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", **fields)
     folder = contents.folder(tmp_path / "artifacts" / "latents")
     writer = StoreWriter(folder, contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3)
     for shard in writer.missing():

@@ -1,13 +1,14 @@
-"""What tests of the doctor ask of a check."""
+"""Helpers of the doctor's tests."""
 
 from pathlib import Path
 
 from ldbench.checks import storage
 from ldbench.checks.finding import Finding
+from ldbench.config.compose import Registry
 
 
 def only(findings: list[Finding], level: str) -> Finding:
-    """The one finding of a check, at this level, with a cure unless it is well."""
+    """The only finding of a check, at this level, with a cure unless it is ok."""
     (found,) = findings
     assert found.level == level, found
     assert "\n" not in found.what
@@ -16,5 +17,5 @@ def only(findings: list[Finding], level: str) -> Finding:
 
 
 def artifact_findings(root: Path) -> list[Finding]:
-    """What the doctor says of the artifacts, and of what trainings left."""
-    return storage.check_artifacts(root / "artifacts", root / "runs")
+    """The doctor's findings on artifacts and checkpoints."""
+    return storage.check_artifacts(root / "artifacts", root / "runs", Registry())

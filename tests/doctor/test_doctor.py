@@ -14,9 +14,10 @@ from ldbench import doctor
 from ldbench.artifacts import store as artifacts
 from ldbench.checks import installation, machine
 from ldbench.checks.finding import Finding, examine, first_line, size
+from ldbench.config.compose import Registry
 
 
-def test_a_check_that_fails_is_a_finding_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_check_that_raises_is_a_finding_and_the_others_run(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> list[Finding]:
         raise RuntimeError("the cable is out\nand more")
 
@@ -28,7 +29,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(caplog: pytest.Log
     assert "pip install" in only(list(examine("x", lambda: __import__("no_such_module"))), "broken").cure
 
 
-def test_many_findings_make_no_wall(caplog: pytest.LogCaptureFixture) -> None:
+def test_many_findings_are_cut_short(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert doctor.report([("lamp", lambda: [Finding("broken", "lamp", "is off", "Switch it on.")] * 100)]) == 1
     assert "and 90 more" in caplog.text
@@ -53,7 +54,7 @@ def test_the_whole_doctor_ends_with_nothing_broken_on_a_sound_store(
     caplog.set_level(logging.INFO)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as ended:
-        doctor.run(ldbench.compose("doctor", [f"paths.root={tmp_path}"]), [])
+        doctor.run(ldbench.compose("doctor", [f"paths.root={tmp_path}"]), Registry())
     assert ended.value.code == 0, caplog.text
     assert "Nothing is broken" in caplog.text
     assert sorted(tmp_path.rglob("*")) == before
@@ -84,7 +85,10 @@ def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_trace
 
 
 def test_help_loads_no_torch(tmp_path: Path) -> None:
-    script = "import sys; sys.argv = ['doctor', '--help']\nfrom ldbench.doctor import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    script = (
+        "import sys; sys.argv = ['doctor', '--help']\nfrom ldbench.doctor import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{script}print('torch' in sys.modules)"],
         capture_output=True,
@@ -96,7 +100,7 @@ def test_help_loads_no_torch(tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("False")
 
 
-def test_without_hydra_the_installation_is_looked_at_all_the_same(
+def test_without_hydra_the_installation_is_still_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "hydra", None)
@@ -108,7 +112,12 @@ def test_without_hydra_the_installation_is_looked_at_all_the_same(
     assert ended.value.code == 1
 
 
-def test_sizes_and_errors_are_said_in_few_words() -> None:
+def test_it_is_imported_without_hydra() -> None:
+    script = "import sys; sys.modules['hydra'] = None; sys.modules['omegaconf'] = None; import ldbench.doctor"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_sizes_and_errors_are_short() -> None:
     assert [size(n) for n in (1200, 999_600_000, 1.25e9, 80e9)] == ["1 kB", "1000 MB", "1.2 GB", "80 GB"]
     assert first_line(ValueError("one\ntwo")) == "ValueError: one"
     assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"

@@ -1,6 +1,7 @@
-"""Faults that are planted are found, each with a cure that cures; and what lies outside is asked only where that is said."""
+"""Planted faults are found, each with a cure that works; services are reached only on request."""
 
 import logging
+import os
 import re
 import shutil
 import socket
@@ -25,6 +26,7 @@ from ldbench import doctor
 from ldbench.artifacts import store, weights
 from ldbench.checks import installation, machine, network
 from ldbench.checks.finding import Finding
+from ldbench.config.compose import Registry
 from ldbench.core.estimate import Estimate
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import MANIFEST, Contents
@@ -37,7 +39,7 @@ DIGEST = "0123abcd" * 8
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sound place: a tokenizer, its latents, a record with its figures, a folder of images, and a cache of weights."""
+    """A valid root: a tokenizer, its latents, a record with its figures, a folder of images, a cache of weights."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(installation, "check_torchvision", lambda: [])
     monkeypatch.setattr(machine, "judge_space", lambda folder, free: Finding("ok", "disk", "enough"))
@@ -45,7 +47,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.save(
         nn.Linear(2, 2), folder, store.Blueprint("tokenizer", "vmae", {}), recipe={}, digest=DIGEST, provenance={}
     )
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tokenizer_digest": DIGEST,
         "data": "digits",
         "num_classes": 10,
@@ -53,7 +55,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "split": "train",
     }
     contents = Contents(
-        tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", preprocessing={}, **said
+        tokenizer="vmae-0123abcd", flips=False, dtype="fp32", precision="fp32", preprocessing={}, **fields
     )
     writer = StoreWriter(
         tmp_path / "artifacts" / "latents" / "vmae", contents, latent=LatentSpec(2, 3), num_images=5, shard_size=3
@@ -63,14 +65,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         writer.write(shard, torch.randn(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
     writer.finish()
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
-    told = {
+    text = {
         "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
         "protocol": protocol,
         "created": "2026-11-24T16:13:24+00:00",
     }
     empty: dict[str, Any] = {name: {} for name in ("artifacts", "config", "environment")}
     path = records.write(
-        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **told, **empty),
+        records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **text, **empty),
         tmp_path / "records",
     )
     path.with_suffix("").mkdir()
@@ -81,24 +83,25 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def composed(root: Path, words: Sequence[str] = ()) -> DictConfig:
+def composed(root: Path, overrides: Sequence[str] = ()) -> DictConfig:
     return ldbench.compose(
-        "doctor", [f"paths.root={root}", "trainer.accelerator=cpu", "data=folder", f"data.root={root / 'pets'}", *words]
+        "doctor",
+        [f"paths.root={root}", "trainer.accelerator=cpu", "data=folder", f"data.root={root / 'pets'}", *overrides],
     )
 
 
-def problems(root: Path, words: Sequence[str] = ()) -> list[Finding]:
-    """All findings that are not well."""
+def problems(root: Path, overrides: Sequence[str] = ()) -> list[Finding]:
+    """All findings that are not ok."""
     return [
         finding
-        for _, check in doctor.build_checks(composed(root, words), [])
+        for _, check in doctor.build_checks(composed(root, overrides), Registry())
         for finding in check()
         if finding.level != "ok"
     ]
 
 
 def removal(finding: Finding) -> str:
-    """The command of a cure, as far as it is one."""
+    """The command of a cure."""
     found = re.search(r"(?:^|: |: To |, or )((?:rm|mv) [^,;.]*(?:\.[^,;. ]+[^,;]*)*)", finding.cure)
     assert found, finding.cure
     return found[1].strip()
@@ -129,9 +132,9 @@ def of_an_unknown_component(root: Path) -> None:
 
 def other_statistics(root: Path) -> None:
     path = root / "artifacts" / "latents" / "vmae" / MANIFEST
-    told = read_json(path)
-    told["statistics"]["mean"] = [9.0, 9.0, 9.0]
-    write_json(path, told)
+    text = read_json(path)
+    text["statistics"]["mean"] = [9.0, 9.0, 9.0]
+    write_json(path, text)
 
 
 def without_the_tokenizer(root: Path) -> None:
@@ -155,13 +158,13 @@ def cut_short_download(root: Path) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and what the doctor says of it: once, at this level, with a cure whose command is applied; or another word cures it."""
+    """A fault and its one finding, at this level. Its cure is a command that is run, or an override."""
 
     plant: Callable[[Path], object]
     level: str
     subject: str
     what: str
-    word: str | None = None  # the override that the cure names, where it is no command
+    override: str | None = None  # that the cure names, if it is not a command
 
 
 STORE = "artifacts/latents/vmae"
@@ -196,15 +199,18 @@ FAULTS = {
         "has 5 bytes, but its manifest has",
     ),
     "a store of another tokenizer": Fault(
-        without_the_tokenizer, "warning", "latents", "is of the tokenizer vmae-0123abcd (0123abcd), which is not"
+        without_the_tokenizer,
+        "warning",
+        "latents",
+        "is of the tokenizer vmae-0123abcd (0123abcd), which does not exist",
     ),
     "statistics that do not fit": Fault(
         other_statistics, "broken", "latents", "its statistics differ from the total of its shards"
     ),
-    "what only the making of latents needed": Fault(
-        lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "keeps 1 file"
+    "what only building the latents needed": Fault(
+        lambda root: (root / STORE / "plan.json").touch(), "warning", "latents", "has 1 file"
     ),
-    "a record that is not sound": Fault(
+    "an invalid record": Fault(
         changed_record, "broken", "records", "metrics.psnr.value must be a number, 'inf' or '-inf'; got 'twenty'"
     ),
     "a foreign file among records": Fault(
@@ -229,19 +235,32 @@ FAULTS = {
 }
 
 
-def test_a_sound_place_is_found_sound(root: Path) -> None:
+def test_a_valid_root_has_no_problems(root: Path) -> None:
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize(
+    "folder", ["records", "artifacts/tokenizers", "artifacts/latents", "artifacts/features", "runs"]
+)
+def test_locks_and_scratch_files_of_ldbench_itself_are_no_problem(folder: str, root: Path) -> None:
+    with store.building_lock(root / folder / "vmae-0123abcd"):
+        pass
+    (root / folder / ".vmae-0123abcd.lock").touch()  # on some systems the lock is removed on release
+    (root / folder / f".reconstruct-01.json.{os.getpid()}.tmp").touch()  # this process is writing it
+    for path in (root / folder).glob(".*"):
+        os.utime(path, (0, 0))
     assert problems(root) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_that_is_planted_is_found_and_its_cure_cures_it(fault: Fault, root: Path) -> None:
+def test_a_planted_fault_is_found_and_its_cure_works(fault: Fault, root: Path) -> None:
     fault.plant(root)
     found = [finding for finding in problems(root) if fault.what in finding.what]
     assert [(finding.level, finding.subject) for finding in found] == [(fault.level, fault.subject)], problems(root)
     assert "\n" not in found[0].what
-    if fault.word is not None:
-        assert fault.word in found[0].cure
-        assert not [finding for finding in problems(root, [fault.word]) if fault.what in finding.what]
+    if fault.override is not None:
+        assert fault.override in found[0].cure
+        assert not [finding for finding in problems(root, [fault.override]) if fault.what in finding.what]
     else:
         subprocess.run(removal(found[0]), shell=True, check=True, cwd=root)
         assert not [finding for finding in problems(root) if fault.what in finding.what]
@@ -255,7 +274,7 @@ def test_ten_faults_at_once_are_ten_findings_and_status_1(root: Path, caplog: py
         "statistics that do not fit",
     ]
     together += [
-        "a record that is not sound",
+        "an invalid record",
         "a foreign file among records",
         "figures without their record",
         "a broken image",
@@ -263,14 +282,14 @@ def test_ten_faults_at_once_are_ten_findings_and_status_1(root: Path, caplog: py
     together += ["weights cut short in the cache"]
     for name in together:
         FAULTS[name].plant(root)
-    words = ["trainer.precision=fp16"]
-    found = problems(root, words)
+    overrides = ["trainer.precision=fp16"]
+    found = problems(root, overrides)
     assert len(found) == 10
     assert all(finding.cure for finding in found)
     assert all(len([finding for finding in found if FAULTS[name].what in finding.what]) == 1 for name in together)
     caplog.set_level(logging.INFO)
     with pytest.raises(SystemExit) as ended:
-        doctor.run(composed(root, words), [])
+        doctor.run(composed(root, overrides), Registry())
     assert ended.value.code == 1
     assert caplog.messages[-1] == "\n6 broken, 4 warnings."
 
@@ -289,14 +308,14 @@ def test_the_cure_of_old_packages_is_a_command_of_pip(root: Path, monkeypatch: p
     assert [finding.cure for finding in found] == ['pip install "hydra-core>=99"', 'pip install "no-such-package>=1"']
 
 
-def test_data_without_a_size_of_its_own_and_data_that_are_left_out_are_told(root: Path) -> None:
-    told = [
+def test_data_without_a_size_and_data_with_skipped_images_are_checked(root: Path) -> None:
+    text = [
         finding
-        for _, check in doctor.build_checks(composed(root), [])
+        for _, check in doctor.build_checks(composed(root), Registry())
         for finding in check()
         if finding.subject == "data"
     ]
-    assert [(finding.level, finding.what) for finding in told] == [
+    assert [(finding.level, finding.what) for finding in text] == [
         ("ok", "folder: 10 training and 2 test images of 2 classes")
     ]
     (root / "pets" / "cat" / "4.png").write_text("no picture")
@@ -304,12 +323,15 @@ def test_data_without_a_size_of_its_own_and_data_that_are_left_out_are_told(root
     assert "1 cannot be read (first: cat/4.png)" in skipped.what
     shutil.rmtree(root / "pets")
     (gone,) = [finding for finding in problems(root) if finding.subject == "data"]
-    assert (gone.level, gone.cure) == ("broken", "Set it to the one that holds train/ and val/, or one folder a class.")
+    assert (gone.level, gone.cure) == (
+        "broken",
+        "Set it to the one that holds train/ and val/, or one folder per class.",
+    )
 
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
-    """A server on this machine: its address, what it was asked, and how it answers."""
+    """A server on this machine: its address, its requests, and its answer."""
     asked: list[str] = []
     answer = {"status": 200}
 
@@ -331,7 +353,7 @@ def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
 
 @pytest.mark.parametrize(("name", "variable"), [("wandb", "WANDB_BASE_URL"), ("hub", "HF_ENDPOINT")])
 @pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "ok"), (401, "ok"), (503, "warning")])
-def test_what_answers_is_reached(
+def test_a_service_that_answers_is_reached(
     name: str, variable: str, status: int, level: str, server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, asked, answer = server
@@ -343,8 +365,8 @@ def test_what_answers_is_reached(
     assert len(asked) == 1
 
 
-def test_what_does_not_answer_is_broken_with_what_to_do_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
+def test_a_service_that_does_not_answer_is_broken_with_what_works_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound, without a listener
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         (found,) = network.check_reach("wandb")
@@ -353,23 +375,23 @@ def test_what_does_not_answer_is_broken_with_what_to_do_without_it(monkeypatch: 
     assert "wandb=offline" in found.cure
 
 
-def test_what_listens_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_service_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        (found,) = network.check_reach("hub", patience=0.2)
+        (found,) = network.check_reach("hub", timeout=0.2)
     assert (found.level, "cannot be reached within 0.2 s" in found.what) == ("broken", True)
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1", "localhost"])
-def test_an_address_that_is_none_is_not_opened(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_not_opened(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
     (found,) = network.check_reach("hub")
-    assert "is no address of the web" in found.what
+    assert "is not a web address" in found.what
 
 
-def test_nothing_outside_is_asked_unless_it_is_named(root: Path, server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_service_is_contacted_unless_it_is_named(root: Path, server, monkeypatch: pytest.MonkeyPatch) -> None:
     address, asked, _ = server
     for variable in ("WANDB_BASE_URL", "HF_ENDPOINT"):
         monkeypatch.setenv(variable, address)
@@ -381,10 +403,10 @@ def test_nothing_outside_is_asked_unless_it_is_named(root: Path, server, monkeyp
         problems(root, ["reach=[git]"])
 
 
-def test_help_tells_the_exit_status_and_a_wrong_word_ends_with_2(tmp_path: Path) -> None:
+def test_help_states_the_exit_status_and_a_wrong_override_ends_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ldbench.doctor"]
-    said = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
-    assert "exit status is 0 when nothing is broken (warnings do not count), 1 when something is, and 2" in said
-    assert "reach=[wandb,hub]" in said
+    help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert "exit status is 0 when nothing is broken (warnings do not count), 1 when something is, and 2" in help_text
+    assert "reach=[wandb,hub]" in help_text
     wrong = subprocess.run([*command, "reach=hub"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (wrong.returncode, "reach takes a list of wandb and hub" in wrong.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""Python, packages and the config tree: what is well is said in a line, what is not comes with its cure."""
+"""Python, packages and the config tree: one line if they are ok, else a finding with its cure."""
 
 import importlib.metadata
 import subprocess
@@ -18,14 +18,14 @@ def probed(status: int, stderr: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess([], status, stdout="", stderr=stderr)
 
 
-def test_an_old_python_is_told_and_the_oldest_is_the_one_that_the_package_declares() -> None:
+def test_an_old_python_is_broken_and_the_oldest_is_the_one_that_the_package_declares() -> None:
     assert only(installation.check_python((3, 11, 0)), "ok").what == "3.11.0"
     assert "3.10.14 is older than 3.11" in only(installation.check_python((3, 10, 14)), "broken").what
     declared = importlib.metadata.metadata("ldbench")["Requires-Python"]
     assert declared == f">={'.'.join(map(str, installation.OLDEST_PYTHON))}"
 
 
-def test_packages_are_held_against_what_ldbench_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_compared_with_what_ldbench_requires(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["hydra-core>=1.3", "torch>=99", "no-such-package>=1", 'pytest>=999; extra == "test"']
     monkeypatch.setattr(installation, "requires", lambda name: wanted)
     old, missing = installation.check_packages()
@@ -37,7 +37,7 @@ def test_packages_are_held_against_what_ldbench_requires(monkeypatch: pytest.Mon
     assert "all 1 required packages" in only(installation.check_packages(), "ok").what
 
 
-def test_a_package_that_is_only_on_the_path_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_only_on_the_path_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> list[str]:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -103,12 +103,12 @@ def test_the_torch_and_torchvision_of_this_environment_work_together() -> None:
     assert {found.level for found in installation.check_torchvision()} <= {"ok", "warning"}
 
 
-def test_an_import_that_takes_forever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_takes_forever_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(*_: object, timeout: float, **__: object) -> None:
         raise subprocess.TimeoutExpired("python", timeout)
 
     monkeypatch.setattr(subprocess, "run", wait)
-    assert f"after {installation.PATIENCE} s" in only(installation.check_torchvision(), "broken").what
+    assert f"after {installation.TIMEOUT} s" in only(installation.check_torchvision(), "broken").what
 
 
 def test_the_config_tree_is_found_and_composes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Devices, threads and disks: what is well is said in a line, what is not comes with its cure."""
+"""Devices, threads and disks: one line if they are ok, else a finding with its cure."""
 
 import shutil
 from collections import namedtuple
@@ -24,14 +24,14 @@ def test_devices_are_named_with_what_they_train_in(monkeypatch: pytest.MonkeyPat
     assert only(machine.check_mps(), "ok").what.endswith("12 GB of memory; trains in fp32, bf16")
 
 
-@pytest.mark.parametrize(("built_for", "told"), [(None, "built without CUDA"), ("12.8", "sees no device")])
+@pytest.mark.parametrize(("built_for", "message"), [(None, "built without CUDA"), ("12.8", "sees no device")])
 def test_a_graphics_card_that_torch_cannot_use_is_told(
-    built_for: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    built_for: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_for)
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    assert told in only(machine.check_cuda(), "warning").what
+    assert message in only(machine.check_cuda(), "warning").what
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert machine.check_cuda() == []
 

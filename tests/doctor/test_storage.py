@@ -1,4 +1,4 @@
-"""Artifacts and records: whole, altered, or left in the middle."""
+"""Artifacts and records: complete, altered, or interrupted."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from ldbench.artifacts import store
 from ldbench.checks import storage
 
 
-def test_a_whole_artifact_is_counted_and_an_empty_store_is_no_fault(artifact: Path, tmp_path: Path) -> None:
+def test_a_complete_artifact_is_counted_and_an_empty_store_is_no_fault(artifact: Path, tmp_path: Path) -> None:
     assert "1 artifact in" in only(artifact_findings(tmp_path), "ok").what
     assert "none in" in only(artifact_findings(tmp_path / "elsewhere"), "ok").what
 
@@ -28,8 +28,8 @@ def test_an_altered_artifact_is_broken(name: str, artifact: Path, tmp_path: Path
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": ["config.json", "weights.safetensors"]}'])
 def test_a_manifest_that_cannot_be_read_is_broken(content: str, artifact: Path, tmp_path: Path) -> None:
     (artifact / store.MANIFEST).write_text(content)
-    said = only(artifact_findings(tmp_path), "broken").what
-    assert "cannot be read" in said or "manifest.json is no manifest of an artifact (files is missing" in said
+    fields = only(artifact_findings(tmp_path), "broken").what
+    assert "cannot be read" in fields or "manifest.json is no manifest of an artifact (files is missing" in fields
 
 
 def test_an_artifact_of_another_schema_is_broken(artifact: Path, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_an_artifact_of_another_schema_is_broken(artifact: Path, tmp_path: Path)
     assert "has schema 99, and this version of ldbench reads 1" in only(artifact_findings(tmp_path), "broken").what
 
 
-def test_what_was_interrupted_is_a_warning_beside_what_is_whole(artifact: Path, tmp_path: Path) -> None:
+def test_interrupted_artifacts_are_warnings_beside_complete_ones(artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "artifacts" / "generators" / "sit-99").mkdir(parents=True)
     (artifact.parent / ".building-x1").mkdir()
     (artifact.parent / ".vmae-0123abcd.lock").touch()
@@ -49,19 +49,19 @@ def test_what_was_interrupted_is_a_warning_beside_what_is_whole(artifact: Path, 
     assert f"rm -r {artifact.parent / '.building-x1'}" in left.cure
 
 
-def test_checkpoints_may_go_only_when_their_artifact_is_sound(artifact: Path, tmp_path: Path) -> None:
+def test_checkpoints_may_be_removed_only_if_their_artifact_is_complete(artifact: Path, tmp_path: Path) -> None:
     for name in (artifact.name, "vmae-unfinished"):
         (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
         (tmp_path / "runs" / name / "checkpoints" / "tune.ckpt").write_bytes(bytes(3_000_000))
     _, spare = artifact_findings(tmp_path)
     assert spare.level == "ok"
-    assert spare.what.startswith("3.0 MB of checkpoints may go")
+    assert spare.what.startswith("3.0 MB of checkpoints may be removed")
     assert spare.cure == f"To free the space: rm -r {tmp_path / 'runs' / artifact.name / 'checkpoints'}"
     (artifact / store.WEIGHTS).write_bytes(b"")
     only(artifact_findings(tmp_path), "broken")
 
 
-def test_records_are_read_and_what_is_none_is_told(record: Path) -> None:
+def test_records_are_read_and_other_files_are_broken(record: Path) -> None:
     assert "1 record in" in only(storage.check_records(record.parent), "ok").what
     (record.parent / "notes.json").write_text("[]")
     (record.parent / "later.json").write_text('{"schema": 99}')

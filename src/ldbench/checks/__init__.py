@@ -1,1 +1,1 @@
-"""What a working benchmark needs, looked at piece by piece. A check returns findings and leaves everything as it was."""
+"""The checks of the doctor. A check returns findings and changes nothing."""

@@ -1,4 +1,4 @@
-"""What a check returns, and the words it says it in."""
+"""Finding: the result of a check; and how sizes, counts, paths and errors are formatted in it."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw, and what to do about it where something is to be done."""
+    """What a check found, and what to do about it, if anything."""
 
     level: Literal["ok", "warning", "broken"]
     subject: str
@@ -18,18 +18,18 @@ class Finding:
 
 
 def examine(subject: str, check: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
-    """The findings of a check; one that fails itself is a finding too."""
+    """The findings of a check. A check that raises is a finding too."""
     try:
         return check()
-    except Exception as error:  # whatever is wrong with a machine, the other checks go on
-        cure = "Set right what this names; if that is nothing of yours, report it as a bug of ldbench."
+    except Exception as error:  # the other checks run even then
+        cure = "Fix what this names. If it is not in your code or data, report it as a bug of ldbench."
         if isinstance(error, ImportError):
             cure = "Install what is missing; in ldbench's folder: pip install -e ."
         return [Finding("broken", subject, f"could not be checked: {first_line(error)}", cure)]
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people say them."""
+    """A number of bytes with its unit."""
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if num_bytes >= unit:
             return f"{num_bytes / unit:.{1 if num_bytes < 10 * unit else 0}f} {name}"
@@ -42,11 +42,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell takes it."""
+    """A path quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    """An error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

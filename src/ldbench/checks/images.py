@@ -1,4 +1,4 @@
-"""The check of a data set: whether it is laid out as it should be and can be read, and how much there is of it."""
+"""The check of a dataset: its layout, whether it can be read, and its size."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from ldbench.checks.finding import Finding
 if TYPE_CHECKING:
     from ldbench.core.interfaces import ImageData
 
-CURES = (
+CURES = (  # the first words of a sentence about what to do
     "Repair",
     "Set ",
     "Sort ",
@@ -27,24 +27,26 @@ CURES = (
 )
 
 
-def check_data(make: Callable[[], "ImageData"]) -> list[Finding]:
-    """Whether a data set can be made, which decodes its images where data.check is decode."""
+def check_data(build: Callable[[], "ImageData"]) -> list[Finding]:
+    """Builds a dataset, which decodes its images if data.check is decode."""
     try:
-        data = make()
+        data = build()
     except (ValueError, OSError) as error:
-        what, cure = parted(" ".join(str(error).split()))
+        what, cure = split_cure(" ".join(str(error).split()))
         return [Finding("broken", "data", what, cure)]
-    told = f"{data.name}: {len(data.train)} training and {len(data.test)} test images of {data.num_classes} classes"
+    described = (
+        f"{data.name}: {len(data.train)} training and {len(data.test)} test images of {data.num_classes} classes"
+    )
     skipped = getattr(data, "skipped", ())
     if skipped:
-        cure = "Repair or remove them: every measurement counts the others alone."
-        return [Finding("warning", "data", f"{told}; {len(skipped)} cannot be read (first: {skipped[0]})", cure)]
-    return [Finding("ok", "data", told)]
+        cure = "Repair or remove them: every measurement uses the others only."
+        return [Finding("warning", "data", f"{described}; {len(skipped)} cannot be read (first: {skipped[0]})", cure)]
+    return [Finding("ok", "data", described)]
 
 
-def parted(said: str) -> tuple[str, str]:
-    """What is wrong and what to do, of an error that says both: the last sentences, from the first that begins with a word of doing."""
-    starts = [place for word in CURES if (place := said.find(f" {word}")) > 0]
+def split_cure(message: str) -> tuple[str, str]:
+    """What is wrong and what to do, from an error message: the second starts at the first word of `CURES`."""
+    starts = [start for verb in CURES if (start := message.find(f" {verb}")) > 0]
     if not starts:
-        return said, "Look at what this names, and say data=..., data.root=DIR as in a training."
-    return said[: min(starts)].rstrip(), said[min(starts) + 1 :]
+        return message, "Check what this names, and set data=..., data.root=DIR as in a training."
+    return message[: min(starts)].rstrip(), message[min(starts) + 1 :]

@@ -1,4 +1,4 @@
-"""Checks of what is installed: Python, packages, the pair of torch and torchvision, and the config tree."""
+"""Checks of the installation: Python, packages, the pair of torch and torchvision, and the config tree."""
 
 import subprocess
 import sys
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from ldbench.config.compose import Registry
 
 OLDEST_PYTHON = (3, 11)
-PATIENCE = 180  # seconds that importing torchvision may take, from a cold network drive too
+TIMEOUT = 180  # seconds for importing torchvision, from a cold network drive too
 PROBE = "import torch, torchvision; torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)"
 
 
 def check_python(found: Sequence[int]) -> list[Finding]:
     """Whether this Python, such as (3, 12, 1), is new enough."""
-    said, oldest = ".".join(map(str, found)), ".".join(map(str, OLDEST_PYTHON))
+    version_found, oldest = ".".join(map(str, found)), ".".join(map(str, OLDEST_PYTHON))
     if tuple(found) >= OLDEST_PYTHON:
-        return [Finding("ok", "python", said)]
+        return [Finding("ok", "python", version_found)]
     return [
         Finding(
             "broken",
             "python",
-            f"{said} is older than {oldest}",
+            f"{version_found} is older than {oldest}",
             f"Install Python {oldest} or newer, and ldbench under it.",
         )
     ]
 
 
 def check_packages() -> list[Finding]:
-    """Whether all that ldbench requires is installed, in versions that it can work with."""
+    """Whether all required packages are installed, in versions that ldbench supports."""
     from packaging.requirements import Requirement
 
     try:
@@ -43,37 +43,43 @@ def check_packages() -> list[Finding]:
                 "broken", "packages", "ldbench is on the path, but not installed", "In its folder: pip install -e ."
             )
         ]
-    required = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    required = [
+        requirement
+        for requirement in required
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
     findings = []
-    for one in required:
-        found = installed(one.name)
-        if found is None or not one.specifier.contains(found, prereleases=True):
+    for requirement in required:
+        found = installed(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
             what = (
-                f"{one.name} is not installed"
+                f"{requirement.name} is not installed"
                 if found is None
-                else f"{one.name} is {found}, and ldbench needs {one.specifier}"
+                else f"{requirement.name} is {found}, and ldbench needs {requirement.specifier}"
             )
-            findings.append(Finding("broken", "packages", what, f'pip install "{one.name}{one.specifier}"'))
+            findings.append(
+                Finding("broken", "packages", what, f'pip install "{requirement.name}{requirement.specifier}"')
+            )
     return findings or [
         Finding("ok", "packages", f"all {len(required)} required packages, ldbench {installed('ldbench')}")
     ]
 
 
 def check_torchvision() -> list[Finding]:
-    """Whether torch and torchvision work together, tried in a process of its own."""
+    """Whether torch and torchvision work together, tested in a separate process."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE, check=False
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        what = f"importing torch and torchvision was not done after {PATIENCE} s"
-        cure = "Try again when the machine is idle; on a network drive, move the environment to a local one."
+        what = f"importing torch and torchvision was not done after {TIMEOUT} s"
+        cure = "Try again when the machine is idle; on a network drive, move the environment to a local requirement."
         return [Finding("broken", "torchvision", what, cure)]
     return [judge_torchvision(done, torch=installed("torch") or "none", torchvision=installed("torchvision") or "none")]
 
 
 def judge_torchvision(done: subprocess.CompletedProcess[str], *, torch: str, torchvision: str) -> Finding:
-    """What the outcome of the probe says about these two versions."""
+    """The finding on these two versions, from the outcome of the probe."""
     together = f"torch {torch} and torchvision {torchvision}"
     build = torch.partition("+")[2]
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
@@ -96,7 +102,7 @@ def judge_torchvision(done: subprocess.CompletedProcess[str], *, torch: str, tor
 
 
 def check_config(registry: "Registry | None" = None) -> list[Finding]:
-    """Whether the config tree is where it should be, and `train` composes."""
+    """Whether the config tree exists, and `train` composes."""
     from ldbench.config.compose import Registry, conf_dir
 
     folder = conf_dir()
@@ -124,7 +130,7 @@ def check_config(registry: "Registry | None" = None) -> list[Finding]:
 
 
 def installed(package: str) -> str | None:
-    """The version that is installed, or None."""
+    """The installed version, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Checks of the machine: its devices, what they train in, and the room on its disks."""
+"""Checks of the machine: its devices, their precisions, and the space on its disks."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ LITTLE_SPACE, NO_SPACE = 5e9, 200e6  # bytes: the checkpoints of a large tokeniz
 
 
 def check_cpu() -> list[Finding]:
-    """The processor, its memory, and what it trains in."""
+    """The processor, its memory, and the precisions that it trains in."""
     pages = (
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
@@ -25,29 +25,32 @@ def check_cpu() -> list[Finding]:
 
 
 def check_cuda() -> list[Finding]:
-    """The CUDA devices, their memory, and what they train in; nothing where there are none."""
+    """The CUDA devices, their memory, and the precisions that they train in; nothing without any."""
     import torch
 
     if torch.cuda.is_available():
         each = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-        alike = Counter((device.name, device.total_memory) for device in each)
+        same = Counter((device.name, device.total_memory) for device in each)
         return [
             Finding("ok", "cuda", f"{count} x {name}, {size(memory)}; trains in {trains_in('cuda')}")
-            for (name, memory), count in alike.items()
+            for (name, memory), count in same.items()
         ]
     if not shutil.which("nvidia-smi"):
         return []
     if torch.version.cuda is None:
-        cure = "If you want it: pip install --force-reinstall torch torchvision, both of a CUDA build (https://pytorch.org/get-started/locally)"
+        cure = (
+            "If you want it: pip install --force-reinstall torch torchvision, both of a CUDA build "
+            "(https://pytorch.org/get-started/locally)"
+        )
         return [
             Finding(
                 "warning",
                 "cuda",
-                f"there is an NVIDIA driver, but torch {torch.__version__} is built without CUDA",
+                f"an NVIDIA driver is installed, but torch {torch.__version__} is built without CUDA",
                 cure,
             )
         ]
-    what = f"there is an NVIDIA driver, but torch {torch.__version__} (CUDA {torch.version.cuda}) sees no device"
+    what = f"an NVIDIA driver is installed, but torch {torch.__version__} (CUDA {torch.version.cuda}) sees no device"
     return [
         Finding(
             "warning",
@@ -59,7 +62,7 @@ def check_cuda() -> list[Finding]:
 
 
 def check_mps() -> list[Finding]:
-    """Apple's graphics processor, its memory, and what it trains in; nothing where there is none."""
+    """Apple's GPU, its memory, and the precisions that it trains in; nothing without one."""
     import torch
 
     if not torch.backends.mps.is_available():
@@ -82,29 +85,40 @@ def check_trainer(*, accelerator: str, precision: str, devices: int, threads: in
     except ValueError as error:
         what, _, cure = str(error).partition(". ")
         return [Finding("broken", "trainer", what, cure)]
-    wanted, there = threads * devices, num_threads()
-    if wanted > there:
-        what = f"trainer.threads={threads} times trainer.devices={devices} are {wanted} threads, and there are {there}"
-        cure = f"Say trainer.threads={max(there // devices, 1)}, or fewer trainer.devices. Sums depend on the threads: the artifacts will be others."
+    wanted, available = threads * devices, num_threads()
+    if wanted > available:
+        what = (
+            f"trainer.threads={threads} times trainer.devices={devices} are {wanted} threads, "
+            f"and {available} are available"
+        )
+        cure = (
+            f"Set trainer.threads={max(available // devices, 1)}, or fewer trainer.devices. "
+            "Sums depend on the threads, so the artifacts will be different ones."
+        )
         return [Finding("warning", "trainer", what, cure)]
     chosen = "" if accelerator != "auto" else f", which is {find_device('auto').type}"
-    return [Finding("ok", "trainer", f"accelerator {accelerator}{chosen}, {precision}, {wanted} of {there} threads")]
+    return [
+        Finding("ok", "trainer", f"accelerator {accelerator}{chosen}, {precision}, {wanted} of {available} threads")
+    ]
 
 
-def check_disk(places: Sequence[Path]) -> list[Finding]:
-    """Whether files can be written at these places, which need not exist yet, and how much room there is."""
+def check_disk(paths: Sequence[Path]) -> list[Finding]:
+    """Whether files can be written to these folders, which need not exist yet, and how much space is free."""
     findings, drives = [], set()
-    for folder in dict.fromkeys(standing(place) for place in places):
+    for folder in dict.fromkeys(map(existing_folder, paths)):
         drive = folder.stat().st_dev
         if drive not in drives:
             drives.add(drive)
             findings.append(judge_space(folder, free=shutil.disk_usage(folder).free))
         try:
             with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
-                file.write(b"room for a file")
+                file.write(b"space for a file")
                 file.flush()
         except OSError as error:
-            cure = f"Make it a folder that you may write to (chmod u+w {quoted(folder)}), or choose another place: paths.root=DIR"
+            cure = (
+                f"Make it a folder that you may write to (chmod u+w {quoted(folder)}), or choose another one: "
+                "paths.root=DIR"
+            )
             findings.append(
                 Finding("broken", "disk", f"no file can be written in {folder.absolute()}: {error.strerror}", cure)
             )
@@ -112,7 +126,7 @@ def check_disk(places: Sequence[Path]) -> list[Finding]:
 
 
 def judge_space(folder: Path, *, free: float) -> Finding:
-    """Whether so many free bytes are enough to work with."""
+    """Whether that many free bytes are enough."""
     what = f"{size(free)} free at {folder.absolute()}"
     if free >= LITTLE_SPACE:
         return Finding("ok", "disk", what)
@@ -120,7 +134,7 @@ def judge_space(folder: Path, *, free: float) -> Finding:
         "broken" if free < NO_SPACE else "warning",
         "disk",
         what,
-        "Free some space there, or choose another place: paths.root=DIR",
+        "Free some space on it, or choose another folder: paths.root=DIR",
     )
 
 
@@ -139,10 +153,10 @@ def trains_in(accelerator: str) -> str:
 
 
 def num_threads() -> int:
-    """The threads that this process may use."""
+    """The number of threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def standing(place: Path) -> Path:
-    """The place itself, or the nearest folder above it that exists."""
-    return next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+def existing_folder(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists."""
+    return next(candidate for candidate in (path.absolute(), *path.absolute().parents) if candidate.exists())

@@ -1,4 +1,4 @@
-"""Checks of what lies outside: Weights & Biases and the Hugging Face hub, looked for only where that is asked. Nothing is sent but the question."""
+"""Checks of services: Weights & Biases and the Hugging Face hub, only on request. Only a HEAD request is sent."""
 
 import os
 import urllib.error
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from ldbench.checks.finding import Finding
 
-PATIENCE = 5.0  # seconds that a server has to answer
+TIMEOUT = 5.0  # seconds for a server to answer
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server, where it is unless the environment says otherwise, and what can be done without it."""
+    """A server, its address unless the environment sets another, and what works without it."""
 
     name: str
-    variable: str  # of the environment
-    usual: str
-    otherwise: str
+    variable: str  # environment variable with its address
+    default: str
+    without: str
 
 
 SERVICES = {
@@ -36,41 +36,39 @@ SERVICES = {
 }
 
 
-def check_reach(name: str, *, patience: float = PATIENCE) -> list[Finding]:
+def check_reach(name: str, *, timeout: float = TIMEOUT) -> list[Finding]:
     """Whether a service of SERVICES answers. Raises ValueError for another name."""
     if name not in SERVICES:
-        raise ValueError(f"reach takes {' and '.join(SERVICES)}, got {name!r}. Say reach=[{','.join(SERVICES)}].")
+        raise ValueError(f"reach takes {' and '.join(SERVICES)}, got {name!r}. Set reach=[{','.join(SERVICES)}].")
     service = SERVICES[name]
-    address = os.environ.get(service.variable) or service.usual
+    address = os.environ.get(service.variable) or service.default
     where = f"{service.name} at {address}"
-    cure = f"Look at the network, at proxies (HTTPS_PROXY) and at {service.variable}; {service.otherwise}"
+    cure = f"Check the network, proxies (HTTPS_PROXY) and {service.variable}; {service.without}"
     if not address.startswith(("https://", "http://")):
         return [
-            Finding(
-                "broken", "reach", f"{where} is no address of the web", f"Set {service.variable} to one, or unset it"
-            )
+            Finding("broken", "reach", f"{where} is not a web address", f"Set {service.variable} to one, or unset it")
         ]
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=patience) as answer:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout) as answer:
             status = answer.status
-    except urllib.error.HTTPError as error:  # an answer all the same: most servers want more than their front door
+    except urllib.error.HTTPError as error:  # an answer too: most servers refuse the root path
         status = error.code
         error.close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        told = (
+        message = (
             "no answer"
             if isinstance(reason, TimeoutError)
             else str(reason).splitlines()[0][:200] or type(reason).__name__
         )
-        return [Finding("broken", "reach", f"{where} cannot be reached within {patience:g} s: {told}", cure)]
+        return [Finding("broken", "reach", f"{where} cannot be reached within {timeout:g} s: {message}", cure)]
     if status >= 500:
         return [
             Finding(
                 "warning",
                 "reach",
-                f"{where} answers with status {status}: it is out of order",
-                f"Try again later; {service.otherwise}",
+                f"{where} answers with status {status}: it is not working",
+                f"Try again later; {service.without}",
             )
         ]
     return [Finding("ok", "reach", f"{where} answers")]

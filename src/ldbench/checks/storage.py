@@ -1,93 +1,103 @@
-"""Checks of what is stored: artifacts, their checkpoints, and records."""
+"""Checks of stored things: artifacts, their checkpoints, and records."""
 
+import re
 import time
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
-from ldbench.config.compose import Registry
+from ldbench.io.files import is_running
 
-WRITING = 60  # seconds that a record may take to be written
-PRIVATE = "."  # what begins so is a lock or unfinished: no artifact, no record
-LATENTS = "latents"  # stores, which `checks.latents` looks at
-WHOLE = {("generator", "generator")}  # what is put together of components
-BUILDING = ".building-"  # an artifact before it is whole
+if TYPE_CHECKING:
+    from ldbench.config.compose import Registry
+
+WRITING = 60  # seconds that writing a record may take, on another machine too
+HIDDEN = "."  # prefix of locks, scratch files and unfinished artifacts
+LOCK = re.compile(r"\..+\.lock")  # of `artifacts.store.building_lock`; it stays after its release
+SCRATCH = re.compile(r"\..+\.(\d+)\.tmp")  # of `io.files.atomic_write`, with the id of its process
+LATENTS = "latents"  # stores, which `checks.latents` checks
+WHOLE = {("generator", "generator")}  # artifacts that are built from several components
+BUILDING = ".building-"  # prefix of an artifact that is being stored
 
 
-def check_artifacts(artifacts: Path, runs: Path, registry: Registry = Registry()) -> list[Finding]:
-    """Whether every artifact is whole, and which checkpoints sound ones no longer need."""
+def check_artifacts(artifacts: Path, runs: Path, registry: "Registry") -> list[Finding]:
+    """Whether every artifact is complete and unaltered, and which checkpoints are no longer needed."""
     kinds = [
         kind
         for kind in inside(artifacts)
-        if kind.is_dir() and kind.name != LATENTS and not kind.name.startswith(PRIVATE)
+        if kind.is_dir() and kind.name != LATENTS and not kind.name.startswith(HIDDEN)
     ]
     folders = [folder for kind in kinds for folder in inside(kind) if folder.is_dir()]
-    found = {folder: fault(folder, registry) for folder in folders if not folder.name.startswith(PRIVATE)}
-    sound = [folder for folder, finding in found.items() if finding is None]
+    faults = {folder: fault(folder, registry) for folder in folders if not folder.name.startswith(HIDDEN)}
+    complete = [folder for folder, finding in faults.items() if finding is None]
     where = f"in {artifacts.absolute()}"
-    whole = (
-        f"{counted(len(sound), 'artifact')} {where}, {size(sum(map(weight, sound)))}, as their manifests say"
-        if sound
+    summary = (
+        f"{counted(len(complete), 'artifact')} {where}, {size(sum(map(num_bytes, complete)))}, as their manifests say"
+        if complete
         else f"none {where}"
     )
     problems = [
-        *(finding for finding in found.values() if finding),
+        *(finding for finding in faults.values() if finding),
         *(leftover(folder) for folder in folders if folder.name.startswith(BUILDING)),
     ]
-    fine = [Finding("ok", "artifacts", whole)] if sound or not problems else []
-    return [*fine, *problems, *spare_checkpoints(runs, sound)]
+    ok = [Finding("ok", "artifacts", summary)] if complete or not problems else []
+    return [*ok, *problems, *spare_checkpoints(runs, complete)]
 
 
 def check_records(folder: Path) -> list[Finding]:
-    """Whether every record is sound, field by field, and whether there is anything among them that is none."""
-    from ldbench.results.validation import read_checked
+    """Whether every record is valid, field by field, and whether anything else is among them."""
+    from ldbench.results.validation import read_validated
 
-    files = [path for path in inside(folder) if path.suffix == ".json" and not path.name.startswith(PRIVATE)]
+    files = [path for path in inside(folder) if path.suffix == ".json" and not path.name.startswith(HIDDEN)]
     problems = []
     for path in files:
         try:
-            read_checked(path)
+            read_validated(path)
         except (ValueError, OSError) as error:
-            told = str(error).partition("\n")[0].rstrip(".")
-            problems.append(
-                Finding("broken", "records", told, f"Copy it again, or move it out of {folder}: {moved(path)}")
-            )
+            message = str(error).partition("\n")[0].rstrip(".")
+            cure = f"Copy it again, or move it out of {folder}: {move_command(path)}"
+            problems.append(Finding("broken", "records", message, cure))
     readable = len(files) - len(problems)
-    problems += [
-        foreign(path)
-        for path in inside(folder)
-        if path not in files and not is_ours(path, {file.stem for file in files})
-    ]
-    what = f"{counted(readable, 'record')} in {folder.absolute()}" if readable else f"none in {folder.absolute()}"
-    return [*([Finding("ok", "records", what)] if readable or not problems else []), *problems]
+    names = {file.stem for file in files}
+    problems += [foreign(path) for path in inside(folder) if path not in files and not is_expected(path, names)]
+    where = f"in {folder.absolute()}"
+    summary = f"{counted(readable, 'record')} {where}" if readable else f"none {where}"
+    return [*([Finding("ok", "records", summary)] if readable or not problems else []), *problems]
 
 
-def is_ours(path: Path, stems: Set[str]) -> bool:
-    """Whether something beside records belongs there: the figures of one, or one that is being written right now."""
-    fresh = path.name.startswith(PRIVATE) and path.is_file() and time.time() - path.stat().st_mtime < WRITING
-    return fresh or (path.is_dir() and path.name in stems)
+def is_expected(path: Path, names: Set[str]) -> bool:
+    """Whether something beside records belongs to them: the figures of one, a lock, or a record being written."""
+    if path.is_dir():
+        return path.name in names
+    return is_own_hidden_file(path)
+
+
+def is_own_hidden_file(path: Path) -> bool:
+    """Whether a file is one that ldbench itself leaves or is writing: a lock, or a recent or active scratch file."""
+    if not path.name.startswith(HIDDEN) or not path.is_file():
+        return False
+    scratch = SCRATCH.fullmatch(path.name)
+    active = scratch is not None and is_running(scratch[1])
+    return LOCK.fullmatch(path.name) is not None or active or time.time() - path.stat().st_mtime < WRITING
 
 
 def foreign(path: Path) -> Finding:
-    """What is to be said of something among records that is none."""
-    if path.name.startswith(PRIVATE) and path.name.endswith(".tmp"):
-        return Finding(
-            "warning",
-            "records",
-            f"{path} was left by a process that was stopped while writing a record",
-            f"rm {quoted(path)}",
-        )
+    """The finding on something among records that does not belong to them."""
+    if SCRATCH.fullmatch(path.name):
+        what = f"{path} was left by a process that was stopped while writing a record"
+        return Finding("warning", "records", what, f"rm {quoted(path)}")
     what = "is a folder without its record" if path.is_dir() else "is no record"
-    return Finding("warning", "records", f"{path} {what}", f"Move it out of {path.parent}: {moved(path)}")
+    return Finding("warning", "records", f"{path} {what}", f"Move it out of {path.parent}: {move_command(path)}")
 
 
-def moved(path: Path) -> str:
-    """How to move something out of a folder."""
+def move_command(path: Path) -> str:
+    """The command that moves something out of its folder."""
     return f"mv {quoted(path)} {quoted(path.absolute().parent.parent)}/"
 
 
 def check_downloads() -> list[Finding]:
-    """Whether the weights of measurements, where they are here, are whole; those that are not come on first use."""
+    """Whether the downloaded weights of measurements are complete; others are downloaded on first use."""
     from ldbench.artifacts import store, weights
 
     findings = []
@@ -99,33 +109,33 @@ def check_downloads() -> list[Finding]:
                 Finding(
                     "broken",
                     "weights",
-                    f"{path} ({name}) was altered or cut short: its sum is not the one in its name",
+                    f"{path} ({name}) was altered or cut short: its checksum is not the one in its name",
                     cure,
                 )
             )
         elif not path.is_file():
-            cure = f"They are downloaded on first use. Without a network, put {url} there"
-            findings.append(Finding("ok", "weights", f"{name} is not here: {path}", cure))
-    return findings or [Finding("ok", "weights", f"{' and '.join(weights.DOWNLOADS)} are here, and whole")]
+            cure = f"They are downloaded on first use. Without a network, copy {url} to this path"
+            findings.append(Finding("ok", "weights", f"{name} is not downloaded: {path}", cure))
+    return findings or [Finding("ok", "weights", f"{' and '.join(weights.DOWNLOADS)} are downloaded and complete")]
 
 
 def leftover(folder: Path) -> Finding:
-    """What is to be said about a folder that was to become an artifact."""
+    """The finding on a folder in which an artifact was being stored."""
     cure = f"Unless a training is storing its result right now: rm -r {quoted(folder)}"
     return Finding(
         "warning", "artifacts", f"{folder} was left by a process that was stopped while storing an artifact", cure
     )
 
 
-def fault(folder: Path, registry: Registry = Registry()) -> Finding | None:
-    """What is wrong with an artifact's folder, or nothing."""
+def fault(folder: Path, registry: "Registry") -> Finding | None:
+    """What is wrong with an artifact's folder, or None."""
     from ldbench.artifacts import store
 
-    again = builds_again(folder)
+    again = build_command(folder)
     if not store.is_complete(folder):
-        cure = f"Make it whole: {again}. Or copy it again, or give it up: rm -r {quoted(folder)}"
+        cure = f"Complete it: {again}. Or copy it again, or remove it: rm -r {quoted(folder)}"
         return Finding(
-            "warning", "artifacts", f"{folder} has no {store.MANIFEST}: it was interrupted, or copied in part", cure
+            "warning", "artifacts", f"{folder} has no {store.MANIFEST}: it was interrupted, or partly copied", cure
         )
     cure = f"Copy it again, or build it again: rm -r {quoted(folder)}, then {again}"
     try:
@@ -136,27 +146,30 @@ def fault(folder: Path, registry: Registry = Registry()) -> Finding | None:
     if altered:
         what = f"{folder}: {' and '.join(altered)} {'is' if len(altered) == 1 else 'are'} not what the manifest says"
         return Finding("broken", "artifacts", what, cure)
-    return stranger(folder, registry)
+    return unknown_component(folder, registry)
 
 
-def stranger(folder: Path, registry: Registry) -> Finding | None:
-    """What is wrong with the components that an artifact names, or nothing."""
+def unknown_component(folder: Path, registry: "Registry") -> Finding | None:
+    """What is wrong with the components that an artifact names, or None."""
     from ldbench.artifacts import store
 
     try:
-        told = store.read_config(folder)
+        content = store.read_config(folder)
     except ValueError as error:
         return Finding(
-            "broken", "artifacts", refusal(folder, error), f"Copy it again, or give it up: rm -r {quoted(folder)}"
+            "broken", "artifacts", refusal(folder, error), f"Copy it again, or remove it: rm -r {quoted(folder)}"
         )
     parts = {
         name: part["component"]
-        for name, part in told["keywords"].items()
+        for name, part in content["keywords"].items()
         if isinstance(part, dict) and "component" in part
     }
-    for group, name in {told["group"]: told["component"], **parts}.items():
+    for group, name in {content["group"]: content["component"], **parts}.items():
         if (group, name) not in WHOLE and name not in registry.targets(group):
-            cure = f"Name the config folder of the package that it is of: hydra.searchpath=[file://DIR]. Or give it up: rm -r {quoted(folder)}"
+            cure = (
+                "Name the config folder of its package: hydra.searchpath=[file://DIR]. "
+                f"Or remove it: rm -r {quoted(folder)}"
+            )
             return Finding(
                 "broken",
                 "artifacts",
@@ -167,23 +180,23 @@ def stranger(folder: Path, registry: Registry) -> Finding | None:
 
 
 def refusal(path: Path, error: Exception) -> str:
-    """Why something was not read, in one line that names it."""
-    if (
-        isinstance(error, ValueError) and error.__cause__ is None
-    ):  # a sentence of the reader's own, which names it already
+    """Why a path could not be read, in one line that names it."""
+    if isinstance(error, ValueError) and error.__cause__ is None:  # the reader's own message, which names it already
         return str(error).partition("\n")[0]
     return f"{path} cannot be read: {first_line(error.__cause__ or error)}"
 
 
 def matches(file: Path, expected: str) -> bool:
-    """Whether a file is there with these bytes."""
+    """Whether a file exists and has this checksum."""
     from ldbench.artifacts import store
 
     return file.is_file() and store.file_digest(file) == expected
 
 
-def builds_again(folder: Path) -> str:
-    """How to make an artifact anew, as far as its name tells."""
+def build_command(folder: Path) -> str:
+    """The command that builds an artifact again, as far as its name allows."""
+    from ldbench.config.compose import Registry
+
     name = folder.name.rpartition("-")[0]
     known = folder.parent.name == "tokenizers" and name in Registry().options("tokenizer")
     return (
@@ -191,24 +204,23 @@ def builds_again(folder: Path) -> str:
     )
 
 
-def spare_checkpoints(runs: Path, sound: Sequence[Path]) -> list[Finding]:
-    """The checkpoints that may go, because what they led to is stored; nothing where there are none."""
-    spare = [runs / folder.name / "checkpoints" for folder in sound]
-    spare = [folder for folder in spare if weight(folder)]
+def spare_checkpoints(runs: Path, complete: Sequence[Path]) -> list[Finding]:
+    """The finding on checkpoints that may be removed, because their artifact is stored; none without any."""
+    spare = [runs / folder.name / "checkpoints" for folder in complete]
+    spare = [folder for folder in spare if num_bytes(folder)]
     if not spare:
         return []
-    what = (
-        f"{size(sum(map(weight, spare)))} of checkpoints may go: their {counted(len(spare), 'artifact')} stand complete"
-    )
-    some = spare if len(spare) <= 3 else [f"{runs}/NAME/checkpoints"]
-    return [Finding("ok", "runs", what, f"To free the space: rm -r {' '.join(map(quoted, some))}")]
+    total, artifacts = size(sum(map(num_bytes, spare))), counted(len(spare), "artifact")
+    what = f"{total} of checkpoints may be removed: their {artifacts} are complete"
+    named = spare if len(spare) <= 3 else [runs / "NAME" / "checkpoints"]
+    return [Finding("ok", "runs", what, f"To free the space: rm -r {' '.join(map(quoted, named))}")]
 
 
 def inside(folder: Path) -> Iterator[Path]:
-    """What a folder holds, by name; nothing if there is none."""
+    """The entries of a folder, by name; none if it does not exist."""
     yield from sorted(folder.iterdir()) if folder.is_dir() else ()
 
 
-def weight(folder: Path) -> int:
-    """The bytes of all files in a folder."""
+def num_bytes(folder: Path) -> int:
+    """The number of bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
