@@ -35,9 +35,9 @@ def test_it_runs_from_top_to_bottom_with_and_without_cells(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    told = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
-    assert f"{len(list(records.glob('*.json')))} records in" in told
-    assert "digits: reconstruct, protocol digits" in told
-    assert ("No cell has both yet" in told) is not filled
+    text = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+    assert f"{len(list(records.glob('*.json')))} records in" in text
+    assert "digits: reconstruct, protocol digits" in text
+    assert ("No cell has both yet" in text) is not filled
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == (3 if filled else 2)

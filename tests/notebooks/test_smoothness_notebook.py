@@ -15,8 +15,8 @@ from ldbench.pipeline import pipeline
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "smoothness.ipynb"
 FEW = [
-    f"job.{said}"
-    for said in (
+    f"job.{override}"
+    for override in (
         "num_images=8",
         "num_pairs=2",
         "num_points=3",
@@ -37,7 +37,7 @@ def executed(folder: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def said(notebook: nbformat.NotebookNode) -> str:
+def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(
         output.text
         for cell in notebook.cells
@@ -77,10 +77,10 @@ def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
         for words in (small_overrides, plain, [*plain, "protocol.pixel_rule=truncate"])
     ]
     notebook = executed(tmp_path)
-    told = said(notebook)
-    assert all(f"{folder.name}: digits, protocol default" in told for folder in folders[:2])
-    assert "1 others were measured otherwise and are left out." in told
-    table = {line.split()[0]: line for line in told.splitlines() if line.strip()}
+    output = printed(notebook)
+    assert all(f"{folder.name}: digits, protocol default" in output for folder in folders[:2])
+    assert "1 others were measured under other conditions and are left out." in output
+    table = {line.split()[0]: line for line in output.splitlines() if line.strip()}
     assert {
         "mse/slope",
         "path/detour_pixels",
@@ -95,7 +95,7 @@ def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
     assert pictures(notebook) == 4  # two figures of curves, and the ways of two tokenizers
     for figures in (tmp_path / "records").glob("smoothness-*/"):
         shutil.rmtree(figures)
-    assert said(executed(tmp_path)).count("was not copied along with its record") == 2
+    assert printed(executed(tmp_path)).count("was not copied with its record") == 2
 
 
 def test_it_says_what_to_do_where_there_is_no_record(tmp_path: Path) -> None:

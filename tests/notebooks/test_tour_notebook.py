@@ -1,4 +1,4 @@
-"""notebooks/tour.ipynb: it walks through what one tiny cell leaves, reads only, and says what to do where there is nothing."""
+"""notebooks/tour.ipynb: it shows the artifacts of one small cell, and names what to do if they are missing."""
 
 import os
 import sys
