@@ -34,7 +34,7 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
     elif cfg.rank is not None:
         reports.rank_by(records, cfg.rank, cfg.only)
     else:
-        report = reports.make_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
+        report = reports.build_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
         report.show()
         files = report.write(Path(cfg.out))
         log.info("\nWritten: %s", ", ".join(map(str, files)))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-INSTALL = "No Chromium is here. Install one: apt-get install -y chromium (or say where it is: LDBENCH_CHROMIUM=PATH)"
+INSTALL = "No Chromium is here. Install one: apt-get install -y chromium (or set its path: LDBENCH_CHROMIUM=PATH)"
 PATIENCE = 60  # seconds for one answer
 
 
@@ -55,11 +55,11 @@ class Browser:
         )
         os.write(self._send, json.dumps(message).encode() + b"\0")
         while True:
-            told = self._next()
-            if told.get("id") == self._last:
-                assert "error" not in told, told
-                return told["result"]
-            self.events.append(told)
+            message = self._next()
+            if message.get("id") == self._last:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
 
     def _next(self) -> dict[str, Any]:
         import select
@@ -71,8 +71,8 @@ class Browser:
             part = os.read(self._receive, 1 << 20)
             assert part, f"Chromium ended with status {self._process.wait()}"
             self._buffer += part
-        told, _, self._buffer = self._buffer.partition(b"\0")
-        return json.loads(told)
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
 
     def open(self, page: Path) -> None:
         """Loads a file and waits until it is there."""
@@ -83,9 +83,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; errors of it are errors here."""
-        told = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        message = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in message, message["exceptionDetails"]
+        return message["result"].get("value")
 
     def press(self, key: str) -> None:
         """A key, pressed and let go."""
@@ -99,15 +99,16 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """The mouse, on the middle of the first element that fits."""
-        place = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}}); "
+        center = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+        center += "e.scrollIntoView({block: 'center'}); "
         x, y = self.run(
-            place + "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            center + "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def view(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
-        """The size of the window, and the colours that the system asks for."""
+        """The size of the window, and the colors that the system asks for."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )

@@ -1,4 +1,4 @@
-"""The page in a real browser: sorted, filtered, asked where numbers come from, by mouse and keyboard, wide and narrow, light and dark."""
+"""The page in a real browser: sorting, filters, provenance; by mouse and keyboard, wide and narrow, light and dark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,19 @@ from ldbench.config.compose import conf_dir
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import digest
 from ldbench.results import html, published, records
-from ldbench.results.leaderboards import make_boards
+from ldbench.results.leaderboards import build_leaderboards
 from ldbench.results.records import Record
-from ldbench.results.table import Place, Table
+from ldbench.results.table import Entry, Table
 
 pytestmark = pytest.mark.browser
 
 HIGHER_IS_BETTER = {"psnr": True, "rfd_digits": False, "gfd_digits": False}
 EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 NAMES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody th')].map((e) => e.textContent)"
-VALUES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody tr')].map((r) => r.querySelectorAll('td .value')[{}].textContent)"
+VALUES = (
+    "[...document.querySelectorAll('[data-table=\"{}\"] tbody tr')]"
+    ".map((r) => r.querySelectorAll('td .value')[{}].textContent)"
+)
 TITLE = "document.querySelector('#dialog-title')?.textContent"
 CHOOSE = """(() => {{
   const s = document.querySelector('#{}');
@@ -31,8 +34,8 @@ OPEN = "document.querySelector('dialog').open"
 def record_of(
     job: str, tokenizer: str, generator: str | None, seed: int, *, data: str = "digits", **metrics: float
 ) -> Record:
-    said = {"name": "digits", "split": "test", "job": job}
-    protocol = {**said, "hash": records.protocol_hash(said)}
+    fields = {"name": "digits", "split": "test", "job": job}
+    protocol = {**fields, "hash": records.protocol_hash(fields)}
     artifacts = {"tokenizer": f"{tokenizer}-1"} | (
         {} if generator is None else {"generator": f"{generator}-{tokenizer}-{seed}"}
     )
@@ -80,7 +83,7 @@ PREDICTED = Table(
     "digits: what predicts gfd",
     ["measurement"],
     ["Spearman", "p"],
-    [(["psnr ↑"], [Place("-0.88", "[-0.99, -0.51]"), None])],
+    [(["psnr ↑"], [Entry("-0.88", "[-0.99, -0.51]"), None])],
     ["A note."],
 )
 
@@ -94,7 +97,7 @@ def page(made: Sequence[Record], tmp_path: Path) -> Path:
     path = tmp_path / "leaderboard.html"
     tables = published.read_tables(conf_dir() / "experiments" / "published")
     path.write_text(
-        html.render(make_boards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026")
+        html.render(build_leaderboards(made), [PREDICTED], tables, {made[-1].id: [sheet], made[-2].id: [sheet]}, "2026")
     )
     return path
 
@@ -121,7 +124,8 @@ def test_the_best_stands_first_and_a_click_on_the_header_turns_the_order(shown):
 
 def test_a_column_of_another_job_sorts_cells_too(shown):
     shown.run(
-        "[...document.querySelectorAll('[data-table=\"cells\"] thead button')].find((b) => b.textContent.startsWith('rfd_digits')).click()"
+        "[...document.querySelectorAll('[data-table=\"cells\"] thead button')]"
+        ".find((b) => b.textContent.startsWith('rfd_digits')).click()"
     )
     assert [name[0] for name in shown.run(NAMES.format("cells"))] == ["c", "c", "b", "b", "a", "a"]
 
@@ -161,17 +165,17 @@ def test_a_click_on_a_number_tells_its_protocol_and_records(shown, made):
     shown.click('[data-table="cells"] tbody td button')
     assert shown.run(OPEN)
     assert shown.run(TITLE) == "gfd_digits of b + sit"
-    told = shown.run("document.querySelector('dialog').textContent")
-    assert "Rank 1 of 6 measured alike" in told
-    assert "split" in told
+    text = shown.run("document.querySelector('dialog').textContent")
+    assert "Rank 1 of 6 measured under the same conditions" in text
+    assert "split" in text
     names = [
         f"generate-{record.id}"
         for record in made
         if record.subject == {"tokenizer": "b", "generator": "sit", "data": "digits"}
     ]
     assert len(names) == 2
-    assert all(name in told for name in names)
-    assert "sit-b-0" in told
+    assert all(name in text for name in names)
+    assert "sit-b-0" in text
     shown.press("Escape")
     assert not shown.run(OPEN)
 
@@ -191,13 +195,17 @@ def test_ranks_and_noise_are_marked(shown):
         shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2
     )  # gFD; PSNR of both b; rFD of both c
     ranks = shown.run(
-        "[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')].map((r) => r.querySelector('.rank').textContent)"
+        "[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')]"
+        ".map((r) => r.querySelector('.rank').textContent)"
     )
     assert ranks == ["1", "2?", "3?"]
 
 
 def test_the_front_is_what_no_other_cell_beats(shown):
-    front = "[...document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]')].map((m) => m.getAttribute('aria-label').split(':')[0])"
+    front = (
+        "[...document.querySelectorAll('[data-plot=scatter] .mark[data-front=yes]')]"
+        ".map((m) => m.getAttribute('aria-label').split(':')[0])"
+    )
     assert sorted(shown.run(front)) == ["b + sit", "c + sit"]
     shown.run(CHOOSE.format("axis-x", "psnr"))
     assert shown.run(front) == ["b + sit"]
@@ -213,7 +221,8 @@ def test_sheets_and_published_tables_are_set_apart(shown):
     assert shown.run("document.querySelectorAll('[data-sheets] img').length") == 1
     assert (
         shown.run(
-            "(async (img) => { img.scrollIntoView(); await img.decode(); return img.naturalWidth; })(document.querySelector('[data-sheets] img'))"
+            "(async (img) => { img.scrollIntoView(); await img.decode(); return img.naturalWidth; })"
+            "(document.querySelector('[data-sheets] img'))"
         )
         == 8
     )
@@ -228,13 +237,16 @@ def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
     ]
     path = tmp_path / "papers.html"
     path.write_text(
-        html.render(make_boards(mine), [], published.read_tables(conf_dir() / "experiments" / "published"), {}, "now")
+        html.render(
+            build_leaderboards(mine), [], published.read_tables(conf_dir() / "experiments" / "published"), {}, "now"
+        )
     )
     browser.open(path)
     assert browser.run("document.querySelectorAll('[data-plot=scatter] path.paper').length") > 20
     assert (
         browser.run(
-            "document.querySelectorAll('[data-plot=scatter] path.paper[data-front], [data-plot=scatter] path.paper[fill=currentColor]').length"
+            "document.querySelectorAll('[data-plot=scatter] path.paper[data-front], "
+            "[data-plot=scatter] path.paper[fill=currentColor]').length"
         )
         == 0
     )
@@ -272,7 +284,7 @@ def test_text_stands_out_in_both_schemes(shown, scheme):
     assert shown.run(dark) == (scheme == "dark")
 
 
-def test_the_button_turns_the_colours_whatever_the_system_says(shown):
+def test_the_button_turns_the_colors_whatever_the_system_says(shown):
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     before = shown.run(paper)
     shown.click("#theme")
@@ -286,8 +298,8 @@ def test_names_of_strangers_are_text_and_run_nothing(browser, tmp_path):
     path = tmp_path / "evil.html"
     path.write_text(
         html.render(
-            make_boards([evil, record_of("reconstruct", "b", None, 0, psnr=4.0)]),
-            [Table(EVIL, ["m"], [EVIL], [([EVIL], [Place(EVIL)])], [EVIL])],
+            build_leaderboards([evil, record_of("reconstruct", "b", None, 0, psnr=4.0)]),
+            [Table(EVIL, ["m"], [EVIL], [([EVIL], [Entry(EVIL)])], [EVIL])],
             [],
             {},
             EVIL,

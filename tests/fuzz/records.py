@@ -17,7 +17,7 @@ def read(data: bytes) -> None:
     path = FOLDER / "reconstruct-01.json"
     path.write_bytes(data)
     try:
-        validation.read_checked(path)
+        validation.read_validated(path)
     except (ValueError, OSError) as error:
         if not str(error).replace("\n", "").isprintable():
             raise AssertionError(repr(error)) from error

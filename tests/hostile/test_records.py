@@ -14,7 +14,7 @@ import pytest
 
 from ldbench.core.estimate import Estimate
 from ldbench.results import html, latex, markdown, records, spreadsheet, store, terminal
-from ldbench.results.leaderboards import make_boards
+from ldbench.results.leaderboards import build_leaderboards
 from ldbench.results.reports import stdout
 from ldbench.results.table import table_of
 
@@ -176,7 +176,7 @@ NAMES = {
 def test_a_name_stays_text(name: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records.write(made(**{field: name}), tmp_path)
     (record,) = store.read_all(tmp_path)
-    boards = make_boards([record])
+    boards = build_leaderboards([record])
     page = html.render(boards, [], [], {}, "now")
     assert "onerror=alert" not in page.replace("\\u003cimg src=x onerror=alert", "")
     assert len(re.findall(r"<script", page)) == 2

@@ -11,7 +11,7 @@ import pytest
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import digest
 from ldbench.jobs.predict import FIGURE, NUMBERS, Predict
-from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, told_in
+from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, predictions_by_generator
 from ldbench.results.records import Record, protocol_hash
 
 SETTINGS: dict[str, Any] = {"target": None, "resamples": 100, "permutations": 100, "seed": 0}
@@ -173,4 +173,4 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
     (long,) = prediction_tables([Record(**{**vars(predicted), "metrics": many})], {})
     assert len(long.rows) == SHOWN
     assert long.rows[0][0] == ["m39"]
-    assert told_in({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}, {}) == {}
+    assert predictions_by_generator({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}, {}) == {}

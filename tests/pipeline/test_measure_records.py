@@ -55,7 +55,7 @@ def test_it_reads_records_alone_and_leaves_a_sound_record(
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something was obtained"))
     assert pipeline.run(predict(tmp_path)) == folder
     (path,) = predictions(folder)
-    record = validation.read_checked(path)
+    record = validation.read_validated(path)
     assert record.subject == {"tokenizer": None, "generator": "dit sit", "data": "digits"}
     assert len(record.artifacts) == 6
     assert record.metrics["predict/spearman/sit/psnr"].value == pytest.approx(1.0)
@@ -85,11 +85,11 @@ def test_what_is_known_is_not_measured_again_and_new_records_make_another(folder
 
 
 def test_the_leaderboard_shows_its_newest_table_and_ranks_it_on_no_board(folder: Path, tmp_path: Path) -> None:
-    before = len(reports.make_report(store.read_all(folder), folder, tmp_path, "none").boards)
+    before = len(reports.build_report(store.read_all(folder), folder, tmp_path, "none").leaderboards)
     pipeline.run(predict(tmp_path))
     found = store.read_all(folder)
-    report = reports.make_report(found, folder, tmp_path, "none")
-    assert len(report.boards) == before
+    report = reports.build_report(found, folder, tmp_path, "none")
+    assert len(report.leaderboards) == before
     assert sum("what predicts gfd_digits" in table.title for table in report.tables) == 3
     (tmp_path / "out").mkdir()
     files = {file.suffix: file.read_text() for file in report.write(tmp_path / "out")}

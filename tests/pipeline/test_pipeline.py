@@ -252,7 +252,7 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
             ["protocol.reconstruction=[features_vgg16]"],
             r"needs weights that you give it: protocol\.weights\.features_vgg16=PATH",
         ),
-        (["protocol.weights.lpips=nowhere.pth"], r"protocol\.weights\.lpips has nothing to do"),
+        (["protocol.weights.lpips=nowhere.pth"], r"protocol\.weights\.lpips has no effect"),
         (["+protocol.weights.psnr=nowhere.pth"], "psnr takes no weights"),
         (
             ["+jobs.reconstruct.batchsize=3"],

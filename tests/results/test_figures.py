@@ -23,7 +23,7 @@ def test_latents_are_a_picture(shape) -> None:
 def test_a_log_that_was_cut_short_tells_its_whole_lines(cut: int, tmp_path: Path) -> None:
     whole = b"step,train/loss\r\n1,0.5\r\n12,1.25e-05\r\n"
     (tmp_path / "metrics.csv").write_bytes(whole[:cut])
-    told = figures.read_logs([tmp_path / "metrics.csv"])
-    assert told == (
+    logs = figures.read_logs([tmp_path / "metrics.csv"])
+    assert logs == (
         {} if cut < 24 else {"train/loss": {1: 0.5}} if cut < len(whole) else {"train/loss": {1: 0.5, 12: 1.25e-05}}
     )

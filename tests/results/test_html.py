@@ -9,9 +9,9 @@ import pytest
 
 from ldbench.results import html
 from ldbench.results import store as stores
-from ldbench.results.leaderboards import make_boards
+from ldbench.results.leaderboards import build_leaderboards
 from ldbench.results.payload import payload
-from ldbench.results.table import Place, Table
+from ldbench.results.table import Entry, Table
 
 EVIL = "</script><script>alert(1)</script><!--{{SCRIPT}}\u2028"
 
@@ -20,7 +20,7 @@ EVIL = "</script><script>alert(1)</script><!--{{SCRIPT}}\u2028"
 def page(store) -> str:
     records = stores.read_all(store)
     return html.render(
-        make_boards(records), [], [], {record.id: stores.sheets(store, record) for record in records}, "now"
+        build_leaderboards(records), [], [], {record.id: stores.sheets(store, record) for record in records}, "now"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_cell_stands_on_the_tokenizer_whose_artifact_it_used(page):
 
 def test_a_cell_stands_on_nothing_where_only_another_artifact_was_measured(make):
     records = [make(seeds=(1, 0)), make(job="generate", generator="sit", seeds=(0, 0))]
-    assert [subject["standsOn"] for subject in payload(make_boards(records), [], [], {}, "now")["subjects"]] == [
+    assert [subject["standsOn"] for subject in payload(build_leaderboards(records), [], [], {}, "now")["subjects"]] == [
         None,
         None,
     ]
@@ -74,7 +74,7 @@ def test_a_cell_stands_on_nothing_where_only_another_artifact_was_measured(make)
 
 def test_a_name_cannot_end_the_script_that_holds_it(make):
     records = [make(tokenizer=EVIL)]
-    page = html.render(make_boards(records), [], [], {}, "now")
+    page = html.render(build_leaderboards(records), [], [], {}, "now")
     assert page.count("</script>") == 2
     assert page.count("<!--") == 0
     assert "\u2028" not in page
@@ -82,15 +82,17 @@ def test_a_name_cannot_end_the_script_that_holds_it(make):
 
 
 def test_infinite_numbers_are_json(make):
-    data = data_of(html.render(make_boards([make(metrics={"psnr": float("inf")})]), [], [], {}, "now"))
+    data = data_of(html.render(build_leaderboards([make(metrics={"psnr": float("inf")})]), [], [], {}, "now"))
     assert data["boards"][0]["rows"][0]["cells"]["psnr"]["value"] == "inf"
 
 
-def test_settings_stand_in_a_boards_name_only_where_they_tell_two_apart(make):
+def test_settings_are_in_a_leaderboards_name_only_if_they_distinguish_two(make):
     def names(*settings):
         return [
             board["name"]
-            for board in payload(make_boards([make(settings=said) for said in settings]), [], [], {}, "now")["boards"]
+            for board in payload(build_leaderboards([make(settings=chosen) for chosen in settings]), [], [], {}, "now")[
+                "boards"
+            ]
         ]
 
     assert [name.count("num_train") for name in names({"num_train": 5})] == [0]
@@ -102,9 +104,13 @@ def test_what_predicts_generation_is_told_in_words(make):
         "digits: sit",
         ["measurement"],
         ["Spearman"],
-        [(["psnr"], [Place("0.9", "[0.1, 1]")]), (["ssim"], [None])],
+        [(["psnr"], [Entry("0.9", "[0.1, 1]")]), (["ssim"], [None])],
         ["A note."],
     )
-    (told,) = data_of(html.render(make_boards([make()]), [table], [], {}, "now"))["predictions"]
-    assert told["rows"] == [{"name": "psnr", "cells": [["0.9", "[0.1, 1]"]]}, {"name": "ssim", "cells": [None]}]
-    assert (told["title"], told["columns"], told["notes"]) == ("digits: sit", ["Spearman"], ["A note."])
+    (prediction,) = data_of(html.render(build_leaderboards([make()]), [table], [], {}, "now"))["predictions"]
+    assert prediction["rows"] == [{"name": "psnr", "cells": [["0.9", "[0.1, 1]"]]}, {"name": "ssim", "cells": [None]}]
+    assert (prediction["title"], prediction["columns"], prediction["notes"]) == (
+        "digits: sit",
+        ["Spearman"],
+        ["A note."],
+    )

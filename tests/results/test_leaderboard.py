@@ -1,4 +1,4 @@
-"""The command: what is printed, written, compared, ranked, merged and refused; and no model is opened for it."""
+"""The command: tables, files, comparison, ranking, merging, refusals; no model is opened."""
 
 import csv
 import os
@@ -23,8 +23,8 @@ def run(answer: Answer) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def refused(run) -> Callable[..., str]:
-    def answer(*words: str, cwd: Path) -> str:
-        done = run(*words, cwd=cwd)
+    def answer(*overrides: str, cwd: Path) -> str:
+        done = run(*overrides, cwd=cwd)
         assert done.returncode == 2, done.stdout
         assert "Traceback" not in done.stderr
         return done.stderr
@@ -53,7 +53,7 @@ def test_records_become_tables_in_the_terminal_and_in_four_files(store, tmp_path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_published_figures_stand_beside_those_of_the_same_data(run, make, tmp_path):
+def test_published_figures_are_shown_beside_those_of_the_same_data(run, make, tmp_path):
     records.write(make(data="celebahq256"), tmp_path / "records")
     assert "As published: VMAE and others, generation by LightningDiT-B (celebahq256)" in run(cwd=tmp_path).stdout
     assert "As published" not in run("published=none", cwd=tmp_path).stdout
@@ -63,35 +63,35 @@ def test_published_figures_stand_beside_those_of_the_same_data(run, make, tmp_pa
 
 def test_two_records_are_compared_field_by_field(run, refused, make, tmp_path):
     one = make()
-    said = dict(one.protocol) | {"latent": "sample"}
-    two = make(tokenizer="vavae", protocol=said | {"hash": protocol_hash(said)})
+    fields = dict(one.protocol) | {"latent": "sample"}
+    two = make(tokenizer="vavae", protocol=fields | {"hash": protocol_hash(fields)})
     for record in (one, two):
         records.write(record, tmp_path / "records")
     names = [f"reconstruct-{record.id[:9]}" for record in (one, two)]
-    told = run(f"compare=[{','.join(names)}]", cwd=tmp_path).stdout
-    assert [line.split() for line in told.splitlines() if "protocol.latent" in line] == [
+    text = run(f"compare=[{','.join(names)}]", cwd=tmp_path).stdout
+    assert [line.split() for line in text.splitlines() if "protocol.latent" in line] == [
         ["protocol.latent", "mean", "sample"]
     ]
-    assert "They were not measured alike: they are never ranked together." in told
-    assert "psnr" not in told, "what does not differ is not told"
+    assert "They were measured under different conditions: they are never ranked together." in text
+    assert "psnr" not in text, "fields that do not differ are not shown"
     assert not list(tmp_path.glob("leaderboard.*"))
     assert "not ranked together. They differ in protocol.latent: mean and sample" in refused("rank=psnr", cwd=tmp_path)
     assert "#1" in run("rank=psnr", f"only=[{names[0]}]", cwd=tmp_path).stdout
 
 
-def test_ranks_of_one_protocol_are_told_best_first(run, make, tmp_path):
-    for place, tokenizer in enumerate(("maetok", "vavae", "vmae")):
-        records.write(make(tokenizer=tokenizer, metrics={"rfd_digits": 3.0 - place}), tmp_path / "records")
-    told = [line.split()[1] for line in run("rank=rfd_digits", cwd=tmp_path).stdout.splitlines() if "#" in line]
-    assert told == ["vmae", "vavae", "maetok"]
+def test_ranks_of_one_protocol_are_listed_best_first(run, make, tmp_path):
+    for index, tokenizer in enumerate(("maetok", "vavae", "vmae")):
+        records.write(make(tokenizer=tokenizer, metrics={"rfd_digits": 3.0 - index}), tmp_path / "records")
+    tokenizers = [line.split()[1] for line in run("rank=rfd_digits", cwd=tmp_path).stdout.splitlines() if "#" in line]
+    assert tokenizers == ["vmae", "vavae", "maetok"]
 
 
-def test_merging_brings_other_peoples_records_into_the_tables(run, refused, make, tmp_path):
+def test_merging_adds_other_peoples_records_to_the_tables(run, refused, make, tmp_path):
     records.write(make(), tmp_path / "records")
     other = records.write(make(tokenizer="vavae"), tmp_path / "other")
-    told = run("merge=other", cwd=tmp_path)
-    assert "Merged 1 new record of other into records." in told.stdout
-    assert "vavae" in told.stdout
+    text = run("merge=other", cwd=tmp_path)
+    assert "Merged 1 new record of other into records." in text.stdout
+    assert "vavae" in text.stdout
     other.write_text(other.read_text().replace('"value": 40.0', '"value": "forty"'))
     assert f"{other.name}: metrics.psnr.value must be a number, 'inf' or '-inf'; got 'forty'" in refused(
         "merge=other", cwd=tmp_path
@@ -104,7 +104,7 @@ def store_of(folder: Path) -> list[records.Record]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "message"),
     [
         (["published=some"], "published must be one of beside, all, none, got 'some'"),
         (["wandb=on"], "wandb must be one of null, offline, online, got 'on'"),
@@ -113,23 +113,24 @@ def store_of(folder: Path) -> list[records.Record]:
         (["only=[a]"], "Name a metric, as in rank=psnr"),
         (["compare=[a,b]", "rank=psnr"], "Set one at a time"),
         (["merge=nowhere"], "There are no records in nowhere"),
-        (["rank=loudness"], "No record has loudness. There are: psnr, rfd_digits."),
+        (["rank=loudness"], "No record has loudness. Metrics: psnr, rfd_digits."),
         (["rank=psnr", "only=[zz]"], "There is no record 'zz' among 1"),
         (["compere=[a,b]"], "Did you mean compare?"),
     ],
 )
-def test_a_mistake_is_answered_with_what_to_do(refused, make, tmp_path, words, told):
+def test_a_mistake_is_refused_with_what_to_do(refused, make, tmp_path, overrides, message):
     records.write(make(), tmp_path / "records")
-    assert told in refused(*words, cwd=tmp_path)
+    assert message in refused(*overrides, cwd=tmp_path)
 
 
-def test_without_records_the_way_to_the_first_ones_is_told(refused, tmp_path):
+def test_without_records_the_command_for_the_first_ones_is_named(refused, tmp_path):
     assert "python -m ldbench.train makes the first ones" in refused(cwd=tmp_path)
 
 
 def test_no_model_is_opened_and_no_torch_is_loaded(store, tmp_path):
     script = (
-        "import sys; sys.argv = ['leaderboard', 'hydra.job.chdir=false']; import ldbench.leaderboard; ldbench.leaderboard.main(); "
+        "import sys; sys.argv = ['leaderboard', 'hydra.job.chdir=false']; "
+        "import ldbench.leaderboard; ldbench.leaderboard.main(); "
         "print([name for name in ('torch', 'lightning', 'wandb', 'sklearn', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)

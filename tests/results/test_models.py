@@ -1,30 +1,30 @@
-"""Who was measured: seeds are one model, and recipes tell models of one name apart."""
+"""Models: seeds are one model, and recipes distinguish models of one name."""
 
 from dataclasses import replace
 
-from ldbench.results.models import flat, seeds_of, subjects_of
+from ldbench.results.models import flat, models_of, seeds_of
 
 
 def test_seeds_of_one_recipe_are_one_model(make):
     first, second = make(seeds=(0, 0)), make(seeds=(1, 0))
-    subjects = subjects_of([first, second])
-    assert subjects[first.id] == subjects[second.id]
-    assert subjects[first.id].label == "vmae"
+    models = models_of([first, second])
+    assert models[first.id] == models[second.id]
+    assert models[first.id].label == "vmae"
 
 
 def test_recipes_of_one_name_are_told_apart_by_what_differs(make):
     small, large = make(recipe={"losses": {"kl": {"weight": 1e-6}}}), make(recipe={"losses": {"kl": {"weight": 1e-3}}})
-    subjects = subjects_of([small, large])
-    assert subjects[small.id].label == "vmae (weight=1e-06)"
-    assert subjects[large.id].label == "vmae (weight=0.001)"
+    models = models_of([small, large])
+    assert models[small.id].label == "vmae (weight=1e-06)"
+    assert models[large.id].label == "vmae (weight=0.001)"
 
 
 def test_two_artifacts_of_the_same_seeds_and_recipe_are_two_models(make):
     one = make()
     other = replace(one, id="0123", artifacts={"tokenizer": "vmae-ffffffff"})
-    subjects = subjects_of([one, other])
-    assert subjects[one.id] != subjects[other.id]
-    assert subjects[other.id].label == "vmae (vmae-ffffffff)"
+    models = models_of([one, other])
+    assert models[one.id] != models[other.id]
+    assert models[other.id].label == "vmae (vmae-ffffffff)"
 
 
 def test_how_something_was_measured_or_run_makes_no_other_model(make):
@@ -34,7 +34,7 @@ def test_how_something_was_measured_or_run_makes_no_other_model(make):
         id="0123",
         config={**one.config, "trainer": {"workers": 8}, "job": {"component": "probe"}, "sampler": {"steps": 3}},
     )
-    assert subjects_of([one, other])[one.id] == subjects_of([one, other])[other.id]
+    assert models_of([one, other])[one.id] == models_of([one, other])[other.id]
 
 
 def test_a_generator_has_two_seeds_and_a_tokenizer_one(make):
@@ -44,7 +44,7 @@ def test_a_generator_has_two_seeds_and_a_tokenizer_one(make):
 
 def test_a_record_of_anybody_may_have_any_config(make):
     odd = replace(make(), config={"tokenizer": "a word", "data": None})
-    assert subjects_of([odd])[odd.id].label == "vmae"
+    assert models_of([odd])[odd.id].label == "vmae"
 
 
 def test_nested_fields_are_flattened_to_dotted_keys():

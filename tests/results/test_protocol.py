@@ -55,12 +55,12 @@ def test_the_hash_changes_with_every_other_field(field):
 
 
 def test_of_a_reference_file_the_content_counts_and_not_the_place():
-    said = [
+    described = [
         replace(DEFAULT, reference=path).described(data="digits", reference=digest)
         for path, digest in (("a.npz", "1"), ("b.npz", "1"), ("a.npz", "2"))
     ]
-    assert said[0] == said[1]
-    assert len({one["hash"] for one in said} | {hash_of(DEFAULT)}) == 3
+    assert described[0] == described[1]
+    assert len({one["hash"] for one in described} | {hash_of(DEFAULT)}) == 3
 
 
 def test_a_reference_is_a_split_or_a_file():
@@ -102,12 +102,12 @@ def test_weights_are_hashed_by_digest_and_not_by_path():
     assert "weights" not in here.described(data="digits", extractor="0123")
     sums = [here.described(data="digits", extractor="0123", weights={"lpips": digest}) for digest in ("01", "02")]
     assert sums[0]["weights"] == {"lpips": "01"}
-    assert len({hash_of(here), *(said["hash"] for said in sums)}) == 3
+    assert len({hash_of(here), *(described["hash"] for described in sums)}) == 3
 
 
 def test_weights_of_what_the_protocol_does_not_ask_for_are_refused():
     with pytest.raises(
-        ValueError, match=r"protocol\.weights\.inception has nothing to do: the protocol asks for digits, psnr, ssim"
+        ValueError, match=r"protocol\.weights\.inception has no effect: the protocol uses digits, psnr, ssim"
     ):
         replace(DEFAULT, weights={"inception": "a.pth"})
 
@@ -120,17 +120,17 @@ def test_a_reference_of_too_few_images_is_refused(kept):
 
 def test_distances_without_an_extractor_and_an_extractor_without_distances_are_refused():
     with pytest.raises(
-        ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name whose"
+        ValueError, match=r"protocol\.distribution=\['fd', 'kid'\] is measured on features\. Name their extractor"
     ):
         replace(DEFAULT, extractor=None)
-    with pytest.raises(ValueError, match=r"protocol\.extractor=digits has nothing to do"):
+    with pytest.raises(ValueError, match=r"protocol\.extractor=digits has no effect"):
         replace(DEFAULT, distribution=())
 
 
 @pytest.mark.parametrize("field", ["reconstruction", "distribution"])
 def test_a_name_in_place_of_a_list_is_refused(field):
     with pytest.raises(
-        ValueError, match=rf"protocol\.{field} must be a list of names, got 'psnr'\. Say protocol\.{field}=\[psnr\]"
+        ValueError, match=rf"protocol\.{field} must be a list of names, got 'psnr'\. Set protocol\.{field}=\[psnr\]"
     ):
         replace(DEFAULT, **{field: "psnr"})
 

@@ -1,4 +1,4 @@
-"""Papers' tables: each is read, says where it is from, and is never ranked."""
+"""Papers' tables: each is read, names its source, and is never ranked."""
 
 import json
 
@@ -13,7 +13,7 @@ TABLES = published.read_tables(FOLDER)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
-def test_a_table_says_its_source_and_shows_no_rank(table):
+def test_a_table_names_its_source_and_shows_no_rank(table):
     assert table.url.startswith("https://arxiv.org/abs/")
     assert any(word in table.source for word in ("table", "ImageNet", "generation", "reconstruction", "ablation"))
     assert table.protocol["name"] == "as published"
@@ -39,7 +39,7 @@ def test_the_papers_of_all_three_tokenizers_are_there():
     )
 
 
-def test_what_is_from_a_secondary_source_says_so():
+def test_secondary_sources_are_named():
     assert all("secondary" in table.protocol["caution"] for table in TABLES if "2507.09984" in table.url)
 
 
@@ -50,7 +50,7 @@ def test_a_published_number_is_not_ranked_with_ours(make):
         rank_records([ours, theirs], "gfid")
 
 
-def test_published_numbers_stand_in_the_csv_lines_without_rank():
+def test_published_numbers_have_csv_lines_without_rank():
     lines = list(spreadsheet.lines([], TABLES))
     assert len(lines) == sum(len(record.metrics) for table in TABLES for record in table.records)
     assert all(
@@ -60,7 +60,7 @@ def test_published_numbers_stand_in_the_csv_lines_without_rank():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             lambda content: content.pop("url"),
@@ -77,9 +77,9 @@ def test_published_numbers_stand_in_the_csv_lines_without_rank():
         ),
     ],
 )
-def test_a_table_with_a_mistake_is_refused_by_place(tmp_path, change, told):
+def test_a_table_with_a_mistake_is_refused_by_key(tmp_path, change, message):
     content = json.loads((FOLDER / "vavae_3.json").read_text())
     change(content)
     (tmp_path / "mine.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"mine.json: .*{told}"):
+    with pytest.raises(ValueError, match=f"mine.json: .*{message}"):
         published.read_tables(tmp_path)

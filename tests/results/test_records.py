@@ -92,7 +92,7 @@ def test_what_is_no_record_is_refused_by_file_name(tmp_path, content):
     path = tmp_path / "reconstruct-0123.json"
     path.write_text(content)
     with pytest.raises(
-        ValueError, match=r"reconstruct-0123.json is no record of ldbench .*Move it out of the records folder"
+        ValueError, match=r"reconstruct-0123.json is not a record of ldbench .*Move it out of the records folder"
     ):
         records.read(path)
 
@@ -100,7 +100,7 @@ def test_what_is_no_record_is_refused_by_file_name(tmp_path, content):
 def test_a_file_that_is_no_text_is_refused_by_file_name(tmp_path):
     path = tmp_path / "reconstruct-0123.json"
     path.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ValueError, match=r"reconstruct-0123.json is no record of ldbench"):
+    with pytest.raises(ValueError, match=r"reconstruct-0123.json is not a record of ldbench"):
         records.read(path)
 
 
@@ -145,7 +145,7 @@ def test_ingredients_do_not_stand_in_for_each_other():
 
 
 def test_the_environment_names_versions_and_no_host():
-    told = json.dumps(records.environment())
-    assert '"torch"' in told
-    assert '"ldbench"' in told
-    assert not platform.node() or platform.node() not in told
+    environment = json.dumps(records.environment())
+    assert '"torch"' in environment
+    assert '"ldbench"' in environment
+    assert not platform.node() or platform.node() not in environment

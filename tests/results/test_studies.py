@@ -5,35 +5,35 @@ from collections.abc import Callable
 import pytest
 
 from ldbench.results.records import Record, protocol_hash
-from ldbench.results.studies import make_studies, tokenizers_of
+from ldbench.results.studies import build_studies, tokenizers_of
 
 Make = Callable[..., Record]
 NAMES = ("a", "b", "c")
 
 
 def protocol(**fields: object) -> dict:
-    said = {"name": "digits", "data": "images", **fields}
-    return {**said, "hash": protocol_hash(said)}
+    fields = {"name": "digits", "data": "images", **fields}
+    return {**fields, "hash": protocol_hash(fields)}
 
 
 DRAWN = protocol(num_samples=1000)
 
 
-def cell(make: Make, tokenizer: str, distance: float, **said: object) -> Record:
-    said = {"generator": "sit", "protocol": DRAWN, **said}
+def cell(make: Make, tokenizer: str, distance: float, **fields: object) -> Record:
+    fields = {"generator": "sit", "protocol": DRAWN, **fields}
     return make(
         job="generate",
         tokenizer=tokenizer,
         metrics={"gfd_digits": distance, "gfd_digits_floor": 0.1, "recall_digits": 0.5},
-        **said,
+        **fields,
     )
 
 
-def own(make: Make, tokenizer: str, psnr: float, **said: object) -> Record:
+def own(make: Make, tokenizer: str, psnr: float, **fields: object) -> Record:
     return make(
         tokenizer=tokenizer,
         metrics={"psnr": psnr, "rfd_digits_floor": 0.1},
-        **{"protocol": protocol(split="test"), **said},
+        **{"protocol": protocol(split="test"), **fields},
     )
 
 
@@ -44,7 +44,7 @@ def test_a_study_lays_the_quality_of_generators_beside_what_was_measured_of_thei
         for record in (cell(make, name, place / 10), own(make, name, 30.0 + place))
     ]
     stranger = own(make, "d", 99.0)  # no generator has its latents
-    (study,) = make_studies([*records, stranger], None)
+    (study,) = build_studies([*records, stranger], None)
     assert study.target == "gfd_digits"
     assert study.quality == {"sit": {"a": 0.0, "b": 0.1, "c": 0.2}}
     assert study.measured == {"psnr": {"a": 30.0, "b": 31.0, "c": 32.0}}, "floors are no measurements of a tokenizer"
@@ -59,7 +59,7 @@ def test_protocols_and_images_are_never_mixed(make: Make) -> None:
         own(make, "a", 50.0, protocol=protocol(split="test", data="other images")),
         own(make, "a", 60.0, data="shapes"),
     ]
-    first, second = sorted(make_studies(records, None), key=lambda study: study.tokenizers)
+    first, second = sorted(build_studies(records, None), key=lambda study: study.tokenizers)
     assert (first.tokenizers, second.tokenizers) == (["a"], ["b"])
     assert first.measured == {"psnr": {"a": 30.0}}
     assert second.measured == {}
@@ -74,7 +74,7 @@ def test_seeds_of_tokenizers_and_generators_are_averaged_and_the_newest_counts(m
         own(make, "a", 30.0, seeds=(0, 0)),
         own(make, "a", 34.0, seeds=(1, 0)),
     ]
-    (study,) = make_studies(records, "gfd_digits")
+    (study,) = build_studies(records, "gfd_digits")
     assert study.quality["sit"]["a"] == pytest.approx(0.4)
     assert study.measured["psnr"]["a"] == pytest.approx(32.0)
     assert len(study.artifacts["a"]) == 2
@@ -102,7 +102,7 @@ def test_an_artifact_that_is_named_by_its_path_is_the_tokenizer_that_was_trained
 def test_generators_of_one_name_and_two_recipes_are_two(make: Make) -> None:
     first, second = cell(make, "a", 0.1), cell(make, "b", 0.2)
     second = Record(**{**vars(second), "config": {**second.config, "generator": {"name": "sit", "max_steps": 5}}})
-    (study,) = make_studies([first, second], None)
+    (study,) = build_studies([first, second], None)
     assert len(study.quality) == 2
     assert all(name.startswith("sit-") for name in study.quality)
 
@@ -112,7 +112,7 @@ def test_what_was_measured_in_two_ways_has_two_names(make: Make) -> None:
         cell(make, "a", 0.1),
         *(own(make, "a", psnr, protocol=protocol(split=split)) for psnr, split in ((30.0, "test"), (31.0, "train"))),
     ]
-    (study,) = make_studies(records, None)
+    (study,) = build_studies(records, None)
     assert sorted(value["a"] for value in study.measured.values()) == [30.0, 31.0]
     assert all(name.startswith("psnr [") for name in study.measured)
     assert {study.made[name].protocol["split"] for name in study.measured} == {"test", "train"}
@@ -120,6 +120,6 @@ def test_what_was_measured_in_two_ways_has_two_names(make: Make) -> None:
 
 def test_another_target_is_taken_by_name_and_there_may_be_none(make: Make) -> None:
     records = [cell(make, "a", 0.1), own(make, "a", 30.0)]
-    (study,) = make_studies(records, "recall_digits")
+    (study,) = build_studies(records, "recall_digits")
     assert study.quality == {"sit": {"a": 0.5}}
-    assert make_studies(records, "gfid") == []
+    assert build_studies(records, "gfid") == []

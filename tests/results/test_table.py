@@ -9,20 +9,20 @@ from rich.console import Console
 
 from ldbench.results import latex, markdown, spreadsheet, terminal
 from ldbench.results import store as stores
-from ldbench.results.leaderboards import make_boards
-from ldbench.results.table import LEGEND, Place, Table, table_of
+from ldbench.results.leaderboards import build_leaderboards
+from ldbench.results.table import LEGEND, Entry, Table, table_of
 
 EVIL = "a|b_c*[link](http://x) <img src=x onerror=alert(1)> \\input{/etc/passwd} $x$ %c @team [red]x[/red]"
 
 
 @pytest.fixture
 def tables(store) -> Sequence[Table]:
-    return [table_of(board) for board in make_boards(stores.read_all(store))]
+    return [table_of(board) for board in build_leaderboards(stores.read_all(store))]
 
 
 @pytest.fixture
 def evil() -> Table:
-    return Table(EVIL, [EVIL], [EVIL], [([EVIL], [Place("1.5", "± 0.1", 2, 1, "")])], [EVIL])
+    return Table(EVIL, [EVIL], [EVIL], [([EVIL], [Entry("1.5", "± 0.1", 2, 1, "")])], [EVIL])
 
 
 def printed(tables: Sequence[Table], width: int = 140) -> str:
@@ -37,27 +37,27 @@ def test_a_table_says_its_protocol_its_metrics_and_its_ranks(tables):
     assert list(reconstruct.columns) == ["psnr ↑", "ssim ↑", "rfd_digits ↓", "rfd_digits_floor"]
     (names, places) = reconstruct.rows[2]
     assert list(names) == ["vmae"]
-    assert places[0].standing == "#1"
-    assert places[0].beside.endswith("(2)")
+    assert places[0].rank_and_mark == "#1"
+    assert places[0].noise_and_seeds.endswith("(2)")
     assert places[3].rank is None
     assert any("Curve smoothness/psnr over eps: 5 points." in table.notes for table in tables)
 
 
 def test_the_terminal_shows_every_model_once_a_table(tables):
-    told = printed(tables)
-    assert told.count("lightningdit") == 3
-    assert "#1" in told
-    assert "≈" in told
+    text = printed(tables)
+    assert text.count("lightningdit") == 3
+    assert "#1" in text
+    assert "≈" in text
 
 
 def test_a_wide_table_lies_on_its_side():
     columns = [f"metric{i}" for i in range(12)]
-    told = printed([Table("many", ["tokenizer"], columns, [(["vmae"], [Place(str(i)) for i in range(12)])])], width=60)
-    assert all(f"metric{i} " in told for i in range(12))
+    text = printed([Table("many", ["tokenizer"], columns, [(["vmae"], [Entry(str(i)) for i in range(12)])])], width=60)
+    assert all(f"metric{i} " in text for i in range(12))
 
 
 def test_a_board_of_nothing_but_curves_has_no_empty_grid(make):
-    (table,) = map(table_of, make_boards([make(metrics={"gmm/nll/k=5": 1.0})]))
+    (table,) = map(table_of, build_leaderboards([make(metrics={"gmm/nll/k=5": 1.0})]))
     assert "tokenizer" not in printed([table])
     assert "Curve gmm/nll over k: 1 points." in printed([table])
     assert "| tokenizer" not in markdown.render([table], LEGEND)
@@ -69,32 +69,32 @@ def test_the_terminal_takes_no_markup_from_names(evil):
 
 
 def test_markdown_makes_nothing_of_names(evil):
-    told = markdown.render([evil], LEGEND)
-    row = told.splitlines()[-3]
+    text = markdown.render([evil], LEGEND)
+    row = text.splitlines()[-3]
     assert row.startswith("| a\\|b\\_c\\*\\[link\\](http://x) \\<img src=x onerror=alert(1)\\>")
-    assert "@team" not in told
+    assert "@team" not in text
     assert row.count("|") - row.count("\\|") == 3
     assert "**1.5** ± 0.1 (2)" in row
 
 
 def test_latex_runs_nothing_of_names(evil):
-    told = latex.render([evil], LEGEND)
-    assert r"\input" not in told
-    assert r"\textbackslash{}input\{/etc/passwd\}" in told
-    assert r"\$x\$ \%c" in told
-    assert r"\textbf{1.5} {\scriptsize $\pm$ 0.1 (2)}" in told
-    assert all(told.count(word) == 1 for word in (r"\toprule", r"\midrule", r"\bottomrule"))
+    text = latex.render([evil], LEGEND)
+    assert r"\input" not in text
+    assert r"\textbackslash{}input\{/etc/passwd\}" in text
+    assert r"\$x\$ \%c" in text
+    assert r"\textbf{1.5} {\scriptsize $\pm$ 0.1 (2)}" in text
+    assert all(text.count(word) == 1 for word in (r"\toprule", r"\midrule", r"\bottomrule"))
 
 
 def test_latex_has_as_many_cells_in_every_line(tables):
-    told = latex.render(tables[:2], LEGEND)
-    body = [line for line in told.splitlines() if line.endswith(r"\\")]
+    text = latex.render(tables[:2], LEGEND)
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in body} == {4}
-    assert told.encode("ascii", errors="ignore").decode().count("\\begin{table}") == 2
+    assert text.encode("ascii", errors="ignore").decode().count("\\begin{table}") == 2
 
 
 def test_csv_has_every_number_with_its_rank_and_records(store):
-    boards = make_boards(stores.read_all(store))
+    boards = build_leaderboards(stores.read_all(store))
     lines = list(csv.DictReader(io.StringIO(spreadsheet.render(boards, []))))
     assert len(lines) == sum(len(row.cells) for board in boards for row in board.rows)
     (best,) = (line for line in lines if line["metric"] == "psnr" and line["rank"] == "1")
@@ -111,7 +111,7 @@ def test_a_spreadsheet_takes_no_name_for_a_formula(make, sign):
         csv.reader(
             io.StringIO(
                 spreadsheet.render(
-                    make_boards([make(tokenizer=f'{sign}cmd|" /C calc"!A0', metrics={"psnr": -3.0})]), []
+                    build_leaderboards([make(tokenizer=f'{sign}cmd|" /C calc"!A0', metrics={"psnr": -3.0})]), []
                 )
             )
         )

@@ -1,4 +1,4 @@
-"""A record of anybody: what is sound is read as it was written, and what is wrong is named by its place."""
+"""Records of unknown origin: valid ones are read as they were written, and a wrong field is named by its key."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from ldbench.results.protocol import Protocol
 
 @pytest.fixture
 def content(make, tmp_path) -> dict[str, Any]:
-    """The JSON of a sound record."""
+    """The JSON of a valid record."""
     return json.loads(
         records.write(make(metrics={"psnr": (40.0, 39.0, 41.0), "mse": 0.1}), tmp_path / "sound").read_text()
     )
@@ -33,20 +33,20 @@ def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
     return content
 
 
-def test_a_sound_record_is_read_as_it_was_written(make, tmp_path):
+def test_a_valid_record_is_read_as_it_was_written(make, tmp_path):
     record = make(metrics={"psnr": (math.inf, 30.0, math.inf), "mse": 0.1, "gain": -math.inf})
-    assert validation.read_checked(records.write(record, tmp_path)) == record
+    assert validation.read_validated(records.write(record, tmp_path)) == record
 
 
 def test_a_record_without_the_optional_fields_is_read_and_written_without_them(make, tmp_path):
     record = replace(make(), higher_is_better=None, settings=None)
     path = records.write(record, tmp_path)
-    assert validation.read_checked(path) == records.read(path) == record
+    assert validation.read_validated(path) == records.read(path) == record
     assert not {"higher_is_better", "settings"} & json.loads(path.read_text()).keys()
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
         ("id", "../../etc/passwd", "id must match"),
         ("id", "ABC", "id must match"),
@@ -93,12 +93,12 @@ def test_a_record_without_the_optional_fields_is_read_and_written_without_them(m
         ("created", 5, "created must be a time"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_file(content, tmp_path, place, value, told):
+def test_a_wrong_field_is_named_with_its_file(content, tmp_path, place, value, message):
     path = tmp_path / f"{content['job']}-{content['id']}.json"
     path.write_text(json.dumps(changed(content, place, value)))
     with pytest.raises(ValueError, match=r"reconstruct-[0-9a-f]+\.json: ") as refused:
-        validation.read_checked(path)
-    assert told in str(refused.value)
+        validation.read_validated(path)
+    assert message in str(refused.value)
     assert len(str(refused.value).partition(".json: ")[2]) < 250
     assert str(refused.value).isprintable()
 
@@ -110,14 +110,14 @@ def test_what_is_no_strict_json_is_refused(tmp_path, text):
     path = tmp_path / "reconstruct-01.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"reconstruct-01.json: the file is not JSON"):
-        validation.read_checked(path)
+        validation.read_validated(path)
 
 
 def test_what_is_no_object_is_refused(tmp_path):
     path = tmp_path / "reconstruct-01.json"
     path.write_text("[1]")
     with pytest.raises(ValueError, match="the file must be a JSON object"):
-        validation.read_checked(path)
+        validation.read_validated(path)
 
 
 def test_endless_nesting_is_refused(content, tmp_path):
@@ -126,19 +126,19 @@ def test_endless_nesting_is_refused(content, tmp_path):
         current["a"] = current = {}
     path = tmp_path / f"{content['job']}-{content['id']}.json"
     path.write_text(json.dumps(content | {"config": deep}))
-    with pytest.raises(ValueError, match="more than 30 deep"):
-        validation.read_checked(path)
+    with pytest.raises(ValueError, match="more than 30 levels deep"):
+        validation.read_validated(path)
 
 
 def test_a_huge_file_is_not_even_read(tmp_path):
     path = tmp_path / "reconstruct-01.json"
     path.write_bytes(b" " * (validation.LARGEST + 1))
-    with pytest.raises(ValueError, match="no record has more than"):
-        validation.read_checked(path)
+    with pytest.raises(ValueError, match="a record has at most"):
+        validation.read_validated(path)
 
 
 def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
-    said = {
+    fields = {
         "name": "x",
         "split": "test",
         "pixel_rule": "round",
@@ -155,7 +155,7 @@ def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
         "labels": "balanced",
         "reference": "train",
     }
-    described = Protocol(**said, **more).described(data="abc")
+    described = Protocol(**fields, **more).described(data="abc")
     assert (
         described["hash"]
         == records.protocol_hash(described)
@@ -165,9 +165,9 @@ def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
 
 def test_numbers_keep_every_digit(content):
     content["metrics"]["mse"]["value"] = 0.1 + 0.2
-    assert validation.checked(json.loads(json.dumps(content))).metrics["mse"] == Estimate(0.1 + 0.2)
+    assert validation.validated(json.loads(json.dumps(content))).metrics["mse"] == Estimate(0.1 + 0.2)
 
 
 def test_the_records_of_a_matrix_are_sound(store: Path):
     for path in store.glob("*.json"):
-        assert validation.read_checked(path).job
+        assert validation.read_validated(path).job

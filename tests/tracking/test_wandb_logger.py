@@ -86,7 +86,7 @@ def nested(items: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def entries(content: bytes) -> Iterator[bytes]:
-    """The entries of a file in LevelDB's log format: blocks of 32 KiB of pieces (checksum, length, kind), after 7 bytes."""
+    """The entries of a file in LevelDB's log format: blocks of 32 KiB of pieces (checksum, length, kind)."""
     assert content.startswith(b":W&B")
     offset, entry = 7, b""
     while offset + 7 <= len(content):

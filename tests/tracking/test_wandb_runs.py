@@ -24,7 +24,7 @@ def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    yield reports.make_report(stores.read_all(store), store, conf_dir() / "experiments" / "published", "beside")
+    yield reports.build_report(stores.read_all(store), store, conf_dir() / "experiments" / "published", "beside")
     import wandb as package
 
     package.teardown()  # it reads the environment once

@@ -12,9 +12,9 @@ from ldbench.analysis.prediction import MIN_PAIRS, Association, associate, holm,
 from ldbench.core.interfaces import Estimate
 from ldbench.io.files import write_json
 from ldbench.results.prediction_figure import draw
-from ldbench.results.predictions import MEAN_RANK, told_in
+from ldbench.results.predictions import MEAN_RANK, predictions_by_generator
 from ldbench.results.records import Record, encode
-from ldbench.results.studies import Study, make_studies
+from ldbench.results.studies import Study, build_studies
 
 FIGURE, NUMBERS = "prediction.png", "prediction.json"
 COUNTS = {"resamples": 100, "permutations": 100}
@@ -70,7 +70,7 @@ class Predict:
         Raises ValueError if there is none, with what exists and what is missing.
         """
         target = settings["target"]
-        studies = [study for study in make_studies(records, target) if study.target in study.higher_is_better]
+        studies = [study for study in build_studies(records, target) if study.target in study.higher_is_better]
         if not studies:
             names = sorted(
                 {
@@ -125,7 +125,7 @@ class Predict:
         }
         write_json(out / NUMBERS, self.numbers(goals, predicted))
         draw(
-            told_in(metrics, self.study.higher_is_better),
+            predictions_by_generator(metrics, self.study.higher_is_better),
             out / FIGURE,
             title=f"{self.study.conditions.data}: what predicts a better {self.study.target}",
         )

@@ -1,1 +1,1 @@
-"""Records, and what is made of them."""
+"""Records, and the leaderboards, tables and pages built from them."""

@@ -16,7 +16,7 @@ def compare(a: Record, b: Record) -> list[tuple[str, str, str]]:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The leaves of nested mappings that differ; what only one has stands as `-` in the other."""
+    """The leaves of nested mappings that differ; a leaf that only one has is `-` in the other."""
     left, right = ({key: text(value) for key, value in flat(side).items()} for side in (a, b))
     keys = dict.fromkeys([*left, *right])
     return [
@@ -40,24 +40,25 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def find(records: Sequence[Record], name: object) -> Record:
-    """The record of an id, of the beginning of one, or of a file's name. Raises ValueError where there is none, or more than one."""
+def find_record(records: Sequence[Record], name: object) -> Record:
+    """The record with an id, a prefix of an id, or a file name. Raises ValueError unless there is exactly one."""
     if not isinstance(name, str):
         raise ValueError(
-            f"{name} was read as a number, and names no record. Put the job before it, as in reconstruct-6213b72e."
+            f"{name} was read as a number, which names no record. Prefix it with the job, as in reconstruct-6213b72e."
         )
     wanted = name.rpartition("/")[2].removesuffix(".json")
-    found = [
+    matches = [
         record
         for record in records
         if wanted and (record.id.startswith(wanted) or f"{record.job}-{record.id}".startswith(wanted))
     ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
         raise ValueError(
-            f"There is no record {name!r} among {len(records)}. Name one by its id, the beginning of it, or its file."
+            f"There is no record {name!r} among {len(records)}. Name one by its id, a prefix of its id, or its file."
         )
     raise ValueError(
-        f"{name!r} begins the names of {len(found)} records: {', '.join(f'{r.job}-{r.id}' for r in found[:5])}. Say more of it."
+        f"{name!r} is a prefix of {len(matches)} records: {', '.join(f'{r.job}-{r.id}' for r in matches[:5])}. "
+        "Give a longer one."
     )

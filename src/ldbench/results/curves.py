@@ -10,7 +10,7 @@ POINT = re.compile(r"(?P<curve>.+)/(?P<variable>[A-Za-z_]\w*)=(?P<x>[-+]?(\d+\.?
 
 @dataclass(frozen=True)
 class Point:
-    """Where a metric stands on a curve."""
+    """The position of a metric on a curve."""
 
     x: float
     metric: str
@@ -23,8 +23,8 @@ def is_point(metric: str) -> bool:
 
 def curves_of(metrics: Iterable[str]) -> dict[tuple[str, str], list[Point]]:
     """(curve, variable) -> its points from left to right."""
-    found: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    curves: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for metric in metrics:
         if named := POINT.fullmatch(metric):
-            found[named["curve"], named["variable"]].append(Point(float(named["x"]), metric))
-    return {key: sorted(points, key=lambda point: point.x) for key, points in found.items()}
+            curves[named["curve"], named["variable"]].append(Point(float(named["x"]), metric))
+    return {key: sorted(points, key=lambda point: point.x) for key, points in curves.items()}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
@@ -22,15 +23,15 @@ COUNTERS = ("images_seen", "batch")
 
 
 def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
-    """Metric name -> step -> value, over the CSV logs of all starts of a run; where steps were done twice, the later start wins.
+    """Metric name -> step -> value, over the CSV logs of all starts of a run; the latest counts.
 
-    A start that was killed as it wrote leaves a last line without an end, which does not count.
+    A last line without a newline, left by a start that was killed while writing, is ignored.
     """
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for log in logs:
         with log.open(newline="") as file:
-            whole = (line for line in file if line.endswith("\n"))
-            for row in csv.DictReader(whole):
+            complete = (line for line in file if line.endswith("\n"))
+            for row in csv.DictReader(complete):
                 for name, value in row.items():
                     if name != "step" and value:
                         curves[name][int(row["step"])] = float(value)
@@ -38,7 +39,7 @@ def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
 
 
 def learning_curves(logs: Sequence[Path], out: Path) -> None:
-    """One panel for each value that training logs but the counters, along the optimizer steps, to a PNG."""
+    """Draws each value that training logs, except counters, over optimizer steps, and writes a PNG."""
     curves = {
         name.removeprefix("train/"): points for name, points in read_logs(logs).items() if name.startswith("train/")
     }
@@ -60,7 +61,7 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
         if name in LOGARITHMIC and min(values) > 0:
             axis.set_yscale("log")
             for side, formatter in (("major", LogFormatter()), ("minor", LogFormatter(minor_thresholds=(1, 0.4)))):
-                getattr(axis.yaxis, f"set_{side}_formatter")(formatter)  # in plain figures: typeset ones take a second
+                getattr(axis.yaxis, f"set_{side}_formatter")(formatter)  # plain text: typeset labels take a second
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     figure.supxlabel("optimizer step")
@@ -72,15 +73,17 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
 def latents(
     z: Tensor,  # (K, N, C)
 ) -> Tensor:  # (3, H, W) uint8
-    """One picture of latents that nothing decodes: a scatter plot of tokens with two channels, else the numbers of each as a map of colours."""
+    """An image of latents as they are: a scatter plot of tokens with two channels, else a color map."""
     figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     if z.shape[-1] == 2:
-        axis.scatter(*z.flatten(0, 1).T.tolist(), s=6, color="#3465a4")
+        x, y = z.flatten(0, 1).T.tolist()
+        axis.scatter(x, y, s=6, color="#3465a4")
         axis.set_aspect("equal")
     else:
         axis.imshow(z.flatten(1).numpy(), aspect="auto", cmap="RdBu", interpolation="nearest")
-        axis.set(xlabel="number", ylabel="latent")
-    figure.canvas.draw()
-    pixels = torch.from_numpy(np.array(figure.canvas.buffer_rgba()))  # (H, W, 4)
+        axis.set(xlabel="component", ylabel="latent")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = torch.from_numpy(np.array(canvas.buffer_rgba()))  # (H, W, 4)
     plt.close(figure)
     return rearrange(pixels[..., :3], "h w c -> c h w")

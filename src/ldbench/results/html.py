@@ -1,4 +1,4 @@
-"""One page of everything, which needs nothing else: no request leaves it, no script but its own runs in it, and names are only ever text."""
+"""The leaderboard as one self-contained page: no requests, no other scripts, and names as text only."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ldbench.results.leaderboards import Board
+from ldbench.results.leaderboards import Leaderboard
 from ldbench.results.payload import payload
 from ldbench.results.published import PaperTable
 from ldbench.results.table import Table
@@ -30,31 +30,34 @@ SCRIPTS = (
 
 
 def render(
-    boards: Sequence[Board],
+    boards: Sequence[Leaderboard],
     predictions: Sequence[Table],
     published: Sequence[PaperTable],
     sheets: Mapping[str, Sequence[Path]],
-    made: str,
+    created: str,
 ) -> str:
-    """The page. `sheets`: record id -> PNG files to show, which are put into it; `made`: when, for people."""
+    """The page. `sheets`: record id -> PNG files, which are script_json; `created`: the time to show."""
     style = (PAGE / "style.css").read_text()
     script = "(() => {\n'use strict';\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();\n"
-    policy = f"default-src 'none'; img-src data:; style-src {allowed(style)}; script-src {allowed(script)}; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; script-src {policy_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
     parts = {
         "POLICY": policy,
         "STYLE": style,
         "SCRIPT": script,
-        "DATA": embedded(payload(boards, predictions, published, sheets, made)),
+        "DATA": script_json(payload(boards, predictions, published, sheets, created)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (PAGE / "page.html").read_text())
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (PAGE / "page.html").read_text())
 
 
-def allowed(text: str) -> str:
-    """How a content security policy names the one inline text that it lets in."""
+def policy_source(text: str) -> str:
+    """The source of a content security policy that allows exactly this inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def embedded(content: object) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+def script_json(content: object) -> str:
+    """JSON for a script element: nothing in it ends the element or starts a comment."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ldbench.results.table import ALIKE, Place, Table
+from ldbench.results.table import WITHIN_NOISE, Entry, Table
 
 SPECIAL = {
     **{
@@ -26,7 +26,7 @@ SPECIAL = {
 
 
 def render(tables: Sequence[Table], legend: str) -> str:
-    """All tables, to be put in by \\input; they need \\usepackage{booktabs}."""
+    """All tables, for \\input; they need \\usepackage{booktabs}."""
     head = f"% \\usepackage{{booktabs}}\n% {legend}\n"
     return head + "\n".join(environment(table) for table in tables if table.columns) + "\n"
 
@@ -34,7 +34,7 @@ def render(tables: Sequence[Table], legend: str) -> str:
 def environment(table: Table) -> str:
     """One table with its title and notes as caption."""
     header = " & ".join(map(escape, [*table.labels, *table.columns]))
-    body = [" & ".join([*map(escape, names), *map(cell, places)]) + r" \\" for names, places in table.rows]
+    body = [" & ".join([*map(escape, names), *map(cell, entries)]) + r" \\" for names, entries in table.rows]
     caption = " ".join(map(escape, [f"{table.title}.", *table.notes]))
     return "\n".join(
         [
@@ -53,16 +53,16 @@ def environment(table: Table) -> str:
     )
 
 
-def cell(place: Place | None) -> str:
-    """A number with its noise; the best, and what cannot be told from it, in bold."""
-    if place is None:
+def cell(entry: Entry | None) -> str:
+    """A number with its noise; in bold if it is the best or within noise of the best."""
+    if entry is None:
         return "--"
-    value = escape(place.value)
-    value = rf"\textbf{{{value}}}" if place.best else value
-    alike = f"\\,{escape(ALIKE)}" if place.mark == ALIKE else ""
-    return value + (rf" {{\scriptsize {escape(place.beside)}}}" if place.beside else "") + alike
+    value = escape(entry.value)
+    value = rf"\textbf{{{value}}}" if entry.best else value
+    mark = f"\\,{escape(WITHIN_NOISE)}" if entry.mark == WITHIN_NOISE else ""
+    return value + (rf" {{\scriptsize {escape(entry.noise_and_seeds)}}}" if entry.noise_and_seeds else "") + mark
 
 
 def escape(text: str) -> str:
-    """Text in which no sign is a command. What pdflatex cannot set, and is not in our own tables, becomes a question mark."""
+    """Text without LaTeX commands. A character that pdflatex cannot set, and that no table of ours has, becomes `?`."""
     return "".join(SPECIAL.get(sign, sign if sign.isascii() else "?") for sign in text)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ldbench.results.table import Place, Table
+from ldbench.results.table import Entry, Table
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>$@&-])")
 
@@ -17,17 +17,17 @@ def section(table: Table) -> str:
     """One table with its notes."""
     header = [*map(escape, table.labels), *map(escape, table.columns)]
     rule = ["---"] * len(table.labels) + ["---:"] * len(table.columns)
-    body = [[*map(escape, names), *map(cell, places)] for names, places in table.rows]
+    body = [[*map(escape, names), *map(cell, entries)] for names, entries in table.rows]
     lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)] if table.columns else []
     return "\n".join([f"\n## {escape(table.title)}\n", *lines, *(f"\n{escape(note)}" for note in table.notes)])
 
 
-def cell(place: Place | None) -> str:
+def cell(entry: Entry | None) -> str:
     """A number, its noise and its rank; the best in bold."""
-    if place is None:
+    if entry is None:
         return ""
-    value = f"**{escape(place.value)}**" if place.best else escape(place.value)
-    return " ".join(filter(None, [value, escape(place.beside), escape(place.standing)]))
+    value = f"**{escape(entry.value)}**" if entry.best else escape(entry.value)
+    return " ".join(filter(None, [value, escape(entry.noise_and_seeds), escape(entry.rank_and_mark)]))
 
 
 def escape(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the name of a figure says: whether it is a cost, or a value to read others by."""
+"""Kinds of figures by name: costs, and reference values to read others by."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Who was measured: which records are of one model in several seeds, and what to call the models."""
+"""Models: which records are of one model with several seeds, and the models' labels."""
 
 import json
 from collections import defaultdict
@@ -8,7 +8,7 @@ from typing import Any
 
 from ldbench.results.records import Record
 
-OTHERS = (  # config that is of no model; the protocol tells how samples were drawn
+OTHERS = (  # config that is no part of a model; the protocol holds how samples were drawn
     *(
         "job",
         "jobs",
@@ -24,37 +24,37 @@ OTHERS = (  # config that is of no model; the protocol tells how samples were dr
         "paths",
     ),
 )
-TOKENIZERS = ("data", "tokenizer")  # config that a tokenizer is made of
-MOST = 3  # differing keys that a label names
+TOKENIZERS = ("data", "tokenizer")  # config that defines a tokenizer
+MOST_KEYS = 3  # differing keys that a label names
 LONGEST = 40  # characters of a value in a label
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model, whatever its seeds. `variant` tells models of the same names apart, for people; it is empty where there is nothing to tell."""
+class Model:
+    """A model over all of its seeds. `variant` distinguishes models with the same names; empty if there is only one."""
 
     data: str
     tokenizer: str
     generator: str | None
-    key: str  # of all that it is made of but its seeds
+    key: str  # of its recipe, without seeds
     variant: str = ""
 
     @property
     def label(self) -> str:
-        """What a row is called."""
+        """The label of its row."""
         names = self.tokenizer if self.generator is None else f"{self.tokenizer} + {self.generator}"
         return f"{names} ({self.variant})" if self.variant else names
 
 
 def seeds_of(record: Record) -> dict[str, Any]:
-    """The seeds that a model was made with: `tokenizer.seed`, and `seed` where it generates."""
+    """The seeds of a model: `tokenizer.seed`, and `seed` if it has a generator."""
     tokenizer = record.config.get("tokenizer")
-    told = {"tokenizer.seed": tokenizer.get("seed") if isinstance(tokenizer, Mapping) else None}
-    return told | ({"seed": record.config.get("seed")} if record.subject["generator"] is not None else {})
+    seeds = {"tokenizer.seed": tokenizer.get("seed") if isinstance(tokenizer, Mapping) else None}
+    return seeds | ({"seed": record.config.get("seed")} if record.subject["generator"] is not None else {})
 
 
 def recipe_of(record: Record) -> dict[str, Any]:
-    """What a model is made of, by dotted key: the config of its parts without seeds."""
+    """The recipe of a model by dotted key: the config of its parts, without seeds."""
     generates = record.subject["generator"] is not None
     parts = [key for key in record.config if (key not in OTHERS if generates else key in TOKENIZERS)]
     return {
@@ -64,11 +64,11 @@ def recipe_of(record: Record) -> dict[str, Any]:
     }
 
 
-def subjects_of(records: Iterable[Record]) -> dict[str, Subject]:
-    """The subject of each record, by the record's id.
+def models_of(records: Iterable[Record]) -> dict[str, Model]:
+    """The model of each record, by the record's id.
 
-    Records are of one subject where names and recipes agree; two artifacts of the same seeds are two subjects all the same,
-    since something that the config does not tell makes them differ.
+    Records are of one model if names and recipes agree. Two artifacts with the same seeds are two models even then,
+    since they differ in something that the config does not hold.
     """
     recipes: dict[str, dict[str, Any]] = {}
     models: dict[tuple[str, str, str | None, str], dict[str, dict[str, list[Record]]]] = defaultdict(
@@ -76,50 +76,52 @@ def subjects_of(records: Iterable[Record]) -> dict[str, Subject]:
     )
     for record in records:
         recipes[record.id] = recipe_of(record)
-        who = (record.subject["data"] or "", record.subject["tokenizer"] or "", record.subject["generator"])
-        recipe, seeds, made = (
-            json.dumps(said, sort_keys=True) for said in (recipes[record.id], seeds_of(record), dict(record.artifacts))
+        recipe, seeds, artifacts = (
+            json.dumps(part, sort_keys=True) for part in (recipes[record.id], seeds_of(record), dict(record.artifacts))
         )
-        models[(*who, recipe)][seeds][made].append(record)
+        names = (record.subject["data"] or "", record.subject["tokenizer"] or "", record.subject["generator"])
+        models[(*names, recipe)][seeds][artifacts].append(record)
     by_names: dict[tuple[str, str, str | None], list[tuple[str, list[Record]]]] = defaultdict(list)
-    for (*who, recipe), by_seeds in models.items():
-        apart = any(len(artifacts) > 1 for artifacts in by_seeds.values())
+    for (data, tokenizer, generator, recipe), by_seeds in models.items():
+        separate = any(len(by_artifacts) > 1 for by_artifacts in by_seeds.values())
         groups: dict[str, list[Record]] = defaultdict(list)
-        for artifacts in by_seeds.values():
-            for made, found in artifacts.items():
-                groups[made if apart else ""] += found
-        by_names[tuple(who)] += [(recipe + made, found) for made, found in groups.items()]  # type: ignore[index]
+        for by_artifacts in by_seeds.values():
+            for artifacts, members in by_artifacts.items():
+                groups[artifacts if separate else ""] += members
+        by_names[data, tokenizer, generator] += [(recipe + suffix, members) for suffix, members in groups.items()]
     return {
-        record.id: Subject(*names, key=key, variant=variant)
-        for names, groups in by_names.items()
-        for (key, found), variant in zip(
-            groups, variants([(recipes[found[0].id], found[0]) for _, found in groups]), strict=True
+        record.id: Model(*names, key=key, variant=variant)
+        for names, keyed in by_names.items()
+        for (key, members), variant in zip(
+            keyed, variants([(recipes[members[0].id], members[0]) for _, members in keyed]), strict=True
         )
-        for record in found
+        for record in members
     }
 
 
 def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
-    """What tells models of one name apart: the few keys of their recipes that differ, else the names of their artifacts."""
+    """What distinguishes models of one name: the keys of their recipes that differ, else their artifacts' names."""
     if len(models) == 1:
         return [""]
     recipes = [recipe for recipe, _ in models]
     keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
-    told = [
-        ", ".join(f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST] if key in recipe)
+    labels = [
+        ", ".join(
+            f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST_KEYS] if key in recipe
+        )
         for recipe in recipes
     ]
-    if len(set(told)) == len(told) and all(told) and len(differing) <= MOST:
-        return told
+    if len(set(labels)) == len(labels) and all(labels) and len(differing) <= MOST_KEYS:
+        return labels
     return [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]
 
 
-def flat(value: Any, place: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of nested mappings by dotted key; lists and empty mappings are leaves."""
     if not isinstance(value, Mapping) or not value:
-        return {place: value}
-    found: dict[str, Any] = {}
+        return {prefix: value}
+    leaves: dict[str, Any] = {}
     for key, entry in value.items():
-        found |= flat(entry, f"{place}.{key}" if place else str(key))
-    return found
+        leaves |= flat(entry, f"{prefix}.{key}" if prefix else str(key))
+    return leaves

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers formatted for people."""
 
 import math
 
@@ -26,7 +26,7 @@ def number(value: float) -> str:
 
 
 def noise(summary: Summary) -> str:
-    """What is known of a number's noise: ± the standard deviation over seeds, else its 95 % interval, else nothing."""
+    """A number's noise: ± the standard deviation over seeds, else its 95 % interval, else nothing."""
     if summary.spread is not None:
         return f"± {summary.spread:.2g}"
     if summary.low is not None and summary.high is not None:

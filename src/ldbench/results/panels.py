@@ -1,4 +1,4 @@
-"""Panels: curves side by side, to a picture."""
+"""Panels: curves side by side in one image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ class Curve:
 
 
 def draw_curves(panels: Mapping[str, Curve], out: Path, *, xlabel: str, logarithmic: bool = False) -> None:
-    """One panel for each curve, its interval as a band, to a PNG. Infinite values are left out."""
+    """Draws one panel for each curve, its interval as a band, and writes a PNG. Infinite values are left out."""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.8 * rows), squeeze=False, layout="constrained")
     for axis, (name, curve) in zip(axes.flat, panels.items(), strict=False):
         axis.plot(curve.x, [e.value for e in curve.y], marker="o", markersize=3, linewidth=1, color="#3465a4")
-        told = [(x, e.low, e.high) for x, e in zip(curve.x, curve.y, strict=True) if e.low is not None]
-        if told:
-            axis.fill_between(*map(list, zip(*told, strict=True)), color="#3465a4", alpha=0.2, linewidth=0)
+        band = [(x, e.low, e.high) for x, e in zip(curve.x, curve.y, strict=True) if e.low is not None]
+        if band:
+            axis.fill_between(*map(list, zip(*band, strict=True)), color="#3465a4", alpha=0.2, linewidth=0)
         axis.set_title(name)
         axis.grid(alpha=0.3)
         if logarithmic:

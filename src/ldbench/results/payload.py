@@ -1,4 +1,4 @@
-"""What the page shows, as plain data."""
+"""The data of the page, as plain dicts and lists."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,40 +9,40 @@ from typing import Any
 from ldbench.core.estimate import Estimate
 from ldbench.results.comparison import text
 from ldbench.results.curves import curves_of
-from ldbench.results.leaderboards import Board, Cell, Row
+from ldbench.results.leaderboards import Cell, Leaderboard, Row
 from ldbench.results.metric_names import is_cost, is_reference
-from ldbench.results.models import Subject, flat, seeds_of
+from ldbench.results.models import Model, flat, seeds_of
 from ldbench.results.numbers import number
 from ldbench.results.published import PaperTable
 from ldbench.results.records import Record, encode
-from ldbench.results.table import BETTER, Table, place_of
+from ldbench.results.table import BETTER, Table, entry_of
 
 Plain = dict[str, Any]
 
 
 def payload(
-    boards: Sequence[Board],
+    boards: Sequence[Leaderboard],
     predictions: Sequence[Table],
     published: Sequence[PaperTable],
     sheets: Mapping[str, Sequence[Path]],
-    made: str,
+    created: str,
 ) -> Plain:
-    """All that the page knows: models, boards, records, what predicts generation, sheets, and papers' tables."""
+    """All data of the page: models, leaderboards, records, predictions, sheets and papers' tables."""
     rows = [row for board in boards for row in board.rows]
-    subjects = list(dict.fromkeys(row.subject for row in rows))
-    places = {subject: place for place, subject in enumerate(subjects)}
+    models = list(dict.fromkeys(row.model for row in rows))
+    indices = {model: index for index, model in enumerate(models)}
     names = short_names(boards)
     return {
-        "made": made,
+        "made": created,
         "version": version("ldbench"),
         "subjects": [
-            subject_of(subject, tokenizer)
-            for subject, tokenizer in zip(subjects, tokenizers_of(rows, places), strict=True)
+            describe_model(model, tokenizer)
+            for model, tokenizer in zip(models, tokenizers_of(rows, indices), strict=True)
         ],
-        "boards": [board_of(board, name, places) for board, name in zip(boards, names, strict=True)],
+        "boards": [leaderboard_of(board, name, indices) for board, name in zip(boards, names, strict=True)],
         "records": {record.id: record_of(record) for row in rows for record in row.records},
         "sheets": [
-            {"subject": places[row.subject], **sheet_of(board.conditions.job, name, path)}
+            {"subject": indices[row.model], **sheet_of(board.conditions.job, name, path)}
             for board, name in zip(boards, names, strict=True)
             for row in board.rows
             for path in sheets.get(row.records[0].id, ())
@@ -52,32 +52,32 @@ def payload(
     }
 
 
-def tokenizers_of(rows: Sequence[Row], places: Mapping[Subject, int]) -> list[int | None]:
-    """For each subject the place of the tokenizer that it stands on, by the artifact's name; None where that was not measured alone."""
+def tokenizers_of(rows: Sequence[Row], indices: Mapping[Model, int]) -> list[int | None]:
+    """For each model the index of the model that is its tokenizer alone; None if that was not measured."""
     alone = {
-        record.artifacts.get("tokenizer"): places[row.subject]
+        record.artifacts.get("tokenizer"): indices[row.model]
         for row in rows
-        if row.subject.generator is None
+        if row.model.generator is None
         for record in row.records
     }
-    found: dict[int, int | None] = {}
+    tokenizers: dict[int, int | None] = {}
     for row in rows:
         for record in row.records:
-            if row.subject.generator is not None and record.artifacts.get("tokenizer") in alone:
-                found[places[row.subject]] = alone[record.artifacts["tokenizer"]]
-    return [found.get(place) for place in places.values()]
+            if row.model.generator is not None and record.artifacts.get("tokenizer") in alone:
+                tokenizers[indices[row.model]] = alone[record.artifacts["tokenizer"]]
+    return [tokenizers.get(index) for index in indices.values()]
 
 
-def subject_of(subject: Subject, tokenizer: int | None) -> Plain:
+def describe_model(model: Model, tokenizer: int | None) -> Plain:
     """A model."""
     return {
-        **{"data": subject.data, "tokenizer": subject.tokenizer, "generator": subject.generator},
-        **{"variant": subject.variant, "label": subject.label, "standsOn": tokenizer},
+        **{"data": model.data, "tokenizer": model.tokenizer, "generator": model.generator},
+        **{"variant": model.variant, "label": model.label, "standsOn": tokenizer},
     }
 
 
-def short_names(boards: Sequence[Board]) -> list[str]:
-    """The protocol of each board; with its settings where another board differs in nothing else."""
+def short_names(boards: Sequence[Leaderboard]) -> list[str]:
+    """The name of each leaderboard's protocol, with the settings if another leaderboard differs in nothing else."""
     protocols = [board.conditions.key[:3] for board in boards]
     return [
         board.conditions.name if protocols.count(board.conditions.key[:3]) > 1 else board.conditions.short_name
@@ -85,8 +85,8 @@ def short_names(boards: Sequence[Board]) -> list[str]:
     ]
 
 
-def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
-    """A board, called `name`."""
+def leaderboard_of(board: Leaderboard, name: str, indices: Mapping[Model, int]) -> Plain:
+    """A leaderboard, shown as `name`."""
     return {
         **{"data": board.conditions.data, "job": board.conditions.job, "name": name, "generates": board.generates},
         "fields": [[key, text(value)] for key, value in flat(board.conditions.protocol).items()],
@@ -101,7 +101,7 @@ def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
         ],
         "rows": [
             {
-                "subject": places[row.subject],
+                "subject": indices[row.model],
                 "superseded": row.superseded,
                 "cells": {metric: cell_of(cell) for metric, cell in row.cells.items()},
             }
@@ -111,20 +111,20 @@ def board_of(board: Board, name: str, places: Mapping[Subject, int]) -> Plain:
 
 
 def sheet_of(job: str, protocol: str, path: Path) -> Plain:
-    """A picture of a model, held in an address."""
+    """An image of a model, as a data URL."""
     content = base64.b64encode(path.read_bytes()).decode()
     return {"job": job, "protocol": protocol, "name": path.stem, "src": f"data:image/png;base64,{content}"}
 
 
 def kind(metric: str) -> str:
-    """What a column is for."""
+    """The kind of a column."""
     return "cost" if is_cost(metric) else "reference" if is_reference(metric) else "number"
 
 
 def cell_of(cell: Cell) -> Plain:
-    """A number, in words too."""
-    summary, place = cell.summary, place_of(cell)
-    assert place is not None
+    """A number, as text too."""
+    summary, entry = cell.summary, entry_of(cell)
+    assert entry is not None
     return {
         **{
             "value": encode(summary.value),
@@ -132,7 +132,7 @@ def cell_of(cell: Cell) -> Plain:
             "high": encode(summary.high),
             "seeds": summary.seeds,
         },
-        **{"text": place.value, "noise": place.beside, "rank": place.rank, "mark": place.mark},
+        **{"text": entry.value, "noise": entry.noise_and_seeds, "rank": entry.rank, "mark": entry.mark},
         "estimates": [
             [identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()
         ],
@@ -140,14 +140,14 @@ def cell_of(cell: Cell) -> Plain:
 
 
 def interval(estimate: Estimate) -> str | None:
-    """A 95 % interval in words."""
+    """A 95 % interval as text."""
     return (
         None if estimate.low is None or estimate.high is None else f"{number(estimate.low)} to {number(estimate.high)}"
     )
 
 
 def record_of(record: Record) -> Plain:
-    """Where a number comes from."""
+    """The provenance of a number."""
     return {
         **{
             "name": f"{record.job}-{record.id}",
@@ -161,10 +161,10 @@ def record_of(record: Record) -> Plain:
 
 
 def prediction(table: Table) -> Plain:
-    """A table of what predicts generation."""
+    """A table of predictions of generation quality."""
     rows = [
-        {"name": name, "cells": [None if place is None else [place.value, place.noise] for place in places]}
-        for (name,), places in table.rows
+        {"name": name, "cells": [None if entry is None else [entry.value, entry.noise] for entry in entries]}
+        for (name,), entries in table.rows
     ]
     return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
 

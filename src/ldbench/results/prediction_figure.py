@@ -1,4 +1,4 @@
-"""The picture of predictions: bars of rank correlations with their intervals."""
+"""The figure of predictions: bars of rank correlations with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,30 +8,33 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from ldbench.results.predictions import LEVEL, Told
+from ldbench.results.predictions import LEVEL, PredictionRow
 
-DRAWN = 30  # measurements, the strongest
+MOST_BARS = 30  # measurements, the strongest
 
 
-def draw(told: Mapping[str, Sequence[Told]], out: Path, *, title: str) -> None:
-    """Bars of Spearman's rho with 95 % intervals, the strongest above; a panel for each generator. Full colour: beyond chance after Holm's rule."""
-    most = max(min(len(all_), DRAWN) for all_ in told.values())
+def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title: str) -> None:
+    """Draws bars of Spearman's rho with 95 % intervals, the strongest on top; a panel for each generator.
+
+    Opaque bars are beyond chance after Holm's rule.
+    """
+    most = max(min(len(all_), MOST_BARS) for all_ in predictions.values())
     figure, axes = plt.subplots(
-        1, len(told), figsize=(7.5 * len(told), 1.6 + 0.24 * most), squeeze=False, layout="constrained"
+        1, len(predictions), figsize=(7.5 * len(predictions), 1.6 + 0.24 * most), squeeze=False, layout="constrained"
     )
-    for axis, (generator, all_) in zip(axes[0], told.items(), strict=True):
-        shown = all_[:DRAWN]
+    for axis, (generator, all_) in zip(axes[0], predictions.items(), strict=True):
+        shown = all_[:MOST_BARS]
         values = [one.spearman.value for one in shown]
         ends = [
             [abs(end - one.spearman.value) for one in shown for end in [getattr(one.spearman, side)]]
             for side in ("low", "high")
         ]
-        colours = ["#3465a4" if value > 0 else "#c46a1a" for value in values]
+        colors = ["#3465a4" if value > 0 else "#c46a1a" for value in values]
         bars = axis.barh(
             range(len(shown)),
             values,
             xerr=ends,
-            color=colours,
+            color=colors,
             height=0.7,
             error_kw={"elinewidth": 1, "ecolor": "#444444"},
         )

@@ -1,4 +1,4 @@
-"""Predictions as people read them: tables of what a record of `job=predict` tells."""
+"""Tables of the records of `job=predict`: which measurements of tokenizers predict generation quality."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,22 @@ from ldbench.core.estimate import Estimate
 from ldbench.results.numbers import number
 from ldbench.results.ranking_conditions import conditions_of
 from ldbench.results.records import Record, merge_directions
-from ldbench.results.table import ARROWS, Place, Table
+from ldbench.results.table import ARROWS, Entry, Table
 
-MEAN_RANK = "mean rank"  # over several generators, in the place of one's name
-SHOWN = 20  # measurements of a table, the strongest
+MEAN_RANK = "mean rank"  # over several generators, in place of a generator's name
+SHOWN = 20  # measurements in a table, the strongest
 LEVEL = 0.05
 LEGEND = (
-    "Above 0: better values go with better generation; without an arrow, larger ones do. [ ]: 95 %, percentile bootstrap over tokenizers. "
-    "p: permutations, raised by Holm's rule for all measurements that were tried; above 0.05, chance alone does as much."
+    "Above 0: better values go with better generation; without an arrow, larger ones do. "
+    "[ ]: 95 %, percentile bootstrap over tokenizers. "
+    "p: permutations, raised by Holm's rule for all measurements that were tried; "
+    "above 0.05, chance alone does as much."
 )
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a record tells of one measurement and one generator."""
+class PredictionRow:
+    """How well one measurement predicts the quality of one generator."""
 
     measurement: str
     spearman: Estimate
@@ -36,30 +38,38 @@ class Told:
         return f"{self.measurement} {ARROWS[self.higher_is_better]}".strip()
 
 
-def told_in(metrics: Mapping[str, Estimate], higher_is_better: Mapping[str, bool]) -> dict[str, list[Told]]:
-    """Generator -> its measurements, strongest first, from metrics named predict/<statistic>/<generator>/<measurement>."""
-    found: dict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
+def predictions_by_generator(
+    metrics: Mapping[str, Estimate], higher_is_better: Mapping[str, bool]
+) -> dict[str, list[PredictionRow]]:
+    """Generator -> measurements, strongest first, from metrics named predict/<statistic>/<generator>/<measurement>."""
+    statistics: dict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
     for name, estimate in metrics.items():
-        room, _, rest = name.partition("/")
+        prefix, _, rest = name.partition("/")
         statistic, generator, measurement = (*rest.split("/", 2), "", "")[:3]
-        if room == "predict" and measurement:
-            found[generator, measurement][statistic] = estimate
-    told: dict[str, list[Told]] = defaultdict(list)
-    for (generator, measurement), said in found.items():
-        if {"spearman", "kendall", "p_holm", "tokenizers"} <= said.keys():
-            counted = (said["p_holm"].value, int(said["tokenizers"].value))
-            better = higher_is_better.get(measurement.partition(" [")[0])
-            told[generator].append(Told(measurement, said["spearman"], said["kendall"], *counted, better))
+        if prefix == "predict" and measurement:
+            statistics[generator, measurement][statistic] = estimate
+    rows: dict[str, list[PredictionRow]] = defaultdict(list)
+    for (generator, measurement), values in statistics.items():
+        if {"spearman", "kendall", "p_holm", "tokenizers"} <= values.keys():
+            row = PredictionRow(
+                measurement,
+                values["spearman"],
+                values["kendall"],
+                values["p_holm"].value,
+                int(values["tokenizers"].value),
+                higher_is_better.get(measurement.partition(" [")[0]),
+            )
+            rows[generator].append(row)
     return {
-        generator: sorted(all_, key=lambda one: (-abs(one.spearman.value), one.measurement))
-        for generator, all_ in told.items()
+        generator: sorted(unsorted, key=lambda row: (-abs(row.spearman.value), row.measurement))
+        for generator, unsorted in rows.items()
     }
 
 
 def prediction_tables(records: Sequence[Record], higher_is_better: Mapping[str, bool] | None = None) -> list[Table]:
     """The tables of the newest prediction of each target under each protocol.
 
-    `higher_is_better`: of the measurements that they name; None: as the records say that measured them.
+    `higher_is_better`: of the measurements that they name; None: from the records of these measurements.
     """
     better = merge_directions(records) if higher_is_better is None else higher_is_better
     newest = {
@@ -68,32 +78,33 @@ def prediction_tables(records: Sequence[Record], higher_is_better: Mapping[str, 
         if record.job == "predict"
     }
     return [
-        table_of(record, generator, told)
+        table_of(record, generator, rows)
         for record in newest.values()
-        for generator, told in told_in(record.metrics, better).items()
+        for generator, rows in predictions_by_generator(record.metrics, better).items()
     ]
 
 
-def table_of(record: Record, generator: str, told: Sequence[Told]) -> Table:
+def table_of(record: Record, generator: str, predictions: Sequence[PredictionRow]) -> Table:
     """The strongest predictors of one generator's quality."""
     conditions = conditions_of(record)
     rows = [
         (
-            [one.label],
+            [row.label],
             [
-                Place(number(one.spearman.value), bracket(one.spearman)),
-                Place(number(one.kendall.value), bracket(one.kendall)),
-                Place(number(one.p_holm)),
-                Place(str(one.tokenizers)),
+                Entry(number(row.spearman.value), bracket(row.spearman)),
+                Entry(number(row.kendall.value), bracket(row.kendall)),
+                Entry(number(row.p_holm)),
+                Entry(str(row.tokenizers)),
             ],
         )
-        for one in told[:SHOWN]
+        for row in predictions[:SHOWN]
     ]
     target = record.config.get("job", {}).get("target")
-    sure = sum(one.p_holm <= LEVEL for one in told)
+    count, significant = len(predictions), sum(row.p_holm <= LEVEL for row in predictions)
     notes = [
-        f"{len(told)} measurements were tried, of which {sure} {'is' if sure == 1 else 'are'} beyond chance at {LEVEL}; "
-        f"{len(record.artifacts)} artifacts." + (f" The {SHOWN} strongest are shown." if len(told) > SHOWN else ""),
+        f"{count} measurements were tried, of which {significant} {'is' if significant == 1 else 'are'} beyond chance "
+        f"at {LEVEL}; {len(record.artifacts)} artifacts."
+        + (f" The {SHOWN} strongest are shown." if count > SHOWN else ""),
         LEGEND,
     ]
     title = f"{conditions.data}: what predicts {target} of {generator}, protocol {conditions.short_name}"

@@ -1,4 +1,4 @@
-"""Protocol: how something was measured, and the hash that keeps numbers of different protocols apart."""
+"""Protocol: how something is measured, and its hash: numbers of different protocols are never ranked together."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,12 +10,12 @@ from ldbench.results.records import protocol_hash
 
 LABELS = ("balanced", "random")
 CHOICES = {"split": ("train", "test", "all"), "pixel_rule": ("round", "truncate"), "latent": ("mean", "sample")}
-SPLITS = ("train", "test")  # that samples can be held against
+SPLITS = ("train", "test")  # that samples can be compared with
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How reconstructions and samples are measured. Raises ValueError for choices that do not exist or do not fit."""
+    """How reconstructions and samples are measured. Raises ValueError for values that do not exist or do not fit."""
 
     name: str  # a label; not hashed
     split: Literal["train", "test", "all"]
@@ -23,17 +23,17 @@ class Protocol:
     latent: Literal["mean", "sample"]
     seed: int  # of sampled latents
     reconstruction: Sequence[str]  # metric names
-    extractor: str | None  # whose features distances between sets of images are measured on
+    extractor: str | None  # whose features metrics on sets of images use
     distribution: Sequence[str]  # names of the metrics on sets
-    kept: int  # images of a reference whose features are kept, for metrics on neighbours and kernels
+    kept: int  # images of a reference whose features are kept, for metrics on neighbors and kernels
     weights: Mapping[
         str, str | None
-    ]  # metric or extractor -> where its weights are, in place of its own yaml's; their digests are hashed, not paths
+    ]  # metric or extractor -> path of its weights, in place of its yaml's; hashed by content
     num_samples: int  # of a generator
-    labels: (
-        str | Sequence[int]
-    )  # of the samples: balanced | random | some classes in turn, which are shown and not measured
-    reference: str  # what samples are held against: a split, train | test, or an .npz in ADM's layout, of which the content counts, not the place
+    labels: str | Sequence[int]  # of the samples: balanced | random | classes in turn, which are shown and not measured
+    reference: (
+        str  # what samples are compared with: train | test | the path of an .npz in ADM's layout, hashed by content
+    )
 
     def __post_init__(self) -> None:
         for key, choices in CHOICES.items():
@@ -41,20 +41,20 @@ class Protocol:
                 raise ValueError(f"protocol.{key} must be one of {', '.join(choices)}, got {getattr(self, key)!r}.")
         if self.reference not in SPLITS and not str(self.reference).endswith(".npz"):
             raise ValueError(
-                f"protocol.reference must be train, test or the path of an .npz in ADM's layout, got {self.reference!r}."
+                f"protocol.reference must be train, test or the path of an .npz in ADM's layout, "
+                f"got {self.reference!r}."
             )
         for key in ("reconstruction", "distribution"):
             if isinstance(getattr(self, key), str):
                 raise ValueError(
-                    f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. Say protocol.{key}=[{getattr(self, key)}]."
+                    f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. "
+                    f"Set protocol.{key}=[{getattr(self, key)}]."
                 )
         if not isinstance(self.kept, int) or self.kept < 2:
             raise ValueError(f"protocol.kept must be a whole number of images of at least 2, got {self.kept!r}.")
-        asked = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
-        for name in sorted(name for name, source in self.weights.items() if source is not None and name not in asked):
-            raise ValueError(
-                f"protocol.weights.{name} has nothing to do: the protocol asks for {', '.join(sorted(asked))}."
-            )
+        used = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
+        for name in sorted(name for name, source in self.weights.items() if source is not None and name not in used):
+            raise ValueError(f"protocol.weights.{name} has no effect: the protocol uses {', '.join(sorted(used))}.")
         if not isinstance(self.num_samples, int) or self.num_samples < 1:
             raise ValueError(f"num_samples must be a whole number of at least 1, got {self.num_samples!r}.")
         if self.labels not in LABELS and (
@@ -65,16 +65,18 @@ class Protocol:
             )
         if self.distribution and self.extractor is None:
             raise ValueError(
-                f"protocol.distribution={list(self.distribution)} is measured on features. Name whose: protocol.extractor=digits."
+                f"protocol.distribution={list(self.distribution)} is measured on features. "
+                "Name their extractor: protocol.extractor=digits."
             )
         if self.extractor is not None and not self.distribution:
             raise ValueError(
-                f"protocol.extractor={self.extractor} has nothing to do. Say protocol.extractor=null, or protocol.distribution=[fd]."
+                f"protocol.extractor={self.extractor} has no effect without metrics on sets. "
+                "Set protocol.extractor=null, or protocol.distribution=[fd]."
             )
 
     @property
     def reference_file(self) -> Path | None:
-        """Where the reference is a file of its own."""
+        """The path of the reference, if it is a file."""
         return None if self.reference in SPLITS else Path(self.reference)
 
     def described(
@@ -87,18 +89,28 @@ class Protocol:
         counting: Collection[str] | None = None,
         **drawn: Any,
     ) -> dict[str, Any]:
-        """The fields that count (None: all), the fingerprint of the reference data, the extractor's digest, those of the metrics' weights by
-        name and that of a reference's file, with the hash of all under `hash`. `drawn`: how samples were drawn, by name."""
-        said = {
+        """The protocol as a record holds it, with the hash of all fields under `hash`.
+
+        `counting`: the fields that count, None: all. `data`: fingerprint of the data. `extractor`, `weights`,
+        `reference`: digests of the extractor, of metrics' weights by name, and of the reference's file.
+        `drawn`: how samples were drawn, by name.
+        """
+        content = {
             field.name: getattr(self, field.name)
             for field in fields(self)
             if counting is None or field.name in counting
         }
-        said |= {key: sorted(said[key]) for key in ("reconstruction", "distribution") if key in said}
-        if said.get("extractor") is not None:
-            said["extractor"] = {"name": self.extractor, "digest": extractor}
-        if "reference" in said and self.reference_file is not None:
-            said["reference"] = {"sha256": reference}
-        told = {key: value for key, value in said.items() if key not in ("name", "weights")}
-        said = {"name": self.name, **told, "data": data, **({"weights": dict(weights)} if weights else {}), **drawn}
-        return {**said, "hash": protocol_hash(said)}
+        content |= {key: sorted(content[key]) for key in ("reconstruction", "distribution") if key in content}
+        if content.get("extractor") is not None:
+            content["extractor"] = {"name": self.extractor, "digest": extractor}
+        if "reference" in content and self.reference_file is not None:
+            content["reference"] = {"sha256": reference}
+        hashed = {key: value for key, value in content.items() if key not in ("name", "weights")}
+        content = {
+            "name": self.name,
+            **hashed,
+            "data": data,
+            **({"weights": dict(weights)} if weights else {}),
+            **drawn,
+        }
+        return {**content, "hash": protocol_hash(content)}

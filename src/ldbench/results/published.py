@@ -1,4 +1,4 @@
-"""What papers have published, as they did: shown beside what was measured here, and never ranked with it."""
+"""Tables of papers, as published: shown beside measured numbers, and never ranked with them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.records import SCHEMA, Record, merge_directions, protocol_hash
-from ldbench.results.table import Place, Table
+from ldbench.results.table import Entry, Table
 
 JOB = "published"
 KEYS = {"title", "source", "url", "date", "data", "protocol", "higher_is_better", "rows"}
@@ -23,8 +23,8 @@ class PaperTable:
     source: str  # paper and number of the table
     url: str
     data: str
-    protocol: Mapping[str, Any]  # as far as the paper tells it
-    records: Sequence[Record]  # in the paper's order; each row's note stands in its config
+    protocol: Mapping[str, Any]  # as far as the paper states it
+    records: Sequence[Record]  # in the paper's order; each row's note is in its config
 
     @property
     def metrics(self) -> list[str]:
@@ -33,17 +33,17 @@ class PaperTable:
 
     @property
     def higher_is_better(self) -> dict[str, bool]:
-        """Whether larger values are better, of each metric of which the paper says so."""
+        """Whether larger values are better, of each metric, as far as the file holds it."""
         return merge_directions(self.records)
 
 
 def read_tables(folder: Path) -> list[PaperTable]:
-    """The tables in a folder's JSON files. Raises ValueError, with file and place, for what is none."""
+    """The tables in a folder's JSON files. Raises ValueError, with file and key, for what is wrong in them."""
     return [read_table(path) for path in sorted(folder.glob("*.json"))]
 
 
 def read_table(path: Path) -> PaperTable:
-    """One paper's table. Raises ValueError with the file and the place of what is wrong."""
+    """One paper's table. Raises ValueError with the file and the key of what is wrong."""
     content = json.loads(path.read_text())
     if content.keys() != KEYS:
         raise ValueError(
@@ -55,17 +55,18 @@ def read_table(path: Path) -> PaperTable:
     protocol = {"name": "as published", "source": content["source"], **content["protocol"]}
     protocol |= {"hash": protocol_hash(protocol)}
     records = []
-    for place, row in enumerate(content["rows"]):
+    for index, row in enumerate(content["rows"]):
         if not row.keys() <= ROW_KEYS or not {"tokenizer", "metrics"} <= row.keys() or not row["metrics"]:
             raise ValueError(
-                f"{path}: rows[{place}] must have tokenizer and metrics, and may have generator and note; got {', '.join(sorted(row))}."
+                f"{path}: rows[{index}] must have tokenizer and metrics, and may have generator and note; "
+                f"got {', '.join(sorted(row))}."
             )
         for name, value in row["metrics"].items():
             if not isinstance(value, int | float):
-                raise ValueError(f"{path}: rows[{place}].metrics.{name} must be a number, got {value!r}.")
+                raise ValueError(f"{path}: rows[{index}].metrics.{name} must be a number, got {value!r}.")
         records.append(
             Record(
-                id=f"{path.stem}-{place}",
+                id=f"{path.stem}-{index}",
                 job=JOB,
                 subject={"tokenizer": row["tokenizer"], "generator": row.get("generator"), "data": content["data"]},
                 metrics={name: Estimate(float(value)) for name, value in row["metrics"].items()},
@@ -85,13 +86,13 @@ def read_table(path: Path) -> PaperTable:
 
 
 def published_table(table: PaperTable) -> Table:
-    """A paper's table in words, without ranks."""
+    """A paper's table as text, without ranks."""
     generates = any(record.subject["generator"] for record in table.records)
     notes = any(record.config["note"] for record in table.records)
     labels = ["tokenizer", *(["generator"] if generates else []), *(["setting"] if notes else [])]
     rows = []
     for record in table.records:
-        who = {
+        names = {
             "tokenizer": record.subject["tokenizer"],
             "generator": record.subject["generator"],
             "setting": record.config["note"],
@@ -99,11 +100,11 @@ def published_table(table: PaperTable) -> Table:
         values = [record.metrics.get(metric) for metric in table.metrics]
         rows.append(
             (
-                [who[label] or "-" for label in labels],
-                [None if value is None else Place(f"{value.value:g}") for value in values],
+                [names[label] or "-" for label in labels],
+                [None if value is None else Entry(f"{value.value:g}") for value in values],
             )
         )
-    said = ", ".join(
+    settings = ", ".join(
         f"{key}: {value}" for key, value in table.protocol.items() if key not in ("name", "source", "hash")
     )
     return Table(
@@ -111,5 +112,5 @@ def published_table(table: PaperTable) -> Table:
         labels,
         table.metrics,
         rows,
-        [f"{table.source}, {table.url}. {said}".strip()],
+        [f"{table.source}, {table.url}. {settings}".strip()],
     )

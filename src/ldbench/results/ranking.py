@@ -1,9 +1,11 @@
-"""Ranks, and which of them are within noise. Numbers of different protocols are never ranked.
+"""Ranks, and which of them are within noise. Numbers of different protocols are never ranked together.
 
-Noise: where a model has two seeds or more, the standard error of its mean over seeds; else that of its 95 % interval. Two models are told
-apart where their difference is beyond the 97.5 % point of Student's t times both errors together (Welch, with Satterthwaite's degrees of freedom).
-[0] B. L. Welch, The generalization of "Student's" problem when several different population variances are involved, 1947,
-    https://doi.org/10.1093/biomet/34.1-2.28
+Noise: with two seeds or more, the standard error of the mean over seeds; else that of the 95 % interval. Two models
+differ beyond noise if their difference exceeds the 97.5 % quantile of Student's t times their combined error
+(Welch [0], with Satterthwaite's degrees of freedom).
+
+[0] Welch, The generalization of "Student's" problem when several different population variances are involved,
+    1947, https://doi.org/10.1093/biomet/34.1-2.28
 """
 
 import math
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import NORMAL_QUANTILE, student_quantile
-from ldbench.results.ranking_conditions import refuse_mixed
+from ldbench.results.ranking_conditions import validate_same_conditions
 from ldbench.results.records import Record, merge_directions
 
 
@@ -38,23 +40,23 @@ class Summary:
 
 @dataclass(frozen=True)
 class Rank:
-    """A place from 1, shared by equal numbers; `within_noise` of the best one, None where the noise of either is not known."""
+    """A position from 1, shared by equal numbers; `within_noise` of the best, None if a noise is unknown."""
 
-    place: int
+    position: int
     within_noise: bool | None
 
 
-def summarise(estimates: Sequence[Estimate]) -> Summary:
-    """The mean over seeds, with the noise that is known of it; infinite where one of them is."""
+def summarize(estimates: Sequence[Estimate]) -> Summary:
+    """The mean over seeds with its noise, as far as that is known; infinite if one of them is."""
     values = [estimate.value for estimate in estimates]
     infinite = [value for value in values if math.isinf(value)]
     mean = infinite[0] if infinite else values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
     if len(values) == 1 or not math.isfinite(mean):
         (low, high) = (estimates[0].low, estimates[0].high) if len(values) == 1 else (None, None)
-        known = low is not None and high is not None and math.isfinite(high - low)
-        return Summary(
-            mean, len(values), low=low, high=high, noise=Noise((high - low) / 2 / NORMAL_QUANTILE) if known else None
-        )  # type: ignore[operator]
+        noise = None
+        if low is not None and high is not None and math.isfinite(high - low):
+            noise = Noise((high - low) / 2 / NORMAL_QUANTILE)
+        return Summary(mean, len(values), low=low, high=high, noise=noise)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     noise = Noise(spread / math.sqrt(len(values)), len(values) - 1)
     half = student_quantile(noise.freedom) * noise.error
@@ -67,13 +69,16 @@ def rank(summaries: Sequence[Summary], *, higher_is_better: bool) -> list[Rank]:
     costs = [sign * summary.value for summary in summaries]
     best = min(range(len(costs)), key=costs.__getitem__)
     return [
-        Rank(1 + sum(other < cost for other in costs), True if cost == costs[best] else alike(summaries[best], summary))
+        Rank(
+            1 + sum(other < cost for other in costs),
+            True if cost == costs[best] else within_noise(summaries[best], summary),
+        )
         for cost, summary in zip(costs, summaries, strict=True)
     ]
 
 
-def alike(a: Summary, b: Summary) -> bool | None:
-    """Whether two numbers differ by no more than their noise; None where that of one is not known."""
+def within_noise(a: Summary, b: Summary) -> bool | None:
+    """Whether two numbers differ by no more than their noise; None if the noise of one is unknown."""
     if math.isinf(a.value) or math.isinf(b.value):
         return a.value == b.value
     if a.noise is None or b.noise is None:
@@ -89,13 +94,14 @@ def alike(a: Summary, b: Summary) -> bool | None:
 
 
 def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, Rank]]:
-    """Records by their place in a metric, best first.
+    """Records in the order of a metric, best first.
 
-    Raises ValueError where they were not measured alike, where the records do not say which values are better, or where one has no such metric.
+    Raises ValueError if they were measured under different conditions, if they do not hold whether larger values are
+    better, or if one has no such metric.
     """
     if not records:
         raise ValueError("There are no records to rank.")
-    refuse_mixed(records)
+    validate_same_conditions(records)
     for record in records:
         if metric not in record.metrics:
             raise ValueError(
@@ -104,8 +110,8 @@ def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, R
     better = merge_directions(records).get(metric)
     if better is None:
         raise ValueError(
-            f"{metric} is not ranked: the records do not say, or do not agree on, whether larger values are better. "
-            "A metric or a job says so by `higher_is_better`."
+            f"{metric} is not ranked: the records do not hold, or do not agree on, whether larger values are better. "
+            "Metrics and jobs declare it as `higher_is_better`."
         )
-    ranks = rank([summarise([record.metrics[metric]]) for record in records], higher_is_better=better)
-    return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].place)
+    ranks = rank([summarize([record.metrics[metric]]) for record in records], higher_is_better=better)
+    return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].position)

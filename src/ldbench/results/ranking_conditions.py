@@ -1,4 +1,4 @@
-"""Conditions: what must agree before two numbers stand in one ranking."""
+"""Conditions: what must be equal for two numbers to be ranked together."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Conditions:
 
     @property
     def name(self) -> str:
-        """What people call them: the protocol's name, the beginning of its hash, and settings."""
+        """The display name: the protocol's name, the start of its hash, and settings."""
         settings = ", ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items())
         return f"{self.short_name} ({settings})" if settings else self.short_name
 
@@ -36,7 +36,7 @@ class Conditions:
 
 
 def conditions_of(record: Record) -> Conditions:
-    """The conditions under which a record was made. Of a job whose settings nobody here knows, all count."""
+    """The conditions of a record. For a job that is not known here, all of its settings count."""
     settings = job_config(record) if record.settings is None else record.settings
     return Conditions(record.job, record.subject["data"] or "", record.protocol, dict(sorted(settings.items())))
 
@@ -48,17 +48,17 @@ def job_config(record: Record) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "component"} if isinstance(node, Mapping) else {}
 
 
-def refuse_mixed(records: Sequence[Record]) -> None:
-    """Raises ValueError unless all records were made under the same conditions, with the fields that differ."""
-    made = [conditions_of(record) for record in records]
-    for record, other in zip(records, made, strict=True):
-        if other.key != made[0].key:
-            first = made[0]
+def validate_same_conditions(records: Sequence[Record]) -> None:
+    """Raises ValueError, with the fields that differ, unless all records have the same conditions."""
+    conditions = [conditions_of(record) for record in records]
+    first = conditions[0]
+    for record, other in zip(records, conditions, strict=True):
+        if other.key != first.key:
             sides = (
                 {"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings} for c in (first, other)
             )
-            told = "; ".join(f"{key}: {a} and {b}" for key, a, b in differences(*sides) if key != "protocol.hash")
+            differing = "; ".join(f"{key}: {a} and {b}" for key, a, b in differences(*sides) if key != "protocol.hash")
             raise ValueError(
-                f"{records[0].job}-{records[0].id} and {record.job}-{record.id} were not measured alike, so they are not ranked together. "
-                f"They differ in {told}."
+                f"{records[0].job}-{records[0].id} and {record.job}-{record.id} were not measured under the same "
+                f"conditions, so they are not ranked together. They differ in {differing}."
             )

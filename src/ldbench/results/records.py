@@ -19,7 +19,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured, of what, and how; `id` hashes all that the numbers depend on."""
+    """One measurement: of what, how, and with which numbers. `id` hashes everything that the numbers depend on."""
 
     id: str
     job: str
@@ -41,7 +41,7 @@ OPTIONAL = ("higher_is_better", "settings")  # fields that enter no hash and no 
 
 
 def merge_directions(records: Iterable[Record]) -> dict[str, bool]:
-    """Whether larger values are better, of each figure for which a record says so and no other says the opposite."""
+    """Whether larger values are better, of each figure for which the records that hold it agree."""
     found: dict[str, set[bool]] = {}
     for record in records:
         for name, better in (record.higher_is_better or {}).items():
@@ -50,8 +50,11 @@ def merge_directions(records: Iterable[Record]) -> dict[str, bool]:
 
 
 def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: str, protocol: str, revision: int) -> str:
-    """The id under which a rerun of the same measurement is found. `artifacts`: role -> digest; `data`: fingerprint; `protocol`: hash."""
-    said = {
+    """The id of a measurement, the same for a rerun.
+
+    `artifacts`: role -> digest; `data`: fingerprint; `protocol`: hash.
+    """
+    content = {
         "job": job,
         "settings": settings,
         "artifacts": dict(artifacts),
@@ -59,22 +62,22 @@ def record_id(*, job: str, settings: Any, artifacts: Mapping[str, str], data: st
         "protocol": protocol,
         "revision": revision,
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def protocol_hash(fields: Mapping[str, Any]) -> str:
-    """The hash of a protocol's fields; its name, a label, and a hash among them do not count."""
-    said = {key: value for key, value in fields.items() if key not in ("name", "hash")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    """The hash of a protocol's fields, without its name, which is a label, and its hash."""
+    content = {key: value for key, value in fields.items() if key not in ("name", "hash")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def path_of(folder: Path, job: str, identity: str) -> Path:
-    """Where a record is kept; its figures stand in the folder of the same name without `.json`."""
+    """The path of a record; its figures are in the folder of the same name without `.json`."""
     return folder / f"{job}-{identity}.json"
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Writes a record in one move and returns its path."""
+    """Writes a record atomically and returns its path."""
     path = path_of(folder, record.job, record.id)
     content = {key: value for key, value in asdict(record).items() if key not in OPTIONAL or value is not None}
     content["metrics"] = {
@@ -86,19 +89,23 @@ def write(record: Record, folder: Path) -> Path:
 
 
 def read(path: Path) -> Record:
-    """A record from its file. Raises ValueError, naming the file, for what is no record."""
+    """Reads a record. Raises ValueError, naming the file, if it is not one."""
     try:
         content = json.loads(path.read_text())
         schema = content["schema"]
         if schema == SCHEMA:
             metrics = content.pop("metrics").items()
-            found = {
-                name: Estimate(**{key: decode(value) for key, value in numbers.items()}) for name, numbers in metrics
-            }
-            return Record(**content, metrics=found)
+            estimates = {name: read_estimate(numbers) for name, numbers in metrics}
+            return Record(**content, metrics=estimates)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no record of ldbench ({error}). Move it out of the records folder.") from error
+        raise ValueError(f"{path} is not a record of ldbench ({error}). Move it out of the records folder.") from error
     raise ValueError(f"{path} has schema {schema}, and this version of ldbench reads {SCHEMA}.")
+
+
+def read_estimate(numbers: Mapping[str, Any]) -> Estimate:
+    """An estimate from its JSON."""
+    keywords: dict[str, Any] = {key: decode(value) for key, value in numbers.items()}
+    return Estimate(**keywords)
 
 
 def encode(value: float | None) -> float | str | None:
@@ -112,7 +119,7 @@ def decode(value: float | str | None) -> float | None:
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were made with: versions and machine, without names of hosts or people."""
+    """Versions and machine, without names of hosts or people."""
     packages = ("ldbench", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "scikit-learn")
     return {
         "python": platform.python_version(),

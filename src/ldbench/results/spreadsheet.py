@@ -1,11 +1,11 @@
-"""All numbers as CSV, one a line: what a notebook or a spreadsheet reads."""
+"""All numbers as CSV, one a line, for notebooks and spreadsheets."""
 
 import csv
 import io
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from ldbench.results.leaderboards import Board
+from ldbench.results.leaderboards import Leaderboard
 from ldbench.results.published import PaperTable
 from ldbench.results.table import BETTER
 
@@ -39,8 +39,8 @@ COLUMNS: dict[str, type] = {
 Line = dict[str, str | float | int | None]
 
 
-def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[Line]:
-    """One line for each number: ours with rank, `origin` measured; papers' without, `origin` their source."""
+def lines(boards: Sequence[Leaderboard], published: Sequence[PaperTable]) -> Iterator[Line]:
+    """One line for each number: measured ones have a rank and `origin` measured, papers' ones their source."""
     for board in boards:
         *_, settings = board.conditions.key
         protocol = {
@@ -49,24 +49,30 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
             "settings": settings,
         }
         for row in board.rows:
-            who = {
-                "tokenizer": row.subject.tokenizer,
-                "generator": row.subject.generator,
-                "variant": row.subject.variant,
+            names = {
+                "tokenizer": row.model.tokenizer,
+                "generator": row.model.generator,
+                "variant": row.model.variant,
             }
             for metric in board.metrics:
                 if (cell := row.cells.get(metric)) is None:
                     continue
-                said, rank = cell.summary, cell.rank
+                summary, rank = cell.summary, cell.rank
                 yield {
-                    **{"data": board.conditions.data, "job": board.conditions.job, **protocol, **who, "metric": metric},
+                    **{
+                        "data": board.conditions.data,
+                        "job": board.conditions.job,
+                        **protocol,
+                        **names,
+                        "metric": metric,
+                    },
                     **{
                         "better": BETTER[board.higher_is_better.get(metric)],
-                        "value": said.value,
-                        "low": said.low,
-                        "high": said.high,
+                        "value": summary.value,
+                        "low": summary.low,
+                        "high": summary.high,
                     },
-                    **{"seeds": said.seeds, "seed_spread": said.spread, "rank": rank.place if rank else None},
+                    **{"seeds": summary.seeds, "seed_spread": summary.spread, "rank": rank.position if rank else None},
                     **{
                         "within_noise": None
                         if rank is None
@@ -79,7 +85,7 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                 }
     for table in published:
         for record in table.records:
-            who = {
+            names = {
                 "tokenizer": record.subject["tokenizer"],
                 "generator": record.subject["generator"],
                 "variant": record.config["note"],
@@ -91,7 +97,7 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                         "job": "published",
                         "protocol": "as published",
                         "protocol_hash": table.protocol["hash"],
-                        **who,
+                        **names,
                     },
                     **{
                         "metric": metric,
@@ -102,17 +108,17 @@ def lines(boards: Sequence[Board], published: Sequence[PaperTable]) -> Iterator[
                 }
 
 
-def render(boards: Sequence[Board], published: Sequence[PaperTable]) -> str:
-    """The lines as CSV. What a spreadsheet would take for a formula begins with an apostrophe."""
+def render(boards: Sequence[Leaderboard], published: Sequence[PaperTable]) -> str:
+    """The lines as CSV. Text that a spreadsheet would evaluate as a formula gets a leading apostrophe."""
     file = io.StringIO()
     table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows({key: harmless(value) for key, value in line.items()} for line in lines(boards, published))
+    table.writerows({key: escape(value) for key, value in line.items()} for line in lines(boards, published))
     return file.getvalue()
 
 
-def harmless(value: str | float | int | None) -> str | float | int | None:
-    """A value that no spreadsheet runs: signs of full width and behind spaces begin a formula too."""
+def escape(value: str | float | int | None) -> str | float | int | None:
+    """A value that no spreadsheet evaluates; full-width signs and signs after spaces start a formula too."""
     if not isinstance(value, str):
         return value
     first = unicodedata.normalize("NFKC", value).lstrip()[:1]

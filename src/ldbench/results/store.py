@@ -1,4 +1,4 @@
-"""The store of records: a folder of them is read, and other people's are merged into it."""
+"""The store of records: reading a folder of records, and merging another one into it."""
 
 import logging
 import shutil
@@ -6,53 +6,55 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldbench.results.records import Record, path_of, write
-from ldbench.results.validation import read_checked
+from ldbench.results.validation import read_validated
 
 log = logging.getLogger(__name__)
 
 LARGEST = 8_000_000  # bytes of a sheet
-MOST = 10  # refusals that are told one by one
+MOST_ERRORS = 10  # that are listed
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_all(folder: Path) -> list[Record]:
-    """Every record of a folder, oldest first. What is no sound record is left out, and said."""
-    found, refused = read_each(folder)
-    for error in refused[:MOST]:
+    """Every valid record of a folder, oldest first. Invalid ones are left out with a warning."""
+    found, errors = read_each(folder)
+    for error in errors[:MOST_ERRORS]:
         log.warning("Left out: %s", error)
-    if len(refused) > MOST:
-        log.warning("... and %d more.", len(refused) - MOST)
+    if len(errors) > MOST_ERRORS:
+        log.warning("... and %d more.", len(errors) - MOST_ERRORS)
     return sorted(found, key=lambda record: (record.created, record.id))
 
 
 def read_each(folder: Path) -> tuple[list[Record], list[ValueError]]:
-    """The records of a folder, and why the others were refused."""
-    found, refused = [], []
+    """The valid records of a folder, and the errors of the others."""
+    found, errors = [], []
     for path in sorted(folder.glob("*.json")):
         if path.name.startswith("."):  # being written
             continue
         try:
-            found.append(read_checked(path))
+            found.append(read_validated(path))
         except ValueError as error:
-            refused.append(error)
-    return found, refused
+            errors.append(error)
+    return found, errors
 
 
 def merge(theirs: Path, ours: Path) -> Sequence[Record]:
-    """Copies the records of another folder, and their sheets, into ours; returns those that were not there. Where both have one, ours stays.
+    """Copies the records of another folder and their sheets into ours, except those that exist, and returns them.
 
-    Raises ValueError where there is none, and for any that is not sound, with the path of its wrong field; nothing is copied then.
+    Raises ValueError if there are none, and for invalid ones, with the key of each wrong field; then none is copied.
     """
-    found, refused = read_each(theirs)
-    if refused:
-        more = f"\n... and {len(refused) - MOST} more." if len(refused) > MOST else ""
-        told = "\n".join(map(str, refused[:MOST]))
+    found, errors = read_each(theirs)
+    if errors:
+        more = f"\n... and {len(errors) - MOST_ERRORS} more." if len(errors) > MOST_ERRORS else ""
+        listed = "\n".join(map(str, errors[:MOST_ERRORS]))
         raise ValueError(
-            f"Nothing was merged, because of these:\n{told}{more}\nMove them out of {theirs}, or ask for sound copies."
+            f"Nothing was merged, because of these:\n{listed}{more}\n"
+            f"Move them out of {theirs}, or ask for valid copies."
         )
     if not found:
         raise ValueError(
-            f"There are no records in {theirs}: merge=DIR wants a folder with files such as reconstruct-0123456789abcdef.json."
+            f"There are no records in {theirs}: merge=DIR takes a folder with files such as "
+            "reconstruct-0123456789abcdef.json."
         )
     new = [record for record in found if not path_of(ours, record.job, record.id).exists()]
     for record in new:
@@ -65,7 +67,7 @@ def merge(theirs: Path, ours: Path) -> Sequence[Record]:
 
 
 def sheets(folder: Path, record: Record) -> list[Path]:
-    """The pictures beside a record: PNG files by content too, in its own folder, by no link."""
+    """The images of a record: PNG files, by content too, in its own folder; no links."""
     figures = path_of(folder, record.job, record.id).with_suffix("")
     if figures.is_symlink():
         return []
@@ -75,7 +77,7 @@ def sheets(folder: Path, record: Record) -> list[Path]:
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a file begins as PNG does, and is not too large to be shown; that it is, is said."""
+    """Whether a file has PNG's signature and is not too large to be shown. A large one is left out with a warning."""
     if (size := path.stat().st_size) > LARGEST:
         log.warning("%s has %d bytes and is left out: a sheet has at most %d.", path, size, LARGEST)
         return False

@@ -7,9 +7,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ldbench.results.table import Place, Table
+from ldbench.results.table import Entry, Table
 
-MOST = 8  # metrics across; more of them go down, with the models across
+MOST_COLUMNS = 8  # metrics; a table with more is transposed
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
@@ -17,46 +17,46 @@ def show(tables: Sequence[Table], console: Console) -> None:
     for table in tables:
         console.print(Text(f"\n{table.title}", style="bold"))
         if table.columns:
-            console.print(grid(table))
+            console.print(rich_table_of(table))
         for note in table.notes:
             console.print(Text(note, style="dim"))
 
 
-def grid(table: Table) -> RenderableType:
-    """The table itself; one of many metrics lies on its side."""
-    if len(table.columns) > MOST:
-        drawn = headed(["", *(" + ".join(names) for names, _ in table.rows)], 1)
-        for place, column in enumerate(table.columns):
-            drawn.add_row(Text(column), *(cell(places[place]) for _, places in table.rows))
-        return drawn
-    drawn = headed([*table.labels, *table.columns], len(table.labels))
-    for names, places in table.rows:
-        drawn.add_row(*map(Text, names), *map(cell, places))
-    return drawn
+def rich_table_of(table: Table) -> RenderableType:
+    """The table as rich has it, transposed if it has many metrics."""
+    if len(table.columns) > MOST_COLUMNS:
+        rich_table = empty_table(["", *(" + ".join(names) for names, _ in table.rows)], 1)
+        for index, column in enumerate(table.columns):
+            rich_table.add_row(Text(column), *(cell(entries[index]) for _, entries in table.rows))
+        return rich_table
+    rich_table = empty_table([*table.labels, *table.columns], len(table.labels))
+    for names, entries in table.rows:
+        rich_table.add_row(*map(Text, names), *map(cell, entries))
+    return rich_table
 
 
-def headed(columns: Sequence[str], labels: int) -> RichTable:
-    """An empty table with its header; what is no label stands to the right."""
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
-    for place, column in enumerate(columns):
-        drawn.add_column(Text(column), justify="left" if place < labels else "right", overflow="fold")
-    return drawn
+def empty_table(columns: Sequence[str], labels: int) -> RichTable:
+    """An empty table with its header; columns after the labels are right-aligned."""
+    rich_table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
+    for index, column in enumerate(columns):
+        rich_table.add_column(Text(column), justify="left" if index < labels else "right", overflow="fold")
+    return rich_table
 
 
-def cell(place: Place | None) -> Text:
-    """A number, its noise and its rank; the best in bold. Names and numbers come as plain text: no markup of theirs counts."""
-    if place is None:
+def cell(entry: Entry | None) -> Text:
+    """A number, its noise and its rank; the best in bold. All of it is plain text, without markup."""
+    if entry is None:
         return Text("-", style="dim")
-    text = Text(place.value, style="bold" if place.best else "")
-    for part, before in ((place.standing, " "), (place.beside, "\n")):
+    text = Text(entry.value, style="bold" if entry.best else "")
+    for part, separator in ((entry.rank_and_mark, " "), (entry.noise_and_seeds, "\n")):
         if part:
-            text.append(f"{before}{part}", style="not bold dim")
+            text.append(f"{separator}{part}", style="not bold dim")
     return text
 
 
 def side_by_side(fields: Sequence[tuple[str, str, str]], names: tuple[str, str], console: Console) -> None:
-    """Prints fields that differ, each with its value in both."""
-    drawn = headed(["field", *names], 3)
+    """Prints the fields that differ, with both values."""
+    rich_table = empty_table(["field", *names], 3)
     for field in fields:
-        drawn.add_row(*map(Text, field))
-    console.print(drawn)
+        rich_table.add_row(*map(Text, field))
+    console.print(rich_table)

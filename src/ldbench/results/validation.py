@@ -1,4 +1,4 @@
-"""Reading a record that anybody may have written: every field is looked at, and a wrong one is named."""
+"""Reading records of unknown origin: every field is validated, and a wrong one is named by its key."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from ldbench.io.files import reject_constant, reject_duplicate_keys
 from ldbench.results.records import OPTIONAL, SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
-LARGEST_NUMBER = 1e100  # of finite ones: their squares are numbers too
+LARGEST_NUMBER = 1e100  # of finite ones: their squares are finite too
 LONGEST = 200  # characters of a name
 LONGEST_TEXT = 4000  # of any other text
 DEEPEST = 30  # mappings and lists inside each other
@@ -22,21 +22,21 @@ FIELDS = ("id", "job", "subject", "metrics", "protocol", "artifacts", "config", 
 SUBJECT = ("tokenizer", "generator", "data")
 
 
-def read_checked(path: Path) -> Record:
-    """A record from a file of anybody. Raises ValueError with the file and the path of the field that is wrong, as in `metrics.psnr.low`."""
+def read_validated(path: Path) -> Record:
+    """Reads and validates a record. Raises ValueError with the file and a wrong field's key, as `metrics.psnr.low`."""
     try:
-        return checked(load(path), path.stem)
+        return validated(load(path), path.stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def load(path: Path) -> Any:
-    """The JSON in a file, strictly: no NaN, no infinity outside of a name, no key twice."""
-    if not path.is_file():  # a pipe or a device would be read for ever
-        raise ValueError("it is no file.")
+    """The JSON in a file, strictly: no NaN, no infinity except as text, no duplicate key."""
+    if not path.is_file():  # a pipe or a device would be read forever
+        raise ValueError("it is not a file.")
     size = path.stat().st_size
     if size > LARGEST:
-        raise ValueError(f"the file has {size} bytes, and no record has more than {LARGEST}.")
+        raise ValueError(f"the file has {size} bytes, and a record has at most {LARGEST}.")
     try:
         return json.loads(path.read_bytes(), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except OSError as error:
@@ -45,8 +45,11 @@ def load(path: Path) -> Any:
         raise ValueError(f"the file is not JSON ({error}).") from error
 
 
-def checked(content: Any, stem: str | None = None) -> Record:
-    """The record that parsed JSON holds; `stem`: the name of its file without `.json`, which must be the record's own."""
+def validated(content: Any, stem: str | None = None) -> Record:
+    """The record in parsed JSON. `stem`: the name of its file without `.json`, which must match job and id.
+
+    Raises ValueError with the key of a wrong field.
+    """
     fields = mapping(content, "the file")
     if "schema" in fields and fields["schema"] != SCHEMA:
         wrong("schema", f"must be {SCHEMA}, which is what this version of ldbench reads", fields["schema"])
@@ -84,7 +87,7 @@ def checked(content: Any, stem: str | None = None) -> Record:
 
 
 def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
-    """Whether larger values are better, by the name of a metric of the record."""
+    """Whether larger values are better, by metric of the record."""
     for name, better in mapping(value, "higher_is_better").items():
         if name not in metrics:
             wrong("higher_is_better", "must name metrics of the record", name)
@@ -93,87 +96,87 @@ def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
     return dict(value)
 
 
-def estimate(value: Any, place: str) -> Estimate:
+def estimate(value: Any, key: str) -> Estimate:
     """A number with its interval: {value, low, high}, the last two both numbers or both null."""
-    fields = mapping(value, place)
-    exact(fields, ("value", "low", "high"), f"{place}.")
-    low, high = (None if fields[key] is None else number(fields[key], f"{place}.{key}") for key in ("low", "high"))
+    fields = mapping(value, key)
+    exact(fields, ("value", "low", "high"), f"{key}.")
+    low, high = (None if fields[end] is None else number(fields[end], f"{key}.{end}") for end in ("low", "high"))
     if (low is None) != (high is None):
-        wrong(f"{place}.low", "and high must both be numbers or both be null", [fields["low"], fields["high"]])
+        wrong(f"{key}.low", "and high must both be numbers or both be null", [fields["low"], fields["high"]])
     if low is not None and high is not None and low > high:
-        wrong(f"{place}.low", f"must not be above high ({high})", low)
-    return Estimate(number(fields["value"], f"{place}.value"), low, high)
+        wrong(f"{key}.low", f"must not be above high ({high})", low)
+    return Estimate(number(fields["value"], f"{key}.value"), low, high)
 
 
-def number(value: Any, place: str) -> float:
-    """A number; infinities stand by name, as 'inf' and '-inf'."""
+def number(value: Any, key: str) -> float:
+    """A number; infinities are written 'inf' and '-inf'."""
     if value in ("inf", "-inf"):
         return float(decode(value) or 0)
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST_NUMBER:
-        wrong(place, "must be a number, 'inf' or '-inf'", value)
+        wrong(key, "must be a number, 'inf' or '-inf'", value)
     return float(value)
 
 
-def mapping(value: Any, place: str) -> dict[str, Any]:
+def mapping(value: Any, key: str) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
-        wrong(place, "must be a JSON object", value)
+        wrong(key, "must be a JSON object", value)
     return value
 
 
-def plain(value: Any, place: str, depth: int = 0) -> Any:
-    """The same value, whose texts and keys are printable, so that they can be shown anywhere, and which is not nested without end."""
+def plain(value: Any, key: str, depth: int = 0) -> Any:
+    """The value itself, if all text and keys in it are printable and it is not nested too deeply."""
     if depth > DEEPEST:
-        raise ValueError(f"{place[:80]}... lies more than {DEEPEST} deep.")
+        raise ValueError(f"{key[:80]}... is nested more than {DEEPEST} levels deep.")
     if isinstance(value, dict):
-        for key, entry in value.items():
-            name_of(key, f"a key of {place}")
-            plain(entry, f"{place}.{key}", depth + 1)
+        for name, entry in value.items():
+            name_of(name, f"a key of {key}")
+            plain(entry, f"{key}.{name}", depth + 1)
     elif isinstance(value, list):
         for index, entry in enumerate(value):
-            plain(entry, f"{place}[{index}]", depth + 1)
+            plain(entry, f"{key}[{index}]", depth + 1)
     elif isinstance(value, str) and (not value.isprintable() or len(value) > LONGEST_TEXT):
-        wrong(place, f"must be printable text of at most {LONGEST_TEXT} characters", value)
+        wrong(key, f"must be printable text of at most {LONGEST_TEXT} characters", value)
     return value
 
 
-def exact(fields: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
-    """Raises ValueError for keys that are missing or that nobody knows."""
+def exact(fields: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
+    """Raises ValueError for missing and for unknown keys."""
     for key in known:
         if key not in fields:
-            raise ValueError(f"{place}{key} is missing.")
+            raise ValueError(f"{prefix}{key} is missing.")
     for key in fields:
         if key not in known:
-            told = key if key.isprintable() and len(key) < 40 else shown(key)
-            wrong(f"{place}{told}", f"is no field of a record; known here: {', '.join(known)}", fields[key])
+            name = key if key.isprintable() and len(key) < 40 else shown(key)
+            wrong(f"{prefix}{name}", f"is no field of a record; known here: {', '.join(known)}", fields[key])
 
 
-def name_of(value: Any, place: str) -> str:
-    """A name for people: printable, of one line, not too long."""
+def name_of(value: Any, key: str) -> str:
+    """A name to show: printable, one line, not too long."""
     if not isinstance(value, str) or not value or len(value) > LONGEST or not value.isprintable():
-        wrong(place, f"must be a name of 1 to {LONGEST} printable characters", value)
+        wrong(key, f"must be a name of 1 to {LONGEST} printable characters", value)
     return value
 
 
-def matching(value: Any, pattern: re.Pattern[str], place: str) -> str:
-    """A word that becomes part of a file's name."""
+def matching(value: Any, pattern: re.Pattern[str], key: str) -> str:
+    """Text that becomes part of a file name."""
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        wrong(place, f"must match {pattern.pattern}", value)
+        wrong(key, f"must match {pattern.pattern}", value)
     return value
 
 
-def moment(value: Any, place: str) -> str:
-    """A time as ISO 8601 writes it."""
+def moment(value: Any, key: str) -> str:
+    """A time in ISO 8601."""
     try:
         datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        wrong(place, "must be a time like 2026-01-31T12:00:00+00:00", value)
+        wrong(key, "must be a time like 2026-01-31T12:00:00+00:00", value)
     return value
 
 
-def wrong(place: str, expected: str, value: Any) -> NoReturn:
-    """Raises ValueError: which field, what was expected, what was given."""
-    raise ValueError(f"{place} {expected}; got {shown(value)}.")
+def wrong(key: str, expected: str, value: Any) -> NoReturn:
+    """Raises ValueError with the field, what was expected and what was given."""
+    raise ValueError(f"{key} {expected}; got {shown(value)}.")
 
 
 def shown(value: Any) -> str:

@@ -254,16 +254,15 @@ def export_contents(report: "Report", files: Sequence[Path]) -> dict[str, Any]:
     import wandb
 
     columns = cast("list[str | int]", list(spreadsheet.COLUMNS))
-    rows = [
-        [line.get(str(column)) for column in columns] for line in spreadsheet.lines(report.boards, report.published)
-    ]
+    lines = spreadsheet.lines(report.leaderboards, report.published)
+    rows = [[line.get(str(column)) for column in columns] for line in lines]
     table = wandb.Table(columns=columns, data=rows, dtype=list(spreadsheet.COLUMNS.values()), optional=True)
     (page,) = (file for file in files if file.suffix == ".html")
     sheets = {
         f"{re.sub(r'[^A-Za-z0-9_]+', '_', path.stem)}/{row.records[0].job}-{row.records[0].id}": wandb.Image(
-            str(path), caption=row.subject.label
+            str(path), caption=row.model.label
         )
-        for board in report.boards
+        for board in report.leaderboards
         for row in board.rows
         for path in report.sheets.get(row.records[0].id, ())
     }

@@ -1,4 +1,4 @@
-// Elements are made here and nowhere else: whatever a record says becomes text, never markup.
+// The only place that creates elements: text of a record becomes text, never markup.
 function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }

@@ -1,4 +1,4 @@
-// The page: filters on top, and everything below drawn anew when they change.
+// The page: filters on top; everything below is drawn again when they change.
 function toggle(set, name) {
   if (set.has(name)) set.delete(name); else set.add(name);
 }

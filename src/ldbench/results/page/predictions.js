@@ -1,10 +1,10 @@
-// What of a tokenizer goes with the quality of its generators, in the order of strength: one table for each generator.
+// The measurements of tokenizers that predict the quality of generators, strongest first: one table for each generator.
 function predictions() {
   if (!DATA.predictions.length) return null;
   const one = (table) => {
     const head = el('tr', {}, ['measurement', ...table.columns].map((name, place) => el('th', { scope: 'col', class: place ? '' : 'name' }, name)));
     const rows = table.rows.map((row) => el('tr', {}, el('th', { scope: 'row', class: 'name' }, row.name), row.cells.map((cell) => (cell ? el('td', {}, el('span', { class: 'value' }, cell[0]), el('span', { class: 'noise' }, cell[1])) : el('td', { class: 'none' }, '–')))));
-    return el('div', {}, el('h3', {}, table.title), table.notes.map((note) => el('p', { class: 'say' }, note)),
+    return el('div', {}, el('h3', {}, table.title), table.notes.map((note) => el('p', { class: 'note' }, note)),
       el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': table.title }, el('table', {}, el('thead', {}, head), el('tbody', {}, rows))));
   };
   return el('section', { 'data-predictions': '' }, el('h2', {}, 'What predicts generation'), DATA.predictions.map(one));

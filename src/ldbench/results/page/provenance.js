@@ -1,4 +1,4 @@
-// Where a number comes from: the protocol, the records, and what was measured.
+// The provenance of a number: its protocol and records.
 function openDialog(title, ...content) {
   const dialog = byId('dialog');
   const close = el('button', { type: 'button', class: 'close', 'aria-label': 'Close', onclick: () => dialog.close() }, '×');
@@ -10,7 +10,7 @@ function standing(cell, board, metric) {
   if (cell.rank === null) return null;
   const among = board.rows.filter((row) => metric in row.cells).length;
   const noise = { '≈': ', within noise of the best', '?': ', noise unknown (one seed and no interval)', '': cell.rank === 1 ? '' : ', beyond noise' }[cell.mark];
-  return el('p', { class: 'say' }, `Rank ${cell.rank} of ${among} measured alike${noise}.`);
+  return el('p', { class: 'note' }, `Rank ${cell.rank} of ${among} measured under the same conditions${noise}.`);
 }
 function showProvenance(board, subject, metric, cell) {
   const records = cell.estimates.map(([id]) => DATA.records[id]);
@@ -24,7 +24,7 @@ function showProvenance(board, subject, metric, cell) {
   openDialog(`${metric} of ${subject.label}`,
     el('p', { class: 'big' }, cell.text, el('small', {}, cell.noise)),
     standing(cell, board, metric) ?? '',
-    mean ? el('p', { class: 'say' }, mean) : '',
+    mean ? el('p', { class: 'note' }, mean) : '',
     el('h3', {}, records.length > 1 ? 'Records' : 'Record'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, body))),
     el('h3', {}, `Protocol ${board.name}`), pairs([['job', board.job], ['data set', board.data], ...board.fields, ...board.settings.map(([key, value]) => [`setting ${key}`, value])]),
     el('details', {}, el('summary', {}, 'Environment'), pairs(records[0].environment)),

@@ -28,9 +28,9 @@ function scatter() {
     .map((point) => ({ ...point, x: real(point.across.value), y: real(point.up.value) })).filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
   const papers = DATA.published.filter((table) => table.data === state.data).flatMap((table) => table.rows.map((row) => ({ table, row, x: row.values[x.column.metric], y: row.values[y.column.metric] })))
     .filter((paper) => paper.x !== undefined && paper.y !== undefined);
-  const say = 'The dashed line is the Pareto front: no other cell shown is as good in one and better in the other. Bars are 95 % intervals. Click a point for where it comes from.';
-  const title = [el('h2', {}, 'Reconstruction against generation'), el('p', { class: 'say' }, say), el('div', { class: 'choices' }, selectX, selectY)];
-  if (!points.length) return el('section', { 'data-plot': 'scatter' }, title, el('p', { class: 'say' }, 'No cell shown has both. A cell has its tokenizer\'s numbers where job=reconstruct measured the same artifact.'));
+  const say = 'The dashed line is the Pareto front: no other cell shown is as good in one and better in the other. Bars are 95 % intervals. Click a point for its provenance.';
+  const title = [el('h2', {}, 'Reconstruction against generation'), el('p', { class: 'note' }, say), el('div', { class: 'choices' }, selectX, selectY)];
+  if (!points.length) return el('section', { 'data-plot': 'scatter' }, title, el('p', { class: 'note' }, 'No cell shown has both. A cell has its tokenizer\'s numbers where job=reconstruct measured the same artifact.'));
   const [width, height] = [room(1000), 420];
   const spread = (point, side, axis) => [real(point[side].low), real(point[side].high), point[axis]];
   const xs = scale([...points.flatMap((p) => spread(p, 'across', 'x')), ...papers.map((p) => p.x)], 58, width - 8);

@@ -1,10 +1,10 @@
-// What is shown, and the colour of each tokenizer.
+// What is shown, and the color of each tokenizer.
 const DATA = JSON.parse(byId('data').textContent);
 DATA.subjects.forEach((subject, place) => { subject.place = place; });
 const tokenizers = unique(DATA.subjects.map((subject) => subject.tokenizer)).sort();
 const generators = unique(DATA.subjects.map((subject) => subject.generator).filter((name) => name !== null)).sort();
 const datasets = unique(DATA.boards.map((board) => board.data)).sort();
-const colour = (tokenizer) => (tokenizers.includes(tokenizer) ? `c${tokenizers.indexOf(tokenizer) % 8}` : 'paper');
+const color = (tokenizer) => (tokenizers.includes(tokenizer) ? `c${tokenizers.indexOf(tokenizer) % 8}` : 'paper');
 const state = {
   data: datasets[0] ?? null,
   text: '',
@@ -13,7 +13,7 @@ const state = {
   sort: {},
   axes: {},
 };
-const dot = (tokenizer) => el('span', { class: `dot ${colour(tokenizer)}`, 'aria-hidden': 'true' });
+const dot = (tokenizer) => el('span', { class: `dot ${color(tokenizer)}`, 'aria-hidden': 'true' });
 const boardsOf = (generates) => DATA.boards.filter((board) => board.data === state.data && board.generates === generates);
 const boardKey = (board) => String(DATA.boards.indexOf(board));
 
@@ -26,7 +26,7 @@ function visible(subject) {
 function columnsOf(board) {
   return board.columns.filter((column) => state.references || column.kind !== 'reference');
 }
-// A model's row in a board: its own, or that of the tokenizer that it stands on.
+// A model's row in a leaderboard: its own, or that of its tokenizer.
 function rowOf(board, subject) {
   const own = board.rows.find((row) => row.subject === subject.place);
   return own ?? (subject.standsOn === null ? undefined : board.rows.find((row) => row.subject === subject.standsOn));

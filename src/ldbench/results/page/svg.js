@@ -12,7 +12,7 @@ const short = (value, digits = 3) => {
   if (Math.abs(value) >= 1e5) return value.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: digits });
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(digits - 3) : String(Number(value.toPrecision(digits)));
 };
-// What marks are called: as short as tells them apart.
+// Labels of marks: the shortest ones that differ.
 function called(marks) {
   const digits = [3, 4, 5, 6].find((count) => new Set(marks.map((value) => short(value, count))).size === marks.length);
   return marks.map((value) => short(value, digits ?? 6));

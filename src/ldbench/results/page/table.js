@@ -1,4 +1,4 @@
-// Sortable tables: a row for each model, columns in groups by protocol, so that a column holds only what was measured alike.
+// Sortable tables: a row for each model, columns in groups by protocol, so that a column holds numbers measured under the same conditions.
 const ARROWS = { higher: '↑', lower: '↓' };
 
 function sortRows(subjects, key, tokens) {
@@ -14,7 +14,7 @@ function sortRows(subjects, key, tokens) {
   return [...subjects].sort((a, b) => {
     const [x, y] = [value(a), value(b)];
     if (typeof x === 'string') return sign * x.localeCompare(y);
-    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // what is missing stands last
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // missing values come last
     return x === y ? 0 : sign * (x < y ? -1 : 1);
   });
 }
@@ -63,8 +63,8 @@ function modelTable(key, title, say, subjects, boards) {
     header(`${column.metric} ${ARROWS[column.better] ?? ''}`.trim(), key, `${boardKey(board)}/${column.metric}`, column.better === 'higher', { class: place ? '' : 'first' }))));
   const rows = sortRows(subjects.filter(visible), key, tokens).map((subject) => el('tr', {}, nameCell(subject),
     open.map(({ board, columns }) => columns.map((column, place) => valueCell(board, subject, column, !place)))));
-  const empty = rows.length ? null : el('p', { class: 'say', role: 'status' }, 'Nothing fits the filter.');
-  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'say' }, say),
+  const empty = rows.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
+  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, say),
     el('div', { class: 'group' }, el('span', {}, 'measured'), chips),
     el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` }, el('table', {}, el('thead', {}, groups, heads), el('tbody', {}, rows))), empty);
 }
