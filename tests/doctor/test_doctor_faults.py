@@ -406,7 +406,7 @@ def test_no_service_is_contacted_unless_it_is_named(root: Path, server, monkeypa
 def test_help_states_the_exit_status_and_a_wrong_override_ends_with_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ldbench.doctor"]
     help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
-    assert "exit status is 0 when nothing is broken (warnings do not count), 1 when something is, and 2" in help_text
+    assert "exit status is 0 if nothing is broken (warnings do not count), 1 if something is, and 2" in help_text
     assert "reach=[wandb,hub]" in help_text
     wrong = subprocess.run([*command, "reach=hub"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (wrong.returncode, "reach takes a list of wandb and hub" in wrong.stderr) == (2, True)

@@ -124,7 +124,7 @@ def test_a_mistake_is_refused_with_what_to_do(refused, make, tmp_path, overrides
 
 
 def test_without_records_the_command_for_the_first_ones_is_named(refused, tmp_path):
-    assert "python -m ldbench.train makes the first ones" in refused(cwd=tmp_path)
+    assert "Run python -m ldbench.train for the first ones" in refused(cwd=tmp_path)
 
 
 def test_no_model_is_opened_and_no_torch_is_loaded(store, tmp_path):
