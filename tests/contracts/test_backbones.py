@@ -30,11 +30,11 @@ def node(name: str) -> dict[str, Any]:
 
 
 def built(name: str, kind: str, *, moved: bool = True, **changes: Any) -> Backbone:
-    """An option on a small latent; `moved` away from its start, at which the output is zero."""
+    """An option on a small latent; `moved` away from its initialization, at which the output is zero."""
     torch.manual_seed(0)
-    given = {key: value for key, value in changes.items() if key not in JOB_INPUTS}
-    facts = JOB_INPUTS | {key: value for key, value in changes.items() if key in JOB_INPUTS}
-    backbone = instantiate({**node(name), **given}, latent=LATENTS[kind], **facts).eval()
+    keywords = {key: value for key, value in changes.items() if key not in JOB_INPUTS}
+    inputs_of_job = JOB_INPUTS | {key: value for key, value in changes.items() if key in JOB_INPUTS}
+    backbone = instantiate({**node(name), **keywords}, latent=LATENTS[kind], **inputs_of_job).eval()
     for parameter in backbone.parameters() if moved else ():
         torch.nn.init.normal_(parameter, std=0.1)
     return backbone
@@ -75,7 +75,7 @@ def test_its_first_output_is_zero(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), EACH)
-def test_items_of_a_batch_do_not_see_each_other(name: str, kind: str) -> None:
+def test_items_of_a_batch_are_independent(name: str, kind: str) -> None:
     backbone, (x, t, y) = built(name, kind), inputs(kind)
     with torch.no_grad():
         together, alone = (
@@ -86,10 +86,10 @@ def test_items_of_a_batch_do_not_see_each_other(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), EACH)
-def test_latents_times_labels_and_places_all_count(name: str, kind: str) -> None:
+def test_latents_times_labels_and_positions_all_count(name: str, kind: str) -> None:
     backbone, (x, t, y) = built(name, kind), inputs(kind, count=1)
     with torch.no_grad():
-        told = backbone(x, t, y)
+        plain = backbone(x, t, y)
         others = [
             backbone(x + 1, t, y),
             backbone(x, t + 0.1, y),
@@ -97,7 +97,7 @@ def test_latents_times_labels_and_places_all_count(name: str, kind: str) -> None
             backbone(x.flip(1), t, y).flip(1),
         ]
     for other in others:
-        assert (other - told).abs().max() > 1e-3
+        assert (other - plain).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "kind"), EACH)
@@ -112,13 +112,13 @@ def test_the_gradient_reaches_the_rows_of_its_labels_and_no_others(name: str, ki
 @pytest.mark.parametrize(("name", "kind"), EACH)
 def test_checkpointing_changes_no_number(name: str, kind: str) -> None:
     x, t, y = inputs(kind)
-    told = []
+    results = []
     for checkpointing in (False, True):
         backbone = built(name, kind, checkpointing=checkpointing).train()
         out = backbone(x, t, y)
         out.square().mean().backward()
-        told.append([out, *(parameter.grad for parameter in backbone.parameters())])
-    for plain, again in zip(*told, strict=True):
+        results.append([out, *(parameter.grad for parameter in backbone.parameters())])
+    for plain, again in zip(*results, strict=True):
         torch.testing.assert_close(again, plain, rtol=1e-6, atol=1e-6)
 
 
@@ -151,7 +151,7 @@ def test_wrong_shapes_are_refused(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), EACH)
-def test_its_artifact_and_its_copy_give_back_every_number(name: str, kind: str, tmp_path: Path) -> None:
+def test_its_artifact_and_its_copy_reproduce_every_number(name: str, kind: str, tmp_path: Path) -> None:
     backbone = built(name, kind)
     keywords = {key: value for key, value in node(name).items() if key != "_target_"}
     blueprint = store.Blueprint("backbone", name, {**keywords, **JOB_INPUTS, "latent": LATENTS[kind].to_dict()})
@@ -174,5 +174,5 @@ def test_a_size_fits_the_backbone_of_its_name(size: str) -> None:
         backbone = instantiate(composed, latent=LatentSpec(side * side, 4, (side, side)), **JOB_INPUTS).to(
             "meta"
         )  # its tables too
-        told = backbone(torch.zeros(1, side * side, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long))
-    assert told.shape == (1, side * side, 4)
+        out = backbone(torch.zeros(1, side * side, 4), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    assert out.shape == (1, side * side, 4)

@@ -52,14 +52,17 @@ def test_it_composes(group: str, name: str) -> None:
 
 
 def built_on(group: str, entry: str | dict[str, str]) -> list[tuple[str, str]]:
-    """The options (group, name) that an entry of a defaults list names: `name`, or `/group@package: name`, or `override group: name`."""
+    """The options (group, name) of an entry of a defaults list.
+
+    An entry is `name`, or `/group@package: name`, or `override group: name`.
+    """
     named = entry if isinstance(entry, dict) else {f"/{group}": entry}
-    places = {key.split()[-1].partition("@")[0]: name for key, name in named.items()}
-    return [(place[1:] if place.startswith("/") else f"{group}/{place}", name) for place, name in places.items()]
+    groups = {key.split()[-1].partition("@")[0]: name for key, name in named.items()}
+    return [(key[1:] if key.startswith("/") else f"{group}/{key}", name) for key, name in groups.items()]
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_what_an_option_builds_on_is_there(group: str) -> None:
+def test_what_an_option_builds_on_exists(group: str) -> None:
     for name, raw in Registry().options(group).items():
         for entry in raw.get("defaults", []):
             missing = [
@@ -75,12 +78,12 @@ def test_yaml_and_constructor_agree_and_neither_sets_what_the_other_does(group: 
     raw = Registry().options(group)[name]
     node = raw.get("model", raw)
     parameters = inspect.signature(import_target(node["_target_"])).parameters
-    given = {key for key in node if not key.startswith("_") and key != "defaults"}
-    assert given <= parameters.keys()
+    configured = {key for key in node if not key.startswith("_") and key != "defaults"}
+    assert configured <= parameters.keys()
     assert all(
         parameters[key].kind is inspect.Parameter.KEYWORD_ONLY or group in ("optimizer", "mask") for key in parameters
     )
-    assert not {key for key in given if parameters[key].default is not inspect.Parameter.empty}, (
+    assert not {key for key in configured if parameters[key].default is not inspect.Parameter.empty}, (
         "a default in two places"
     )
 
@@ -129,7 +132,7 @@ def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("experiments")))
-def test_an_experiment_begins_with_its_command_and_composes(name: str) -> None:
+def test_an_experiment_starts_with_its_command_and_composes(name: str) -> None:
     text = (conf_dir() / "experiments" / f"{name}.yaml").read_text()
     assert text.startswith("# @package _global_\n")
     commands = set(re.findall(rf"python -m ldbench\.(\w+) experiments={name}\b", text))

@@ -1,4 +1,4 @@
-"""All data hand over their facts, and have a protocol."""
+"""All data have the properties of `ImageData`, and a protocol."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def roots(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("data")))
-def test_data_hand_over_their_facts(name: str, roots: dict[str, Path]) -> None:
+def test_data_have_their_properties(name: str, roots: dict[str, Path]) -> None:
     own = Registry().options("data")[name].get("image_size", 24)  # some yamls are of one size
     size = own if isinstance(own, int) else 24
     extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(

@@ -1,4 +1,6 @@
-"""Every option of every group of generation builds, and every combination of them either carries noise to a known Gaussian or says what to change."""
+"""Every option of the groups of generation builds; every combination samples a known Gaussian or is refused with
+advice.
+"""
 
 from functools import cache
 from itertools import product
@@ -22,25 +24,25 @@ Y = torch.arange(4) % NULL
 
 @cache
 def node(group: str, name: str) -> dict:
-    """One option of a group as it stands in its yaml and defaults."""
+    """One option of a group, composed with its defaults."""
     return OmegaConf.to_container(Registry().option(group, name))
 
 
 def chosen(**names: str) -> DictConfig:
-    """The config of some options, as they stand side by side in an entry point's."""
+    """A config of some options, one for each group, as in an entry point."""
     return OmegaConf.create({group: node(group, name) for group, name in names.items()})
 
 
 @cache
 def objective_of(interpolant: str, times: str, objective: str, prediction: str) -> Objective | None:
-    """The objective; None where the combination is refused, which it must be with a cure."""
+    """The objective; None where the combination is refused, which must come with advice."""
     cfg = chosen(interpolant=interpolant, times=times, objective=objective)
     cfg.objective.prediction = prediction
     return accepted(instantiate, cfg.objective)
 
 
 def accepted(make, *arguments):
-    """What is made of the arguments; None where they are refused, which they must be with a cure."""
+    """The built object; None where the arguments are refused, which must come with advice."""
     try:
         return make(*arguments)
     except ValueError as error:
@@ -54,7 +56,9 @@ def refused(sampler: Sampler, interpolant: Interpolant) -> bool:
 
 
 class Perfect:
-    """A backbone that knows Gaussian data, in whatever words and time its objective asks, in 2 C outputs where the objective wants them."""
+    """The perfect backbone for Gaussian data, in the prediction and time of its objective, with 2 C outputs where it
+    has them.
+    """
 
     null_class = NULL
 
@@ -65,16 +69,16 @@ class Perfect:
     def __call__(self, x, t, y):
         objective = self.objective
         if objective.interpolant.num_times is not None:
-            told = self.gaussian.predict(
+            predicted = self.gaussian.predict(
                 objective.interpolant, objective.prediction, x, 1 - (t.double() + 1) / objective.interpolant.num_times
             )
         else:
             at = objective.network_time
-            told = self.gaussian.predict(
+            predicted = self.gaussian.predict(
                 objective.interpolant, objective.prediction, x, (t.double() - at.start) / at.direction
             )
-            told = at.velocity(told) if objective.prediction == "velocity" else told
-        return torch.cat([told, torch.zeros_like(told)], dim=-1) if self.learned_variance else told
+            predicted = at.velocity(predicted) if objective.prediction == "velocity" else predicted
+        return torch.cat([predicted, torch.zeros_like(predicted)], dim=-1) if self.learned_variance else predicted
 
 
 def test_refusals_leave_what_ought_to_compose():
@@ -88,10 +92,10 @@ def test_refusals_leave_what_ought_to_compose():
         "flow_matching_maetok": continuous,
         "flow_matching_cosine": 3,
     }  # its velocities
-    found = [words for words in product(INTERPOLANTS, TIMES, OBJECTIVES, KINDS) if objective_of(*words)]
+    found = [options for options in product(INTERPOLANTS, TIMES, OBJECTIVES, KINDS) if objective_of(*options)]
     for times, objective in product(TIMES, OBJECTIVES):
         expected = 0 if times == "counted" and objective != "diffusion" else every[objective]
-        assert sum(words[1:3] == (times, objective) for words in found) == expected, (times, objective)
+        assert sum(options[1:3] == (times, objective) for options in found) == expected, (times, objective)
 
 
 @pytest.mark.parametrize("name", INTERPOLANTS)
@@ -105,57 +109,59 @@ def test_an_interpolant_is_one(name):
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_a_law_of_times_draws_them_in_the_unit_interval(name):
-    law = instantiate(chosen(interpolant="discrete_linear", times=name).times)
-    assert law.revision >= 1
+def test_a_distribution_of_times_draws_them_in_the_unit_interval(name):
+    distribution = instantiate(chosen(interpolant="discrete_linear", times=name).times)
+    assert distribution.revision >= 1
     for step in (0, 10**6):
-        t = law.sample(100, step=step, rng=torch.Generator().manual_seed(0))
+        t = distribution.sample(100, step=step, rng=torch.Generator().manual_seed(0))
         assert (t.shape, t.dtype) == ((100,), torch.float64)
         assert ((t >= 0) & (t <= 1)).all()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("times", TIMES)
-def test_an_objective_has_finite_terms_for_each_image_and_a_field_that_knows_the_data(gaussian, times, objective):
-    found = [made for words in product(INTERPOLANTS, [times], [objective], KINDS) if (made := objective_of(*words))]
+def test_an_objective_has_finite_terms_for_each_image_and_a_field_of_the_data(gaussian, times, objective):
+    found = [
+        built for options in product(INTERPOLANTS, [times], [objective], KINDS) if (built := objective_of(*options))
+    ]
     assert found or (times == "counted" and objective != "diffusion")
-    for made in found:
-        assert isinstance(made, Objective)
-        assert made.revision >= 1
-        backbone = Perfect(gaussian, made)
+    for built in found:
+        assert isinstance(built, Objective)
+        assert built.revision >= 1
+        backbone = Perfect(gaussian, built)
         torch.manual_seed(0)
-        terms = made.loss(backbone, gaussian.mean + gaussian.std * torch.randn(4, 6, 2), Y, step=0)
+        terms = built.loss(backbone, gaussian.mean + gaussian.std * torch.randn(4, 6, 2), Y, step=0)
         for value in terms.values():
             assert (value.shape, value.dtype) == ((4,), torch.float32)
             assert torch.isfinite(value).all()
-        field = made.field(backbone)
+        field = built.field(backbone)
         assert isinstance(field, Field)
         x, t = torch.randn(4, 6, 2), torch.full((4,), 0.4)
         for view in ("velocity", "score", "noise", "data"):
             torch.testing.assert_close(
-                getattr(field(x, t, Y), view), gaussian.predict(made.interpolant, view, x, t), rtol=5e-3, atol=5e-3
+                getattr(field(x, t, Y), view), gaussian.predict(built.interpolant, view, x, t), rtol=5e-3, atol=5e-3
             )
         assert field.null_class == NULL
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_carries_noise_to_a_known_gaussian_or_says_what_to_choose(gaussian, name):
+def test_a_sampler_carries_noise_to_a_known_gaussian_or_is_refused_with_advice(gaussian, name):
     few = {key: value for key, value in (("num_steps", 60), ("respacing", "60")) if key in node("sampler", name)}
-    made = instantiate(node("sampler", name) | few)
-    assert isinstance(made, Sampler)
-    assert made.revision >= 1
+    built = instantiate(node("sampler", name) | few)
+    assert isinstance(built, Sampler)
+    assert built.revision >= 1
     torch.manual_seed(0)
     noise, increments = torch.randn(4, 500, 2), torch.randn(61, 4, 500, 2)
     worked = 0
-    for words in product(INTERPOLANTS, ["uniform"], OBJECTIVES, KINDS):
-        generator = objective_of(*words)
-        if generator is None or refused(made, generator.interpolant):
+    for options in product(INTERPOLANTS, ["uniform"], OBJECTIVES, KINDS):
+        generator = objective_of(*options)
+        if generator is None or refused(built, generator.interpolant):
             continue
         field = generator.field(Perfect(gaussian, generator))
-        found = made(field, noise, Y, increments=increments if made.stochastic else None)
+        found = built(field, noise, Y, increments=increments if built.stochastic else None)
         assert (found.shape, found.dtype) == (noise.shape, torch.float32)
-        assert float(found.mean()) == pytest.approx(gaussian.mean, abs=0.05), words
-        assert float(found.std()) == pytest.approx(gaussian.std, abs=0.05), words
+        assert float(found.mean()) == pytest.approx(gaussian.mean, abs=0.05), options
+        assert float(found.std()) == pytest.approx(gaussian.std, abs=0.05), options
         worked += 1
     assert worked >= 8
 
@@ -173,5 +179,5 @@ def test_a_guidance_that_has_nothing_to_correct_changes_nothing(gaussian, name):
 
 
 def test_the_interpolant_on_the_command_line_reaches_the_objective_and_its_times():
-    made = objective_of("gvp", "normal_log_snr", "flow_matching", "velocity")
-    assert type(made.interpolant).__name__ == type(made.times.interpolant).__name__ == "GVP"
+    built = objective_of("gvp", "normal_log_snr", "flow_matching", "velocity")
+    assert type(built.interpolant).__name__ == type(built.times.interpolant).__name__ == "GVP"

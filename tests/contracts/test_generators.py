@@ -61,7 +61,7 @@ def planned(name: str, kind: str, root: Path, *overrides: str) -> GeneratorPlan:
 
 
 def moved(name: str, kind: str) -> Generator:
-    """A small generator of a macro, away from its start, at which the output is zero."""
+    """A small generator of a macro, away from its initialization, at which the output is zero."""
     torch.manual_seed(0)
     latent = spec(name, kind)
     generator = build_generator(macro(name, *SMALLER), latent, num_classes=6).eval()
@@ -86,7 +86,7 @@ def test_it_composes_and_its_parts_fit_on_maps_and_sequences(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_its_digest_repeats(name: str, tmp_path: Path) -> None:
-    first, second = (planned(name, "map", tmp_path / place) for place in ("a", "b"))
+    first, second = (planned(name, "map", tmp_path / folder) for folder in ("a", "b"))
     assert first.digest == second.digest
 
 
@@ -94,22 +94,22 @@ def test_its_digest_repeats(name: str, tmp_path: Path) -> None:
 def test_a_step_on_a_batch_lowers_the_loss_of_that_batch(name: str) -> None:
     generator, latent = moved(name, "map"), spec(name, "map")
     z, y = latents(latent).__getitems__(list(range(8)))
-    said = {"step": 0, "t": torch.linspace(0.2, 0.9, 8), "noise": torch.randn(z.shape), "dropped": y == 0}
+    settings = {"step": 0, "t": torch.linspace(0.2, 0.9, 8), "noise": torch.randn(z.shape), "dropped": y == 0}
     optimizer = torch.optim.SGD(generator.backbone.parameters(), lr=1e-3)
 
     def loss() -> torch.Tensor:
-        return torch.stack(list(generator.loss(z, y, **said).values())).sum(dim=0).mean()
+        return torch.stack(list(generator.loss(z, y, **settings).values())).sum(dim=0).mean()
 
     before = loss()
     before.backward()
     optimizer.step()
     assert loss() < before
-    assert set(generator.loss(z, y, **said)) <= {"velocity", "cosine", "noise", "bound"}
+    assert set(generator.loss(z, y, **settings)) <= {"velocity", "cosine", "noise", "bound"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, kind: str, tmp_path: Path) -> None:
+def test_it_trains_and_samples_and_its_artifact_reproduces_every_bit(name: str, kind: str, tmp_path: Path) -> None:
     plan = planned(name, kind, tmp_path)
     trained = generator_training.train_generator(plan)
     loaded = ldbench.load(get_generator.train_plan(plan).folder)
@@ -128,29 +128,29 @@ def test_it_trains_and_samples_and_its_artifact_gives_back_every_bit(name: str, 
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_sampler_carries_it_under_every_guidance_or_says_what_to_choose(name: str) -> None:
+def test_every_sampler_carries_it_under_every_guidance_or_is_refused_with_advice(name: str) -> None:
     generator, y = moved(name, "sequence"), torch.arange(4)
     noise, increments = torch.randn(4, 16, 8), torch.randn(8, 4, 16, 8)
     guidances = {guidance: instantiate(Registry().option("guidance", guidance)) for guidance in GUIDANCES}
     refused = set()
     for sampler in SAMPLERS:
         node = Registry().option("sampler", sampler)
-        made = instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
+        built = instantiate({**node, **{key: few for key, few in FEW.items() if key in node}})
         try:
-            generator.check(made, guidances["none"])
+            generator.check(built, guidances["none"])
         except ValueError as error:
             assert "Choose sampler=" in str(error)  # noqa: PT017
             refused.add(sampler)
             continue
         for guidance in guidances.values():
-            z = generator.sample(noise, y, made, guidance, increments=increments if made.stochastic else None)
+            z = generator.sample(noise, y, built, guidance, increments=increments if built.stochastic else None)
             assert z.shape == noise.shape
             assert torch.isfinite(z).all()
     assert refused == ({"dopri5"} if generator.objective.interpolant.variance_preserving else {"ancestral", "ddim"})
 
 
 def has_generator(experiment: str) -> bool:
-    """Whether an experiment, or one that it goes on from, chooses a generator."""
+    """Whether an experiment, or one that it builds on, chooses a generator."""
     defaults = Registry().options("experiments")[experiment].get("defaults", [])
     return any(
         "override /generator" in entry if isinstance(entry, dict) else entry != "_self_" and has_generator(entry)
@@ -164,12 +164,12 @@ EXPERIMENTS = [name for name in Registry().options("experiments") if has_generat
 CHOICES = (["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"])
 
 
-@pytest.mark.parametrize(("name", "others"), [(name, CHOICES[place % 2]) for place, name in enumerate(EXPERIMENTS)])
+@pytest.mark.parametrize(("name", "others"), [(name, CHOICES[index % 2]) for index, name in enumerate(EXPERIMENTS)])
 def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, others: list[str]) -> None:
-    said, chosen = [f"experiments={name}"], Registry().options("experiments")[name]["defaults"]
+    overrides, chosen = [f"experiments={name}"], Registry().options("experiments")[name]["defaults"]
     entry = "run" if any("override /job" in word for word in chosen) else "train"
-    for words in (said, [*said, *others]):
-        cfg = ldbench.compose(entry, words)
+    for composed in (overrides, [*overrides, *others]):
+        cfg = ldbench.compose(entry, composed)
         cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
         check_parts(cfg)
         make_course(cfg)
@@ -178,7 +178,7 @@ def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, 
         assert cfg.tokenizer.image_size == 256
 
 
-def test_experiments_with_a_generator_are_there() -> None:
+def test_experiments_with_a_generator_exist() -> None:
     lightning = {"xl_1_vavae_64ep", "xl_1_vavae_800ep", "b_1_vmae_imagenet256", "b_1_vmae_celebahq256"}
     others = {"sit_xl_1_maetok", "dit_xl_1_maetok", "dit_xl_2_sdvae", "sit_xl_2_sdvae"}
     assert {f"lightningdit_{name}" for name in lightning} | others <= set(EXPERIMENTS)

@@ -15,8 +15,8 @@ from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
 
 
-class Look:
-    """A teacher that sees mean colours; the trunk of a discriminator too."""
+class ColorTeacher:
+    """A teacher of mean colors, and the trunk of a discriminator."""
 
     revision = 1
 
@@ -43,9 +43,9 @@ JOB_INPUTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_s
 
 def loss_term(name: str) -> nn.Module:
     node = OmegaConf.to_container(OmegaConf.merge(Registry().option("loss", name), SMALLER.get(name, {})), resolve=True)
-    for place in (node, node.get("discriminator", {})):
-        if "teacher" in place:
-            place["teacher"] = Look()
+    for owner in (node, node.get("discriminator", {})):
+        if "teacher" in owner:
+            owner["teacher"] = ColorTeacher()
     return instantiate(
         node, **{fact: JOB_INPUTS[fact] for fact in JOB_INPUTS.keys() & set(parameter_names(node["_target_"]))}
     )
@@ -118,7 +118,7 @@ def test_a_teacher_gives_its_channels_at_every_place_whatever_the_grid_and_is_fr
 def test_a_discriminator_gives_logits_that_its_images_and_weights_can_move(name: str) -> None:
     node = OmegaConf.to_container(Registry().option("discriminator", name))
     if "teacher" in node:
-        node |= {"teacher": Look(), "width": 3, "depths": [1], "input_size": 32}
+        node |= {"teacher": ColorTeacher(), "width": 3, "depths": [1], "input_size": 32}
     torch.manual_seed(0)
     discriminator = instantiate(node)
     images = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()

@@ -1,4 +1,4 @@
-"""Every metric, of images or of sets, and every extractor gives what measurements ask of it."""
+"""Every metric, of images or of sets, and every extractor fulfills its protocol."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ DISTANCES = [
 
 
 @pytest.mark.parametrize("name", DISTANCES)
-def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: str) -> None:
+def test_a_distance_is_small_between_similar_and_large_between_different_sets(name: str) -> None:
     distance = instantiate(Registry().option("distribution", name))
     rng = torch.Generator().manual_seed(0)
     a, b, c = (torch.randn(200, 6, generator=rng) for _ in range(3))
@@ -39,25 +39,25 @@ def test_a_distance_is_small_between_alike_and_large_between_unlike_sets(name: s
     "name",
     [name for name in sorted(Registry().options("extractor")) if "network" in Registry().option("extractor", name)],
 )
-def test_an_extractor_gives_float32_features_that_do_not_see_each_other(name: str) -> None:
+def test_an_extractor_gives_independent_float32_features(name: str) -> None:
     extractor = untrained("extractor", name)
     assert extractor.revision >= 1
     images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    seen, first = extractor.extract(images), extractor.extract(images[:1])
-    assert {name for name in ("features", "spatial", "logits") if getattr(seen, name) is not None} == set(
+    outputs, first = extractor.extract(images), extractor.extract(images[:1])
+    assert {name for name in ("features", "spatial", "logits") if getattr(outputs, name) is not None} == set(
         extractor.provides
     )
-    for given in extractor.provides:
-        rows = getattr(seen, given)
+    for output in extractor.provides:
+        rows = getattr(outputs, output)
         assert rows.ndim == 2
         assert rows.dtype == torch.float32
         assert not rows.requires_grad
-        torch.testing.assert_close(getattr(first, given), rows[:1], rtol=1e-4, atol=1e-5)
-    assert torch.equal(extractor.features(images), seen.features)
+        torch.testing.assert_close(getattr(first, output), rows[:1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(extractor.features(images), outputs.features)
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("distribution")))
-def test_a_metric_on_sets_tells_a_finite_number_within_its_interval(name: str) -> None:
+def test_a_metric_on_sets_is_a_finite_number_within_its_interval(name: str) -> None:
     metric = instantiate(Registry().option("distribution", name))
     assert metric.revision >= 1
     assert metric.requires <= {"normal", "spatial", "features", "logits", "labels"}
@@ -82,12 +82,12 @@ def metric_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     torch.manual_seed(0)
     weights = {f"features.{key}": value for key, value in make_layers(cfgs["D"], batch_norm=False).state_dict().items()}
     heads = read_weights("torchmetrics://lpips_vgg")
-    given = {"weights": weights, "heads": heads, "sha256": "397923af"}
-    return import_target(node._target_)(**{key: given[key] for key in required_parameters(node._target_)})
+    settings = {"weights": weights, "heads": heads, "sha256": "397923af"}
+    return import_target(node._target_)(**{key: settings[key] for key in required_parameters(node._target_)})
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("metric")))
-def test_a_metric_gives_each_image_its_own_figure_in_double_precision(name: str) -> None:
+def test_a_metric_gives_each_image_its_own_value_in_double_precision(name: str) -> None:
     metric = metric_of(name)
     images, recon = torch.randint(
         0, 256, (2, 3, 3, 161, 161), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)

@@ -20,7 +20,7 @@ YAMLS = Registry().options("tokenizer")
 
 
 def lineage(name: str) -> list[dict[str, Any]]:
-    """The yaml of a tokenizer and of those that it goes on from, itself first; composing all would take half a minute."""
+    """The yaml of a tokenizer and of those that it builds on, itself first; composing all would take half a minute."""
     raw = YAMLS[name]
     return [
         raw,
@@ -90,7 +90,7 @@ def test_it_gives_latents_of_its_spec_and_images_of_its_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_images_of_a_batch_do_not_see_each_other(name: str) -> None:
+def test_images_of_a_batch_are_independent(name: str) -> None:
     tokenizer = built(name)
     x = images(tokenizer)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_images_of_a_batch_do_not_see_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_its_training_pass_is_a_function_of_what_is_handed_in(name: str) -> None:
+def test_its_training_pass_is_a_function_of_its_inputs(name: str) -> None:
     tokenizer = built(name)
     x = images(tokenizer)
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_its_training_pass_is_a_function_of_what_is_handed_in(name: str) -> None
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_its_masks_hide_what_they_say_or_masking_is_refused(name: str) -> None:
+def test_its_masks_hide_the_given_share_or_masking_is_refused(name: str) -> None:
     tokenizer = built(name)
     x = images(tokenizer)
     try:
@@ -147,7 +147,7 @@ def test_it_refuses_images_of_another_size_with_both_sizes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_its_artifact_gives_back_every_bit(name: str, tmp_path: Path) -> None:
+def test_its_artifact_reproduces_every_bit(name: str, tmp_path: Path) -> None:
     tokenizer = built(name)
     cfg = ldbench.compose("train", [f"tokenizer={name}"])
     model = OmegaConf.to_container(cfg.tokenizer.model, resolve=True)
@@ -188,8 +188,8 @@ def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -
         *quickly(name),
     ]
     ends = []
-    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
-        cfg = ldbench.compose("train", [*overrides, f"tokenizer.seed={seed}", f"paths.root={tmp_path / place}"])
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        cfg = ldbench.compose("train", [*overrides, f"tokenizer.seed={seed}", f"paths.root={tmp_path / folder}"])
         ends.append(tokenizer_training.train_stages(plan_tokenizer(cfg)).state_dict())
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
     assert not all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())

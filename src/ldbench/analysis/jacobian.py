@@ -45,7 +45,7 @@ def stretch(
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         # torch's own warning about its forward derivatives
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        _, pullback = vjp(function, x)
+        _, pullback = vjp(function, x)  # type: ignore[misc]
         v = normalize(start)
         largest = previous = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for _ in range(iterations):

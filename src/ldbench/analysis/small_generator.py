@@ -148,7 +148,7 @@ class Budget:
         for part in range(self.repeats):
             t = (part + torch.rand(len(z), generator=rng)) / self.repeats
             batches = zip(*(values.split(4 * self.batch_size) for values in (z, y, t)), strict=True)
-            errors.append(torch.cat([squared_errors(network, *batch, rng).double().cpu() for batch in batches]))
+            errors.append(torch.cat([squared_errors(network, *batch, rng).double().cpu() for batch in batches]))  # type: ignore[call-arg]
         return torch.stack(errors).mean(dim=0)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -48,7 +48,8 @@ class SplitImages:
                 for batch in ranges
                 if first <= batch.start < first + len(part)
             ]
-            for images, labels in DataLoader(part, batch_sampler=in_part, num_workers=self.workers):
+            loader: DataLoader[Any] = DataLoader(part, batch_sampler=in_part, num_workers=self.workers)  # type: ignore[arg-type]
+            for images, labels in loader:
                 yield to_uint8(images, self.pixel_rule), labels
             first += len(part)
 

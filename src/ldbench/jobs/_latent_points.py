@@ -48,19 +48,22 @@ class StoredPoints:
 
     def whitened(self, whitening: Whitening) -> "StoredPoints":
         """The same points in a whitened basis."""
-        settings = {"unit": self.unit, "latent": self.latent, "seed": self.seed, "device": self.device}
-        return StoredPoints(self.store, self.images, **settings, whitening=whitening)
+        return self._copy(self.images, whitening)
 
     def select_images(self, mask: Tensor) -> "StoredPoints":  # mask: (m,) bool
         """The points of some of the images."""
-        settings = {
-            "unit": self.unit,
-            "latent": self.latent,
-            "seed": self.seed,
-            "device": self.device,
-            "whitening": self.whitening,
-        }
-        return StoredPoints(self.store, self.images[mask], **settings)
+        return self._copy(self.images[mask], self.whitening)
+
+    def _copy(self, rows: Tensor, whitening: Whitening | None) -> "StoredPoints":
+        return StoredPoints(
+            self.store,
+            rows,
+            unit=self.unit,
+            latent=self.latent,
+            seed=self.seed,
+            device=self.device,
+            whitening=whitening,
+        )
 
     def loaded_below(self, num_bytes: float) -> Points:
         """The points loaded into memory if they need at most `num_bytes`, else `self`."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,7 +98,7 @@ class Perturbation:
     def distances_by_level(self, features: Mapping[str, Sequence[Sequence[Tensor]]]) -> Iterator[tuple[str, Tensor]]:
         """(levels, 1): each distance of perturbed images to the originals, on the features of each extractor."""
         for extractor, sets in features.items():
-            originals, *levels = (torch.cat(batches) for batches in sets)
+            originals, *levels = (torch.cat(list(batches)) for batches in sets)
             for name, distance in self.distances.items():
                 yield (
                     f"r{name}_{extractor}",
@@ -120,10 +121,11 @@ class Perturbation:
 
     def views(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Functions from images in [-1, 1] to the features of each extractor, by name."""
-        return {
-            name: lambda images, name=name: self.extract(name, to_uint8(images.cpu(), self.pixel_rule))
-            for name in self.extractors
-        }
+        return {name: partial(self.view, name) for name in self.extractors}
+
+    def view(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) in [-1, 1] -> (B, D)
+        """The features of an extractor for images as uint8."""
+        return self.extract(extractor, to_uint8(images.cpu(), self.pixel_rule))
 
 
 def save(picture: Tensor, path: Path) -> None:  # (3, H, W) uint8

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -90,7 +91,7 @@ class ReconstructionPass:
         )
         values: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
         errors = []
-        loader = DataLoader(self.images, batch_sampler=batches, num_workers=self.workers)
+        loader: DataLoader[Any] = DataLoader(self.images, batch_sampler=batches, num_workers=self.workers)  # type: ignore[arg-type]
         for indices, (images, labels) in zip(batches, loader, strict=True):
             recon = self.reconstruct(images, first=indices.start, device=device)
             originals = to_uint8(images, self.pixel_rule)

@@ -147,11 +147,10 @@ class SetEvaluator:
         self, data: ImageData, reference: str, *, pixel_rule: PixelRule, batch_size: int, num_processes: int
     ) -> FeatureSet:
         """The features of a protocol's reference: a split of the data, or an `.npz` in ADM's layout."""
+        settings: dict[str, Any] = {"batch_size": batch_size, "num_processes": num_processes}
         if reference in ("train", "test"):
-            return self.split_features(
-                data, reference, pixel_rule=pixel_rule, batch_size=batch_size, num_processes=num_processes
-            )
-        return self.npz_features(Path(reference), batch_size=batch_size, num_processes=num_processes)
+            return self.split_features(data, reference, pixel_rule=pixel_rule, **settings)  # type: ignore[arg-type]
+        return self.npz_features(Path(reference), **settings)
 
     def npz_features(self, path: Path, *, batch_size: int, num_processes: int) -> FeatureSet:
         """The features of a reference in ADM's layout, with the Gaussians of its whole set where the file contains
@@ -164,7 +163,7 @@ class SetEvaluator:
         images = FileImages(path, batch_size)
         requires = self.requires - {"labels"}
         features = self.cached_features(key, images, num_processes=num_processes, requires=requires)
-        return replace(features, **gaussians)
+        return replace(features, **gaussians)  # type: ignore[arg-type]
 
     def cached_features(
         self,

@@ -106,7 +106,7 @@ class Encode:
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """Statistics of each store, over sampled latents; `out/train` links to it, `out/test` to the held-out store."""
-        metrics = {}
+        metrics: dict[str, Estimate] = {}
         for split, name in link_names(self.heldout, self.cache).items():
             store = self.store(split)
             link(out / name, store.folder)
@@ -154,10 +154,15 @@ class Encode:
         started = time.monotonic()
         if contents.source is None:
             images: ImageSet = getattr(self.data, contents.split)
-            settings = {"shard_size": self.shard_size, "batch_size": self.batch_size, "workers": self.workers}
+            settings: dict[str, Any] = {
+                "shard_size": self.shard_size,
+                "batch_size": self.batch_size,
+                "workers": self.workers,
+            }
             settings |= {"device": self.device, "num_processes": self.num_processes}
             manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **settings)
         else:
+            assert self.cache is not None
             manifest = lightningdit.read_cache(
                 resolve_folder(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size
             )

@@ -171,7 +171,11 @@ class Gmm:
             def fit_all(sizes: Sequence[int], fitting: Points, evaluation: Points) -> dict[int, FittedMixture]:
                 mixtures = {}
                 for size in sizes:
-                    settings = {"num_components": size, "settings": self.fit_settings, "seed": self.seed}
+                    settings: dict[str, Any] = {
+                        "num_components": size,
+                        "settings": self.fit_settings,
+                        "seed": self.seed,
+                    }
                     mixtures[size] = fit_mixture(fitting, evaluation, **settings)
                     progress.advance(task)
                 return mixtures
@@ -201,8 +205,8 @@ class Gmm:
             "points": self.points,
             "floor": self.fit_settings.floor,
         }
-        mixtures = f"{self.fit_settings.kind} mixtures in {self.dim} dimensions"
-        report.write(out, title=f"{contents.tokenizer} on {contents.data}: {mixtures}", properties=properties)
+        description = f"{self.fit_settings.kind} mixtures in {self.dim} dimensions"
+        report.write(out, title=f"{contents.tokenizer} on {contents.data}: {description}", properties=properties)
         return report.metrics()
 
     def whitening(self) -> Whitening:
@@ -241,7 +245,7 @@ class Gmm:
 
     def note_unconverged(self, report: MixtureReport) -> None:
         """Notes which fits have not converged."""
-        unconverged = [size for size, mixture in report.by_size.items() if not mixture.converged]
+        unconverged = [str(size) for size, mixture in report.by_size.items() if not mixture.converged]
         unconverged += [
             f"{size} of class {label}"
             for label, mixtures in report.by_class.items()
@@ -251,7 +255,7 @@ class Gmm:
         if unconverged:
             self.note(
                 f"Not converged within {self.fit_settings.max_iter} iterations: "
-                f"{', '.join(map(str, unconverged))} components. Raise job.max_iter."
+                f"{', '.join(unconverged)} components. Raise job.max_iter."
             )
 
     def note(self, sentence: str) -> None:

@@ -26,7 +26,7 @@ from ldbench.jobs._decoder_features import decoder_features
 
 log = logging.getLogger(__name__)
 
-ATTENTIVE = {
+ATTENTIVE: dict[str, Any] = {
     "width": 64,
     "num_heads": 4,
     "steps": 600,
@@ -236,7 +236,7 @@ class Probe:
         if isinstance(teacher, torch.nn.Module):
             teacher.to(self.device)
         grid = self.tokenizer.patch_grid
-        loader = DataLoader(self.data.test, batch_size=self.batch_size, num_workers=self.workers)
+        loader = self.loader(self.data.test)
         features = torch.cat([teacher(images.to(self.device), grid).float().cpu() for images, _ in loader])
         return {f"cka_{self.teacher}": Estimate(linear_cka(test, features).cka)}
 
@@ -289,7 +289,11 @@ class Probe:
         if self.num_train is None or self.num_train >= len(images):
             return images
         drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))[: self.num_train]
-        return Subset(images, drawn.sort().values.tolist())
+        return Subset(images, drawn.sort().values.tolist())  # type: ignore[arg-type]
+
+    def loader(self, images: ImageSet) -> DataLoader[Any]:
+        """Images in order, in batches."""
+        return DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def encode(self, images: ImageSet, *, with_logvar: bool) -> Encoded:
@@ -298,7 +302,7 @@ class Probe:
         """
         self.tokenizer.to(self.device).eval()
         means, logvars, labels = [], [], []
-        for batch, y in DataLoader(images, batch_size=self.batch_size, num_workers=self.workers):
+        for batch, y in self.loader(images):
             posterior = self.tokenizer.encode(batch.to(self.device))
             means.append(posterior.mean.float().cpu())
             if with_logvar and posterior.logvar is not None:

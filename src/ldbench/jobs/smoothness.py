@@ -127,7 +127,7 @@ class Smoothness:
     def run(self, out: Path) -> dict[str, Estimate]:
         """All metrics; writes figures of curves, of perturbed and interpolated images, and of the spectrum to `out`."""
         out.mkdir(parents=True, exist_ok=True)
-        images = torch.stack([image for image, _ in subsample(self.images, self.num_images, self.seed)])
+        images = torch.stack([image for image, _ in subsample(self.images, self.num_images, self.seed)])  # type: ignore[attr-defined]
         z = self.batched(self.codec.encode, images)
         metrics = (
             self.perturbation.run(self.loader(self.images), out)
@@ -270,7 +270,7 @@ class Smoothness:
 
     def loader(self, images: ImageSet) -> DataLoader:
         """Images in order, in batches."""
-        return DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)
+        return DataLoader(images, batch_size=self.batch_size, num_workers=self.workers)  # type: ignore[arg-type]
 
 
 def subsample(images: ImageSet, count: int, seed: int) -> ImageSet:
@@ -280,4 +280,4 @@ def subsample(images: ImageSet, count: int, seed: int) -> ImageSet:
     if count >= len(images):
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
-    return Subset(images, order.sort().values.tolist())
+    return Subset(images, order.sort().values.tolist())  # type: ignore[arg-type]

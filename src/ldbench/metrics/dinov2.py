@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import timm
 import torch
@@ -29,6 +29,9 @@ class DINOv2(nn.Module):
     revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset({"features"})
     standard: ClassVar[bool] = False
+    vit: Any  # timm's vision transformer
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, *, architecture: str, image_size: int, weights: Mapping[str, Tensor]):
         super().__init__()

@@ -8,6 +8,7 @@ Densities and responsibilities are float32 by default; sums over chunks, paramet
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -97,7 +98,7 @@ def expect(points: Points, mixture: Mixture, *, dtype: torch.dtype) -> Moments:
     densities = Densities(mixture, dtype=dtype)
     num, components = densities.shape
     dim, narrow = mixture.dim, densities.narrow
-    float64 = {"dtype": torch.float64, "device": points.device}
+    float64: dict[str, Any] = {"dtype": torch.float64, "device": points.device}
     sums = torch.zeros(num * components, len(densities.coefficients), **float64)
     total = torch.zeros(num, **float64)
     narrow_first = torch.zeros(len(narrow), dim, **float64)

@@ -60,7 +60,7 @@ def kmeans_plus_plus(
     """
     squares = x.square().sum(dim=1)  # (n,)
     nearest = torch.ones(num_restarts, len(x), dtype=torch.float64, device=x.device)
-    chosen = []
+    chosen: list[Tensor] = []
     for _ in range(num_components):
         cumulative = nearest.cumsum(dim=1)
         drawn = torch.rand(num_restarts, 1, generator=rng, dtype=torch.float64).to(x.device) * cumulative[:, -1:]
