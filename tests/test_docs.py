@@ -16,7 +16,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ldbench
-from ldbench.__main__ import VERBS
+from ldbench.__main__ import COMMANDS
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, conf_dir
 from ldbench.core.tokenizer import Tokenizer
@@ -143,7 +143,7 @@ def test_a_page_begins_with_its_question(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_composes(page: str, plugin: Path) -> None:
     for entry, *words in commands(PAGES[page]):
-        assert entry in VERBS
+        assert entry in COMMANDS
         searchpath = [str(plugin / "my_conf")] if any(word.startswith("hydra.searchpath=") for word in words) else []
         overrides = [word for word in words if not word.startswith(("-", "hydra.searchpath=")) and word != "job"]
         for run in single(overrides):
