@@ -19,6 +19,7 @@ import ldbench
 from ldbench import hub
 from ldbench.artifacts import hub as huggingface
 from ldbench.artifacts import store
+from ldbench.config.compose import Registry
 from ldbench.pipeline import pipeline
 from ldbench.results import records
 
@@ -241,11 +242,11 @@ def test_what_is_no_repository_id_is_refused_before_any_request(server: Hub, tra
 def test_the_command_names_what_is_missing(override: str, message: str) -> None:
     rest = {"push": "push=x", "repo": "repo=me/x"} if override.startswith("private") else {}
     with pytest.raises(ValueError, match=message):
-        hub.run(ldbench.compose("hub", [override, *rest.values()]), [])
+        hub.run(ldbench.compose("hub", [override, *rest.values()]), Registry())
 
 
 def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
-    hub.run(ldbench.compose("hub", [f"push={trained}", "repo=me/tiny", f"paths.root={tmp_path}"]), [])
+    hub.run(ldbench.compose("hub", [f"push={trained}", "repo=me/tiny", f"paths.root={tmp_path}"]), Registry())
     (tmp_path / "card.md").write_bytes(server.repos["me/tiny"][-1]["README.md"])
     assert metadata_load(tmp_path / "card.md")["model-index"]
 
