@@ -1,4 +1,6 @@
-"""Alignment in training: stages hand on what it learned, also frozen; a projection that looks on changes nothing; off and on in one command."""
+"""Alignment in training: stages hand on what it learned, also frozen; a projection that looks on changes nothing; off
+and on in one command.
+"""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
 """Each family of generators learns a mixture with a closed form, and every sampler carries noise to it.
 
-Run with `-s` it prints, for every sampler, the sliced Wasserstein distance of its samples to the mixture in units of that between two sets of
-true samples, and writes a picture for each family where LDBENCH_PICTURES says.
+Run with `-s` it prints, for every sampler, the sliced Wasserstein distance of its samples to the mixture in units of
+that between two sets of true samples, and writes a picture for each family where LDBENCH_PICTURES says.
 """
 
 import math
@@ -42,7 +42,9 @@ FAMILIES = ("dit", "sit", "lightningdit")
 
 
 def mixture(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points (n, 1, 2) of eight Gaussians on a circle around (1, -2), opposite ones being of one class; and their classes."""
+    """Points (n, 1, 2) of eight Gaussians on a circle around (1, -2), opposite ones being of one class; and their
+    classes.
+    """
     rng = torch.Generator().manual_seed(seed)
     mode = torch.arange(count) % NUM_MODES
     angle = mode * (2 * math.pi / NUM_MODES)
@@ -101,7 +103,8 @@ def test_a_family_learns_a_mixture_and_every_sampler_carries_noise_to_it(family:
         if (samples := samples_of(generator, name)) is not None
     }
     distances = {name: sliced_distance(samples, truth) for name, samples in found.items()}
-    told = f"distance between two true sets {floor:.4f}, to a round Gaussian {sliced_distance(truth, gaussian_like(truth)):.3f}"
+    round_one = sliced_distance(truth, gaussian_like(truth))
+    told = f"distance between two true sets {floor:.4f}, to a round Gaussian {round_one:.3f}"
     print(f"\n{family}, trained in {seconds:.0f} s: {told}")
     for name, distance in distances.items():
         print(f"  {name:24} {distance:.4f}  ({distance / floor:.1f} x)")

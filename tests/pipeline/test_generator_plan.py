@@ -1,4 +1,6 @@
-"""What a config asks of a generator: its identity covers what its numbers depend on, and what does not fit is told before any work."""
+"""What a config asks of a generator: its identity covers what its numbers depend on, and what does not fit is told
+before any work.
+"""
 
 from collections.abc import Callable
 
@@ -152,7 +154,8 @@ def test_a_tokenizer_is_the_same_whether_a_generator_stands_beside_it(small: Cal
 def test_the_command_line_wins_over_an_experiment_and_an_experiment_over_a_macro(tmp_path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - override /generator: sit\n  - override /sampler: heun\n  - override /interpolant: gvp\n  - _self_\n\n"
+        "# @package _global_\ndefaults:\n  - override /generator: sit\n  - override /sampler: "
+        "heun\n  - override /interpolant: gvp\n  - _self_\n\n"
         "generator:\n  max_steps: 7\nsampler:\n  num_steps: 11\n"
     )
     compose = lambda *overrides: ldbench.compose("train", ["experiments=mine", *overrides], searchpath=[str(tmp_path)])  # noqa: E731

@@ -1,4 +1,6 @@
-"""A generator's training on latents: what it leaves behind, that it can stop and go on anywhere, and what it shows on the way."""
+"""A generator's training on latents: what it leaves behind, that it can stop and go on anywhere, and what it shows on
+the way.
+"""
 
 import multiprocessing
 import os

@@ -53,7 +53,7 @@ def cell(built: Path, small_overrides: list[str], tmp_path: Path) -> Callable[..
 
 @pytest.fixture
 def generation(small_overrides: list[str], tmp_path: Path) -> Callable[..., DictConfig]:
-    """Composes the config of the job `generate` of the tiny cell; its own overrides of the tokenizer can be left out."""
+    """Composes the config of the job `generate` of the tiny cell, with or without overrides of its tokenizer."""
 
     def compose(*overrides: str, tokenizer: bool = True) -> DictConfig:
         kept = small_overrides if tokenizer else [word for word in small_overrides if not word.startswith("tokenizer.")]

@@ -1,4 +1,7 @@
-"""kill -9 at any moment, then the same command: the weights are those of a run that was never broken off. More of it in `tests/faults`."""
+"""kill -9 at any moment, then the same command: the weights are those of a run that was never broken off.
+
+More of it in `tests/faults`.
+"""
 
 import multiprocessing
 import os
@@ -43,7 +46,7 @@ def train(cfg: DictConfig) -> None:
 
 
 def kill_in_the_middle(cfg: DictConfig, run: Path, rng: random.Random) -> bool:
-    """Trains in a process of its own and kills it soon after its next checkpoint; False when it came to its end first."""
+    """Trains in its own process and kills it soon after its next checkpoint; False when it ended first."""
     before = newest(run)
     child = multiprocessing.get_context("fork").Process(target=train, args=(cfg,))
     child.start()

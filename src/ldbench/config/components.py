@@ -48,7 +48,8 @@ def instantiate(node: Any, **facts: Any) -> Any:
 
 
 def validate_types(node: Any, key: str | None = None) -> None:
-    """Raises ValueError where a node, or a node inside it, has a value of another type than the component's signature asks for.
+    """Raises ValueError where a node, or a node inside it, has a value of another type than the component's signature
+    asks for.
 
     `key`: the config key of the node, where it does not know its own.
     """

@@ -49,8 +49,8 @@ def cached(key: Any, build: Callable[[], Any]) -> Any:
 class Registry:
     """The options of every config group: ours, and those in the config folders of other packages.
 
-    `searchpath` lists these folders, as paths or as Hydra writes them (`file://DIR`). Where two folders have an option of one
-    name, ours counts, then the earlier one, as in Hydra. Files are read again only after they changed.
+    `searchpath` lists these folders, as paths or as Hydra writes them (`file://DIR`). Where two folders have an option
+    of one name, ours counts, then the earlier one, as in Hydra. Files are read again only after they changed.
     """
 
     searchpath: tuple[str, ...] = ()
@@ -110,7 +110,9 @@ class Registry:
         return [conf_dir(), *(Path(entry.removeprefix("file://")) for entry in self.searchpath)]
 
     def targets(self, group: str) -> dict[str, str]:
-        """Returns the dotted path of what every option in a group builds, by name; variants of another option have none."""
+        """Returns the dotted path of what every option in a group builds, by name; variants of another option have
+        none.
+        """
         nodes = {name: raw.get("model", raw) for name, raw in self.options(group).items()}
         return {name: node["_target_"] for name, node in nodes.items() if isinstance(node, dict) and "_target_" in node}
 
@@ -132,7 +134,10 @@ class Registry:
         return import_target(known[name])
 
     def component_name(self, group: str, target: str) -> str:
-        """Returns the name under which a group knows a dotted path. Raises ValueError for one that stands in no yaml of the group."""
+        """Returns the name under which a group knows a dotted path.
+
+        Raises ValueError for one that stands in no yaml of the group.
+        """
         for name, known in self.targets(group).items():
             if known == target:
                 return name
@@ -176,7 +181,7 @@ class Registry:
                 raise ValueError(f"There is no protocol={given}.{hint}\nAvailable: {', '.join(sorted(known))}")
 
     def validate_folders(self) -> None:
-        """Raises ValueError, naming the file, for a yaml on the search path that is malformed or would fill the memory."""
+        """Raises ValueError, naming the file, for a yaml on the search path that is malformed or too large."""
         for folder in self.folders()[1:]:
             for stamp in folder_stamps(str(folder)):
                 cached(("sound", stamp), lambda path=Path(stamp[0]): safe_yaml.validate_file(path))

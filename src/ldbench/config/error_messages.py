@@ -56,7 +56,8 @@ def _unknown_key(key: str, config_name: str | None, overrides: Sequence[str], co
     siblings = _sibling_keys(key, config_name, overrides, compose) if config_name and compose else []
     hint = did_you_mean(key.rpartition(".")[2], siblings)
     part = f" -p {key.split('.')[0]}" if "." in key else ""
-    return f"There is no config key {key}.{hint}\n`python -m ldbench.{config_name or 'train'} --cfg job{part}` prints the keys there are."
+    command = f"python -m ldbench.{config_name or 'train'} --cfg job{part}"
+    return f"There is no config key {key}.{hint}\n`{command}` prints the keys there are."
 
 
 def _sibling_keys(key: str, config_name: str, overrides: Sequence[str], compose: Compose) -> list[str]:

@@ -266,7 +266,8 @@ class Job(Protocol):
 
     Constructor keywords that its yaml does not set are filled from `job_context.JobContext`. A job whose figures are
     ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class
-    attribute, or an attribute of the object where the names depend on the protocol. Other figures are shown, not ranked.
+    attribute, or an attribute of the object where the names depend on the protocol. Other figures are shown, not
+    ranked.
     """
 
     name: ClassVar[str]  # of its records

@@ -1,4 +1,4 @@
-"""The instruments of a measurement: metrics, extractors and teachers by their names in the config groups, made, and told by digest."""
+"""Metrics, extractors and teachers by their names in the config groups: built, and identified by digest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,10 @@ from ldbench.results.protocol import Protocol
 
 
 def component_config(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> dict[str, Any]:
-    """The yaml of a metric, a distance or an extractor, with the weights that the protocol gives it. Raises ValueError for an unknown one."""
+    """Returns the yaml of a metric, a distance or an extractor, with the weights that the protocol gives it.
+
+    Raises ValueError for an unknown one.
+    """
     composed = registry.option(group, name)
     given = protocol.weights.get(name) if group in ("metric", "extractor") else None
     if given is not None:
@@ -28,14 +31,18 @@ def component_config(group: str, name: str, protocol: Protocol, registry: Regist
 
 
 def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
-    """The file of a component's weights; None where it has none. Raises ValueError with what to do where it cannot be had."""
+    """Returns the file of a component's weights; None for one without weights.
+
+    Raises ValueError, with what to do, for a file that cannot be found or downloaded.
+    """
     if "weights" not in node:
         return None
     try:
         return weights.locate(node["weights"]["source"])
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as protocol=default."
+            f"{error}\n{name} needs it: say protocol.weights.{name}=PATH, or choose a protocol without it, such as "
+            "protocol=default."
         ) from error
 
 
@@ -60,15 +67,15 @@ def make_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) ->
 
 
 def with_teacher(settings: Mapping[str, Any], registry: Registry = Registry()) -> dict[str, Any]:
-    """A job's settings with the teacher that they name told by all that its features depend on."""
+    """Returns a job's settings, in which the teacher is given with a digest of all that its features depend on."""
     if settings.get("teacher") is None:
         return dict(settings)
     node = plain(registry.option("teacher", settings["teacher"]))
-    told = {
+    described = {
         **registry.with_component_names(with_digests(node, registry)),
         "revision": import_target(node["_target_"]).revision,
     }
-    return {**settings, "teacher": {"name": settings["teacher"], "digest": store.digest(told)}}
+    return {**settings, "teacher": {"name": settings["teacher"], "digest": store.digest(described)}}
 
 
 def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
@@ -82,7 +89,7 @@ def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def digest_of(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> str:
-    """The sha256 of all that the numbers of a metric or an extractor depend on: of files their content, not their place."""
+    """Returns the sha256 of all that a metric's or an extractor's numbers depend on; files count by content."""
     node = component_config(group, name, protocol, registry)
     weights_of(name, node)
     revision = getattr(import_target(node["_target_"]), "revision", 1)

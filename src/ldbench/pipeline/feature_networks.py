@@ -1,7 +1,7 @@
 """Feature networks: trained on first use from a recipe in yaml, and kept as artifacts.
 
-A recipe is an option of the config group `network`. Teachers and extractors hold one under `network`, and whoever builds them puts the
-network itself in its place.
+A recipe is an option of the config group `network`. Teachers and extractors hold one under `network`, and whoever
+builds them puts the network itself in its place.
 """
 
 import logging
@@ -47,7 +47,7 @@ class NetworkPlan:
 
 
 def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Module:
-    """The network that a recipe describes, in eval mode on the CPU: trained unless it stands among the artifacts of `cfg.paths`.
+    """Returns the network that a recipe describes, in eval mode on the CPU; it is trained unless its artifact exists.
 
     Neither torch's random stream nor its thread count is another one afterwards.
     """
@@ -106,7 +106,8 @@ def check(node: Mapping[str, Any]) -> None:
     for key in KEYS:
         if key not in node:
             raise ValueError(
-                f"The recipe of a network lacks {key}. Known networks: network={', '.join(Registry().options('network'))}."
+                f"The recipe of a network lacks {key}. Known networks: "
+                f"network={', '.join(Registry().options('network'))}."
             )
     for key, least in (("seed", 0), ("max_steps", 1), ("batch_size", 2), ("shift", 0), ("threads", 1)):
         if not isinstance(node[key], int) or isinstance(node[key], bool) or node[key] < least:
@@ -126,8 +127,8 @@ def build(planned: NetworkPlan, place: Path) -> None:
     with fit.torch_threads(node["threads"]):
         torch.manual_seed(node["seed"])
         network = instantiate(node["model"], image_size=planned.data.image_size, num_classes=planned.data.num_classes)
-        said = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
-        network = classifier_module.train(network, planned.data.train, optimizer=planned.optimizer, **said)
+        numbers = {key: node[key] for key in ("max_steps", "batch_size", "shift", "seed")}
+        network = classifier_module.train(network, planned.data.train, optimizer=planned.optimizer, **numbers)
     seconds = time.monotonic() - began
     provenance = {"created": records.now(), "seconds": round(seconds, 1), "environment": records.environment()}
     store.save(network, place, blueprint, recipe=planned.recipe, digest=planned.digest, provenance=provenance)

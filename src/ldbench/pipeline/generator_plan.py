@@ -53,7 +53,7 @@ class GeneratorPlan:
 
     @property
     def training(self) -> Training:
-        """What loggers are told of it."""
+        """What loggers show of the training."""
         tokenizer = self.cfg.tokenizer
         names = (
             Path(tokenizer.path).name if "path" in tokenizer else tokenizer.name,
@@ -69,9 +69,9 @@ def is_chosen(cfg: DictConfig) -> bool:
         return True
     given = [key for key in GENERATION if key in cfg]
     if given:
-        said = "backbone=... or size=..." if given[0] == "generator" else f"{given[0]}=..."
+        override = "backbone=... or size=..." if given[0] == "generator" else f"{given[0]}=..."
         raise ValueError(
-            f"{said} is of a generator, and none is chosen. Say generator=sit, or another that --help lists."
+            f"{override} is of a generator, and none is chosen. Say generator=sit, or another that --help lists."
         )
     return False
 
@@ -115,7 +115,10 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Reg
 
 
 def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
-    """The numbers of the training, with the trainer's cap on its steps. Raises ValueError for values that are missing or out of range."""
+    """Returns the settings of the training, with the trainer's limit on its steps.
+
+    Raises ValueError for values that are missing or out of range.
+    """
     missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key.split(".")[0] in GENERATION)
     if missing:
         raise ValueError(
@@ -127,7 +130,8 @@ def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
     course = GeneratorTrainingConfig.from_config(node, optimizer=instantiate(cfg.generator.optimizer))
     if course.batch_size % trainer_settings.world_size(cfg):
         raise ValueError(
-            f"Batches of {course.batch_size} latents cannot be shared evenly by {trainer_settings.world_size(cfg)} processes. "
+            f"Batches of {course.batch_size} latents cannot be shared evenly by {trainer_settings.world_size(cfg)} "
+            "processes. "
             f"Set generator.batch_size to a multiple of {trainer_settings.world_size(cfg)}."
         )
     return course
@@ -136,7 +140,10 @@ def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
 def check_parts(
     cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, registry: Registry = Registry()
 ) -> None:
-    """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together. Computes nothing."""
+    """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together.
+
+    Builds them on the meta device: no memory, no computation.
+    """
     generator = build_generator(cfg, latent, num_classes, device="meta")
     generator.check(instantiate(cfg.sampler), make_guidance(cfg, generator, registry))
 
@@ -170,7 +177,7 @@ def stats_digest(cfg: DictConfig) -> Any:
 
 
 def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
-    """What a backbone is told besides its yaml. Raises ValueError where the yaml says it too."""
+    """Returns the keywords of a backbone that only the run knows. Raises ValueError where its yaml sets them too."""
     facts = {
         "latent": latent,
         "num_classes": num_classes,
@@ -180,19 +187,24 @@ def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str,
     given = sorted(facts.keys() & set(cfg.generator.backbone))
     if given:
         raise ValueError(
-            f"There is no config key generator.backbone.{given[0]}: a backbone is told it by the latents and the objective."
+            f"There is no config key generator.backbone.{given[0]}: "
+            "a backbone is told it by the latents and the objective."
         )
     return facts
 
 
 def make_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Registry()) -> Guidance:
-    """The configured guidance; a guide is the artifact of another generator. Raises ValueError where it is not given, or of other latents."""
+    """Returns the configured guidance; a guide is the artifact of another generator.
+
+    Raises ValueError for a guide that is missing, or of other latents.
+    """
     if "guide" not in cfg.guidance:
         return instantiate(cfg.guidance)
     path = cfg.guidance.guide
     if path is None:
         raise ValueError(
-            "This guidance leads away from a weaker generator, and none is given. Say guidance.guide=ARTIFACT, the folder of one, "
+            "This guidance leads away from a weaker generator, and none is given. "
+            "Say guidance.guide=ARTIFACT, the folder of one, "
             "or choose guidance=none or guidance=cfg."
         )
     guide = store.load(path, registry=registry)
@@ -201,7 +213,8 @@ def make_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Re
     ours, theirs = generator.backbone.latent, guide.backbone.latent
     if ours != theirs:
         raise ValueError(
-            f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. Choose another."
+            f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. "
+            "Choose another."
         )
     return instantiate(cfg.guidance, guide=guide.field())
 

@@ -31,7 +31,8 @@ Decode = Callable[[Tensor], Tensor]  # raw latents (K, N, C) -> images (K, 3, H,
 def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Generator:
     """The trained generator of a plan, in eval mode on the CPU; from the last checkpoint, where there is one.
 
-    `decode` makes images of its samples for the pictures on the way; without it these show latents. It changes no number.
+    `decode` turns samples into images for the pictures during training; without it they show latents.
+    It changes no number.
     """
     course, run = planned.course, planned.run_folder
     if not weights_of(planned, course.exported_decay).is_file():
@@ -50,14 +51,15 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
 
 
 def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
-    """The trained generator on the average with a decay, or on the last weights (None): what may guide the exported one.
+    """Returns the trained generator with the averaged weights of a decay, or the last weights (None).
 
     Raises ValueError for a decay that was not kept, or before the training has ended.
     """
     path = weights_of(planned, decay)
     if not path.is_file():
         raise ValueError(
-            f"There is no {path}. Kept at the end of the training: {list(planned.course.ema_decays)}, and None for the last weights."
+            f"There is no {path}. Kept at the end of the training: "
+            f"{list(planned.course.ema_decays)}, and None for the last weights."
         )
     generator = make_generator(planned)
     generator.backbone.load_state_dict(load_file(path))

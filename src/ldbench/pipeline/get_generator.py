@@ -114,7 +114,8 @@ def check_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
     if upstream.get("tokenizer", tokenizer.digest) != tokenizer.digest:
         raise ValueError(
             f"The generator {generator.name} makes latents of the tokenizer with digest {upstream['tokenizer'][:8]}, "
-            f"and {tokenizer.name} is another. Choose that one: tokenizer=artifact tokenizer.path=DIR, or the overrides "
+            f"and {tokenizer.name} is another. Choose that one: "
+            "tokenizer=artifact tokenizer.path=DIR, or the overrides "
             "that it was trained with."
         )
     theirs = described["keywords"].get("backbone", {}).get("latent")

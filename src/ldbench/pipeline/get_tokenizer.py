@@ -102,7 +102,8 @@ def validate_keywords(cfg: DictConfig, held: Mapping[str, Any]) -> None:
         faults = "; ".join(f"{keys[key]} is {given[key]}, and the file holds {held[key]}" for key in differing)
         cure = " ".join(f"{keys[key]}={held[key]}" for key in differing)
         raise ValueError(
-            f"These weights are of another {cfg.tokenizer.name} than the config: {faults}.\nSet {cure}, or give another file."
+            f"These weights are of another {cfg.tokenizer.name} than the config: "
+            f"{faults}.\nSet {cure}, or give another file."
         )
 
 

@@ -25,7 +25,10 @@ class InitWeights:
 
 
 def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -> InitWeights | None:
-    """The artifact under `init`, where it is of this group ("tokenizer" or "generator"). Raises ValueError for a folder that is no artifact."""
+    """Returns the artifact under `init` if it is of this group, "tokenizer" or "generator".
+
+    Raises ValueError for a folder that is no artifact.
+    """
     if cfg.init is None:
         return None
     folder = hub.local(cfg.init)
@@ -35,9 +38,10 @@ def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -
 
 
 def check_start(cfg: DictConfig, trained: Sequence[str], registry: Registry = Registry()) -> None:
-    """Raises ValueError for an `init` that nothing would begin with; `trained` are the groups of what the config trains."""
+    """Raises ValueError for an `init` that nothing starts from; `trained` are the groups that the config trains."""
     if cfg.init is not None and not any(resolve_init(cfg, group, registry) for group in trained):
         there = store.read_config(hub.local(cfg.init))["group"]
         raise ValueError(
-            f"init={cfg.init} is a {there}, and none is trained here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
+            f"init={cfg.init} is a {there}, and none is trained "
+            f"here{': ' + ', '.join(trained) + ' is' if trained else ''}. Leave it out."
         )

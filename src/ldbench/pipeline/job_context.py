@@ -53,7 +53,10 @@ class EvaluationTarget:
 
 
 class JobContext:
-    """What a job may ask for by a keyword of its constructor that its yaml does not set. Each is made when it is asked for."""
+    """The inputs that a job may ask for: keywords of its constructor that its yaml does not set.
+
+    Each is built when a job asks for it.
+    """
 
     def __init__(self, cfg: DictConfig, measured: EvaluationTarget, protocol: Protocol, registry: Registry):
         self._cfg = cfg
@@ -89,7 +92,10 @@ class JobContext:
         )
 
     def step_times(self) -> StepTimer:
-        """Times some training steps of the tokenizer, or of the generator where one is chosen; nothing for what is not trained here."""
+        """Times some training steps of the generator, or of the tokenizer where no generator is chosen.
+
+        Returns nothing for a model that is not trained here.
+        """
         return self._step_times
 
     def machine(self) -> str:
@@ -128,7 +134,7 @@ class JobContext:
         return {name: make("metric", name, self._protocol, self._registry) for name in self._protocol.reconstruction}
 
     def sets(self) -> SetEvaluator | None:
-        """The metrics on sets of images, and the extractor that they look through; None where the protocol measures none."""
+        """The metrics on sets of images, with their extractor; None where the protocol measures none."""
         name = self._protocol.extractor
         if name is None:
             return None
@@ -187,7 +193,7 @@ class JobContext:
         return Path(self._cfg.paths.artifacts) / "latents"
 
     def teachers(self) -> Callable[[str], Any]:
-        """Makes a teacher by its name in the config group, when it is asked to; a network that it stands on is trained on first use."""
+        """Builds a teacher by its name in the config group; a feature network that it uses is trained on first use."""
         return lambda name: make_teacher(name, self._cfg, self._registry)
 
     def workers(self) -> int:
@@ -259,13 +265,13 @@ def takes_generator(node: DictConfig) -> bool:
 
 
 def machine_of(cfg: DictConfig) -> str:
-    """What times are of: the device, a processor's number of threads, and how it computes where that is not plain float32."""
+    """Describes what times were measured on: the device, the threads of a CPU, and precision and compilation."""
     device = find_device(cfg.trainer.accelerator)
-    said = [device_name(device)]
-    said += [f"{cfg.trainer.threads} threads"] if device.type == "cpu" else []
-    said += [cfg.trainer.precision] if cfg.trainer.precision != "fp32" else []
-    said += ["compiled"] if cfg.trainer.compile else []
-    return ", ".join(said)
+    parts = [device_name(device)]
+    parts += [f"{cfg.trainer.threads} threads"] if device.type == "cpu" else []
+    parts += [cfg.trainer.precision] if cfg.trainer.precision != "fp32" else []
+    parts += ["compiled"] if cfg.trainer.compile else []
+    return ", ".join(parts)
 
 
 def needs_tokenizer(node: DictConfig) -> bool:

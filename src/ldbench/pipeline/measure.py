@@ -109,18 +109,21 @@ def identity_of(
 
 
 def label(model: TrainedModel, node: DictConfig) -> str:
-    """What people call an artifact: the name in the config, or where that says only a path, the folder's without its digest."""
+    """Returns the name of a model for people: its config's, or that of the artifact without its digest."""
     return model.name.removesuffix(f"-{model.digest[:8]}") if "path" in node else str(node.name)
 
 
 def merge_overrides(node: DictConfig, protocol: Protocol) -> tuple[Protocol, DictConfig]:
-    """The protocol with what a job's yaml says in its place, and the node without it. Raises ValueError for values that a protocol cannot have."""
-    said = {key: value for key, value in plain(node).items() if key in PROTOCOLS and value is not None}
+    """Returns the protocol with the values that a job's yaml sets in its place, and the node without them.
+
+    Raises ValueError for values that a protocol cannot have.
+    """
+    overrides = {key: value for key, value in plain(node).items() if key in PROTOCOLS and value is not None}
     node = copy.deepcopy(node)  # within its config still
     with flag_override(node, ["struct", "readonly"], [False, False]):
         for key in PROTOCOLS:
             node.pop(key, None)
-    return replace(protocol, **said), node
+    return replace(protocol, **overrides), node
 
 
 def describe(
@@ -128,16 +131,17 @@ def describe(
 ) -> dict[str, Any]:
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
-    A sampler and a guidance that are the generator's own are called so: numbers of several generators, each sampled its own way, can be ranked.
+    A sampler and a guidance that are the generator's own are recorded as "own", so that generators that are each
+    sampled their own way can be ranked.
     Times are of the machine, which is named.
     """
     counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
     drawn = digests_of(protocol, counting, registry)
     if "sampler" in asked:
         own = registry.compose("run", [f"generator={cfg.generator.name}"])
-        said = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
+        given = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
         drawn |= {
-            key: "own" if value == registry.with_component_names(own[key]) else value for key, value in said.items()
+            key: "own" if value == registry.with_component_names(own[key]) else value for key, value in given.items()
         }
     if "machine" in asked:
         drawn["machine"] = machine_of(cfg)
@@ -146,15 +150,15 @@ def describe(
 
 def sampling_settings(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
-    said = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
-    if "guide" in said["guidance"]:
-        said["guidance"]["guide"] = store.read_manifest(hub.local(cfg.guidance.guide))["digest"]
+    settings = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
+    if "guide" in settings["guidance"]:
+        settings["guidance"]["guide"] = store.read_manifest(hub.local(cfg.guidance.guide))["digest"]
     revisions = {key: import_target(cfg[key]._target_).revision for key in ("sampler", "guidance")}
-    return {**said, "revisions": revisions, "sampling_seed": cfg.seed}
+    return {**settings, "revisions": revisions, "sampling_seed": cfg.seed}
 
 
 def digests_of(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:
-    """What a protocol's hash says of the extractor, the weights of metrics and a reference's file, where these count."""
+    """Returns the digests in a protocol's hash: of the extractor, the metrics' weights and the reference file."""
     found: dict[str, Any] = {}
     if "extractor" in counting and protocol.extractor is not None:
         found["extractor"] = digest_of("extractor", protocol.extractor, protocol, registry)
@@ -169,7 +173,7 @@ def digests_of(protocol: Protocol, counting: Collection[str], registry: Registry
 
 
 def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError for a node that is no job's, for keys and values that the job does not take, and for facts that nobody knows."""
+    """Raises ValueError for a node that is no job, for keys and values that the job does not take, unknown inputs."""
     _, node = merge_overrides(node, protocol)
     validate_types(node)
     job = import_target(node._target_)
@@ -182,7 +186,8 @@ def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registr
     for key in node:
         if not str(key).startswith("_") and key not in parameters:
             raise ValueError(
-                f"There is no config key {node._get_full_key(key)}.{did_you_mean(str(key), list(parameters.keys() - JOB_INPUTS))}"
+                "There is no config key "
+                f"{node._get_full_key(key)}.{did_you_mean(str(key), list(parameters.keys() - JOB_INPUTS))}"
             )
     known = ", ".join(sorted(JOB_INPUTS))
     for name in required_inputs(node):
@@ -195,11 +200,11 @@ def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registr
     job.check(plain(node))
     for value in plain(node).values():
         if isinstance(value, Mapping) and "_target_" in value:
-            instantiate(value)  # so that what it refuses is told before any work begins
+            instantiate(value)  # so that it refuses before any work starts
 
 
 def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError for names that their config groups do not know, metrics on what the extractor does not give, and a reference that is none."""
+    """Raises ValueError for unknown names, metrics on what the extractor does not provide, and an invalid reference."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
             registry.validate_option(group, name)
@@ -224,7 +229,7 @@ def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
 
 
 def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError, before any work begins, where the weights of a metric or an extractor that a job asks for cannot be had, or are others'."""
+    """Raises ValueError for weights of a metric or an extractor that are missing, or of another network."""
     counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
     named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []

@@ -1,4 +1,4 @@
-"""One measurement over records: from a job's yaml and the folder of records to a record of its own, unless it is known. No model is opened."""
+"""One measurement over records: from a job's yaml and a folder of records to a record. No model is opened."""
 
 import logging
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def starts_from_records(node: DictConfig) -> bool:
 def compare(cfg: DictConfig) -> Path:
     """Makes the configured measurement of each study that the records hold, and returns their folder.
 
-    Its records are of no one tokenizer: `subject` has none, `artifacts` names all, and the id covers the ids of the records that were used.
+    Its records have no tokenizer as `subject`; `artifacts` names all, and the id covers the ids of the records used.
     Raises ValueError where there are no records, or too few.
     """
     check_keys(cfg)
@@ -39,7 +39,8 @@ def compare(cfg: DictConfig) -> Path:
     found = read_records(folder)
     if not found:
         raise ValueError(
-            f"There are no records in {folder.absolute()}, and this job starts from them. paths.root=DIR looks elsewhere; "
+            f"There are no records in {folder.absolute()}, and this job starts from them. "
+            "paths.root=DIR looks elsewhere; "
             "python -m ldbench.train makes the first ones."
         )
     job = import_target(cfg.job._target_)
@@ -97,5 +98,6 @@ def refuse_in_training(nodes: Sequence[DictConfig]) -> None:
         if starts_from_records(node):
             name = import_target(node._target_).name
             raise ValueError(
-                f"jobs.{name} starts from records, and not from what is trained here. Say: python -m ldbench.run job={name}"
+                f"jobs.{name} starts from records, and not from what is trained here. Say: "
+                f"python -m ldbench.run job={name}"
             )

@@ -191,7 +191,7 @@ def measure_each(
     protocol: Protocol,
     registry: Registry,
 ) -> None:
-    """Makes the measurements that have no record yet; of several processes that share a training, the first one does."""
+    """Makes the measurements that have no record yet; of processes that share a training, the first one does."""
     if is_worker_rank():
         return
     for node in jobs:

@@ -15,13 +15,13 @@ from ldbench.pipeline.get_generator import plan_for
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 
-Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` tells
+Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` writes
 
 
 def of_tokenizer(
     cfg: DictConfig, steps: int, batch_size: int | None = None, *, registry: Registry = Registry()
 ) -> Times:
-    """The times of a step of every stage of the tokenizer's recipe, once all of its loss terms count, on its own batches or others."""
+    """Returns the times of a step of every stage of the tokenizer's recipe, with all loss terms active."""
     with tempfile.TemporaryDirectory() as folder:
         short = shortened(cfg, steps, folder, registry)
         for stage in short.tokenizer.stages.values():
@@ -50,7 +50,7 @@ def of_generator(
 
 
 def shortened(cfg: DictConfig, steps: int, folder: str, registry: Registry) -> DictConfig:
-    """The config of a training of a few timed steps, after those of the warm-up, that shows nothing and keeps nothing but times."""
+    """Returns the config of a training of a few timed steps after a warm-up, which keeps nothing but times."""
     short = copy.deepcopy(cfg)
     OmegaConf.set_readonly(short, False)
     with flag_override(short, "struct", False):

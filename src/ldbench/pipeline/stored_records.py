@@ -1,4 +1,6 @@
-"""The records of a folder with what they are ranked by; older records get it from the metrics and jobs of the config groups."""
+"""The records of a folder with what they are ranked by; older records get it from the metrics and jobs of the config
+groups.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -25,7 +25,9 @@ WITHOUT_TOKENIZER = (
 
 
 def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Plan | None]]) -> SweepNeeds:
-    """What a config needs that other points may need too. `known` holds the tokenizers of points before it; those found here are added to it.
+    """Returns what a config needs that other points may need too.
+
+    `known` holds the tokenizers of earlier points; those found here are added to it.
 
     Raises ValueError for a config whose parts do not fit.
     """
@@ -44,7 +46,10 @@ def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Pla
 
 
 def tokenizer_of(cfg: DictConfig, registry: Registry) -> tuple[str, Plan | None]:
-    """The name of the tokenizer of a config, and its plan where it is to be trained. Raises ValueError where it could not begin."""
+    """Returns the name of the tokenizer of a config, and its plan if it is to be trained.
+
+    Raises ValueError for one that could not start.
+    """
     if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
         planned = tokenizer_plan.plan_tokenizer(cfg, registry)
         return planned.name, planned

@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def training(self) -> Training:
-        """What loggers are told of it."""
+        """What loggers show of the training."""
         names = (self.cfg.tokenizer.name, self.cfg.data.name)
         return Training("tokenizer", self.name, self.digest, names, public_config(self.cfg, self.registry))
 
@@ -158,30 +158,34 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     for stage in found:
         if stage.image_size > cfg.tokenizer.image_size:
             raise ValueError(
-                f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} px images."
+                f"Stage {stage.name} wants {stage.image_size} px, more than the tokenizer's {cfg.tokenizer.image_size} "
+                "px images."
             )
         for term in stage.losses.keys() - (cfg.tokenizer.losses or {}).keys():
             if stage.losses[term] is not None:
                 known = ", ".join(sorted(cfg.tokenizer.losses or {}))
                 raise ValueError(
-                    f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: {known}. "
+                    f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: "
+                    f"{known}. "
                     f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
                 )
         world_size = trainer_settings.world_size(cfg)
         if stage.batch_size % world_size:
             raise ValueError(
-                f"Stage {stage.name} has batches of {stage.batch_size} images, which {world_size} processes cannot share evenly. "
+                f"Stage {stage.name} has batches of {stage.batch_size} images, which {world_size} processes cannot "
+                "share evenly. "
                 f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {world_size}."
             )
     if found[-1].image_size != cfg.tokenizer.image_size:
         raise ValueError(
-            f"The last stage, {found[-1].name}, ends at {found[-1].image_size} px, but the tokenizer is for {cfg.tokenizer.image_size} px."
+            f"The last stage, {found[-1].name}, ends at {found[-1].image_size} px, but the tokenizer is for "
+            f"{cfg.tokenizer.image_size} px."
         )
     return found
 
 
 def make_blueprint(cfg: DictConfig, registry: Registry) -> store.Blueprint:
-    """The finished tokenizer in names and numbers. Raises ValueError for a class that stands in no yaml of the group."""
+    """Returns the finished tokenizer as plain data. Raises ValueError for a class that is in no yaml of the group."""
     keywords = plain(cfg.tokenizer.model)
     component = registry.component_name("tokenizer", keywords.pop("_target_"))
     return store.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
@@ -190,7 +194,8 @@ def make_blueprint(cfg: DictConfig, registry: Registry) -> store.Blueprint:
 def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
     """The latent that the recipe ends in.
 
-    Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing that a stage could train.
+    Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing to
+    train.
     """
     tokenizer = None
     for stage in stages:
@@ -203,7 +208,8 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
             ) from error
         if stage.max_steps and not list(tokenizer.parameters()):
             raise ValueError(
-                f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} steps. "
+                f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} "
+                "steps. "
                 f"Say tokenizer.stages.{stage.name}.max_steps=0."
             )
     assert tokenizer is not None, "a recipe has a stage"
@@ -233,7 +239,7 @@ def make_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, re
 
 
 def stage_losses(cfg: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The nodes of the loss terms that a stage trains with, by name: the recipe's, with the stage's changes; null switches a term off."""
+    """Returns the loss terms of a stage by name: the recipe's with the stage's changes; null switches a term off."""
     terms = {
         name: node
         for name, node in (plain(cfg.tokenizer.losses) or {}).items()
@@ -261,15 +267,17 @@ def located(source: str) -> Path:
 
 
 def with_digests(node: Any, registry: Registry) -> Any:
-    """A plain config node in which weights files are named by their content instead of their path, and feature networks by their digest."""
+    """Returns a plain config node with the content of weights files in place of their path, and digests of networks."""
     if isinstance(node, Mapping):
         if node.get("_target_") == "ldbench.weights.read_weights":
             return {"sha256": store.file_digest(located(node["source"]))}
-        told = {key: with_digests(value, registry) for key, value in node.items() if key != "network"}
-        return told | ({"network": feature_networks.digest_of(node["network"], registry)} if "network" in node else {})
+        described = {key: with_digests(value, registry) for key, value in node.items() if key != "network"}
+        return described | (
+            {"network": feature_networks.digest_of(node["network"], registry)} if "network" in node else {}
+        )
     return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
 
 
 def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
-    """The config as others are told of it: plain, its components by name, without the folders of this machine."""
+    """Returns the config without local paths: plain, with component names."""
     return {key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"}

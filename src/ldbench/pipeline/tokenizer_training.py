@@ -70,7 +70,7 @@ class Teachers:
 
 
 def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
-    """The loss terms of a stage, with its changes to the recipe's, seeded; each is handed the facts that it asks for."""
+    """Builds the loss terms of a stage, seeded; each gets the run-time inputs that it asks for."""
     torch.manual_seed(planned.cfg.tokenizer.seed)
     facts = {
         "latent": tokenizer.latent,
@@ -101,10 +101,14 @@ def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Tea
 
 
 def train_tokenizer(planned: Plan) -> Tokenizer:
-    """The trained tokenizer of a plan, after a rehearsal. Raises ValueError for a strategy that only generators can take."""
+    """Trains the tokenizer of a plan, after a dry run.
+
+    Raises ValueError for a strategy that only generators support.
+    """
     if planned.cfg.trainer.strategy == "fsdp":
         raise ValueError(
-            "trainer.strategy=fsdp shards generators, and this tokenizer is not there yet. Train it first, by trainer.strategy=ddp and without "
+            "trainer.strategy=fsdp shards generators, and this tokenizer is not there yet. "
+            "Train it first, by trainer.strategy=ddp and without "
             "a generator: no digest depends on the strategy."
         )
     teachers = Teachers(planned)
@@ -113,7 +117,7 @@ def train_tokenizer(planned: Plan) -> Tokenizer:
 
 
 def dry_run(planned: Plan, teachers: Teachers | None = None) -> None:
-    """Runs two images through every stage and its losses, so that whatever does not fit is told before the first step."""
+    """Runs two images through every stage and its losses, so that mistakes are found before the first step."""
     teachers = teachers or Teachers(planned)
     with torch.random.fork_rng(), torch.no_grad():
         tokenizer = make_tokenizer(planned)
@@ -147,7 +151,7 @@ def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teach
 def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     """Trains all stages that are not done yet, each from the last checkpoint there is.
 
-    What loss terms have learned (auxiliary decoders, discriminators) goes on in the next stage, where the term is the same.
+    What loss terms have learned (auxiliary decoders, discriminators) is kept for the next stage that has the same term.
     """
     teachers = teachers or Teachers(planned)
     run = planned.run_folder

@@ -51,7 +51,7 @@ def world_size(cfg: DictConfig) -> int:
 
 
 def numeric_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The part of a recipe that the trainer's settings make; of how a batch is shared it tells where several processes share it."""
+    """Returns the trainer's part of a recipe; how a batch is shared is in it if several processes share it."""
     found = {key: cfg.trainer[key] for key in NUMERIC}
     if world_size(cfg) == 1:
         return found

@@ -68,7 +68,7 @@ class GeneratorModule(ManualOptimizationModule):
         return {"loss": loss.detach()}
 
     def step(self) -> None:
-        """A step of the optimizer, its schedule and the averages; Lightning calls `on_before_optimizer_step` within it."""
+        """Steps the optimizer, its schedule and the averages; Lightning calls `on_before_optimizer_step` within it."""
         optimizer: Any = self.optimizers()
         self.prepare_step(optimizer)
         optimizer.step()

@@ -302,7 +302,7 @@ class TokenizerModule(ManualOptimizationModule):
                 term.load_state_dict(state, strict=False)  # a frozen network inside has its own source
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The state for a checkpoint, without the frozen networks of loss terms, which are built from their own source."""
+        """The state for a checkpoint, without the frozen networks of loss terms: these have their own source."""
         frozen = tuple(
             f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module)
         )
