@@ -15,7 +15,7 @@ from ldbench.results.table import Entry, Table
 
 pytestmark = pytest.mark.browser
 
-HIGHER_IS_BETTER = {"psnr": True, "rfd_digits": False, "gfd_digits": False}
+HIGHER_IS_BETTER = {"psnr": True, **dict.fromkeys(("rfd_digits", "gfd_digits", "rfid", "gfid"), False)}
 EVIL = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 NAMES = "[...document.querySelectorAll('[data-table=\"{}\"] tbody th')].map((e) => e.textContent)"
 VALUES = (

@@ -147,7 +147,7 @@ def test_an_altered_store_is_refused(encode: Callable[..., Path]) -> None:
 def test_settings_out_of_range_are_refused_before_any_work(
     encode: Callable[..., Path], overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work started"))
+    monkeypatch.setattr(pipeline, "get_tokenizer", lambda *_: pytest.fail("work started"))
     with pytest.raises(ValueError, match=message):
         encode(*overrides)
 

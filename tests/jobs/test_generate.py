@@ -227,7 +227,8 @@ def test_two_processes_give_the_same_and_resume_after_one_was_killed(job, tmp_pa
     flag.touch()
     fatal = Fatal(flag, tmp_path / "apart" / "parts")
     with pytest.raises(
-        ChildProcessError, match=r"came to an end: process 1 terminated with signal SIGKILL\nThe same command goes on"
+        ChildProcessError,
+        match=r"ended unexpectedly: process 1 terminated with signal SIGKILL\nThe same command resumes",
     ):
         job(generator=fatal, num_processes=2).run(tmp_path / "apart")
     assert len(list(fatal.parts.glob("*.npy"))) == 3

@@ -204,7 +204,7 @@ def test_data_name_their_protocol_and_data_without_one_are_measured_under_defaul
 def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_to_install(
     small: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(pipeline, "get_tokenizer", lambda *_: pytest.fail("work began"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or protocol=default"):
         pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
@@ -267,7 +267,7 @@ def test_a_mistyped_protocol_is_not_passed_over(override: str, told: str) -> Non
 def test_what_does_not_fit_is_told_before_any_work(
     small: Compose, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(pipeline, "get_tokenizer", lambda *_: pytest.fail("work began"))
     with pytest.raises(ValueError, match=told):
         pipeline.train(small(*overrides))
 
@@ -282,7 +282,7 @@ def test_what_does_not_fit_is_told_before_any_work(
 def test_weights_of_another_layout_are_told_before_any_work(
     small: Compose, tmp_path: Path, metric: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "obtain", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr(pipeline, "get_tokenizer", lambda *_: pytest.fail("work began"))
     torch.save({"w": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=told) as answered:
         pipeline.train(small(f"protocol.reconstruction=[{metric}]", f"protocol.weights.{metric}={tmp_path}/other.pt"))

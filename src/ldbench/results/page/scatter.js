@@ -28,8 +28,8 @@ function scatter() {
     .map((point) => ({ ...point, x: real(point.across.value), y: real(point.up.value) })).filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y));
   const papers = DATA.published.filter((table) => table.data === state.data).flatMap((table) => table.rows.map((row) => ({ table, row, x: row.values[x.column.metric], y: row.values[y.column.metric] })))
     .filter((paper) => paper.x !== undefined && paper.y !== undefined);
-  const say = 'The dashed line is the Pareto front: no other cell shown is as good in one and better in the other. Bars are 95 % intervals. Click a point for its provenance.';
-  const title = [el('h2', {}, 'Reconstruction against generation'), el('p', { class: 'note' }, say), el('div', { class: 'choices' }, selectX, selectY)];
+  const note = 'The dashed line is the Pareto front: no other cell shown is as good in one and better in the other. Bars are 95 % intervals. Click a point for its provenance.';
+  const title = [el('h2', {}, 'Reconstruction against generation'), el('p', { class: 'note' }, note), el('div', { class: 'choices' }, selectX, selectY)];
   if (!points.length) return el('section', { 'data-plot': 'scatter' }, title, el('p', { class: 'note' }, 'No cell shown has both. A cell has its tokenizer\'s numbers where job=reconstruct measured the same artifact.'));
   const [width, height] = [room(1000), 420];
   const spread = (point, side, axis) => [real(point[side].low), real(point[side].high), point[axis]];
@@ -42,8 +42,8 @@ function scatter() {
     papers.map((p) => svg('path', { d: SHAPES[0](xs.place(p.x), ys.place(p.y), 4), class: 'paper', fill: 'none', stroke: 'currentColor' },
       svg('title', {}, `${p.row.tokenizer} + ${p.row.generator ?? ''} ${p.row.note}, as published: ${p.table.source}`))),
     front.length > 1 ? svg('polyline', { class: 'front', points: front.map((p) => `${xs.place(p.x)},${ys.place(p.y)}`).join(' ') }) : null,
-    points.map((p) => svg('g', { class: colour(p.subject.tokenizer), stroke: 'currentColor', opacity: '.55' }, bars(p))),
-    points.map((p) => mark(shapeOf(p.subject.generator)(xs.place(p.x), ys.place(p.y), 6), { class: `mark ${colour(p.subject.tokenizer)}`, fill: 'currentColor', 'data-front': front.includes(p) ? 'yes' : 'no' },
+    points.map((p) => svg('g', { class: color(p.subject.tokenizer), stroke: 'currentColor', opacity: '.55' }, bars(p))),
+    points.map((p) => mark(shapeOf(p.subject.generator)(xs.place(p.x), ys.place(p.y), 6), { class: `mark ${color(p.subject.tokenizer)}`, fill: 'currentColor', 'data-front': front.includes(p) ? 'yes' : 'no' },
       `${p.subject.label}: ${x.column.metric} ${p.across.text}, ${y.column.metric} ${p.up.text}`, () => showProvenance(y.board, p.subject, y.column.metric, p.up))),
   ];
   const key = el('ul', { class: 'key' }, unique(points.map((p) => p.subject.tokenizer)).map((name) => el('li', {}, dot(name), ` ${name}`)),

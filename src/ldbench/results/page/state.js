@@ -1,6 +1,6 @@
 // What is shown, and the color of each tokenizer.
 const DATA = JSON.parse(byId('data').textContent);
-DATA.subjects.forEach((subject, place) => { subject.place = place; });
+DATA.subjects.forEach((subject, index) => { subject.index = index; });
 const tokenizers = unique(DATA.subjects.map((subject) => subject.tokenizer)).sort();
 const generators = unique(DATA.subjects.map((subject) => subject.generator).filter((name) => name !== null)).sort();
 const datasets = unique(DATA.boards.map((board) => board.data)).sort();
@@ -28,6 +28,6 @@ function columnsOf(board) {
 }
 // A model's row in a leaderboard: its own, or that of its tokenizer.
 function rowOf(board, subject) {
-  const own = board.rows.find((row) => row.subject === subject.place);
+  const own = board.rows.find((row) => row.subject === subject.index);
   return own ?? (subject.standsOn === null ? undefined : board.rows.find((row) => row.subject === subject.standsOn));
 }

@@ -45,7 +45,7 @@ function nameCell(subject) {
   return el('th', { scope: 'row', class: 'name' }, dot(subject.tokenizer), subject.tokenizer,
     subject.generator === null ? null : el('span', { class: 'with' }, ` + ${subject.generator}`), subject.variant ? el('span', { class: 'variant' }, subject.variant) : null);
 }
-function modelTable(key, title, say, subjects, boards) {
+function modelTable(key, title, note, subjects, boards) {
   const shown = boards.map((board) => ({ board, columns: columnsOf(board) })).filter(({ columns }) => columns.length);
   const open = shown.filter(({ board }) => !state.hidden.columns.has(`${key}/${boardKey(board)}`));
   const tokens = {};
@@ -64,7 +64,7 @@ function modelTable(key, title, say, subjects, boards) {
   const rows = sortRows(subjects.filter(visible), key, tokens).map((subject) => el('tr', {}, nameCell(subject),
     open.map(({ board, columns }) => columns.map((column, place) => valueCell(board, subject, column, !place)))));
   const empty = rows.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
-  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, say),
+  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note),
     el('div', { class: 'group' }, el('span', {}, 'measured'), chips),
     el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` }, el('table', {}, el('thead', {}, groups, heads), el('tbody', {}, rows))), empty);
 }
