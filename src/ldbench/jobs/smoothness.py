@@ -127,7 +127,8 @@ class Smoothness:
     def run(self, out: Path) -> dict[str, Estimate]:
         """All metrics; writes figures of curves, of perturbed and interpolated images, and of the spectrum to `out`."""
         out.mkdir(parents=True, exist_ok=True)
-        images = torch.stack([image for image, _ in subsample(self.images, self.num_images, self.seed)])  # type: ignore[attr-defined]
+        chosen = subsample(self.images, self.num_images, self.seed)
+        images = torch.stack([chosen[index][0] for index in range(len(chosen))])
         z = self.batched(self.codec.encode, images)
         metrics = (
             self.perturbation.run(self.loader(self.images), out)
