@@ -71,7 +71,7 @@ def test_it_is_imported_once_and_other_statistics_are_another_generator(override
 
 def test_weights_without_statistics_are_refused(overrides) -> None:
     with pytest.raises(
-        ValueError, match=r"without the statistics of their latents\. Say generator\.stats=latents_stats\.pt"
+        ValueError, match=r"without the statistics of their latents\. Set generator\.stats=latents_stats\.pt"
     ):
         pipeline.run(ldbench.compose("run", [*overrides, "generator.stats=null"]))
 

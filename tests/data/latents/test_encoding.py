@@ -144,7 +144,7 @@ def test_if_one_of_two_processes_is_killed_the_run_resumes_to_the_same_bytes(
     flag = tmp_path / "flag"
     flag.touch()
     arguments = {"images": Dies(images, 27, flag), "shard_size": 4, "num_processes": 2}
-    with pytest.raises(ChildProcessError, match=r"came to an end.*\nThe same command goes on"):
+    with pytest.raises(ChildProcessError, match=r"ended unexpectedly.*\nThe same command resumes"):
         make(tmp_path / "broken", **arguments)
     assert not is_complete(tmp_path / "broken")
     flag.unlink()
