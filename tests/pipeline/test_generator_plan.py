@@ -104,7 +104,7 @@ def test_its_blueprint_names_every_part() -> None:
         (["guidance=cfg", "generator.class_dropout=0"], "has no null class"),
         (["guidance=autoguidance"], r"none is given\. Say guidance\.guide=ARTIFACT"),
         (["guidance=autoguidance", "guidance.guide=/nowhere"], "is no complete artifact"),
-        (["objective=diffusion"], "Diffusion counts its times, but Linear is continuous"),
+        (["objective=diffusion"], "Diffusion needs discrete time, but Linear is continuous"),
         (["size=dit_b_8"], "patch_size 8"),
         (["generator.backbone.num_heads=7"], "7"),
         (["generator.backbone.width=wide"], r"generator\.backbone\.width must be a whole number, got 'wide'"),
