@@ -130,7 +130,7 @@ def in_file(content: bytes, name: str, read: Callable[[Path], object]) -> None:
 @QUICK
 @given(altered(RECORD) | PLAIN)
 def test_the_reader_of_records_on_plain_data(content: Any) -> None:
-    answers(lambda: validation.checked(content))
+    answers(lambda: validation.validated(content))
 
 
 @QUICK
@@ -140,7 +140,7 @@ def test_the_reader_of_records_on_bytes(content: bytes) -> None:
 
 
 def test_the_record_that_is_altered_is_sound() -> None:
-    assert validation.checked(RECORD, "reconstruct-01").metrics["psnr"] == Estimate(40.0, 39.0, 41.0)
+    assert validation.validated(RECORD, "reconstruct-01").metrics["psnr"] == Estimate(40.0, 39.0, 41.0)
 
 
 def artifact(path: Path, config: bytes, manifest: Any = None) -> None:

@@ -89,7 +89,7 @@ def test_nothing_of_it_is_made_again(cell, monkeypatch: pytest.MonkeyPatch) -> N
     for owner, name in (
         (tokenizer_training, "train_tokenizer"),
         (generator_training, "train_generator"),
-        (Encode, "make"),
+        (Encode, "build"),
         (Encode, "store"),
         (Generate, "run"),
     ):
