@@ -206,7 +206,7 @@ def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_t
 ) -> None:
     monkeypatch.setattr(pipeline, "get_tokenizer", lambda *_: pytest.fail("work began"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or protocol=default"):
+    with pytest.raises(ValueError, match=r"pip install 'ldbench\[fidelity\]', or set protocol=default"):
         pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
 
 
