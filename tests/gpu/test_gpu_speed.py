@@ -16,7 +16,7 @@ import torch
 import ldbench
 from ldbench.analysis.gmm.em import fit
 from ldbench.analysis.gmm.mixture import Mixture
-from ldbench.analysis.gmm.points import HeldPoints
+from ldbench.analysis.gmm.points import PointsInMemory
 from ldbench.config.components import instantiate
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
@@ -199,7 +199,7 @@ def test_an_iteration_of_em_on_a_million_points(kind: str) -> None:
     ones = torch.ones_like(means) if kind == "diagonal" else torch.eye(dim, dtype=torch.float64).repeat(num, 1, 1)
     weights = torch.full((1, num), 1 / num, dtype=torch.float64)
     start = Mixture(kind, weights, means[None], ones[None])  # type: ignore[arg-type]
-    points = HeldPoints(x)
+    points = PointsInMemory(x)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     seconds = timed_em(lambda steps: fit(points, start, floor=1e-6, max_iter=steps, tolerance=0.0), 5)
