@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train matrix leaderboard test test-all test-faults test-gpu test-wheel lint format types lock clean
+.PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,7 +34,10 @@ matrix: $(READY)  ## Train 3 tokenizers x 3 generators on real digits in JOBS pr
 test: $(READY)  ## Run the default test suite in JOBS processes, default 2 (ARGS="-k name" selects tests)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## Run all tests, including the slow ones
+test-unit: $(READY)  ## Run the tests that train nothing: layers, objectives, sampling, configs, metrics, artifacts, records
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not trains" $(ARGS)
+
+test-all: $(READY)  ## Run all tests, including the slow ones, with all cases of tests that run a share of them by default
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-faults: $(READY)  ## Kill stages at random, fill the disk, truncate checkpoints, run concurrently; prints a table

@@ -1,14 +1,24 @@
 """Fast composition for tests: Hydra composes each choice of groups once, and plain values are set on a copy of it.
 
+Hydra itself reads each file once, in `reading_once`.
+
 tests/config/test_compose.py holds what comes out against Hydra's own composition.
 """
 
+import os
+import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
+from hydra._internal import defaults_list
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, _utils, base
 from omegaconf.errors import OmegaConfBaseException
 
 from ldbench.config.compose import Registry, cached
@@ -50,3 +60,74 @@ def by_parts(registry: Registry, config_name: str | None, overrides: Sequence[st
     except (HydraException, OmegaConfBaseException, ValueError):
         return HYDRAS(registry, config_name, overrides)
     return cfg
+
+
+Replacement = tuple[Any, str, Any]  # whose, its name, what stands there
+CHOICES = defaults_list._create_interpolation_map
+PLAIN: list[Replacement] = []  # what `reading_once` has replaced
+
+
+def reading_files_once(kind: str, stamp: Callable[[Any, str], Any]) -> Replacement:
+    """A kind of Hydra's sources that parses a yaml again only where its stamp is another."""
+    owner = SourcesRegistry.instance().resolve(kind)
+    anew, known = owner.load_config, {}
+
+    def read(self: Any, config_path: str) -> Any:
+        name = self._normalize_file_name(config_path)
+        key = (self.path, self.provider, name, stamp(self, name))
+        if key not in known:
+            known[key] = pickle.dumps(anew(self, config_path), protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.loads(known[key])
+
+    return owner, "load_config", read
+
+
+def stamp_of(source: Any, name: str) -> tuple[int, int] | None:
+    """When a file was touched last, and its size."""
+    try:
+        stamp = os.stat(os.path.join(source.path, name))
+    except OSError:
+        return None
+    return stamp.st_mtime_ns, stamp.st_size
+
+
+def choices(overrides: Any, defaults: Any, self_added: bool) -> Any:
+    """What interpolations in a list of defaults stand for; nobody asks where there are none."""
+    return CHOICES(overrides, defaults, self_added) if any(default.is_interpolation() for default in defaults) else None
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within it Hydra parses no yaml, and OmegaConf no interpolation, that it knows."""
+    Plugins.instance()  # registers the sources
+    parse = lru_cache(maxsize=4096)(base.parse)
+    sooner: list[Replacement] = [
+        reading_files_once("file", stamp_of),
+        reading_files_once("pkg", lambda source, name: None),
+        (defaults_list, "_create_interpolation_map", choices),
+        (base, "parse", parse),
+        (_utils, "parse", parse),
+    ]
+    PLAIN[:] = [(owner, name, getattr(owner, name)) for owner, name, _ in sooner]
+    with replaced(sooner):
+        yield
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Within it Hydra does all that it does for a user."""
+    with replaced(PLAIN):
+        yield
+
+
+@contextmanager
+def replaced(replacements: Sequence[Replacement]) -> Iterator[None]:
+    """Within it other things stand in some places."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+    for owner, name, other in replacements:
+        setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        for owner, name, other in before:
+            setattr(owner, name, other)

@@ -1,14 +1,14 @@
 """Trains every case below, alone or as one of the processes of the environment, and saves the results of each.
 
-Run by tests/test_shared_trainings.py: `python shared_trainings.py FOLDER NUM_PROCESSES`.
+Run by tests/test_shared_trainings.py in processes that it forks.
 """
 
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 import ldbench
@@ -115,24 +115,25 @@ def normalised(rank: int, world: int) -> dict[str, torch.Tensor]:
     return found | {"rows_thinned": thinned}
 
 
+def composed(name: str, root: Path, num_processes: int) -> DictConfig:
+    """The config of a case."""
+    words = [*COMMON, f"trainer.devices={num_processes}", f"paths.root={root}"]
+    if num_processes > 1:
+        words += ["trainer.strategy=fsdp" if name in SHARDED else "trainer.strategy=ddp"]
+    if name in TOKENIZERS:
+        return ldbench.compose("train", [*TOKENIZERS[name], *words])
+    return ldbench.compose("train", [*{**GENERATORS, **SHARDED}[name], *GENERATOR, *words, f"paths.runs={root}/{name}"])
+
+
 def main(root: Path, num_processes: int) -> None:
-    words = [
-        *COMMON,
-        f"trainer.devices={num_processes}",
-        f"paths.root={root}",
-        *(["trainer.strategy=ddp"] if num_processes > 1 else []),
-    ]
     ended, folders = {}, {}
-    for name, own in {**GENERATORS, **SHARDED}.items():
-        strategy = ["trainer.strategy=fsdp"] if name in SHARDED and num_processes > 1 else []
-        planned = plan_generator(
-            ldbench.compose("train", [*own, *GENERATOR, *words, *strategy, f"paths.runs={root}/{name}"]), latents()
-        )
+    for name in (*GENERATORS, *SHARDED):
+        planned = plan_generator(composed(name, root, num_processes), latents())
         with fit.torch_threads(1):
             task = generator_training.fit_generator(planned, None)
         ended[name], folders[name] = unsharded(task.state_dict()), planned.run_folder
-    for name, own in TOKENIZERS.items():
-        planned = plan_tokenizer(ldbench.compose("train", [*own, *words]))
+    for name in TOKENIZERS:
+        planned = plan_tokenizer(composed(name, root, num_processes))
         with fit.torch_threads(1):
             ended[name] = tokenizer_training.train_stages(planned).state_dict()
         folders[name] = planned.run_folder
@@ -144,7 +145,3 @@ def main(root: Path, num_processes: int) -> None:
         for path in sorted(folders[name].glob("stages/*.losses.safetensors")):
             ended[name] |= {f"{path.stem}.{key}": value for key, value in load_file(path).items()}
     torch.save({"ended": ended, "folders": {name: str(folder) for name, folder in folders.items()}}, root / "first.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

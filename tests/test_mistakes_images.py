@@ -133,7 +133,9 @@ def all_kinds(root: Path) -> None:
     )(root)
 
 
-as_user = pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+as_user = pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything: run this as another user"
+)
 SKIP, TINY = ["data.on_error=skip"], "tinyimagenet"
 
 MISTAKES = {  # mistake: (data, how the folder was made, overrides, what the message names, what it advises)

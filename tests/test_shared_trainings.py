@@ -7,8 +7,7 @@ turn gradients that are only rounding errors into whole steps.
 """
 
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,11 @@ from filelock import FileLock
 
 from ldbench.results.figures import read_logs
 from ldbench.runtime.launcher import free_port
+from tests import shared_trainings
+from tests.forking import Forked
 
-SCRIPT = Path(__file__).with_name("shared_trainings.py")
+pytestmark = pytest.mark.trains
+
 EXACT = ("dit", "sit", "lightningdit", "maetok_sit", "dit_sharded", "lightningdit_sharded", "vmae", "maetok")
 ROUNDING = {**dict.fromkeys(EXACT, 1e-6), "vavae": 1e-4}
 
@@ -31,13 +33,14 @@ def train_all(roots: dict[int, Path]) -> None:
         (1, alone),
         *((2, alone | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1)),
     ]
+    for name in ROUNDING:
+        shared_trainings.composed(name, roots[1], 1)  # whose parts all that is forked then knows
     running = []
     for world, environment in environments:
-        with (roots[world] / f"log{environment.get('RANK', '')}").open("w") as log:
-            command = [sys.executable, str(SCRIPT), str(roots[world]), str(world)]
-            running.append((subprocess.Popen(command, env=environment, stdout=log, stderr=log), log.name))
-    for process, log in running:
-        assert process.wait(timeout=900) == 0, Path(log).read_text()[-4000:]
+        log = roots[world] / f"log{environment.get('RANK', '')}"
+        running.append(Forked(partial(shared_trainings.main, roots[world], world), log, environment=environment))
+    for process in running:
+        assert process.wait(timeout=900) == 0, process.output()[-4000:]
 
 
 @pytest.fixture(scope="module")

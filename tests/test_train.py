@@ -12,6 +12,7 @@ import pytest
 
 from ldbench import train
 from tests.conftest import Answer
+from tests.forking import Forked, entering
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -62,29 +63,19 @@ def test_a_separate_process_prints_the_same(answer: Answer, tmp_path: Path) -> N
     assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
-def test_help_lists_every_group_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_help_lists_every_group_loads_no_torch_and_leaves_nothing_behind(tmp_path: Path) -> None:
     from ldbench.config.compose import conf_dir
 
-    done = run("--help", cwd=tmp_path)
-    assert done.returncode == 0
+    script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\n"
+    script += "try:\n    main()\nexcept SystemExit as end:\n    print(end.code or 0)\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    *_, status, loads_torch = done.stdout.splitlines()
+    assert (status, loads_torch) == ("0", "False")
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}  # its own help lists these
     assert {line.split(":")[0] for line in done.stdout.splitlines()} >= groups
     assert "experiments: ablation_" in done.stdout
     assert "vmae_f8d16" in done.stdout
     assert not list(tmp_path.iterdir())
-
-
-def test_help_loads_no_torch(tmp_path: Path) -> None:
-    script = "import sys; sys.argv = ['train', '--help']\nfrom ldbench.train import main\n"
-    script += "try:\n    main()\nexcept SystemExit:\n    pass\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{script}print('torch' in sys.modules)"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=True,
-    )
-    assert done.stdout.strip().endswith("False")
 
 
 def test_the_console_script_is_the_module(tmp_path: Path) -> None:
@@ -98,6 +89,7 @@ def test_the_console_script_is_the_module(tmp_path: Path) -> None:
     assert subprocess.run([script, "nothing"], capture_output=True, check=False).returncode == 2
 
 
+@pytest.mark.trains
 def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(
     answer: Answer, tmp_path: Path, small_overrides: list[str]
 ) -> None:
@@ -129,6 +121,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
+@pytest.mark.trains
 def test_a_full_disk_is_reported_and_leaves_nothing_that_looks_complete(
     answer: Answer, full_disk: Path, tmp_path: Path, small_overrides: list[str]
 ) -> None:
@@ -148,22 +141,16 @@ def test_a_root_that_cannot_be_written_is_reported(answer: Answer, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interruption_prints_one_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
     words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
-
-    def restore_sigint() -> None:  # pytest-xdist's workers ignore SIGINT, and children inherit that
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ldbench.train", *words], cwd=tmp_path, preexec_fn=restore_sigint, **pipes
-    )
+    child = Forked(entering(train, *words), tmp_path / "log", cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     child.send_signal(sent)
-    _, stderr = child.communicate(timeout=60)
-    assert child.returncode == 130, stderr
-    assert "The same command resumes from the last checkpoint." in stderr
-    assert "Traceback" not in stderr
+    status, messages = child.wait(60), child.output()
+    assert status == 130, messages
+    assert "The same command resumes from the last checkpoint." in messages
+    assert "Traceback" not in messages

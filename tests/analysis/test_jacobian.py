@@ -31,8 +31,8 @@ def test_all_signs_give_the_exact_total_of_a_diagonal_and_many_draws_that_of_any
     torch.testing.assert_close(exact.total, scales.norm().expand(2))
     torch.testing.assert_close(exact.largest, torch.full((2,), 4.0, dtype=torch.float64))
     matrix = normal(20, 5)
-    many = measure(lambda x: x @ matrix.T, normal(1, 5), num_probes=4000)
-    assert many.total.item() == pytest.approx(matrix.norm().item(), rel=0.03)
+    many = measure(lambda x: x @ matrix.T, normal(1, 5), num_probes=1000)
+    assert many.total.item() == pytest.approx(matrix.norm().item(), rel=0.06)
 
 
 def test_it_is_local() -> None:
@@ -55,11 +55,11 @@ def test_through_attention_it_agrees_with_the_full_jacobian() -> None:
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
 
     x = normal(2, 5, 4, seed=4)
-    found = measure(attend, x, iterations=400, num_probes=3000)
+    found = measure(attend, x, iterations=400, num_probes=500)
     for i in range(2):
         whole = torch.autograd.functional.jacobian(lambda one: attend(one[None])[0], x[i]).reshape(20, 20)
         assert found.largest[i].item() == pytest.approx(torch.linalg.svdvals(whole)[0].item(), rel=1e-4)
-        assert found.total[i].item() == pytest.approx(whole.norm().item(), rel=0.03)
+        assert found.total[i].item() == pytest.approx(whole.norm().item(), rel=0.07)
 
 
 def test_an_item_does_not_depend_on_its_batch() -> None:

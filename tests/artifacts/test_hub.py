@@ -54,21 +54,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def made(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root folder of a tiny tokenizer that was trained and measured, once for all tests of this file."""
-    root = tmp_path_factory.mktemp("made")
-    pipeline.train(ldbench.compose("train", [*small_overrides, f"paths.root={root}"]))
-    return root
-
-
 @pytest.fixture
-def trained(made: Path, tmp_path: Path) -> Path:
-    """A copy of its artifact, with its record."""
-    for part in ("artifacts", "records"):
-        shutil.copytree(made / part, tmp_path / part)
-    (folder,) = (path.parent for path in (tmp_path / "artifacts" / "tokenizers").glob("*/manifest.json"))
-    return folder
+def trained(already: Callable[..., Path]) -> Path:
+    """The artifact of a tiny tokenizer, beside its record."""
+    return already()
 
 
 def test_what_is_pushed_is_loaded_again_and_can_be_measured(
@@ -251,6 +240,7 @@ def test_the_command_pushes(server: Hub, trained: Path, tmp_path: Path) -> None:
     assert metadata_load(tmp_path / "card.md")["model-index"]
 
 
+@pytest.mark.trains
 def test_no_connection_is_opened_unless_it_is_requested(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ PATIENCE = 60  # seconds for one answer
 
 
 class Browser:
-    """One page of a headless Chromium; it keeps what the page requested and complained about."""
+    """A headless Chromium with one page at a time; it keeps what the page requested and complained about."""
 
     def __init__(self, program: str, profile: Path):
         to_browser, self._send = os.pipe()
@@ -42,8 +42,17 @@ class Browser:
         os.close(from_browser)
         self._buffer, self._last, self._session = b"", 0, None
         self.events: list[dict[str, Any]] = []
-        (target,) = (t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
+        self._profile: str | None = None
+
+    def renew(self) -> None:
+        """Makes a page that knows nothing of those before: of another profile, as it were."""
+        self._session = None
+        if self._profile is not None:
+            self.call("Target.disposeBrowserContext", browserContextId=self._profile)
+        self._profile = self.call("Target.createBrowserContext")["browserContextId"]
+        page = self.call("Target.createTarget", url="about:blank", browserContextId=self._profile)["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        self.events.clear()
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -149,8 +158,16 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def browser(chromium: str, tmp_path: Path) -> Iterator[Browser]:
-    running = Browser(chromium, tmp_path / "profile")
+@pytest.fixture(scope="module")
+def started(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of all tests: it takes a second to start."""
+    running = Browser(chromium, tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
+
+
+@pytest.fixture
+def browser(started: Browser) -> Browser:
+    """A new page."""
+    started.renew()
+    return started

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import Answer
 
 import ldbench
+from ldbench import train
 
 MODULE = '''
 """A tokenizer that averages blocks of pixels."""
@@ -94,24 +96,15 @@ def package(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.trains
 def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_it_is_trusted(
-    package: Path, monkeypatch: pytest.MonkeyPatch
+    answer: Answer, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(package)}
-    command = [
-        sys.executable,
-        "-m",
-        "ldbench.train",
-        "tokenizer=blocks",
-        f"hydra.searchpath=[file://{package / 'conf'}]",
-    ]
-    done = subprocess.run(
-        [*command, f"paths.root={package}", "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    words = ["tokenizer=blocks", f"hydra.searchpath=[file://{package / 'conf'}]", f"paths.root={package}"]
+    with monkeypatch.context() as trusted:
+        trusted.syspath_prepend(str(package))
+        done = answer(train, *words, "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1", cwd=package)
+    monkeypatch.delitem(sys.modules, "blocks_tokenizer")
     assert done.returncode == 0, done.stderr
     folder = next((package / "artifacts" / "tokenizers").glob("blocks-*"))
     with pytest.raises(ValueError, match="There is no tokenizer named 'blocks' here"):
@@ -136,6 +129,7 @@ def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
         tokenizer_training.dry_run(planned)
 
 
+@pytest.mark.trains
 def test_a_metric_from_outside_is_measured_and_ranked_where_its_package_is_not_known(package: Path) -> None:
     (package / "dimming_metric.py").write_text(METRIC)
     (package / "conf" / "metric").mkdir()

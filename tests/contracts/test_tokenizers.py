@@ -169,14 +169,24 @@ def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
     assert first.stages[-1].image_size == size
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path: Path) -> None:
-    overrides = [f"tokenizer={name}", "trainer=debug", "trainer.accelerator=cpu", "protocol=default", *quickly(name)]
+    few = ["data=shapes", "data.num_train=32", "data.num_test=8"]
+    overrides = [
+        f"tokenizer={name}",
+        "trainer=debug",
+        "trainer.accelerator=cpu",
+        "protocol=default",
+        *few,
+        *quickly(name),
+    ]
     folder = pipeline.train(ldbench.compose("train", [*overrides, f"paths.root={tmp_path}"]))
     assert store.is_complete(folder)
     assert len(list((tmp_path / "records").glob("reconstruct-*.json"))) == 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", SEVERAL)
 def test_one_seed_gives_one_result_and_two_give_two(name: str, tmp_path: Path) -> None:
     overrides = [
@@ -209,6 +219,7 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     )
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", SEVERAL)
 def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(name: str, tmp_path: Path) -> None:
     overrides = ["loss@tokenizer.losses.alignment=alignment", "teacher@tokenizer.losses.alignment.teacher=hog4"]

@@ -1,4 +1,4 @@
-"""What is tried on a graphics processor: `make test-gpu`. Everything here is skipped where torch sees none."""
+"""What is tried on a graphics processor: `make test-gpu`. Other runs leave it out; skipped where torch sees none."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.gpu)
-            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+            item.add_marker(
+                pytest.mark.skipif(
+                    not torch.cuda.is_available(), reason="needs a CUDA device: make test-gpu on a machine that has one"
+                )
+            )
 
 
 @pytest.fixture(autouse=True)

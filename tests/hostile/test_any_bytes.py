@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors.torch import save
+from tests.examples import examples
 
 from ldbench.artifacts import store, weights
 from ldbench.core.estimate import Estimate
@@ -22,7 +23,8 @@ from ldbench.data.latents.manifest import Manifest
 from ldbench.results import records, validation
 from ldbench.tokenizers.vmae import VMAE
 
-QUICK = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+HOW: dict[str, Any] = {"derandomize": True, "suppress_health_check": list(HealthCheck)}
+QUICK = examples(120, **HOW)
 
 PLAIN = st.recursive(
     st.none()
@@ -153,7 +155,7 @@ def artifact(path: Path, config: bytes, manifest: Any = None) -> None:
     (path / store.MANIFEST).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
-@settings(QUICK, max_examples=50)
+@examples(50, **HOW)
 @given(altered(CONFIG))
 def test_the_loader_of_artifacts_on_other_configs(content: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -25,8 +25,9 @@ Compose = Callable[..., DictConfig]
 
 
 @pytest.fixture
-def encode(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
-    """Runs the job on a tiny VMAE; returns the folder of stores."""
+def encode(small_overrides: list[str], tmp_path: Path, already: Callable[..., Path]) -> Callable[..., Path]:
+    """Runs the job on a tiny VMAE, which is there already; returns the folder of stores."""
+    already()
 
     def encode(*overrides: str) -> Path:
         cfg = ldbench.compose(

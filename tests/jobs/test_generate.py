@@ -222,6 +222,7 @@ class Fatal(Labelled):
         return super().sample(noise, y, sampler, guidance, stream=stream)
 
 
+@pytest.mark.usefixtures("shares_by_forks")
 def test_two_processes_give_the_same_and_resume_after_one_was_killed(job, tmp_path) -> None:
     whole, flag = job().run(tmp_path / "whole"), tmp_path / "flag"
     flag.touch()

@@ -141,6 +141,7 @@ def test_distances_do_not_depend_on_the_batch_size(data: Any, tmp_path: Path) ->
         assert small[name].value == pytest.approx(large[name].value, rel=1e-9)
 
 
+@pytest.mark.usefixtures("shares_by_forks")
 def test_two_processes_give_the_same_for_each_image_and_the_set(data: Any, tmp_path: Path) -> None:
     metrics = {"darker": darker, "mse": squared}
     every = {"distances": ("fd", "kid", "precision"), "metrics": metrics, "save_images": True, "latent": "sample"}

@@ -7,6 +7,7 @@ from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 
+@pytest.mark.trains
 def test_it_measures_a_tokenizer_reproducibly(small_overrides: list[str], tmp_path) -> None:
     settings = [
         "job=small_generator",

@@ -69,6 +69,10 @@ def squared(images: Tensor, recon: Tensor) -> Tensor:
 
 @pytest.fixture
 def data() -> Any:
+    return make_data()
+
+
+def make_data() -> Any:
     train, test = (0.5 * torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)) - 0.25 for n in (60, 20))
     return SimpleNamespace(train=TensorDataset(train, torch.zeros(60)), test=TensorDataset(test, torch.zeros(20)))
 
@@ -94,8 +98,19 @@ def job(
     return Smoothness(tokenizer=tokenizer or Averages(), data=data, device=torch.device("cpu"), **facts, **settings)
 
 
-def test_a_linear_decoder_has_its_exact_metrics(data: Any, tmp_path: Path) -> None:
-    found = job(data).run(tmp_path)
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of one measurement of `Averages`."""
+    return tmp_path_factory.mktemp("smoothness")
+
+
+@pytest.fixture(scope="module")
+def found(left: Path) -> Any:
+    """The metrics of that measurement."""
+    return job(make_data()).run(left)
+
+
+def test_a_linear_decoder_has_its_exact_metrics(found: Any) -> None:
     stretched = SIGMA / 2 * 4  # a move of one number by a deviation moves 16 pixels by sigma / 2
     assert found["smoothness/decoder/lipschitz"].value == pytest.approx(stretched.max().item(), rel=1e-5)
     assert found["smoothness/decoder/lipschitz_max"].value == pytest.approx(stretched.max().item(), rel=1e-5)
@@ -128,8 +143,7 @@ def test_the_path_between_two_images_is_as_long_as_the_distance_of_their_reconst
     assert found["smoothness/path/midpoint_distance_pixels"].value == pytest.approx(nearest, rel=1e-5)
 
 
-def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: Any, tmp_path: Path) -> None:
-    found = job(data).run(tmp_path)
+def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: Any, found: Any) -> None:
     images = torch.stack([image for image, _ in data.test])
     blurred = Averages(1.0).decode(Averages(1.0).encode(images).mean)
     lost = ((images - blurred) / 2).square().mean().item()
@@ -144,8 +158,7 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
     assert found["smoothness/mse/area"].value == pytest.approx((0.1 * 0.01 / 2 + 0.1 * 0.05 / 2) * added, rel=0.2)
 
 
-def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, tmp_path: Path) -> None:
-    found = job(data).run(tmp_path)
+def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, found: Any, tmp_path: Path) -> None:
     levels = [found[f"smoothness/rfd_colors/eps={eps:g}"] for eps in (0.0, 0.1, 0.2)]
     assert levels[0].value < levels[2].value
     assert all(level.low is None for level in levels)
@@ -154,8 +167,10 @@ def test_distances_are_measured_at_every_level_and_have_no_interval(data: Any, t
     assert not [name for name in job(data, extractors=False).run(tmp_path) if "colors" in name]
 
 
-def test_a_latent_on_a_grid_has_equivariance_and_a_spectrum_and_one_without_has_none(data: Any, tmp_path: Path) -> None:
-    on, off = job(data).run(tmp_path), job(data, Averages(grid=False)).run(tmp_path)
+def test_a_latent_on_a_grid_has_equivariance_and_a_spectrum_and_one_without_has_none(
+    data: Any, found: Any, tmp_path: Path
+) -> None:
+    on, off = found, job(data, Averages(grid=False)).run(tmp_path)
     for move in ("shift", "rotation"):
         assert on[f"smoothness/equivariance/{move}_latent"].value == pytest.approx(0.0, abs=1e-6)
         assert on[f"smoothness/equivariance/{move}_pixels"].value == pytest.approx(0.0, abs=1e-6)
@@ -166,8 +181,8 @@ def test_a_latent_on_a_grid_has_equivariance_and_a_spectrum_and_one_without_has_
     assert all(off[name] == on[name] for name in off)
 
 
-def test_the_unit_of_the_latent_does_not_matter(data: Any, tmp_path: Path) -> None:
-    first, second = job(data).run(tmp_path), job(data, Averages(20.0), sigma=10 * SIGMA).run(tmp_path)
+def test_the_unit_of_the_latent_does_not_matter(data: Any, found: Any, tmp_path: Path) -> None:
+    first, second = found, job(data, Averages(20.0), sigma=10 * SIGMA).run(tmp_path)
     for name, estimate in first.items():
         assert second[name].value == pytest.approx(estimate.value, rel=1e-3, abs=1e-6), name
 
@@ -181,10 +196,10 @@ def test_neither_a_rerun_nor_the_batch_size_changes_a_metric(data: Any, tmp_path
     assert job(data, seed=1).run(tmp_path)["smoothness/mse/eps=0.2"] != first["smoothness/mse/eps=0.2"]
 
 
-def test_a_constant_channel_is_not_perturbed(data: Any, tmp_path: Path) -> None:
-    found = job(data, sigma=torch.tensor([0.0, 0.25, 1.0])).run(tmp_path)
-    assert found["smoothness/mse/eps=0.2"].value < job(data).run(tmp_path)["smoothness/mse/eps=0.2"].value
-    assert all(torch.tensor(estimate.value).isfinite() for estimate in found.values())
+def test_a_constant_channel_is_not_perturbed(data: Any, found: Any, tmp_path: Path) -> None:
+    still = job(data, sigma=torch.tensor([0.0, 0.25, 1.0])).run(tmp_path)
+    assert still["smoothness/mse/eps=0.2"].value < found["smoothness/mse/eps=0.2"].value
+    assert all(torch.tensor(estimate.value).isfinite() for estimate in still.values())
 
 
 def test_infinite_metrics_have_no_slope(data: Any, tmp_path: Path) -> None:
@@ -207,14 +222,8 @@ def test_infinite_metrics_have_no_slope(data: Any, tmp_path: Path) -> None:
     assert not {"smoothness/psnr/slope", "smoothness/psnr/area"} & set(found)
 
 
-def test_it_writes_figures(data: Any, tmp_path: Path) -> None:
-    job(data).run(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "perturbation.png",
-        "perturbed.png",
-        "ways.png",
-        "spectrum.png",
-    }
+def test_it_writes_figures(found: Any, left: Path) -> None:
+    assert {path.name for path in left.iterdir()} == {"perturbation.png", "perturbed.png", "ways.png", "spectrum.png"}
 
 
 def test_it_warns_when_the_iteration_has_not_converged(
@@ -247,11 +256,10 @@ def test_too_few_images_are_refused(data: Any) -> None:
         job(data)
 
 
-def test_figures_show_the_measured_images(data: Any, tmp_path: Path) -> None:
+def test_figures_show_the_measured_images(data: Any, found: Any, left: Path) -> None:
     from PIL import Image
 
-    job(data).run(tmp_path)
-    sheet = Image.open(tmp_path / "perturbed.png")
+    sheet = Image.open(left / "perturbed.png")
     rows, columns = sheet.height // 98, sheet.width // 98  # images of 8 px enlarged to 96, gaps of 2
     assert (rows, columns) == (4, 8)
     first = torch.tensor(sheet.getpixel((50, 50)), dtype=torch.uint8)

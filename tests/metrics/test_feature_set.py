@@ -4,8 +4,9 @@ refused.
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from ldbench.metrics.feature_set import (
     CHUNK,
@@ -37,7 +38,7 @@ def assert_same(a: FeatureSet, b: FeatureSet, rtol: float = 1e-9) -> None:
         torch.testing.assert_close(first[name], second[name], rtol=rtol, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 1000), size=st.integers(1, 50), workers=st.integers(1, 3))
 def test_batches_in_any_order_by_any_process_make_the_same_set(seed: int, size: int, workers: int) -> None:
     whole, labels = features(50), torch.arange(50) % 7

@@ -7,8 +7,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
@@ -138,7 +139,7 @@ def test_adms_definitions_on_given_features(pair: tuple[Features, Features]) -> 
 
 
 @pytest.mark.parametrize("name", EVERY)
-@settings(max_examples=6, deadline=None)
+@examples(6)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 80),

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from ldbench.metrics.moments import Gaussian, Moments, SetGaussian
 
@@ -14,7 +15,7 @@ def features(count: int, width: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) * 3 + 100
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     cuts=st.lists(st.integers(0, 60), max_size=6),
     order=st.randoms(use_true_random=False),
@@ -33,7 +34,7 @@ def test_parts_merged_in_any_order_are_the_whole(cuts: list[int], order, offset:
     torch.testing.assert_close(merged.gaussian().covariance, torch.cov(rows.T), rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(cuts=st.lists(st.integers(0, 60), max_size=6))
 def test_absorbing_batches_and_merging_all_parts_give_the_whole_too(cuts: list[int]) -> None:
     rows, ends = features(60).double() + 1e4, [0, *sorted(cuts), 60]

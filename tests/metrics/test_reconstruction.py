@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchmetrics
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from ldbench.metrics.reconstruction import ms_ssim, mse, psnr, ssim
 
@@ -114,7 +115,7 @@ def test_images_smaller_than_the_window_are_refused():
 
 
 @METRICS
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 1000), cuts=st.sets(st.integers(1, 5)), order=st.permutations(range(6)))
 def test_no_value_depends_on_the_batch_or_the_order(metric, seed, cuts, order):
     images = noise(seed, num=6)

@@ -20,7 +20,7 @@ def test_it_is_kept_without_outputs() -> None:
     assert not [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None]
 
 
-@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("filled", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_runs_from_top_to_bottom_with_and_without_cells(
     filled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,13 +108,20 @@ def test_what_is_missing_unknown_or_misshapen_is_named(transformer_state, conver
             convert_and_build("dit_s_2", broken)
 
 
-@pytest.mark.parametrize("size", [f"{size}_{patch}" for size in ("s", "b", "l", "xl") for patch in (2, 4, 8)])
-def test_every_size_imports(import_manifest, size):
-    keywords = import_manifest(f"dit_{size}", f"dit_{size}_256")
-    assert keywords["patch_size"] == int(size[-1])
-    assert keywords["latent"] == {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}
-    assert (keywords["num_classes"], keywords["has_null_class"], keywords["learned_variance"]) == (1000, True, True)
-    assert (keywords["num_heads"], keywords["mlp_ratio"]) == ({"s": 6, "b": 12, "l": 16, "xl": 16}[size[:-2]], 4.0)
+SIZES = [f"{size}_{patch}" for size in ("s", "b", "l", "xl") for patch in (2, 4, 8)]
+
+
+def test_every_size_imports(import_manifest):
+    for size in SIZES:
+        keywords = import_manifest(f"dit_{size}", f"dit_{size}_256")
+        assert keywords["patch_size"] == int(size[-1])
+        assert keywords["latent"] == {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}, size
+        assert (keywords["num_classes"], keywords["has_null_class"], keywords["learned_variance"]) == (
+            1000,
+            True,
+            True,
+        ), size
+        assert (keywords["num_heads"], keywords["mlp_ratio"]) == ({"s": 6, "b": 12, "l": 16, "xl": 16}[size[:-2]], 4.0)
 
 
 def test_the_size_of_512_px_comes_under_the_same_name(import_manifest):

@@ -102,33 +102,33 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_every_size_imports(import_manifest, size):
-    keywords = import_manifest(f"lightningdit_{size}", f"lightningdit_{size}_f16d32")
-    assert (keywords["patch_size"], keywords["num_heads"], keywords["mlp_ratio"]) == (int(size[-1]), SIZES[size], 4.0)
-    assert keywords["latent"]["channels"] == 32
-    assert (keywords["norm"], keywords["feedforward"], keywords["rope_theta"], keywords["shifts"]) == (
-        "rms",
-        "swiglu",
-        10000.0,
-        True,
-    )
+def test_every_size_imports(import_manifest):
+    for size, num_heads in SIZES.items():
+        keywords = import_manifest(f"lightningdit_{size}", f"lightningdit_{size}_f16d32")
+        assert (keywords["patch_size"], keywords["num_heads"], keywords["mlp_ratio"]) == (
+            int(size[-1]),
+            num_heads,
+            4.0,
+        ), size
+        assert keywords["latent"]["channels"] == 32, size
+        assert (keywords["norm"], keywords["feedforward"], keywords["rope_theta"], keywords["shifts"]) == (
+            "rms",
+            "swiglu",
+            10000.0,
+            True,
+        ), size
 
 
-@pytest.mark.parametrize(
-    ("name", "manifest", "expected"),
-    [
-        ("xl_1", "xl_1_f16d32_qknorm", {"qk_norm": True}),
-        ("xl_2", "xl_2_f8d4", {"latent": {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}}),
-        (
-            "b_1",
-            "b_1_f8d16_qknorm",
-            {"latent": {"num_tokens": 1024, "channels": 16, "grid": [32, 32]}, "qk_norm": True},
-        ),
-        ("b_1", "b_1_f8d16_uncond", {"num_classes": 1, "has_null_class": False}),
-        ("b_2", "b_2_f16d32_qknorm", {"patch_size": 2, "qk_norm": True}),
-    ],
-)
-def test_other_latents_and_options_import_too(import_manifest, name, manifest, expected):
-    keywords = import_manifest(f"lightningdit_{name}", f"lightningdit_{manifest}")
-    assert {key: keywords[key] for key in expected} == expected
+OTHERS = [
+    ("xl_1", "xl_1_f16d32_qknorm", {"qk_norm": True}),
+    ("xl_2", "xl_2_f8d4", {"latent": {"num_tokens": 1024, "channels": 4, "grid": [32, 32]}}),
+    ("b_1", "b_1_f8d16_qknorm", {"latent": {"num_tokens": 1024, "channels": 16, "grid": [32, 32]}, "qk_norm": True}),
+    ("b_1", "b_1_f8d16_uncond", {"num_classes": 1, "has_null_class": False}),
+    ("b_2", "b_2_f16d32_qknorm", {"patch_size": 2, "qk_norm": True}),
+]
+
+
+def test_other_latents_and_options_import_too(import_manifest):
+    for name, manifest, expected in OTHERS:
+        keywords = import_manifest(f"lightningdit_{name}", f"lightningdit_{manifest}")
+        assert {key: keywords[key] for key in expected} == expected, manifest

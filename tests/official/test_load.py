@@ -145,16 +145,37 @@ def test_without_statistics_the_backbone_is_the_official_network_and_sampling_re
         generator.sample(x, y, EULER, lambda field: field)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_official_generator_has_a_macro_of_its_name_family_and_size(name):
-    cfg = ldbench.compose("train", [f"generator={name}"])
-    assert cfg.generator.name == name
+def network_and_size(name):
+    """The names of a generator's backbone and of its size, as its own name says them."""
     family, size = name.rsplit("_", 2)[0].rpartition("_")[2], "_".join(name.rsplit("_", 2)[-2:])
     network = "lightningdit" if family == "lightningdit" else "dit"
-    assert Registry().targets("backbone")[network] == cfg.generator.backbone._target_
-    expected = Registry().options("size")[f"{network}_{size}"]
-    assert {key: cfg.generator.backbone[key] for key in expected} == expected
-    assert cfg.generator.weights is cfg.generator.stats is None
+    return network, f"{network}_{size}"
+
+
+def test_every_official_generator_has_a_macro_of_its_name_and_size():
+    macros = Registry().options("generator")
+
+    def size_of(name):
+        """The size that a macro chooses, or one that it goes on from."""
+        entries = macros[name]["defaults"]
+        own = [entry["override /size"] for entry in entries if isinstance(entry, dict) and "override /size" in entry]
+        return (
+            own[0] if own else size_of(next(entry for entry in entries if isinstance(entry, str) and entry != "_self_"))
+        )
+
+    found = {name: (macros[name]["generator"]["name"], size_of(name)) for name in NAMES}
+    assert found == {name: (name, network_and_size(name)[1]) for name in NAMES}
+
+
+def test_its_macro_composes_to_its_family_and_size(some):
+    for name in some(NAMES, 5):
+        cfg = ldbench.compose("train", [f"generator={name}"])
+        assert cfg.generator.name == name
+        network, size = network_and_size(name)
+        assert Registry().targets("backbone")[network] == cfg.generator.backbone._target_, name
+        expected = Registry().options("size")[size]
+        assert {key: cfg.generator.backbone[key] for key in expected} == expected, name
+        assert cfg.generator.weights is cfg.generator.stats is None, name
 
 
 def test_generators_are_listed_with_the_official_ones_among_them():

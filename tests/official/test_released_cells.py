@@ -15,6 +15,8 @@ from ldbench.data.latents.store import LatentStore
 from ldbench.pipeline import generator_training, get_generator, pipeline
 from ldbench.results import records
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def overrides(small_overrides, transformer_state, tmp_path: Path) -> list[str]:

@@ -19,6 +19,8 @@ from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks import Checkpoint
 
+pytestmark = pytest.mark.trains
+
 SMALL = [
     "tokenizer=vavae",
     "tokenizer.model.widths=[8,8,8,16]",

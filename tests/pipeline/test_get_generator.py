@@ -19,6 +19,8 @@ from ldbench.jobs.generate import Generate
 from ldbench.pipeline import generator_training, job_context, pipeline, tokenizer_training
 from ldbench.results import records
 
+pytestmark = pytest.mark.trains
+
 CELL = [
     "generator=sit",
     "generator.max_steps=4",
@@ -36,12 +38,12 @@ CELL += [
 CELL += ["callbacks.samples.num_images=4", "protocol.num_samples=20"]
 
 
-@pytest.fixture(scope="module")
-def built(small_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def built(small_overrides: list[str], made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The root of a tiny cell that was trained once; tests work on copies."""
-    root = tmp_path_factory.mktemp("built")
-    pipeline.train(ldbench.compose("train", [*small_overrides, *CELL, f"paths.root={root}"]))
-    return root
+    return made_once(
+        "cell", lambda root: pipeline.train(ldbench.compose("train", [*small_overrides, *CELL, f"paths.root={root}"]))
+    )
 
 
 @pytest.fixture

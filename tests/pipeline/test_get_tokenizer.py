@@ -125,8 +125,8 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_kept(
     assert not list(tmp_path.glob("artifacts/tokenizers/vmae*"))
 
 
-def test_an_artifact_is_taken_as_it_is_and_brings_its_size(tmp_path: Path, small: Callable) -> None:
-    folder = pipeline.train(small())
+def test_an_artifact_is_taken_as_it_is_and_brings_its_size(tmp_path: Path, already: Callable[..., Path]) -> None:
+    folder = already()
     words = [
         "tokenizer=artifact",
         f"tokenizer.path={folder}",
@@ -140,8 +140,8 @@ def test_an_artifact_is_taken_as_it_is_and_brings_its_size(tmp_path: Path, small
     assert found == {"digits", "shapes"}
 
 
-def test_pictures_are_made_for_a_record_that_has_none_yet(tmp_path: Path, small: Callable) -> None:
-    folder = pipeline.train(small())
+def test_pictures_are_made_for_a_record_that_has_none_yet(tmp_path: Path, already: Callable[..., Path]) -> None:
+    folder = already()
     (path,) = (tmp_path / "records").glob("*.json")
     assert not (path.with_suffix("") / "images.csv").exists()
     before = records.read(path).metrics
@@ -172,8 +172,8 @@ def test_an_artifact_that_is_not_there_is_told(tmp_path: Path, path: str | None,
         pipeline.run(ldbench.compose("run", words))
 
 
-def test_an_artifact_of_a_newer_schema_is_refused(tmp_path: Path, small: Callable) -> None:
-    folder = pipeline.train(small())
+def test_an_artifact_of_a_newer_schema_is_refused(already: Callable[..., Path]) -> None:
+    folder = already()
     for name in (store.CONFIG, store.MANIFEST):
         content = json.loads((folder / name).read_text())
         store.write_json(folder / name, {**content, "schema": store.SCHEMA + 1})

@@ -24,8 +24,10 @@ def only_record(root: Path) -> records.Record:
     return records.read(path)
 
 
-def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(small: Compose, tmp_path: Path) -> None:
-    folder = pipeline.train(small())
+def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(
+    already: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = already()
     tokenizer = ldbench.load(folder)
     assert tokenizer.latent.num_tokens == 16
     assert not tokenizer.training
@@ -40,9 +42,11 @@ def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(small: 
     assert (tmp_path / "records" / f"reconstruct-{record.id}" / "reconstructions.png").is_file()
 
 
-def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(small: Compose, tmp_path: Path) -> None:
+def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(
+    small: Compose, already: Callable[..., Path], tmp_path: Path
+) -> None:
     cfg = small()
-    tokenizer = ldbench.load(pipeline.train(cfg))
+    tokenizer = ldbench.load(already())
     from ldbench.core.pixels import to_uint8
 
     test = instantiate(cfg.data).test
@@ -55,9 +59,9 @@ def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(small: Com
 
 
 def test_what_is_there_is_neither_trained_nor_measured_again(
-    small: Compose, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    small: Compose, already: Callable[..., Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = pipeline.train(small())
+    folder = already()
     before = {
         path: path.stat().st_mtime_ns
         for path in folder.parents[2].rglob("*")
@@ -77,22 +81,22 @@ def test_what_is_there_is_neither_trained_nor_measured_again(
     assert after == before
 
 
-def test_force_measures_again_and_finds_the_same(small: Compose, tmp_path: Path) -> None:
-    pipeline.train(small())
+def test_force_measures_again_and_finds_the_same(small: Compose, already: Callable[..., Path], tmp_path: Path) -> None:
+    already()
     first = only_record(tmp_path)
     pipeline.train(small("force=true"))
     assert only_record(tmp_path).metrics == first.metrics
 
 
-def test_another_protocol_makes_another_record(small: Compose, tmp_path: Path) -> None:
-    pipeline.train(small())
+def test_another_protocol_makes_another_record(small: Compose, already: Callable[..., Path], tmp_path: Path) -> None:
+    already()
     pipeline.train(small("protocol.pixel_rule=truncate"))
     found = [records.read(path) for path in (tmp_path / "records").glob("*.json")]
     assert len({record.id for record in found}) == len({record.protocol["hash"] for record in found}) == 2
 
 
-def test_an_artifact_that_is_not_complete_is_built_again(small: Compose) -> None:
-    folder = pipeline.train(small())
+def test_an_artifact_that_is_not_complete_is_built_again(small: Compose, already: Callable[..., Path]) -> None:
+    folder = already()
     (folder / "manifest.json").unlink()
     weights = (folder / "weights.safetensors").read_bytes()
     assert pipeline.train(small()) == folder
@@ -100,6 +104,7 @@ def test_an_artifact_that_is_not_complete_is_built_again(small: Compose) -> None
     assert (folder / "weights.safetensors").read_bytes() == weights
 
 
+@pytest.mark.trains
 def test_wandb_offline_gets_the_losses_and_closes_its_run(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,11 +117,11 @@ def test_wandb_offline_gets_the_losses_and_closes_its_run(
     assert b"train/loss" in run_file.read_bytes()
 
 
-def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose) -> None:
+def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose, already: Callable[..., Path]) -> None:
     from ldbench.jobs.reconstruct import Reconstruct
 
     cfg = small()
-    tokenizer = ldbench.load(pipeline.train(cfg))
+    tokenizer = ldbench.load(already())
     test = instantiate(cfg.data).test
     metrics = {name: components.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
     common = {
@@ -162,6 +167,7 @@ def tiny(tmp_path: Path) -> str:
     return str(tmp_path / "conf")
 
 
+@pytest.mark.trains
 def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_in_the_protocol(
     small: Compose, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +194,7 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
         pipeline.train(small(*overrides), Registry((tiny,)))  # another network, another protocol
 
 
+@pytest.mark.trains
 def test_data_name_their_protocol_and_data_without_one_are_measured_under_default(
     small: Compose, small_overrides: list[str], tiny: str, tmp_path: Path
 ) -> None:
@@ -210,6 +217,7 @@ def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_t
         pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
 
 
+@pytest.mark.trains
 def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp_path: Path, tiny: str) -> None:
     overrides = ["protocol=digits", "protocol.extractor=tiny"]
     pipeline.train(small(*overrides), Registry((tiny,)))
@@ -289,6 +297,7 @@ def test_weights_of_another_layout_are_told_before_any_work(
     assert str(answered.value).startswith(f"protocol.weights.{metric}={tmp_path}/other.pt: ")
 
 
+@pytest.mark.trains
 def test_a_job_of_any_name_makes_a_record_of_its_own(
     small: Compose, small_overrides: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,8 @@ from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks import Checkpoint
 
+pytestmark = pytest.mark.trains
+
 Compose = Callable[..., DictConfig]
 
 
@@ -37,7 +39,8 @@ def log_of(planned: Plan) -> dict[str, dict[int, float]]:
     return read_logs(sorted(planned.run_folder.glob("log/version_*/metrics.csv")))
 
 
-def test_a_frozen_encoder_keeps_every_bit(small: Compose) -> None:
+def test_a_frozen_encoder_keeps_every_bit(small: Compose, already: Callable[..., Path]) -> None:
+    already()
     planned, _ = trained(small())
     before, after = (
         load_file(planned.run_folder / "stages" / f"{stage}.safetensors") for stage in ("pretrain", "tune")
@@ -58,9 +61,12 @@ def test_the_official_tuning_moves_the_encoder_too(small: Compose) -> None:
     )
 
 
-def test_position_tables_move_to_the_full_resolution_by_interpolation(small: Compose) -> None:
+def test_position_tables_move_to_the_full_resolution_by_interpolation(
+    small: Compose, already: Callable[..., Path]
+) -> None:
     from ldbench.layers.position import resize_table, sincos_2d
 
+    already()
     _, weights = trained(small())
     expected = resize_table(sincos_2d((3, 3), width=16, dtype=torch.float32), (3, 3), (4, 4))
     assert torch.equal(weights["encoder.positions"], expected)
@@ -68,7 +74,8 @@ def test_position_tables_move_to_the_full_resolution_by_interpolation(small: Com
     assert torch.equal(fresh["encoder.positions"], sincos_2d((4, 4), width=16, dtype=torch.float32))
 
 
-def test_the_same_config_trains_the_same_weights(small: Compose, tmp_path: Path) -> None:
+def test_the_same_config_trains_the_same_weights(small: Compose, already: Callable[..., Path], tmp_path: Path) -> None:
+    already()
     _, first = trained(small())
     _, second = trained(small(f"paths.root={tmp_path / 'elsewhere'}"))
     _, other = trained(small("tokenizer.seed=1"))
@@ -113,7 +120,8 @@ def test_accumulating_two_half_batches_equals_one_whole_batch_up_to_rounding(sma
     torch.testing.assert_close(whole[key], halves[key], rtol=0, atol=2e-4)
 
 
-def test_an_average_of_the_weights_is_what_a_stage_leaves_behind(small: Compose) -> None:
+def test_an_average_of_the_weights_is_what_a_stage_leaves_behind(small: Compose, already: Callable[..., Path]) -> None:
+    already()
     slow = "tokenizer.stages.pretrain.ema_decay=0.9999"
     planned, _ = trained(small(slow))
     plain, _ = trained(small())
@@ -293,8 +301,8 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_artifact(tmp_path: Path, 
     assert (a / "weights.safetensors").read_bytes() == (b / "weights.safetensors").read_bytes()
 
 
-def test_training_through_the_pipeline_equals_training_by_hand(small: Compose) -> None:
-    folder = pipeline.train(small())
+def test_training_through_the_pipeline_equals_training_by_hand(small: Compose, already: Callable[..., Path]) -> None:
+    folder = already()
     _, by_hand = trained(small("paths.runs=${paths.root}/other_runs"))
     assert same(by_hand, ldbench.load(folder).state_dict())
 
@@ -305,6 +313,8 @@ TAUGHT = (  # a tokenizer that drops what is hidden, with every kind of teacher 
     "+loss@tokenizer.losses.digits=digits",
     "tokenizer.losses.digits.width=12",
     "tokenizer.losses.digits.teacher.network.max_steps=2",
+    "tokenizer.losses.digits.teacher.network.batch_size=16",
+    "callbacks.auxiliaries.num_images=32",
     "+loss@tokenizer.losses.classes=classes",
     "tokenizer.losses.classes.width=12",
     "+loss@tokenizer.losses.gan=adversarial",
@@ -317,10 +327,12 @@ TAUGHT = (  # a tokenizer that drops what is hidden, with every kind of teacher 
 )
 
 
-def test_auxiliary_decoders_and_an_opponent_attach_to_any_tokenizer_and_vanish_at_export(small: Compose) -> None:
+def test_auxiliary_decoders_and_an_opponent_attach_to_any_tokenizer_and_vanish_at_export(
+    small: Compose, already: Callable[..., Path]
+) -> None:
+    plain = already()
     cfg = small(*TAUGHT)
     folder = pipeline.train(cfg)
-    plain = pipeline.train(small())
     assert load_file(folder / "weights.safetensors").keys() == load_file(plain / "weights.safetensors").keys()
     logged = log_of(plan_tokenizer(cfg))
     assert {

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from ldbench.core.interfaces import Estimate
 from ldbench.results.panels import Curve, draw_curves
 
 
+@pytest.mark.curves
 def test_every_panel_is_drawn(tmp_path: Path) -> None:
     banded = Curve([0.0, 1.0], [Estimate(1.0, 0.5, 1.5), Estimate(2.0, 1.5, 2.5)])
     bare = Curve([0.0, 1.0], [Estimate(float("inf")), Estimate(2.0)])

@@ -13,7 +13,7 @@ import resource, torch
 from ldbench.runtime.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
+    for _ in range(8):
         torch.ones(12_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
@@ -27,7 +27,7 @@ print(before, faults())
 def test_tensors_of_one_size_after_another_take_the_same_pages() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     as_it_was, kept = map(int, done.stdout.split())
-    assert kept < 0.1 * as_it_was
+    assert kept < 0.2 * as_it_was  # of eight tensors one
 
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

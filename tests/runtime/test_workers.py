@@ -45,9 +45,11 @@ def test_each_share_is_processed_with_as_many_threads_and_its_progress_reported(
     assert sorted(advanced) == [1, 2, 4]
 
 
-@pytest.mark.slow
-def test_an_error_of_one_process_is_raised_and_finished_work_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beside", [[], pytest.param([[4]], marks=pytest.mark.slow)]
+)  # the tests of jobs fork their processes: this starts one
+def test_an_error_of_one_process_is_raised_and_finished_work_is_kept(tmp_path: Path, beside: list[list[int]]) -> None:
     with pytest.raises(ValueError, match=r"There is no 3\."):
-        run_parallel(Write(tmp_path), [[1, 3, 2], [4]], device=CPU, advance=lambda _: None)
+        run_parallel(Write(tmp_path), [[1, 3, 2], *beside], device=CPU, advance=lambda _: None)
     assert (tmp_path / "1").exists()
     assert not (tmp_path / "2").exists()

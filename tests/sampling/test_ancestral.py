@@ -31,7 +31,7 @@ def test_ancestral_sampling_carries_noise_to_a_known_gaussian(gaussian, outcome,
     assert deviation == pytest.approx(gaussian.std, abs=0.02)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("eta", [0.0, pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 @pytest.mark.parametrize(("name", "kind"), FIELDS)
 def test_ddim_carries_noise_to_a_known_gaussian(gaussian, outcome, eta, name, kind):
     mean, deviation = outcome(ddim(eta=eta), gaussian.field(INTERPOLANTS[name], kind), 100)

@@ -49,7 +49,7 @@ def dopri5(**changes) -> Dopri5:
 def test_fixed_steps_carry_noise_to_a_known_gaussian(gaussian, rule, name, kind):
     interpolant = INTERPOLANTS[name]
     field = gaussian.field(interpolant, kind)
-    samples = fixed_grid(rule=rule, num_steps=100)(field, noise(), Y)
+    samples = fixed_grid(rule=rule, num_steps={"euler": 100, "heun": 60, "rk4": 30}[rule])(field, noise(), Y)
     assert samples.dtype == torch.float32
     torch.testing.assert_close(
         samples, gaussian.flow(interpolant, noise()), rtol=0, atol=0.04 if rule == "euler" else 4e-3

@@ -119,7 +119,9 @@ def test_a_missing_artifact_is_reported(swept: Sweep) -> None:
         swept("-m", "tokenizer=artifact", f"tokenizer.path={FAR}", "seed=0,1", "generator=sit")
 
 
-@pytest.mark.parametrize("jobs", ["0", "two", "true", "1.5"])
+@pytest.mark.parametrize(
+    "jobs", ["0", *(pytest.param(jobs, marks=pytest.mark.slow) for jobs in ("two", "true", "1.5"))]
+)
 def test_an_invalid_number_of_processes_is_reported(swept: Sweep, jobs: str) -> None:
     with pytest.raises(ValueError, match=r"^hydra\.launcher\.jobs must be a whole number of at least 1"):
         swept("-m", "seed=0,1", f"hydra.launcher.jobs={jobs}")

@@ -20,6 +20,8 @@ from ldbench.tracking import wandb_runs
 from ldbench.training import fit
 from ldbench.training.callbacks import Checkpoint
 
+pytestmark = pytest.mark.trains
+
 Compose = Callable[..., DictConfig]
 
 BLOCK, WHOLE, LAST = 32768, 1, 4  # of a run's file
@@ -182,13 +184,19 @@ def test_a_cell_is_two_runs_of_one_group(small: Compose, tmp_path: Path) -> None
 
 
 def test_a_record_that_cannot_be_sent_is_kept_with_a_warning(
-    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small: Compose,
+    already: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    already()
+
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("Weights & Biases takes no online run: gone.")
 
     monkeypatch.setattr(wandb_runs, "send_record", refuse)
-    pipeline.train(small("logger=wandb"))
+    pipeline.train(small("logger=wandb", "force=true"))
     (path,) = tmp_path.glob("records/*.json")
     assert (
         f"The record is written to {path}, but was not sent. Weights & Biases takes no online run: gone." in caplog.text

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from ldbench.training.batch_sampler import BatchStream, RandomCrops
 
@@ -26,7 +27,7 @@ def flat(batches) -> list[int]:
     return [index for batch in batches for index in batch]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(num_images=st.integers(1, 23), batch_size=st.integers(1, 30), seed=st.integers(0, 100))
 def test_every_image_comes_once_in_every_pass(num_images, batch_size, seed):
     num_batches = -(-3 * num_images // batch_size)  # three passes at least

@@ -12,6 +12,8 @@ from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results.figures import read_logs
 from ldbench.training.callbacks_small_generator import SmallGenerator
 
+pytestmark = pytest.mark.trains
+
 Compose = Callable[..., DictConfig]
 MEASURED = ["callbacks=small_generator", "callbacks.small_generator.every=2", "callbacks.small_generator.num_images=40"]
 MEASURED += ["callbacks.small_generator.budget.steps=3", "callbacks.small_generator.budget.width=8"]

@@ -37,6 +37,7 @@ def test_nothing_is_timed_where_no_clock_runs(monkeypatch: pytest.MonkeyPatch) -
     assert list(clock.seconds()) == ["one"], "also where it failed"
 
 
+@pytest.mark.trains
 def test_step_times_hold_every_phase_and_change_no_number(tmp_path: Path) -> None:
     weights = []
     for words in (
@@ -66,6 +67,7 @@ def test_step_times_hold_every_phase_and_change_no_number(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.trains
 def test_a_trial_times_late_terms_too_and_leaves_nothing_behind(tmp_path: Path) -> None:
     words = [
         "tokenizer=vavae",

@@ -295,7 +295,9 @@ def test_mistakes_are_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device: make test-gpu on a machine that has one"
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cuda_device_gives_the_same(kind: Kind) -> None:
     x = drawn(truth(kind), 2000, seed=0)

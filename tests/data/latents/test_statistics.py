@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from torch import Tensor
 
 from ldbench.data.latents.statistics import ROWS, Statistics, combine
@@ -32,7 +33,7 @@ def check(statistics: Statistics, moments: Tensor) -> None:
     assert overall.std().item() == pytest.approx(np.sqrt(means.var() + variance.mean()), **tight)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     rows=st.integers(1, 3 * ROWS),
     cuts=st.lists(st.integers(1, 3 * ROWS), max_size=6),

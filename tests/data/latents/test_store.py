@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.examples import examples
 from torch.utils.data import DataLoader
 
 from ldbench.core.posterior import Posterior
@@ -43,7 +44,7 @@ def test_a_batch_is_a_sample_of_the_stored_posteriors(
     assert torch.equal(z[2], z[3])
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.integers(0, 99), min_size=1, max_size=12), step=st.integers(0, 2**40), seed=st.integers(0, 2**40)
 )
