@@ -5,6 +5,7 @@ ARGS   ?=
 JOBS   ?= 2
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+UNITS  := analysis artifacts backbones config core data io layers losses metrics objectives results runtime sampling teachers tokenizers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types lock clean
@@ -34,8 +35,9 @@ matrix: $(READY)  ## Train 3 tokenizers x 3 generators on real digits in JOBS pr
 test: $(READY)  ## Run the default test suite in JOBS processes, default 2 (ARGS="-k name" selects tests)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
-test-unit: $(READY)  ## Run the tests that train nothing: layers, objectives, sampling, configs, metrics, artifacts, records
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not trains" $(ARGS)
+test-unit: $(READY)  ## Run the tests of single parts, which train nothing: layers, objectives, sampling, configs, metrics, artifacts, records
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not trains" \
+		$(addprefix tests/,$(UNITS)) tests/test_architecture.py $(ARGS)
 
 test-all: $(READY)  ## Run all tests, including the slow ones, with all cases of tests that run a share of them by default
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

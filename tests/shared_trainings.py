@@ -1,9 +1,10 @@
-"""Trains every case below, alone or as one of the processes of the environment, and saves the results of each.
+"""Trains cases of those below, alone or as one of the processes of the environment, and saves the results of each.
 
 Run by tests/test_shared_trainings.py in processes that it forks.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,14 +126,15 @@ def composed(name: str, root: Path, num_processes: int) -> DictConfig:
     return ldbench.compose("train", [*{**GENERATORS, **SHARDED}[name], *GENERATOR, *words, f"paths.runs={root}/{name}"])
 
 
-def main(root: Path, num_processes: int) -> None:
+def main(root: Path, num_processes: int, cases: Collection[str]) -> None:
     ended, folders = {}, {}
-    for name in (*GENERATORS, *SHARDED):
+    generators, tokenizers = ([name for name in cases if (name in TOKENIZERS) == kind] for kind in (False, True))
+    for name in generators:
         planned = plan_generator(composed(name, root, num_processes), latents())
         with fit.torch_threads(1):
             task = generator_training.fit_generator(planned, None)
         ended[name], folders[name] = unsharded(task.state_dict()), planned.run_folder
-    for name in TOKENIZERS:
+    for name in tokenizers:
         planned = plan_tokenizer(composed(name, root, num_processes))
         with fit.torch_threads(1):
             ended[name] = tokenizer_training.train_stages(planned).state_dict()
@@ -141,7 +143,7 @@ def main(root: Path, num_processes: int) -> None:
     if is_worker_rank():
         torch.save(ended, root / "other.pt")
         return
-    for name in TOKENIZERS:
+    for name in tokenizers:
         for path in sorted(folders[name].glob("stages/*.losses.safetensors")):
             ended[name] |= {f"{path.stem}.{key}": value for key, value in load_file(path).items()}
     torch.save({"ended": ended, "folders": {name: str(folder) for name, folder in folders.items()}}, root / "first.pt")

@@ -27,7 +27,7 @@ from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training, measure, tokenizer_plan, tokenizer_training
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
 from ldbench.pipeline.job_context import EvaluationTarget, required_inputs
-from ldbench.pipeline.pipeline import protocol_of
+from ldbench.pipeline.pipeline import get_protocol
 from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results import records
@@ -74,16 +74,13 @@ def pinned(kind: str, found: Mapping[str, Any]) -> None:
 def plan_without_memory(cfg: DictConfig) -> Plan:
     """The plan of a recipe, whose networks need no memory."""
     with pytest.MonkeyPatch.context() as patch:
-        check = tokenizer_plan.check_model
+        check = tokenizer_plan.final_latent
 
         def on_no_memory(*parts: Any) -> LatentSpec:
             with torch.device("meta"):
                 return check(*parts)
 
-        patch.setattr(tokenizer_plan, "check_model", on_no_memory)
-        patch.setattr(
-            tokenizer_plan, "validate_precision", lambda precision, accelerator: None
-        )  # this machine need not compute in it
+        patch.setattr(tokenizer_plan, "final_latent", on_no_memory)
         return plan_tokenizer(cfg)
 
 
@@ -152,6 +149,7 @@ def test_digests_of_tokenizers_on_digits() -> None:
     pinned("digits_tokenizers", found)
 
 
+@pytest.mark.slow
 def test_digests_of_generators_on_digits() -> None:
     found = {}
     for tokenizer, generator in [
@@ -199,7 +197,7 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
                 path = tmp_path / f"{component}.pt"
                 path.write_text(component)
                 cfg.protocol.weights[component] = str(path)
-        protocol, _ = measure.merge_overrides(cfg.job, protocol_of(cfg))
+        protocol, _ = measure.merge_overrides(cfg.job, get_protocol(cfg))
         found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, Registry())["hash"]
     assert {row.split()[0] for row in found} == Registry().options("protocol").keys()
     pinned("protocols", found)
@@ -218,9 +216,9 @@ def test_ids_of_the_records_of_the_matrix() -> None:
         for job in JOBS:
             whole = EvaluationTarget(planned.data, tokenizer_model, TrainedModel(made.folder, made.digest))
             target = whole.restricted_to_job(cfg.jobs[job])
-            protocol, node = measure.merge_overrides(cfg.jobs[job], protocol_of(cfg))
+            protocol, node = measure.merge_overrides(cfg.jobs[job], get_protocol(cfg))
             hashed = measure.describe(cfg, planned.data, protocol, required_inputs(node), Registry())["hash"]
-            identity = measure.identity_of(cfg, target, node, hashed)
+            identity = measure.record_identity(cfg, target, node, hashed)
             found[records.path_of(Path(), job, identity).name] = {
                 role: entry.name for role, entry in target.artifacts.items()
             }
@@ -268,6 +266,7 @@ def first_losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[flo
     return found
 
 
+@pytest.mark.trains
 def test_first_losses_of_each_family(first_losses: dict[str, list[float]]) -> None:
     if os.environ.get("LDBENCH_PIN_IDENTITIES"):
         return pinned("first_losses", first_losses)

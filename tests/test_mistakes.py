@@ -10,7 +10,7 @@ from PIL import Image
 
 import ldbench
 from ldbench.config.components import instantiate
-from ldbench.pipeline.tokenizer_plan import make_data
+from ldbench.pipeline.tokenizer_plan import build_data
 
 
 def picture(size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, *overrides: str):
-    return make_data(ldbench.compose("train", ["data=folder", f"data.root={root}", *overrides]), [])
+    return build_data(ldbench.compose("train", ["data=folder", f"data.root={root}", *overrides]), [])
 
 
 def truncate(path: Path) -> None:

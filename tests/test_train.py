@@ -12,18 +12,13 @@ import pytest
 
 from ldbench import train
 from tests.conftest import Answer
-from tests.forking import Forked, entering
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    return subprocess.run(
-        [sys.executable, "-m", "ldbench.train", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        check=False,
+    command = [sys.executable, "-m", "ldbench.train", *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
     )
 
 
@@ -59,8 +54,8 @@ def test_a_mistake_is_answered_in_one_screen_without_a_traceback(
 @pytest.mark.slow
 def test_a_separate_process_prints_the_same(answer: Answer, tmp_path: Path) -> None:
     words = ["tokenizer=vmae", "tokenizer.model.patch_size=7"]
-    done, here = run(*words, cwd=tmp_path), answer(train, *words, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (here.returncode, here.stdout, here.stderr)
+    process, here = start(*words, cwd=tmp_path), answer(train, *words, cwd=tmp_path)
+    assert (*process.communicate(), process.returncode) == (here.stdout, here.stderr, here.returncode)
 
 
 def test_help_lists_every_group_loads_no_torch_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -90,16 +85,27 @@ def test_the_console_script_is_the_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.trains
-def test_a_whole_run_from_the_command_line_and_a_second_one_that_finds_it(
-    answer: Answer, tmp_path: Path, small_overrides: list[str]
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupted_run_ends_with_one_sentence_and_goes_on_and_a_third_one_finds_it(
+    answer: Answer, sent: signal.Signals, tmp_path: Path, small_overrides: list[str]
 ) -> None:
-    first = run(*small_overrides, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "psnr" in first.stdout
+    words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=80", "callbacks.checkpoint.every=5"]
+    first = start(*words, cwd=tmp_path)
+    while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and first.poll() is None:
+        time.sleep(0.02)
+    first.send_signal(sent)
+    output, messages = first.communicate(timeout=60)
+    assert first.returncode == 130, messages
+    assert "The same command resumes from the last checkpoint." in messages
+    assert "Traceback" not in output + messages
+    second = answer(train, *words, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert "Resuming" in second.stdout
+    assert "psnr" in second.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "records", "runs"]
     started = time.time()
-    second = answer(train, *small_overrides, cwd=tmp_path)
-    assert "exists already: artifacts/tokenizers/vmae-" in second.stdout
+    third = answer(train, *words, cwd=tmp_path)
+    assert "exists already: artifacts/tokenizers/vmae-" in third.stdout
     assert not [
         path
         for path in tmp_path.rglob("*")
@@ -139,18 +145,3 @@ def test_a_root_that_cannot_be_written_is_reported(answer: Answer, tmp_path: Pat
     assert str(tmp_path / "file") in done.stderr
     assert "paths.root=DIR" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.trains
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interruption_prints_one_sentence(sent: signal.Signals, tmp_path: Path, small_overrides: list[str]) -> None:
-    words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=100000"]
-    child = Forked(entering(train, *words), tmp_path / "log", cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.send_signal(sent)
-    status, messages = child.wait(60), child.output()
-    assert status == 130, messages
-    assert "The same command resumes from the last checkpoint." in messages
-    assert "Traceback" not in messages

@@ -27,6 +27,7 @@ def needles(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([3 * mark, signs], dim=2), (signs[torch.arange(count), marked] > 0).long()
 
 
+@pytest.mark.slow
 def test_a_needle_that_no_linear_probe_finds_is_found() -> None:
     (train, train_y), (test, test_y) = needles(2000, seed=0), needles(500, seed=1)
     linear = linear_probe(train.flatten(1), train_y, test.flatten(1), test_y, penalty=1.0, max_iter=500)
@@ -36,6 +37,7 @@ def test_a_needle_that_no_linear_probe_finds_is_found() -> None:
     assert found.train_accuracy > 0.95
 
 
+@pytest.mark.slow
 def test_the_position_of_a_token_counts_too() -> None:
     rng = torch.Generator().manual_seed(0)
     y = torch.randint(4, (800,), generator=rng)

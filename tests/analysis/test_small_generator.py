@@ -35,6 +35,7 @@ def test_on_independent_normal_numbers_it_approaches_the_optimum_and_not_below()
     assert found.heldout.shape == (2048,)
 
 
+@pytest.mark.slow
 def test_structured_latents_are_learned_better_and_labels_help() -> None:
     z = normal()
     alike = z[:, :1, :1].expand_as(z)  # one number, repeated twelve times

@@ -35,6 +35,7 @@ def test_the_density_of_a_gaussian_is_that_of_a_wider_gaussian() -> None:
     assert (density(points)[near] / exact[near] - 1).abs().mean() < 0.1
 
 
+@pytest.mark.slow
 def test_clusters_are_less_uniform_than_a_carpet_and_an_embedding_is_reproducible() -> None:
     carpet = torch.rand(120, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     lumps = torch.cat([normal(100, 2) * 0.01, 20 + normal(20, 2, seed=1)])

@@ -122,6 +122,7 @@ def test_the_best_stands_first_and_a_click_on_the_header_turns_the_order(shown):
     assert shown.run(NAMES.format("tokenizers")) == ["b", "c", "a"], "a table is sorted by itself"
 
 
+@pytest.mark.slow
 def test_a_column_of_another_job_sorts_cells_too(shown):
     shown.run(
         "[...document.querySelectorAll('[data-table=\"cells\"] thead button')]"
@@ -143,6 +144,7 @@ def test_filters_hide_models_everywhere(shown):
     )
 
 
+@pytest.mark.slow
 def test_a_chip_takes_a_tokenizer_out_and_brings_it_back(shown):
     chip = "[aria-label=tokenizer] .chip"
     shown.click(chip)
@@ -154,6 +156,7 @@ def test_a_chip_takes_a_tokenizer_out_and_brings_it_back(shown):
     assert len(shown.run(NAMES.format("cells"))) == 6
 
 
+@pytest.mark.slow
 def test_floors_are_shown_on_demand(shown):
     heads = "[...document.querySelectorAll('[data-table=\"tokenizers\"] thead button')].map((b) => b.textContent)"
     assert "rfd_digits_floor" not in shown.run(heads)
@@ -211,6 +214,7 @@ def test_the_front_is_what_no_other_cell_beats(shown):
     assert shown.run(front) == ["b + sit"]
 
 
+@pytest.mark.slow
 def test_what_predicts_generation_is_a_table_of_its_own(shown):
     assert shown.run("document.querySelector('[data-predictions] h3').textContent") == "digits: what predicts gfd"
     cells = "[...document.querySelectorAll('[data-predictions] tbody tr > *')].map((e) => e.textContent)"
@@ -230,6 +234,7 @@ def test_sheets_and_published_tables_are_set_apart(shown):
     assert shown.run("document.querySelectorAll('[data-published] .rank, [data-published] .best').length") == 0
 
 
+@pytest.mark.slow
 def test_papers_points_are_hollow_and_on_no_front(browser, tmp_path):
     mine = [
         record_of("reconstruct", "b", None, 0, data="imagenet256", rfid=9.0),
@@ -265,6 +270,7 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(shown, page):
     assert shown.run("document.querySelector('[data-plot=scatter] svg[role]').getBoundingClientRect().right") <= 360
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_in_both_schemes(shown, scheme):
     shown.view(width=1280, scheme=scheme)
@@ -284,6 +290,7 @@ def test_text_stands_out_in_both_schemes(shown, scheme):
     assert shown.run(dark) == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_the_button_turns_the_colors_whatever_the_system_says(shown):
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     before = shown.run(paper)

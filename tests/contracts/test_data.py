@@ -67,7 +67,7 @@ def test_data_have_their_properties(name: str, roots: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", sorted(Registry().options("data")))
 def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
     cfg = ldbench.compose("run", [f"data={name}", "protocol.split=all"])
-    protocol = pipeline.protocol_of(cfg)
+    protocol = pipeline.get_protocol(cfg)
     assert protocol.name == name
     assert protocol.split == "all"
-    measure.check_protocol(protocol)
+    measure.validate_protocol(protocol)

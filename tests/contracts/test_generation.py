@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tests.examples import checkerboard
 
 from ldbench.config.components import instantiate, parameter_names
 from ldbench.config.compose import Registry
@@ -81,6 +82,7 @@ class Perfect:
         return torch.cat([predicted, torch.zeros_like(predicted)], dim=-1) if self.learned_variance else predicted
 
 
+@pytest.mark.slow
 def test_refusals_leave_what_ought_to_compose():
     continuous, discrete = (
         3 * 5 - 1,
@@ -118,8 +120,7 @@ def test_a_distribution_of_times_draws_them_in_the_unit_interval(name):
         assert ((t >= 0) & (t <= 1)).all()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize(("times", "objective"), checkerboard(TIMES, OBJECTIVES))
 def test_an_objective_has_finite_terms_for_each_image_and_a_field_of_the_data(gaussian, times, objective):
     found = [
         built for options in product(INTERPOLANTS, [times], [objective], KINDS) if (built := objective_of(*options))
@@ -159,7 +160,7 @@ def test_a_sampler_carries_noise_to_a_known_gaussian_or_is_refused_with_advice(g
     ]
     fit = [options for options in every if not refused(built, objective_of(*options).interpolant)]
     assert len(fit) >= 8
-    for options in some(fit, 3, SAMPLERS.index(name)):
+    for options in some(fit, 6, SAMPLERS.index(name)):
         generator = objective_of(*options)
         field = generator.field(Perfect(gaussian, generator))
         found = built(field, noise, Y, increments=increments if built.stochastic else None)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tests.examples import checkerboard
 
 import ldbench
 from ldbench.artifacts import store
@@ -15,7 +16,13 @@ from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training, get_generator
-from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, check_parts, make_course, plan_generator
+from ldbench.pipeline.generator_plan import (
+    GeneratorPlan,
+    build_generator,
+    build_training_config,
+    plan_generator,
+    validate_parts,
+)
 from ldbench.sampling.noise import NoiseStream
 
 NAMES = ldbench.list_generators()
@@ -109,8 +116,7 @@ def test_a_step_on_a_batch_lowers_the_loss_of_that_batch(name: str) -> None:
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "kind"), checkerboard(FAMILIES, KINDS))
 def test_it_trains_and_samples_and_its_artifact_reproduces_every_bit(name: str, kind: str, tmp_path: Path) -> None:
     plan = planned(name, kind, tmp_path)
     trained = generator_training.train_generator(plan)
@@ -168,15 +174,21 @@ EXPERIMENTS = [name for name in Registry().options("experiments") if has_generat
 CHOICES = (["guidance=none", "sampler=dpm_solver"], ["guidance=cfg", "generator.class_dropout=0.2"])
 
 
-@pytest.mark.parametrize(("name", "others"), [(name, CHOICES[index % 2]) for index, name in enumerate(EXPERIMENTS)])
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        pytest.param(name, CHOICES[index // 2 % 2], marks=pytest.mark.slow if index % 2 else ())
+        for index, name in enumerate(EXPERIMENTS)
+    ],
+)
 def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, others: list[str]) -> None:
     overrides, chosen = [f"experiments={name}"], Registry().options("experiments")[name]["defaults"]
     entry = "run" if any("override /job" in word for word in chosen) else "train"
     for composed in (overrides, [*overrides, *others]):
         cfg = ldbench.compose(entry, composed)
         cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
-        check_parts(cfg)
-        make_course(cfg)
+        validate_parts(cfg)
+        build_training_config(cfg)
     if not cfg.data.name.startswith("digits"):
         assert cfg.generator.backbone.class_std == 0.02
         assert cfg.tokenizer.image_size == 256

@@ -101,7 +101,8 @@ def test_a_metric_gives_each_image_its_own_value_in_double_precision(name: str) 
 
 def test_no_metric_judges_by_the_teacher_of_the_same_data() -> None:
     extractor, teacher = (
-        feature_networks.digest_of(Registry().option(group, "digits").network) for group in ("extractor", "teacher")
+        feature_networks.network_digest(Registry().option(group, "digits").network)
+        for group in ("extractor", "teacher")
     )
     assert extractor != teacher
 

@@ -1,8 +1,8 @@
 """A tokenizer and a metric from outside the package: one file, one yaml each."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from tests.conftest import Answer
 
 import ldbench
-from ldbench import train
+from ldbench import run, train
 
 MODULE = '''
 """A tokenizer that averages blocks of pixels."""
@@ -88,12 +88,14 @@ class Dimming:
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A folder with the plug-in's module and its config group."""
+def package(tmp_path: Path) -> Iterator[Path]:
+    """A folder with the plug-in's module and its config group; Python forgets the module afterwards."""
     (tmp_path / "blocks_tokenizer.py").write_text(MODULE)
     (tmp_path / "conf" / "tokenizer").mkdir(parents=True)
     (tmp_path / "conf" / "tokenizer" / "blocks.yaml").write_text(YAML)
-    return tmp_path
+    yield tmp_path
+    for module in ("blocks_tokenizer", "dimming_metric"):
+        sys.modules.pop(module, None)
 
 
 @pytest.mark.trains
@@ -104,7 +106,7 @@ def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_i
     with monkeypatch.context() as trusted:
         trusted.syspath_prepend(str(package))
         done = answer(train, *words, "trainer.accelerator=cpu", "protocol=default", "data.subset=0.1", cwd=package)
-    monkeypatch.delitem(sys.modules, "blocks_tokenizer")
+    del sys.modules["blocks_tokenizer"]
     assert done.returncode == 0, done.stderr
     folder = next((package / "artifacts" / "tokenizers").glob("blocks-*"))
     with pytest.raises(ValueError, match="There is no tokenizer named 'blocks' here"):
@@ -130,32 +132,21 @@ def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
 
 
 @pytest.mark.trains
-def test_a_metric_from_outside_is_measured_and_ranked_where_its_package_is_not_known(package: Path) -> None:
+def test_a_metric_from_outside_is_measured_and_ranked_where_its_package_is_not_known(
+    answer: Answer, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (package / "dimming_metric.py").write_text(METRIC)
     (package / "conf" / "metric").mkdir()
     (package / "conf" / "metric" / "dimming.yaml").write_text("_target_: dimming_metric.Dimming\nscale: 2.0\n")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" or "dimming" not in value}
-    paths = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
-    words = [f"paths.root={package}", "trainer.accelerator=cpu"]
-    measured = subprocess.run(
-        [
-            *(sys.executable, "-m", "ldbench.run", "-m", "job=reconstruct", "tokenizer=blocks", "tokenizer.seed=0,1"),
-            *("protocol=default", "protocol.reconstruction=[psnr,dimming]", "data.subset=0.1"),
-            *(f"hydra.searchpath=[file://{package / 'conf'}]", *words),
-        ],
-        capture_output=True,
-        text=True,
-        env={**environment, "PYTHONPATH": paths},
-        check=False,
-    )
-    assert measured.returncode == 0, measured.stderr
-    shown = subprocess.run(
-        [sys.executable, "-m", "ldbench.leaderboard", "rank=dimming", f"paths.root={package}"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    words = ["job=reconstruct", "tokenizer=blocks", "protocol=default", "protocol.reconstruction=[psnr,dimming]"]
+    words += [f"hydra.searchpath=[file://{package / 'conf'}]", f"paths.root={package}", "data.subset=0.1"]
+    with monkeypatch.context() as trusted:
+        trusted.syspath_prepend(str(package))
+        for seed in (0, 1):
+            done = answer(run, *words, f"tokenizer.seed={seed}", "trainer.accelerator=cpu", cwd=package)
+            assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "ldbench.leaderboard", "rank=dimming", f"paths.root={package}"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     values = [float(line.split("#")[0].split()[-1]) for line in shown.stdout.splitlines() if "#" in line]
     assert len(values) == 2

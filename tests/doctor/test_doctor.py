@@ -84,7 +84,8 @@ def test_from_the_command_line_a_broken_artifact_ends_with_status_1_and_no_trace
     assert not list(elsewhere.iterdir())
 
 
-def test_help_loads_no_torch(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_help_states_the_exit_status_and_loads_no_torch(tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['doctor', '--help']\nfrom ldbench.doctor import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
@@ -97,6 +98,8 @@ def test_help_loads_no_torch(tmp_path: Path) -> None:
         check=True,
     )
     assert "usage: python -m ldbench.doctor" in done.stdout
+    assert "exit status is 0 if nothing is broken (warnings do not count), 1 if something is, and 2" in done.stdout
+    assert "reach=[wandb,hub]" in done.stdout
     assert done.stdout.strip().endswith("False")
 
 

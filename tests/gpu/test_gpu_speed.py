@@ -23,7 +23,7 @@ from ldbench.data.tensor_latents import TensorLatents
 from ldbench.jobs._benchmark import images_per_second, matrix_rate
 from ldbench.jobs.throughput import decode, encode
 from ldbench.pipeline import generator_training, step_timing
-from ldbench.pipeline.generator_plan import make_guidance, make_sampler, plan_generator
+from ldbench.pipeline.generator_plan import build_guidance, build_sampler, plan_generator
 from ldbench.results.figures import read_logs
 from ldbench.runtime.device import compute_precision
 from ldbench.sampling.noise import NoiseStream
@@ -99,7 +99,7 @@ def test_lightningdit_xl_1_trains_and_is_sampled(name: str, tmp_path: Path) -> N
     words = ["generator=lightningdit_xl_1", "sampler.num_steps=20"]
     cfg, generator, num = ldbench.compose("train", words), task.generator.eval().to(CUDA), 64
     noise, y = torch.randn(num, 256, 32, device=CUDA), torch.arange(num, device=CUDA)
-    sampler, guidance = make_sampler(cfg), make_guidance(cfg, generator, ())
+    sampler, guidance = build_sampler(cfg), build_guidance(cfg, generator, ())
     with compute_precision("bf16", "cuda"):
         draw = lambda: generator.sample(noise, y, sampler, guidance, stream=NoiseStream(0, range(num)))  # noqa: E731
         speed = images_per_second(draw, num, repeats=1, device=CUDA).value
@@ -169,7 +169,7 @@ def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: P
         calls = partial(encode, tokenizer, images), partial(decode, tokenizer, z)
         speeds = [images_per_second(call, 32, repeats=5, device=CUDA).value for call in calls]
     print(f"\n{name}, 32 images of 256 px, bf16: encodes {speeds[0]:.0f} a second, decodes {speeds[1]:.0f}", flush=True)
-    for stage, told in step_timing.of_tokenizer(cfg, 6, 32).items():
+    for stage, told in step_timing.time_tokenizer_steps(cfg, 6, 32).items():
         show(f"a step of {stage}", told, rate)
 
 

@@ -120,6 +120,7 @@ def test_points_have_no_signal_to_noise_and_do_not_collapse(data: Any, tmp_path:
     assert found["probe/collapsed_channels"].value == 0
 
 
+@pytest.mark.slow
 def test_only_enabled_analyses_are_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **(OFF | {"linear": True})).run(tmp_path)) == {"probe/accuracy", "probe/chance"}
     assert set(job(Brightness(), data, **OFF, attentive=True).run(tmp_path)) == {"probe/attentive_accuracy"}

@@ -69,10 +69,10 @@ def squared(images: Tensor, recon: Tensor) -> Tensor:
 
 @pytest.fixture
 def data() -> Any:
-    return make_data()
+    return build_data()
 
 
-def make_data() -> Any:
+def build_data() -> Any:
     train, test = (0.5 * torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(n)) - 0.25 for n in (60, 20))
     return SimpleNamespace(train=TensorDataset(train, torch.zeros(60)), test=TensorDataset(test, torch.zeros(20)))
 
@@ -107,7 +107,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(left: Path) -> Any:
     """The metrics of that measurement."""
-    return job(make_data()).run(left)
+    return job(build_data()).run(left)
 
 
 def test_a_linear_decoder_has_its_exact_metrics(found: Any) -> None:

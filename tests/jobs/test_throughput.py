@@ -13,7 +13,7 @@ from ldbench.jobs import _benchmark
 from ldbench.jobs._benchmark import flops, images_per_second, peak_memory
 from ldbench.jobs.throughput import GeneratorSampling, Throughput, decode, encode, parameters, predict, step_metrics
 from ldbench.pipeline.generator_plan import build_generator
-from ldbench.pipeline.job_context import machine_of
+from ldbench.pipeline.job_context import describe_machine
 
 CPU = torch.device("cpu")
 TINY = ["generator.backbone.width=32", "generator.backbone.depth=2", "generator.backbone.num_heads=2"]
@@ -149,6 +149,7 @@ def test_no_step_is_timed_for_zero_steps(tmp_path: Any) -> None:
     assert not [name for name in found if name.startswith("step_seconds")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_parts_are_timed_as_they_are_trained(tmp_path: Any, compiled: bool) -> None:
     tokenizer, drawn = drawing()
@@ -173,7 +174,7 @@ def test_the_machine_names_precision_and_compilation() -> None:
     plain, other = (
         ldbench.compose("run", overrides) for overrides in ([], ["trainer.precision=bf16", "trainer.compile=true"])
     )
-    assert machine_of(other).removeprefix(machine_of(plain)) == ", bf16, compiled"
+    assert describe_machine(other).removeprefix(describe_machine(plain)) == ", bf16, compiled"
 
 
 @pytest.mark.parametrize(

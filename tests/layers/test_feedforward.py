@@ -1,5 +1,6 @@
 """Position-wise networks, by hand."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -13,6 +14,7 @@ def test_swiglu_gates_the_second_half_by_the_first():
     torch.testing.assert_close(layer(x), (a * torch.sigmoid(a) * b) @ layer.fc2.weight.T + layer.fc2.bias)
 
 
+@pytest.mark.slow
 def test_swiglu_is_the_same_where_it_is_compiled():
     torch.manual_seed(0)
     layer, x = SwiGLU(width=4, hidden=3), torch.randn(2, 5, 4, requires_grad=True)

@@ -44,6 +44,7 @@ def pair():
     return tuple(torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1 for _ in range(2))
 
 
+@pytest.mark.slow
 def test_the_distance_is_its_definition_on_torchvisions_vgg(network, vgg, taming, pair):
     def maps(images):
         x = (images - torch.tensor(SHIFT).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)

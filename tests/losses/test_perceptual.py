@@ -74,6 +74,7 @@ def test_the_weights_handed_over_are_copied(weights, images):
     assert weights["lin0.model.1.weight"].abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_torchvisions_network_and_torchmetrics_heads_give_torchmetrics_distance(images):
     from torchmetrics.functional.image.lpips import _LPIPS
 

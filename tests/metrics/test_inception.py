@@ -84,8 +84,8 @@ def test_only_the_standard_file_makes_a_distance_fid(
     assert not extractor.standard
     monkeypatch.setattr(inception, "STANDARD", file_digest(weights_file))
     cfg = SimpleNamespace()
-    protocol = pipeline.protocol_of(ldbench_config(weights_file))
-    made = components.make_extractor("inception", cfg, protocol)
+    protocol = pipeline.get_protocol(ldbench_config(weights_file))
+    made = components.build_extractor("inception", cfg, protocol)
     assert made.standard
 
 
@@ -101,7 +101,7 @@ def test_its_digest_is_of_the_weights_and_not_of_their_place(weights_file: Path,
     moved.write_bytes(weights_file.read_bytes())
     other.write_bytes(weights_file.read_bytes() + b"\0")
     sums = [
-        components.digest_of("extractor", "inception", pipeline.protocol_of(ldbench_config(path)))
+        components.component_digest("extractor", "inception", pipeline.get_protocol(ldbench_config(path)))
         for path in (weights_file, moved, other)
     ]
     assert sums[0] == sums[1] != sums[2]

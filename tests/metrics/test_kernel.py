@@ -54,6 +54,7 @@ def test_equal_paired_sets_have_the_distance_zero() -> None:
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_of_equal_distributions_it_is_zero_on_average_and_its_interval_covers_zero() -> None:
     reference = of(normal(2000))
     found = [KernelDistance()(of(normal(100, seed=seed)), reference, paired=False) for seed in range(1, 61)]

@@ -98,6 +98,7 @@ def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
     assert printed(executed(tmp_path)).count("was not copied with its record") == 2
 
 
+@pytest.mark.slow
 def test_it_says_what_to_do_where_there_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     with pytest.raises(CellExecutionError, match=r"python -m ldbench\.run job=smoothness"):

@@ -168,7 +168,7 @@ def test_every_official_generator_has_a_macro_of_its_name_and_size():
 
 
 def test_its_macro_composes_to_its_family_and_size(some):
-    for name in some(NAMES, 5):
+    for name in some(NAMES, 10):
         cfg = ldbench.compose("train", [f"generator={name}"])
         assert cfg.generator.name == name
         network, size = network_and_size(name)

@@ -47,6 +47,7 @@ def overrides(small_overrides, transformer_state, tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_released_weights_are_imported_and_sampled_with_their_statistics(overrides, monkeypatch) -> None:
     monkeypatch.setattr(generator_training, "fit", lambda *_: pytest.fail("trained"))
     cfg = ldbench.compose("run", overrides)

@@ -34,7 +34,8 @@ GIVEN = os.environ.get(VARIABLE)
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "data", HERE.parents[1].parent / "shared" / "parity")
 REPORTED = "parity of "  # prefix of a property of a test's report: [case, relative error, tolerance, output]
-SLOW = 100e6  # parameters from which a case is slow, unless it is the first of its kind
+SLOW = 30e6  # parameters from which a case is slow, unless it is the first of its kind
+LARGE = 3 * 200**2  # and numbers of an input
 
 KINDS = (  # prefixes of the names of cases; the longest that fits is a case's kind
     "ddpm_losses",
@@ -135,6 +136,12 @@ class Case:
     @property
     def num_parameters(self) -> int:
         return sum(math.prod(shape) for shape in self.manifest.values())
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its network has many parameters, or an input many numbers."""
+        sizes = [math.prod(described["shape"]) for described in self.facts["inputs"].values()]
+        return self.num_parameters > SLOW or max(sizes, default=0) > LARGE
 
     def fill(self, key: str, shape: Sequence[int]) -> Tensor | None:
         """What the recipe makes of a tensor, from the case's seed, or None where the constructor's value is kept."""
@@ -259,7 +266,7 @@ def list_parameters(kind: str) -> list[Any]:
     found = cases_of(kind)
     if not found:
         return [pytest.param(kind, id=kind, marks=[] if GIVEN else pytest.mark.skip(reason=explain_absence(kind)))]
-    slow = [case is not found[0] and case.num_parameters > SLOW for case in found]
+    slow = [case is not found[0] and case.is_slow for case in found]
     return [
         pytest.param(case, id=case.name, marks=pytest.mark.slow if late else [])
         for case, late in zip(found, slow, strict=True)

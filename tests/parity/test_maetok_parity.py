@@ -109,6 +109,7 @@ def under(weights, prefix):
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
+@pytest.mark.slow
 @each_case("maetok_train_forward", besides=("hog_target", "teacher_input"))
 def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_numbers(case):
     weights, facts = case.weights(), case.config

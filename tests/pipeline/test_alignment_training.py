@@ -161,13 +161,13 @@ def test_a_latent_that_is_pulled_is_aligned_better_than_one_that_is_looked_at(sm
 
 @pytest.mark.parametrize("name", sorted(name for name in Registry().options("experiments") if name.startswith("vavae")))
 def test_a_recipe_of_the_paper_has_sound_stages_and_the_units_of_a_mean(name: str) -> None:
-    from ldbench.pipeline.tokenizer_plan import make_stages, stage_losses
+    from ldbench.pipeline.tokenizer_plan import build_stages, stage_losses
 
     cfg = ldbench.compose(
         "train", [f"experiments={name}", "data.root=IMAGENET", "tokenizer.losses.lpips.weights.source=LPIPS"]
     )
     values = 3 * cfg.tokenizer.image_size**2
-    stages = make_stages(cfg)
+    stages = build_stages(cfg)
     assert [stage.image_size for stage in stages] == [256] * len(stages)
     for stage in stages:
         assert stage.optimizer.eps == pytest.approx(1e-8 / values, rel=1e-3)

@@ -43,23 +43,23 @@ def test_it_is_trained_on_first_use_and_found_afterwards(
     node: Node, cfg: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="ldbench")
-    network = feature_networks.obtain(node, cfg)
+    network = feature_networks.get_network(node, cfg)
     (folder,) = (tmp_path / "artifacts" / "networks").glob("[!.]*")
-    assert folder.name == f"digits-{feature_networks.digest_of(node)[:8]}"
-    assert store.read_manifest(folder)["digest"] == feature_networks.digest_of(node)
+    assert folder.name == f"digits-{feature_networks.network_digest(node)[:8]}"
+    assert store.read_manifest(folder)["digest"] == feature_networks.network_digest(node)
     assert f"Network: {folder}" in caplog.text
     caplog.clear()
     monkeypatch.setattr(feature_networks, "build", refuse)
-    again = feature_networks.obtain(OmegaConf.create(node), cfg)
+    again = feature_networks.get_network(OmegaConf.create(node), cfg)
     assert not again.training
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items())
-    assert [(record.levelname, "is there already" in record.message) for record in caplog.records] == [("DEBUG", True)]
+    assert [(record.levelname, "exists already" in record.message) for record in caplog.records] == [("DEBUG", True)]
 
 
 def test_its_digest_needs_no_training(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_networks, "build", refuse)
     monkeypatch.chdir(tmp_path)
-    assert len(feature_networks.digest_of(node)) == 64
+    assert len(feature_networks.network_digest(node)) == 64
     assert not list(tmp_path.iterdir())
 
 
@@ -83,21 +83,21 @@ def test_every_key_but_the_name_is_tried() -> None:
 def test_its_digest_changes_with_all_that_its_numbers_depend_on(node: Node, key: str) -> None:
     changed = copy.deepcopy(node)
     CHANGES[key](changed)
-    assert feature_networks.digest_of(changed) != feature_networks.digest_of(node)
+    assert feature_networks.network_digest(changed) != feature_networks.network_digest(node)
 
 
 @pytest.mark.parametrize("revision", ["training", "model"])
 def test_its_digest_changes_with_the_revisions(node: Node, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = feature_networks.digest_of(node)
+    before = feature_networks.network_digest(node)
     if revision == "training":
         monkeypatch.setattr(feature_networks, "TRAINING_REVISION", 99)
     else:
         monkeypatch.setattr(import_target(node["model"]["_target_"]), "revision", 99)
-    assert feature_networks.digest_of(node) != before
+    assert feature_networks.network_digest(node) != before
 
 
 def test_its_digest_does_not_change_with_its_name(node: Node) -> None:
-    assert feature_networks.digest_of({**node, "name": "mine"}) == feature_networks.digest_of(node)
+    assert feature_networks.network_digest({**node, "name": "mine"}) == feature_networks.network_digest(node)
 
 
 def test_obtaining_one_leaves_randomness_threads_and_kernels_as_they_were(node: Node, cfg: DictConfig) -> None:
@@ -106,7 +106,7 @@ def test_obtaining_one_leaves_randomness_threads_and_kernels_as_they_were(node: 
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     for _ in ("trained", "found"):
         torch.manual_seed(3)
-        feature_networks.obtain({**node, "threads": 2}, cfg)
+        feature_networks.get_network({**node, "threads": 2}, cfg)
         assert torch.equal(torch.rand(2), expected)
         assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
@@ -114,18 +114,18 @@ def test_obtaining_one_leaves_randomness_threads_and_kernels_as_they_were(node: 
 def test_it_does_not_depend_on_what_was_drawn_before(node: Node, cfg: DictConfig, tmp_path: Path) -> None:
     elsewhere = OmegaConf.create({"paths": {"artifacts": str(tmp_path / "elsewhere")}})
     torch.manual_seed(1)
-    first = feature_networks.obtain(node, cfg).state_dict()
+    first = feature_networks.get_network(node, cfg).state_dict()
     torch.manual_seed(2)
-    second = feature_networks.obtain(node, elsewhere).state_dict()
+    second = feature_networks.get_network(node, elsewhere).state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def test_one_that_was_altered_is_refused(node: Node, cfg: DictConfig, tmp_path: Path) -> None:
-    feature_networks.obtain(node, cfg)
+    feature_networks.get_network(node, cfg)
     (weights,) = tmp_path.rglob("weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(ValueError, match="does not match its manifest"):
-        feature_networks.obtain(node, cfg)
+        feature_networks.get_network(node, cfg)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_one_that_was_altered_is_refused(node: Node, cfg: DictConfig, tmp_path: 
 )
 def test_a_recipe_that_does_not_fit_is_refused(node: Node, change: Node, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        feature_networks.digest_of({**node, **change})
+        feature_networks.network_digest({**node, **change})
 
 
 def test_a_recipe_that_lacks_a_key_is_refused(node: Node) -> None:
     del node["batch_size"]
     with pytest.raises(ValueError, match="The recipe of a network lacks batch_size"):
-        feature_networks.digest_of(node)
+        feature_networks.network_digest(node)
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_recipe_that_lacks_a_key_is_refused(node: Node) -> None:
 def test_the_networks_of_the_digits_know_the_held_out_digits(seed: int, cfg: DictConfig) -> None:
     node = Registry().option("network", "digits")
     node.seed = seed
-    network = feature_networks.obtain(node, cfg)
+    network = feature_networks.get_network(node, cfg)
     test = instantiate(node.data).test
     images, y = zip(*(test[place] for place in range(len(test))), strict=True)
     with torch.no_grad():

@@ -12,7 +12,7 @@ import ldbench
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_plan, generator_training, pipeline
-from ldbench.pipeline.generator_plan import plan_generator
+from ldbench.pipeline.generator_plan import plan_generator, validate_cell
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 LATENT = LatentSpec(16, 4, (4, 4))
@@ -82,9 +82,9 @@ def test_given_statistics_take_the_place_of_the_latents_own_and_count_by_their_c
         torch.save(given, tmp_path / name)
     torch.save(given | {"std": given["std"] + 1}, tmp_path / "c.pt")
     plans = {name: planned(f"generator.stats={tmp_path / name}.pt") for name in "abc"}
-    assert torch.equal(generator_training.make_generator(plans["a"]).normaliser.mean, torch.arange(4.0))
+    assert torch.equal(generator_training.init_generator(plans["a"]).normaliser.mean, torch.arange(4.0))
     assert plans["c"].digest != plans["a"].digest
-    own = generator_training.make_generator(planned()).normaliser
+    own = generator_training.init_generator(planned()).normaliser
     torch.testing.assert_close(own.mean.double(), latents().mean)
     torch.testing.assert_close(own.std.double(), latents().std)
 
@@ -128,8 +128,14 @@ def test_its_blueprint_names_every_part() -> None:
     ],
 )
 def test_what_does_not_fit_is_told_with_what_to_change(overrides: list[str], told: str) -> None:
+    cfg, data = ldbench.compose("train", ["generator=sit", *overrides]), latents()
+
+    def plan() -> None:
+        validate_cell(cfg, data.latent, data.num_classes)
+        plan_generator(cfg, data)
+
     with pytest.raises(ValueError, match=told):
-        planned(*overrides)
+        plan()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_another_seed_is_another_generator_of_the_same_tokenizer(cell, tmp_path:
     assert len(records_of(tmp_path, "generate")) == 2
 
 
+@pytest.mark.slow
 def test_its_own_sampler_is_called_so_and_another_makes_a_protocol_of_its_own(cell, generation, tmp_path: Path) -> None:
     cell()
     tiny = [word for word in CELL if not word.startswith("sampler")]
@@ -227,6 +228,6 @@ def test_latents_are_facts_of_jobs(cell, tmp_path: Path) -> None:
 
     tokenizer, data = get_tokenizer(cell())
     target = job_context.EvaluationTarget(data, tokenizer)
-    known = job_context.JobContext(cell(), target, pipeline.protocol_of(cell()), Registry())
+    known = job_context.JobContext(cell(), target, pipeline.get_protocol(cell()), Registry())
     assert known.train_latents().manifest.contents.split == "train"
     assert len(known.heldout_latents()) == len(data.test)

@@ -60,6 +60,7 @@ def imported(tmp_path: Path, released: Path, *overrides: str) -> Callable:
     return ldbench.compose("run", [*words, *overrides])
 
 
+@pytest.mark.slow
 def test_released_weights_become_an_artifact_and_are_measured_on_ones_own_images(
     tmp_path: Path, released: Path, photographs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

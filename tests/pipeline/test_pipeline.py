@@ -104,6 +104,7 @@ def test_an_artifact_that_is_not_complete_is_built_again(small: Compose, already
     assert (folder / "weights.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_wandb_offline_gets_the_losses_and_closes_its_run(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +124,7 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose,
     cfg = small()
     tokenizer = ldbench.load(already())
     test = instantiate(cfg.data).test
-    metrics = {name: components.make("metric", name, pipeline.protocol_of(cfg)) for name in ("psnr", "ssim")}
+    metrics = {name: components.build_metric("metric", name, pipeline.get_protocol(cfg)) for name in ("psnr", "ssim")}
     common = {
         "tokenizer": tokenizer,
         "images": test,
@@ -143,12 +144,12 @@ def test_the_numbers_of_a_record_do_not_depend_on_the_batch_size(small: Compose,
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
-    default = pipeline.protocol_of(ldbench.compose("run", ["protocol=default"]))
+    default = pipeline.get_protocol(ldbench.compose("run", ["protocol=default"]))
     with pytest.raises(
         ValueError,
         match=r"no metric named 'pnsr'. Did you mean psnr\? Known: features_vgg16, lpips, ms_ssim, mse, psnr, ssim",
     ):
-        components.make("metric", "pnsr", default)
+        components.build_metric("metric", "pnsr", default)
 
 
 @pytest.fixture
@@ -177,14 +178,14 @@ def test_distances_are_measured_on_an_extractor_that_is_trained_once_and_stands_
     assert {"rfd_tiny", "rfd_tiny_floor"} < set(record.metrics)
     assert record.metrics["rfd_tiny"].value > 0
     (network,) = (tmp_path / "artifacts" / "networks").glob("tiny-*")
-    digest = feature_networks.digest_of(Registry((tiny,)).option("extractor", "tiny").network, Registry((tiny,)))
+    digest = feature_networks.network_digest(Registry((tiny,)).option("extractor", "tiny").network, Registry((tiny,)))
     assert network.name == f"tiny-{digest[:8]}"
     assert record.protocol["extractor"]["name"] == "tiny"
-    assert record.protocol["distribution"] == sorted(pipeline.protocol_of(small(*overrides)).distribution)
+    assert record.protocol["distribution"] == sorted(pipeline.get_protocol(small(*overrides)).distribution)
     assert {f"{name}_tiny" for name in ("kid", "precision", "recall", "density", "coverage", "class_accuracy")} < set(
         record.metrics
     )
-    monkeypatch.setattr(feature_networks, "obtain", lambda *_: pytest.fail("what is known needs no network"))
+    monkeypatch.setattr(feature_networks, "get_network", lambda *_: pytest.fail("what is known needs no network"))
     caplog.set_level(logging.INFO)
     pipeline.train(small(*overrides), Registry((tiny,)))
     assert "measured already" in caplog.text
@@ -203,7 +204,7 @@ def test_data_name_their_protocol_and_data_without_one_are_measured_under_defaul
     assert ldbench.compose("run", ["data=shapes", "protocol.split=all"]).protocol.name == "shapes"
     foreign = ldbench.compose("train", [*overrides, "data=mine", f"paths.root={tmp_path}"], searchpath=[tiny])
     assert "protocol" not in foreign
-    assert pipeline.protocol_of(foreign) == pipeline.protocol_of(small())
+    assert pipeline.get_protocol(foreign) == pipeline.get_protocol(small())
     pipeline.train(foreign, Registry((tiny,)))
     assert only_record(tmp_path).protocol["name"] == "default"
 
@@ -217,6 +218,7 @@ def test_without_torch_fidelity_inception_is_refused_before_any_work_with_what_t
         pipeline.train(small("protocol.extractor=inception", "protocol.distribution=[fd]"))
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp_path: Path, tiny: str) -> None:
     overrides = ["protocol=digits", "protocol.extractor=tiny"]
@@ -348,7 +350,7 @@ from ldbench.core.interfaces import Estimate
 
 
 class Count:
-    name, revision, settings = "count", 1, ("factor",)
+    name, revision, requires, settings = "count", 1, frozenset(), ("factor",)
 
     def __init__(self, *, {asked}, factor: int, offset: int = 0):
         self.number = factor * len(images) + offset

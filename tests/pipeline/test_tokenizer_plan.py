@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.pipeline import tokenizer_plan, tokenizer_training, trainer_settings
+from ldbench.pipeline import pipeline, tokenizer_plan, tokenizer_training, trainer_settings
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
 Compose = Callable[..., DictConfig]
@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_told_before_any_work(
     small: Compose, tmp_path: Path, overrides: list[str], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        plan_tokenizer(small(*overrides))
+        pipeline.train(small(*overrides))
     assert not list(tmp_path.iterdir()), "nothing was written"
 
 

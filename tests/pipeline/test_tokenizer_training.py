@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_for_a_replay(
     replay = torch.load(path, weights_only=True)
     assert replay["images"].shape == (8, 3, 32, 32)
     assert replay["y"].shape == (8,)
-    tokenizer = tokenizer_training.make_tokenizer(planned)
+    tokenizer = tokenizer_training.init_tokenizer(planned)
     tokenizer.load_state_dict(replay["tokenizer"])
     assert not (planned.run_folder / "stages").exists(), "a broken stage leaves nothing that the next start would trust"
 
@@ -230,6 +230,7 @@ def test_other_precisions_and_schedules_train(small: Compose, options: list[str]
     assert log_of(planned)["train/loss"]
 
 
+@pytest.mark.slow
 def test_overfitting_one_batch_drives_the_loss_down(small: Compose) -> None:
     options = (
         "trainer=overfit",
@@ -327,6 +328,7 @@ TAUGHT = (  # a tokenizer that drops what is hidden, with every kind of teacher 
 )
 
 
+@pytest.mark.slow
 def test_auxiliary_decoders_and_an_opponent_attach_to_any_tokenizer_and_vanish_at_export(
     small: Compose, already: Callable[..., Path]
 ) -> None:
@@ -410,7 +412,7 @@ def test_two_processes_train_an_opponent_and_hold_the_same_averages(tmp_path: Pa
 
 def test_without_a_step_it_is_the_tokenizer_as_it_begins(small) -> None:
     planned = plan_tokenizer(small("trainer.limit_steps=0"))
-    begun, made = tokenizer_training.make_tokenizer(planned), tokenizer_training.train_tokenizer(planned)
+    begun, made = tokenizer_training.init_tokenizer(planned), tokenizer_training.train_tokenizer(planned)
     begun.resize(planned.stages[-1].image_size)
     expected = begun.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in made.state_dict().items())

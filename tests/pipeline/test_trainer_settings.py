@@ -38,4 +38,4 @@ def test_processes_of_all_nodes_share_a_batch(small: Compose) -> None:
 )
 def test_what_makes_no_sense_is_refused(small: Compose, override: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        trainer_settings.check_trainer(small(override))
+        trainer_settings.validate_trainer(small(override))

@@ -6,12 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from tests.forking import Forked, is_running
 
-from ldbench.runtime import launcher, process_group
+from ldbench.runtime import launcher
 
 SCRIPT = """
 import os, sys, time
@@ -26,56 +24,36 @@ while len(sys.argv) < 2:
 """
 
 
-def join_and_wait(log: Path) -> None:
-    """Runs SCRIPT; the processes that it starts are forked too, and run it as well."""
-
-    def start(_command: object, *, env: dict[str, str]) -> Forked:
-        return Forked(lambda: join_and_wait(log), log, environment=env)
-
-    process_group.leader_broadcast.cache_clear()  # of whoever forked this one
-    launcher._started.clear()
-    launcher.subprocess = SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired)
-    exec(SCRIPT, {})
-
-
 @pytest.fixture
 def three(tmp_path: Path):
     """Three waiting processes, by rank; rank 0 is the one that was started."""
-    log = tmp_path / "log"
+    (tmp_path / "script.py").write_text(SCRIPT)
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["script.py"])
-        first = Forked(lambda: join_and_wait(log), log, environment=environment, cwd=tmp_path)
+    first = subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
     while not all((tmp_path / rank).is_file() for rank in "012"):
-        assert first.poll() is None, first.output()
+        assert first.poll() is None, first.stderr.read()
         time.sleep(0.05)
     yield first, [int((tmp_path / rank).read_text()) for rank in "012"]
     first.kill()
 
 
-def messages_of(first: Forked, others: list[int]) -> str:
-    """What they have written, once all have ended, the first one's children too."""
-    first.wait(120)
-    deadline = time.monotonic() + 120
-    while any(is_running(pid) for pid in others):
-        assert time.monotonic() < deadline, "it still runs"
-        time.sleep(0.01)
-    return first.output()
-
-
+@pytest.mark.slow
 def test_one_that_dies_takes_all_with_it(three) -> None:
     first, pids = three
     os.kill(pids[2], signal.SIGKILL)
-    messages = messages_of(first, pids[1:])
+    _, messages = first.communicate(timeout=120)  # returns when all have closed its stderr
     assert first.returncode == 1
     assert f"Process 2 of this training (pid {pids[2]}) was killed by SIGKILL, and the others were ended." in messages
     assert "The same command resumes from the last checkpoint." in messages
 
 
+@pytest.mark.slow
 def test_none_outlives_the_first(three) -> None:
     first, pids = three
     first.kill()
-    messages = messages_of(first, pids[1:])
+    _, messages = first.communicate(timeout=120)
     for rank in (1, 2):
         assert f"The first process of this training (pid {pids[0]}) is gone, and process {rank} ends too." in messages
 

@@ -1,4 +1,7 @@
-"""Work split over processes: every item once, whatever their number, and an error of one is raised."""
+"""Work split over processes: every item once, whatever their number, and an error of one is raised.
+
+The slow tests start processes; the tests of jobs fork theirs.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,9 +48,8 @@ def test_each_share_is_processed_with_as_many_threads_and_its_progress_reported(
     assert sorted(advanced) == [1, 2, 4]
 
 
-@pytest.mark.parametrize(
-    "beside", [[], pytest.param([[4]], marks=pytest.mark.slow)]
-)  # the tests of jobs fork their processes: this starts one
+@pytest.mark.slow
+@pytest.mark.parametrize("beside", [[], [[4]]])
 def test_an_error_of_one_process_is_raised_and_finished_work_is_kept(tmp_path: Path, beside: list[list[int]]) -> None:
     with pytest.raises(ValueError, match=r"There is no 3\."):
         run_parallel(Write(tmp_path), [[1, 3, 2], *beside], device=CPU, advance=lambda _: None)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.examples import checkerboard
 
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.ancestral import DDIM, Ancestral
@@ -12,7 +13,7 @@ INTERPOLANTS = {
     "gvp": GVP(),
     "vp": VP(beta_min=0.1, beta_max=20.0),
 }
-FIELDS = [(name, kind) for name in INTERPOLANTS for kind in ("noise", "data", "velocity", "angular")]
+FIELDS = checkerboard(INTERPOLANTS, ("noise", "data", "velocity", "angular"))
 Y = torch.zeros(8, dtype=torch.long)
 
 
@@ -55,6 +56,7 @@ def test_the_law_converges_with_the_first_order(gaussian, outcome, slope, sample
     assert slope(nums_steps, errors) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_ddim_follows_the_ode_and_finds_the_noise_of_its_samples(gaussian):
     interpolant = INTERPOLANTS["discrete"]
     field = gaussian.field(interpolant, "noise")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.examples import checkerboard
 
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.dpm_solver import DPMSolver
@@ -12,7 +13,7 @@ INTERPOLANTS = {
     "vp": VP(beta_min=0.1, beta_max=20.0),
     "discrete": Discrete(schedule="linear", num_times=1000),
 }
-FIELDS = [(name, kind) for name in INTERPOLANTS for kind in ("velocity", "noise", "data")]
+FIELDS = checkerboard(INTERPOLANTS, ("velocity", "noise", "data"))
 Y = torch.zeros(8, dtype=torch.long)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.examples import checkerboard
 
 from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.sampling.likelihood import Likelihood
@@ -17,8 +18,7 @@ def likelihood(**changes) -> Likelihood:
     return Likelihood(**{"rule": "heun", "num_steps": 200, "shift": 1.0, "margin": 1e-3, "dtype": "float64", **changes})
 
 
-@pytest.mark.parametrize("name", INTERPOLANTS)
-@pytest.mark.parametrize("kind", ["velocity", "noise"])
+@pytest.mark.parametrize(("name", "kind"), checkerboard(INTERPOLANTS, ("velocity", "noise")))
 def test_the_likelihood_of_a_gaussian_is_exact(gaussian, name, kind):
     """Its velocity's Jacobian is diagonal, so that every Rademacher probe gives its exact trace."""
     z = gaussian.mean + gaussian.std * torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))

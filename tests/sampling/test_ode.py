@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.examples import checkerboard
 
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
 from ldbench.sampling.ode import Dopri5, FixedGrid
@@ -14,10 +15,9 @@ INTERPOLANTS = {
     "discrete": Discrete(schedule="linear", num_times=1000),
 }
 FIELDS = [
-    (name, kind)
-    for name in INTERPOLANTS
-    for kind in ("velocity", "score", "noise", "data", "angular")
-    if (name, kind) != ("linear", "angular")
+    field
+    for field in checkerboard(INTERPOLANTS, ("velocity", "score", "noise", "data", "angular"))
+    if field.values != ("linear", "angular")
 ]
 Y = torch.zeros(8, dtype=torch.long)
 
@@ -63,8 +63,7 @@ def test_single_precision_is_enough(gaussian, name, kind):
     torch.testing.assert_close(samples, gaussian.flow(interpolant, noise()), rtol=0, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", ["linear", "gvp", "vp"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("name", "rule"), checkerboard(("linear", "gvp", "vp"), RULES))
 def test_a_rule_converges_with_its_order(gaussian, slope, name, rule):
     interpolant, errors = INTERPOLANTS[name], []
     nums_steps = (40, 80, 160)
@@ -87,7 +86,7 @@ def at_time(gaussian, interpolant, noise, time):
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), [pair for pair in FIELDS if pair[0] != "discrete"])
+@pytest.mark.parametrize(("name", "kind"), [field for field in FIELDS if field.values[0] != "discrete"])
 def test_adaptive_steps_carry_noise_to_a_known_gaussian(gaussian, name, kind):
     interpolant = INTERPOLANTS[name]
     samples = dopri5()(gaussian.field(interpolant, kind), noise(), Y)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.examples import checkerboard
 
 from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.sampling.noise import NoiseStream
@@ -22,8 +23,7 @@ def sde(**changes) -> ReverseSDE:
 
 
 @pytest.mark.parametrize("diffusion", DIFFUSION_OVER_SIGMA)
-@pytest.mark.parametrize("rule", ["euler_maruyama", "heun"])
-@pytest.mark.parametrize("name", INTERPOLANTS)
+@pytest.mark.parametrize(("rule", "name"), checkerboard(("euler_maruyama", "heun"), INTERPOLANTS))
 def test_every_diffusion_carries_noise_to_a_known_gaussian(gaussian, outcome, some, diffusion, rule, name):
     for kind in some(("velocity", "noise"), 2, list(DIFFUSION_OVER_SIGMA).index(diffusion)):
         sampler = sde(diffusion=diffusion, rule=rule, num_steps=100, last_step="euler", last_step_size=0.01)

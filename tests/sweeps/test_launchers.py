@@ -33,8 +33,8 @@ def need(module: str) -> None:
     ("module", "launcher", "target"),
     [
         (SUBMITIT, "slurm", f"{SUBMITIT}.submitit_launcher.SlurmLauncher"),
-        (SUBMITIT, "submitit_slurm", f"{SUBMITIT}.submitit_launcher.SlurmLauncher"),
-        (SUBMITIT, "submitit_local", f"{SUBMITIT}.submitit_launcher.LocalLauncher"),
+        pytest.param(SUBMITIT, "submitit_slurm", f"{SUBMITIT}.submitit_launcher.SlurmLauncher", marks=pytest.mark.slow),
+        pytest.param(SUBMITIT, "submitit_local", f"{SUBMITIT}.submitit_launcher.LocalLauncher", marks=pytest.mark.slow),
         (RAY, "ray", f"{RAY}.ray_launcher.RayLauncher"),
     ],
 )

@@ -210,6 +210,7 @@ def test_a_sweep_names_its_group_in_the_environment(small: Compose, monkeypatch:
     assert small("logger=wandb").logger.group == "2030-01-01"
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_the_same_run(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +263,7 @@ def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without
     def ask(*_: object) -> str:
         raise AssertionError("it prompted")
 
-    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 2)
+    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 0.5)
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
     if key:
@@ -276,11 +277,12 @@ def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without
     assert {path.name for path in tmp_path.iterdir()} <= {"wandb"}
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_start_is_refused_with_the_same_message(
     small: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = small("logger=wandb", "logger.offline=false")
-    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 2)
+    monkeypatch.setattr("ldbench.tracking.wandb_runs.INIT_TIMEOUT", 0.5)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     with (
         pytest.raises(

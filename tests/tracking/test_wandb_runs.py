@@ -69,6 +69,7 @@ def test_the_offline_run_holds_table_page_sheets_and_records(report, tmp_path):
     assert records.path_of(tmp_path / "records", report.records[0].job, report.records[0].id).read_bytes() in staged
 
 
+@pytest.mark.slow
 def test_unchanged_records_make_no_second_run_and_one_more_record_does(report, make, tmp_path, caplog):
     (first,) = export(report, tmp_path)
     with caplog.at_level(logging.INFO):
@@ -86,7 +87,7 @@ def test_the_id_is_that_of_the_records_in_any_order(report):
     assert wandb_runs.run_id(other) != wandb_runs.run_id(report.records)
 
 
-@pytest.mark.parametrize("key", [None, "a" * 40])
+@pytest.mark.parametrize("key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)])
 def test_online_without_a_key_or_a_server_is_refused_with_what_to_do_and_without_a_prompt(
     report, tmp_path, monkeypatch, key
 ):
@@ -95,7 +96,7 @@ def test_online_without_a_key_or_a_server_is_refused_with_what_to_do_and_without
 
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr("getpass.getpass", ask)
-    monkeypatch.setattr(wandb_runs, "INIT_TIMEOUT", 2)
+    monkeypatch.setattr(wandb_runs, "INIT_TIMEOUT", 0.5)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)

@@ -69,6 +69,7 @@ def generator_plan(root: Path, *overrides: str) -> Any:
     return plan_generator(ldbench.compose("train", [*small, *overrides]), latents)
 
 
+@pytest.mark.trains
 def test_the_losses_of_a_tokenizer_in_the_log_can_be_monitored(small, rows) -> None:
     planned = plan_tokenizer(small(f"+callbacks.monitor._target_={MONITOR}", "trainer.log_every=2"))
     tokenizer_training.train_stages(planned)
@@ -77,6 +78,7 @@ def test_the_losses_of_a_tokenizer_in_the_log_can_be_monitored(small, rows) -> N
     assert {name: value.item() for name, value in rows[-1].items()} == pytest.approx(last, rel=1e-6)
 
 
+@pytest.mark.trains
 def test_the_losses_of_a_generator_in_the_log_can_be_monitored(tmp_path: Path, rows) -> None:
     planned = generator_plan(tmp_path, f"+callbacks.monitor._target_={MONITOR}")
     generator_training.fit_generator(planned, None)
@@ -88,12 +90,14 @@ def test_the_losses_of_a_generator_in_the_log_can_be_monitored(tmp_path: Path, r
     assert all(value.device.type == "cpu" for value in rows[-1].values())
 
 
+@pytest.mark.trains
 def test_early_stopping_on_a_loss_stops_a_training(tmp_path: Path) -> None:
     stop = [f"+callbacks.stop._target_={__name__}.StopAtStep", "+callbacks.stop.monitor=train/loss"]
     planned = generator_plan(tmp_path, *stop, "+callbacks.stop.stopping_threshold=1e9")
     assert generator_training.fit_generator(planned, None).steps == 1
 
 
+@pytest.mark.trains
 def test_a_checkpoint_callback_keeps_the_best_by_a_loss(tmp_path: Path) -> None:
     keep = [
         "+callbacks.best._target_=lightning.pytorch.callbacks.ModelCheckpoint",

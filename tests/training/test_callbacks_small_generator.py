@@ -28,6 +28,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_digest_and_weights_are_those_without_it_and_its_loss_is_in_the_log(small: Compose, tmp_path) -> None:
     plain = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'plain'}"))
     measured = plan_tokenizer(small(AVERAGED, f"paths.root={tmp_path / 'measured'}", *MEASURED))
@@ -44,6 +45,7 @@ def test_digest_and_weights_are_those_without_it_and_its_loss_is_in_the_log(smal
     assert not [name for name in without if name.startswith("small_generator")]
 
 
+@pytest.mark.slow
 def test_a_broken_off_training_goes_on_to_the_same_weights(
     small: Compose, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

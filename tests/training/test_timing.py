@@ -86,7 +86,7 @@ def test_a_trial_times_late_terms_too_and_leaves_nothing_behind(tmp_path: Path) 
         "trainer.accelerator=cpu",
     ]
     cfg = ldbench.compose("train", [*words, f"paths.root={tmp_path}"])
-    found = step_timing.of_tokenizer(cfg, 2, 3)
+    found = step_timing.time_tokenizer_steps(cfg, 2, 3)
     assert found["train"]["images"] == 3, "of the batch that was asked for"
     assert {"term gan", "discriminator of gan", "discriminators backward"} <= found["train"].keys()
     assert cfg.tokenizer.losses.gan.start == 200

@@ -101,7 +101,7 @@ def test_where_a_tokenizers_step_goes_and_what_settings_do(tokenizer: str, tmp_p
         cfg = ldbench.compose(
             "train", [f"tokenizer={tokenizer}", "trainer.accelerator=cpu", f"paths.root={tmp_path / name}", *words]
         )
-        found[name] = step_timing.of_tokenizer(cfg, 12 if tokenizer == "vavae" else 30)
+        found[name] = step_timing.time_tokenizer_steps(cfg, 12 if tokenizer == "vavae" else 30)
     for stage, times in found["default"].items():
         show(f"{tokenizer}, {stage}", {name: stages[stage]["seconds"] for name, stages in found.items()})
         phases = {name: value for name, value in times.items() if name not in ("seconds", "images", "operations")}

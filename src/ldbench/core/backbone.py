@@ -90,6 +90,5 @@ class Backbone(nn.Module, ABC):
             null = "it has no null class" if self.null_class is None else f"the null class is {self.null_class}"
             raise ValueError(
                 f"There is no label {unknown[0].item()}: the {self.num_classes} classes are 0 to "
-                f"{self.num_classes - 1}, "
-                f"and {null}."
+                f"{self.num_classes - 1}, and {null}."
             )

@@ -27,8 +27,7 @@ class Generator(nn.Module):
         if class_dropout and backbone.null_class is None:
             raise ValueError(
                 f"class_dropout={class_dropout} replaces labels by the null class, but this {type(backbone).__name__} "
-                "has none. "
-                "Choose class_dropout=0, or build it with has_null_class=true."
+                "has none. Choose class_dropout=0, or build it with has_null_class=true."
             )
         if objective.learned_variance and not backbone.learned_variance:
             raise ValueError(

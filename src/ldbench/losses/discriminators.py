@@ -118,8 +118,7 @@ class FrozenFeatures(nn.Module):
         if isinstance(depths, int) or min(width, kernel_size, input_size) < 1:
             raise ValueError(
                 "A discriminator on frozen features needs a list of depths, and width, kernel_size and input_size of "
-                "at least 1, "
-                f"got {depths}, {width}, {kernel_size} and {input_size}."
+                f"at least 1, got {depths}, {width}, {kernel_size} and {input_size}."
             )
         if kernel_size % 2 == 0:
             raise ValueError(

@@ -129,8 +129,7 @@ def as_float64_pair(images: Tensor, recon: Tensor) -> tuple[Tensor, Tensor]:
     if images.shape != recon.shape or images.dtype != recon.dtype or str(images.dtype) != "torch.uint8":
         raise ValueError(
             f"Reconstruction metrics compare uint8 images of the same shape, got {tuple(images.shape)} {images.dtype} "
-            "and "
-            f"{tuple(recon.shape)} {recon.dtype}. Convert with core.pixels.to_uint8, whose rule is part of the "
+            f"and {tuple(recon.shape)} {recon.dtype}. Convert with core.pixels.to_uint8, whose rule is part of the "
             "protocol."
         )
     return images.double(), recon.double()

@@ -10,7 +10,7 @@ from ldbench.artifacts import store, weights
 from ldbench.config.components import import_target, instantiate, required_parameters
 from ldbench.config.compose import Registry, plain
 from ldbench.pipeline import feature_networks
-from ldbench.pipeline.tokenizer_plan import with_digests
+from ldbench.pipeline.recipe import with_digests
 from ldbench.results.protocol import Protocol
 
 
@@ -30,7 +30,7 @@ def component_config(group: str, name: str, protocol: Protocol, registry: Regist
     return plain(composed)
 
 
-def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
+def weights_path(name: str, node: Mapping[str, Any]) -> Path | None:
     """Returns the file of a component's weights; None for one without weights.
 
     Raises ValueError, with what to do, for a file that cannot be found or downloaded.
@@ -46,23 +46,23 @@ def weights_of(name: str, node: Mapping[str, Any]) -> Path | None:
         ) from error
 
 
-def make(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> Any:
+def build_metric(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> Any:
     """A metric or a distance by its name in the config group. Raises ValueError for an unknown one."""
     node = component_config(group, name, protocol, registry)
     return instantiate(node, **weights_checksum(name, node))
 
 
-def make_extractor(name: str, cfg: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> Any:
+def build_extractor(name: str, cfg: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> Any:
     """An extractor by its name in the config group; a network that it stands on is trained on first use."""
     node = component_config("extractor", name, protocol, registry)
-    network = {"network": feature_networks.obtain(node["network"], cfg, registry)} if "network" in node else {}
+    network = {"network": feature_networks.get_network(node["network"], cfg, registry)} if "network" in node else {}
     return instantiate({**node, **network}, **weights_checksum(name, node))
 
 
-def make_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) -> Any:
+def build_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) -> Any:
     """A teacher by its name in the config group; a network that it stands on is trained on first use."""
     node = registry.option("teacher", name)
-    network = {"network": feature_networks.obtain(node.network, cfg, registry)} if "network" in node else {}
+    network = {"network": feature_networks.get_network(node.network, cfg, registry)} if "network" in node else {}
     return instantiate({**plain(node), **network})
 
 
@@ -80,7 +80,7 @@ def with_teacher(settings: Mapping[str, Any], registry: Registry = Registry()) -
 
 def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of a component's weights file, where its constructor asks for it."""
-    file = weights_of(name, node)
+    file = weights_path(name, node)
     return (
         {"sha256": store.file_digest(file)}
         if file is not None and "sha256" in required_parameters(node["_target_"])
@@ -88,9 +88,9 @@ def weights_checksum(name: str, node: Mapping[str, Any]) -> dict[str, str]:
     )
 
 
-def digest_of(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> str:
+def component_digest(group: str, name: str, protocol: Protocol, registry: Registry = Registry()) -> str:
     """Returns the sha256 of all that a metric's or an extractor's numbers depend on; files count by content."""
     node = component_config(group, name, protocol, registry)
-    weights_of(name, node)
+    weights_path(name, node)
     revision = getattr(import_target(node["_target_"]), "revision", 1)
     return store.digest({**registry.with_component_names(with_digests(node, registry)), "revision": revision})

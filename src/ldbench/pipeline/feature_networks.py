@@ -43,10 +43,11 @@ class NetworkPlan:
 
     @property
     def name(self) -> str:
+        """The name of the artifact's folder."""
         return f"{self.node['name']}-{self.digest[:8]}"
 
 
-def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Module:
+def get_network(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Module:
     """Returns the network that a recipe describes, in eval mode on the CPU; it is trained unless its artifact exists.
 
     Neither torch's random stream nor its thread count is another one afterwards.
@@ -55,7 +56,7 @@ def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Mo
     place = Path(cfg.paths.artifacts) / "networks" / planned.name
     with torch.random.fork_rng(devices=[]):
         if store.is_complete(place):
-            log.debug("Network %s is there already: %s", planned.name, place)
+            log.debug("Network %s exists already: %s", planned.name, place)
         elif is_worker_rank():
             while not store.is_complete(place):  # the first process builds it, at this place of the program
                 time.sleep(POLL_SECONDS)
@@ -66,7 +67,7 @@ def obtain(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> nn.Mo
         return store.load(place, registry=registry)
 
 
-def digest_of(node: Any, registry: Registry = Registry()) -> str:
+def network_digest(node: Any, registry: Registry = Registry()) -> str:
     """The digest of the network that a recipe describes, without training it."""
     return plan(node, registry).digest
 
@@ -74,7 +75,7 @@ def digest_of(node: Any, registry: Registry = Registry()) -> str:
 def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
     """What a recipe asks for. Raises ValueError with a sentence for whatever does not fit."""
     node = plain(node)
-    check(node)
+    validate_recipe(node)
     data = instantiate(node["data"])
     keywords = {key: value for key, value in node["model"].items() if key != "_target_"}
     component = registry.component_name("network", node["model"]["_target_"])
@@ -99,7 +100,7 @@ def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
     return NetworkPlan(node, data, instantiate(node["optimizer"]), blueprint, recipe, store.digest(recipe))
 
 
-def check(node: Mapping[str, Any]) -> None:
+def validate_recipe(node: Mapping[str, Any]) -> None:
     """Raises ValueError for keys that a recipe does not have or lacks, and for numbers out of range."""
     for key in node.keys() - set(KEYS):
         raise ValueError(f"There is no config key network.{key}.{did_you_mean(str(key), KEYS)}")
@@ -118,7 +119,7 @@ def build(planned: NetworkPlan, place: Path) -> None:
     """Trains a network and stores it as an artifact."""
     from ldbench.training import (
         classifier_module,
-        fit,  # Lightning takes seconds to load: what is there already need not wait for it
+        fit,  # Lightning takes seconds to load: what exists already need not wait for it
     )
 
     node, blueprint = planned.node, planned.blueprint

@@ -1,4 +1,4 @@
-"""What a config asks of a generator, proved to fit together before any work begins."""
+"""A generator's training, validated before any work starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store, weights
+from ldbench.artifacts import store
 from ldbench.config.components import instantiate, validate_types
 from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
@@ -18,16 +18,16 @@ from ldbench.core.normalizer import Normalizer
 from ldbench.official.load import read_stats
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.init_weights import resolve_init
-from ldbench.pipeline.tokenizer_plan import GENERATION, public_config, revisions
+from ldbench.pipeline.recipe import public_config, revisions, stats_digest
+from ldbench.pipeline.tokenizer_plan import GENERATION
+from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.generator_config import TRAINING_REVISION, GeneratorTrainingConfig
-
-NOMINAL = LatentSpec(256, 4, (16, 16))  # of what no latents are known, while parts are proved to fit
 
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """A generator's training, proved to fit together, before any of it is done."""
+    """A generator's training whose parts fit together."""
 
     cfg: DictConfig
     registry: Registry
@@ -49,6 +49,7 @@ class GeneratorPlan:
 
     @property
     def name(self) -> str:
+        """The name of the artifact's folder."""
         return f"{self.cfg.generator.name}-{self.digest[:8]}"
 
     @property
@@ -63,7 +64,7 @@ class GeneratorPlan:
         return Training("generator", self.name, self.digest, names, public_config(self.cfg, self.registry))
 
 
-def is_chosen(cfg: DictConfig) -> bool:
+def has_generator(cfg: DictConfig) -> bool:
     """Whether a config has a generator. Raises ValueError for parts of one without the generator itself."""
     if "name" in cfg.get("generator", {}):
         return True
@@ -77,17 +78,19 @@ def is_chosen(cfg: DictConfig) -> bool:
 
 
 def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Registry()) -> GeneratorPlan:
-    """What a config asks for on these latents. Raises ValueError with a sentence for whatever does not fit."""
-    course = make_course(cfg)
+    """Returns the generator's training that a config asks for on these latents.
+
+    Raises ValueError, with what to change, for settings out of range. `validate_cell` has seen that the parts fit.
+    """
+    course = build_training_config(cfg)
     if cfg.generator.weights is not None:
         raise ValueError(
             "generator.weights are released weights, and this would train others. Leave them out, "
             f"or open them: ldbench.load_official({cfg.generator.name!r}, PATH, stats=...)."
         )
-    facts = facts_of(cfg, latents.latent, latents.num_classes)
+    facts = runtime_keywords(cfg, latents.latent, latents.num_classes)
     if cfg.generator.stats is not None:
         read_stats(cfg.generator.stats, latents.latent.channels)
-    check_parts(cfg, latents.latent, latents.num_classes, registry)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
     named = registry.with_component_names({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}})
@@ -114,7 +117,7 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Reg
     return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe))
 
 
-def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
+def build_training_config(cfg: DictConfig) -> GeneratorTrainingConfig:
     """Returns the settings of the training, with the trainer's limit on its steps.
 
     Raises ValueError for values that are missing or out of range.
@@ -131,27 +134,33 @@ def make_course(cfg: DictConfig) -> GeneratorTrainingConfig:
     if course.batch_size % trainer_settings.world_size(cfg):
         raise ValueError(
             f"Batches of {course.batch_size} latents cannot be shared evenly by {trainer_settings.world_size(cfg)} "
-            "processes. "
-            f"Set generator.batch_size to a multiple of {trainer_settings.world_size(cfg)}."
+            f"processes. Set generator.batch_size to a multiple of {trainer_settings.world_size(cfg)}."
         )
     return course
 
 
-def check_parts(
-    cfg: DictConfig, latent: LatentSpec = NOMINAL, num_classes: int = 1, registry: Registry = Registry()
-) -> None:
-    """Raises ValueError, with what to change, unless a generator's parts, its sampler and its guidance fit together.
+def validate_parts(cfg: DictConfig) -> None:
+    """Raises ValueError for settings and parts of a generator that fit no latents.
 
-    Builds them on the meta device: no memory, no computation.
+    The parts are built on the meta device, for a stand-in of latents that every patch size divides.
     """
+    build_training_config(cfg)
+    side = 2 * int(cfg.generator.backbone.get("patch_size", 1))
+    generator = build_generator(cfg, LatentSpec(side * side, 4, (side, side)), 1, device="meta")
+    guidance = Unguided() if cfg.guidance.get("guide") else build_guidance(cfg, generator)  # a guide is of real latents
+    generator.check(build_sampler(cfg), guidance)
+
+
+def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registry: Registry = Registry()) -> None:
+    """Raises ValueError, with what to change, unless a generator's parts, sampler and guidance fit these latents."""
     generator = build_generator(cfg, latent, num_classes, device="meta")
-    generator.check(instantiate(cfg.sampler), make_guidance(cfg, generator, registry))
+    generator.check(build_sampler(cfg), build_guidance(cfg, generator, registry))
 
 
 def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, device: str = "cpu") -> Generator:
     """The untrained generator of a config, on latents whose statistics are not set yet."""
     validate_types(cfg.generator.backbone)
-    facts = facts_of(cfg, latent, num_classes)
+    facts = runtime_keywords(cfg, latent, num_classes)
     with torch.device(device):
         backbone = instantiate(cfg.generator.backbone, **facts)
     objective, normaliser = instantiate(cfg.objective), Normalizer(latent.channels)
@@ -160,7 +169,7 @@ def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, de
     )
 
 
-def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normalizer:
+def build_normalizer(cfg: DictConfig, latents: LatentSet) -> Normalizer:
     """The scale at which latents are learned: by their own statistics, unless the config gives others."""
     channels, stats = latents.latent.channels, cfg.generator.stats
     return (
@@ -170,13 +179,7 @@ def make_normaliser(cfg: DictConfig, latents: LatentSet) -> Normalizer:
     )
 
 
-def stats_digest(cfg: DictConfig) -> Any:
-    """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
-    stats = cfg.generator.stats
-    return store.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
-
-
-def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
+def runtime_keywords(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
     """Returns the keywords of a backbone that only the run knows. Raises ValueError where its yaml sets them too."""
     facts = {
         "latent": latent,
@@ -193,7 +196,7 @@ def facts_of(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str,
     return facts
 
 
-def make_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Registry()) -> Guidance:
+def build_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Registry()) -> Guidance:
     """Returns the configured guidance; a guide is the artifact of another generator.
 
     Raises ValueError for a guide that is missing, or of other latents.
@@ -219,6 +222,6 @@ def make_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Re
     return instantiate(cfg.guidance, guide=guide.field())
 
 
-def make_sampler(cfg: DictConfig) -> Sampler:
+def build_sampler(cfg: DictConfig) -> Sampler:
     """The configured sampler."""
     return instantiate(cfg.sampler)

@@ -13,7 +13,13 @@ from torch import Tensor
 from ldbench.artifacts import store
 from ldbench.core.generator import Generator
 from ldbench.core.pixels import sheet
-from ldbench.pipeline.generator_plan import GeneratorPlan, build_generator, make_guidance, make_normaliser, make_sampler
+from ldbench.pipeline.generator_plan import (
+    GeneratorPlan,
+    build_generator,
+    build_guidance,
+    build_normalizer,
+    build_sampler,
+)
 from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures
@@ -35,7 +41,7 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
     It changes no number.
     """
     course, run = planned.course, planned.run_folder
-    if not weights_of(planned, course.exported_decay).is_file():
+    if not weights_path(planned, course.exported_decay).is_file():
         with fit.torch_threads(planned.cfg.trainer.threads):
             task = fit_generator(planned, decode)
         if not is_worker_rank():
@@ -44,7 +50,7 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
             state = unsharded(task.averaged(decay).backbone.state_dict())
             if not is_worker_rank():
-                keep_tensors(state, weights_of(planned, decay))
+                keep_tensors(state, weights_path(planned, decay))
         if is_worker_rank():
             return task.exported().eval()
     return averaged(planned, course.exported_decay)
@@ -55,23 +61,23 @@ def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
 
     Raises ValueError for a decay that was not kept, or before the training has ended.
     """
-    path = weights_of(planned, decay)
+    path = weights_path(planned, decay)
     if not path.is_file():
         raise ValueError(
             f"There is no {path}. Kept at the end of the training: "
             f"{list(planned.course.ema_decays)}, and None for the last weights."
         )
-    generator = make_generator(planned)
+    generator = init_generator(planned)
     generator.backbone.load_state_dict(load_file(path))
     return generator.eval()
 
 
-def weights_of(planned: GeneratorPlan, decay: float | None) -> Path:
+def weights_path(planned: GeneratorPlan, decay: float | None) -> Path:
     """Where the run keeps the backbone at its end, on an average or on the last weights."""
     return planned.run_folder / "weights" / f"{'last' if decay is None else decay}.safetensors"
 
 
-def make_generator(planned: GeneratorPlan) -> Generator:
+def init_generator(planned: GeneratorPlan) -> Generator:
     """The generator as it begins, with the statistics of the latents: seeded, or with the weights of an artifact.
 
     Raises ValueError for an artifact of another architecture.
@@ -79,7 +85,7 @@ def make_generator(planned: GeneratorPlan) -> Generator:
     latents = planned.latents
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
-    generator.normaliser = make_normaliser(planned.cfg, latents)
+    generator.normaliser = build_normalizer(planned.cfg, latents)
     start = resolve_init(planned.cfg, "generator", planned.registry)
     if start is not None:
         given = start.load().backbone.state_dict()
@@ -92,7 +98,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     """The task of a plan at the end of its training."""
     cfg, run, latents = planned.cfg, planned.run_folder, planned.latents
     run.mkdir(parents=True, exist_ok=True)
-    generator = make_generator(planned)
+    generator = init_generator(planned)
     task = GeneratorModule(
         generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run
     )
@@ -103,8 +109,8 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     facts = {
         "folder": run,
         "stage": planned.course.name,
-        "sampler": make_sampler(cfg),
-        "guidance": make_guidance(cfg, generator, planned.registry),
+        "sampler": build_sampler(cfg),
+        "guidance": build_guidance(cfg, generator, planned.registry),
         "noise_of": partial(NoiseStream, cfg.seed),
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }

@@ -13,11 +13,11 @@ from ldbench.artifacts import hub, store, weights
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
-from ldbench.core.latent import LatentSpec
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.official.load import convert_weights, describe_generator
-from ldbench.pipeline.generator_plan import GeneratorPlan, check_parts, make_course, plan_generator, stats_digest
+from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
+from ldbench.pipeline.recipe import stats_digest
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.device import find_device
 from ldbench.runtime.process_group import leader_first
@@ -36,21 +36,8 @@ def get_generator(
         generator = import_released(cfg, registry)
     else:
         return train_or_reuse(cfg, tokenizer, data, registry)
-    check_latents(generator, tokenizer)
+    validate_latents(generator, tokenizer)
     return generator
-
-
-def check_generator(cfg: DictConfig, registry: Registry = Registry()) -> None:
-    """Raises ValueError for a generator whose own parts do not fit together, whatever the latents."""
-    if is_trained(cfg):
-        make_course(cfg)
-        check_parts(cfg, registry=registry)
-
-
-def check_cell(cfg: DictConfig, registry: Registry, latent: LatentSpec, data: ImageData) -> None:
-    """Raises ValueError for a generator that cannot be of these latents and images."""
-    if is_trained(cfg):
-        check_parts(cfg, latent, data.num_classes, registry)
 
 
 def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
@@ -107,7 +94,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
     return TrainedModel(folder, digest, registry)
 
 
-def check_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
+def validate_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
     """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
     described = store.read_config(generator.folder)
     upstream = described["recipe"].get("upstream", {})

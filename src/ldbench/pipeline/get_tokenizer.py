@@ -14,7 +14,7 @@ from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.official.load import convert_weights
-from ldbench.pipeline.tokenizer_plan import make_data, plan_tokenizer
+from ldbench.pipeline.tokenizer_plan import build_data, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.process_group import leader_first
 
@@ -30,13 +30,17 @@ def get_tokenizer(
 ) -> tuple[TrainedModel, ImageData]:
     """Returns the configured tokenizer, which is built unless it exists, and the data that the config pairs it with.
 
-    Raises ValueError, before any work starts, for a config whose parts do not fit, and for what `check` refuses.
+    Raises ValueError, before anything is trained, for a config whose parts do not fit, and for what `check` refuses.
     """
+    if "path" not in list(cfg.tokenizer) and cfg.tokenizer.weights is None:
+        return train_or_reuse(cfg, registry, check)
     if "path" in list(cfg.tokenizer):  # also where it has no value yet
-        return leader_first(partial(open_artifact, cfg, registry))
-    if cfg.tokenizer.weights is not None:
-        return import_released(cfg, registry)
-    return train_or_reuse(cfg, registry, check)
+        model, data = leader_first(partial(open_artifact, cfg, registry))
+    else:
+        model, data = import_released(cfg, registry)
+    if check is not None:
+        check(model.load_tokenizer().latent, data)
+    return model, data
 
 
 def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:
@@ -51,7 +55,7 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, Im
             f"{folder / store.CONFIG} has no image_size: it is no tokenizer. Set tokenizer.path to the folder of one."
         )
     cfg.tokenizer.image_size = size
-    return TrainedModel(folder, manifest["digest"], registry), make_data(cfg, registry)
+    return TrainedModel(folder, manifest["digest"], registry), build_data(cfg, registry)
 
 
 def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:
@@ -77,7 +81,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
     def build() -> tuple[nn.Module, store.Blueprint]:
         found = convert_weights(name, file, averaged=False)
         validate_keywords(cfg, found.keywords)
-        data.append(make_data(cfg, registry))  # what does not fit is refused before anything is stored
+        data.append(build_data(cfg, registry))  # what does not fit is refused before anything is stored
         blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings})
         return store.build(blueprint, found.state), blueprint
 
@@ -90,7 +94,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         build=build,
         collective=False,
     )
-    return model, data[0] if data else make_data(cfg, registry)
+    return model, data[0] if data else build_data(cfg, registry)
 
 
 def validate_keywords(cfg: DictConfig, held: Mapping[str, Any]) -> None:

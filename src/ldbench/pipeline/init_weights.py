@@ -37,7 +37,7 @@ def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -
     return InitWeights(folder, manifest["digest"], registry) if is_ours else None
 
 
-def check_start(cfg: DictConfig, trained: Sequence[str], registry: Registry = Registry()) -> None:
+def validate_init(cfg: DictConfig, trained: Sequence[str], registry: Registry = Registry()) -> None:
     """Raises ValueError for an `init` that nothing starts from; `trained` are the groups that the config trains."""
     if cfg.init is not None and not any(resolve_init(cfg, group, registry) for group in trained):
         there = store.read_config(hub.local(cfg.init))["group"]

@@ -1,17 +1,17 @@
-"""JobContext: what a job may ask for, and which of a protocol's fields its numbers then depend on."""
+"""JobContext: the inputs that a job may ask for, and the protocol's fields that its numbers then depend on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from ldbench.config.components import required_parameters
+from ldbench.config.components import import_target, required_parameters
 from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
@@ -20,8 +20,8 @@ from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
-from ldbench.pipeline.components import digest_of, make, make_extractor, make_teacher
-from ldbench.pipeline.generator_plan import make_guidance, make_sampler
+from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, component_digest
+from ldbench.pipeline.generator_plan import build_guidance, build_sampler
 from ldbench.pipeline.get_generator import build_encoder, is_trained
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results.protocol import Protocol
@@ -30,7 +30,7 @@ from ldbench.runtime.device import Precision, device_name, find_device
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """What a measurement is of: images, and mostly a tokenizer, or a generator of its latents."""
+    """What a measurement evaluates: images, and mostly a tokenizer, or a generator of its latents."""
 
     data: ImageData
     tokenizer: TrainedModel | None = None
@@ -38,17 +38,17 @@ class EvaluationTarget:
 
     @property
     def artifacts(self) -> dict[str, TrainedModel]:
-        """By role."""
+        """The models by role."""
         return {role: found for role in ("tokenizer", "generator") if (found := getattr(self, role)) is not None}
 
     @property
     def name(self) -> str:
-        """Of the last thing built, or of the images."""
+        """The name of the last model, or of the images."""
         return list(self.artifacts.values())[-1].name if self.artifacts else self.data.name
 
     def restricted_to_job(self, node: DictConfig) -> "EvaluationTarget":
-        """Of these, what a job asks for: a generator counts for no measurement of its tokenizer."""
-        tokenizer, generator = needs_tokenizer(node), takes_generator(node)
+        """Returns the part that a job measures: a generator does not count in a measurement of its tokenizer."""
+        tokenizer, generator = requires(node, "tokenizer"), measures_generator(node)
         return EvaluationTarget(self.data, self.tokenizer if tokenizer else None, self.generator if generator else None)
 
 
@@ -65,23 +65,28 @@ class JobContext:
         self._registry = registry
 
     def tokenizer(self) -> Tokenizer:
+        """The tokenizer, in eval mode."""
         return self._tokenizer.load_tokenizer()
 
     def tokenizer_name(self) -> str:
-        """Of its artifact's folder."""
+        """The name of the tokenizer's artifact."""
         return self._tokenizer.name
 
     def tokenizer_digest(self) -> str:
+        """The digest of the tokenizer's recipe."""
         return self._tokenizer.digest
 
     def generator(self) -> Generator:
+        """The generator, in eval mode."""
         return self._model
 
     def sampler(self) -> Sampler:
-        return make_sampler(self._cfg)
+        """The configured sampler."""
+        return build_sampler(self._cfg)
 
     def guidance(self) -> Guidance:
-        return make_guidance(self._cfg, self._model, self._registry)
+        """The configured guidance."""
+        return build_guidance(self._cfg, self._model, self._registry)
 
     def drawing(self) -> GeneratorSampling | None:
         """The generator and how it is sampled; None where no generator is chosen."""
@@ -99,39 +104,49 @@ class JobContext:
         return self._step_times
 
     def machine(self) -> str:
-        return machine_of(self._cfg)
+        """What times are measured on, see `describe_machine`."""
+        return describe_machine(self._cfg)
 
     def precision(self) -> Precision:
+        """The trainer's precision."""
         return self._cfg.trainer.precision
 
     def compiled(self) -> bool:
+        """Whether networks are compiled."""
         return self._cfg.trainer.compile
 
     def sampling_seed(self) -> int:
+        """The seed of the samples."""
         return self._cfg.seed
 
     def data(self) -> ImageData:
+        """The images, training and test split."""
         return self._measured.data
 
     def train_latents(self) -> LatentStore:
-        """Of the training images; encoded where they are not there."""
+        """The latents of the training images, encoded unless they are stored."""
         return build_encoder(self._cfg, self._tokenizer, self._measured.data).store("train")
 
     def heldout_latents(self) -> LatentStore:
+        """The latents of the test images, encoded unless they are stored."""
         return build_encoder(self._cfg, self._tokenizer, self._measured.data).store("test")
 
     def images(self) -> ImageSet:
-        splits = splits_of(self._measured.data, self._protocol)
+        """The images of the protocol's split."""
+        splits = protocol_splits(self._measured.data, self._protocol)
         return splits[0] if len(splits) == 1 else ConcatDataset(splits)
 
     def names(self) -> Sequence[str]:
-        """A name for each of `images`: its file's where it has one, else its place."""
-        splits = splits_of(self._measured.data, self._protocol)
+        """A name for each of `images`: its file's where it has one, else its index."""
+        splits = protocol_splits(self._measured.data, self._protocol)
         named, count = [name for part in splits for name in getattr(part, "names", ())], sum(map(len, splits))
-        return named if len(named) == count else [f"{place:06d}" for place in range(count)]
+        return named if len(named) == count else [f"{index:06d}" for index in range(count)]
 
     def metrics(self) -> dict[str, Any]:
-        return {name: make("metric", name, self._protocol, self._registry) for name in self._protocol.reconstruction}
+        """The protocol's metrics of single images, by name."""
+        return {
+            name: build_metric("metric", name, self._protocol, self._registry) for name in self._protocol.reconstruction
+        }
 
     def sets(self) -> SetEvaluator | None:
         """The metrics on sets of images, with their extractor; None where the protocol measures none."""
@@ -140,10 +155,11 @@ class JobContext:
             return None
         return SetEvaluator(
             label=name,
-            extractor=make_extractor(name, self._cfg, self._protocol, self._registry),
-            digest=digest_of("extractor", name, self._protocol, self._registry),
+            extractor=build_extractor(name, self._cfg, self._protocol, self._registry),
+            digest=component_digest("extractor", name, self._protocol, self._registry),
             metrics={
-                key: make("distribution", key, self._protocol, self._registry) for key in self._protocol.distribution
+                key: build_metric("distribution", key, self._protocol, self._registry)
+                for key in self._protocol.distribution
             },
             kept=self._protocol.kept,
             folder=Path(self._cfg.paths.artifacts) / "features",
@@ -152,14 +168,15 @@ class JobContext:
         )
 
     def extractors(self) -> dict[str, Any]:
-        """By name; none where the protocol measures no sets."""
+        """The extractor by its name; empty where the protocol measures no sets."""
         name = self._protocol.extractor
-        return {} if name is None else {name: make_extractor(name, self._cfg, self._protocol, self._registry)}
+        return {} if name is None else {name: build_extractor(name, self._cfg, self._protocol, self._registry)}
 
     def distances(self) -> dict[str, Any]:
-        """Of the features of two sets of images: those of the protocol's metrics that need no more."""
+        """The protocol's distances between the features of two sets of images, by name."""
         made = {
-            name: make("distribution", name, self._protocol, self._registry) for name in self._protocol.distribution
+            name: build_metric("distribution", name, self._protocol, self._registry)
+            for name in self._protocol.distribution
         }
         return {
             name: partial(apart, metric)
@@ -168,24 +185,31 @@ class JobContext:
         }
 
     def split(self) -> str:
+        """The protocol's split: train, test or all."""
         return self._protocol.split
 
     def pixel_rule(self) -> str:
+        """How images become uint8: round or truncate."""
         return self._protocol.pixel_rule
 
     def latent(self) -> str:
+        """Which latent is decoded: mean or sample."""
         return self._protocol.latent
 
     def seed(self) -> int:
+        """The seed of sampled latents."""
         return self._protocol.seed
 
     def num_samples(self) -> int:
+        """How many samples are drawn."""
         return self._protocol.num_samples
 
     def labels(self) -> str | Sequence[int]:
+        """The labels of the samples: balanced, random, or a list of classes."""
         return self._protocol.labels
 
     def reference(self) -> str:
+        """What samples are compared with: a split, or the path of an .npz."""
         return self._protocol.reference
 
     def latents(self) -> Path:
@@ -194,12 +218,14 @@ class JobContext:
 
     def teachers(self) -> Callable[[str], Any]:
         """Builds a teacher by its name in the config group; a feature network that it uses is trained on first use."""
-        return lambda name: make_teacher(name, self._cfg, self._registry)
+        return lambda name: build_teacher(name, self._cfg, self._registry)
 
     def workers(self) -> int:
+        """How many loader processes read images."""
         return self._cfg.trainer.workers
 
     def device(self) -> torch.device:
+        """The device to compute on."""
         return find_device(self._cfg.trainer.accelerator)
 
     def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
@@ -209,8 +235,8 @@ class JobContext:
         from ldbench.pipeline import step_timing  # Lightning takes seconds to load
 
         if kind == "tokenizer":
-            return step_timing.of_tokenizer(self._cfg, steps, batch_size, registry=self._registry)
-        return step_timing.of_generator(
+            return step_timing.time_tokenizer_steps(self._cfg, steps, batch_size, registry=self._registry)
+        return step_timing.time_generator_steps(
             self._cfg, self._tokenizer, self._measured.data, steps, batch_size, registry=self._registry
         )
 
@@ -235,36 +261,25 @@ PROTOCOL_FIELDS = {  # what a job asks for -> the protocol's fields that its num
     "distances": {"distribution"},
     **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},
 }
-GENERATOR_INPUTS = frozenset(
-    {"generator", "sampler", "guidance", "sampling_seed"}
-)  # facts that there are only with a generator
-TOKENIZER_INPUTS = GENERATOR_INPUTS | {
-    "tokenizer",
-    "tokenizer_name",
-    "tokenizer_digest",
-    "train_latents",
-    "heldout_latents",
-}  # and with a tokenizer
-
-RECORD_INPUTS = frozenset({"study"})  # what a job is handed that starts from records alone (measuring_records.py)
+RECORD_INPUTS = frozenset({"study"})  # the inputs of a job that starts from records alone (measure_records.py)
 
 
 def required_inputs(node: DictConfig) -> list[str]:
-    """The keywords of a job's constructor that its yaml does not set and that have no default."""
+    """Returns the keywords of a job's constructor that its yaml does not set and that have no default."""
     return [name for name in required_parameters(node._target_) if name not in node]
 
 
-def needs_generator(node: DictConfig) -> bool:
-    """Whether a job asks for something that there is only with a generator."""
-    return bool(GENERATOR_INPUTS & set(required_inputs(node)))
+def requires(node: DictConfig, subject: Literal["tokenizer", "generator", "records"]) -> bool:
+    """Whether a job cannot measure without this subject."""
+    return subject in getattr(import_target(node._target_), "requires", ())
 
 
-def takes_generator(node: DictConfig) -> bool:
-    """Whether a job measures the generator where one is chosen, and maybe the tokenizer where none is."""
-    return needs_generator(node) or "drawing" in required_inputs(node)
+def measures_generator(node: DictConfig) -> bool:
+    """Whether a job measures the generator where one is chosen; some measure the tokenizer where none is."""
+    return requires(node, "generator") or "generator" in getattr(import_target(node._target_), "accepts", ())
 
 
-def machine_of(cfg: DictConfig) -> str:
+def describe_machine(cfg: DictConfig) -> str:
     """Describes what times were measured on: the device, the threads of a CPU, and precision and compilation."""
     device = find_device(cfg.trainer.accelerator)
     parts = [device_name(device)]
@@ -274,16 +289,11 @@ def machine_of(cfg: DictConfig) -> str:
     return ", ".join(parts)
 
 
-def needs_tokenizer(node: DictConfig) -> bool:
-    """Whether a job asks for something that there is only with a tokenizer; of images alone, none is trained."""
-    return bool(TOKENIZER_INPUTS & set(required_inputs(node)))
-
-
 def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
     """A metric's value on the features (n, D) and (m, D) of two sets of images."""
     return metric(gather(Features(a), metric.requires), gather(Features(b), metric.requires), paired=False).value
 
 
-def splits_of(data: ImageData, protocol: Protocol) -> list[ImageSet]:
+def protocol_splits(data: ImageData, protocol: Protocol) -> list[ImageSet]:
     """The images of a protocol's split, in one part or two."""
     return [data.train, data.test] if protocol.split == "all" else [getattr(data, protocol.split)]

@@ -19,16 +19,16 @@ from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
-from ldbench.pipeline.components import component_config, digest_of, weights_checksum, weights_of, with_teacher
+from ldbench.pipeline.components import component_config, component_digest, weights_checksum, weights_path, with_teacher
 from ldbench.pipeline.job_context import (
     JOB_INPUTS,
     PROTOCOL_FIELDS,
     RECORD_INPUTS,
     EvaluationTarget,
     JobContext,
-    machine_of,
+    describe_machine,
+    protocol_splits,
     required_inputs,
-    splits_of,
 )
 from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.pipeline.trained_model import TrainedModel
@@ -54,7 +54,7 @@ def measure(
     data = measured.data
     described = describe(cfg, data, protocol, asked, registry)
     settings = plain(node)
-    identity = identity_of(cfg, measured, node, described["hash"], registry)
+    identity = record_identity(cfg, measured, node, described["hash"], registry)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
@@ -84,7 +84,11 @@ def measure(
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
         settings=hashed_settings(job, registry.with_component_names(node)),
     )
-    on = f" on {sum(map(len, splits_of(data, protocol)))} {SPLITS[protocol.split]} images" if "images" in asked else ""
+    on = (
+        f" on {sum(map(len, protocol_splits(data, protocol)))} {SPLITS[protocol.split]} images"
+        if "images" in asked
+        else ""
+    )
     log.info("Measured%s: %s", on, records.write(record, folder))
     log_metrics(record)
     if figures.is_dir():
@@ -92,7 +96,7 @@ def measure(
     send_record(cfg, record)
 
 
-def identity_of(
+def record_identity(
     cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol_hash: str, registry: Registry = Registry()
 ) -> str:
     """The id of the record of a job's measurement, which a rerun finds."""
@@ -136,7 +140,7 @@ def describe(
     Times are of the machine, which is named.
     """
     counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
-    drawn = digests_of(protocol, counting, registry)
+    drawn = protocol_digests(protocol, counting, registry)
     if "sampler" in asked:
         own = registry.compose("run", [f"generator={cfg.generator.name}"])
         given = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
@@ -144,7 +148,7 @@ def describe(
             key: "own" if value == registry.with_component_names(own[key]) else value for key, value in given.items()
         }
     if "machine" in asked:
-        drawn["machine"] = machine_of(cfg)
+        drawn["machine"] = describe_machine(cfg)
     return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 
@@ -157,27 +161,27 @@ def sampling_settings(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     return {**settings, "revisions": revisions, "sampling_seed": cfg.seed}
 
 
-def digests_of(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:
+def protocol_digests(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:
     """Returns the digests in a protocol's hash: of the extractor, the metrics' weights and the reference file."""
     found: dict[str, Any] = {}
     if "extractor" in counting and protocol.extractor is not None:
-        found["extractor"] = digest_of("extractor", protocol.extractor, protocol, registry)
+        found["extractor"] = component_digest("extractor", protocol.extractor, protocol, registry)
     weighed = [
         name for name in protocol.reconstruction if "weights" in component_config("metric", name, protocol, registry)
     ]
     if "reconstruction" in counting and weighed:
-        found["weights"] = {name: digest_of("metric", name, protocol, registry) for name in weighed}
+        found["weights"] = {name: component_digest("metric", name, protocol, registry) for name in weighed}
     if "reference" in counting and protocol.reference_file is not None:
         found["reference"] = store.file_digest(protocol.reference_file)
     return found
 
 
-def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
+def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for a node that is no job, for keys and values that the job does not take, unknown inputs."""
     _, node = merge_overrides(node, protocol)
     validate_types(node)
     job = import_target(node._target_)
-    for attribute in ("name", "revision", "settings", "check", "output_files"):
+    for attribute in ("name", "revision", "requires", "settings", "check", "output_files"):
         if not hasattr(job, attribute):
             raise ValueError(
                 f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at."
@@ -203,7 +207,7 @@ def check_job(node: DictConfig, protocol: Protocol, registry: Registry = Registr
             instantiate(value)  # so that it refuses before any work starts
 
 
-def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
+def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for unknown names, metrics on what the extractor does not provide, and an invalid reference."""
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
@@ -228,7 +232,7 @@ def check_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
             )
 
 
-def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:
+def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for weights of a metric or an extractor that are missing, or of another network."""
     counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
@@ -236,17 +240,17 @@ def check_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Regi
     for group, name in named:
         node = component_config(group, name, protocol, registry)
         getattr(import_target(node["_target_"]), "check", lambda: None)()
-        file = weights_of(name, node)
+        file = weights_path(name, node)
         if file is not None:
             key = (
                 "weights",
                 json.dumps(node, sort_keys=True),
                 file.stat().st_mtime_ns,
             )  # once for all points of a sweep
-            cached(key, lambda name=name, node=node, file=file: check_layout(name, node, file))
+            cached(key, lambda name=name, node=node, file=file: validate_layout(name, node, file))
 
 
-def check_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
+def validate_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
     """Raises ValueError, naming the file, for weights that a component cannot be made of."""
     try:
         instantiate(node, **weights_checksum(name, node))

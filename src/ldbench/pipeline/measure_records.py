@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from ldbench.artifacts import store as artifacts
 from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
-from ldbench.pipeline.job_context import RECORD_INPUTS, required_inputs
+from ldbench.pipeline.job_context import requires
 from ldbench.pipeline.stored_records import hashed_settings, read_records
-from ldbench.pipeline.tokenizer_plan import check_keys
+from ldbench.pipeline.tokenizer_plan import validate_keys
 from ldbench.results import records, reports, terminal
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.records import merge_directions
@@ -22,18 +22,13 @@ from ldbench.tracking.send_records import send_record, validate_logger
 log = logging.getLogger(__name__)
 
 
-def starts_from_records(node: DictConfig) -> bool:
-    """Whether a job asks for records, and not for a tokenizer."""
-    return bool(RECORD_INPUTS & set(required_inputs(node)))
-
-
 def compare(cfg: DictConfig) -> Path:
     """Makes the configured measurement of each study that the records hold, and returns their folder.
 
     Its records have no tokenizer as `subject`; `artifacts` names all, and the id covers the ids of the records used.
     Raises ValueError where there are no records, or too few.
     """
-    check_keys(cfg)
+    validate_keys(cfg)
     validate_logger(cfg)
     folder = Path(cfg.paths.records)
     found = read_records(folder)
@@ -95,7 +90,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
 def refuse_in_training(nodes: Sequence[DictConfig]) -> None:
     """Raises ValueError for a job of `train` that starts from records: it measures none of what was trained."""
     for node in nodes:
-        if starts_from_records(node):
+        if requires(node, "records"):
             name = import_target(node._target_).name
             raise ValueError(
                 f"jobs.{name} starts from records, and not from what is trained here. Say: "

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,29 +13,27 @@ from ldbench.config.components import import_target
 from ldbench.config.compose import Registry, cli_overrides, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
-from ldbench.pipeline.generator_plan import is_chosen
+from ldbench.core.latent import LatentSpec
+from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
 from ldbench.pipeline.get_generator import (
     build_encoder,
-    check_cell,
-    check_generator,
     get_generator,
     get_training_latents,
     is_trained,
 )
 from ldbench.pipeline.get_tokenizer import get_tokenizer
-from ldbench.pipeline.init_weights import check_start
+from ldbench.pipeline.init_weights import validate_init
 from ldbench.pipeline.job_context import (
     EvaluationTarget,
-    needs_generator,
-    needs_tokenizer,
+    measures_generator,
     required_inputs,
-    takes_generator,
+    requires,
 )
-from ldbench.pipeline.measure import check_job, check_protocol, check_weights, measure
-from ldbench.pipeline.measure_records import compare, refuse_in_training, starts_from_records
-from ldbench.pipeline.tokenizer_plan import check_keys, check_names, make_data
+from ldbench.pipeline.measure import measure, validate_job, validate_protocol, validate_weights
+from ldbench.pipeline.measure_records import compare, refuse_in_training
+from ldbench.pipeline.tokenizer_plan import build_data, validate_keys, validate_names
 from ldbench.pipeline.trained_model import TrainedModel
-from ldbench.pipeline.trainer_settings import check_trainer
+from ldbench.pipeline.trainer_settings import validate_trainer
 from ldbench.results.protocol import Protocol
 from ldbench.runtime import launcher
 from ldbench.runtime.device import disable_tf32, validate_devices, validate_precision
@@ -70,8 +67,8 @@ def run(cfg: DictConfig, registry: Registry = Registry()) -> Path:
 
     A job that starts from records builds no model; the folder of records is returned.
     """
-    check_job(cfg.job, protocol_of(cfg, registry), registry)
-    if starts_from_records(cfg.job):
+    validate_job(cfg.job, get_protocol(cfg, registry), registry)
+    if requires(cfg.job, "records"):
         refuse_overrides(cfg.job, ("tokenizer", "generator"), "starts from the records under paths.root")
         return compare(cfg)
     request = parse_request(cfg, registry)
@@ -95,42 +92,47 @@ def parse_request(cfg: DictConfig, registry: Registry = Registry()) -> RunReques
 
     Raises ValueError for a job of a generator where none is chosen.
     """
-    protocol = protocol_of(cfg, registry)
+    protocol = get_protocol(cfg, registry)
     if "job" not in cfg:
         refuse_in_training(list(cfg.jobs.values()))
-        chosen = is_chosen(cfg)
-        jobs = [node for node in cfg.jobs.values() if chosen or not needs_generator(node)]
-        shared = [node for node in jobs if not (chosen and takes_generator(node))]
+        chosen = has_generator(cfg)
+        jobs = [node for node in cfg.jobs.values() if chosen or not requires(node, "generator")]
+        shared = [node for node in jobs if not (chosen and measures_generator(node))]
         return RunRequest(jobs, shared, with_tokenizer=True, with_generator=chosen, protocol=protocol)
-    check_job(cfg.job, protocol, registry)
-    needed = needs_generator(cfg.job)
-    if needed and not is_chosen(cfg):
+    validate_job(cfg.job, protocol, registry)
+    needed = requires(cfg.job, "generator")
+    if needed and not has_generator(cfg):
         raise ValueError(
             "This job needs a generator, and none is chosen. Set generator=sit, or another that --help lists."
         )
-    taken = is_chosen(cfg) and takes_generator(cfg.job)
-    return RunRequest([cfg.job], [], with_tokenizer=needs_tokenizer(cfg.job), with_generator=taken, protocol=protocol)
+    taken = has_generator(cfg) and measures_generator(cfg.job)
+    return RunRequest(
+        [cfg.job], [], with_tokenizer=requires(cfg.job, "tokenizer"), with_generator=taken, protocol=protocol
+    )
 
 
-def check(cfg: DictConfig, request: RunRequest, registry: Registry = Registry()) -> None:
+def validate(cfg: DictConfig, request: RunRequest, registry: Registry = Registry()) -> None:
     """Raises ValueError for whatever is wrong in a config and can be found without opening its data."""
-    check_keys(cfg)
-    check_names(cfg)
-    check_trainer(cfg)
+    validate_keys(cfg)
+    validate_names(cfg)
+    validate_trainer(cfg)
     validate_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     validate_world_size(cfg.trainer.devices, cfg.trainer.num_nodes)
     validate_logger(cfg)
     for node in request.jobs:
-        check_job(node, request.protocol, registry)
-    for node in (*request.jobs, *([cfg.latents] if is_chosen(cfg) else [])):
+        validate_job(node, request.protocol, registry)
+    for node in (*request.jobs, *([cfg.latents] if has_generator(cfg) else [])):
         if "precision" in node:
             validate_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
-    check_protocol(request.protocol, registry)
-    check_weights(request.jobs, request.protocol, registry)
-    if is_chosen(cfg):
-        check_generator(cfg, registry)
+    validate_protocol(request.protocol, registry)
+    validate_weights(request.jobs, request.protocol, registry)
+    if has_generator(cfg) and is_trained(cfg):
+        validate_parts(cfg)
     if request.with_tokenizer:
-        check_start(cfg, trained_groups(cfg, with_generator=request.with_generator), registry)
+        groups = groups_to_train(cfg, with_generator=request.with_generator)
+        if groups:
+            validate_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+        validate_init(cfg, groups, registry)
 
 
 def build_and_measure(cfg: DictConfig, request: RunRequest, registry: Registry = Registry()) -> Path:
@@ -144,7 +146,7 @@ def build_and_measure(cfg: DictConfig, request: RunRequest, registry: Registry =
         generator = get_generator(cfg, tokenizer, data, registry) if request.with_generator else None
         target = EvaluationTarget(data, tokenizer, generator)
     else:
-        target = EvaluationTarget(make_data(cfg, registry))
+        target = EvaluationTarget(build_data(cfg, registry))
     measure_each(cfg, target, request.jobs, request.protocol, registry)
     return list(target.artifacts.values())[-1].folder if target.artifacts else Path(cfg.paths.records)
 
@@ -154,7 +156,7 @@ def start(cfg: DictConfig, request: RunRequest, registry: Registry) -> None:
     launcher.exit_with_parent()
     if is_worker_rank():
         logging.getLogger("ldbench").setLevel(logging.WARNING)  # the leader logs what is done
-    check(cfg, request, registry)
+    validate(cfg, request, registry)
     torch.set_num_threads(cfg.trainer.threads)
     disable_tf32()
     keep_freed_memory()
@@ -173,14 +175,18 @@ def prepare(cfg: DictConfig, registry: Registry = Registry()) -> Path:
         return tokenizer.folder
     if request.with_generator and is_trained(cfg):
         get_training_latents(cfg, tokenizer, data, registry)
-    for split in wanted_latents(request.jobs):
+    for split in latent_splits_read(request.jobs):
         build_encoder(cfg, tokenizer, data).store(split)
     return tokenizer.folder
 
 
 def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> tuple[TrainedModel, ImageData]:
     """Returns the configured tokenizer and its data; what will use its latents is validated before it is trained."""
-    check = partial(check_cell, cfg, registry) if request.with_generator else None
+
+    def check(latent: LatentSpec, data: ImageData) -> None:
+        if request.with_generator and is_trained(cfg):
+            validate_cell(cfg, latent, data.num_classes, registry)
+
     return get_tokenizer(cfg, registry, check=check)
 
 
@@ -201,20 +207,20 @@ def measure_each(
             measure(cfg, restricted, node, protocol, registry)
 
 
-def wanted_latents(jobs: Sequence[DictConfig]) -> list[str]:
+def latent_splits_read(jobs: Sequence[DictConfig]) -> list[str]:
     """Returns the splits whose latents these jobs read."""
     inputs = {name for node in jobs for name in required_inputs(node)}
     return [split for split, name in (("train", "train_latents"), ("test", "heldout_latents")) if name in inputs]
 
 
-def trained_groups(cfg: DictConfig, *, with_generator: bool) -> list[str]:
+def groups_to_train(cfg: DictConfig, *, with_generator: bool) -> list[str]:
     """Returns which of tokenizer and generator would be trained: neither artifacts nor released weights."""
     return [
         kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)
     ]  # type: ignore[arg-type]
 
 
-def protocol_of(cfg: DictConfig, registry: Registry = Registry()) -> Protocol:
+def get_protocol(cfg: DictConfig, registry: Registry = Registry()) -> Protocol:
     """Returns the configured protocol; `default` for data that have none of their own."""
     node = cfg.protocol if "protocol" in cfg else registry.option("protocol", "default")
     known = [field.name for field in fields(Protocol)]

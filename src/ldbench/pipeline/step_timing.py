@@ -18,7 +18,7 @@ from ldbench.pipeline.trained_model import TrainedModel
 Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` writes
 
 
-def of_tokenizer(
+def time_tokenizer_steps(
     cfg: DictConfig, steps: int, batch_size: int | None = None, *, registry: Registry = Registry()
 ) -> Times:
     """Returns the times of a step of every stage of the tokenizer's recipe, with all loss terms active."""
@@ -31,7 +31,7 @@ def of_tokenizer(
         return read(planned.run_folder)
 
 
-def of_generator(
+def time_generator_steps(
     cfg: DictConfig,
     tokenizer: TrainedModel,
     data: ImageData,

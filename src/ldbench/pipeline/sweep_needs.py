@@ -9,6 +9,7 @@ from ldbench.artifacts import weights
 from ldbench.config.compose import Registry, plain
 from ldbench.io.files import digest
 from ldbench.pipeline import get_generator, get_tokenizer, pipeline, tokenizer_plan
+from ldbench.pipeline.generator_plan import validate_cell
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
 from ldbench.sweeps.points import SweepNeeds
 
@@ -31,17 +32,17 @@ def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Pla
 
     Raises ValueError for a config whose parts do not fit.
     """
-    asked = pipeline.parse_request(cfg, registry)
-    pipeline.check(cfg, asked, registry)
-    if not asked.with_tokenizer:
+    request = pipeline.parse_request(cfg, registry)
+    pipeline.validate(cfg, request, registry)
+    if not request.with_tokenizer:
         return SweepNeeds()
     key = digest(described(cfg))
     if key not in known:  # its data are opened, which may take minutes
         known[key] = tokenizer_of(cfg, registry)
     name, planned = known[key]
-    if planned is not None and asked.with_generator:
-        get_generator.check_cell(cfg, registry, planned.latent, planned.data)
-    latents = asked.with_generator or bool(pipeline.wanted_latents(asked.jobs))
+    if planned is not None and request.with_generator and get_generator.is_trained(cfg):
+        validate_cell(cfg, planned.latent, planned.data.num_classes, registry)
+    latents = request.with_generator or bool(pipeline.latent_splits_read(request.jobs))
     return SweepNeeds(key if planned is None else str(planned.folder), name, latents)
 
 
@@ -50,14 +51,14 @@ def tokenizer_of(cfg: DictConfig, registry: Registry) -> tuple[str, Plan | None]
 
     Raises ValueError for one that could not start.
     """
-    if "tokenizer" in pipeline.trained_groups(cfg, with_generator=False):
+    if "tokenizer" in pipeline.groups_to_train(cfg, with_generator=False):
         planned = tokenizer_plan.plan_tokenizer(cfg, registry)
         return planned.name, planned
     if "path" in list(cfg.tokenizer):
         return get_tokenizer.open_artifact(cfg, registry)[0].name, None
     official.entry(cfg.tokenizer.name, "tokenizer")
     weights.locate(cfg.tokenizer.weights)
-    tokenizer_plan.make_data(cfg, registry)
+    tokenizer_plan.build_data(cfg, registry)
     return cfg.tokenizer.name, None
 
 

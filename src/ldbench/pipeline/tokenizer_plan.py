@@ -1,4 +1,4 @@
-"""What a config asks for, proved to fit together before any work begins."""
+"""A tokenizer's training, validated before any work starts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store, weights
-from ldbench.config.components import import_target, instantiate
+from ldbench.artifacts import store
+from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
-from ldbench.pipeline import feature_networks, trainer_settings
+from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.init_weights import resolve_init
-from ldbench.runtime.device import validate_precision
+from ldbench.pipeline.recipe import public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
@@ -33,7 +33,7 @@ GENERATION = (
 
 @dataclass(frozen=True)
 class Plan:
-    """A tokenizer's training, proved to fit together, before any of it is done."""
+    """A tokenizer's training whose parts fit together."""
 
     cfg: DictConfig
     registry: Registry
@@ -56,6 +56,7 @@ class Plan:
 
     @property
     def name(self) -> str:
+        """The name of the artifact's folder."""
         return f"{self.cfg.tokenizer.name}-{self.digest[:8]}"
 
     @property
@@ -66,24 +67,23 @@ class Plan:
 
 
 def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
-    """What a config asks for. Raises ValueError with a sentence for whatever does not fit."""
-    check_keys(cfg)
-    check_names(cfg)
-    trainer_settings.check_trainer(cfg)
-    validate_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-    require_values(cfg)
-    check_size(cfg, registry)  # again with the data, but cheaper than opening them first
-    stages = make_stages(cfg)
-    blueprint = make_blueprint(cfg, registry)
-    latent = check_model(cfg, stages)
-    data = make_data(cfg, registry)
-    recipe = make_recipe(cfg, data, blueprint, registry)
+    """Returns the tokenizer's training that a config asks for; `pipeline.validate` has seen the config's keys before.
+
+    Raises ValueError, with what to change, for parts that do not fit. The data are opened last.
+    """
+    validate_required(cfg)
+    validate_image_size(cfg, registry)
+    stages = build_stages(cfg)
+    blueprint = build_blueprint(cfg, registry)
+    latent = final_latent(cfg, stages)
+    data = open_data(cfg)
+    recipe = build_recipe(cfg, data, blueprint, registry)
     start = resolve_init(cfg, "tokenizer", registry)
     recipe |= {"init": start.digest} if start else {}
     return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 
-def check_names(cfg: DictConfig) -> None:
+def validate_names(cfg: DictConfig) -> None:
     """Raises ValueError for names and places that would be written where nobody looks for them."""
     for key in ("tokenizer.name", "data.name"):
         name = OmegaConf.select(cfg, key)
@@ -94,14 +94,19 @@ def check_names(cfg: DictConfig) -> None:
             raise ValueError(f"paths.{key} must be a folder, got {cfg.paths[key]!r}. The working directory is `.`.")
 
 
-def make_data(cfg: DictConfig, registry: Registry) -> ImageData:
-    """The configured images, at the tokenizer's size. Raises ValueError for what does not fit or cannot be read."""
-    require_values(cfg)
-    check_size(cfg, registry)
+def build_data(cfg: DictConfig, registry: Registry) -> ImageData:
+    """Returns the configured images. Raises ValueError where they have another size, or cannot be read."""
+    validate_required(cfg)
+    validate_image_size(cfg, registry)
+    return open_data(cfg)
+
+
+def open_data(cfg: DictConfig) -> ImageData:
+    """Returns the configured images. Raises ValueError for what cannot be read."""
     return instantiate(cfg.data)
 
 
-def check_keys(cfg: DictConfig) -> None:
+def validate_keys(cfg: DictConfig) -> None:
     """Raises ValueError for keys at the top that nothing reads."""
     for key in set(cfg) - known_keys():
         raise ValueError(f"There is no config key {key}.{did_you_mean(str(key), sorted(known_keys()))}")
@@ -113,7 +118,7 @@ def known_keys() -> frozenset[str]:
     return frozenset(map(str, (*Registry().compose("train"), *Registry().compose("run"), *GENERATION)))
 
 
-def require_values(cfg: DictConfig) -> None:
+def validate_required(cfg: DictConfig) -> None:
     """Raises ValueError naming the first values that must be given and were not."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -122,7 +127,7 @@ def require_values(cfg: DictConfig) -> None:
         )
 
 
-def check_size(cfg: DictConfig, registry: Registry) -> None:
+def validate_image_size(cfg: DictConfig, registry: Registry) -> None:
     """Raises ValueError unless the data hands over images of the tokenizer's size."""
     wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
     if wanted == given:
@@ -140,7 +145,7 @@ def check_size(cfg: DictConfig, registry: Registry) -> None:
     )
 
 
-def make_stages(cfg: DictConfig) -> list[Stage]:
+def build_stages(cfg: DictConfig) -> list[Stage]:
     """The stages of the recipe in order, with the trainer's cap on their steps."""
     limit = cfg.trainer.limit_steps
     found = []
@@ -148,11 +153,11 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
         if node is None:
             raise ValueError(f"tokenizer.stages.{name} is null. Leave a stage out with ~tokenizer.stages.{name}.")
         optimizer = instantiate(node.optimizer)
-        stage = {key: value for key, value in plain(node).items() if key not in ("optimizer", "mask_ratio")}
+        settings = {key: value for key, value in plain(node).items() if key not in ("optimizer", "mask_ratio")}
         law = instantiate(node.mask_ratio) if OmegaConf.is_config(node.mask_ratio) else node.mask_ratio
         if limit is not None:
-            stage["max_steps"] = min(stage["max_steps"], limit)
-        found.append(Stage.from_config(str(name), stage, optimizer=optimizer, mask_ratio=law))
+            settings["max_steps"] = min(settings["max_steps"], limit)
+        found.append(Stage.from_config(str(name), settings, optimizer=optimizer, mask_ratio=law))
     if not found:
         raise ValueError(f"Tokenizer {cfg.tokenizer.name} has no stages. Give it at least one under tokenizer.stages.")
     for stage in found:
@@ -166,15 +171,13 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
                 known = ", ".join(sorted(cfg.tokenizer.losses or {}))
                 raise ValueError(
                     f"Stage {stage.name} changes a loss term {term} that tokenizer.losses does not have. Known: "
-                    f"{known}. "
-                    f"If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
+                    f"{known}. If you removed it on purpose, say ~tokenizer.stages.{stage.name}.losses.{term} too."
                 )
         world_size = trainer_settings.world_size(cfg)
         if stage.batch_size % world_size:
             raise ValueError(
                 f"Stage {stage.name} has batches of {stage.batch_size} images, which {world_size} processes cannot "
-                "share evenly. "
-                f"Set tokenizer.stages.{stage.name}.batch_size to a multiple of {world_size}."
+                f"share evenly. Set tokenizer.stages.{stage.name}.batch_size to a multiple of {world_size}."
             )
     if found[-1].image_size != cfg.tokenizer.image_size:
         raise ValueError(
@@ -184,14 +187,14 @@ def make_stages(cfg: DictConfig) -> list[Stage]:
     return found
 
 
-def make_blueprint(cfg: DictConfig, registry: Registry) -> store.Blueprint:
+def build_blueprint(cfg: DictConfig, registry: Registry) -> store.Blueprint:
     """Returns the finished tokenizer as plain data. Raises ValueError for a class that is in no yaml of the group."""
     keywords = plain(cfg.tokenizer.model)
     component = registry.component_name("tokenizer", keywords.pop("_target_"))
     return store.Blueprint("tokenizer", component, {**keywords, "image_size": cfg.tokenizer.image_size})
 
 
-def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
+def final_latent(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
     """The latent that the recipe ends in.
 
     Raises ValueError when the tokenizer cannot be built, cannot take the image size of a stage, or has nothing to
@@ -209,14 +212,13 @@ def check_model(cfg: DictConfig, stages: Sequence[Stage]) -> LatentSpec:
         if stage.max_steps and not list(tokenizer.parameters()):
             raise ValueError(
                 f"Tokenizer {cfg.tokenizer.name} has nothing to train, and stage {stage.name} has {stage.max_steps} "
-                "steps. "
-                f"Say tokenizer.stages.{stage.name}.max_steps=0."
+                f"steps. Say tokenizer.stages.{stage.name}.max_steps=0."
             )
     assert tokenizer is not None, "a recipe has a stage"
     return tokenizer.latent
 
 
-def make_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, registry: Registry) -> dict[str, Any]:
+def build_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, registry: Registry) -> dict[str, Any]:
     """All that the tokenizer's numbers depend on, and nothing else: its digest is the tokenizer's identity."""
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
@@ -246,38 +248,3 @@ def stage_losses(cfg: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
         if node is not None and changes.get(name, {}) is not None
     }
     return {name: plain(OmegaConf.merge(node, changes.get(name, {}))) for name, node in terms.items()}
-
-
-def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The revision of a component that has one, and those of the components inside it."""
-    inside = {
-        key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value
-    }
-    return {"own": getattr(import_target(node["_target_"]), "revision", None), **inside}
-
-
-def located(source: str) -> Path:
-    """The weights file of a loss term. Raises ValueError with the way to give another, where it cannot be had."""
-    try:
-        return weights.locate(source)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}."
-        ) from error
-
-
-def with_digests(node: Any, registry: Registry) -> Any:
-    """Returns a plain config node with the content of weights files in place of their path, and digests of networks."""
-    if isinstance(node, Mapping):
-        if node.get("_target_") == "ldbench.weights.read_weights":
-            return {"sha256": store.file_digest(located(node["source"]))}
-        described = {key: with_digests(value, registry) for key, value in node.items() if key != "network"}
-        return described | (
-            {"network": feature_networks.digest_of(node["network"], registry)} if "network" in node else {}
-        )
-    return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
-
-
-def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
-    """Returns the config without local paths: plain, with component names."""
-    return {key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"}

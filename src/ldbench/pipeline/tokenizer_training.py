@@ -26,7 +26,7 @@ from ldbench.training.tokenizer_module import TokenizerModule
 log = logging.getLogger(__name__)
 
 
-def make_tokenizer(planned: Plan) -> Tokenizer:
+def init_tokenizer(planned: Plan) -> Tokenizer:
     """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of an artifact.
 
     Raises ValueError for an artifact of another architecture.
@@ -61,7 +61,7 @@ class Teachers:
         key = store.digest(node)
         if key not in self.known:
             network = (
-                {"network": feature_networks.obtain(node["network"], self.planned.cfg, self.planned.registry)}
+                {"network": feature_networks.get_network(node["network"], self.planned.cfg, self.planned.registry)}
                 if "network" in node
                 else {}
             )
@@ -69,7 +69,7 @@ class Teachers:
         return self.known[key]
 
 
-def make_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
+def build_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
     """Builds the loss terms of a stage, seeded; each gets the run-time inputs that it asks for."""
     torch.manual_seed(planned.cfg.tokenizer.seed)
     facts = {
@@ -120,24 +120,24 @@ def dry_run(planned: Plan, teachers: Teachers | None = None) -> None:
     """Runs two images through every stage and its losses, so that mistakes are found before the first step."""
     teachers = teachers or Teachers(planned)
     with torch.random.fork_rng(), torch.no_grad():
-        tokenizer = make_tokenizer(planned)
+        tokenizer = init_tokenizer(planned)
         images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             if not stage.max_steps:
                 continue
             try:
-                make_task(planned, tokenizer, stage, teachers).dry_run(torch.stack(images), torch.tensor(y))
+                build_module(planned, tokenizer, stage, teachers).dry_run(torch.stack(images), torch.tensor(y))
             except ValueError as error:
                 raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 
 
-def make_task(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerModule:
+def build_module(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> TokenizerModule:
     """The Lightning module of one stage."""
     before = planned.stages[: list(planned.stages).index(stage)]
     return TokenizerModule(
         tokenizer=tokenizer,
-        losses=make_losses(planned, tokenizer, stage, teachers),
+        losses=build_losses(planned, tokenizer, stage, teachers),
         stage=stage,
         seed=planned.cfg.tokenizer.seed,
         label_safe_flips=planned.data.label_safe_flips,
@@ -156,7 +156,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     teachers = teachers or Teachers(planned)
     run = planned.run_folder
     run.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(planned)
+    tokenizer = init_tokenizer(planned)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
     with fit.open_loggers(planned.cfg.logger, run=run, training=planned.training) as loggers:
@@ -169,7 +169,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
                 tokenizer.load_state_dict(load_file(done))
                 learned |= load_file(terms) if terms.is_file() else {}
             elif stage.max_steps:
-                task = make_task(planned, tokenizer, stage, teachers)
+                task = build_module(planned, tokenizer, stage, teachers)
                 task.load_learned_terms(learned)
                 tokenizer = fit_stage(planned, task, loggers)
                 learned |= task.learned_terms()

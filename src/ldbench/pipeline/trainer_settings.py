@@ -28,7 +28,7 @@ SHARING_REVISION = (
 )
 
 
-def check_trainer(cfg: DictConfig) -> None:
+def validate_trainer(cfg: DictConfig) -> None:
     """Raises ValueError for trainer settings that nothing reads, that are no numbers, or too small."""
     known = (*NUMERIC, *SHARED, *DISPLAY)
     for key in sorted(cfg.trainer.keys() - set(known)):

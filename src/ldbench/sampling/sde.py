@@ -102,9 +102,8 @@ class ReverseSDE(StatesSampler):
             raise ValueError(f"The norm of a diffusion must not be negative, got {norm}. norm=0 is the ODE.")
         if (last_step == "none") != (last_step_size == 0) or not 0 <= last_step_size < 1:
             raise ValueError(
-                f"last_step={last_step} and last_step_size={last_step_size} do not go together. "
-                "Choose last_step=none with last_step_size=0, or mean, euler or tweedie with a size between 0 and 1, "
-                "such as 0.04."
+                f"last_step={last_step} and last_step_size={last_step_size} do not go together. Choose last_step=none "
+                "with last_step_size=0, or mean, euler or tweedie with a size between 0 and 1, such as 0.04."
             )
         self.rule = RULES[rule]
         self.num_steps = num_steps

@@ -123,8 +123,7 @@ class VMAE(Tokenizer):
         if grid not in (None, self.grid) or tuple(z.shape[1:]) != (self.latent.num_tokens, self.latent_channels):
             raise ValueError(
                 f"This VMAE decodes latents (B, {self.latent.num_tokens}, {self.latent_channels}) on a {self.grid} "
-                "grid, "
-                f"got {tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
+                f"grid, got {tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
             )
         return self.decoder(z, kept=None)
 

@@ -139,9 +139,8 @@ class ManualOptimizationModule(L.LightningModule):
         values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise FloatingPointError(
             f"The loss of stage {self.stage.name} is not finite at batch {self.batches} ({values}). Try a lower "
-            "learning "
-            f"rate, clip_norm, or trainer.precision=fp32. The batch, its random seed and the weights are in {path} "
-            "for a replay."
+            "learning rate, clip_norm, or trainer.precision=fp32. The batch, its random seed and the weights are in "
+            f"{path} for a replay."
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

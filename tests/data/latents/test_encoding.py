@@ -204,6 +204,7 @@ class Blank(Dataset):
         return torch.full((3, 8, 8), index / 4096), 0
 
 
+@pytest.mark.slow
 def test_memory_grows_with_a_shard_and_not_with_the_set(make: Make, tmp_path: Path) -> None:
     import resource
 

@@ -134,8 +134,7 @@ class StoreWriter:
         if labels.min() < 0 or labels.max() >= self.contents.num_classes:
             raise ValueError(
                 f"These latents have the labels {int(labels.min())} to {int(labels.max())}, but {self.contents.data} "
-                "has the "
-                f"classes 0 to {self.contents.num_classes - 1}. Choose the data that they were encoded from."
+                f"has the classes 0 to {self.contents.num_classes - 1}. Choose the data that they were encoded from."
             )
 
     def finish(self) -> Manifest:

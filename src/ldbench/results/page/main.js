@@ -4,10 +4,10 @@ function toggle(set, name) {
 }
 function chip(text, pressed, press, lead = null) {
   const act = (event) => {
-    const place = [...document.querySelectorAll('.chip')].indexOf(event.currentTarget);
+    const index = [...document.querySelectorAll('.chip')].indexOf(event.currentTarget);
     press();
     draw();
-    document.querySelectorAll('.chip')[place]?.focus();
+    document.querySelectorAll('.chip')[index]?.focus();
   };
   return el('button', { type: 'button', class: 'chip', 'aria-pressed': String(pressed), onclick: act }, lead, text);
 }
@@ -34,7 +34,7 @@ function draw() {
   const left = [...document.querySelectorAll('.scroll')].map((node) => node.scrollLeft);
   const parts = [...tables(), scatter(), curves(), predictions(), sheets(), published()].filter(Boolean);
   byId('main').replaceChildren(...(DATA.boards.length ? [] : [el('p', {}, 'There are no records yet: python -m ldbench.train makes the first ones.')]), ...parts);
-  document.querySelectorAll('.scroll').forEach((node, place) => { node.scrollLeft = left[place] ?? 0; });
+  document.querySelectorAll('.scroll').forEach((node, index) => { node.scrollLeft = left[index] ?? 0; });
 }
 const THEMES = { auto: ['light', '☀ light'], light: ['dark', '☾ dark'], dark: ['auto', '◐ auto'] };
 byId('theme').addEventListener('click', (event) => {

@@ -2,7 +2,7 @@
 function predictions() {
   if (!DATA.predictions.length) return null;
   const one = (table) => {
-    const head = el('tr', {}, ['measurement', ...table.columns].map((name, place) => el('th', { scope: 'col', class: place ? '' : 'name' }, name)));
+    const head = el('tr', {}, ['measurement', ...table.columns].map((name, index) => el('th', { scope: 'col', class: index ? '' : 'name' }, name)));
     const rows = table.rows.map((row) => el('tr', {}, el('th', { scope: 'row', class: 'name' }, row.name), row.cells.map((cell) => (cell ? el('td', {}, el('span', { class: 'value' }, cell[0]), el('span', { class: 'noise' }, cell[1])) : el('td', { class: 'none' }, '–')))));
     return el('div', {}, el('h3', {}, table.title), table.notes.map((note) => el('p', { class: 'note' }, note)),
       el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': table.title }, el('table', {}, el('thead', {}, head), el('tbody', {}, rows))));

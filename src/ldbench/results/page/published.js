@@ -4,7 +4,7 @@ function published() {
   const tables = [...DATA.published].sort((a, b) => (b.data === state.data) - (a.data === state.data));
   const one = (table) => {
     const cells = (row) => table.metrics.map((metric) => el('td', {}, row.texts[metric] ?? '–'));
-    const head = el('tr', {}, ['model', ...table.metrics].map((name, place) => el('th', { scope: 'col', class: place ? '' : 'name' }, name)));
+    const head = el('tr', {}, ['model', ...table.metrics].map((name, index) => el('th', { scope: 'col', class: index ? '' : 'name' }, name)));
     const rows = table.rows.map((row) => el('tr', {}, el('th', { scope: 'row', class: 'name' }, row.tokenizer, row.generator ? ` + ${row.generator}` : '', row.note ? el('span', { class: 'variant' }, row.note) : null), cells(row)));
     return el('details', { open: table.data === state.data }, el('summary', {}, table.title, el('span', { class: 'note' }, table.data)),
       el('p', { class: 'note' }, `${table.source}, `, el('a', { class: 'link', href: table.url, rel: 'noreferrer' }, table.url), ...table.fields.map(([key, value]) => `. ${key}: ${value}`)),

@@ -15,7 +15,7 @@ function paretoFront(points, x, y) {
   const cost = (value, column) => (column.better === 'lower' ? value : -value);
   const costs = points.map((point) => [cost(point.x, x.column), cost(point.y, y.column)]);
   const beaten = ([a, b]) => costs.some(([c, d]) => c <= a && d <= b && (c < a || d < b));
-  return points.filter((_, place) => !beaten(costs[place])).sort((p, q) => p.x - q.x);
+  return points.filter((_, index) => !beaten(costs[index])).sort((p, q) => p.x - q.x);
 }
 function scatter() {
   const choices = axisChoices([...boardsOf(true), ...boardsOf(false)]);
@@ -31,19 +31,19 @@ function scatter() {
   const note = 'The dashed line is the Pareto front: no other cell shown is as good in one and better in the other. Bars are 95 % intervals. Click a point for its provenance.';
   const title = [el('h2', {}, 'Reconstruction against generation'), el('p', { class: 'note' }, note), el('div', { class: 'choices' }, selectX, selectY)];
   if (!points.length) return el('section', { 'data-plot': 'scatter' }, title, el('p', { class: 'note' }, 'No cell shown has both. A cell has its tokenizer\'s numbers where job=reconstruct measured the same artifact.'));
-  const [width, height] = [room(1000), 420];
+  const [width, height] = [fitWidth(1000), 420];
   const spread = (point, side, axis) => [real(point[side].low), real(point[side].high), point[axis]];
-  const xs = scale([...points.flatMap((p) => spread(p, 'across', 'x')), ...papers.map((p) => p.x)], 58, width - 8);
-  const ys = scale([...points.flatMap((p) => spread(p, 'up', 'y')), ...papers.map((p) => p.y)], height - 38, 8);
+  const xs = axis([...points.flatMap((p) => spread(p, 'across', 'x')), ...papers.map((p) => p.x)], 58, width - 8);
+  const ys = axis([...points.flatMap((p) => spread(p, 'up', 'y')), ...papers.map((p) => p.y)], height - 38, 8);
   const front = paretoFront(points, x, y);
   const bars = (p) => [[real(p.across.low), real(p.across.high), 'x'], [real(p.up.low), real(p.up.high), 'y']].filter(([low, high]) => Number.isFinite(low) && Number.isFinite(high)).map(([low, high, axis]) =>
-    svg('line', axis === 'x' ? { x1: xs.place(low), x2: xs.place(high), y1: ys.place(p.y), y2: ys.place(p.y) } : { x1: xs.place(p.x), x2: xs.place(p.x), y1: ys.place(low), y2: ys.place(high) }));
+    svg('line', axis === 'x' ? { x1: xs.scale(low), x2: xs.scale(high), y1: ys.scale(p.y), y2: ys.scale(p.y) } : { x1: xs.scale(p.x), x2: xs.scale(p.x), y1: ys.scale(low), y2: ys.scale(high) }));
   const drawn = [
-    papers.map((p) => svg('path', { d: SHAPES[0](xs.place(p.x), ys.place(p.y), 4), class: 'paper', fill: 'none', stroke: 'currentColor' },
+    papers.map((p) => svg('path', { d: SHAPES[0](xs.scale(p.x), ys.scale(p.y), 4), class: 'paper', fill: 'none', stroke: 'currentColor' },
       svg('title', {}, `${p.row.tokenizer} + ${p.row.generator ?? ''} ${p.row.note}, as published: ${p.table.source}`))),
-    front.length > 1 ? svg('polyline', { class: 'front', points: front.map((p) => `${xs.place(p.x)},${ys.place(p.y)}`).join(' ') }) : null,
+    front.length > 1 ? svg('polyline', { class: 'front', points: front.map((p) => `${xs.scale(p.x)},${ys.scale(p.y)}`).join(' ') }) : null,
     points.map((p) => svg('g', { class: color(p.subject.tokenizer), stroke: 'currentColor', opacity: '.55' }, bars(p))),
-    points.map((p) => mark(shapeOf(p.subject.generator)(xs.place(p.x), ys.place(p.y), 6), { class: `mark ${color(p.subject.tokenizer)}`, fill: 'currentColor', 'data-front': front.includes(p) ? 'yes' : 'no' },
+    points.map((p) => mark(shapeOf(p.subject.generator)(xs.scale(p.x), ys.scale(p.y), 6), { class: `mark ${color(p.subject.tokenizer)}`, fill: 'currentColor', 'data-front': front.includes(p) ? 'yes' : 'no' },
       `${p.subject.label}: ${x.column.metric} ${p.across.text}, ${y.column.metric} ${p.up.text}`, () => showProvenance(y.board, p.subject, y.column.metric, p.up))),
   ];
   const key = el('ul', { class: 'key' }, unique(points.map((p) => p.subject.tokenizer)).map((name) => el('li', {}, dot(name), ` ${name}`)),

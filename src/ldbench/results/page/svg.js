@@ -1,5 +1,5 @@
-// Axes and marks of plots.
-const room = (most) => Math.max(280, Math.min(most, document.documentElement.clientWidth - 40)); // pixels across
+// Axes and markers of plots.
+const fitWidth = (most) => Math.max(280, Math.min(most, document.documentElement.clientWidth - 40)); // pixels across
 function ticks(low, high, count = 5) {
   const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -12,14 +12,14 @@ const short = (value, digits = 3) => {
   if (Math.abs(value) >= 1e5) return value.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: digits });
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(digits - 3) : String(Number(value.toPrecision(digits)));
 };
-// Labels of marks: the shortest ones that differ.
-function called(marks) {
-  const digits = [3, 4, 5, 6].find((count) => new Set(marks.map((value) => short(value, count))).size === marks.length);
-  return marks.map((value) => short(value, digits ?? 6));
+// Labels of ticks: the shortest ones that differ.
+function tickLabels(values) {
+  const digits = [3, 4, 5, 6].find((count) => new Set(values.map((value) => short(value, count))).size === values.length);
+  return values.map((value) => short(value, digits ?? 6));
 }
 
-// A scale from values to a stretch of pixels; logarithmic where positive values span more than a factor of 30.
-function scale(values, from, to) {
+// An axis: the scale from values to pixels, and its ticks; logarithmic where positive values span more than a factor of 30.
+function axis(values, from, to) {
   const finite = values.filter(Number.isFinite);
   let [low, high] = [Math.min(...finite), Math.max(...finite)];
   const logarithmic = low > 0 && high / low > 30;
@@ -27,19 +27,19 @@ function scale(values, from, to) {
   [low, high] = [forth(low), forth(high)];
   const margin = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
   [low, high] = [low - margin, high + margin];
-  const place = (value) => from + ((forth(value) - low) / (high - low)) * (to - from);
+  const scale = (value) => from + ((forth(value) - low) / (high - low)) * (to - from);
   const linear = ticks(low, high);
   const decades = (steps) => Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, k) => steps.map((step) => step * 10 ** (Math.floor(low) + k))).flat().filter((value) => forth(value) >= low && forth(value) <= high);
-  const marks = !logarithmic ? linear : high - low > 3 ? decades([1]) : decades([1, 2, 5]);
-  return { place, marks };
+  const shown = !logarithmic ? linear : high - low > 3 ? decades([1]) : decades([1, 2, 5]);
+  return { scale, ticks: shown };
 }
 function frame(width, height, x, y, names) {
   const [left, bottom] = [58, height - 38];
   return [
-    called(x.marks).map((name, place) => [name, x.marks[place]]).map(([name, value]) => [svg('line', { class: 'grid', x1: x.place(value), x2: x.place(value), y1: 8, y2: bottom }),
-      svg('text', { x: x.place(value), y: bottom + 15, 'text-anchor': 'middle' }, name)]),
-    called(y.marks).map((name, place) => [name, y.marks[place]]).map(([name, value]) => [svg('line', { class: 'grid', x1: left, x2: width - 8, y1: y.place(value), y2: y.place(value) }),
-      svg('text', { x: left - 6, y: y.place(value) + 4, 'text-anchor': 'end' }, name)]),
+    tickLabels(x.ticks).map((name, index) => [name, x.ticks[index]]).map(([name, value]) => [svg('line', { class: 'grid', x1: x.scale(value), x2: x.scale(value), y1: 8, y2: bottom }),
+      svg('text', { x: x.scale(value), y: bottom + 15, 'text-anchor': 'middle' }, name)]),
+    tickLabels(y.ticks).map((name, index) => [name, y.ticks[index]]).map(([name, value]) => [svg('line', { class: 'grid', x1: left, x2: width - 8, y1: y.scale(value), y2: y.scale(value) }),
+      svg('text', { x: left - 6, y: y.scale(value) + 4, 'text-anchor': 'end' }, name)]),
     svg('text', { class: 'title', x: (left + width) / 2, y: height - 4, 'text-anchor': 'middle' }, names.x),
     svg('text', { class: 'title', x: -(bottom + 8) / 2, y: 12, transform: 'rotate(-90)', 'text-anchor': 'middle' }, names.y),
   ];

@@ -59,10 +59,10 @@ function modelTable(key, title, note, subjects, boards) {
     return chip(`${board.job} · ${board.name}`, !state.hidden.columns.has(name), () => toggle(state.hidden.columns, name));
   });
   const groups = el('tr', { class: 'groups' }, el('td', { class: 'name' }), open.map(({ board, columns }) => el('th', { colspan: columns.length, scope: 'colgroup', class: 'first' }, `${board.job} · ${board.name}`)));
-  const heads = el('tr', {}, header('model', key, 'name', false, { class: 'name' }), open.map(({ board, columns }) => columns.map((column, place) =>
-    header(`${column.metric} ${ARROWS[column.better] ?? ''}`.trim(), key, `${boardKey(board)}/${column.metric}`, column.better === 'higher', { class: place ? '' : 'first' }))));
+  const heads = el('tr', {}, header('model', key, 'name', false, { class: 'name' }), open.map(({ board, columns }) => columns.map((column, index) =>
+    header(`${column.metric} ${ARROWS[column.better] ?? ''}`.trim(), key, `${boardKey(board)}/${column.metric}`, column.better === 'higher', { class: index ? '' : 'first' }))));
   const rows = sortRows(subjects.filter(visible), key, tokens).map((subject) => el('tr', {}, nameCell(subject),
-    open.map(({ board, columns }) => columns.map((column, place) => valueCell(board, subject, column, !place)))));
+    open.map(({ board, columns }) => columns.map((column, index) => valueCell(board, subject, column, !index)))));
   const empty = rows.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
   return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note),
     el('div', { class: 'group' }, el('span', {}, 'measured'), chips),

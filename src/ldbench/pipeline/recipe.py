@@ -1,0 +1,53 @@
+"""What an artifact's digest covers, and how a config is described to others."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ldbench.artifacts import store, weights
+from ldbench.config.components import import_target
+from ldbench.config.compose import Registry
+from ldbench.pipeline import feature_networks
+
+
+def revisions(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The revision of a component that has one, and those of the components inside it."""
+    inside = {
+        key: revisions(value) for key, value in node.items() if isinstance(value, Mapping) and "_target_" in value
+    }
+    return {"own": getattr(import_target(node["_target_"]), "revision", None), **inside}
+
+
+def located(source: str) -> Path:
+    """The weights file of a loss term. Raises ValueError with the way to give another, where it cannot be had."""
+    try:
+        return weights.locate(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{error}\nA loss term or its teacher needs it: set its weights.source=PATH, which now is {source}."
+        ) from error
+
+
+def with_digests(node: Any, registry: Registry) -> Any:
+    """Returns a plain config node with the content of weights files in place of their path, and digests of networks."""
+    if isinstance(node, Mapping):
+        if node.get("_target_") == "ldbench.weights.read_weights":
+            return {"sha256": store.file_digest(located(node["source"]))}
+        described = {key: with_digests(value, registry) for key, value in node.items() if key != "network"}
+        return described | (
+            {"network": feature_networks.network_digest(node["network"], registry)} if "network" in node else {}
+        )
+    return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
+
+
+def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
+    """Returns the config without local paths: plain, with component names."""
+    return {key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"}
+
+
+def stats_digest(cfg: DictConfig) -> Any:
+    """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
+    stats = cfg.generator.stats
+    return store.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats
