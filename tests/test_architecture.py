@@ -1,10 +1,12 @@
 """The package's structure: six levels of imports that point down, and one module for each third-party package."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from ldbench.config.compose import COMPONENT_GROUPS, Registry
 
@@ -180,3 +182,32 @@ def test_a_file_says_what_it_is_and_public_things_say_what_they_return() -> None
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert "print" not in calls or package(path) in ("cli", "__main__"), f"{path.name} prints"
+
+
+def test_names_of_ours_that_tests_use_exist() -> None:
+    """Tests of GPUs, faults and speed are seldom run: a name that is no more would be noticed late."""
+    missing = []
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        modules = {}
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ldbench"):
+                for alias in node.names:
+                    try:
+                        found = resolve(node.module, alias.name)
+                    except ImportError:
+                        missing.append(f"{path.name}: {node.module}.{alias.name}")
+                        continue
+                    if isinstance(found, ModuleType):
+                        modules[alias.asname or alias.name] = found
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                module = modules[node.value.id]
+                if isinstance(node.ctx, ast.Load) and not hasattr(module, node.attr):
+                    missing.append(f"{path.name}: {module.__name__}.{node.attr}")
+    assert not missing
+
+
+def resolve(module: str | None, name: str) -> object:
+    """What `from module import name` gives."""
+    parent = importlib.import_module(module or "")
+    return getattr(parent, name) if hasattr(parent, name) else importlib.import_module(f"{module}.{name}")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldbench.config.error_messages import error_message
 
-TYPES = {  # annotation -> the types that fit it, and how an error names them
+TYPES: dict[Any, tuple[Any, str]] = {  # annotation -> the types that fit it, and how an error names them
     **{
         int: (int, "a whole number"),
         float: (int | float, "a number"),

@@ -1,13 +1,13 @@
 """The config tree: where it is, how Hydra composes it, and which options and components its groups have."""
 
-import copy
 import os
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -184,7 +184,7 @@ class Registry:
         """Raises ValueError, naming the file, for a yaml on the search path that is malformed or too large."""
         for folder in self.folders()[1:]:
             for stamp in folder_stamps(str(folder)):
-                cached(("sound", stamp), lambda path=Path(stamp[0]): safe_yaml.validate_file(path))
+                cached(("sound", stamp), partial(safe_yaml.validate_file, Path(stamp[0])))
 
     def stamps(self) -> tuple[Any, ...]:
         """Returns the path, the time of the last change and the length of every yaml in the tree."""
@@ -230,6 +230,6 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         raw = OmegaConf.to_container(OmegaConf.load(path))
-        return copy.deepcopy(raw) if isinstance(raw, dict) else {}  # type: ignore[return-value]
+        return cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
 
     return cached(("raw", _stamp(path)), read)

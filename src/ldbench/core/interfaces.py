@@ -43,9 +43,21 @@ class LatentSet(Protocol):
     latent: LatentSpec
     num_classes: int
     fingerprint: str  # sha256 of everything that the latents and labels depend on
-    upstream: Mapping[str, str]  # the digests of "tokenizer" and "data" that they were encoded from, where known
-    mean: Tensor  # (C,) float64, over the whole set
-    std: Tensor  # (C,) float64, over the whole set
+
+    @property
+    def upstream(self) -> Mapping[str, str]:
+        """The digests of "tokenizer" and "data" that they were encoded from, where known."""
+        ...
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,) float64, over the whole set."""
+        ...
+
+    @property
+    def std(self) -> Tensor:
+        """(C,) float64, over the whole set."""
+        ...
 
     def __len__(self) -> int: ...
 

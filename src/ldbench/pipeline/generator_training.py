@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -88,7 +88,7 @@ def init_generator(planned: GeneratorPlan) -> Generator:
     generator.normaliser = build_normalizer(planned.cfg, latents)
     start = resolve_init(planned.cfg, "generator", planned.registry)
     if start is not None:
-        given = start.load().backbone.state_dict()
+        given = cast("Generator", start.load()).backbone.state_dict()
         store.validate_state(generator.backbone, given)
         generator.backbone.load_state_dict(given)
     return generator

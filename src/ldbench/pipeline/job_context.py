@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from ldbench.config.components import import_target, required_parameters
 from ldbench.config.compose import Registry
@@ -134,7 +134,7 @@ class JobContext:
     def images(self) -> ImageSet:
         """The images of the protocol's split."""
         splits = protocol_splits(self._measured.data, self._protocol)
-        return splits[0] if len(splits) == 1 else ConcatDataset(splits)
+        return splits[0] if len(splits) == 1 else ConcatDataset(cast("list[Dataset[Any]]", splits))
 
     def names(self) -> Sequence[str]:
         """A name for each of `images`: its file's where it has one, else its index."""
@@ -229,7 +229,7 @@ class JobContext:
         return find_device(self._cfg.trainer.accelerator)
 
     def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
-        kind = "tokenizer" if self._measured.generator is None else "generator"
+        kind: Literal["tokenizer", "generator"] = "tokenizer" if self._measured.generator is None else "generator"
         if not is_trained(self._cfg, kind):
             return {}
         from ldbench.pipeline import step_timing  # Lightning takes seconds to load

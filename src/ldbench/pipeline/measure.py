@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: R
                 json.dumps(node, sort_keys=True),
                 file.stat().st_mtime_ns,
             )  # once for all points of a sweep
-            cached(key, lambda name=name, node=node, file=file: validate_layout(name, node, file))
+            cached(key, partial(validate_layout, name, node, file))
 
 
 def validate_layout(name: str, node: Mapping[str, Any], file: Path) -> None:

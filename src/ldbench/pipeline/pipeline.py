@@ -217,7 +217,7 @@ def groups_to_train(cfg: DictConfig, *, with_generator: bool) -> list[str]:
     """Returns which of tokenizer and generator would be trained: neither artifacts nor released weights."""
     return [
         kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)
-    ]  # type: ignore[arg-type]
+    ]
 
 
 def get_protocol(cfg: DictConfig, registry: Registry = Registry()) -> Protocol:
@@ -225,5 +225,5 @@ def get_protocol(cfg: DictConfig, registry: Registry = Registry()) -> Protocol:
     node = cfg.protocol if "protocol" in cfg else registry.option("protocol", "default")
     known = [field.name for field in fields(Protocol)]
     for key in node.keys() - set(known):
-        raise ValueError(f"There is no config key protocol.{key}.{did_you_mean(str(key), known)}")
+        raise ValueError(f"There is no config key protocol.{key!s}.{did_you_mean(str(key), known)}")
     return Protocol(**plain(node))

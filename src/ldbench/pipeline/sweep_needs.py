@@ -65,7 +65,7 @@ def tokenizer_of(cfg: DictConfig, registry: Registry) -> tuple[str, Plan | None]
 def described(cfg: DictConfig) -> dict[str, Any]:
     """All of a config that its tokenizer could depend on, and where it is kept."""
     return {
-        key: plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key]
+        str(key): plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key]
         for key in cfg
         if key not in (*WITHOUT_TOKENIZER, *GENERATION)
     }

@@ -191,12 +191,14 @@ def fit_stage(planned: Plan, task: TokenizerModule, loggers: Sequence[Any]) -> T
             False  # balanced terms pass backwards through a compiled tokenizer twice
         )
         task.tokenizer.compile()
-    images = planned.data.train
+    images: Any = planned.data.train
     crops = stage.crop_scale is not None and hasattr(images, "draw")
-    if stage.crop_scale is not None and not crops:
-        log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
-    if crops:
-        images = RandomCrops(images, kind=stage.crop, scale=tuple(stage.crop_scale), seed=planned.cfg.tokenizer.seed)
+    if stage.crop_scale is not None:
+        least, most = stage.crop_scale
+        if crops:
+            images = RandomCrops(images, kind=stage.crop, scale=(least, most), seed=planned.cfg.tokenizer.seed)
+        else:
+            log.info("Stage %s crops no images: %s has no larger originals.", stage.name, planned.data.name)
     callbacks = fit.build_callbacks(planned.cfg.callbacks, {"folder": run, "data": planned.data, "stage": stage.name})
     fit.fit_module(task, images, settings=settings, callbacks=callbacks, loggers=loggers, run=run, count_passes=crops)
     return task.result().cpu()
