@@ -63,7 +63,7 @@ def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     text, pictures = executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(root))
     assert pictures == 2
-    assert "Least BIC, which pays for parameters:" in text
+    assert "Lowest BIC, which penalizes parameters:" in text
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before  # it only reads
 
 

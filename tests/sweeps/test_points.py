@@ -44,7 +44,7 @@ def test_a_matrix_builds_each_tokenizer_once_and_each_cell_is_a_command_of_its_o
 ) -> None:
     opened = []
     monkeypatch.setattr(
-        tokenizer_plan, "build_data", lambda *given, whole=tokenizer_plan.build_data: opened.append(1) or whole(*given)
+        tokenizer_plan, "open_data", lambda cfg, whole=tokenizer_plan.open_data: opened.append(1) or whole(cfg)
     )
     schedule, commands = swept("experiments=matrix_digits", "seed=1", "generator.max_steps=9", "hydra.launcher.jobs=2")
     shared = [task for task in schedule.tasks if task.is_shared]
