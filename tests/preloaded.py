@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ldbench import train
+from ldbench import train  # noqa: F401
 from ldbench.config.compose import Registry
-from ldbench.pipeline import pipeline
+from ldbench.pipeline import pipeline  # noqa: F401
 from tests import composing, shared_trainings
 
 composing.reading_once().__enter__()
@@ -12,4 +12,3 @@ Registry.compose_from_files = composing.by_parts  # type: ignore[method-assign]
 for name in (*shared_trainings.GENERATORS, *shared_trainings.SHARDED, *shared_trainings.TOKENIZERS):
     for num_processes in (1, 2):
         shared_trainings.composed(name, Path(), num_processes)
-__all__ = ["pipeline", "train"]

@@ -127,6 +127,28 @@ def test_its_masks_hide_the_given_share_or_masking_is_refused(name: str) -> None
     assert recon.kept is None or recon.kept.shape == recon.z.shape[:2]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DIGITS if name in Registry().targets("tokenizer")])
+def test_compiled_it_takes_one_mask_ratio_after_the_other(name: str) -> None:
+    tokenizer = built(name)
+    x = images(tokenizer, 4)
+    torch._dynamo.reset()
+    compiled = torch.compile(tokenizer, backend="eager")
+    for ratio in (0.0, 0.75, 0.5, 0.25):
+        passes = []
+        for way in (tokenizer, compiled):
+            torch.manual_seed(1)
+            try:
+                with torch.no_grad():
+                    passes.append(way(x, mask_ratio=ratio))
+            except ValueError as refused:
+                assert "mask" in str(refused)  # noqa: PT017
+                return
+        eager, traced = passes
+        torch.testing.assert_close(traced.images, eager.images)
+        assert eager.mask is None or torch.equal(traced.mask, eager.mask)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_anchors_are_trained_parameters_of_encoder_and_decoder(name: str) -> None:
     with torch.device("meta"):  # shapes alone

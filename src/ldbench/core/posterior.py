@@ -26,9 +26,8 @@ class Posterior:
             return self.mean
         if eps is None:
             mean = self.mean
-            eps = draw_for_global_batch(
-                lambda count: torch.randn(count, *mean.shape[1:], generator=rng, device=mean.device, dtype=mean.dtype),
-                len(mean),
+            eps = draw_for_global_batch(  # torch.randn with a generator cannot be compiled for varying shapes
+                lambda count: mean.new_empty(count, *mean.shape[1:]).normal_(generator=rng), len(mean)
             )
         return self.mean + (0.5 * self.logvar).exp() * eps
 

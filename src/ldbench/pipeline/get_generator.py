@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.official.load import convert_weights, describe_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
-from ldbench.pipeline.recipe import stats_digest
+from ldbench.pipeline.recipe import is_trained, stats_digest
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.device import find_device
 from ldbench.runtime.process_group import leader_first
@@ -30,19 +30,14 @@ def get_generator(
 
     Raises ValueError for a generator of other latents.
     """
+    if is_trained(cfg.generator):
+        return train_or_reuse(cfg, tokenizer, data, registry)
     if "path" in list(cfg.generator):  # also where it has no value yet
         generator = leader_first(partial(open_artifact, cfg, registry))
-    elif cfg.generator.weights is not None:
-        generator = import_released(cfg, registry)
     else:
-        return train_or_reuse(cfg, tokenizer, data, registry)
+        generator = import_released(cfg, registry)
     validate_latents(generator, tokenizer)
     return generator
-
-
-def is_trained(cfg: DictConfig, kind: Literal["tokenizer", "generator"] = "generator") -> bool:
-    """Whether the configured tokenizer or generator is trained here, and not an artifact or released weights."""
-    return "path" not in list(cfg[kind]) and cfg[kind].weights is None
 
 
 def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:

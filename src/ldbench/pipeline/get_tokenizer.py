@@ -14,6 +14,7 @@ from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.official.load import convert_weights
+from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.process_group import leader_first
@@ -32,7 +33,7 @@ def get_tokenizer(
 
     Raises ValueError, before anything is trained, for a config whose parts do not fit, and for what `check` refuses.
     """
-    if "path" not in list(cfg.tokenizer) and cfg.tokenizer.weights is None:
+    if is_trained(cfg.tokenizer):
         return train_or_reuse(cfg, registry, check)
     if "path" in list(cfg.tokenizer):  # also where it has no value yet
         model, data = leader_first(partial(open_artifact, cfg, registry))

@@ -22,7 +22,8 @@ from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
 from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, component_digest
 from ldbench.pipeline.generator_plan import build_guidance, build_sampler
-from ldbench.pipeline.get_generator import build_encoder, is_trained
+from ldbench.pipeline.get_generator import build_encoder
+from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results.protocol import Protocol
 from ldbench.runtime.device import Precision, device_name, find_device
@@ -230,7 +231,7 @@ class JobContext:
 
     def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
         kind: Literal["tokenizer", "generator"] = "tokenizer" if self._measured.generator is None else "generator"
-        if not is_trained(self._cfg, kind):
+        if not is_trained(self._cfg[kind]):
             return {}
         from ldbench.pipeline import step_timing  # Lightning takes seconds to load
 

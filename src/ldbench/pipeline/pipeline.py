@@ -19,7 +19,6 @@ from ldbench.pipeline.get_generator import (
     build_encoder,
     get_generator,
     get_training_latents,
-    is_trained,
 )
 from ldbench.pipeline.get_tokenizer import get_tokenizer
 from ldbench.pipeline.init_weights import validate_init
@@ -31,6 +30,7 @@ from ldbench.pipeline.job_context import (
 )
 from ldbench.pipeline.measure import measure, validate_job, validate_protocol, validate_weights
 from ldbench.pipeline.measure_records import compare, refuse_in_training
+from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, validate_keys, validate_names
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.pipeline.trainer_settings import validate_trainer
@@ -126,7 +126,7 @@ def validate(cfg: DictConfig, request: RunRequest, registry: Registry = Registry
             validate_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
     validate_protocol(request.protocol, registry)
     validate_weights(request.jobs, request.protocol, registry)
-    if has_generator(cfg) and is_trained(cfg):
+    if has_generator(cfg) and is_trained(cfg.generator):
         validate_parts(cfg)
     if request.with_tokenizer:
         groups = groups_to_train(cfg, with_generator=request.with_generator)
@@ -173,7 +173,7 @@ def prepare(cfg: DictConfig, registry: Registry = Registry()) -> Path:
     measure_each(cfg, EvaluationTarget(data, tokenizer), request.shared, request.protocol, registry)
     if is_worker_rank():
         return tokenizer.folder
-    if request.with_generator and is_trained(cfg):
+    if request.with_generator and is_trained(cfg.generator):
         get_training_latents(cfg, tokenizer, data, registry)
     for split in latent_splits_read(request.jobs):
         build_encoder(cfg, tokenizer, data).store(split)
@@ -184,10 +184,10 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
     """Returns the configured tokenizer and its data; what will use its latents is validated before it is trained."""
 
     def check(latent: LatentSpec, data: ImageData) -> None:
-        if request.with_generator and is_trained(cfg):
-            validate_cell(cfg, latent, data.num_classes, registry)
+        validate_cell(cfg, latent, data.num_classes, registry)
 
-    return get_tokenizer(cfg, registry, check=check)
+    trains_on_it = request.with_generator and is_trained(cfg.generator)
+    return get_tokenizer(cfg, registry, check=check if trains_on_it else None)
 
 
 def measure_each(
@@ -216,7 +216,7 @@ def latent_splits_read(jobs: Sequence[DictConfig]) -> list[str]:
 def groups_to_train(cfg: DictConfig, *, with_generator: bool) -> list[str]:
     """Returns which of tokenizer and generator would be trained: neither artifacts nor released weights."""
     return [
-        kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg, kind)
+        kind for kind in ("tokenizer", "generator") if (kind == "tokenizer" or with_generator) and is_trained(cfg[kind])
     ]
 
 

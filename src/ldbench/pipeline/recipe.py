@@ -1,4 +1,4 @@
-"""What an artifact's digest covers, and how a config is described to others."""
+"""What a config would train: whether it does, what the digest covers, and how it is described to others."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +40,11 @@ def with_digests(node: Any, registry: Registry) -> Any:
             {"network": feature_networks.network_digest(node["network"], registry)} if "network" in node else {}
         )
     return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
+
+
+def is_trained(node: DictConfig) -> bool:
+    """Whether the tokenizer or generator of this config is trained here, and not an artifact or released weights."""
+    return "path" not in list(node) and node.weights is None
 
 
 def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:

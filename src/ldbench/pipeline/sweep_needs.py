@@ -8,8 +8,9 @@ from ldbench import official
 from ldbench.artifacts import weights
 from ldbench.config.compose import Registry, plain
 from ldbench.io.files import digest
-from ldbench.pipeline import get_generator, get_tokenizer, pipeline, tokenizer_plan
+from ldbench.pipeline import get_tokenizer, pipeline, tokenizer_plan
 from ldbench.pipeline.generator_plan import validate_cell
+from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
 from ldbench.sweeps.points import SweepNeeds
 
@@ -40,7 +41,7 @@ def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Pla
     if key not in known:  # its data are opened, which may take minutes
         known[key] = tokenizer_of(cfg, registry)
     name, planned = known[key]
-    if planned is not None and request.with_generator and get_generator.is_trained(cfg):
+    if planned is not None and request.with_generator and is_trained(cfg.generator):
         validate_cell(cfg, planned.latent, planned.data.num_classes, registry)
     latents = request.with_generator or bool(pipeline.latent_splits_read(request.jobs))
     return SweepNeeds(key if planned is None else str(planned.folder), name, latents)

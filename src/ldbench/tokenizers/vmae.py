@@ -141,15 +141,31 @@ class VMAE(Tokenizer):
         one that hides all.
         """
         self.validate_images(images)
+        visible = self.draw_visible(images, mask_ratio, mask_noise)
+        kept, mask = (None, None) if visible is None else visible
+        posterior = self.encoder(images, kept=kept)
+        z = posterior.sample(eps=eps)
+        return Reconstruction(
+            images=self.decoder(z, kept=kept),
+            z=z,
+            posterior=posterior,
+            mask=mask,
+            patch_grid=None if mask is None else self.grid,
+            kept=kept,
+        )
+
+    @torch.compiler.disable  # a second ratio in one process would become a symbol, of which no shape can be made
+    def draw_visible(
+        self, images: Tensor, mask_ratio: float | Tensor, mask_noise: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:  # (B, N_kept) indices, (B, P) bool mask with True = hidden
+        """The visible patches; None if the ratio is zero."""
         if isinstance(mask_ratio, Tensor):
             raise ValueError(
                 "VMAE drops hidden patches, so all images of a batch hide the same number: "
                 "mask_ratio must be one number."
             )
         if mask_ratio == 0:
-            posterior = self.encoder(images, kept=None)
-            z = posterior.sample(eps=eps)
-            return Reconstruction(images=self.decoder(z, kept=None), z=z, posterior=posterior)
+            return None
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}.")
         num_patches = self.latent.num_tokens
@@ -162,12 +178,7 @@ class VMAE(Tokenizer):
                 f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got "
                 f"{tuple(mask_noise.shape)}."
             )
-        kept, mask = keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
-        posterior = self.encoder(images, kept=kept)
-        z = posterior.sample(eps=eps)
-        return Reconstruction(
-            images=self.decoder(z, kept=kept), z=z, posterior=posterior, mask=mask, patch_grid=self.grid, kept=kept
-        )
+        return keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""
