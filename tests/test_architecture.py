@@ -22,11 +22,8 @@ LEVELS = {  # a package or root module imports lower levels only
     1: ("core", "io", "runtime"),
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
-SAME_LEVEL = {
-    "core": {"io", "runtime"},
-    **{key: {"cli"} for key in LEVELS[6]},
-    "__init__": {"hub"},
-}  # what is imported of one's own level besides oneself
+# what is imported of one's own level besides oneself
+SAME_LEVEL = {"core": {"io", "runtime"}, **{key: {"cli"} for key in LEVELS[6]}, "__init__": {"hub"}}
 PLUGINS = (
     "tokenizers",
     "backbones",

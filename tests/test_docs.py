@@ -32,30 +32,14 @@ RECORDS = ROOT / "experiments" / "matrix_digits" / "records"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OVERRIDE = re.compile(r"(~[a-z][\w/@.]*|\+{0,2}[a-z][\w/@.]*=\S+)$")
-NOT_OVERRIDES = {
-    "eps=0",
-    "smoothness/ssim/eps=0.05",
-    "gmm/score/k=50",
-    "gmm/nll_per_dim/k=50",
-    "teaches=projection",
-}  # a metric's name, a key's end
+# a metric's name, a key's end
+NOT_OVERRIDES = {"eps=0", "smoothness/ssim/eps=0.05", "gmm/score/k=50", "gmm/nll_per_dim/k=50", "teaches=projection"}
 NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page
-NEEDS = {
-    "~tokenizer.losses.hog": ["tokenizer=maetok"],
-    "tokenizer=blocks": None,
-}  # what an override is added to; None: a page's own plug-in
-PARTS = {
-    "generator",
-    "backbone",
-    "size",
-    "interpolant",
-    "times",
-    "objective",
-    "sampler",
-    "guidance",
-    "latents",
-}  # of a generator
+# what an override is added to; None: a page's own plug-in
+NEEDS = {"~tokenizer.losses.hog": ["tokenizer=maetok"], "tokenizer=blocks": None}
+# of a generator
+PARTS = {"generator", "backbone", "size", "interpolant", "times", "objective", "sampler", "guidance", "latents"}
 
 
 def blocks(text: str, *languages: str) -> list[str]:

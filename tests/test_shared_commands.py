@@ -64,9 +64,8 @@ def test_one_process_makes_the_same_numbers_up_to_rounding(words: list[str], unb
         for root in (tmp_path, unbroken)
     )
     for name, estimate in one.items():
-        assert two[name]["value"] == pytest.approx(estimate["value"], rel=1e-6), (
-            name
-        )  # weights that no image depends on may lie elsewhere
+        # weights that no image depends on may lie elsewhere
+        assert two[name]["value"] == pytest.approx(estimate["value"], rel=1e-6), name
 
 
 def test_a_killed_process_ends_the_command_which_then_goes_on_to_the_same_files(

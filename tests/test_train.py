@@ -46,9 +46,8 @@ def test_a_mistake_is_answered_in_one_screen_without_a_traceback(
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert len((done.stderr + done.stdout).splitlines()) <= 12
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"
-    ]  # which Hydra itself writes for a sweep
+    # which Hydra itself writes for a sweep
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
 
 
 @pytest.mark.slow

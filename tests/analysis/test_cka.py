@@ -20,9 +20,8 @@ def test_rotated_scaled_and_shifted_features_are_the_same() -> None:
 def test_stretched_features_are_not() -> None:
     x = normal(2000, 2)
     stretched = x * torch.tensor([1.0, 3.0], dtype=torch.float64)
-    assert linear_cka(x, stretched).cka == pytest.approx(
-        (1 + 9) / (2 * (1 + 81)) ** 0.5, abs=0.03
-    )  # of covariances I and diag(1, 9)
+    # of covariances I and diag(1, 9)
+    assert linear_cka(x, stretched).cka == pytest.approx((1 + 9) / (2 * (1 + 81)) ** 0.5, abs=0.03)
 
 
 def test_independent_features_have_nothing_in_common_even_if_there_are_more_than_images() -> None:

@@ -40,9 +40,8 @@ def test_structured_latents_are_learned_better_and_labels_help() -> None:
     z = normal()
     alike = z[:, :1, :1].expand_as(z)  # one number, repeated twelve times
     assert learn(alike.contiguous(), steps=300).explained > 0.5
-    sides = (
-        0.05 * z + torch.where(torch.arange(len(z)) % 2 == 0, 1.0, -1.0)[:, None, None]
-    )  # the class determines everything
+    # the class determines everything
+    sides = 0.05 * z + torch.where(torch.arange(len(z)) % 2 == 0, 1.0, -1.0)[:, None, None]
     assert learn(sides, steps=300).explained > 0.6
 
 

@@ -194,9 +194,8 @@ def test_the_keyboard_opens_what_the_mouse_opens(shown):
 
 
 def test_ranks_and_noise_are_marked(shown):
-    assert (
-        shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2
-    )  # gFD; PSNR of both b; rFD of both c
+    # gFD; PSNR of both b; rFD of both c
+    assert shown.run("document.querySelectorAll('[data-table=\"cells\"] td.best').length") == 1 + 2 + 2
     ranks = shown.run(
         "[...document.querySelectorAll('[data-table=\"tokenizers\"] tbody tr')]"
         ".map((r) => r.querySelector('.rank').textContent)"

@@ -16,9 +16,8 @@ from ldbench.core.latent import LatentSpec
 
 NAMES = sorted(Registry().options("backbone"))
 SIZES = sorted(Registry().options("size"))
-MARKED = [
-    pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES
-]  # of coarse patches
+# of coarse patches
+MARKED = [pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES]
 LATENTS = {"map": LatentSpec(24, 3, (4, 6)), "sequence": LatentSpec(6, 3)}
 JOB_INPUTS = {"num_classes": 7, "has_null_class": True, "learned_variance": False}
 EACH = [(name, kind) for name in NAMES for kind in LATENTS]

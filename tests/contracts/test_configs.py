@@ -13,13 +13,8 @@ from ldbench.pipeline import feature_networks, measure, pipeline
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
-PRIMARY = (
-    "generator",
-    "trainer",
-    "callbacks",
-    "logger",
-    "paths",
-)  # tokenizers, data, protocols and experiments have tests that compose each
+# tokenizers, data, protocols and experiments have tests that compose each
+PRIMARY = ("generator", "trainer", "callbacks", "logger", "paths")
 
 OPTIONS = [(group, name) for group in GROUPS for name in Registry().options(group)]
 

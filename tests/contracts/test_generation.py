@@ -84,16 +84,15 @@ class Perfect:
 
 @pytest.mark.slow
 def test_refusals_leave_what_ought_to_compose():
-    continuous, discrete = (
-        3 * 5 - 1,
-        2 * 3,
-    )  # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
+    # interpolants x predictions: angular not on straight lines; noise, data and angular in counted times
+    continuous, discrete = (3 * 5 - 1, 2 * 3)
+    # its velocities
     every = {
         "diffusion": discrete,
         "flow_matching": continuous,
         "flow_matching_maetok": continuous,
         "flow_matching_cosine": 3,
-    }  # its velocities
+    }
     found = [options for options in product(INTERPOLANTS, TIMES, OBJECTIVES, KINDS) if objective_of(*options)]
     for times, objective in product(TIMES, OBJECTIVES):
         expected = 0 if times == "counted" and objective != "diffusion" else every[objective]

@@ -59,9 +59,8 @@ def latents(latent: LatentSpec) -> TensorLatents:
 
 KINDS = ("map", "sequence")
 FAMILIES = ("dit", "sit", "lightningdit", "maetok_dit_xl_1", "maetok_sit_xl_1")  # one of each that has parts of its own
-MARKED = [
-    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES
-]  # the others are sizes
+# the others are sizes
+MARKED = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 def planned(name: str, kind: str, root: Path, *overrides: str) -> GeneratorPlan:

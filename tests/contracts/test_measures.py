@@ -64,9 +64,8 @@ def test_a_metric_on_sets_is_a_finite_number_within_its_interval(name: str) -> N
     assert isinstance(metric.is_distance, bool)
     rng = torch.Generator().manual_seed(0)
     sets = [Features(*(torch.randn(count, 5, generator=rng) for _ in range(3))) for count in (40, 30)]
-    seen = [
-        gather(given, metric.requires, labels=torch.arange(len(given.features)) % 5) for given in sets
-    ]  # what it needs is enough
+    # what it needs is enough
+    seen = [gather(given, metric.requires, labels=torch.arange(len(given.features)) % 5) for given in sets]
     found = metric(*seen, paired=False)
     assert isinstance(found, Estimate)
     assert found.low <= found.value <= found.high

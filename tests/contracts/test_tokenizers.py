@@ -41,16 +41,13 @@ STEPS = {
 }
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
-VARIANTS = [
-    name for name in TRAINED if name not in Registry().targets("tokenizer")
-]  # of another: a number or a loss differs
-WHOLE = [
-    pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS
-]  # from the first stage to the record
+# of another: a number or a loss differs
+VARIANTS = [name for name in TRAINED if name not in Registry().targets("tokenizer")]
+# from the first stage to the record
+WHOLE = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS]
 TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
-SEVERAL = [
-    name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED
-]  # trainings in one test
+# trainings in one test
+SEVERAL = [name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 

@@ -64,9 +64,8 @@ def test_the_words_are_what_they_say():
     assert torch.equal(gvp.perfect_prediction("velocity", noise, data, T), velocity)
     torch.testing.assert_close(Linear().between(noise, data, T)[1], data - noise)
     torch.testing.assert_close(gvp.perfect_prediction("score", noise, data, T), -noise / gvp.at(T).sigma[:, None, None])
-    torch.testing.assert_close(
-        velocity, -torch.pi / 2 * gvp.perfect_prediction("angular", noise, data, T)
-    )  # its angle falls by pi / 2 in all
+    # its angle falls by pi / 2 in all
+    torch.testing.assert_close(velocity, -torch.pi / 2 * gvp.perfect_prediction("angular", noise, data, T))
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)

@@ -43,9 +43,8 @@ def test_a_sample_is_mean_plus_deviation_times_the_noise_handed_in(posterior, rn
 
 
 def test_samples_have_the_mean_and_the_deviation_of_the_gaussian(rng):
-    posterior = Posterior(
-        torch.full((100, 50, 20), 3.0), torch.full((100, 50, 20), 2.0).log() * 2
-    )  # 100,000 draws with deviation 2
+    # 100,000 draws with deviation 2
+    posterior = Posterior(torch.full((100, 50, 20), 3.0), torch.full((100, 50, 20), 2.0).log() * 2)
     z = posterior.sample(rng)
     assert abs(z.mean() - 3) < 5 * 2 / 100_000**0.5
     assert abs(z.std() - 2) < 5 * 2 / 200_000**0.5

@@ -167,9 +167,7 @@ def test_a_dot_moves_where_scale_shift_and_rotation_say():
 
     assert center_of_mass(0.0, 1.0, (0.0, 0.0)) == pytest.approx((0.6875, 0.4375), abs=2e-3)
     assert center_of_mass(0.0, 0.5, (0.1, -0.2)) == pytest.approx((0.5 + 0.09375 + 0.1, 0.5 - 0.03125 - 0.2), abs=2e-3)
-    assert center_of_mass(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx(
-        (0.5625, 0.6875), abs=2e-3
-    )  # right turns down: clockwise
-    assert center_of_mass(math.pi / 2, 1.0, (0.1, -0.2)) == pytest.approx(
-        (0.6625, 0.4875), abs=2e-3
-    )  # moved after it is turned
+    # right turns down: clockwise
+    assert center_of_mass(math.pi / 2, 1.0, (0.0, 0.0)) == pytest.approx((0.5625, 0.6875), abs=2e-3)
+    # moved after it is turned
+    assert center_of_mass(math.pi / 2, 1.0, (0.1, -0.2)) == pytest.approx((0.6625, 0.4875), abs=2e-3)

@@ -30,9 +30,8 @@ def test_parts_are_read_in_order_and_cover_all_indices(parts: SampleParts) -> No
 
 
 def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SampleParts) -> None:
-    parts.path(range(4, 8)).rename(
-        parts.folder / ".000004-000007.npy.99999999.tmp"
-    )  # as a kill in the middle of writing leaves it
+    # as a kill in the middle of writing leaves it
+    parts.path(range(4, 8)).rename(parts.folder / ".000004-000007.npy.99999999.tmp")
     assert parts.missing() == [range(4, 8)]
     parts.write(range(4, 8), IMAGES[4:8])
     assert parts.missing() == []

@@ -107,13 +107,11 @@ def test_a_mirrored_scene_is_a_scene_of_the_same_class():
 
 def test_kinds_differ_at_every_rotation():
     turns = torch.linspace(0, 2 * math.pi, 61)[:-1].tolist()
-    masks = torch.stack(
-        [torch.stack([render(_alone(k, rotation=r), size=32)[0] / 255 for r in turns]) for k in KINDS]
-    )  # (8, 60, H, W)
+    # (8, 60, H, W)
+    masks = torch.stack([torch.stack([render(_alone(k, rotation=r), size=32)[0] / 255 for r in turns]) for k in KINDS])
     halfway = [render(_alone(k, rotation=turns[1] / 2), size=32)[0] / 255 for k in KINDS]  # between two known rotations
-    distances = torch.stack(
-        [(masks - probe).abs().mean(dim=(2, 3)).amin(dim=1) for probe in halfway]
-    )  # (8 probes, 8 kinds)
+    # (8 probes, 8 kinds)
+    distances = torch.stack([(masks - probe).abs().mean(dim=(2, 3)).amin(dim=1) for probe in halfway])
     own = distances.diagonal()
     others = distances.masked_fill(torch.eye(len(KINDS), dtype=torch.bool), math.inf).amin(dim=1)
     assert (own < 0.5 * others).all()

@@ -6,9 +6,8 @@ import torch
 from ldbench.data.draws import keyed_generator
 from ldbench.data.subset import select_items, select_stratified
 
-LABELS = (
-    torch.arange(1000).remainder(7).where(torch.arange(1000) < 997, 7)
-)  # seven large classes and one of three items
+# seven large classes and one of three items
+LABELS = torch.arange(1000).remainder(7).where(torch.arange(1000) < 997, 7)
 
 
 def test_no_subset_keeps_everything():

@@ -21,15 +21,8 @@ from ldbench.config.error_messages import error_message
 
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-TOUCHES = (
-    "os.rename",
-    "os.remove",
-    "os.mkdir",
-    "os.rmdir",
-    "os.chmod",
-    "os.symlink",
-    "os.truncate",
-)  # besides opening for writing
+# besides opening for writing
+TOUCHES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.symlink", "os.truncate")
 PATIENCE = 300.0  # seconds for what takes some
 
 

@@ -18,12 +18,8 @@ from ldbench.training.optimizer import AdamW
 
 CASES = [*TOKENIZERS, *GENERATORS]
 ON = ["trainer.accelerator=cuda", "trainer.log_every=1", "callbacks.checkpoint.every=2", "protocol=default"]
-APART = {
-    "tf32": 0.01,
-    "bf16": 0.1,
-    "fp16": 0.1,
-    "compiled": 0.1,
-}  # share of float32's first loss by which others may miss it: some draw otherwise
+# share of float32's first loss by which others may miss it: some draw otherwise
+APART = {"tf32": 0.01, "bf16": 0.1, "fp16": 0.1, "compiled": 0.1}
 
 
 def trained(name: str, root: Path, *words: str) -> tuple[Any, nn.Module]:

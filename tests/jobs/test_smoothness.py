@@ -120,9 +120,8 @@ def test_a_linear_decoder_has_its_exact_metrics(found: Any) -> None:
     assert found["smoothness/encoder/lipschitz"].value == pytest.approx((2 / 4 / SIGMA).max().item(), rel=1e-5)
     assert found["smoothness/encoder/round_trip"].value == pytest.approx(0.0, abs=1e-6)
     assert found["smoothness/path/detour_pixels"].value == pytest.approx(1.0, rel=1e-5)
-    gain = (
-        found["smoothness/encoder/moved"].value / SETTINGS["pixel_noise"]
-    )  # of noise whose own root mean square is nearly pixel_noise
+    # of noise whose own root mean square is nearly pixel_noise
+    gain = found["smoothness/encoder/moved"].value / SETTINGS["pixel_noise"]
     assert found["smoothness/encoder/gain"].value == pytest.approx(gain, rel=0.05)
 
 
@@ -152,9 +151,8 @@ def test_its_curve_is_the_parabola_of_its_noise_above_its_reconstruction(data: A
         estimate = found[f"smoothness/mse/eps={eps:g}"]
         assert estimate.value == pytest.approx(lost + eps**2 * added, rel=0.03)
         assert estimate.low < estimate.value < estimate.high
-    assert found["smoothness/mse/slope"].value == pytest.approx(
-        0.2 * added, rel=0.2
-    )  # least squares of eps^2 at 0, .1, .2
+    # least squares of eps^2 at 0, .1, .2
+    assert found["smoothness/mse/slope"].value == pytest.approx(0.2 * added, rel=0.2)
     assert found["smoothness/mse/area"].value == pytest.approx((0.1 * 0.01 / 2 + 0.1 * 0.05 / 2) * added, rel=0.2)
 
 

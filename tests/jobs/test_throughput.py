@@ -163,9 +163,8 @@ def test_parts_are_timed_as_they_are_trained(tmp_path: Any, compiled: bool) -> N
 
 
 def test_the_rate_of_matrix_products_counts_two_for_each_multiplication(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = iter(
-        [0.0, 0.001, 1.0, 1.5, 2.0, 2.25, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5]
-    )  # the first, which is not timed, is the fastest
+    # the first, which is not timed, is the fastest
+    ends = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.25, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5])
     monkeypatch.setattr(_benchmark, "now", lambda _: next(ends))
     assert _benchmark.matrix_rate(CPU, "bf16", side=16) == 2 * 16**3 / 0.25
 

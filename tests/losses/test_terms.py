@@ -46,9 +46,8 @@ def test_without_a_mask_the_error_is_the_plain_mean_for_any_ratio():
     [(1.0, (1 + 4 + 25) / 3), (0.0, (9 + 16 + 36 + 49 + 64) / 5), (0.75, 0.75 * 10 + 0.25 * 34.8)],
 )
 def test_visible_and_hidden_patches_are_averaged_apart_over_the_whole_batch_and_then_weighed(ratio, expected):
-    mask = torch.tensor(
-        [[False, False, True, True], [False, True, True, True]]
-    )  # 3 visible, 5 hidden, unevenly shared by the images
+    # 3 visible, 5 hidden, unevenly shared by the images
+    mask = torch.tensor([[False, False, True, True], [False, True, True, True]])
     assert pixel_mse(reconstruction(images=off_by_patch(), mask=mask), ratio) == pytest.approx(expected, rel=1e-6)
 
 

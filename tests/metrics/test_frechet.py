@@ -126,9 +126,8 @@ def test_the_nuclear_norm_is_the_sum_of_singular_values_however_far_these_reach(
     left, right = (torch.linalg.qr(normal(size, rank, seed=size)).Q for size in shape)
     matrix = left * values @ right.T
     assert nuclear_norm(matrix).item() == pytest.approx(values.sum().item(), rel=1e-13)
-    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(
-        values.sum().item() * 2**0.5, rel=1e-13
-    )  # half of it is rounding
+    # half of it is rounding
+    assert nuclear_norm(torch.cat([matrix, matrix])).item() == pytest.approx(values.sum().item() * 2**0.5, rel=1e-13)
 
 
 def test_the_spatial_distance_is_that_of_the_spatial_features() -> None:

@@ -67,9 +67,8 @@ def test_its_spatial_features_are_the_first_seven_channels_of_mixed_6_in_tensorf
     extractor: Inception, images: torch.Tensor
 ) -> None:
     maps = []
-    handle = extractor.network.Mixed_6d.register_forward_hook(
-        lambda _module, _inputs, output: maps.append(output)
-    )  # its first branch comes first
+    # its first branch comes first
+    handle = extractor.network.Mixed_6d.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
     seen = extractor.extract(images)
     handle.remove()
     assert seen.spatial.shape == (2, 2023)

@@ -35,9 +35,8 @@ def test_points_on_a_boundary_are_inside_up_to_rounding() -> None:
     same = gather(Features(inner), {"features"})
     shuffled = gather(Features(inner[torch.randperm(300, generator=torch.Generator().manual_seed(1))]), {"features"})
     assert values(shuffled, same, 5) == pytest.approx(values(same, same, 5), rel=1e-9)
-    assert values(same, same, 5)[2] == pytest.approx(
-        (300 * 5 + 300) / (300 * 5), rel=1e-9
-    )  # each ball contains five others and its center
+    # each ball contains five others and its center
+    assert values(same, same, 5)[2] == pytest.approx((300 * 5 + 300) / (300 * 5), rel=1e-9)
 
 
 def test_they_are_their_definitions() -> None:

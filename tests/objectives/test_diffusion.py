@@ -58,9 +58,8 @@ def test_the_perfect_prediction_has_the_least_loss(gaussian, backbone_of, schedu
     losses = []
     for off in (-0.2, 0.0, 0.2):
         backbone = perfect(gaussian, backbone_of, objective, off)
-        terms = objective.loss(
-            backbone, z, Y, step=0, t=times_of_indices(INDEX.clamp(min=5), 1000), noise=noise
-        )  # at 0 the outermost bins favor larger values
+        # at 0 the outermost bins favor larger values
+        terms = objective.loss(backbone, z, Y, step=0, t=times_of_indices(INDEX.clamp(min=5), 1000), noise=noise)
         losses.append(sum(terms.values()))
         assert losses[-1].dtype == torch.float32
     assert (losses[1] < losses[0]).all()

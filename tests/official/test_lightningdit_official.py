@@ -13,9 +13,8 @@ INPUTS = (
 
 
 def test_everything_is_read_off_the_tensors(transformer_state, convert_and_build):
-    network = convert_and_build(
-        "lightningdit_b_1", transformer_state(lightning=True, outputs=3), {}
-    )  # rotary tables show the heads
+    # rotary tables show the heads
+    network = convert_and_build("lightningdit_b_1", transformer_state(lightning=True, outputs=3), {})
     assert network.latent.grid == (4, 4)
     assert (network.null_class, network.learned_variance) == (5, False)
     assert network.cos is not None

@@ -52,16 +52,14 @@ def test_mask_ratios_follow_the_official_distribution(case):
     grid = torch.linspace(0, 1, 200_001, dtype=torch.float64)
     for name, low, high in case.outputs(r"ratio_([\d.]+)_([\d.]+)"):
         low, high, both = float(low), float(high), name.removeprefix("ratio_")
-        law = TruncatedNormal(
-            low=low, high=high, mean=high, std=std, per="batch"
-        )  # "location = max" in the case's text
+        # "location = max" in the case's text
+        law = TruncatedNormal(low=low, high=high, mean=high, std=std, per="batch")
         ratios = law.quantile(u)
         case.check(name, ratios)
         for counted, num_tokens in case.outputs(rf"masked_count_(\d+)_{both}"):
             case.check(counted, count_hidden(ratios, int(num_tokens)))
-        middle = law.quantile(
-            (grid[1:] + grid[:-1]) / 2
-        )  # the mean over equal shares of the probability is the law's own
+        # the mean over equal shares of the probability is the law's own
+        middle = law.quantile((grid[1:] + grid[:-1]) / 2)
         case.check(f"mean_std_{both}", torch.stack([middle.mean(), middle.std(correction=0)]))
         (points,) = case.facts["outputs"][f"pdf_{both}"]["shape"]
         at = torch.linspace(low + 1e-6, high - 1e-6, points, dtype=torch.float64)  # the same text
@@ -117,9 +115,8 @@ def test_the_masked_pass_its_auxiliary_decoders_and_losses_give_the_official_num
     images = case.input("x")
     y = torch.zeros(len(images), dtype=torch.long)
     with torch.no_grad():
-        recon = maetok(
-            images, mask_ratio=facts["mask_ratio"], mask_noise=-case.input("order_noise")
-        )  # theirs hides where the noise is smallest
+        # theirs hides where the noise is smallest
+        recon = maetok(images, mask_ratio=facts["mask_ratio"], mask_noise=-case.input("order_noise"))
         assert np.array_equal(recon.mask.float().numpy(), case.input("mask").numpy())
         case.check("latent", recon.z)
         case.check("reconstruction", recon.images)

@@ -13,7 +13,6 @@ pytestmark = pytest.mark.parity
 def test_the_legacy_normalization_is_the_official_one(case, model):
     timm = pytest.importorskip("timm")
     weights = timm.create_model(model, pretrained=False).state_dict()
-    teacher = Foundation(
-        architecture=model, weights=weights, normalization="legacy", patch_size=16, antialias=True
-    )  # both have patches of 16 px
+    # both have patches of 16 px
+    teacher = Foundation(architecture=model, weights=weights, normalization="legacy", patch_size=16, antialias=True)
     case.check("teacher_input", teacher.normalize(case.input("x")))

@@ -22,11 +22,8 @@ from ldbench.sampling.sde import ReverseSDE
 
 pytestmark = pytest.mark.parity
 
-PATHS = {
-    "Linear": Linear(),
-    "GVP": GVP(),
-    "VP": VP(beta_min=0.1, beta_max=20.0),
-}  # the official SiT's betas, which no case names
+# the official SiT's betas, which no case names
+PATHS = {"Linear": Linear(), "GVP": GVP(), "VP": VP(beta_min=0.1, beta_max=20.0)}
 RULES = {"euler": "euler", "heun2": "heun", "heun3": "heun3", "midpoint": "midpoint", "rk4": "rk4"}
 MARGIN = 1e-3  # the official SiT's from the ends of a path where its velocity is infinite, in sampling
 
@@ -147,11 +144,8 @@ def test_adaptive_steps_are_those_of_lightningdit_within_a_thousandth(case, back
         case.check(f"{name}|mid", maps(states[points // 2], start), bound=bound)
 
 
-INTERVALS = {
-    "nocfg": (1.0, 0.0, 1.0),
-    "cfg": (1.9, 0.0, 0.75),
-    "cfg_low": (2.5, 0.2, 0.9),
-}  # scale, from, to, with t = 1 noise: the case's text
+# scale, from, to, with t = 1 noise: the case's text
+INTERVALS = {"nocfg": (1.0, 0.0, 1.0), "cfg": (1.9, 0.0, 0.75), "cfg_low": (2.5, 0.2, 0.9)}
 NULL_CLASS = 1000  # the same text
 LAST_STEP = 0.04  # the same text
 INTERPOLANT_NAMES = {"linear": "Linear", "cosine": "GVP"}

@@ -16,11 +16,8 @@ from ldbench.sampling.sde import DIFFUSION_OVER_SIGMA, ReverseSDE
 
 pytestmark = pytest.mark.parity
 
-PATHS = {
-    "Linear": Linear(),
-    "GVP": GVP(),
-    "VP": VP(beta_min=0.1, beta_max=20.0),
-}  # the official SiT's betas, which no case names
+# the official SiT's betas, which no case names
+PATHS = {"Linear": Linear(), "GVP": GVP(), "VP": VP(beta_min=0.1, beta_max=20.0)}
 MARGIN = 1e-3  # the official SiT's from the ends of a path where its velocity is infinite,
 TRAINING_MARGINS = {"VP": 1e-5}  # and in training, where that is another
 
@@ -79,9 +76,8 @@ def test_one_prediction_gives_both_outputs_of_sit(case, backbone_of):
 def test_losses_are_those_of_sit(case, backbone_of):
     (noise, data, t), toy = states_of(case), backbone_of(velocity_toy(case.config["toy"]))
     for name, path, prediction, theirs in case.outputs(r"loss\|(\w+)\|(\w+)\|(\w+)"):
-        weighting = (
-            "none" if prediction == "velocity" else theirs.lower()
-        )  # SiT passes over the weighting of velocities, we refuse it
+        # SiT passes over the weighting of velocities, we refuse it
+        weighting = "none" if prediction == "velocity" else theirs.lower()
         objective = flow_matching(interpolant=PATHS[path], prediction=prediction, weighting=weighting)
         case.check(name, objective.loss(toy, data, labels(data), step=0, t=t, noise=noise)[prediction])
 
@@ -132,9 +128,8 @@ def test_the_cosine_term_and_the_times_are_those_of_lightningdit(case, backbone_
 @each_case("lightning_time_grid")
 def test_the_grid_is_that_of_lightningdit(case):
     for name, shift in case.outputs(r"grid_shift([\d.]+)"):
-        grid = time_grid(
-            0.0, 1.0, num_steps=case.config["num_steps"] - 1, shift=float(shift) or 1.0
-        )  # its value for equal steps is 0
+        # its value for equal steps is 0
+        grid = time_grid(0.0, 1.0, num_steps=case.config["num_steps"] - 1, shift=float(shift) or 1.0)
         case.check(name, grid.float())
 
 

@@ -107,9 +107,8 @@ def discriminator_of(case: Case) -> PatchGAN:
     """The one whose manifest the case names, filled by its recipe; a stack of convolutions from the first width on."""
     manifest = case.read_manifest(f"manifests/{case.facts['weights']['manifest']['discriminator']}.json")
     convolutions = [shape for shape in manifest.values() if len(shape) == 4]
-    network = PatchGAN(
-        num_layers=len(convolutions) - 2, width=convolutions[0][0]
-    )  # the first and the last are no layers of it
+    # the first and the last are no layers of it
+    network = PatchGAN(num_layers=len(convolutions) - 2, width=convolutions[0][0])
     assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest
     filled = {key: case.fill(key, shape) for key, shape in manifest.items()}
     network.load_state_dict({key: value for key, value in filled.items() if value is not None}, strict=False)

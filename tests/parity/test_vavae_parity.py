@@ -34,10 +34,8 @@ def test_encoding_sampling_and_decoding_give_the_official_numbers(case):
 @each_case("vavae_vf_terms")
 def test_the_alignment_terms_are_the_official_ones(case):
     shared = case.input("shared")
-    z, features = (
-        tokens(0.5 * case.input("z_raw") + 0.5 * shared),
-        tokens(case.input("f_raw") + shared),
-    )  # as the case's text has it
+    # as the case's text has it
+    z, features = (tokens(0.5 * case.input("z_raw") + 0.5 * shared), tokens(case.input("f_raw") + shared))
     for name, margin in case.outputs(r"mdms_distmargin([\d.]+)_cosmargin[\d.]+"):
         case.check(name, marginal_distance(z, features, margin=float(margin)))
     for name, margin in case.outputs(r"mcos_distmargin[\d.]+_cosmargin([\d.]+)"):

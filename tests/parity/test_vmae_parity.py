@@ -64,9 +64,8 @@ def test_the_masked_pass_and_its_losses_give_the_official_numbers(case):
     case.check("visible_loss", pixels(1.0))
     case.check("masked_loss", pixels(0.0))
     for name, theirs in case.outputs(r"kl_fixedstd_(.+)"):
-        std = (
-            1.0 if theirs == "none" else float(theirs.removeprefix("s"))
-        )  # "none = 0.5*sum(var-1-logvar)": the case's text
+        # "none = 0.5*sum(var-1-logvar)": the case's text
+        std = 1.0 if theirs == "none" else float(theirs.removeprefix("s"))
         kl = FreeMeanKL(weight=facts["kl_weight"], start=0, warmup=0, std=std)(images, recon, y)
         case.check(name, kl)
         for loss, share in case.outputs(rf"loss_fixedstd_{theirs}_visible(.+)"):

@@ -63,10 +63,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch):
         ({}, ProcessInfo(rank=0, world=1, local_rank=0, node=0)),
         (TORCHRUN, ProcessInfo(rank=5, world=8, local_rank=1, node=1)),
         (SRUN, ProcessInfo(rank=3, world=4, local_rank=1, node=1)),
-        (
-            {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"},
-            ProcessInfo(0, 1, 0, 0),
-        ),  # the batch script itself, which srun did not start
+        # the batch script itself, which srun did not start
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"}, ProcessInfo(0, 1, 0, 0)),
     ],
 )
 def test_the_rank_is_read_from_the_environment(set_environment, variables, expected) -> None:

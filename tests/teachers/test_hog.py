@@ -109,9 +109,8 @@ def test_an_image_need_not_be_square_nor_a_multiple_of_the_window(hog: HOG) -> N
     features = hog(images, (5, 9))
     assert features.shape == (2, 45, 27)
     padded = torch.nn.functional.pad(images, (0, 8, 0, 8), mode="reflect")
-    assert torch.equal(
-        hog.cells(images)[..., :4, :8], hog.cells(padded)[..., :4, :8]
-    )  # the window is tiled from the upper left and cut
+    # the window is tiled from the upper left and cut
+    assert torch.equal(hog.cells(images)[..., :4, :8], hog.cells(padded)[..., :4, :8])
 
 
 def test_the_window_weights_pixels_by_their_position() -> None:

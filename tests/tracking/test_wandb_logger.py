@@ -233,10 +233,8 @@ def test_an_interrupted_training_continues_the_same_run(
     first, second = (read(folder) for folder in folders(tmp_path))
     assert first.about.run_id == second.about.run_id == plan_tokenizer(cfg).training.id
     assert (first.exit_code, second.exit_code) == (1, 0)
-    assert [row["_step"] for row in second.rows] == [
-        9,
-        10,
-    ]  # from the checkpoint at the second step of the second stage
+    # from the checkpoint at the second step of the second stage
+    assert [row["_step"] for row in second.rows] == [9, 10]
     again = {row["_step"]: row["train/loss"] for row in first.rows}
     assert again[9] == second.rows[0]["train/loss"]
 
@@ -254,9 +252,7 @@ def test_a_training_that_fails_is_a_run_that_failed(
     assert read(folder).exit_code == 1
 
 
-@pytest.mark.parametrize(
-    "key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)]
-)  # with a key wandb tries for ten seconds
+@pytest.mark.parametrize("key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)])
 def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without_a_prompt(
     small: Compose, tmp_path, monkeypatch, key
 ) -> None:

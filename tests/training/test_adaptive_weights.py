@@ -101,13 +101,8 @@ def test_weights_value_and_gradients_are_those_of_the_definition(network):
 
 def test_a_term_that_sees_the_image_alone_is_passed_backwards_once(network):
     adaptive_loss(network).backward_loss.backward()
-    assert sorted(PASSED) == [
-        "gan",
-        "pixels",
-        "pull",
-        "pull",
-        "sharp",
-    ]  # the latent's own: at the anchor, and in the step
+    # the latent's own: at the anchor, and in the step
+    assert sorted(PASSED) == ["gan", "pixels", "pull", "pull", "sharp"]
     PASSED.clear()
     defined(network)[1].backward()
     assert sorted(PASSED) == ["gan"] * 2 + ["pixels"] * 3 + ["pull"] * 2 + ["sharp"] * 3

@@ -122,9 +122,10 @@ class Discrete(Interpolant):
             )
         self.num_times = num_times
         self.betas = BETAS[schedule](num_times)  # (num_times,)
+        # of index -1 on
         self.log_alphas = torch.cat(
             [torch.zeros(1, dtype=torch.float64), 0.5 * torch.cumsum(torch.log1p(-self.betas), dim=0)]
-        )  # of index -1 on
+        )
 
     def coefficients(self, t: Tensor) -> Coefficients:
         """All coefficients at times (B,)."""

@@ -46,10 +46,8 @@ class Generate:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
     settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
-    plain: ClassVar[Mapping[str, Any]] = {
-        "precision": "fp32",
-        "compile": False,
-    }  # the behavior before these settings existed
+    # the behavior before these settings existed
+    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}
 
     def __init__(
         self,

@@ -175,9 +175,8 @@ class Throughput:
         """Images per second and peak memory of each call."""
         metrics = {}
         for part, (function, *inputs) in parts.items():
-            call: Call = (
-                torch.compile(function) if self.compiled and not isinstance(module, Backbone) else function
-            )  # a backbone is compiled already
+            # a backbone is compiled already
+            call: Call = torch.compile(function) if self.compiled and not isinstance(module, Backbone) else function
             run = lambda call=call, inputs=inputs: call(module, *inputs)  # noqa: E731
             with compute_precision(self.precision, self.device.type):
                 metrics[f"images_per_second/{part}"] = images_per_second(

@@ -150,9 +150,8 @@ class Adversarial(BalancedTerm):
     ) -> Tensor:
         """The discriminator's weighted loss; updates LeCAM's averages."""
         assert not recon.images.requires_grad, "the discriminator's step must not reach the tokenizer"
-        real, fake = (
-            self.logits(kind, self.augment) for kind in (images, recon.images)
-        )  # apart: batch statistics are of one kind
+        # apart: batch statistics are of one kind
+        real, fake = (self.logits(kind, self.augment) for kind in (images, recon.images))
         loss = self.objective(real, fake)
         if self.lecam_weight:
             self.update_averages(real, fake)

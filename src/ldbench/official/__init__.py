@@ -134,9 +134,8 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def convert_transformer(
     name: str,
     state: Mapping[str, Tensor],  # without prefixes, and without tables other than `pos_embed`
-    settings: Mapping[
-        str, Any
-    ],  # of it, `input_size` (map side or sequence length), `num_classes`, `num_heads` are read
+    # of it, `input_size` (map side or sequence length), `num_classes`, `num_heads` are read
+    settings: Mapping[str, Any],
     *,
     sequence: bool,  # whether the latent has no grid
     nominal_size: int,  # the default of `input_size` if it cannot be inferred

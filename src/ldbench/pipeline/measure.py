@@ -40,10 +40,8 @@ from ldbench.tracking.send_records import send_record
 log = logging.getLogger(__name__)
 
 SPLITS = {"test": "held-out", "train": "training", "all": "training and held-out"}
-PROTOCOLS = (
-    "num_samples",
-    "labels",
-)  # keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
+# keys of a job's yaml in which null stands for the protocol's, and anything else takes its place
+PROTOCOLS = ("num_samples", "labels")
 
 
 def measure(
@@ -243,11 +241,8 @@ def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: R
         getattr(import_target(node["_target_"]), "check", lambda: None)()
         file = weights_path(name, node)
         if file is not None:
-            key = (
-                "weights",
-                json.dumps(node, sort_keys=True),
-                file.stat().st_mtime_ns,
-            )  # once for all points of a sweep
+            # once for all points of a sweep
+            key = ("weights", json.dumps(node, sort_keys=True), file.stat().st_mtime_ns)
             cached(key, partial(validate_layout, name, node, file))
 
 

@@ -14,16 +14,8 @@ from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
 from ldbench.sweeps.points import SweepNeeds
 
-WITHOUT_TOKENIZER = (
-    "seed",
-    "jobs",
-    "job",
-    "latents",
-    "protocol",
-    "force",
-    "callbacks",
-    "logger",
-)  # besides a generator's: of no plan of a tokenizer
+# besides a generator's: of no plan of a tokenizer
+WITHOUT_TOKENIZER = ("seed", "jobs", "job", "latents", "protocol", "force", "callbacks", "logger")
 
 
 def inspect(cfg: DictConfig, registry: Registry, known: dict[str, tuple[str, Plan | None]]) -> SweepNeeds:

@@ -21,14 +21,8 @@ from ldbench.pipeline.recipe import public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
-GENERATION = (
-    "generator",
-    "interpolant",
-    "times",
-    "objective",
-    "sampler",
-    "guidance",
-)  # keys that come with a generator
+# keys that come with a generator
+GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-NUMERIC = (
-    "devices",
-    "precision",
-    "threads",
-    "compile",
-    "limit_steps",
-    "overfit_batches",
-)  # settings that numbers depend on
+# settings that numbers depend on
+NUMERIC = ("devices", "precision", "threads", "compile", "limit_steps", "overfit_batches")
 SHARED = ("num_nodes", "adaptive")  # and those on which only numbers of several processes do
 DISPLAY = ("accelerator", "strategy", "workers", "resident", "deterministic", "log_every")  # the others
 LEAST = {

@@ -26,9 +26,8 @@ class Protocol:
     extractor: str | None  # whose features metrics on sets of images use
     distribution: Sequence[str]  # names of the metrics on sets
     kept: int  # images of a reference whose features are kept, for metrics on neighbors and kernels
-    weights: Mapping[
-        str, str | None
-    ]  # metric or extractor -> path of its weights, in place of its yaml's; hashed by content
+    # metric or extractor -> path of its weights, in place of its yaml's; hashed by content
+    weights: Mapping[str, str | None]
     num_samples: int  # of a generator
     labels: str | Sequence[int]  # of the samples: balanced | random | classes in turn, which are shown and not measured
     reference: (

@@ -24,9 +24,8 @@ class SweepNeeds:
     latents: bool = False  # whether it reads latents of the training images
 
 
-Inspect = Callable[
-    [DictConfig, Registry, dict[str, Any]], SweepNeeds
-]  # of a config, its registry, and a cache of earlier points' tokenizers
+# of a config, its registry, and a cache of earlier points' tokenizers
+Inspect = Callable[[DictConfig, Registry, dict[str, Any]], SweepNeeds]
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,8 @@ def build_callbacks(nodes: Mapping[str, Any], inputs: Mapping[str, Any]) -> list
             )
         if required <= inputs.keys():
             callbacks.append(instantiate(node, **{key: inputs[key] for key in required}))
-    return sorted(
-        callbacks, key=lambda callback: isinstance(callback, Checkpoint)
-    )  # a step is saved after all the others
+    # a step is saved after all the others
+    return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
 
 @contextmanager

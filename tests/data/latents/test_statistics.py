@@ -77,7 +77,6 @@ def test_numbers_carry_them_to_the_last_bit() -> None:
 
 
 def test_signal_to_noise_is_a_quotient_of_variances() -> None:
-    moments = torch.stack([torch.tensor([[-2.0], [2.0]]), torch.zeros(2, 1)], dim=1)[
-        ..., None
-    ]  # means -2 and 2, variance 1
+    # means -2 and 2, variance 1
+    moments = torch.stack([torch.tensor([[-2.0], [2.0]]), torch.zeros(2, 1)], dim=1)[..., None]
     assert Statistics.of(moments).signal_to_noise().item() == pytest.approx(4.0)

@@ -120,9 +120,8 @@ def expect(points: Points, mixture: Mixture, *, dtype: torch.dtype) -> Moments:
         if mixture.kind == "tied" and not len(narrow):
             products += x.T @ x  # responsibilities add up to 1
         elif mixture.kind == "tied":
-            wide = rearrange(share.index_fill(1, narrow, 0), "n (r k) -> r n k", r=num).sum(
-                dim=-1, keepdim=True
-            )  # (R, n, 1)
+            # (R, n, 1)
+            wide = rearrange(share.index_fill(1, narrow, 0), "n (r k) -> r n k", r=num).sum(dim=-1, keepdim=True)
             products += (wide * x).mT @ x
     if not total.isfinite().all():
         raise ValueError(
