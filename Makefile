@@ -5,7 +5,7 @@ ARGS   ?=
 JOBS   ?= 2
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-UNITS  := analysis artifacts backbones config core data io layers losses metrics objectives results runtime sampling teachers tokenizers
+UNITS  := analysis artifacts backbones config core data io layers losses metrics objectives results runtime sampling tokenizers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types lock clean

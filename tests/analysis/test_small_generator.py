@@ -29,6 +29,7 @@ def test_before_training_the_error_is_that_of_zero_velocity() -> None:
     assert found.explained == pytest.approx(1 - 2 / (math.pi / 2), abs=0.03)
 
 
+@pytest.mark.trains
 def test_on_independent_normal_numbers_it_approaches_the_optimum_and_not_below() -> None:
     found = learn(normal(4096), steps=300)
     assert NORMAL_LOSS * 0.98 <= found.heldout.mean().item() <= NORMAL_LOSS * 1.08

@@ -60,6 +60,7 @@ def trained(already: Callable[..., Path]) -> Path:
     return already()
 
 
+@pytest.mark.trains
 def test_what_is_pushed_is_loaded_again_and_can_be_measured(
     server: Hub, trained: Path, small: Compose, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_distances_in_closed_form():
     assert DISTANCES["negative_cosine"](a, torch.tensor([[[-4.0, 3.0]]])).item() == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.trains
 def test_a_decoder_learns_to_distinguish_images_by_their_latents():
     target, z = (
         torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(1)),
