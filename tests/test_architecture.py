@@ -208,3 +208,14 @@ def resolve(module: str | None, name: str) -> object:
     """What `from module import name` gives."""
     parent = importlib.import_module(module or "")
     return getattr(parent, name) if hasattr(parent, name) else importlib.import_module(f"{module}.{name}")
+
+
+def test_what_the_tests_of_faults_wait_for_is_printed() -> None:
+    """They run on demand, so that a message changed elsewhere would make them wait for nothing."""
+    from tests.faults.test_two_at_once import RIVALS
+
+    source = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    for rivals in RIVALS.values():
+        verb = rivals.waits.partition(" ")[0]
+        assert f'"{verb}' in source, rivals.waits
+    assert "choose another folder with paths.root=DIR." in source

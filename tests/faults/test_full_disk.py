@@ -74,7 +74,7 @@ def refusal(made: Made, work: Callable[[], object], root: Path, log: Path) -> st
         return None
     said = log.read_text().strip().splitlines()[-1]
     assert status == 2, log.read_text()
-    assert "Free some space, or choose another place with paths.root=DIR." in said
+    assert "Free some space, or choose another folder with paths.root=DIR." in said
     assert str(root) in said
     scratch = [path for path in root.rglob(".*") if not outcome.is_lock(path)]
     assert scratch == [], said

@@ -20,6 +20,6 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[s
             )
         except SafetensorError as error:
             raise OSError(
-                f"{path} cannot be written ({error}). Free some space, or choose another place with paths.root=DIR."
+                f"{path} cannot be written ({error}). Free some space, or choose another folder with paths.root=DIR."
             ) from error
         scratch.chmod(0o644)  # safetensors makes its files private

@@ -60,7 +60,7 @@ def test_a_full_disk_is_reported_with_what_to_do_and_no_scratch_is_left(tmp_path
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot be written .*Free some space, or choose another place"):
+        with pytest.raises(OSError, match=r"cannot be written .*Free some space, or choose another folder"):
             write_shard(tmp_path / "shard.safetensors", torch.zeros(1, 2, 4, 3), torch.zeros(1, dtype=torch.int64))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
