@@ -38,7 +38,7 @@ NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page
 # what an override is added to; None: a page's own plug-in
 NEEDS = {"~tokenizer.losses.hog": ["tokenizer=maetok"], "tokenizer=blocks": None}
-# of a generator
+# config groups of a generator
 PARTS = {"generator", "backbone", "size", "interpolant", "times", "objective", "sampler", "guidance", "latents"}
 
 

@@ -16,7 +16,7 @@ from ldbench.core.latent import LatentSpec
 
 NAMES = sorted(Registry().options("backbone"))
 SIZES = sorted(Registry().options("size"))
-# of coarse patches
+# those of coarse patches are slow
 MARKED = [pytest.param(size, marks=pytest.mark.slow) if size[-1] in "48" else size for size in SIZES]
 LATENTS = {"map": LatentSpec(24, 3, (4, 6)), "sequence": LatentSpec(6, 3)}
 JOB_INPUTS = {"num_classes": 7, "has_null_class": True, "learned_variance": False}

@@ -59,7 +59,7 @@ def latents(latent: LatentSpec) -> TensorLatents:
 
 KINDS = ("map", "sequence")
 FAMILIES = ("dit", "sit", "lightningdit", "maetok_dit_xl_1", "maetok_sit_xl_1")  # one of each that has parts of its own
-# the others are sizes
+# others than the families are sizes of them, and slow
 MARKED = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 

@@ -41,12 +41,12 @@ STEPS = {
 }
 DIGITS = [name for name in NAMES if SIZES[name] == 32]
 TRAINED = [name for name in DIGITS if STEPS[name]]  # of the digits' size, and with something to learn
-# of another: a number or a loss differs
+# variants of another, from which a number or a loss differs
 VARIANTS = [name for name in TRAINED if name not in Registry().targets("tokenizer")]
-# from the first stage to the record
+# those that are trained from the first stage to the record
 WHOLE = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in DIGITS]
 TRAININGS = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in TRAINED]
-# trainings in one test
+# those that are trained several times in one test
 SEVERAL = [name if name == "vmae" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINED]
 PASSES = [name if SIZES[name] <= SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 

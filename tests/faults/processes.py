@@ -21,7 +21,7 @@ from ldbench.config.error_messages import error_message
 
 FORK = multiprocessing.get_context("fork")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-# besides opening for writing
+# changes of files at which a process may be killed, besides opening one for writing
 TOUCHES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.symlink", "os.truncate")
 PATIENCE = 300.0  # seconds for what takes some
 

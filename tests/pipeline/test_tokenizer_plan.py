@@ -236,6 +236,15 @@ def test_weights_that_cannot_be_had_are_told_with_the_key_that_takes_others(smal
         plan_tokenizer(cfg)
 
 
+def test_a_revision_of_compiled_trainings_changes_their_digest_alone(
+    small: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = plan_tokenizer(small("trainer.compile=true")).digest
+    monkeypatch.setattr(tokenizer_plan, "COMPILED_REVISION", 99)
+    assert plan_tokenizer(small("trainer.compile=true")).digest != compiled
+    assert plan_tokenizer(small()).digest == plain(small)
+
+
 def test_the_recipe_holds_names_and_no_code(small: Compose) -> None:
     recipe = plan_tokenizer(small()).recipe
     assert recipe["component"] == "vmae"

@@ -252,6 +252,7 @@ def test_a_training_that_fails_is_a_run_that_failed(
     assert read(folder).exit_code == 1
 
 
+# with a key wandb tries for ten seconds
 @pytest.mark.parametrize("key", [None, pytest.param("a" * 40, marks=pytest.mark.slow)])
 def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without_a_prompt(
     small: Compose, tmp_path, monkeypatch, key

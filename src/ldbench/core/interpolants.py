@@ -122,7 +122,7 @@ class Discrete(Interpolant):
             )
         self.num_times = num_times
         self.betas = BETAS[schedule](num_times)  # (num_times,)
-        # of index -1 on
+        # of the indices -1, which is clean data, to num_times - 1
         self.log_alphas = torch.cat(
             [torch.zeros(1, dtype=torch.float64), 0.5 * torch.cumsum(torch.log1p(-self.betas), dim=0)]
         )

@@ -6,6 +6,23 @@
 import torch
 from torch import Tensor
 
+from ldbench.core.distributed import draw_for_global_batch
+
+
+def patch_noise(
+    images: Tensor,  # (B, 3, H, W)
+    num_patches: int,
+    given: Tensor | None,  # (B, P)
+) -> Tensor:  # (B, P)
+    """The numbers in whose order patches are hidden: those given, else uniform ones. Raises ValueError for others."""
+    if given is None:
+        return draw_for_global_batch(lambda count: torch.rand(count, num_patches, device=images.device), len(images))
+    if given.shape != (len(images), num_patches):
+        raise ValueError(
+            f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got {tuple(given.shape)}."
+        )
+    return given
+
 
 def keep_lowest(
     noise: Tensor,  # (B, P)

@@ -134,7 +134,7 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def convert_transformer(
     name: str,
     state: Mapping[str, Tensor],  # without prefixes, and without tables other than `pos_embed`
-    # of it, `input_size` (map side or sequence length), `num_classes`, `num_heads` are read
+    # of them, `input_size` (map side or sequence length), `num_classes`, `num_heads` are read
     settings: Mapping[str, Any],
     *,
     sequence: bool,  # whether the latent has no grid

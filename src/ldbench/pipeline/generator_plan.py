@@ -147,8 +147,8 @@ def validate_parts(cfg: DictConfig) -> None:
     build_training_config(cfg)
     side = 2 * int(cfg.generator.backbone.get("patch_size", 1))
     generator = build_generator(cfg, LatentSpec(side * side, 4, (side, side)), 1, device="meta")
-    later = cfg.guidance.get("guide")  # a guide has latents of its own: `validate_cell` checks it
-    guidance = Unguided() if later else build_guidance(cfg, generator)
+    has_guide = bool(cfg.guidance.get("guide"))  # which has latents of its own: `validate_cell` checks it
+    guidance = Unguided() if has_guide else build_guidance(cfg, generator)
     generator.check(build_sampler(cfg), guidance)
 
 

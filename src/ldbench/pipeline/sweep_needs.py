@@ -14,7 +14,7 @@ from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import GENERATION, Plan
 from ldbench.sweeps.points import SweepNeeds
 
-# besides a generator's: of no plan of a tokenizer
+# keys on which no plan of a tokenizer depends, besides a generator's
 WITHOUT_TOKENIZER = ("seed", "jobs", "job", "latents", "protocol", "force", "callbacks", "logger")
 
 

@@ -21,6 +21,7 @@ from ldbench.pipeline.recipe import public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
+COMPILED_REVISION = 2  # of compiled trainings; raised when their numbers change, and those of others do not
 # keys that come with a generator
 GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")
 
@@ -230,6 +231,7 @@ def build_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, r
             "model": registry.component("tokenizer", blueprint.component).revision,
             "losses": {name: revisions(node) for name, node in stage_losses(cfg, {}).items()},
             "training": TRAINING_REVISION,
+            **({"compiled": COMPILED_REVISION} if cfg.trainer.compile else {}),
         },
     }
 

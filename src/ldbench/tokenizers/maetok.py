@@ -11,12 +11,11 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
-from ldbench.layers.masking import count_hidden, hide_highest
+from ldbench.layers.masking import count_hidden, hide_highest, patch_noise
 from ldbench.layers.position import resize_table
 from ldbench.layers.query import ModulationStart, QueryDecoder
 from ldbench.layers.rotary import MixedRotary
@@ -193,15 +192,7 @@ class MAETok(Tokenizer):
             )
         if not bool(ratio.any()):
             return None
-        if mask_noise is None:
-            mask_noise = draw_for_global_batch(
-                lambda count: torch.rand(count, num_patches, device=images.device), len(images)
-            )
-        if mask_noise.shape != (len(images), num_patches):
-            raise ValueError(
-                f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got "
-                f"{tuple(mask_noise.shape)}."
-            )
+        mask_noise = patch_noise(images, num_patches, mask_noise)
         return hide_highest(mask_noise, count_hidden(ratio, num_patches).to(mask_noise.device))
 
     def anchors(self) -> dict[str, nn.Parameter]:

@@ -9,13 +9,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP
-from ldbench.layers.masking import gather_tokens, keep_lowest, scatter_tokens
+from ldbench.layers.masking import gather_tokens, keep_lowest, patch_noise, scatter_tokens
 from ldbench.layers.position import resize_table, sincos_2d
 from ldbench.layers.vit import Transformer, init_transformer
 
@@ -169,15 +168,7 @@ class VMAE(Tokenizer):
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}.")
         num_patches = self.latent.num_tokens
-        if mask_noise is None:
-            mask_noise = draw_for_global_batch(
-                lambda count: torch.rand(count, num_patches, device=images.device), len(images)
-            )
-        if mask_noise.shape != (len(images), num_patches):
-            raise ValueError(
-                f"mask_noise must be ({len(images)}, {num_patches}), one number per patch, got "
-                f"{tuple(mask_noise.shape)}."
-            )
+        mask_noise = patch_noise(images, num_patches, mask_noise)
         return keep_lowest(mask_noise, int(num_patches * (1 - mask_ratio)))
 
     def anchors(self) -> dict[str, nn.Parameter]:
