@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ldbench import train
-from tests.conftest import Answer
+from tests.fixtures import Answer
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
 from tests import composing
-from tests.conftest import Answer
+from tests.fixtures import Answer
 
 import ldbench
 from ldbench import run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import Answer
+from tests.fixtures import Answer
 
 import ldbench
 from ldbench import run, train

@@ -18,7 +18,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
-from tests.conftest import Answer
+from tests.fixtures import Answer
 from torch import nn
 
 import ldbench

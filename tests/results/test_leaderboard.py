@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.conftest import Answer
+from tests.fixtures import Answer
 
 from ldbench import leaderboard
 from ldbench.results import records, store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.conftest import Answer
+from tests.fixtures import Answer
 
 from ldbench import train
 from ldbench.sweeps.plugins import CheckedSweeper
