@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.hardware import needs_bf16
 from torch import Tensor, nn
 
 import ldbench
@@ -238,7 +239,7 @@ def test_what_other_allocators_do_for_a_step(name: str, repeats: int) -> None:
         assert child.returncode == 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_channels_last_changes_speed_and_not_what_a_convolutional_tokenizer_says(precision: str) -> None:
     node = Registry().option("tokenizer", "vavae_f16d32").model
     images, states, runs, reconstructions = torch.rand(1, 3, 128, 128) * 2 - 1, {}, {}, {}
