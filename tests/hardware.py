@@ -1,4 +1,4 @@
-"""What this machine's processor computes in hardware; tests that would take an hour without it are skipped."""
+"""What this machine's processor computes in hardware; tests that are far slower without it are skipped."""
 
 import pytest
 import torch
