@@ -55,7 +55,11 @@ def push(
     if kind not in model_card.TASKS:
         raise ValueError(f"{folder} is a {kind}. Only these can be uploaded: {', '.join(model_card.TASKS)}.")
     name = artifacts.name_of(folder)
-    own = [] if records is None else model_card.select_records(store.read_all(Path(records)), name, kind)
+    own = (
+        []
+        if records is None
+        else model_card.select_records(store.read_all(Path(records)), name, artifacts.content_key(folder), kind)
+    )
     card = model_card.build_card(folder, repo, own, licence=licence)
     files = {file: folder / file for file in (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST)}
     return hub.upload(

@@ -32,7 +32,7 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
     if cfg.compare is not None:
         reports.compare_two(records, *cfg.compare)
     elif cfg.rank is not None:
-        reports.rank_by(records, cfg.rank, cfg.only)
+        reports.rank_by(records, folder, cfg.rank, cfg.only)
     else:
         report = reports.build_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
         report.show()

@@ -1,7 +1,5 @@
 """TwoNN: known manifolds have their dimension in any embedding."""
 
-import math
-
 import pytest
 import torch
 
@@ -23,7 +21,8 @@ def test_a_cube_in_many_dimensions_has_its_own(dimension: int) -> None:
     found = two_nn(embedded(uniform(2500, dimension), 20), kept=0.9)
     assert found.value == pytest.approx(dimension, rel=0.1)
     assert found.low < found.value < found.high
-    assert found.high - found.low == pytest.approx(2 * 1.96 * found.value / math.sqrt(2250))
+    independent = found.value / 2250**0.5 * 1.96
+    assert 1 < (found.high - found.low) / (2 * independent) < 1.5, "ratios of neighbors are not independent"
 
 
 def test_a_curved_surface_is_a_surface() -> None:

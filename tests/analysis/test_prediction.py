@@ -1,7 +1,9 @@
 """Rank correlations: known ones, ties, the null distribution, and many at once."""
 
 import math
+from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -18,8 +20,12 @@ def test_the_same_order_is_one_and_the_reversed_minus_one_at_any_scale() -> None
     for found, sign in ((same, 1), (reversed_, -1)):
         assert found.num == 6
         for estimate in (found.spearman, found.kendall):
-            assert (estimate.value, estimate.low, estimate.high) == (sign, sign, sign)
+            assert (estimate.value, estimate.low, estimate.high) == (sign, None, None), (
+                "six are too few for an interval"
+            )
         assert found.p == pytest.approx(2 / math.factorial(6)), "the observed order and its reverse"
+    many = associate([*x, 60.0, 70.0], [*x, 60.0, 70.0], **FEW)
+    assert (many.spearman.low, many.spearman.high, many.num_families) == (1, 1, 8)
 
 
 def test_known_coefficients_without_ties() -> None:
@@ -27,7 +33,37 @@ def test_known_coefficients_without_ties() -> None:
     found = associate(x, y, **FEW)
     assert found.kendall.value == pytest.approx((8 - 2) / 10, abs=1e-15)
     assert found.spearman.value == pytest.approx(1 - 6 * 4 / (5 * 24), abs=1e-15)
-    assert found.spearman.low <= found.spearman.value <= found.spearman.high
+
+
+def test_p_values_permute_within_families_and_intervals_are_over_families() -> None:
+    families = ["a"] * 3 + ["b"] * 3 + ["c"]
+    x, y = [1.0, 2.0, 3.0, 11.0, 12.0, 13.0, 5.0], [2.0, 1.0, 3.0, 14.0, 12.0, 15.0, 9.0]
+    found = associate(x, y, families=families, **FEW)
+    assert (found.num, found.num_families, found.spearman.low) == (7, 3, None)
+
+    def association(order: list[float]) -> float:
+        ranks = [stats.rankdata(values) for values in (x, order)]
+        return abs(sum(np.cov(*(rank[rows] for rank in ranks))[0, 1] for rows in (slice(0, 3), slice(3, 6))))
+
+    orders = [[*a, *b, y[6]] for a in permutations(y[:3]) for b in permutations(y[3:6])]
+    expected = np.mean([association(order) >= association(y) - 1e-9 for order in orders])
+    assert found.p == pytest.approx(expected, abs=1e-12)
+    alone = associate(x, y, families=[*"abcdefg"], **FEW)
+    assert alone.p == associate(x, y, **FEW).p, "tokenizers of families of their own are exchangeable"
+    apart = associate(x, y, families=["a", "a", "a", "a", "a", "b", "b"], **FEW)
+    assert 0 < apart.p <= 1
+    drawn = associate([*range(12)], [*range(12)], families=["a"] * 11 + ["b"], resamples=5, permutations=99, seed=0)
+    assert drawn.p == pytest.approx(1 / 100)
+
+
+def test_a_resample_of_families_holds_all_their_pairs() -> None:
+    families = [name for name in "abcdefgh" for _ in range(2)]
+    x = [float(i) for i in range(16)]
+    y = [value + (0.6 if i % 2 else -0.6) * (-1) ** (i // 2) for i, value in enumerate(x)]
+    found = associate(x, y, families=families, **FEW)
+    assert found.num_families == 8
+    assert found.spearman.low < found.spearman.value < 1
+    assert found.resamples == 200
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -70,15 +106,15 @@ def test_intervals_of_independent_measurements_cover_zero_at_about_their_nominal
 def test_p_values_of_independent_measurements_are_uniform() -> None:
     rng = torch.Generator().manual_seed(1)
     ranks = [torch.randn(2, 7, generator=rng).argsort(dim=1).double() - 3 for _ in range(400)]
-    ps = torch.tensor([permutation_p_value(x, y, permutations=0, rng=rng) for x, y in ranks])
+    ps = torch.tensor([permutation_p_value(x, y, [range(7)], permutations=0, rng=rng) for x, y in ranks])
     for level in (0.05, 0.2, 0.5):
         assert (ps <= level).double().mean().item() == pytest.approx(level, abs=0.06)
 
 
 def test_constant_resamples_are_left_out() -> None:
-    x, y = [0, 0, 0, 0, 1], [1, 2, 3, 4, 5]  # a third of the resamples do not draw the last one
+    x, y = [0, 0, 0, 0, 0, 0, 0, 1], [1, 2, 3, 4, 5, 6, 7, 8]  # a third of the resamples do not draw the last one
     found = associate(x, y, resamples=2000, permutations=10, seed=0)
-    assert found.resamples / 2000 == pytest.approx(1 - (4 / 5) ** 5 - (1 / 5) ** 5, abs=0.04)
+    assert found.resamples / 2000 == pytest.approx(1 - (7 / 8) ** 8 - (1 / 8) ** 8, abs=0.04)
     assert -1 <= found.spearman.low <= found.spearman.high <= 1
 
 

@@ -51,6 +51,8 @@ def record_of(
         created="2026-01-01T00:00:00+00:00",
         higher_is_better={name: HIGHER_IS_BETTER[name] for name in metrics if name in HIGHER_IS_BETTER},
         settings={},
+        models={role: digest(name) for role, name in (("tokenizer", tokenizer), ("generator", generator)) if name},
+        seeds={"tokenizer": 0} | ({} if generator is None else {"generator": seed}),
     )
 
 
@@ -72,10 +74,13 @@ def made() -> Sequence[Record]:
     for tokenizer, (psnr, rfd) in QUALITY.items():
         points = {f"smoothness__psnr__eps_is_{eps}": psnr / (1 + eps) for eps in (1, 2, 3)}
         found.append(
-            record_of("reconstruct", tokenizer, None, 0, psnr=psnr, rfd_digits=rfd, rfd_digits_floor=0.07, **points)
+            record_of("reconstruct", tokenizer, None, 0, psnr=psnr, rfd_digits=rfd, probe__chance=0.1, **points)
         )
     for (tokenizer, generator), gfd in CELLS.items():
-        found += [record_of("generate", tokenizer, generator, seed, gfd_digits=gfd + 0.001 * seed) for seed in (0, 1)]
+        found += [
+            record_of("generate", tokenizer, generator, seed, gfd_digits=gfd + 0.001 * seed, gfd_digits_floor=0.07)
+            for seed in (0, 1)
+        ]
     return found
 
 
@@ -156,12 +161,17 @@ def test_a_chip_takes_a_tokenizer_out_and_brings_it_back(shown):
     assert len(shown.run(NAMES.format("cells"))) == 6
 
 
+def test_what_a_perfect_generator_gets_is_the_last_row(shown):
+    row = "[...document.querySelector('[data-table=\"cells\"] tfoot tr:last-child').children].map((c) => c.textContent)"
+    assert shown.run(row)[:2] == ["perfect generator", "0.07000"]
+
+
 @pytest.mark.slow
-def test_floors_are_shown_on_demand(shown):
+def test_chance_is_shown_on_demand(shown):
     heads = "[...document.querySelectorAll('[data-table=\"tokenizers\"] thead button')].map((b) => b.textContent)"
-    assert "rfd_digits_floor" not in shown.run(heads)
-    shown.run("[...document.querySelectorAll('.chip')].find((c) => c.textContent === 'floors and chance').click()")
-    assert "rfd_digits_floor" in shown.run(heads)
+    assert "probe/chance" not in shown.run(heads)
+    shown.run("[...document.querySelectorAll('.chip')].find((c) => c.textContent === 'chance').click()")
+    assert "probe/chance" in shown.run(heads)
 
 
 def test_a_click_on_a_number_tells_its_protocol_and_records(shown, made):

@@ -1,4 +1,4 @@
-"""Intervals: centered on the value, of the width of Student's t or the normal, and within [0, 1] for proportions."""
+"""Intervals: centered on the value, of the width of Student's t, and within [0, 1] for proportions."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest, norm, t
 
-from ldbench.core.intervals import jackknife, normal_mean, proportion, student_mean, student_quantile
+from ldbench.core.intervals import jackknife, proportion, student_mean, student_quantile
 
 
 def test_the_jackknife_of_a_mean_is_the_interval_of_a_mean() -> None:
@@ -35,11 +35,33 @@ def test_without_parts_there_is_none() -> None:
     assert student_mean(torch.ones(1)).low is None
 
 
-def test_the_normal_interval_of_a_mean_over_images_has_the_rounded_quantile() -> None:
-    values = torch.arange(10.0, dtype=torch.float64)
-    estimate = normal_mean(values)
-    assert estimate.high - estimate.value == pytest.approx(1.96 * values.std().item() / math.sqrt(10), rel=1e-12)
-    assert normal_mean(torch.tensor([1.0, math.inf])).low is None
+def test_the_standard_error_is_kept_beside_a_bounded_interval() -> None:
+    estimate = jackknife(0.1, [6.0, 7.0, 8.0], lower_bound=0.0)
+    assert estimate.standard_error == pytest.approx(math.sqrt(2 / 3 * 2))
+    assert estimate.freedom == 2
+    mean = student_mean(torch.arange(10.0, dtype=torch.float64))
+    assert (mean.standard_error, mean.freedom) == pytest.approx((math.sqrt(82.5 / 9 / 10), 9))
+    assert student_mean(torch.tensor([1.0, math.inf])).standard_error is None
+    assert proportion(torch.ones(100, dtype=torch.bool)).standard_error > 0, "all hits have an error too"
+
+
+def test_what_pairs_of_parts_take_off_takes_degrees_of_freedom_too() -> None:
+    """Of a square, which is nearly all pairs at zero."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(10, generator=rng, dtype=torch.float64)
+    total = x.sum().item()
+
+    def square(*parts: int) -> float:
+        return ((total - sum(x[part].item() for part in parts)) / (10 - len(parts))) ** 2
+
+    replicates = [square(part) for part in range(10)]
+    pairs = {(a, b): square(a, b) for a in range(10) for b in range(a)}
+    plain, corrected = jackknife(square(), replicates), jackknife(square(), replicates, pairs=pairs)
+    assert corrected.standard_error < plain.standard_error
+    share = (corrected.standard_error / plain.standard_error) ** 2
+    assert (plain.freedom, corrected.freedom) == pytest.approx((9, 9 * share))
+    half = student_quantile(9) * corrected.standard_error
+    assert corrected.high == pytest.approx(corrected.value + half)
 
 
 @pytest.mark.parametrize(("hits", "count"), [(8, 10), (0, 10), (10, 10), (360, 360), (50, 100)])
@@ -52,3 +74,4 @@ def test_students_quantile_is_scipys_and_goes_over_into_the_normal() -> None:
     assert [student_quantile(freedom) for freedom in (1, 9, 60)] == pytest.approx(t.ppf(0.975, [1, 9, 60]), rel=1e-12)
     assert student_quantile(4.9) == student_quantile(4)  # which is larger
     assert student_quantile(math.inf) == pytest.approx(norm.ppf(0.975), rel=1e-12)
+    assert student_quantile(7, 0.001) == pytest.approx(t.ppf(0.9995, 7), rel=1e-9)

@@ -48,8 +48,8 @@ def test_a_pixel_that_is_not_finite_is_refused(broken):
 
 
 def test_an_unknown_rule_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"'floor'.*round or truncate"):
-        to_uint8(torch.zeros(2, 2), rule="floor")
+    with pytest.raises(ValueError, match=r"'ceil'.*round, truncate or floor"):
+        to_uint8(torch.zeros(2, 2), rule="ceil")
 
 
 def test_a_sheet_lays_images_side_by_side_and_rows_below_each_other():

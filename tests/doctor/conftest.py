@@ -25,7 +25,7 @@ def artifact(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    empty = {name: {} for name in ("artifacts", "config", "environment")}
+    empty = {name: {} for name in ("artifacts", "config", "environment", *records.BY_ROLE)}
     protocol = {"name": "digits", "hash": records.protocol_hash({})}
     fields = {
         "subject": {"tokenizer": "vmae", "generator": None, "data": "digits"},
@@ -39,10 +39,11 @@ def record(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def store(tmp_path: Path, artifact: Path) -> Path:
     """A whole store of latents."""
     fields = {
         "tokenizer_digest": "0123abcd",
+        "tokenizer_key": artifacts.content_key(artifact),
         "data": "digits",
         "num_classes": 10,
         "fingerprint": "ab",

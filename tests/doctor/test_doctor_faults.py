@@ -49,6 +49,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     fields: dict[str, Any] = {
         "tokenizer_digest": DIGEST,
+        "tokenizer_key": store.content_key(folder),
         "data": "digits",
         "num_classes": 10,
         "fingerprint": "ab",
@@ -70,7 +71,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "protocol": protocol,
         "created": "2026-11-24T16:13:24+00:00",
     }
-    empty: dict[str, Any] = {name: {} for name in ("artifacts", "config", "environment")}
+    empty: dict[str, Any] = {name: {} for name in ("artifacts", "config", "environment", *records.BY_ROLE)}
     path = records.write(
         records.Record(id="01", job="reconstruct", metrics={"psnr": Estimate(20.0)}, **text, **empty),
         tmp_path / "records",
@@ -202,7 +203,7 @@ FAULTS = {
         without_the_tokenizer,
         "warning",
         "latents",
-        "is of the tokenizer vmae-0123abcd (0123abcd), which does not exist",
+        "is of the tokenizer vmae-0123abcd (",
     ),
     "statistics that do not fit": Fault(
         other_statistics, "broken", "latents", "its statistics differ from the total of its shards"

@@ -68,6 +68,6 @@ def test_records_are_read_and_other_files_are_broken(record: Path) -> None:
     (record.parent / ".half.json").write_text("{")
     fine, later, notes = storage.check_records(record.parent)
     assert (fine.level, later.level, notes.level) == ("ok", "broken", "broken")
-    assert "later.json: schema must be 1, which is what this version of ldbench reads; got 99" in later.what
+    assert "later.json: schema must be 1 or 2, which is what this version of ldbench reads; got 99" in later.what
     assert "notes.json: the file must be a JSON object" in notes.what
     assert "move it out of" in notes.cure

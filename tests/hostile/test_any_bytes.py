@@ -202,6 +202,7 @@ def test_the_reader_of_stores_on_plain_data() -> None:
     contents = {
         "tokenizer": "a",
         "tokenizer_digest": "b",
+        "tokenizer_key": "b",
         "data": "c",
         "num_classes": 2,
         "fingerprint": "d",

@@ -20,6 +20,7 @@ from ldbench.io.files import file_digest
 CONTENTS: dict[str, Any] = {
     "tokenizer": "vmae-01234567",
     "tokenizer_digest": "01234567",
+    "tokenizer_key": "01234567",
     "data": "digits",
     "num_classes": 10,
     "fingerprint": "ab",

@@ -38,6 +38,10 @@ def made(tokenizer: str = "vmae", metric: str = "psnr", data: str = "digits", **
         "artifacts": {"tokenizer": f"{tokenizer}-01"[:200]},
         "config": config,
         "environment": {"python": "3.11.7"},
+        "models": {"tokenizer": "01"},
+        "seeds": {"tokenizer": 0},
+        "weights": {"tokenizer": "01"},
+        "components": {"tokenizer": tokenizer[:200]},
     }
     return records.Record(
         **{"id": "0123456789abcdef", "job": "reconstruct", "created": "2026-11-24T16:13:24+00:00", **fields, **more}
@@ -88,6 +92,9 @@ RECORDS: dict[str, Callable[[Path], object]] = {
     "a config nested without end": lambda path: path.write_text(
         path.read_text().replace('"seed": 0', '"seed": ' + "[" * 50_000, 1)
     ),
+    "weights of nothing": changed("weights", {}),
+    "an artifact without a model": changed("artifacts", {}),
+    "a component that is code": changed("components.tokenizer", "\x1b[2J"),
     "a field that nobody knows": changed("__reduce__", "os.system"),
     "a key twice": lambda path: path.write_text(path.read_text().replace("{", '{"job": "a", "job": "b",', 1)),
     "a pickle": lambda path: path.write_bytes(b"\x80\x04cposix\nsystem\n."),

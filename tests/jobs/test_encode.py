@@ -155,7 +155,8 @@ def test_settings_out_of_range_are_refused_before_any_work(
 
 def test_digits_are_not_flipped_and_shapes_are(encode: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"A flipped image of digits may belong to another class, or to none\. Set job\.flips=false"
+        ValueError,
+        match=r"A flipped image of digits may belong to another class, or to none\. Set latents\.flips=false, or",
     ):
         encode("job.flips=true")
     settings = (

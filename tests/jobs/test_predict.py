@@ -14,7 +14,14 @@ from ldbench.jobs.predict import FIGURE, NUMBERS, Predict
 from ldbench.results.predictions import MEAN_RANK, SHOWN, prediction_tables, predictions_by_generator
 from ldbench.results.records import Record, protocol_hash
 
-SETTINGS: dict[str, Any] = {"target": None, "resamples": 100, "permutations": 100, "seed": 0}
+SETTINGS: dict[str, Any] = {
+    "target": None,
+    "predictors": ["psnr", "rfd_digits"],
+    "exclude": [],
+    "resamples": 100,
+    "permutations": 100,
+    "seed": 0,
+}
 HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "probe/accuracy": True, "rfd_digits": False, "gfd_digits": False}
 NAMES = ("a", "b", "c", "d", "e", "f")
 MEASURED = {
@@ -45,6 +52,8 @@ def record(index: int, metrics: Mapping[str, float], generator: str | None = Non
         created="2026-11-24T16:13:24+00:00",
         higher_is_better={name: HIGHER_IS_BETTER[name] for name in metrics if name in HIGHER_IS_BETTER},
         settings={},
+        models={"tokenizer": digest(NAMES[index])} | ({} if generator is None else {"generator": digest(generator)}),
+        seeds={"tokenizer": 0} | ({} if generator is None else {"generator": 0}),
     )
 
 
@@ -77,11 +86,33 @@ def test_positive_signs_mean_better_generation(tmp_path: Path) -> None:
         if name.startswith("predict/spearman/")
     }
     assert rho == {"psnr": -1, "rfd_digits": -1, "gmm/nll_per_dim/k=5": -1, "probe/accuracy": 1}
-    assert metrics["predict/kendall/sit/probe/accuracy"] == Estimate(1.0, 1.0, 1.0)
-    assert metrics["predict/p_holm/sit/psnr"].value == pytest.approx(4 * 2 / 720), (
-        "four were tried; two orders of 720 are as strong"
-    )
+    assert metrics["predict/kendall/sit/probe/accuracy"] == Estimate(1.0), "six families are too few for an interval"
+    assert metrics["predict/p/sit/psnr"].value == pytest.approx(2 / 720), "two orders of 720 are as strong"
+    assert metrics["predict/p_holm/sit/psnr"].value == pytest.approx(2 * 2 / 720), "two were named in advance"
+    assert "predict/p_holm/sit/probe/accuracy" not in metrics
     assert metrics["predict/tokenizers/sit/psnr"].value == 6
+    assert metrics["predict/families/sit/psnr"].value == 6
+
+
+def test_the_rule_is_over_all_generators_and_studies(tmp_path: Path) -> None:
+    drawn = {"num_samples": 500}
+    other = [record(index, {"gfd_digits": gfd}, "sit", **drawn) for index, gfd in enumerate(RISING)]
+    studies = Predict.studies([*records_of(sit=RISING, dit=RISING), *other], SETTINGS)
+    assert [study.num_tests for study in studies] == [2 * 3 + 2] * 2, "two generators and their mean rank, and one"
+    found = Predict(study=studies[0], **{**SETTINGS, "target": "gfd_digits"}).run(tmp_path)
+    named = [estimate.value for name, estimate in found.items() if name.startswith("predict/p_holm/")]
+    assert named
+    assert all(p == pytest.approx(8 * 2 / 720) for p in named)
+
+
+def test_variants_of_one_architecture_are_a_family(tmp_path: Path) -> None:
+    records = records_of(sit=RISING)
+    for place, found in enumerate(records):
+        kind = "one" if found.subject["tokenizer"] in "abc" else "two"
+        records[place] = replace(found, components={"tokenizer": kind})
+    metrics = run(records, tmp_path)
+    assert metrics["predict/families/sit/psnr"].value == 2
+    assert metrics["predict/p/sit/psnr"].value == pytest.approx(2 / 36), "six orders in each family"
 
 
 def test_all_numbers_are_in_a_json_beside_a_figure_with_reasons_for_omissions(tmp_path: Path) -> None:
@@ -142,8 +173,8 @@ def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     floored[0] = replace(floored[0], metrics={**floored[0].metrics, "gfd_digits_floor": Estimate(0.1)})
     with pytest.raises(ValueError, match=r"gfd_digits_floor of generated images, and which of its values are better"):
         Predict.studies(floored, {**SETTINGS, "target": "gfd_digits_floor"})
-    for settings in ({"target": 5}, {"resamples": 1}, {"permutations": 1}):
-        with pytest.raises(ValueError, match=r"job\.(target|resamples|permutations)"):
+    for settings in ({"target": 5}, {"resamples": 1}, {"permutations": 1}, {"predictors": "psnr"}, {"exclude": [1]}):
+        with pytest.raises(ValueError, match=r"job\.(target|resamples|permutations|predictors|exclude)"):
             Predict.check({**SETTINGS, **settings})
     Predict.check(SETTINGS)
 
@@ -157,18 +188,21 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
     (table,) = prediction_tables([predicted, base], HIGHER_IS_BETTER)
     assert table.title.startswith("digits: what predicts gfd_digits of sit, protocol digits ")
     assert [label for (label,), _ in table.rows] == [
-        "gmm/nll_per_dim/k=5",
-        "probe/accuracy ↑",
         "psnr ↑",
         "rfd_digits ↓",
+        "gmm/nll_per_dim/k=5",
+        "probe/accuracy ↑",
     ]
-    perfect = ("1.000", "[1.000, 1.000]")
-    assert [(cell.value, cell.noise) for cell in table.rows[1][1]] == [perfect, perfect, ("0.01111", ""), ("6", "")]
-    assert table.notes[0].startswith("4 measurements were tried, of which 4 are beyond chance at 0.05")
+    assert [cell.value for cell in table.rows[0][1]] == ["-1.000", "-1.000", "0.005556", "0.002778", "6", "6"]
+    assert [cell.value for cell in table.rows[3][1]] == ["1.000", "1.000", "exploratory", "0.002778", "6", "6"]
+    assert table.notes[0].startswith(
+        "2 measurements were named before looking, of which 2 are beyond chance at 0.05; 2 others are exploratory."
+    )
+    assert "Too few families for an interval: eight are needed." in table.notes
     many = {
         f"predict/{s}/sit/m{i}": Estimate(i / 50)
         for i in range(40)
-        for s in ("spearman", "kendall", "p_holm", "tokenizers")
+        for s in ("spearman", "kendall", "p", "tokenizers", "families")
     }
     (long,) = prediction_tables([Record(**{**vars(predicted), "metrics": many})], {})
     assert len(long.rows) == SHOWN

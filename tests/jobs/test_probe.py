@@ -77,7 +77,8 @@ def job(tokenizer: nn.Module, data: Any, **settings: Any) -> Probe:
 
 
 def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> None:
-    found = job(Brightness(), data).run(tmp_path / "out")
+    probe = job(Brightness(), data)
+    found = probe.run(tmp_path / "out")
     assert set(found) == {
         *("probe/accuracy", "probe/chance", "probe/knn_accuracy"),
         *("probe/intrinsic_dimension", "probe/effective_rank", "probe/effective_rank_channels"),
@@ -94,6 +95,9 @@ def test_it_reads_classes_off_the_posterior_means(data: Any, tmp_path: Path) -> 
     assert found["probe/accuracy"].low < 1.0 == found["probe/accuracy"].high
     assert found["probe/chance"].value == pytest.approx(1 / 3)
     assert not (tmp_path / "out").exists()
+    assert set(probe.per_image) == {"probe/accuracy", "probe/knn_accuracy"}
+    for name, values in probe.per_image.items():
+        assert (len(values), values.mean().item()) == (len(data.test), pytest.approx(found[name].value))
 
 
 def test_a_constant_latent_is_at_chance(data: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def make(data: Any, folder: Path, *, standard: bool = True, split: str = "train"
     extractor = Colors(standard)
     facts = {"kept": 100, "folder": folder, "workers": 0, "device": torch.device("cpu")}
     metrics = {"fd": instantiate(Registry().option("distribution", "fd"))}
-    sets = SetEvaluator(label="colors", extractor=extractor, digest="a", metrics=metrics, **facts)
+    sets = SetEvaluator(label="colors", extractor=extractor, key="a", metrics=metrics, **facts)
     return Reference(
         data=data,
         sets=sets,

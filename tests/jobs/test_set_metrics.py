@@ -1,5 +1,7 @@
 """One pass serves every metric on sets, and features of real images are computed once."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import torch
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.pixels import to_uint8
-from ldbench.jobs._set_metrics import SetEvaluator
+from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
-from ldbench.metrics.feature_set import gather, set_to_tensors
+from ldbench.metrics.feature_set import Features, gather, set_to_tensors
 
 from .conftest import Colors
 
@@ -20,7 +22,7 @@ from .conftest import Colors
 def evaluator(folder: Path, *names: str, kept: int = 100, extractor: Any = None, digest: str = "a") -> SetEvaluator:
     metrics = {name: instantiate(Registry().option("distribution", name)) for name in names}
     facts = {"kept": kept, "folder": folder, "workers": 0, "device": torch.device("cpu")}
-    return SetEvaluator(label="colors", extractor=extractor or Colors(), digest=digest, metrics=metrics, **facts)
+    return SetEvaluator(label="colors", extractor=extractor or Colors(), key=digest, metrics=metrics, **facts)
 
 
 EVERY = tuple(sorted(Registry().options("distribution")))
@@ -45,12 +47,65 @@ def test_every_metric_is_measured_and_named_after_its_extractor(data: Any, tmp_p
     for first in range(0, 30, 7):
         collector.update(first, images[first : first + 7], data.test.tensors[1][first : first + 7])
     samples = collector.finish()
-    found = dict(sets.measure(samples, real, prefix="g", paired=True))
+    found = dict(sets.measure(samples, real, prefix="g", paired=False))
     assert found["gfd_colors"].value == 0.0
-    assert set(found) == {"gfd_colors" if name == "fd" else f"{name}_colors" for name in EVERY}
-    floors = dict(sets.floors(real, reference(sets, data, "train"), prefix="r"))
-    assert set(floors) == {"rfd_colors_floor", "sfd_colors_floor", "kid_colors_floor"}
-    assert floors["rfd_colors_floor"].low is not None
+    names = {"gfd_colors" if name == "fd" else f"{name}_colors" for name in EVERY} - {"memorization_colors"}
+    assert set(found) == names
+    training = reference(sets, data, "train")
+    splits = dict(sets.compare_with_splits(samples, training, real, prefix="g"))
+    assert set(splits) == {"memorization_colors"}
+    assert set(dict(sets.measure_real(real, training, "heldout", prefix="g"))) == {
+        f"{name}_of_heldout" for name in names
+    }
+
+
+def test_real_images_that_are_too_few_for_a_metric_are_left_out(data: Any, tmp_path: Path, caplog) -> None:
+    sets = evaluator(tmp_path, "fd", "density")
+    training = reference(sets, data, "train")
+    few = gather(Features(torch.randn(4, training.features.shape[1])), sets.requires)
+    with caplog.at_level(logging.INFO, logger="ldbench"):
+        assert set(dict(sets.measure_real(few, training, "heldout", prefix="g"))) == {"gfd_colors_of_heldout"}
+    assert "density is not measured for heldout images" in caplog.text
+
+
+def test_copies_are_looked_for_among_all_training_images_or_not_at_all(data: Any, tmp_path: Path) -> None:
+    metrics = evaluator(tmp_path, "memorization", "fd").metrics
+    validate_kept(metrics, len(data.train), 50)
+    with pytest.raises(ValueError, match=r"memorization needs .* all 50 training images, and protocol\.kept=20"):
+        validate_kept(metrics, len(data.train), 20)
+
+
+def test_of_reconstructions_what_their_own_originals_decide_is_not_measured(data: Any, tmp_path: Path) -> None:
+    sets = evaluator(tmp_path, *EVERY)
+    real = reference(sets, data)
+    found = dict(sets.measure(real, real, prefix="r", paired=True))
+    assert set(found) == {
+        *("rfd_colors", "sfd_colors", "kid_colors", "class_accuracy_colors", "inception_score_colors")
+    }
+
+
+def test_floors_are_those_of_the_samples_number_and_labels(data: Any, tmp_path: Path) -> None:
+    sets = evaluator(tmp_path, "fd", "sfd", "kid")
+    real = reference(sets, data, "all")
+
+    def floor(count: int, balanced: bool = True) -> float:
+        (found,) = sets.floors(real, num_samples=count, balanced=balanced, prefix="g")
+        assert found[0] == "gfd_colors_floor"
+        return found[1].value
+
+    assert floor(20) > floor(80) > floor(10_000) > 0
+    assert floor(20, balanced=False) >= floor(20)
+    few = evaluator(tmp_path, "fd", kept=20)
+    assert dict(few.floors(reference(few, data), num_samples=20, balanced=True, prefix="g")) == {}
+
+
+def test_unweighted_kernel_distances_say_so(data: Any, tmp_path: Path) -> None:
+    sets = evaluator(tmp_path, "kid")
+    real = reference(sets, data)
+    labeled = dict(sets.measure(real, reference(sets, data, "train"), prefix="g", paired=False))
+    unlabeled = dict(sets.measure(replace(real, labels=None), real, prefix="g", paired=False))
+    assert (set(labeled), set(unlabeled)) == ({"kid_colors"}, {"kid_unweighted_colors"})
+    assert sets.higher_is_better("g") == {"kid_colors": False, "kid_unweighted_colors": False}
 
 
 @pytest.mark.parametrize("batch_size", [1, 30])
@@ -81,6 +136,7 @@ def test_on_the_standard_network_names_are_those_of_the_papers(tmp_path: Path) -
         "density",
         "coverage",
         "class_accuracy",
+        "memorization",
     }
     assert sets.name("fd", "r") == "rfid"
 
@@ -100,7 +156,7 @@ def test_features_of_real_images_are_computed_once_for_each_extractor_rule_and_c
     assert num_extracted(sets, split="train") == 50
     assert num_extracted(sets, split="all") == 80
     assert num_extracted(sets, pixel_rule="truncate") == 30
-    assert num_extracted(evaluator(tmp_path, "fd", "kid")) == 30
+    assert num_extracted(evaluator(tmp_path, "fd", "inception_score")) == 30
     assert num_extracted(evaluator(tmp_path, "fd", kept=5)) == 30
     assert num_extracted(evaluator(tmp_path, "fd", digest="b")) == 30
     data.fingerprint = "2"

@@ -4,7 +4,7 @@ import pytest
 
 import ldbench
 from ldbench.pipeline import pipeline
-from ldbench.results import records
+from ldbench.results import per_image, records
 
 
 @pytest.mark.trains
@@ -25,6 +25,8 @@ def test_it_measures_a_tokenizer_reproducibly(small_overrides: list[str], tmp_pa
     assert found[0] == found[1]
     loss = found[0]["small_generator/heldout_loss"]
     assert 0.5 < loss.low < loss.value < loss.high < 4
+    values = per_image.read_values(path.parent, records.read(path))["small_generator/heldout_loss"]
+    assert (len(values), values.mean()) == (50, pytest.approx(loss.value))
     assert set(found[0]) == {f"small_generator/{name}" for name in ("heldout_loss", "train_loss", "explained")}
 
 

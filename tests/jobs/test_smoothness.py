@@ -15,7 +15,7 @@ from ldbench.core.pixels import from_uint8
 from ldbench.core.posterior import Posterior
 from ldbench.jobs.smoothness import Smoothness
 from ldbench.metrics.frechet import FrechetDistance
-from ldbench.pipeline.job_context import apart
+from ldbench.pipeline.job_context import distance_of_pairs
 
 SIGMA = torch.tensor([0.5, 0.25, 1.0])
 SETTINGS = {
@@ -91,7 +91,7 @@ def job(
         "workers": 0,
     }
     facts |= (
-        {"extractors": {"colors": Colors()}, "distances": {"fd": partial(apart, FrechetDistance())}}
+        {"extractors": {"colors": Colors()}, "distances": {"fd": partial(distance_of_pairs, FrechetDistance())}}
         if extractors
         else {"extractors": {}, "distances": {}}
     )
@@ -220,6 +220,31 @@ def test_infinite_metrics_have_no_slope(data: Any, tmp_path: Path) -> None:
     assert not {"smoothness/psnr/slope", "smoothness/psnr/area"} & set(found)
 
 
+def test_the_area_is_also_given_relative_to_the_value_without_noise(data: Any, tmp_path: Path) -> None:
+    class Likeness:
+        higher_is_better = True
+
+        def __init__(self, factor: float):
+            self.factor = factor
+
+        def __call__(self, images: Tensor, recon: Tensor) -> Tensor:
+            return self.factor * (1 - squared(images, recon))
+
+    def areas(factor: float, **settings: Any) -> dict[str, Any]:
+        measured = job(data, **settings)
+        object.__setattr__(measured.perturbation, "metrics", {"likeness": Likeness(factor)})
+        return measured.run(tmp_path)
+
+    one, ten = areas(1.0), areas(10.0)
+    name = "smoothness/likeness/relative_area"
+    assert one[name].value == pytest.approx(
+        one["smoothness/likeness/area"].value / one["smoothness/likeness/eps=0"].value
+    )
+    assert one[name].low < one[name].value < one[name].high
+    assert ten[name].value == pytest.approx(one[name].value)
+    assert name not in areas(1.0, levels=[0.1, 0.2])
+
+
 def test_it_writes_figures(found: Any, left: Path) -> None:
     assert {path.name for path in left.iterdir()} == {"perturbation.png", "perturbed.png", "ways.png", "spectrum.png"}
 
@@ -240,6 +265,7 @@ def test_it_warns_when_the_iteration_has_not_converged(
         ({"num_points": 4}, "must be odd"),
         ({"num_pairs": 0}, "num_pairs must be at least 1, got 0"),
         ({"pixel_noise": 0.0}, "pixel_noise must be positive"),
+        ({"seed": -1}, "job.seed must be at least 0"),
         ({"iterations": 1}, "iterations must be at least 2"),
     ],
 )

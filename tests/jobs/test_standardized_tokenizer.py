@@ -1,11 +1,11 @@
-"""Standardized latents: conversion to standard deviations and back, and noise that does not depend on batches."""
+"""Standardized latents: conversion to standard deviations and back."""
 
 import torch
 from torch import nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer, noise_by_index
+from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer
 
 
 class Flat(nn.Module):
@@ -29,11 +29,3 @@ def test_latents_are_in_standard_deviations_and_invertible() -> None:
     torch.testing.assert_close(maps, images / torch.tensor([2.0, 0.5, 1.0])[:, None, None])
     torch.testing.assert_close(codec.decode_map(maps), images)
     assert not codec.decode_map(maps).requires_grad
-
-
-def test_noise_depends_on_the_seed_and_the_index_alone() -> None:
-    shape = torch.Size((3, 2))
-    whole = noise_by_index(shape, seed=4, indices=range(6))
-    assert torch.equal(noise_by_index(shape, seed=4, indices=range(2, 5)), whole[2:5])
-    assert not torch.equal(noise_by_index(shape, seed=5, indices=range(1)), whole[:1])
-    assert abs(noise_by_index(torch.Size((10_000,)), seed=0, indices=range(2)).std().item() - 1) < 0.02

@@ -1,12 +1,14 @@
 """Distances between sets of features: closed forms of Gaussians, for any rank and order."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 
 from ldbench.metrics.feature_set import Features, gather
-from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, nuclear_norm
+from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, frechet_floor, nuclear_norm
 from ldbench.metrics.frechet import frechet_distance as distance_of_gaussians
 from ldbench.metrics.moments import Gaussian, Moments
 
@@ -166,3 +168,55 @@ def test_too_few_images_have_no_interval_and_equal_sets_have_the_distance_zero()
     enough = gather(Features(normal(20, 3)), {"normal"})
     found = FrechetDistance()(enough, enough, paired=True)
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def expected_in_one_dimension(n: int, m: int) -> float:
+    """The mean distance of two sets of standard normal numbers: of squared means, and of standard deviations."""
+
+    def mean_deviation(count: int) -> float:  # of the unbiased variance's root
+        return math.sqrt(2 / (count - 1)) * math.exp(math.lgamma(count / 2) - math.lgamma((count - 1) / 2))
+
+    return 1 / n + 1 / m + 2 - 2 * mean_deviation(n) * mean_deviation(m)
+
+
+@pytest.mark.parametrize("count", [400, 1000, 100_000])
+def test_the_floor_of_a_normal_law_is_the_closed_form(count: int) -> None:
+    floors = [
+        frechet_floor(normal(2000, 1, seed), None, num_images=2000, num_samples=count, balanced=True)
+        for seed in range(100)
+    ]
+    assert sum(floors) / len(floors) == pytest.approx(expected_in_one_dimension(count, 2000), rel=0.15)
+
+
+def test_the_floor_knows_that_classes_of_the_reference_are_not_balanced() -> None:
+    labels = (torch.arange(1000) % 4 == 0).long()  # three quarters of one class
+    x = normal(1000, 1) * 0.01 + labels[:, None]
+    floor = frechet_floor(x, labels, num_images=1000, num_samples=10**9, balanced=True)
+    means, deviations = (0.25, 0.5), (math.sqrt(0.25 * 0.75), 0.5)
+    assert floor == pytest.approx((means[1] - means[0]) ** 2 + (deviations[1] - deviations[0]) ** 2, rel=0.02)
+
+
+def test_random_labels_raise_the_floor_by_the_spread_between_classes() -> None:
+    labels = torch.arange(1000) % 20
+    x = normal(1000, 20) * 0.01 + torch.eye(20)[labels]
+    balanced, random = (
+        frechet_floor(x, labels, num_images=1000, num_samples=100, balanced=balanced) for balanced in (True, False)
+    )
+    # of the means, whose variance is 1 - 1 / 20, and of the deviations, a quarter of the relative variances
+    assert random - balanced == pytest.approx(0.95 / 100 + 19 / 4 / 100, rel=0.15)
+    assert 0 < balanced < 1e-3
+
+
+@pytest.mark.parametrize(("balanced", "rel"), [(True, 0.15), (False, 0.3)])  # a few draws of random labels
+def test_the_floor_needs_the_features_of_a_part_of_the_reference_alone(balanced: bool, rel: float) -> None:
+    """How many images of each class are among those with features is chance, and no imbalance of the reference."""
+    labels = torch.arange(8000) % 40
+    x = normal(8000, 8, seed=1) + normal(40, 8, seed=2)[labels] * 3
+    kept = torch.randperm(8000, generator=torch.Generator().manual_seed(0))[:1500].sort().values
+    of_all = frechet_floor(x, labels, num_images=8000, num_samples=2000, balanced=balanced)
+    of_part = frechet_floor(x[kept], labels, indices=kept, num_images=8000, num_samples=2000, balanced=balanced)
+    assert of_part == pytest.approx(of_all, rel=rel)
+
+
+def test_a_reference_too_small_to_be_quartered_has_no_floor() -> None:
+    assert frechet_floor(normal(30, 2), None, num_images=30, num_samples=10, balanced=True) is None

@@ -51,7 +51,49 @@ def test_sets_of_different_sizes_and_a_subset_of_the_reference_are_accepted() ->
 
 def test_equal_paired_sets_have_the_distance_zero() -> None:
     found = KernelDistance()(of(normal(60)), of(normal(60)), paired=True)
-    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert [found.value, found.low, found.high] == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+
+
+def labeled(features: torch.Tensor, labels: torch.Tensor) -> FeatureSet:
+    return gather(Features(features), {"features", "labels"}, labels=labels)
+
+
+def between(x: torch.Tensor, y: torch.Tensor, same: bool, paired: bool = False) -> float:
+    """The mean kernel; of one set without the pairs of a row with itself, of paired sets without matching rows."""
+    return mean([kernel(a, b) for i, a in enumerate(x) for j, b in enumerate(y) if not (same or paired) or i != j])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_pairs_of_classes_are_weighted_by_the_references_frequencies(paired: bool) -> None:
+    labels_x = torch.arange(60) % 3
+    labels_y = labels_x if paired else torch.tensor([0] * 30 + [1] * 20 + [2] * 25)
+    x, y = normal(60) + labels_x[:, None], normal(len(labels_y), seed=1) + labels_y[:, None]
+    frequency = [int((labels_y == label).sum()) / len(labels_y) for label in range(3)]
+    expected = 0.0
+    for c in range(3):
+        for d in range(3):
+            a, b = [x[labels_x == label] for label in (c, d)], [y[labels_y == label] for label in (c, d)]
+            parts = between(*a, c == d) + between(*b, c == d) - 2 * between(a[0], b[1], False, paired and c == d)
+            expected += frequency[c] * frequency[d] * parts
+    metric, sets = KernelDistance(), (labeled(x, labels_x), labeled(y, labels_y))
+    assert metric.suffix(*sets) == ""
+    assert metric(*sets, paired=paired).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_labels_or_with_too_few_of_a_class_all_pairs_count_alike() -> None:
+    x, y, metric = normal(40), normal(50, seed=1), KernelDistance()
+    plain = metric(of(x), of(y), paired=False)
+    for labels_x, labels_y in (
+        (torch.zeros(40).long(), None),
+        (torch.arange(40) // 39, torch.arange(50) % 2),
+        (torch.arange(40) % 3, torch.arange(50) % 2),
+    ):
+        sets = labeled(x, labels_x), of(y) if labels_y is None else labeled(y, labels_y)
+        assert metric.suffix(*sets) == "_unweighted"
+        assert metric(*sets, paired=False) == plain
+    one_class = labeled(x, torch.zeros(40).long()), labeled(y, torch.zeros(50).long())
+    assert metric.suffix(*one_class) == ""
+    assert metric(*one_class, paired=False).value == pytest.approx(plain.value, rel=1e-9)
 
 
 @pytest.mark.slow

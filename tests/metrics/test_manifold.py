@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ldbench.metrics.feature_set import Features, FeatureSet, gather
+from ldbench.core.intervals import jackknife
+from ldbench.metrics.feature_set import PARTS, Features, FeatureSet, gather
 from ldbench.metrics.manifold import Coverage, Density, Precision, Recall
 
 METRICS = (Precision, Recall, Density, Coverage)
@@ -75,3 +76,38 @@ def test_intervals_contain_the_value(metric) -> None:
     ]
     found = metric(k=3)(*sets, paired=False)
     assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("nearest", [1, 8])
+def test_replicates_are_the_metric_without_each_part(k: int, nearest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where most of the neighbors that are found at first are of the part that is left out."""
+    monkeypatch.setattr("ldbench.metrics.manifold.NEAREST", nearest)
+    x, y = (torch.randn(count, 3, generator=torch.Generator().manual_seed(count)) for count in (60, 45))
+    samples, reference = (gather(Features(rows), {"features"}) for rows in (x, y))
+    for metric in (Recall, Coverage):
+        replicates = [
+            metric(k=k)(gather(Features(x[samples.part != part]), {"features"}), reference, paired=False).value
+            for part in range(PARTS)
+        ]
+        whole = metric(k=k)(samples, reference, paired=False)
+        assert jackknife(whole.value, replicates).standard_error > 1 / 45
+        expected = jackknife(whole.value, replicates, lower_bound=0.0, upper_bound=1.0)
+        assert whole.standard_error == pytest.approx(expected.standard_error, rel=1e-9)
+        assert whole.high == pytest.approx(expected.high, rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", [Recall, Coverage])
+def test_where_all_are_hit_the_error_is_one_hit(metric) -> None:
+    x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+    samples, reference = (gather(Features(rows), {"features"}) for rows in (x, x[:50] + 1e-4))
+    found = metric(k=3)(samples, reference, paired=False)
+    assert (found.value, found.high, found.standard_error) == (1, 1, 1 / 50)
+    assert found.low < 1 - 1 / 50
+
+
+@pytest.mark.parametrize("metric", [Recall, Coverage])
+def test_a_set_too_small_to_be_divided_has_no_interval(metric) -> None:
+    found = metric(k=3)(of(0, 1, 2, 3, 4), of(0, 1, 2, 3, 4), paired=False)
+    assert found.value == 1
+    assert found.low is found.standard_error is None

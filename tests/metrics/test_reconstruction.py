@@ -13,7 +13,7 @@ from tests.examples import examples
 
 from ldbench.metrics.reconstruction import ms_ssim, mse, psnr, ssim
 
-CLOSE = {"rel": 1e-6, "abs": 1e-6}  # torchmetrics takes the logarithm of the range in single precision
+CLOSE = {"rel": 1e-12, "abs": 1e-12}
 METRICS = pytest.mark.parametrize("metric", [psnr, ssim, mse], ids=["psnr", "ssim", "mse"])
 
 
@@ -45,9 +45,12 @@ def test_differences_do_not_wrap_around_a_byte():
 def test_equal_images_are_perfect_and_only_they():
     images = noise(0)
     recon = images.clone()
-    recon[2, 0, 0, 0] ^= 1
-    assert psnr(images, recon).isinf().tolist() == [True, True, False, True]
-    assert (psnr(images, recon) > 0).all()
+    recon[2] ^= 1
+    best = 10 * math.log10(12 * 255**2)
+    assert best == pytest.approx(58.92, abs=5e-3)
+    assert psnr(images, recon).tolist() == pytest.approx([best, best, 20 * math.log10(255), best], rel=1e-12)
+    recon[1, 0, 0, :3] ^= 1  # three of 768 levels: an error of less than 1/12
+    assert psnr(images, recon)[1].item() == pytest.approx(best, rel=1e-12)
     assert torch.allclose(ssim(images, images), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
     assert ssim(images, recon)[2] < 1 - 1e-8
     assert mse(images, images).tolist() == [0] * 4

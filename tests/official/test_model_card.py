@@ -1,6 +1,7 @@
 """Model cards: measurements and citations. Uploads to the hub are tested in tests/artifacts/test_hub.py."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,11 @@ def test_a_tokenizers_records_are_not_those_of_its_generators() -> None:
         record("cell", tokenizer="t-1", generator="g-1"),
         record("other", tokenizer="t-2"),
     )
-    assert model_card.select_records([own, cell, other], "t-1", "tokenizer") == [own]
-    assert model_card.select_records([own, cell, other], "g-1", "generator") == [cell]
+    found = [own, cell, other]
+    assert model_card.select_records(found, "t-1", "key", "tokenizer") == [own]
+    assert model_card.select_records(found, "g-1", "key", "generator") == [cell]
+    here, elsewhere = (replace(own, weights={"tokenizer": key}) for key in ("aa", "bb"))
+    assert model_card.select_records([here, elsewhere, own], "t-1", "aa", "tokenizer") == [here, own]
 
 
 def write_artifact(folder: Path, component: str, **recipe: object) -> Path:

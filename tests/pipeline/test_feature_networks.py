@@ -158,4 +158,4 @@ def test_the_networks_of_the_digits_know_the_held_out_digits(seed: int, cfg: Dic
     images, y = zip(*(test[place] for place in range(len(test))), strict=True)
     with torch.no_grad():
         hits = (network(torch.stack(images)).argmax(dim=1) == torch.tensor(y)).double().mean()
-    assert hits > 0.985
+    assert hits > 0.97

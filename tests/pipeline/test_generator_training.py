@@ -2,6 +2,7 @@
 the way.
 """
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +19,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ldbench
+from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
 from ldbench.pipeline import generator_training, get_generator
-from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator, validate_cell, validate_parts
+from ldbench.pipeline.generator_plan import (
+    GeneratorPlan,
+    build_generator,
+    build_guidance,
+    plan_generator,
+    validate_cell,
+    validate_parts,
+)
 from ldbench.pipeline.trainer_settings import validate_trainer
 from ldbench.results.figures import read_logs
 from ldbench.sampling.guidance import Unguided
@@ -148,6 +158,22 @@ def test_a_guide_must_be_a_generator_of_the_same_latents(plan_of) -> None:
     validate_parts(cfg)  # it knows no latents yet
     with pytest.raises(ValueError, match="makes 4 tokens of 3 channels"):
         validate_cell(cfg, other.latent, other.num_classes)
+
+
+def test_a_guide_of_another_scale_or_tokenizer_is_refused(plan_of) -> None:
+    scaled = get_generator.train_plan(plan_of("generator.max_steps=2", "generator.stats=2.0")).folder
+    guided = plan_of("guidance=autoguidance", f"guidance.guide={scaled}")
+    with pytest.raises(ValueError, match=r"learned its latents at another scale.*same generator\.stats"):
+        generator_training.train_generator(guided)
+    weak = get_generator.train_plan(plan_of("generator.max_steps=2")).folder
+    manifest = json.loads((weak / "manifest.json").read_text())
+    (weak / "manifest.json").write_text(json.dumps({**manifest, "upstream": {"tokenizer": "a" * 64}}))
+    cfg = ldbench.compose("train", [*SMALL, "guidance=autoguidance", f"guidance.guide={weak}"])
+    generator = build_generator(cfg, plan_of().latents.latent, plan_of().latents.num_classes)
+    with pytest.raises(ValueError, match=r"a tokenizer with the content key a{16}, and the generator those of b{16}"):
+        build_guidance(cfg, generator, tokenizer_key="b" * 64)
+    with pytest.raises(ValueError, match=r"a tokenizer with the content key a{16}"):  # before anything is encoded
+        get_generator.plan_for(cfg, SimpleNamespace(content_key="b" * 64), None, Registry())
 
 
 @pytest.mark.slow

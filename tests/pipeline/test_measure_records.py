@@ -84,6 +84,23 @@ def test_what_is_known_is_not_measured_again_and_new_records_make_another(folder
     assert len(predictions(folder)) == 2
 
 
+def test_a_further_study_corrects_the_first_one_again(folder: Path, tmp_path: Path) -> None:
+    pipeline.run(predict(tmp_path))
+    first = validation.read_validated(predictions(folder)[0])
+    key = "predict/p_holm/sit/psnr"
+    assert key in first.metrics
+    for place in range(6):
+        drawn = {"job": "generate", "generator": "sit", "protocol": made_records.protocol_of(num_samples=500)}
+        made = made_records.make_record(tokenizer=f"t{place}", **drawn, metrics={"gfd_digits": 0.5 - place / 20})
+        records.write(made, folder)
+    pipeline.run(predict(tmp_path))
+    made = [validation.read_validated(path) for path in predictions(folder)]
+    again = [record for record in made if record.protocol == first.protocol and record.id != first.id]
+    assert len(made) == 3
+    assert again[0].metrics[key].value > first.metrics[key].value
+    assert again[0].metrics["predict/p/sit/psnr"] == first.metrics["predict/p/sit/psnr"]
+
+
 def test_the_leaderboard_shows_its_newest_table_and_ranks_it_on_no_board(folder: Path, tmp_path: Path) -> None:
     before = len(reports.build_report(store.read_all(folder), folder, tmp_path, "none").leaderboards)
     pipeline.run(predict(tmp_path))

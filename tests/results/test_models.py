@@ -1,4 +1,4 @@
-"""Models: seeds are one model, and recipes distinguish models of one name."""
+"""Models: seeds are one model, and digests distinguish models of one name."""
 
 from dataclasses import replace
 
@@ -12,19 +12,38 @@ def test_seeds_of_one_recipe_are_one_model(make):
     assert models[first.id].label == "vmae"
 
 
-def test_recipes_of_one_name_are_told_apart_by_what_differs(make):
+def test_recipes_of_one_name_are_labeled_by_what_differs(make):
     small, large = make(recipe={"losses": {"kl": {"weight": 1e-6}}}), make(recipe={"losses": {"kl": {"weight": 1e-3}}})
     models = models_of([small, large])
     assert models[small.id].label == "vmae (weight=1e-06)"
     assert models[large.id].label == "vmae (weight=0.001)"
 
 
-def test_two_artifacts_of_the_same_seeds_and_recipe_are_two_models(make):
+def test_a_short_run_is_another_model_and_its_label_says_why(make):
+    full = make()
+    short = replace(
+        full,
+        id="0123",
+        models={"tokenizer": "77"},
+        config={**full.config, "trainer": {"workers": 4, "limit_steps": 20}},
+    )
+    models = models_of([full, short])
+    assert models[full.id] != models[short.id]
+    assert models[short.id].label == "vmae (limit_steps=20)"
+
+
+def test_models_that_the_config_does_not_distinguish_are_named_by_their_artifacts(make):
     one = make()
-    other = replace(one, id="0123", artifacts={"tokenizer": "vmae-ffffffff"})
+    other = replace(one, id="0123", artifacts={"tokenizer": "vmae-ffffffff"}, models={"tokenizer": "77"})
     models = models_of([one, other])
     assert models[one.id] != models[other.id]
     assert models[other.id].label == "vmae (vmae-ffffffff)"
+
+
+def test_two_artifacts_of_one_model_are_one_row_wherever_they_were_made(make):
+    one = make()
+    other = replace(one, id="0123", artifacts={"tokenizer": "vmae-ffffffff"})
+    assert models_of([one, other])[one.id] == models_of([one, other])[other.id]
 
 
 def test_how_something_was_measured_or_run_makes_no_other_model(make):
@@ -32,14 +51,36 @@ def test_how_something_was_measured_or_run_makes_no_other_model(make):
     other = replace(
         one,
         id="0123",
-        config={**one.config, "trainer": {"workers": 8}, "job": {"component": "probe"}, "sampler": {"steps": 3}},
+        config={
+            **one.config,
+            "trainer": {"workers": 8},
+            "job": {"component": "probe"},
+            "sampler": {"steps": 3},
+            "data": {"name": "digits", "root": "/elsewhere"},
+        },
     )
     assert models_of([one, other])[one.id] == models_of([one, other])[other.id]
+    assert models_of([one, other])[one.id].label == "vmae"
+
+
+def test_an_artifact_that_is_opened_by_its_path_has_the_label_of_its_training(make):
+    trained = make(seeds=(0, 0))
+    opened = replace(trained, id="0123", config={"tokenizer": {"path": "elsewhere"}}, seeds={"tokenizer": 1})
+    models = models_of([opened, trained])
+    assert models[opened.id] == models[trained.id]
+    assert seeds_of(opened) == {"tokenizer": 1}
+
+
+def test_records_of_schema_1_are_models_by_their_artifacts(make):
+    first, second = (replace(make(seeds=(seed, 0)), schema=1, models=None, seeds=None) for seed in (0, 1))
+    current = make(seeds=(0, 0))
+    models = models_of([first, second, current])
+    assert len({models[record.id] for record in (first, second, replace(current, id=first.id))}) == 2
 
 
 def test_a_generator_has_two_seeds_and_a_tokenizer_one(make):
-    assert seeds_of(make(seeds=(3, 4))) == {"tokenizer.seed": 3}
-    assert seeds_of(make(seeds=(3, 4), generator="sit")) == {"tokenizer.seed": 3, "seed": 4}
+    assert seeds_of(make(seeds=(3, 4))) == {"tokenizer": 3}
+    assert seeds_of(make(seeds=(3, 4), generator="sit")) == {"tokenizer": 3, "generator": 4}
 
 
 def test_a_record_of_anybody_may_have_any_config(make):

@@ -6,7 +6,7 @@ import pytest
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.numbers import noise, number
-from ldbench.results.ranking import summarize
+from ldbench.results.summaries import summarize
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,6 @@ def test_numbers_have_four_digits(value, text):
 
 
 def test_noise_is_the_spread_over_seeds_or_an_interval_or_nothing():
-    assert noise(summarize([Estimate(1.0), Estimate(1.2)])) == "± 0.14"
-    assert noise(summarize([Estimate(1.0, 0.9, 1.1)])) == "[0.9000, 1.100]"
-    assert noise(summarize([Estimate(1.0)])) == ""
+    assert noise(summarize([[Estimate(1.0)], [Estimate(1.2)]])) == "± 0.14"
+    assert noise(summarize([[Estimate(1.0, 0.9, 1.1)]])) == "[0.9000, 1.100]"
+    assert noise(summarize([[Estimate(1.0)]])) == ""

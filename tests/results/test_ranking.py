@@ -1,33 +1,24 @@
-"""Ranks and noise: by seeds or by intervals, and never across protocols."""
+"""Ranks and noise: over seeds, for the trained weights, on the same images; never across protocols."""
 
 import math
-import statistics
 from dataclasses import replace
 
 import pytest
+from scipy.stats import norm, t
 
 from ldbench.core.estimate import Estimate
 from ldbench.results import ranking
 from ldbench.results.records import protocol_hash
+from ldbench.results.summaries import Error, Summary, summarize
 
 
-def summaries(*values: tuple[float, ...]) -> list[ranking.Summary]:
-    return [ranking.summarize([Estimate(value) for value in seeds]) for seeds in values]
+def summaries(*values: tuple[float, ...]) -> list[Summary]:
+    """One for each model, of one generator seed for each tokenizer seed."""
+    return [summarize([[Estimate(value)] for value in seeds]) for seeds in values]
 
 
-def test_the_mean_over_seeds_has_the_interval_of_students_t():
-    found = ranking.summarize([Estimate(value) for value in (1.0, 2.0, 4.0)])
-    assert found.value == pytest.approx(7 / 3)
-    assert found.spread == pytest.approx(statistics.stdev((1, 2, 4)))
-    half = 4.302653 * found.spread / math.sqrt(3)
-    assert (found.low, found.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
-
-
-def test_one_number_has_the_interval_that_it_came_with():
-    found = ranking.summarize([Estimate(1.0, 0.9, 1.1)])
-    assert (found.low, found.high, found.spread) == (0.9, 1.1, None)
-    assert found.noise.error == pytest.approx(0.1 / 1.959964)
-    assert ranking.summarize([Estimate(1.0)]).noise is None
+def measured(value: float, error: float, freedom: float | None = None) -> Summary:
+    return summarize([[Estimate(value, standard_error=error, freedom=freedom)]])
 
 
 @pytest.mark.parametrize(("higher_is_better", "positions"), [(False, [2, 1, 3]), (True, [2, 3, 1])])
@@ -44,31 +35,81 @@ def test_equal_numbers_share_a_position_and_the_next_one_counts_all_before():
     ]
 
 
-def test_a_number_close_to_the_best_is_within_noise():
+def test_a_number_close_to_the_best_is_within_noise_over_seeds():
     near, far = ranking.rank(summaries((1.0, 1.2, 1.1), (1.1, 1.3, 1.2), (9.0, 9.1, 9.2)), higher_is_better=False)[1:]
-    assert near.within_noise is True
-    assert far.within_noise is False
+    assert (near.within_noise, near.scope) == (True, "seeds")
+    assert (far.within_noise, far.scope) == (False, "seeds")
 
 
-def test_without_seeds_or_intervals_noise_is_unknown():
+def test_without_seeds_or_standard_errors_noise_is_unknown():
     best, other = ranking.rank(summaries((1.0,), (1.1,)), higher_is_better=False)
     assert best.within_noise is True
-    assert other.within_noise is None
+    assert (other.within_noise, other.scope) == (None, None)
 
 
-def test_intervals_of_single_numbers_are_compared():
-    a, near, far = (ranking.summarize([Estimate(value, value - 1, value + 1)]) for value in (10.0, 11.3, 11.5))
-    assert ranking.within_noise(a, near) is True  # together sqrt(2) wide
-    assert ranking.within_noise(a, far) is False
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_standard_errors_are_compared_at_five_percent_over_the_number_of_pairs(count):
+    bound = float(norm.ppf(1 - 0.05 / math.comb(count, 2) / 2)) * math.sqrt(2)
+    for distance, expected in ((bound - 1e-6, True), (bound + 1e-6, False)):
+        found = ranking.rank([measured(0.0, 1.0), *[measured(distance, 1.0)] * (count - 1)], higher_is_better=False)
+        assert [rank.within_noise for rank in found[1:]] == [expected] * (count - 1)
+        assert {rank.scope for rank in found[1:]} == {"weights"}
 
 
-def test_welch_has_the_degrees_of_freedom_of_satterthwaite():
-    equal = [
-        ranking.Summary(value, 3, noise=ranking.Noise(1.0, 2))
-        for value in (0.0, 2.7764 * math.sqrt(2) - 1e-3, 2.7764 * math.sqrt(2) + 1e-3)
-    ]
-    assert ranking.within_noise(equal[0], equal[1]) is True  # equal errors: 2 + 2 degrees of freedom
-    assert ranking.within_noise(equal[0], equal[2]) is False
+def test_errors_of_few_degrees_of_freedom_have_satterthwaites():
+    bound = float(t.ppf(0.975, 18)) * math.sqrt(2)  # equal errors of 9 each
+    for distance, expected in ((bound - 1e-6, True), (bound + 1e-6, False)):
+        found = ranking.rank([measured(0.0, 1.0, 9), measured(distance, 1.0, 9)], higher_is_better=False)
+        assert found[1].within_noise is expected
+
+
+def test_over_seeds_the_variance_is_pooled_and_never_below_the_models_own():
+    # three models of two seeds, each of variance 2: pooled 2 with 3 degrees of freedom
+    bound = float(t.ppf(1 - 0.05 / 3 / 2, 3)) * math.sqrt(2 * 2 / 2)
+    for distance, expected in ((bound - 1e-6, True), (bound + 1e-6, False)):
+        found = ranking.rank(
+            summaries((-1.0, 1.0), (distance - 1, distance + 1), (99.0, 101.0)), higher_is_better=False
+        )
+        assert found[1].within_noise is expected
+    steady = [summarize([[Estimate(value)] for value in (place, place + 1e-3)]) for place in (5.0, 6.0, 7.0, 8.0)]
+    wild = ranking.rank([*summaries((0.0, 10.0), (20.0, 40.0)), *steady], higher_is_better=False)
+    assert wild[1].within_noise, "the variance pooled with the steady ones would be a third of their own"
+
+
+def test_models_that_vary_unequally_have_fewer_degrees_of_freedom():
+    equal, unequal = (
+        ranking.pool(summaries(*((0.0, spread) for spread in spreads)), "seeds").freedom
+        for spreads in ((1.0, 1.0, 1.0), (10.0, 1.0, 1.0))
+    )
+    assert equal == pytest.approx(3)
+    assert 1 < unequal < 1.1
+
+
+def test_one_seed_beside_several_is_compared_for_the_trained_weights():
+    several = summarize([[Estimate(10.0, standard_error=0.3)], [Estimate(10.2, standard_error=0.3)]])
+    found = ranking.rank([several, measured(9.0, 0.3)], higher_is_better=True)
+    assert (found[1].within_noise, found[1].scope) == (False, "weights")
+    unknown = ranking.rank([several, *summaries((9.0,))], higher_is_better=True)
+    assert (unknown[1].within_noise, unknown[1].scope) == (None, None)
+
+
+def test_generator_seeds_on_one_tokenizer_are_compared_for_that_tokenizer():
+    def generated(*values: float) -> Summary:
+        return summarize([[Estimate(value) for value in values]])
+
+    found = ranking.rank([generated(1.0, 1.1), generated(1.2, 1.3)], higher_is_better=False)
+    assert found[1].scope == "generator seeds"
+
+
+def test_numbers_on_the_same_images_are_compared_in_pairs():
+    a, b = measured(30.0, 0.5), measured(30.1, 0.5)
+    assert ranking.rank([b, a], higher_is_better=True)[1].within_noise is True
+    paired = ranking.rank([b, a], higher_is_better=True, paired=lambda first, second: Error(0.01**2, 999))
+    assert paired[1].within_noise is False
+    over_seeds = summaries((30.0, 31.0), (30.5, 31.5))
+    assert ranking.rank(over_seeds, higher_is_better=True, paired=lambda first, second: Error(0.0))[0].within_noise, (
+        "over seeds, images do not vary"
+    )
 
 
 def test_an_infinite_number_is_first_and_beyond_noise():
@@ -78,12 +119,13 @@ def test_an_infinite_number_is_first_and_beyond_noise():
 
 def test_all_valid_numbers_can_be_summarised_and_ranked():
     huge = [
-        [Estimate(1e100, -1e100, 1e100), Estimate(-1e100)],
-        [Estimate(math.inf), Estimate(-math.inf)],
-        [Estimate(0.0, -math.inf, math.inf)],
+        [[Estimate(1e100, -1e100, 1e100, 1e100)], [Estimate(-1e100, standard_error=1e100, freedom=1.0)]],
+        [[Estimate(math.inf)], [Estimate(-math.inf)]],
+        [[Estimate(0.0, -math.inf, math.inf)]],
+        [[Estimate(1e100), Estimate(-1e100)], [Estimate(1e-100), Estimate(0.0)]],
     ]
-    ranks = ranking.rank([ranking.summarize(estimates) for estimates in huge], higher_is_better=True)
-    assert [rank.position for rank in ranks] == [2, 1, 2]
+    ranks = ranking.rank([summarize(estimates) for estimates in huge], higher_is_better=True)
+    assert [rank.position for rank in ranks] == [3, 1, 3, 2]
 
 
 def test_records_of_different_protocols_are_not_ranked(make):

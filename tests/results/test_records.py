@@ -37,6 +37,8 @@ def record() -> Record:
         config={"tokenizer": {"name": "vmae", "weights": None}},
         environment=records.environment(),
         created=records.now(),
+        models={"tokenizer": "abc"},
+        seeds={"tokenizer": 0},
     )
 
 
@@ -109,7 +111,7 @@ def test_a_record_of_another_schema_is_refused_with_both_numbers(record, tmp_pat
     path = records.write(record, tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99} | changed))
     with pytest.raises(
-        ValueError, match=rf"{path.name} has schema 99, and this version of ldbench reads {records.SCHEMA}"
+        ValueError, match=rf"{path.name} has schema 99, and this version of ldbench reads 1 and {records.SCHEMA}"
     ):
         records.read(path)
 

@@ -1,6 +1,7 @@
 """Studies: which records are held against each other, and what is never mixed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -75,7 +76,9 @@ def test_seeds_of_tokenizers_and_generators_are_averaged_and_the_newest_counts(m
         own(make, "a", 34.0, seeds=(1, 0)),
     ]
     (study,) = build_studies(records, "gfd_digits")
-    assert study.quality["sit"]["a"] == pytest.approx(0.4)
+    assert study.quality["sit"]["a"] == pytest.approx(0.5), (
+        "the tokenizer's second seed counts as much as the first, whose generator has two"
+    )
     assert study.measured["psnr"]["a"] == pytest.approx(32.0)
     assert len(study.artifacts["a"]) == 2
     assert len(study.records) == 5, "the superseded one is not used"
@@ -94,17 +97,85 @@ def test_recipes_of_one_name_are_tokenizers_of_their_own(make: Make) -> None:
 def test_an_artifact_that_is_named_by_its_path_is_the_tokenizer_that_was_trained(make: Make) -> None:
     trained = own(make, "a", 30.0)
     stored = own(make, "a", 31.0, recipe={"path": "somewhere"}, created="2026-12-01T00:00:00+00:00")
-    stored = Record(**{**vars(stored), "artifacts": trained.artifacts})
+    stored = Record(
+        **{
+            **vars(stored),
+            "artifacts": trained.artifacts,
+            "models": trained.models,
+            "subject": {**trained.subject, "tokenizer": "renamed"},
+        }
+    )
     other = own(make, "a", 33.0, seeds=(1, 0))
     assert set(tokenizers_of([stored, trained, other]).values()) == {"a"}
 
 
 def test_generators_of_one_name_and_two_recipes_are_two(make: Make) -> None:
-    first, second = cell(make, "a", 0.1), cell(make, "b", 0.2)
-    second = Record(**{**vars(second), "config": {**second.config, "generator": {"name": "sit", "max_steps": 5}}})
+    first, second = cell(make, "a", 0.1), cell(make, "b", 0.2, design={"max_steps": 5})
     (study,) = build_studies([first, second], None)
     assert len(study.quality) == 2
     assert all(name.startswith("sit-") for name in study.quality)
+
+
+def test_a_trial_run_beside_the_full_one_is_refused_naming_both_until_one_is_left_out(make: Make) -> None:
+    records = [cell(make, "a", 0.1), cell(make, "b", 0.2), own(make, "a", 30.0), own(make, "b", 31.0)]
+    trial = own(make, "a", 7.0, recipe={"trial": True})  # another digest
+    trial_cell = cell(make, "a", 9.0, recipe={"trial": True})
+    short = [
+        replace(found, config={**records[0].config, "trainer": {"workers": 0, "limit_steps": 2}})
+        for found in (trial, trial_cell)
+    ]
+    names = [records[0].artifacts["tokenizer"], trial.artifacts["tokenizer"]]
+    with pytest.raises(
+        ValueError, match="two models of the tokenizer a, which differ in how they were trained alone"
+    ) as refused:
+        build_studies([*records, *short], None)
+    assert all(name in str(refused.value) for name in names)
+    assert "trainer.limit_steps: " in str(refused.value)
+    (study,) = build_studies([*records, *short], None, exclude=[names[1]])
+    assert study.quality == {"sit": {"a": 0.1, "b": 0.2}}
+    assert study.measured == {"psnr": {"a": 30.0, "b": 31.0}}
+    with pytest.raises(ValueError, match=r"job\.exclude names nothing-1, and no record is of an artifact of that name"):
+        build_studies(records, None, exclude=["nothing-1"])
+
+
+def test_a_trial_run_of_a_generator_is_refused_too(make: Make) -> None:
+    records = [cell(make, "a", 0.1), cell(make, "b", 0.2), own(make, "a", 30.0)]
+    trials = [
+        replace(found, config={**records[0].config, "trainer": {"workers": 0, "limit_steps": 2}})
+        for found in (cell(make, name, 9.0, design={"trial": True}) for name in ("a", "b"))
+    ]
+    trials = [replace(found, config={**found.config, "generator": records[0].config["generator"]}) for found in trials]
+    with pytest.raises(ValueError, match=r"two models of the generator sit, .*trainer\.limit_steps: ") as refused:
+        build_studies([*records, *trials], None)
+    excluded = trials[0].artifacts["generator"]
+    assert excluded in str(refused.value)
+    (study,) = build_studies([*records, *trials], None, exclude=[excluded])
+    assert study.quality == {"sit": {"a": 0.1, "b": 0.2}}
+
+
+def test_a_family_is_an_architecture_however_its_tokenizers_were_opened(make: Make) -> None:
+    trained = [cell(make, name, 0.1, component="vmae" if name != "c" else "autoencoder") for name in NAMES]
+    opened = [replace(record, config={**record.config, "tokenizer": {"path": "DIR"}}) for record in trained]
+    for records in (trained, opened, [*trained[:1], *opened[1:]]):
+        (study,) = build_studies(records, None)
+        assert sorted(study.families.values()) == ["autoencoder", "vmae", "vmae"]
+
+
+def test_measurements_are_joined_by_the_weights(make: Make) -> None:
+    """Two machines train one recipe with one seed: what was measured of one is not held against the other's cells."""
+    early, late = "2026-11-01T00:00:00+00:00", "2026-12-01T00:00:00+00:00"
+    records = [
+        cell(make, "a", 0.1, machine="first", created=early),
+        own(make, "a", 30.0, machine="first", created=early),
+        cell(make, "a", 0.9, machine="second", created=late),
+        cell(make, "b", 0.2),
+        own(make, "b", 31.0),
+    ]
+    (study,) = build_studies(records, None)
+    assert study.quality == {"sit": {"a": 0.9, "b": 0.2}}
+    assert study.measured == {"psnr": {"b": 31.0}}
+    (study,) = build_studies([*records, own(make, "a", 33.0, machine="second", created=early)], None)
+    assert study.measured == {"psnr": {"a": 33.0, "b": 31.0}}
 
 
 def test_what_was_measured_in_two_ways_has_two_names(make: Make) -> None:

@@ -34,13 +34,23 @@ def printed(tables: Sequence[Table], width: int = 140) -> str:
 def test_a_table_says_its_protocol_its_metrics_and_its_ranks(tables):
     reconstruct = tables[1]
     assert reconstruct.title.startswith("digits: reconstruct, protocol digits ")
-    assert list(reconstruct.columns) == ["psnr ↑", "ssim ↑", "rfd_digits ↓", "rfd_digits_floor"]
+    assert list(reconstruct.columns) == ["psnr ↑", "ssim ↑", "rfd_digits ↓"]
     (names, places) = reconstruct.rows[2]
     assert list(names) == ["vmae"]
     assert places[0].rank_and_mark == "#1"
     assert places[0].noise_and_seeds.endswith("(2)")
-    assert places[3].rank is None
     assert any("Curve smoothness/psnr over eps: 5 points." in table.notes for table in tables)
+
+
+def test_values_to_read_others_by_are_rows_of_their_own(tables):
+    (perfect, _), (heldout, _) = (row for row in tables[0].rows if row[0][0].startswith("("))
+    assert (perfect, heldout) == (["(perfect generator)", ""], ["(held-out images)", ""])
+    place = tables[0].columns.index("gfd_digits ↓")
+    values = [entries[place] for names, entries in tables[0].rows if names[0].startswith("(")]
+    assert [(value.value, value.noise, value.rank) for value in values] == [
+        ("0.03700", "", None),
+        ("0.07560", "[0.07000, 0.09000]", None),
+    ]
 
 
 def test_the_terminal_shows_every_model_once_a_table(tables):
@@ -89,14 +99,17 @@ def test_latex_runs_nothing_of_names(evil):
 def test_latex_has_as_many_cells_in_every_line(tables):
     text = latex.render(tables[:2], LEGEND)
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {line.count(" & ") for line in body} == {4}
+    assert {line.count(" & ") for line in body} == {3}
     assert text.encode("ascii", errors="ignore").decode().count("\\begin{table}") == 2
 
 
 def test_csv_has_every_number_with_its_rank_and_records(store):
     boards = build_leaderboards(stores.read_all(store))
     lines = list(csv.DictReader(io.StringIO(spreadsheet.render(boards, []))))
-    assert len(lines) == sum(len(row.cells) for board in boards for row in board.rows)
+    measured = [line for line in lines if line["origin"] == "measured"]
+    assert len(measured) == sum(len(row.cells) for board in boards for row in board.rows)
+    others = {(line["metric"], line["origin"], line["value"]) for line in lines if line["origin"] != "measured"}
+    assert others == {("gfd_digits", "perfect generator", "0.037"), ("gfd_digits", "held-out images", "0.0756")}
     (best,) = (line for line in lines if line["metric"] == "psnr" and line["rank"] == "1")
     assert (best["tokenizer"], best["seeds"], best["within_noise"], best["origin"]) == ("vmae", "2", "yes", "measured")
     assert len(best["records"].split()) == 2

@@ -5,7 +5,7 @@ import torch
 
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Guidance
-from ldbench.core.interpolants import GVP, Linear
+from ldbench.core.interpolants import GVP, VP, Linear
 from ldbench.sampling.guidance import Autoguidance, ClassifierFree, Unguided
 from ldbench.sampling.noise import NoiseStream
 from ldbench.sampling.ode import FixedGrid
@@ -126,6 +126,9 @@ def test_what_cannot_be_guided_is_refused_with_what_to_change():
         cfg()(field_of(null_class=None))
     with pytest.raises(ValueError, match=r"must use the field's interpolant, GVP, but it uses Linear"):
         Autoguidance(scale=2.0, low=0.0, high=1.0, guide=field_of())(field_of(interpolant=GVP()))
+    fast, slow = (VP(beta_min=0.1, beta_max=beta_max) for beta_max in (20.0, 10.0))
+    with pytest.raises(ValueError, match=r"interpolant, VP, but it uses VP with other settings"):
+        Autoguidance(scale=2.0, low=0.0, high=1.0, guide=field_of(interpolant=fast))(field_of(interpolant=slow))
     with pytest.raises(ValueError, match="low <= high"):
         cfg(low=0.6, high=0.4)
     with pytest.raises(ValueError, match="at least one channel"):

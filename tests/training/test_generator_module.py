@@ -57,6 +57,7 @@ def build_module(tmp_path, *, clip_norm=None, **changes) -> GeneratorModule:
         log_every=1,
         folder=tmp_path,
     )
+    task._trainer = SimpleNamespace(scaler=None)
     (made_optimizer,), (scheduler,) = task.configure_optimizers()
 
     def before_step(optimizer, *_):

@@ -12,6 +12,7 @@ from ldbench.jobs._benchmark import flops
 from ldbench.jobs.throughput import decode
 from ldbench.pipeline import step_timing, tokenizer_training
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
+from ldbench.training.callbacks_step_times import StepTimes
 from ldbench.training.timing import Clock, phase
 
 WORDS = ["tokenizer=vmae", "data.subset=0.1", "trainer.accelerator=cpu", "trainer=debug"]
@@ -65,6 +66,17 @@ def test_step_times_hold_every_phase_and_change_no_number(tmp_path: Path) -> Non
     assert 1.8 * decoder < backward < 2.1 * decoder, (
         "a trained decoder's is twice its forward pass, a frozen encoder has none"
     )
+
+
+def test_a_step_of_several_batches_is_timed_as_a_whole() -> None:
+    callback = StepTimes(warmup=1, operations=False, folder=Path("unused"))
+    callback.rows, callback.batches, callback.accumulate = [], [], 3
+    for batch in range(1, 9):  # the first batch, 0, is not timed, so that the first step is left out
+        completed = batch % 3 == 2
+        times = {"seconds": 1.0, "waiting": 0.1, **({"optimizers": 0.5} if completed else {})}
+        callback.pending, callback.completed = (lambda times=times: times), completed
+        callback.read_pending()
+    assert callback.rows == [{"seconds": 3.0, "waiting": pytest.approx(0.3), "optimizers": 0.5}] * 2
 
 
 @pytest.mark.trains

@@ -105,13 +105,16 @@ def make(terms, **changes) -> TokenizerModule:
         folder=Path("unused"),
         adaptive="global",
     )
+    task._trainer = SimpleNamespace(
+        world_size=1,
+        global_rank=0,
+        scaler=None,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
+    )
     optimizers, schedulers = task.configure_optimizers()
     task.optimizers = lambda: optimizers if len(optimizers) > 1 else optimizers[0]
     task.lr_schedulers = lambda: schedulers[0]
     task.manual_backward = lambda loss: loss.backward()
-    task._trainer = SimpleNamespace(
-        world_size=1, global_rank=0, strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
-    )
     task.write_log = lambda loss, terms, recon, images: task.__dict__.update(logged={"loss": loss, **terms})
     task.grad_norms = []
     return task
@@ -275,3 +278,41 @@ def test_a_ratio_is_drawn_from_the_seed_of_its_batch():
 
     assert torch.equal(masks(1), masks(1))
     assert any(not torch.equal(masks(1), masks(seed)) for seed in range(2, 6))
+
+
+class Scaled:
+    """An optimizer that steps as Lightning's do under float16; keeps the gradients that it steps with."""
+
+    def __init__(self, optimizer, scaler):
+        self.optimizer, self.scaler, self.param_groups, self.seen = optimizer, scaler, optimizer.param_groups, []
+        self.zero_grad = optimizer.zero_grad
+
+    def step(self):
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        grads = [p.grad.flatten().clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self.seen.append(torch.cat(grads))
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def test_two_optimizers_unscale_by_the_scale_of_their_losses():
+    seen = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)):
+        torch.manual_seed(5)
+        task = make({"pixels": mse(), "gan": Judge()})
+        optimizers = [Scaled(optimizer, scaler) for optimizer in task.optimizers()]
+        task.optimizers = lambda optimizers=optimizers: optimizers
+        task._trainer.scaler = scaler
+        if scaler is not None:
+            task.manual_backward = lambda loss, scaler=scaler: scaler.scale(loss).backward()
+        for batch in range(3):
+            task.training_step((IMAGES, Y), batch)
+        seen.append([optimizer.seen for optimizer in optimizers])
+    assert scaler.get_scale() == 8.0 * 2**3, "it is updated once a step"
+    for plain, scaled in zip(*seen, strict=True):
+        for expected, found in zip(plain, scaled, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -263,6 +263,7 @@ def test_the_data_path_of_a_step_of_lightningdit_b_1(tmp_path: Path) -> None:
     facts = {
         "tokenizer": "x",
         "tokenizer_digest": "00" * 32,
+        "tokenizer_key": "00" * 32,
         "data": "noise",
         "fingerprint": "ab" * 32,
         "split": "train",

@@ -1,5 +1,9 @@
 """Prediction: how well one measurement predicts the ranking of a few tokenizers by another.
 
+Tokenizers come in families, such as variants of one architecture, which resemble each other in whatever is measured:
+they are not independent. So p-values permute within families, where tokenizers are exchangeable if there is no
+relation, and intervals are over families.
+
 Both coefficients are cosines of sign matrices (Daniels' general coefficient [0]): Kendall's tau-b of the matrices
 themselves, Spearman's rho of their row sums, which are centered mid-ranks. Infinite values are ranked like others.
 
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations as orders_of
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -22,8 +27,8 @@ from torch import Tensor
 from ldbench.core.estimate import Estimate
 
 MIN_PAIRS = 5  # among four, a perfect correlation has a p-value of 1 / 12
-EXACT = 8  # number of pairs up to which all permutations are enumerated
-CHUNK = 500  # resamples in memory
+MIN_FAMILIES = 8  # for an interval over families
+EXACT = 50_000  # permutations within families up to which all are enumerated
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,10 @@ class Association:
     """Rank correlations of two measurements with 95 % intervals, and a p-value."""
 
     num: int  # of pairs
-    spearman: Estimate
-    kendall: Estimate  # tau-b
-    p: float  # of Spearman's rho, two-sided
+    num_families: int
+    spearman: Estimate  # without an interval for fewer than eight families
+    kendall: Estimate  # tau-b, likewise
+    p: float  # of the association within families, two-sided
     resamples: int  # behind the intervals: those in which both measurements vary
 
 
@@ -41,19 +47,21 @@ def associate(
     x: Sequence[float],
     y: Sequence[float],
     *,
+    families: Sequence[str] | None = None,  # of each pair; None: each is of a family of its own
     resamples: int,
     permutations: int,
     seed: int,
 ) -> Association:
-    """Spearman's rho and Kendall's tau-b of paired values, with percentile bootstrap intervals over the pairs [1] and a
+    """Spearman's rho and Kendall's tau-b of paired values, with percentile bootstrap intervals over families [1] and a
     permutation p-value.
 
-    A resample draws as many pairs with replacement; a pair that is drawn twice ties with itself. Resamples in which
-    either measurement is constant have no correlation and are left out; if none remains, the interval is -1 to 1.
-    Resamples of a perfect correlation are all perfect: its interval is a single point, which does not describe the
-    uncertainty about further tokenizers; the p-value does. The p-value is the share of permutations of `y` with at
-    least as strong a correlation: of all permutations up to eight pairs, else of `permutations` random ones and the
-    observed [2]. Raises ValueError for fewer than five pairs, for NaN, and for a constant measurement.
+    A resample draws as many families with replacement, each with all its pairs; a pair that is drawn twice ties with
+    itself. Resamples in which either measurement is constant have no correlation and are left out. There is no interval
+    for fewer than eight families. The p-value is the share of permutations of `y` within families with at least as
+    strong an association within families, the sum of the products of ranks about their families' means: of all
+    permutations up to 50 000, else of `permutations` random ones and the observed [2]; it is 1 where no family has two
+    pairs. If each pair is of a family of its own, all pairs are permuted. Raises ValueError for fewer than five pairs,
+    for NaN, and for a constant measurement.
     """
     if len(x) != len(y) or len(x) < MIN_PAIRS:
         raise ValueError(f"A rank correlation needs at least {MIN_PAIRS} pairs, got {len(x)} and {len(y)} values.")
@@ -61,39 +69,46 @@ def associate(
         raise ValueError("A rank correlation is not defined for NaN.")
     if len(set(x)) == 1 or len(set(y)) == 1:
         raise ValueError("A constant measurement has no rank correlation.")
+    names = list(range(len(x))) if families is None else list(families)
+    members = [[i for i, name in enumerate(names) if name == family] for family in dict.fromkeys(names)]
+    blocks = [list(range(len(x)))] if families is None or len(members) == len(x) else members
     first, second = sign_matrix(x), sign_matrix(y)
     rho, tau = coefficients(first[None], second[None])
-    spearman, kendall = rho.item(), tau.item()
-    rng = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(x), (resamples, len(x)), generator=rng)
-    rhos, taus = map(
-        torch.cat,
-        zip(
-            *(coefficients(resampled(first, rows), resampled(second, rows)) for rows in drawn.split(CHUNK)), strict=True
-        ),
-    )
+    spearman, kendall, rng = rho.item(), tau.item(), torch.Generator().manual_seed(seed)
+    p = permutation_p_value(first.sum(dim=1), second.sum(dim=1), blocks, permutations=permutations, rng=rng)
+    if len(members) < MIN_FAMILIES:
+        return Association(len(x), len(members), Estimate(spearman), Estimate(kendall), p, 0)
+    drawn = torch.randint(len(members), (resamples, len(members)), generator=rng).tolist()
+    rhos, taus = resampled_coefficients(first, second, [[members[index] for index in draw] for draw in drawn])
     kept = ~torch.isnan(rhos)
     return Association(
-        num=len(x),
+        len(x),
+        len(members),
         spearman=Estimate(spearman, *percentiles(rhos[kept], spearman)),
         kendall=Estimate(kendall, *percentiles(taus[kept], kendall)),
-        p=permutation_p_value(first.sum(dim=1), second.sum(dim=1), permutations=permutations, rng=rng),
+        p=p,
         resamples=int(kept.sum()),
     )
+
+
+def resampled_coefficients(
+    first: Tensor,  # (n, n)
+    second: Tensor,  # (n, n)
+    draws: Sequence[Sequence[Sequence[int]]],  # of each resample its families, each with its pairs
+) -> tuple[Tensor, Tensor]:  # (R,) twice
+    """Spearman's rho and Kendall's tau-b of each resample."""
+    rows = [torch.tensor([pair for family in draw for pair in family]) for draw in draws]
+    found = [
+        coefficients(first[row][:, row][None], second[row][:, row][None]) for row in rows
+    ]  # resamples differ in their numbers of pairs
+    rhos, taus = zip(*found, strict=True)
+    return torch.cat(rhos), torch.cat(taus)
 
 
 def sign_matrix(values: Sequence[float]) -> Tensor:  # (n, n) float64
     """For each pair of values 1 where the first is larger, -1 where it is smaller, else 0."""
     x = torch.tensor(values, dtype=torch.float64)
     return (x[:, None] > x).double() - (x[:, None] < x).double()
-
-
-def resampled(
-    matrix: Tensor,  # (n, n)
-    rows: Tensor,  # (R, n)
-) -> Tensor:  # (R, n, n)
-    """The sign matrices of resamples."""
-    return matrix[rows[:, :, None], rows[:, None, :]]
 
 
 def coefficients(
@@ -122,23 +137,45 @@ def percentiles(values: Tensor, value: float) -> tuple[float, float]:
 def permutation_p_value(
     x: Tensor,  # (n,) centered ranks
     y: Tensor,  # (n,)
+    blocks: Sequence[Sequence[int]],  # the pairs that are permuted among each other
     *,
     permutations: int,
     rng: torch.Generator,
 ) -> float:
-    """The two-sided p-value: the share of permutations of `y` that correlate with `x` at least as strongly as `y`
-    itself.
+    """The two-sided p-value: the share of permutations of `y` within blocks whose association within blocks is at least
+    as strong as that of `y` itself.
     """
-    exact = len(x) <= EXACT
-    orders = all_permutations(len(x)) if exact else torch.rand(permutations, len(x), generator=rng).argsort(dim=1)
-    at_least = int(((y[orders] @ x).abs() >= (x @ y).abs() - 1e-6).sum())  # both are integers
+    exact = math.prod(math.factorial(len(block)) for block in blocks) <= EXACT
+    if exact:
+        orders = all_permutations(tuple(map(tuple, blocks)))
+    else:
+        orders = random_permutations(blocks, len(x), permutations, rng)
+    inner = x.clone()  # which takes the mean of a block out of the products too
+    for block in blocks:
+        inner[list(block)] -= x[list(block)].mean()
+    at_least = int(((y[orders] @ inner).abs() >= (inner @ y).abs() - 1e-6).sum())
     return at_least / len(orders) if exact else (at_least + 1) / (len(orders) + 1)
 
 
-@lru_cache(maxsize=EXACT)
-def all_permutations(count: int) -> Tensor:  # (count!, count)
-    """All permutations of `count` items."""
-    return torch.tensor(list(orders_of(range(count))))
+@lru_cache(maxsize=8)
+def all_permutations(blocks: tuple[tuple[int, ...], ...]) -> Tensor:  # (permutations, n)
+    """All permutations within blocks of 0 to n - 1."""
+    places = torch.tensor([place for block in blocks for place in block])
+    orders = torch.tensor([sum(inner, ()) for inner in product(*(orders_of(block) for block in blocks))])
+    full = torch.empty_like(orders)
+    full[:, places] = orders
+    return full
+
+
+def random_permutations(
+    blocks: Sequence[Sequence[int]], count: int, permutations: int, rng: torch.Generator
+) -> Tensor:  # (permutations, count)
+    """Random permutations within blocks."""
+    orders = torch.arange(count).repeat(permutations, 1)
+    for block in blocks:
+        rows = torch.tensor(block)
+        orders[:, rows] = rows[torch.rand(permutations, len(block), generator=rng).argsort(dim=1)]
+    return orders
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -236,6 +236,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def content_key(folder: Path) -> str:
+    """The sha256 of an artifact's digest and weights: one recipe gives other weights on another machine."""
+    manifest = read_manifest(folder)
+    return digest({"recipe": manifest["digest"], "weights": manifest["files"][WEIGHTS]})
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """An artifact's group, component, keywords and recipe. Raises ValueError, naming the file, for anything else."""
     model_config = read_json(folder / CONFIG)
@@ -267,6 +273,7 @@ def get_or_build(
     recipe: Mapping[str, Any],
     build: Callable[[], tuple[nn.Module, Blueprint]],
     collective: bool,  # whether every process that shares the training calls `build`; else the first one alone
+    upstream: Mapping[str, str] = {},  # role -> content key of the artifact whose outputs it is trained on
 ) -> None:
     """Builds an artifact and stores it, unless it exists: then its files are verified.
 
@@ -276,6 +283,7 @@ def get_or_build(
     with lock:
         if broadcast_from_leader(is_complete(folder)):
             verify(folder)
+            validate_upstream(folder, upstream)
             log.info("%s %s exists already: %s", kind, folder.name, folder)
             return
         started = time.monotonic()
@@ -284,9 +292,22 @@ def get_or_build(
             model, blueprint = built
             seconds = time.monotonic() - started
             provenance = {"created": now(), "seconds": round(seconds, 1), "environment": environment()}
+            provenance |= {"upstream": dict(upstream)} if upstream else {}
             save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
             log.info("%s in %.0f s. %s: %s", done, seconds, kind, folder)
         broadcast_from_leader(True)  # the others continue once it is stored
+
+
+def validate_upstream(folder: Path, upstream: Mapping[str, str]) -> None:
+    """Raises ValueError, naming both, for an artifact that was made on others of the same recipe."""
+    made_on = read_manifest(folder).get("upstream", {})
+    for role, key in upstream.items():
+        if made_on.get(role, key) != key:
+            raise ValueError(
+                f"{folder} was trained on a {role} of the same recipe and other weights: its {role} has the content "
+                f"key {made_on[role][:16]}, and the one here {key[:16]}. Recipes give other weights on another machine."
+                f" Bring that {role} here, or train under another paths.root, or remove {folder}."
+            )
 
 
 @contextmanager

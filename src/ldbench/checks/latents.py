@@ -32,12 +32,12 @@ def check_latents(root: Path) -> list[Finding]:
 
 def check_origins(artifacts: Path) -> list[Finding]:
     """Whether the tokenizer of every complete store exists: no other tokenizer can use its latents."""
-    known = {digest for folder in inside(artifacts / "tokenizers") if (digest := digest_of(folder))}
+    known = {key for folder in inside(artifacts / "tokenizers") if (key := content_key_of(folder))}
     findings = []
     for folder in inside(artifacts / LATENTS):
         contents = contents_of(folder)
-        if contents is not None and contents.tokenizer_digest not in known:
-            tokenizer = f"{contents.tokenizer} ({contents.tokenizer_digest[:8]})"
+        if contents is not None and contents.tokenizer_key not in known:
+            tokenizer = f"{contents.tokenizer} ({contents.tokenizer_key[:16]})"
             cure = (
                 f"Copy that artifact to {quoted(artifacts / 'tokenizers')}, or remove the store: rm -r {quoted(folder)}"
             )
@@ -49,12 +49,12 @@ def check_origins(artifacts: Path) -> list[Finding]:
     return findings
 
 
-def digest_of(folder: Path) -> str | None:
-    """The digest of an artifact, or None if it is not valid, which another check finds."""
+def content_key_of(folder: Path) -> str | None:
+    """The content key of an artifact, or None if it is not valid, which another check finds."""
     from ldbench.artifacts import store
 
     try:
-        return store.read_manifest(folder)["digest"]
+        return store.content_key(folder)
     except (ValueError, OSError):
         return None
 

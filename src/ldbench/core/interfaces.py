@@ -43,6 +43,12 @@ class LatentSet(Protocol):
     latent: LatentSpec
     num_classes: int
     fingerprint: str  # sha256 of everything that the latents and labels depend on
+    tokenizer_key: str | None  # of the recipe and weights of the tokenizer that encoded them, where known
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How they were encoded, without tokenizer, data and seed; what they are where that is not known."""
+        ...
 
     @property
     def upstream(self) -> Mapping[str, str]:
@@ -279,7 +285,8 @@ class Job(Protocol):
     Constructor keywords that its yaml does not set are filled from `job_context.JobContext`. A job whose figures are
     ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class
     attribute, or an attribute of the object where the names depend on the protocol. Other figures are shown, not
-    ranked.
+    ranked. A job whose figures are means over the protocol's images may have `per_image` after its run, a mapping from
+    their names to (n,) float64 in the order of the images: models are then compared image by image.
     """
 
     name: ClassVar[str]  # of its records

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import pad
 
-PixelRule = Literal["round", "truncate"]
+PixelRule = Literal["round", "truncate", "floor"]
 
 
 def from_uint8(
@@ -22,7 +22,8 @@ def to_uint8(
     images: Tensor,  # (..., H, W) float in [-1, 1]; values outside are clamped
     rule: PixelRule = "round",
 ) -> Tensor:
-    """The same images as uint8: `round` to the nearest level, or `truncate(127.5 x + 128)` as ADM, DiT and LDMAE do.
+    """The same images as uint8: `round` to the nearest level, `truncate(127.5 x + 128)` as ADM, DiT and LDMAE do, or
+    `floor(127.5 x + 127.5)` as MAETok does, which is half a level darker on average.
 
     Raises ValueError for any other rule, and for pixels that are not finite (a cast would turn them into colors).
     """
@@ -35,7 +36,9 @@ def to_uint8(
         return (127.5 * (pixels + 1)).clamp(0, 255).round().to(torch.uint8)
     if rule == "truncate":
         return (127.5 * pixels + 128).clamp(0, 255).to(torch.uint8)
-    raise ValueError(f"Unknown pixel rule {rule!r}. Choose round or truncate.")
+    if rule == "floor":
+        return (127.5 * (pixels + 1)).clamp(0, 255).to(torch.uint8)
+    raise ValueError(f"Unknown pixel rule {rule!r}. Choose round, truncate or floor.")
 
 
 def validate_pixels(

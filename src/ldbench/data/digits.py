@@ -1,6 +1,8 @@
 """scikit-learn's digits: 1797 real 8x8 scans in 10 classes, plain or on colored backgrounds.
 
-Bundled, nothing is downloaded.
+Bundled, nothing is downloaded. Writers follow each other in the scans' order: the first 1437 train, and the last 360,
+of other writers, are held out. In a shuffled split most held-out scans have a training scan of the same hand, and the
+nearest one has their label in 0.983 of cases; here in 0.956 (tests/data/test_digits.py).
 
 [0] Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, 1998, https://doi.org/10.24432/C50P49
 """
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -21,10 +22,9 @@ from ldbench.core.pixels import from_uint8
 from ldbench.data.draws import Color, contrasting_colors, keyed_generator
 from ldbench.data.subset import select_items
 
-REVISION = 1  # raise when the images or the split change
+REVISION = 2  # raise when the images or the split change
 
 NUM_TEST = 360
-SPLIT_SEED = 0  # the split is part of the dataset: no setting changes it
 MAX_INK = 16  # a scan's pixels count 0 to 16 dots of ink
 
 ROTATION = math.radians(15)
@@ -154,7 +154,7 @@ def render_digit(
 
 @dataclass(frozen=True)
 class Scans:
-    """The bundled scans and their fixed, stratified split."""
+    """The bundled scans and their split by writers, which no setting changes."""
 
     ink: Tensor  # (1797, 8, 8), 0 to 16
     labels: Tensor  # (1797,)
@@ -168,14 +168,12 @@ class Scans:
 
 def _load() -> Scans:
     bundled = load_digits()
-    train, test = train_test_split(
-        range(len(bundled.target)), test_size=NUM_TEST, stratify=bundled.target, random_state=SPLIT_SEED
-    )
+    first_test = len(bundled.target) - NUM_TEST
     return Scans(
         ink=torch.from_numpy(bundled.images).float(),
         labels=torch.from_numpy(bundled.target).long(),
-        train=torch.tensor(sorted(train)),
-        test=torch.tensor(sorted(test)),
+        train=torch.arange(first_test),
+        test=torch.arange(first_test, len(bundled.target)),
     )
 
 

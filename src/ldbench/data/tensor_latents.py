@@ -45,6 +45,7 @@ class TensorLatents(Dataset):
         self.latent = latent
         self.num_classes = num_classes
         self.upstream: dict[str, str] = {}
+        self.tokenizer_key: str | None = None
 
     def __len__(self) -> int:
         return len(self.z)
@@ -67,6 +68,11 @@ class TensorLatents(Dataset):
         for tensor in (self.z, self.y):
             checksum.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         return checksum.hexdigest()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What identifies them, since how they were encoded is not known: their fingerprint."""
+        return {"fingerprint": self.fingerprint}
 
     @cached_property
     def mean(self) -> Tensor:  # (C,) float64

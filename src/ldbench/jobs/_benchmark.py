@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ldbench.core.estimate import Estimate
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.runtime.device import HALF, Precision, matmul_precision
 from ldbench.runtime.flops import FlopCounter
 
@@ -67,10 +67,11 @@ def images_per_second(call: Callable[[], Any], num_images: int, *, repeats: int,
         started = now(device)
         call()
         seconds.append(now(device) - started)
-    mean = normal_mean(torch.tensor(seconds[1:], dtype=torch.float64))
+    mean = student_mean(torch.tensor(seconds[1:], dtype=torch.float64))
     if mean.low is None or mean.high is None or mean.low <= 0:
         return Estimate(num_images / mean.value)
-    return Estimate(num_images / mean.value, num_images / mean.high, num_images / mean.low)
+    rate, relative = num_images / mean.value, (mean.standard_error or 0.0) / mean.value
+    return Estimate(rate, num_images / mean.high, num_images / mean.low, rate * relative, mean.freedom)
 
 
 def matrix_rate(device: torch.device, precision: Precision, *, side: int | None = None) -> float:

@@ -1,6 +1,9 @@
-"""Points of a latent store: whole latents, flattened, or their tokens, read from disk in blocks."""
+"""Points of a latent store: whole latents, flattened, or their tokens, read from disk in blocks, with each channel in
+units of its standard deviation, as generators learn them.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +18,20 @@ PointUnit = Literal["image", "token"]
 BLOCK = 1 << 22  # numbers that are read at a time
 
 
+@dataclass(frozen=True)
+class ChannelUnits:
+    """The mean and the standard deviation of each channel; 1 for a constant channel."""
+
+    mean: Tensor  # (C,) float64
+    std: Tensor  # (C,) float64
+
+    @classmethod
+    def of(cls, store: LatentStore, latent: Literal["mean", "sample"]) -> "ChannelUnits":
+        """Those of a whole store."""
+        std = store.manifest.statistics.std("samples" if latent == "sample" else "means")
+        return cls(store.manifest.statistics.mean, torch.where(std > 0, std, 1.0))
+
+
 class StoredPoints:
     """The points of some rows of a store, image by image; in a whitened basis where `whitening` is given."""
 
@@ -24,6 +41,7 @@ class StoredPoints:
         rows: Tensor,  # (m,) int64
         *,
         unit: PointUnit,
+        channels: ChannelUnits,
         latent: Literal["mean", "sample"],
         seed: int,  # of samples
         device: torch.device,
@@ -32,6 +50,7 @@ class StoredPoints:
         self.store = store
         self.images = rows
         self.unit = unit
+        self.channels = channels
         self.latent = latent
         self.seed = seed
         self.device = device
@@ -59,6 +78,7 @@ class StoredPoints:
             self.store,
             rows,
             unit=self.unit,
+            channels=self.channels,
             latent=self.latent,
             seed=self.seed,
             device=self.device,
@@ -100,6 +120,7 @@ class StoredPoints:
             z = self.store.read(rows)[0][:, 0].to(self.device).float()
         else:
             z = self.store.batch(rows, seed=self.seed, step=0)[0].to(self.device)
+        z = (z - self.channels.mean.to(z)) / self.channels.std.to(z)
         points = z.flatten(1) if self.unit == "image" else z.flatten(0, 1)
         return points if self.whitening is None else self.whitening(points)
 

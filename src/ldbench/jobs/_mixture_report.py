@@ -14,7 +14,7 @@ from ldbench.analysis.gmm.figure import Curve, draw
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.whitening import Whitening
 from ldbench.core.interfaces import Estimate
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.io.safetensors_io import write_tensors
 
 FIGURE, NUMBERS, MIXTURES = "curve.png", "gmm.json", "gmm.safetensors"
@@ -73,14 +73,14 @@ class MixtureReport:
         metrics = {
             "gmm/variance_kept": Estimate(self.whitening.variance_kept),
             "gmm/variance_kept_heldout": Estimate(self.kept_heldout),
-            "gmm/single/nll_per_dim": normal_mean(single),
+            "gmm/single/nll_per_dim": student_mean(single),
         }
         for size, fitted in self.by_size.items():
             nll = self.image_nll(fitted)
             metrics |= {
-                f"gmm/nll_per_dim/k={size}": normal_mean(nll),
+                f"gmm/nll_per_dim/k={size}": student_mean(nll),
                 f"gmm/train_nll_per_dim/k={size}": Estimate(fitted.train_nll / self.dim),
-                f"gmm/score/k={size}": normal_mean(single - nll),
+                f"gmm/score/k={size}": student_mean(single - nll),
                 f"gmm/bic/k={size}": Estimate(fitted.bic),
                 f"gmm/aic/k={size}": Estimate(fitted.aic),
                 f"gmm/effective_components/k={size}": Estimate(fitted.mixture.effective_components().item()),
@@ -88,8 +88,8 @@ class MixtureReport:
         for size in self.class_sizes:
             by_class, by_single = self.class_nll(size)
             metrics |= {
-                f"gmm/per_class/nll_per_dim/k={size}": normal_mean(by_class),
-                f"gmm/per_class/score/k={size}": normal_mean(by_single - by_class),
+                f"gmm/per_class/nll_per_dim/k={size}": student_mean(by_class),
+                f"gmm/per_class/score/k={size}": student_mean(by_single - by_class),
             }
         return metrics
 
@@ -135,9 +135,9 @@ class MixtureReport:
             Curve(
                 label="all points",
                 sizes=sizes,
-                heldout=[normal_mean(nll[size]) for size in sizes],
+                heldout=[student_mean(nll[size]) for size in sizes],
                 train=[self.by_size[size].train_nll / self.dim for size in sizes],
-                score=[normal_mean(single - nll[size]) for size in sizes],
+                score=[student_mean(single - nll[size]) for size in sizes],
                 single=single.mean().item(),
             )
         ]
@@ -147,9 +147,9 @@ class MixtureReport:
                 Curve(
                     label="one mixture per class",
                     sizes=self.class_sizes,
-                    heldout=[normal_mean(by_class) for by_class, _ in pairs],
+                    heldout=[student_mean(by_class) for by_class, _ in pairs],
                     train=[self.class_train(size) for size in self.class_sizes],
-                    score=[normal_mean(by_single - by_class) for by_class, by_single in pairs],
+                    score=[student_mean(by_single - by_class) for by_class, by_single in pairs],
                     single=None,
                 )
             )

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ldbench.analysis.smoothness import curve, perturb
 from ldbench.core.interfaces import Estimate
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
-from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer, noise_by_index
+from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer
 from ldbench.results.panels import Curve, draw_curves
+from ldbench.sampling.noise import NoiseStream
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Perturbation:
         by_level = {name: torch.stack([torch.cat(parts) for parts in levels]) for name, levels in values.items()}
         by_level |= dict(self.distances_by_level(features))
         curves = {
-            name: Curve(self.levels, [normal_mean(level) for level in levels]) for name, levels in by_level.items()
+            name: Curve(self.levels, [student_mean(level) for level in levels]) for name, levels in by_level.items()
         }
         if curves:
             draw_curves(curves, out / "perturbation.png", xlabel="noise on the latents, standard deviations")
@@ -91,7 +92,7 @@ class Perturbation:
     ) -> list[Tensor]:  # (B, 3, H, W) uint8 each
         """Images decoded from the latents of a batch at each level."""
         mean = self.codec.encode(images) * self.codec.unit
-        noise = noise_by_index(mean.shape[1:], seed=self.seed, indices=range(first, first + len(mean))).to(mean)
+        noise = NoiseStream(self.seed, range(first, first + len(mean))).normal(0, mean.shape).to(mean)
         perturbed = (perturb(mean, eps=eps, noise=noise, sigma=self.codec.sigma) for eps in self.levels)
         return [to_uint8(self.codec.tokenizer.decode(z).float().cpu(), self.pixel_rule) for z in perturbed]
 
@@ -106,14 +107,21 @@ class Perturbation:
                 )
 
     def curve_statistics(self, by_level: Mapping[str, Tensor]) -> Iterator[tuple[str, Estimate]]:
-        """Slope and area of each curve whose values are finite."""
+        """Slope and area of each curve whose values are finite; where larger values are better, the area also relative
+        to the value without noise, since tokenizers that reconstruct better have more to lose.
+        """
         for name, levels in by_level.items():
             if not torch.isfinite(levels).all():
                 log.info("%s is infinite for a perfect reconstruction: its curve has no slope and no area.", name)
                 continue
             statistics = curve(self.levels, levels)
-            yield f"{name}/slope", normal_mean(statistics.slope)
-            yield f"{name}/area", normal_mean(statistics.area)
+            yield f"{name}/slope", student_mean(statistics.slope)
+            yield f"{name}/area", student_mean(statistics.area)
+            start = levels[0].double()
+            if self.levels[0] == 0 and getattr(self.metrics.get(name), "higher_is_better", None) and start.mean() > 0:
+                # of the means; linearized for the interval, so that images count by how well they start
+                ratio = (statistics.area.mean() / start.mean()).item()
+                yield f"{name}/relative_area", student_mean(ratio + (statistics.area - ratio * start) / start.mean())
 
     def extract(self, extractor: str, images: Tensor) -> Tensor:  # (B, 3, H, W) uint8 -> (B, D)
         """The features of an extractor for a batch."""

@@ -18,6 +18,7 @@ from ldbench.io.files import add_path_to_errors
 from ldbench.jobs._batches import split_into_batches
 from ldbench.jobs._set_metrics import FeatureCollector
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator
+from ldbench.sampling.noise import NoiseStream
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # uint8 images and reconstructions -> (B,) float64
 
@@ -126,11 +127,8 @@ class ReconstructionPass:
         posterior = self.tokenizer.encode(images.to(device))
         z = posterior.mean
         if self.latent == "sample":
-            noise = [
-                torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(self.seed + first + i))
-                for i in range(len(z))
-            ]
-            z = posterior.sample(eps=torch.stack(noise).to(z))
+            noise = NoiseStream(self.seed, range(first, first + len(z))).normal(0, z.shape)
+            z = posterior.sample(eps=noise.to(z))
         return to_uint8(self.tokenizer.decode(z).float().cpu(), self.pixel_rule)
 
     def save(self, originals: Tensor, recon: Tensor, names: Sequence[str], out: Path) -> None:

@@ -58,6 +58,7 @@ class ExtractionPass:
     images: Batches
     requires: frozenset[str]
     kept: int
+    strata: Tensor | None = None  # (n,) labels that were chosen, within which parts are drawn
 
     def run(self, *, num_processes: int, device: torch.device, scratch: Path) -> FeatureSet:
         """The features of the whole set; several processes exchange theirs by files in the folder `scratch`."""
@@ -73,7 +74,7 @@ class ExtractionPass:
 
     def new_accumulator(self) -> FeatureAccumulator:
         """An empty accumulator for the set."""
-        return FeatureAccumulator(self.images.ranges()[-1].stop, self.requires, self.kept)
+        return FeatureAccumulator(self.images.ranges()[-1].stop, self.requires, self.kept, self.strata)
 
     def extract(self, accumulator: FeatureAccumulator, batches: Sequence[range], *, device: torch.device) -> None:
         """Adds the features of some batches."""
@@ -96,16 +97,22 @@ class SetEvaluator:
 
     label: str  # the extractor's name
     extractor: Extractor
-    digest: str  # of everything that the features depend on
+    key: str  # of everything that the features depend on
     metrics: Mapping[str, SetMetric]  # by the names of the config group
     kept: int  # images of a reference whose features are stored, for metrics on neighbors and kernels
     folder: Path  # of cached features
     workers: int
     device: torch.device
-    requires: frozenset[str] = field(init=False)
+    requires: frozenset[str] = field(init=False)  # of samples
+    reference_requires: frozenset[str] = field(init=False)  # of real images
 
     def __post_init__(self) -> None:
-        self.requires = frozenset().union(*(metric.requires for metric in self.metrics.values()))
+        used = [metric.requires | getattr(metric, "uses", frozenset()) for metric in self.metrics.values()]
+        floors: list[frozenset[str]] = [
+            getattr(metric, "reference_requires", frozenset()) for metric in self.metrics.values()
+        ]
+        self.requires = frozenset().union(*used)
+        self.reference_requires = self.requires.union(*floors)
 
     def collector(self, num_images: int) -> FeatureCollector:
         """Collects the features of reconstructions as they are made; stores those of all images where metrics
@@ -115,10 +122,17 @@ class SetEvaluator:
             self.extractor.to(self.device), FeatureAccumulator(num_images, self.requires, num_images), self.device
         )
 
-    def sample_features(self, images: Batches, *, num_processes: int, scratch: Path) -> FeatureSet:
+    def sample_features(
+        self,
+        images: Batches,
+        *,
+        strata: Tensor | None,  # (n,) labels, where they were chosen and not drawn
+        num_processes: int,
+        scratch: Path,
+    ) -> FeatureSet:
         """The features of samples; stores those of all images where metrics require it."""
         kept = images.ranges()[-1].stop
-        return ExtractionPass(self.extractor, images, self.requires, kept).run(
+        return ExtractionPass(self.extractor, images, self.requires, kept, strata).run(
             num_processes=num_processes, device=self.device, scratch=scratch
         )
 
@@ -134,7 +148,7 @@ class SetEvaluator:
     ) -> FeatureSet:
         """The features of a split, from the cache or by a pass over it."""
         key = {
-            "extractor": self.digest,
+            "extractor": self.key,
             "data": data.fingerprint,
             "split": split,
             "pixel_rule": pixel_rule,
@@ -159,9 +173,9 @@ class SetEvaluator:
         Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels.
         """
         gaussians = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
-        key = {"extractor": self.digest, "file": file_digest(path), "kept": self.kept}
+        key = {"extractor": self.key, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
-        requires = self.requires - {"labels"}
+        requires = self.reference_requires - {"labels"}
         features = self.cached_features(key, images, num_processes=num_processes, requires=requires)
         return replace(features, **gaussians)  # type: ignore[arg-type]
 
@@ -177,7 +191,7 @@ class SetEvaluator:
 
         `key`: everything that the features depend on.
         """
-        requires = self.requires if requires is None else requires
+        requires = self.reference_requires if requires is None else requires
         path = (
             self.folder
             / f"{store.digest({**key, 'needs': sorted(requires), 'revision': feature_set.REVISION})}.safetensors"
@@ -213,20 +227,52 @@ class SetEvaluator:
     def measure(
         self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool
     ) -> Iterator[tuple[str, Estimate]]:
-        """Every metric of samples against a reference.
+        """Every metric of samples against a reference; of paired sets those that say something about pairs.
 
         `prefix` of Frechet distances: r for reconstructions, g for generated images.
         """
         for key, metric in self.metrics.items():
-            yield self.name(key, prefix), metric(samples, reference, paired=paired)
+            if compares_splits(metric) or (paired and not getattr(metric, "of_pairs", True)):
+                continue
+            suffix = metric.suffix(samples, reference) if hasattr(metric, "suffix") else ""
+            yield self.name(f"{key}{suffix}", prefix), metric(samples, reference, paired=paired)
+
+    def measure_real(
+        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Literal["r", "g"]
+    ) -> Iterator[tuple[str, Estimate]]:
+        """Every metric of real images against a reference, with a label behind its name.
+
+        A metric that these images are too few for is left out.
+        """
+        for key, metric in self.metrics.items():
+            alone = replace(self, metrics={key: metric})
+            try:
+                measured = list(alone.measure(real, reference, prefix=prefix, paired=False))
+            except ValueError as error:
+                log.info("%s is not measured for %s images, which samples are read by: %s", key, label, error)
+                continue
+            yield from ((f"{name}_of_{label}", estimate) for name, estimate in measured)
 
     def floors(
-        self, heldout: FeatureSet, others: FeatureSet, *, prefix: Literal["r", "g"]
+        self, reference: FeatureSet, *, num_samples: int, balanced: bool, prefix: Literal["r", "g"]
     ) -> Iterator[tuple[str, Estimate]]:
-        """Every distance of real held-out images to other real images: the training images, or a reference."""
+        """What a perfect generator gets on average, for each metric that knows it.
+
+        `balanced`: whether the samples' labels are balanced, else random.
+        """
         for key, metric in self.metrics.items():
-            if metric.is_distance:
-                yield f"{self.name(key, prefix)}_floor", metric(heldout, others, paired=False)
+            if hasattr(metric, "floor"):
+                floor = metric.floor(reference, num_samples=num_samples, balanced=balanced)
+                if floor is not None:
+                    yield f"{self.name(key, prefix)}_floor", Estimate(floor)
+
+    def compare_with_splits(
+        self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
+    ) -> Iterator[tuple[str, Estimate]]:
+        """Every metric that tells training images from held-out ones."""
+        for key, metric in self.metrics.items():
+            if compares_splits(metric):
+                yield self.name(key, prefix), metric(samples, training, heldout=heldout)  # type: ignore[call-arg]
 
     def name(self, key: str, prefix: Literal["r", "g"]) -> str:
         """A metric's name in records."""
@@ -234,7 +280,28 @@ class SetEvaluator:
 
     def higher_is_better(self, prefix: Literal["r", "g"]) -> dict[str, bool]:
         """Whether larger values are better, for each ranked metric, by its name in records."""
-        return ranked({self.name(key, prefix): metric for key, metric in self.metrics.items()})
+        return ranked(
+            {
+                self.name(f"{key}{suffix}", prefix): metric
+                for key, metric in self.metrics.items()
+                for suffix in getattr(metric, "suffixes", ("",))
+            }
+        )
+
+
+def validate_kept(metrics: Mapping[str, object], num_train: int, kept: int) -> None:
+    """Raises ValueError for metrics, given by name or as classes, that need more features than are stored."""
+    for key, metric in metrics.items():
+        if getattr(metric, "of_all_training_images", False) and num_train > kept:
+            raise ValueError(
+                f"{key} needs the features of all {num_train} training images, and protocol.kept={kept} stores those "
+                f"of {kept}. Set protocol.kept={num_train}, or leave {key} out of protocol.distribution."
+            )
+
+
+def compares_splits(metric: SetMetric) -> bool:
+    """Whether a metric is called with the training and the held-out images."""
+    return getattr(metric, "compares", "reference") == "splits"
 
 
 def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:

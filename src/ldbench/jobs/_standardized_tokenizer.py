@@ -48,13 +48,3 @@ class StandardizedTokenizer:
     def decode_map(self, maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 3, H, W)
         """The inverse of `encode_map`."""
         return self.decode(self.latent.from_map(maps))
-
-
-def noise_by_index(
-    shape: torch.Size,  # of one item
-    *,
-    seed: int,
-    indices: range,  # of the items in their set
-) -> Tensor:  # (B, *shape)
-    """Standard normal noise of each item, from the seed and its index alone, so that the batch size does not matter."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in indices])

@@ -43,6 +43,7 @@ class Encode:
         tokenizer: Tokenizer,
         tokenizer_name: str,
         tokenizer_digest: str,
+        tokenizer_key: str,
         data: ImageData,
         latents: Path,  # the folder of all stores
         heldout: bool,
@@ -60,11 +61,13 @@ class Encode:
     ):
         if flips and not data.label_safe_flips:
             raise ValueError(
-                f"A flipped image of {data.name} may belong to another class, or to none. Set job.flips=false."
+                f"A flipped image of {data.name} may belong to another class, or to none. "
+                "Set latents.flips=false, or job.flips=false for job=encode."
             )
         self.tokenizer = tokenizer
         self.tokenizer_name = tokenizer_name
         self.tokenizer_digest = tokenizer_digest
+        self.tokenizer_key = tokenizer_key
         self.data = data
         self.latents = latents
         self.heldout = heldout
@@ -123,6 +126,7 @@ class Encode:
         return Contents(
             tokenizer=self.tokenizer_name,
             tokenizer_digest=self.tokenizer_digest,
+            tokenizer_key=self.tokenizer_key,
             data=self.data.name,
             num_classes=self.data.num_classes,
             fingerprint=self.data.fingerprint,

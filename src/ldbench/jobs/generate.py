@@ -20,7 +20,7 @@ from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._progress import progress
 from ldbench.jobs._sample_draws import SampleDraws
-from ldbench.jobs._set_metrics import SetEvaluator
+from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
 from ldbench.runtime.workers import run_parallel, split_evenly
@@ -43,7 +43,7 @@ class Generate:
     """
 
     name: ClassVar[str] = "generate"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
     settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
     # the behavior before these settings existed
@@ -74,6 +74,7 @@ class Generate:
     ):
         generator.check(sampler, guidance)
         measured = isinstance(labels, str)
+        self.balanced = labels == "balanced"
         if measured and sets is not None and generator.backbone.num_classes != data.num_classes:
             raise ValueError(
                 f"The generator has {generator.backbone.num_classes} classes, and {data.name} has {data.num_classes}: "
@@ -81,6 +82,8 @@ class Generate:
                 "with these images. Choose the generator's data, or a list of labels such as job.labels=[0,1], whose "
                 "samples are only shown."
             )
+        if measured and sets is not None:
+            validate_kept(sets.metrics, len(data.train), sets.kept)
         self.generator = generator
         self.data = data
         self.num_samples = num_samples
@@ -149,23 +152,32 @@ class Generate:
                 run_parallel(work, shares, device=self.device, advance=advance)
 
     def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
-        """Each metric of the samples against the reference, and the floors of distances: those of held-out images to
-        the reference.
-
-        If the held-out images are the reference, the floor is their distance to the training images.
+        """Each metric of the samples against the reference, and what they are read by: the same metrics of real images
+        that are not in the reference, the distances of a perfect generator, and how training images are told apart.
         """
         samples = sets.sample_features(
-            Samples(parts, self.y, self.batch_size), num_processes=self.num_processes, scratch=scratch
+            Samples(parts, self.y, self.batch_size),
+            strata=self.y if self.balanced else None,
+            num_processes=self.num_processes,
+            scratch=scratch,
         )
-        names = ("test", "train" if self.reference == "test" else self.reference)
         settings: dict[str, Any] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        real = {name: sets.reference_features(self.data, name, **settings) for name in names}
-        metrics = dict(sets.measure(samples, real[self.reference], prefix="g", paired=False))
-        return metrics | dict(sets.floors(*real.values(), prefix="g"))
+        real = {
+            name: sets.reference_features(self.data, name, **settings)
+            for name in dict.fromkeys(("train", "test", self.reference))
+        }
+        reference = real[self.reference]
+        other, label = ("train", "training") if self.reference == "test" else ("test", "heldout")
+        return {
+            **dict(sets.measure(samples, reference, prefix="g", paired=False)),
+            **dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g")),
+            **dict(sets.floors(reference, num_samples=self.num_samples, balanced=self.balanced, prefix="g")),
+            **dict(sets.measure_real(real[other], reference, label, prefix="g")),
+        }
 
     def show(self, parts: SampleParts, out: Path) -> None:
         """Writes a sheet of the first samples of the first classes, one class per row."""

@@ -28,7 +28,7 @@ from ldbench.analysis.gmm.points import Points
 from ldbench.analysis.gmm.whitening import Whitening, whiten
 from ldbench.core.interfaces import Estimate
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs._latent_points import PointUnit, StoredPoints, unflipped_rows
+from ldbench.jobs._latent_points import ChannelUnits, PointUnit, StoredPoints, unflipped_rows
 from ldbench.jobs._mixture_report import FIGURE, MIXTURES, NUMBERS, ClassMixtures, MixtureReport
 
 log = logging.getLogger(__name__)
@@ -38,15 +38,16 @@ class Gmm:
     """Fits mixtures with a growing number of components to training latents, and measures their likelihood of held-out
     ones.
 
-    Points are latents in the PCA-whitened basis of the training split, which no scaling or rotation of the latent
-    changes. Likelihoods are in nats in this basis. The score is the NLL per dimension under one Gaussian of full
-    covariance fitted to all points, minus that under the mixture; class mixtures are compared with the same Gaussian.
-    Raises ValueError for too few points for the curve, for more components than a tenth of the points, and for a basis
-    that keeps too little variance.
+    Points are latents with each channel in units of its standard deviation over the training split, as generators
+    learn them, in the PCA-whitened basis of that split. So neither a shift nor a scaling of any channel changes a
+    number; a mixing of channels does, since it changes what is a channel. Likelihoods are in nats in this basis. The
+    score is the NLL per dimension under one Gaussian of full covariance fitted to all points, minus that under the
+    mixture; class mixtures are compared with the same Gaussian. Raises ValueError for too few points for the curve, for
+    more components than a tenth of the points, and for a basis that keeps too little variance.
     """
 
     name: ClassVar[str] = "gmm"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = (
         *("points", "dim", "covariance", "curve", "components", "per_class", "latent", "num_train", "seed"),
@@ -76,7 +77,10 @@ class Gmm:
         hold: float,  # GB of points loaded into memory
         device: torch.device,
     ):
-        settings: dict[str, Any] = {"unit": points, "latent": latent, "seed": seed, "device": device}
+        units = ChannelUnits.of(train_latents, latent)
+        settings: dict[str, Any] = {
+            **{"unit": points, "channels": units, "latent": latent, "seed": seed, "device": device}
+        }
         self.train = StoredPoints(
             train_latents, subsample(unflipped_rows(train_latents), num_train, seed=seed), **settings
         )
@@ -187,7 +191,7 @@ class Gmm:
                 mixtures = fit_all(class_sizes, self.loaded(in_class), self.loaded(heldout.select_images(members)))
                 by_class[label] = ClassMixtures(len(in_class), members, mixtures)
             report = MixtureReport(
-                whitening=whitening,
+                whitening=self.of_latents(whitening),
                 kept_heldout=whitening.variance_share(self.heldout.blocks),
                 num_train=len(train),
                 per_image=train.per_image,
@@ -220,6 +224,14 @@ class Gmm:
                 "job.min_variance."
             )
         return whitening
+
+    def of_latents(self, whitening: Whitening) -> Whitening:
+        """The basis for latents as they are stored."""
+        repeats = self.train.dim // len(self.train.channels.mean)
+        mean, std = (
+            value.to(whitening.mean).repeat(repeats) for value in (self.train.channels.mean, self.train.channels.std)
+        )
+        return whitening.of_unscaled(mean, std)
 
     def loaded(self, points: StoredPoints) -> Points:
         """The points loaded into memory if they fit into `hold`."""

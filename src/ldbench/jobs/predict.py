@@ -3,7 +3,7 @@
 It reads records only, no models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ class Predictor:
     """A measurement's association with the quality of a generator."""
 
     association: Association
-    p_holm: float  # corrected for all measurements that are tested against this quality
+    p_holm: float | None  # of a measurement that was named in advance, corrected for all such tests; else None
 
 
 class Predict:
@@ -33,17 +33,35 @@ class Predict:
     generators also with the mean rank over them, on their common tokenizers.
 
     Above 0, better values go with better generation; where the records do not declare which values are better, larger
-    values do. Measurements of fewer than five of the tokenizers, and constant ones, are left out.
+    values do. Measurements of fewer than five of the tokenizers, and constant ones, are left out. The measurements in
+    `predictors`, which were named before looking, are tested: their p-values are raised by Holm's rule for all
+    generators and all studies of the records. All others are exploratory: of many, some have a small p-value by chance.
     """
 
     name: ClassVar[str] = "predict"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"records"})
-    settings: ClassVar[tuple[str, ...]] = ("target", *COUNTS, "seed")
+    settings: ClassVar[tuple[str, ...]] = (
+        "target",
+        "predictors",
+        *COUNTS,
+        "seed",
+    )  # `exclude` is in the records that are used
 
-    def __init__(self, *, study: Study, target: str | None, resamples: int, permutations: int, seed: int):
+    def __init__(
+        self,
+        *,
+        study: Study,
+        target: str | None,
+        predictors: Sequence[str],  # measurements that are tested
+        exclude: Sequence[str],  # names of artifacts; `studies` has left their models out
+        resamples: int,
+        permutations: int,
+        seed: int,
+    ):
         assert study.target == target, "a study has one target"
         self.study = study
+        self.predictors = frozenset(predictors)
         self.draws = {"resamples": resamples, "permutations": permutations, "seed": seed}
 
     @staticmethod
@@ -52,6 +70,10 @@ class Predict:
         for key, minimum in COUNTS.items():
             if settings[key] < minimum:
                 raise ValueError(f"job.{key} must be at least {minimum}, got {settings[key]}.")
+        for key, what in (("exclude", "artifacts"), ("predictors", "measurements")):
+            names = settings[key]
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"job.{key} must be a list of names of {what}, got {names!r}.")
         target = settings["target"]
         if target is not None and not isinstance(target, str):
             raise ValueError(
@@ -70,7 +92,11 @@ class Predict:
         Raises ValueError if there is none, with what exists and what is missing.
         """
         target = settings["target"]
-        studies = [study for study in build_studies(records, target) if study.target in study.higher_is_better]
+        studies = [
+            study
+            for study in build_studies(records, target, settings["exclude"])
+            if study.target in study.higher_is_better
+        ]
         if not studies:
             names = sorted(
                 {
@@ -104,14 +130,15 @@ class Predict:
                 + "\nMeasure more tokenizers with the same generator and the same jobs; "
                 "python -m ldbench.train experiments=predict_digits does so."
             )
-        return enough
+        tests = sum(num_tests(study, settings["predictors"]) for study in enough)
+        return [replace(study, num_tests=tests) for study in enough]
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """All coefficients with intervals, p-values and counts by generator and measurement; writes all numbers as
         JSON and a figure to `out`.
         """
         goals = self.goals()
-        predicted = {generator: self.predict(goal) for generator, goal in goals.items()}
+        predicted = self.corrected({generator: self.associations(goal) for generator, goal in goals.items()})
         metrics = {
             f"predict/{statistic}/{generator}/{measurement}": estimate
             for generator, predictors in predicted.items()
@@ -119,8 +146,10 @@ class Predict:
             for statistic, estimate in {
                 "spearman": predictor.association.spearman,
                 "kendall": predictor.association.kendall,
-                "p_holm": Estimate(predictor.p_holm),
+                "p": Estimate(predictor.association.p),
+                **({} if predictor.p_holm is None else {"p_holm": Estimate(predictor.p_holm)}),
                 "tokenizers": Estimate(predictor.association.num),
+                "families": Estimate(predictor.association.num_families),
             }.items()
         }
         write_json(out / NUMBERS, self.numbers(goals, predicted))
@@ -143,19 +172,34 @@ class Predict:
             )
         return goals
 
-    def predict(self, goal: Mapping[str, float]) -> dict[str, Predictor]:
-        """The predictors of a goal, by measurement."""
+    def associations(self, goal: Mapping[str, float]) -> dict[str, Association]:
+        """The association of each measurement with a goal."""
         associations = {}
         for name, values in self.study.measured.items():
             both = sorted(goal.keys() & values.keys())
             sided = self.oriented(name, values)
             x, y = [sided[tokenizer] for tokenizer in both], [goal[tokenizer] for tokenizer in both]
             if varies(x) and varies(y):
-                associations[name] = associate(x, y, **self.draws)
-        corrected = holm([association.p for association in associations.values()])
+                families = [self.study.families[tokenizer] for tokenizer in both]
+                associations[name] = associate(x, y, families=families, **self.draws)
+        return associations
+
+    def corrected(self, found: Mapping[str, Mapping[str, Association]]) -> dict[str, dict[str, Predictor]]:
+        """The associations by generator and measurement, with p-values of those that are tested."""
+        tested = {
+            (generator, name): association.p
+            for generator, associations in found.items()
+            for name, association in associations.items()
+            if name.partition(" [")[0] in self.predictors
+        }
+        elsewhere = max(0, self.study.num_tests - len(tested))
+        raised = dict(zip(tested, holm([*tested.values(), *[1.0] * elsewhere])[: len(tested)], strict=True))
         return {
-            name: Predictor(association, p)
-            for (name, association), p in zip(associations.items(), corrected, strict=True)
+            generator: {
+                name: Predictor(association, raised.get((generator, name)))
+                for name, association in associations.items()
+            }
+            for generator, associations in found.items()
         }
 
     def oriented(self, metric: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -194,9 +238,18 @@ class Predict:
                 }
                 for generator, goal in goals.items()
             },
+            "families": dict(study.families),
+            "predictors": sorted(self.predictors),
+            "tests": study.num_tests,
             "records": sorted(f"{record.job}-{record.id}" for record in study.records),
             **self.draws,
         }
+
+
+def num_tests(study: Study, predictors: Collection[str]) -> int:
+    """The number of tests of a study: its generators, and their mean rank, by the measurements that are tested."""
+    goals = len(study.quality) + (len(study.quality) > 1)
+    return goals * sum(name.partition(" [")[0] in predictors for name in study.measured)
 
 
 def varies(values: Sequence[float]) -> bool:

@@ -59,7 +59,7 @@ class Probe:
     """
 
     name: ClassVar[str] = "probe"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "probe/accuracy": True,
@@ -131,6 +131,7 @@ class Probe:
         self.batch_size = batch_size
         self.workers = workers
         self.device = device
+        self.per_image: dict[str, Tensor] = {}  # of the last run
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -191,6 +192,7 @@ class Probe:
         """The linear probe's accuracy, and that of always answering the most frequent class."""
         data = train.mean.flatten(1), train.y, test.mean.flatten(1), test.y
         probe = linear_probe(*data, penalty=self.penalty, max_iter=self.max_iter)
+        self.per_image["probe/accuracy"] = probe.correct.double()
         return {"accuracy": proportion(probe.correct), "chance": Estimate(probe.chance)}
 
     def neighbours(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
@@ -198,11 +200,13 @@ class Probe:
         assert self.num_neighbors is not None
         k = min(self.num_neighbors, len(train))
         vote = nearest_neighbors(train.flatten(1), train_y, test.flatten(1), test_y, k=k)
+        self.per_image["probe/knn_accuracy"] = vote.correct.double()
         return {"knn_accuracy": proportion(vote.correct)}
 
     def attentive(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
         """The attentive probe's accuracy."""
         probe = attentive_probe(train, train_y, test, test_y, **ATTENTIVE, seed=self.seed, device=self.device)
+        self.per_image["probe/attentive_accuracy"] = probe.correct.double()
         return {"attentive_accuracy": proportion(probe.correct)}
 
     def dimension(self, train: Encoded, z: Tensor) -> dict[str, Estimate]:
@@ -261,7 +265,8 @@ class Probe:
 
     def uniformity(self, test: Tensor) -> dict[str, Estimate]:
         """VA-VAE's three metrics, averaged over layouts."""
-        density = uniformity(self.points(test), perplexity=PERPLEXITY, seeds=range(self.seed, self.seed + LAYOUTS))
+        seeds = range(self.seed * LAYOUTS, (self.seed + 1) * LAYOUTS)  # no seed of the job shares a layout with another
+        density = uniformity(self.points(test), perplexity=PERPLEXITY, seeds=seeds)
         return {
             "uniformity/density_cv": Estimate(density.cv),
             "uniformity/gini": Estimate(density.gini),

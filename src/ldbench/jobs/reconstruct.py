@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import atomic_write
@@ -32,12 +32,12 @@ class Reconstruct:
 
     Pixels are measured as uint8 under `pixel_rule`. Sampled latents draw their noise by image, so that the batch size
     does not matter. `save_images` writes every original and reconstruction as PNG, and a table of each image's metrics.
-    A distance `fd` on the features of `digits` is named `rfd_digits`; its floor is the distance of held-out to training
-    images. Features of real images are cached, so that the next tokenizer needs one pass over its reconstructions only.
+    A distance `fd` on the features of `digits` is named `rfd_digits`; that of perfect reconstructions is 0.
+    Features of real images are cached, so that the next tokenizer needs one pass over its reconstructions only.
     """
 
     name: ClassVar[str] = "reconstruct"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = ()
 
@@ -72,6 +72,7 @@ class Reconstruct:
         self.num_processes = num_processes
         self.device = device
         self.save_images = save_images
+        self.per_image: Mapping[str, Tensor] = {}  # of the last run
         self.reconstruction = ReconstructionPass(
             tokenizer=tokenizer,
             images=images,
@@ -105,10 +106,11 @@ class Reconstruct:
         out.mkdir(parents=True, exist_ok=True)
         results = self.results(out)
         by_image = {name: torch.cat([part.values[name] for part in results]) for name in self.metrics}
+        self.per_image = by_image
         if self.save_images:
             self.tabulate(by_image, out)
         self.draw(torch.cat([part.errors for part in results]), out)
-        means = {name: normal_mean(values) for name, values in by_image.items()}
+        means = {name: student_mean(values) for name, values in by_image.items()}
         return means if self.sets is None else means | self.measure(self.sets, self.recon_features(results))
 
     def results(self, out: Path) -> list[ReconstructionResults]:
@@ -130,19 +132,15 @@ class Reconstruct:
         return accumulator.finish()
 
     def measure(self, sets: SetEvaluator, recon: FeatureSet) -> dict[str, Estimate]:
-        """Each metric of the reconstructions against their originals, and the floors of distances."""
-        settings: dict[str, Any] = {
-            "pixel_rule": self.pixel_rule,
-            "batch_size": self.batch_size,
-            "num_processes": self.num_processes,
-        }
-        real = {split: sets.split_features(self.data, split, **settings) for split in self.splits()}
-        metrics = dict(sets.measure(recon, real[self.split], prefix="r", paired=True))
-        return metrics | dict(sets.floors(real["test"], real["train"], prefix="r"))
-
-    def splits(self) -> list[Literal["train", "test", "all"]]:
-        """The splits that reconstructions and floors are compared with."""
-        return ["train", "test"] if self.split != "all" else ["all", "train", "test"]
+        """Each metric of the reconstructions against their originals."""
+        originals = sets.split_features(
+            self.data,
+            self.split,
+            pixel_rule=self.pixel_rule,
+            batch_size=self.batch_size,
+            num_processes=self.num_processes,
+        )
+        return dict(sets.measure(recon, originals, prefix="r", paired=True))
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's metrics to `out/images.csv`, atomically."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Budget, Estimate
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._latent_points import unflipped_rows
 
@@ -21,9 +21,10 @@ class LearnSmall:
     """
 
     name: ClassVar[str] = "small_generator"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = ("num_images", "budget")
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"small_generator/heldout_loss": False}
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class LearnSmall:
         self.num_images = num_images
         self.budget = budget
         self.device = device
+        self.per_image: Mapping[str, Tensor] = {}  # of the last run
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -57,9 +59,10 @@ class LearnSmall:
         losses = self.budget.learn(
             *self.means(self.train), *self.means(self.heldout), num_classes=classes, device=self.device
         )
+        self.per_image = {"small_generator/heldout_loss": losses.heldout.double()}
         return {
-            "small_generator/heldout_loss": normal_mean(losses.heldout),
-            "small_generator/train_loss": normal_mean(losses.train),
+            "small_generator/heldout_loss": student_mean(losses.heldout),
+            "small_generator/train_loss": student_mean(losses.train),
             "small_generator/explained": Estimate(losses.explained),
         }
 

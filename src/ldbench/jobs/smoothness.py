@@ -17,13 +17,14 @@ from ldbench.analysis.paths import distance_to_data, interpolate, measure_paths
 from ldbench.analysis.spectrum import spectrum
 from ldbench.analysis.stability import stability
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
-from ldbench.core.intervals import normal_mean
+from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._perturbation import NUM_SHOWN, Distance, Extractor, Metric, Perturbation, save
-from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer, noise_by_index
+from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer
 from ldbench.results.panels import Curve, draw_curves
+from ldbench.sampling.noise import NoiseStream
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Smoothness:
     """
 
     name: ClassVar[str] = "smoothness"
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     settings: ClassVar[tuple[str, ...]] = (
         "levels",
@@ -116,6 +117,8 @@ class Smoothness:
                 raise ValueError(f"job.{key} must be at least {minimum}, got {settings[key]}.")
         if settings["num_points"] % 2 == 0:
             raise ValueError(f"job.num_points must be odd, so that a path has a middle, got {settings['num_points']}.")
+        if settings["seed"] < 0:
+            raise ValueError(f"job.seed must be at least 0, got {settings['seed']}.")
         if settings["pixel_noise"] <= 0:
             raise ValueError(f"job.pixel_noise must be positive, got {settings['pixel_noise']}.")
 
@@ -160,11 +163,11 @@ class Smoothness:
             )
             distances = distance_to_data(decoded[[0, self.num_points // 2, -1]].flatten(0, 1), reference)
             start, middle, end = distances.unflatten(0, (3, half))
-            metrics[f"path/length_{name}"] = normal_mean(path.length.cpu())
-            metrics[f"path/midpoint_distance_{name}"] = normal_mean(middle.cpu())
-            metrics[f"path/end_distance_{name}"] = normal_mean(((start + end) / 2).cpu())
+            metrics[f"path/length_{name}"] = student_mean(path.length.cpu())
+            metrics[f"path/midpoint_distance_{name}"] = student_mean(middle.cpu())
+            metrics[f"path/end_distance_{name}"] = student_mean(((start + end) / 2).cpu())
             if (path.chord > 0).any():
-                metrics[f"path/detour_{name}"] = normal_mean(path.detour[path.chord > 0].cpu())
+                metrics[f"path/detour_{name}"] = student_mean(path.detour[path.chord > 0].cpu())
         return metrics
 
     def jacobians(self, images: Tensor, z: Tensor) -> dict[str, Estimate]:
@@ -183,13 +186,13 @@ class Smoothness:
         largest, total = self.singular_values("decoder", decoder, z[: self.num_jacobians])
         encoder_largest, _ = self.singular_values("encoder", encoder, images[: self.num_jacobians])
         isotropic = total / z[0].numel() ** 0.5  # the largest singular value of a decoder with equal ones
-        metrics = {"decoder/lipschitz": normal_mean(largest), "decoder/lipschitz_max": Estimate(largest.max().item())}
+        metrics = {"decoder/lipschitz": student_mean(largest), "decoder/lipschitz_max": Estimate(largest.max().item())}
         metrics |= {
-            "decoder/sensitivity": normal_mean(total / images[0].numel() ** 0.5),
-            "encoder/lipschitz": normal_mean(encoder_largest),
+            "decoder/sensitivity": student_mean(total / images[0].numel() ** 0.5),
+            "encoder/lipschitz": student_mean(encoder_largest),
         }
         if (total > 0).any():
-            metrics["decoder/anisotropy"] = normal_mean((largest / isotropic)[total > 0])
+            metrics["decoder/anisotropy"] = student_mean((largest / isotropic)[total > 0])
         return metrics
 
     def singular_values(
@@ -199,10 +202,8 @@ class Smoothness:
         results, done = [], 0
         for part in items.split(self.batch_size):
             function, x = linearize(part.to(self.device))
-            size = torch.Size((1 + self.num_probes, *x.shape[1:]))
-            start, *probes = (
-                noise_by_index(size, seed=self.seed, indices=range(done, done + len(x))).transpose(0, 1).to(x)
-            )
+            noise = NoiseStream(self.seed, range(done, done + len(x)))
+            start, *probes = (noise.normal(1 + probe, x.shape).to(x) for probe in range(1 + self.num_probes))
             results.append(stretch(function, x, start=start, probes=probes, iterations=self.iterations))
             done += len(x)
         change = max(part.change.max().item() for part in results)
@@ -216,7 +217,7 @@ class Smoothness:
         """How far an encoding moves, in standard deviations, under noise on the image and under decoding and
         encoding again.
         """
-        noise = noise_by_index(images.shape[1:], seed=self.seed, indices=range(len(images)))
+        noise = NoiseStream(self.seed, range(len(images))).normal(0, images.shape)
         batches = zip(images.split(self.batch_size), noise.split(self.batch_size), strict=True)
         results = [
             stability(
@@ -225,7 +226,7 @@ class Smoothness:
             for x, n in batches
         ]
         return {
-            f"encoder/{key}": normal_mean(torch.cat([getattr(part, key) for part in results]).cpu())
+            f"encoder/{key}": student_mean(torch.cat([getattr(part, key) for part in results]).cpu())
             for key in ("moved", "gain", "round_trip")
         }
 
@@ -238,7 +239,7 @@ class Smoothness:
             parts = (part.to(self.device) for part in images.split(self.batch_size))
             results = [equivariance(self.codec.encode_map, self.codec.decode_map, part, transform) for part in parts]
             for key in ("latent", "pixels"):
-                metrics[f"equivariance/{name}_{key}"] = normal_mean(
+                metrics[f"equivariance/{name}_{key}"] = student_mean(
                     torch.cat([getattr(part, key) for part in results]).cpu()
                 )
         return metrics
@@ -253,7 +254,7 @@ class Smoothness:
         metrics = {} if power.slope is None else {"spectrum/slope": Estimate(power.slope)}
         if power.total.sum() > 0:
             share = power.high.sum() / power.total.sum()
-            metrics["spectrum/high_share"] = normal_mean(
+            metrics["spectrum/high_share"] = student_mean(
                 (share + (power.high - share * power.total) / power.total.mean()).cpu()
             )
             curve = Curve(power.frequency.tolist(), [Estimate(value) for value in power.power.tolist()])

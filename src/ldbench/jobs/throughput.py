@@ -54,7 +54,7 @@ class Throughput:
     """
 
     name: ClassVar[str] = "throughput"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
     accepts: ClassVar[frozenset[str]] = frozenset({"generator"})
     settings: ClassVar[tuple[str, ...]] = ("images", "repeats", "steps", "batch_size")

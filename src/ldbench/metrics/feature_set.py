@@ -1,7 +1,8 @@
 """FeatureSet: the features of a set of images that metrics need, accumulated in one pass, in any order.
 
 Rows are stored by the image's index in its set, and the parts that intervals leave out are drawn by index, so that
-nothing depends on batches, order, workers or processes.
+nothing depends on batches, order, workers or processes. The parts of a set whose labels were chosen, such as samples
+with balanced labels, are drawn within labels: what was chosen does not vary.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +17,14 @@ from ldbench.metrics.moments import Moments, SetGaussian
 
 REVISION = 1  # raised when what is accumulated from the same features changes
 PARTS = 10  # of a set, each left out in turn for an interval
+PAIRS: tuple[tuple[int, int], ...] = tuple(  # of parts, left out together: each part in three, as in a tournament
+    (min(pair), max(pair))
+    for turn in range(3)
+    for pair in (
+        (PARTS - 1, turn),
+        *(((turn + k) % (PARTS - 1), (turn - k) % (PARTS - 1)) for k in range(1, PARTS // 2)),
+    )
+)
 CHUNK = 8192  # rows that are summed at once, for any batch size
 MOMENT_KINDS = ("features", "spatial")  # features whose moments are accumulated
 ROW_FIELDS = frozenset({"features", "logits", "labels"})  # what is stored of single images
@@ -73,12 +82,19 @@ class FeatureSet:
 class SetMetric(Protocol):
     """One number of a set of images, usually compared with a reference set.
 
-    A plug-in of the config group `distribution`.
+    A plug-in of the config group `distribution`. Class attributes that it may have:
+
+    - `of_pairs = False`: it says nothing about reconstructions of the reference itself, and is left out there.
+    - `compares = "splits"`: it is called with the training images as `reference` and with the held-out images as
+      `heldout`, and measures generated images alone.
+    - `reference_requires`: fields of the reference that its `floor` needs besides.
+
+    Methods that it may have: `floor`, see `metrics.frechet`, and `suffix(samples, reference)`, of its name.
     """
 
     revision: ClassVar[int]  # raised when its numbers change
     requires: ClassVar[frozenset[str]]  # fields of `FeatureSet` that it reads
-    is_distance: ClassVar[bool]  # whether a floor is reported too: the distance of real images to other real images
+    is_distance: ClassVar[bool]
     # None, or no such attribute: shown on the leaderboard and not ranked
     higher_is_better: ClassVar[bool | None]
 
@@ -114,6 +130,7 @@ class FeatureAccumulator:
     num_images: int
     requires: Collection[str]
     kept: int
+    strata: Tensor | None = None  # (num_images,) labels that parts are drawn within; None: images are independent
     _parts: dict[str, list[Moments]] = field(default_factory=dict)
     _pending: dict[str, list[tuple[Tensor, Tensor]]] = field(
         default_factory=lambda: {kind: [] for kind in MOMENT_KINDS}
@@ -124,7 +141,8 @@ class FeatureAccumulator:
         order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(0))
         self._num_parts = PARTS if self.num_images >= 2 * PARTS else 1
         self._part = torch.empty(self.num_images, dtype=torch.long)
-        self._part[order] = torch.arange(self.num_images) % self._num_parts
+        dealt = order if self.strata is None else order[self.strata[order].argsort(stable=True)]
+        self._part[dealt] = torch.arange(self.num_images) % self._num_parts
         self._indices = order[: self.kept].sort().values  # of the images whose features are stored
         self._slot = torch.full((self.num_images,), -1)
         self._slot[self._indices] = torch.arange(len(self._indices))
@@ -168,7 +186,7 @@ class FeatureAccumulator:
         if "labels" in self.requires:
             if labels is None:
                 raise ValueError("A metric requires the labels of images, and none were given.")
-            self._store("labels", self.num_images, indices, labels.cpu())
+            self._store("labels", self.num_images, indices, labels.long().cpu())
 
     def merge(self, other: "FeatureAccumulator") -> None:
         """Adds what another accumulator collected from other images of the same set."""
@@ -248,11 +266,12 @@ def gather(
     requires: Collection[str],
     *,
     labels: Tensor | None = None,  # (n,)
+    strata: Tensor | None = None,  # (n,)
     kept: int | None = None,
 ) -> FeatureSet:
     """The set of features that are all in memory, in order."""
     count = len(features.features)
-    accumulator = FeatureAccumulator(count, requires, count if kept is None else kept)
+    accumulator = FeatureAccumulator(count, requires, count if kept is None else kept, strata)
     accumulator.update(torch.arange(count), features, labels)
     return accumulator.finish()
 

@@ -116,6 +116,6 @@ class SetGaussian:
         """The Gaussian of a set by its parts."""
         return cls(Moments.merge_all(parts).gaussian(), tuple(parts))
 
-    def without(self, part: int) -> Gaussian:
-        """The Gaussian of the set without one part."""
-        return Moments.merge_all([moments for index, moments in enumerate(self.parts) if index != part]).gaussian()
+    def without(self, *left_out: int) -> Gaussian:
+        """The Gaussian of the set without some parts."""
+        return Moments.merge_all([part for index, part in enumerate(self.parts) if index not in left_out]).gaussian()

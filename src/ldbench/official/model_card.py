@@ -9,6 +9,7 @@ from typing import Any
 from ldbench import official
 from ldbench.artifacts import store
 from ldbench.results.records import Record, encode
+from ldbench.results.replicates import artifact_of
 
 # the hub's closest tasks
 TASKS = {"tokenizer": "image-feature-extraction", "generator": "unconditional-image-generation"}
@@ -24,13 +25,17 @@ PAPERS = {  # name, component, or backbone and objective -> the official model w
 CITATION = re.compile(r"(?P<author>[^,]+), (?P<title>.+), (?P<venue>[^,]+) (?P<year>\d{4}), arXiv:(?P<arxiv>\S+)")
 
 
-def select_records(records: Sequence[Record], name: str, kind: str) -> list[Record]:
-    """The records of an artifact itself: those of a tokenizer are without a generator."""
-    role = {"tokenizer": name} if kind == "tokenizer" else {"generator": name}
+def select_records(records: Sequence[Record], name: str, key: str, kind: str) -> list[Record]:
+    """The records of an artifact itself, by its weights' key, or by its name in records that hold none.
+
+    Those of a tokenizer are without a generator.
+    """
+    role = "tokenizer" if kind == "tokenizer" else "generator"
     return [
         record
         for record in records
-        if role.items() <= record.artifacts.items() and ("generator" in record.artifacts) == (kind == "generator")
+        if artifact_of(record, role) == (key if record.weights else name)
+        and ("generator" in record.artifacts) == (role == "generator")
     ]
 
 

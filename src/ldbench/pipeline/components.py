@@ -59,6 +59,19 @@ def build_extractor(name: str, cfg: DictConfig, protocol: Protocol, registry: Re
     return instantiate({**node, **network}, **weights_checksum(name, node))
 
 
+def extractor_key(name: str, cfg: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> str:
+    """The sha256 of all that an extractor's features depend on, with the weights of a network that was trained here.
+
+    The digest in a protocol's hash is of the recipe, so that numbers of several machines can be ranked together.
+    """
+    node = component_config("extractor", name, protocol, registry)
+    digest = component_digest("extractor", name, protocol, registry)
+    if "network" not in node:
+        return digest
+    network = feature_networks.network_key(node["network"], cfg, registry)
+    return store.digest({"extractor": digest, "network": network})
+
+
 def build_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) -> Any:
     """A teacher by its name in the config group; a network that it stands on is trained on first use."""
     node = registry.option("teacher", name)
@@ -66,8 +79,10 @@ def build_teacher(name: str, cfg: DictConfig, registry: Registry = Registry()) -
     return instantiate({**plain(node), **network})
 
 
-def with_teacher(settings: Mapping[str, Any], registry: Registry = Registry()) -> dict[str, Any]:
-    """Returns a job's settings, in which the teacher is given with a digest of all that its features depend on."""
+def with_teacher(settings: Mapping[str, Any], cfg: DictConfig, registry: Registry = Registry()) -> dict[str, Any]:
+    """Returns a job's settings, in which the teacher is given with a digest of all that its features depend on: of a
+    network that is trained here its weights too, so that it is trained on first use.
+    """
     if settings.get("teacher") is None:
         return dict(settings)
     node = plain(registry.option("teacher", settings["teacher"]))
@@ -75,6 +90,8 @@ def with_teacher(settings: Mapping[str, Any], registry: Registry = Registry()) -
         **registry.with_component_names(with_digests(node, registry)),
         "revision": import_target(node["_target_"]).revision,
     }
+    if "network" in node:
+        described["network"] = feature_networks.network_key(node["network"], cfg, registry)
     return {**settings, "teacher": {"name": settings["teacher"], "digest": store.digest(described)}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store
+from ldbench.artifacts import hub, store
 from ldbench.config.components import instantiate, validate_types
 from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
@@ -23,6 +23,8 @@ from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.generator_config import TRAINING_REVISION, GeneratorTrainingConfig
+
+ROUNDING = 1e-5  # by which statistics of the same latents may differ
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,14 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Reg
         "keywords": keywords,
         "course": named["course"],
         "seed": cfg.seed,
-        "latents": latents.fingerprint,
+        "latents": dict(latents.settings),
         "upstream": dict(latents.upstream),
         "stats": stats_digest(cfg),
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
     start = resolve_init(cfg, "generator", registry)
-    recipe |= {"init": start.digest} if start else {}
+    recipe |= {"init": start.content_key} if start else {}
     blueprint = store.Blueprint("generator", "generator", keywords)
     return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe))
 
@@ -197,10 +199,18 @@ def runtime_keywords(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> d
     return facts
 
 
-def build_guidance(cfg: DictConfig, generator: Generator, registry: Registry = Registry()) -> Guidance:
+def build_guidance(
+    cfg: DictConfig,
+    generator: Generator,
+    registry: Registry = Registry(),
+    *,
+    tokenizer_key: str | None = None,  # the content key of the tokenizer whose latents it makes, where known
+    has_statistics: bool = False,  # whether the generator has those of its latents
+) -> Guidance:
     """Returns the configured guidance; a guide is the artifact of another generator.
 
-    Raises ValueError for a guide that is missing, or of other latents.
+    Raises ValueError for a guide that is missing, or of other latents: of another shape or tokenizer, or learned at
+    another scale.
     """
     if "guide" not in cfg.guidance:
         return instantiate(cfg.guidance)
@@ -220,7 +230,33 @@ def build_guidance(cfg: DictConfig, generator: Generator, registry: Registry = R
             f"The guide {path} makes {theirs.num_tokens} tokens of {theirs.channels} channels, other than {ours}. "
             "Choose another."
         )
+    validate_guide(cfg, tokenizer_key)
+    if has_statistics and not same_scale(generator.require_normalizer(), guide.require_normalizer()):
+        raise ValueError(
+            f"The guide {path} learned its latents at another scale: with other means and deviations of channels than "
+            "the generator. Choose a guide that was trained on the same latents and with the same generator.stats."
+        )
     return instantiate(cfg.guidance, guide=guide.field())
+
+
+def validate_guide(cfg: DictConfig, tokenizer_key: str | None) -> None:
+    """Raises ValueError for a guide, if there is one, of the latents of another tokenizer, where both are known."""
+    path = cfg.guidance.get("guide")
+    if path is None or tokenizer_key is None:
+        return
+    made_on = store.read_manifest(hub.local(path)).get("upstream", {}).get("tokenizer")
+    if made_on is not None and made_on != tokenizer_key:
+        raise ValueError(
+            f"The guide {path} makes latents of a tokenizer with the content key {str(made_on)[:16]}, and the "
+            f"generator those of {tokenizer_key[:16]}. Choose a guide that was trained on the same tokenizer."
+        )
+
+
+def same_scale(first: Normalizer, second: Normalizer) -> bool:
+    """Whether two normalizers have the same statistics up to rounding, in units of the deviations."""
+    shift = ((first.mean - second.mean.to(first.mean)) / first.std).abs().max()
+    ratio = (second.std.to(first.std) / first.std - 1).abs().max()
+    return bool(shift < ROUNDING and ratio < ROUNDING)
 
 
 def build_sampler(cfg: DictConfig) -> Sampler:

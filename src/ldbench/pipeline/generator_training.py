@@ -13,6 +13,7 @@ from torch import Tensor
 from ldbench.artifacts import store
 from ldbench.core.generator import Generator
 from ldbench.core.pixels import sheet
+from ldbench.io.files import read_json, write_json
 from ldbench.pipeline.generator_plan import (
     GeneratorPlan,
     build_generator,
@@ -41,6 +42,7 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
     It changes no number.
     """
     course, run = planned.course, planned.run_folder
+    note_tokenizer(planned)
     if not weights_path(planned, course.exported_decay).is_file():
         with fit.torch_threads(planned.cfg.trainer.threads):
             task = fit_generator(planned, decode)
@@ -54,6 +56,20 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
         if is_worker_rank():
             return task.exported().eval()
     return averaged(planned, course.exported_decay)
+
+
+def note_tokenizer(planned: GeneratorPlan) -> None:
+    """Keeps in the run which weights of the tokenizer it stands on. Raises ValueError for a run on others."""
+    key, path = planned.latents.tokenizer_key, planned.run_folder / "tokenizer.json"
+    if key is None or is_worker_rank():
+        return
+    if path.is_file() and (noted := read_json(path)["content_key"]) != key:
+        raise ValueError(
+            f"{planned.run_folder} is a training on latents of other weights of the tokenizer, with the content key "
+            f"{noted[:16]}, and the one here has {key[:16]}. Bring that tokenizer here to go on, or remove the run."
+        )
+    if not path.is_file():
+        write_json(path, {"content_key": key})
 
 
 def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
@@ -110,7 +126,9 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
         "folder": run,
         "stage": planned.course.name,
         "sampler": build_sampler(cfg),
-        "guidance": build_guidance(cfg, generator, planned.registry),
+        "guidance": build_guidance(
+            cfg, generator, planned.registry, tokenizer_key=latents.tokenizer_key, has_statistics=True
+        ),
         "noise_of": partial(NoiseStream, cfg.seed),
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }

@@ -16,7 +16,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
 from ldbench.official.load import convert_weights, describe_generator
-from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator
+from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator, validate_guide
 from ldbench.pipeline.recipe import is_trained, stats_digest
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.device import find_device
@@ -100,6 +100,7 @@ def validate_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
             "tokenizer=artifact tokenizer.path=DIR, or the overrides "
             "that it was trained with."
         )
+    store.validate_upstream(generator.folder, {"tokenizer": tokenizer.content_key})
     theirs = described["keywords"].get("backbone", {}).get("latent")
     ours = tokenizer.load_tokenizer().latent.to_dict()
     if theirs != ours:
@@ -133,6 +134,7 @@ def train_plan(plan: GeneratorPlan, decode: Callable[[Tensor], Tensor] | None = 
         recipe=plan.recipe,
         build=build,
         collective=True,
+        upstream={} if plan.latents.tokenizer_key is None else {"tokenizer": plan.latents.tokenizer_key},
     )
     return TrainedModel(plan.folder, plan.digest, plan.registry)
 
@@ -155,6 +157,7 @@ def get_training_latents(
 
 def plan_for(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry) -> GeneratorPlan:
     """Returns the configured training on a tokenizer's latents, which are encoded when they are first read."""
+    validate_guide(cfg, tokenizer.content_key)
     encoder = build_encoder(cfg, tokenizer, data)
     latents = AwaitedLatents(
         encoder.contents("train"),
@@ -172,6 +175,7 @@ def build_encoder(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData) -> 
         tokenizer=tokenizer.load_tokenizer(),
         tokenizer_name=tokenizer.name,
         tokenizer_digest=tokenizer.digest,
+        tokenizer_key=tokenizer.content_key,
         data=data,
         latents=Path(cfg.paths.artifacts) / "latents",
         workers=cfg.trainer.workers,

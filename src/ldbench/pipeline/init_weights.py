@@ -16,7 +16,7 @@ class InitWeights:
     """An artifact whose weights a training begins with."""
 
     folder: Path
-    digest: str
+    content_key: str  # of its recipe and weights
     registry: Registry
 
     def load(self) -> nn.Module:
@@ -32,9 +32,8 @@ def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -
     if cfg.init is None:
         return None
     folder = hub.local(cfg.init)
-    manifest = store.read_manifest(folder)
     is_ours = store.read_config(folder)["group"] == group
-    return InitWeights(folder, manifest["digest"], registry) if is_ours else None
+    return InitWeights(folder, store.content_key(folder), registry) if is_ours else None
 
 
 def validate_init(cfg: DictConfig, trained: Sequence[str], registry: Registry = Registry()) -> None:

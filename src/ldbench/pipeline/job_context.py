@@ -20,7 +20,7 @@ from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
-from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, component_digest
+from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, extractor_key
 from ldbench.pipeline.generator_plan import build_guidance, build_sampler
 from ldbench.pipeline.get_generator import build_encoder
 from ldbench.pipeline.recipe import is_trained
@@ -77,6 +77,10 @@ class JobContext:
         """The digest of the tokenizer's recipe."""
         return self._tokenizer.digest
 
+    def tokenizer_key(self) -> str:
+        """The sha256 of the tokenizer's recipe and weights."""
+        return self._tokenizer.content_key
+
     def generator(self) -> Generator:
         """The generator, in eval mode."""
         return self._model
@@ -87,7 +91,8 @@ class JobContext:
 
     def guidance(self) -> Guidance:
         """The configured guidance."""
-        return build_guidance(self._cfg, self._model, self._registry)
+        key = None if self._measured.tokenizer is None else self._measured.tokenizer.content_key
+        return build_guidance(self._cfg, self._model, self._registry, tokenizer_key=key, has_statistics=True)
 
     def drawing(self) -> GeneratorSampling | None:
         """The generator and how it is sampled; None where no generator is chosen."""
@@ -157,7 +162,7 @@ class JobContext:
         return SetEvaluator(
             label=name,
             extractor=build_extractor(name, self._cfg, self._protocol, self._registry),
-            digest=component_digest("extractor", name, self._protocol, self._registry),
+            key=extractor_key(name, self._cfg, self._protocol, self._registry),
             metrics={
                 key: build_metric("distribution", key, self._protocol, self._registry)
                 for key in self._protocol.distribution
@@ -174,13 +179,15 @@ class JobContext:
         return {} if name is None else {name: build_extractor(name, self._cfg, self._protocol, self._registry)}
 
     def distances(self) -> dict[str, Any]:
-        """The protocol's distances between the features of two sets of images, by name."""
+        """The protocol's distances between the features of images and of their reconstructions, by name. They know no
+        labels, and one that would weight by them has the name for that.
+        """
         made = {
             name: build_metric("distribution", name, self._protocol, self._registry)
             for name in self._protocol.distribution
         }
         return {
-            name: partial(apart, metric)
+            name + (getattr(metric, "suffixes", None) or ("",))[-1]: partial(distance_of_pairs, metric)
             for name, metric in made.items()
             if metric.is_distance and metric.requires <= {"normal", "features"}
         }
@@ -290,9 +297,9 @@ def describe_machine(cfg: DictConfig) -> str:
     return ", ".join(parts)
 
 
-def apart(metric: SetMetric, a: Tensor, b: Tensor) -> float:
-    """A metric's value on the features (n, D) and (m, D) of two sets of images."""
-    return metric(gather(Features(a), metric.requires), gather(Features(b), metric.requires), paired=False).value
+def distance_of_pairs(metric: SetMetric, a: Tensor, b: Tensor) -> float:
+    """A metric's value on the features (n, D) of images and of their reconstructions."""
+    return metric(gather(Features(a), metric.requires), gather(Features(b), metric.requires), paired=True).value
 
 
 def protocol_splits(data: ImageData, protocol: Protocol) -> list[ImageSet]:

@@ -18,9 +18,17 @@ from ldbench.config.compose import Registry, cached, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors
+from ldbench.io.safetensors_io import write_tensors
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
-from ldbench.pipeline.components import component_config, component_digest, weights_checksum, weights_path, with_teacher
+from ldbench.pipeline.components import (
+    component_config,
+    component_digest,
+    extractor_key,
+    weights_checksum,
+    weights_path,
+    with_teacher,
+)
 from ldbench.pipeline.job_context import (
     JOB_INPUTS,
     PROTOCOL_FIELDS,
@@ -33,7 +41,7 @@ from ldbench.pipeline.job_context import (
 )
 from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.pipeline.trained_model import TrainedModel
-from ldbench.results import records
+from ldbench.results import per_image, records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record
 
@@ -53,7 +61,9 @@ def measure(
     data = measured.data
     described = describe(cfg, data, protocol, asked, registry)
     settings = plain(node)
-    identity = record_identity(cfg, measured, node, described["hash"], registry)
+    extractor = protocol.extractor if described.get("extractor") is not None else None
+    features = None if extractor is None else extractor_key(extractor, cfg, protocol, registry)
+    identity = record_identity(cfg, measured, node, described["hash"], features, registry)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
@@ -68,6 +78,8 @@ def measure(
     with add_path_to_errors(figures):
         measurement = instantiate(node, **{fact: getattr(facts, fact)() for fact in asked})
         metrics = measurement.run(figures)
+    if values := getattr(measurement, "per_image", {}):
+        write_tensors(dict(values), figures / per_image.FILE)
     directions = getattr(measurement, "higher_is_better", {})
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
     record = records.Record(
@@ -82,6 +94,10 @@ def measure(
         created=records.now(),
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
         settings=hashed_settings(job, registry.with_component_names(node)),
+        models={role: found.model_digest for role, found in measured.artifacts.items()},
+        seeds={role: found.seed for role, found in measured.artifacts.items()},
+        weights={role: found.content_key for role, found in measured.artifacts.items()},
+        components={role: found.component for role, found in measured.artifacts.items()},
     )
     on = (
         f" on {sum(map(len, protocol_splits(data, protocol)))} {SPLITS[protocol.split]} images"
@@ -96,15 +112,21 @@ def measure(
 
 
 def record_identity(
-    cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol_hash: str, registry: Registry = Registry()
+    cfg: DictConfig,
+    measured: EvaluationTarget,
+    node: DictConfig,
+    protocol_hash: str,
+    features: str | None,
+    registry: Registry = Registry(),
 ) -> str:
-    """The id of the record of a job's measurement, which a rerun finds."""
+    """The id of the record of a job's measurement, which a rerun finds; `features` is the key of an extractor."""
     job = import_target(node._target_)
     return records.record_id(
         job=job.name,
-        settings=with_teacher(hashed_settings(job, plain(node)), registry)
+        settings=with_teacher(hashed_settings(job, plain(node)), cfg, registry)
         | ({} if measured.generator is None else sampling_settings(cfg, registry)),
-        artifacts={role: found.digest for role, found in measured.artifacts.items()},
+        artifacts={role: found.content_key for role, found in measured.artifacts.items()}
+        | ({} if features is None else {"features": features}),
         data=measured.data.fingerprint,
         protocol=protocol_hash,
         revision=job.revision,
@@ -155,21 +177,19 @@ def sampling_settings(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
     settings = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
     if "guide" in settings["guidance"]:
-        settings["guidance"]["guide"] = store.read_manifest(hub.local(cfg.guidance.guide))["digest"]
+        settings["guidance"]["guide"] = store.content_key(hub.local(cfg.guidance.guide))
     revisions = {key: import_target(cfg[key]._target_).revision for key in ("sampler", "guidance")}
     return {**settings, "revisions": revisions, "sampling_seed": cfg.seed}
 
 
 def protocol_digests(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:
-    """Returns the digests in a protocol's hash: of the extractor, the metrics' weights and the reference file."""
-    found: dict[str, Any] = {}
+    """Returns the digests in a protocol's hash: of the extractor, the metrics and the reference file."""
+    found: dict[str, Any] = {"metrics": {}}
     if "extractor" in counting and protocol.extractor is not None:
         found["extractor"] = component_digest("extractor", protocol.extractor, protocol, registry)
-    weighed = [
-        name for name in protocol.reconstruction if "weights" in component_config("metric", name, protocol, registry)
-    ]
-    if "reconstruction" in counting and weighed:
-        found["weights"] = {name: component_digest("metric", name, protocol, registry) for name in weighed}
+    for group, field in (("metric", "reconstruction"), ("distribution", "distribution")):
+        for name in getattr(protocol, field) if field in counting else ():
+            found["metrics"][name] = component_digest(group, name, protocol, registry)
     if "reference" in counting and protocol.reference_file is not None:
         found["reference"] = store.file_digest(protocol.reference_file)
     return found

@@ -56,7 +56,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
     identity = records.record_id(
         job=job.name,
         settings={key: settings[key] for key in job.settings}
-        | {"records": sorted(record.id for record in study.records)},
+        | {"records": sorted(record.id for record in study.records), "tests": study.num_tests},
         artifacts=used,
         data=protocol["data"],
         protocol=protocol["hash"],
@@ -80,6 +80,10 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
         created=records.now(),
         higher_is_better={},
         settings=hashed_settings(job, Registry().with_component_names(settings)),
+        models={},  # it is of many
+        seeds={},
+        weights={},
+        components={},
     )
     log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
     log.info("  left behind: %s", figures)

@@ -14,6 +14,7 @@ from ldbench.config.compose import Registry, cli_overrides, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
+from ldbench.jobs._set_metrics import validate_kept
 from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
 from ldbench.pipeline.get_generator import (
     build_encoder,
@@ -183,10 +184,16 @@ def prepare(cfg: DictConfig, registry: Registry = Registry()) -> Path:
 def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> tuple[TrainedModel, ImageData]:
     """Returns the configured tokenizer and its data; what will use its latents is validated before it is trained."""
 
+    trains_on_it = request.with_generator and is_trained(cfg.generator)
+
     def check(latent: LatentSpec, data: ImageData) -> None:
+        protocol = request.protocol
+        nodes = {name: registry.option("distribution", name) for name in protocol.distribution}
+        metrics = {name: import_target(node._target_) for name, node in nodes.items()}
+        if any(measures_generator(node) for node in request.jobs):
+            validate_kept(metrics, len(data.train), protocol.kept)
         validate_cell(cfg, latent, data.num_classes, registry)
 
-    trains_on_it = request.with_generator and is_trained(cfg.generator)
     return get_tokenizer(cfg, registry, check=check if trains_on_it else None)
 
 

@@ -42,6 +42,30 @@ def with_digests(node: Any, registry: Registry) -> Any:
     return [with_digests(value, registry) for value in node] if isinstance(node, list) else node
 
 
+def model_digest(recipe: Mapping[str, Any]) -> str:
+    """The identity of a model: its recipe without seeds, and without what changes numbers by rounding alone.
+
+    Trainings that differ in threads, or in how many processes share them with `trainer.adaptive=global`, are of one
+    model. That of a generator holds how its latents were encoded and from which data, and not from which tokenizer,
+    which is a model of its own.
+    """
+    described = {key: value for key, value in recipe.items() if key not in ("seed", "upstream")}
+    if "numerics" in recipe:
+        numerics = recipe["numerics"]
+        local = numerics.get("sharing", {}).get("adaptive") == "local"
+        rounding = ("threads",) if local else ("threads", "devices", "sharing")
+        described["numerics"] = {key: value for key, value in numerics.items() if key not in rounding}
+    if recipe.get("kind") == "generator" and "keywords" in recipe:
+        keywords = recipe["keywords"]
+        backbone = {key: value for key, value in keywords["backbone"].items() if key != "latent"}
+        described["keywords"] = {
+            **{key: value for key, value in keywords.items() if key != "normaliser"},
+            "backbone": backbone,
+        }
+        described["data"] = recipe.get("upstream", {}).get("data")
+    return store.digest(described)
+
+
 def is_trained(node: DictConfig) -> bool:
     """Whether the tokenizer or generator of this config is trained here, and not an artifact or released weights."""
     return "path" not in list(node) and node.weights is None

@@ -5,8 +5,9 @@ groups.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ldbench.config.components import import_target
 from ldbench.config.compose import Registry
@@ -52,10 +53,10 @@ def known_directions(label: str | None, registry: Registry) -> dict[str, bool]:
 
     metrics = {name: import_target(target) for name, target in registry.targets("metric").items()}
     for key, target in registry.targets("distribution").items():
-        for prefix in ("r", "g"):
-            for standard in (True, False):
-                name = set_metric_name(key, prefix, label=label, standard=standard)
-                metrics[name] = import_target(target)
+        metric = import_target(target)
+        prefixes: tuple[Literal["r", "g"], ...] = ("r", "g")
+        for prefix, standard, suffix in product(prefixes, (True, False), getattr(metric, "suffixes", ("",))):
+            metrics[set_metric_name(f"{key}{suffix}", prefix, label=label, standard=standard)] = metric
     directions = ranked(metrics)
     for job in known_jobs(registry).values():
         directions |= getattr(job, "higher_is_better", {})

@@ -74,7 +74,7 @@ def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
     data = open_data(cfg)
     recipe = build_recipe(cfg, data, blueprint, registry)
     start = resolve_init(cfg, "tokenizer", registry)
-    recipe |= {"init": start.digest} if start else {}
+    recipe |= {"init": start.content_key} if start else {}
     return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 

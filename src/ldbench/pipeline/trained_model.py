@@ -1,7 +1,9 @@
 """TrainedModel: a complete artifact of a tokenizer or a generator."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -9,6 +11,7 @@ from ldbench.artifacts import store
 from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.pipeline.recipe import model_digest
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,31 @@ class TrainedModel:
     digest: str
     registry: Registry = Registry()
     _loaded: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that its numbers depend on, as its artifact holds it."""
+        return store.read_config(self.folder)["recipe"]
+
+    @property
+    def component(self) -> str:
+        """The name of its component: a tokenizer's architecture."""
+        return str(store.read_config(self.folder)["component"])
+
+    @property
+    def model_digest(self) -> str:
+        """The identity of the model of which this is one seed, see `recipe.model_digest`."""
+        return model_digest(self.recipe)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its training; None for released weights."""
+        return self.recipe.get("seed")
+
+    @cached_property
+    def content_key(self) -> str:
+        """The sha256 of the recipe's digest and the weights: one recipe gives other weights on another machine."""
+        return store.content_key(self.folder)
 
     @property
     def name(self) -> str:

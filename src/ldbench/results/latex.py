@@ -16,6 +16,7 @@ SPECIAL = {
     **{
         "±": r"$\pm$",
         "≈": r"$\approx$",
+        "¹": r"$^1$",
         "∞": r"$\infty$",
         "↑": r"$\uparrow$",
         "↓": r"$\downarrow$",
@@ -59,7 +60,7 @@ def cell(entry: Entry | None) -> str:
         return "--"
     value = escape(entry.value)
     value = rf"\textbf{{{value}}}" if entry.best else value
-    mark = f"\\,{escape(WITHIN_NOISE)}" if entry.mark == WITHIN_NOISE else ""
+    mark = f"\\,{escape(entry.mark)}" if WITHIN_NOISE in entry.mark else ""
     return value + (rf" {{\scriptsize {escape(entry.noise_and_seeds)}}}" if entry.noise_and_seeds else "") + mark
 
 

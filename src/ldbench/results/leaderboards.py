@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.curves import is_point
-from ldbench.results.metric_names import is_cost, is_reference
-from ldbench.results.models import Model, models_of, seeds_of
-from ldbench.results.ranking import Rank, Summary, rank, summarize
+from ldbench.results.metric_names import ROWS, is_cost, is_reference, reference_row
+from ldbench.results.models import Model, models_of
+from ldbench.results.per_image import PerImage, no_values, paired_error
+from ldbench.results.ranking import Rank, rank
 from ldbench.results.ranking_conditions import Conditions, conditions_of
 from ldbench.results.records import Record, merge_directions
+from ldbench.results.replicates import estimates_of, nested, replicates
+from ldbench.results.summaries import Error, Summary, summarize
 
+Nests = Sequence[Sequence[Sequence[Record]]]  # of each model, of each tokenizer seed, of each further seed
 JOB_ORDER = {"generate": 0, "reconstruct": 1, "encode": 3}  # of leaderboards; other jobs come between, by name
 
 
@@ -31,7 +35,15 @@ class Row:
     model: Model
     records: Sequence[Record]  # one for each seed
     cells: Mapping[str, Cell]  # metric -> number
-    superseded: int  # older measurements of the same artifacts, which are left out
+    superseded: int  # older measurements of the same seeds, which are left out
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """Values to read those of models by, such as those of held-out images."""
+
+    label: str
+    estimates: Mapping[str, Estimate]  # metric -> value
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Leaderboard:
     rows: Sequence[Row]
     metrics: Sequence[str]  # in the order of columns: ranked ones, others, costs, reference values
     higher_is_better: Mapping[str, bool]  # of each ranked metric
+    references: Sequence[ReferenceRow] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -54,10 +67,11 @@ class Leaderboard:
         return any(row.model.generator is not None for row in self.rows)
 
 
-def build_leaderboards(records: Sequence[Record]) -> list[Leaderboard]:
+def build_leaderboards(records: Sequence[Record], values: PerImage = no_values) -> list[Leaderboard]:
     """The leaderboards of records: generation first, then reconstruction, statistics of latents last.
 
-    If a measurement was repeated, the latest counts. Records without a tokenizer are on no leaderboard.
+    `values`: those of single images, by which models are compared in pairs. If a measurement was repeated, the latest
+    counts. Records without a tokenizer are on no leaderboard.
     """
     records = [record for record in records if record.subject["tokenizer"] is not None]
     models = models_of(records)
@@ -69,7 +83,7 @@ def build_leaderboards(records: Sequence[Record]) -> list[Leaderboard]:
         row_key = (model.tokenizer, model.generator or "", model.variant, model.key)
         groups[conditions_of(record).key][row_key].append(record)
     boards = [
-        leaderboard_of([(models[measured[0].id], measured) for _, measured in sorted(rows.items())])
+        leaderboard_of([(models[measured[0].id], measured) for _, measured in sorted(rows.items())], values)
         for rows in groups.values()
     ]
     return sorted(
@@ -77,40 +91,44 @@ def build_leaderboards(records: Sequence[Record]) -> list[Leaderboard]:
     )
 
 
-def leaderboard_of(models: Sequence[tuple[Model, Sequence[Record]]]) -> Leaderboard:
+def leaderboard_of(models: Sequence[tuple[Model, Sequence[Record]]], values: PerImage) -> Leaderboard:
     """The leaderboard of models that were measured under the same conditions."""
-    latest = [newest(records) for _, records in models]
+    latest = [replicates(records) for _, records in models]
     used = [record for records in latest for record in records]
     better = {metric: value for metric, value in merge_directions(used).items() if not is_point(metric)}
-    metrics = sorted(
-        dict.fromkeys(name for record in used for name in record.metrics), key=lambda metric: order(metric, better)
-    )
+    found = dict.fromkeys(name for record in used for name in record.metrics)
+    metrics = sorted((name for name in found if reference_row(name) is None), key=lambda metric: order(metric, better))
     cells: list[dict[str, Cell]] = [{} for _ in models]
     for metric in metrics:
-        by_row = {
-            row: {record.id: record.metrics[metric] for record in records if metric in record.metrics}
-            for row, records in enumerate(latest)
-        }
-        by_row = {row: estimates for row, estimates in by_row.items() if estimates}
-        summaries = [summarize(list(estimates.values())) for estimates in by_row.values()]
+        by_row = {row: nests for row, records in enumerate(latest) if (nests := nested(records, metric))}
+        summaries = [summarize(estimates_of(nests, metric)) for nests in by_row.values()]
+        measured = [[[r for samplings in inner for r in samplings] for inner in nests] for nests in by_row.values()]
         ranks: Sequence[Rank | None] = [None] * len(summaries)
         if metric in better:
-            ranks = rank(summaries, higher_is_better=better[metric])
-        for (row, estimates), summary, rank_ in zip(by_row.items(), summaries, ranks, strict=True):
+
+            def paired(first: int, second: int, metric: str = metric, measured: Nests = measured) -> Error | None:
+                return paired_error(measured[first], measured[second], metric, values)
+
+            ranks = rank(summaries, higher_is_better=better[metric], paired=paired)
+        for row, summary, rank_ in zip(by_row, summaries, ranks, strict=True):
+            estimates = {record.id: record.metrics[metric] for record in latest[row] if metric in record.metrics}
             cells[row][metric] = Cell(summary, estimates, rank_)
     rows = [
         Row(model, records, row_cells, len(all_) - len(records))
         for (model, all_), records, row_cells in zip(models, latest, cells, strict=True)
     ]
-    return Leaderboard(conditions_of(latest[0][0]), rows, metrics, better)
+    return Leaderboard(conditions_of(latest[0][0]), rows, metrics, better, reference_rows(used))
 
 
-def newest(records: Sequence[Record]) -> list[Record]:
-    """One record for each seed, in the order of seeds: the latest, if one was measured more than once."""
-    latest = {
-        str(seeds_of(record)): record for record in sorted(records, key=lambda record: (record.created, record.id))
-    }
-    return [record for _, record in sorted(latest.items())]
+def reference_rows(records: Sequence[Record]) -> list[ReferenceRow]:
+    """The values that records hold beside those of models; of several, the newest, since models do not matter."""
+    rows: dict[str, dict[str, Estimate]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.created, record.id)):
+        for name, estimate in record.metrics.items():
+            if (found := reference_row(name)) is not None:
+                metric, label = found
+                rows[label][metric] = estimate
+    return [ReferenceRow(label, rows[label]) for label in ROWS.values() if label in rows]
 
 
 def order(metric: str, ranked: Collection[str]) -> tuple[int, bool]:

@@ -8,23 +8,26 @@ from typing import Any
 
 from ldbench.results.records import Record
 
-OTHERS = (  # config that is no part of a model; the protocol holds how samples were drawn
-    *(
-        "job",
-        "jobs",
-        "latents",
-        "protocol",
-        "sampler",
-        "guidance",
-        "trainer",
-        "callbacks",
-        "logger",
-        "seed",
-        "force",
-        "paths",
+TOKENIZERS = ("data", "tokenizer", "trainer", "init")  # config in which tokenizers differ
+GENERATORS = ("generator", "interpolant", "times", "objective", "latents")  # and generators too
+# keys there of seeds, of places, of what changes numbers by rounding alone, and of what changes none
+UNNAMED = {
+    "tokenizer": ("seed", "path"),
+    "data": ("root", "check", "on_error"),
+    "trainer": (
+        "threads",
+        "devices",
+        "num_nodes",
+        "accelerator",
+        "strategy",
+        "workers",
+        "resident",
+        "deterministic",
+        "log_every",
     ),
-)
-TOKENIZERS = ("data", "tokenizer")  # config that defines a tokenizer
+    "latents": ("workers", "batch_size", "num_processes", "shard_size", "verify", "export"),
+    "generator": ("path",),
+}
 MOST_KEYS = 3  # differing keys that a label names
 LONGEST = 40  # characters of a value in a label
 
@@ -46,57 +49,61 @@ class Model:
         return f"{names} ({self.variant})" if self.variant else names
 
 
-def seeds_of(record: Record) -> dict[str, Any]:
-    """The seeds of a model: `tokenizer.seed`, and `seed` if it has a generator."""
-    tokenizer = record.config.get("tokenizer")
-    seeds = {"tokenizer.seed": tokenizer.get("seed") if isinstance(tokenizer, Mapping) else None}
-    return seeds | ({"seed": record.config.get("seed")} if record.subject["generator"] is not None else {})
+def seeds_of(record: Record) -> dict[str, int | None]:
+    """The seeds of a model: `tokenizer`, and `generator` if it has one; none in a record of schema 1."""
+    return dict(record.seeds or {})
+
+
+def model_key(record: Record) -> str:
+    """The identity of a record's model. Records of schema 1 hold none: each artifact is a model there."""
+    if record.models is None:
+        return f"schema {record.schema} {json.dumps(dict(record.artifacts), sort_keys=True)}"
+    return json.dumps(dict(record.models), sort_keys=True)
 
 
 def recipe_of(record: Record) -> dict[str, Any]:
-    """The recipe of a model by dotted key: the config of its parts, without seeds."""
-    generates = record.subject["generator"] is not None
-    parts = [key for key in record.config if (key not in OTHERS if generates else key in TOKENIZERS)]
-    return {
-        key: value
-        for key, value in flat({part: record.config[part] for part in parts}).items()
-        if key != "tokenizer.seed"
-    }
+    """The config of a model's parts by dotted key, in which models of one name may differ; for labels alone."""
+    parts = (*TOKENIZERS, *(GENERATORS if record.subject["generator"] is not None else ()))
+    recipe: dict[str, Any] = {}
+    for part in parts:
+        value = record.config.get(part)
+        if isinstance(value, Mapping):
+            value = {key: entry for key, entry in value.items() if key not in UNNAMED.get(part, ())}
+        if part in record.config:
+            recipe |= flat({part: value})
+    return recipe
 
 
 def models_of(records: Iterable[Record]) -> dict[str, Model]:
-    """The model of each record, by the record's id.
-
-    Records are of one model if names and recipes agree. Two artifacts with the same seeds are two models even then,
-    since they differ in something that the config does not hold.
-    """
-    recipes: dict[str, dict[str, Any]] = {}
-    models: dict[tuple[str, str, str | None, str], dict[str, dict[str, list[Record]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    """The model of each record, by the record's id. Records are of one model if they hold its digests."""
+    by_data: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        recipes[record.id] = recipe_of(record)
-        recipe, seeds, artifacts = (
-            json.dumps(part, sort_keys=True) for part in (recipes[record.id], seeds_of(record), dict(record.artifacts))
-        )
-        names = (record.subject["data"] or "", record.subject["tokenizer"] or "", record.subject["generator"])
-        models[(*names, recipe)][seeds][artifacts].append(record)
+        by_data[record.subject["data"] or ""][model_key(record)].append(record)
     by_names: dict[tuple[str, str, str | None], list[tuple[str, list[Record]]]] = defaultdict(list)
-    for (data, tokenizer, generator, recipe), by_seeds in models.items():
-        separate = any(len(by_artifacts) > 1 for by_artifacts in by_seeds.values())
-        groups: dict[str, list[Record]] = defaultdict(list)
-        for by_artifacts in by_seeds.values():
-            for artifacts, members in by_artifacts.items():
-                groups[artifacts if separate else ""] += members
-        by_names[data, tokenizer, generator] += [(recipe + suffix, members) for suffix, members in groups.items()]
+    for data, by_key in by_data.items():
+        for key, members in by_key.items():
+            # an artifact that is opened by its path may have been renamed
+            subject = min((record.subject for record in members), key=lambda subject: json.dumps(dict(subject)))
+            by_names[data, subject["tokenizer"] or "", subject["generator"]].append((key, members))
     return {
         record.id: Model(*names, key=key, variant=variant)
         for names, keyed in by_names.items()
         for (key, members), variant in zip(
-            keyed, variants([(recipes[members[0].id], members[0]) for _, members in keyed]), strict=True
+            keyed, variants([(recipe_of(named_best(members)), members[0]) for _, members in keyed]), strict=True
         )
         for record in members
     }
+
+
+def named_best(records: Sequence[Record]) -> Record:
+    """The record of a model whose config describes it: that of its training, before one that opened an artifact."""
+    return min(records, key=lambda record: (is_opened(record), record.created, record.id))
+
+
+def is_opened(record: Record, role: str = "tokenizer") -> bool:
+    """Whether its tokenizer or generator was opened as an artifact, so that the config does not describe it."""
+    node = record.config.get(role)
+    return not isinstance(node, Mapping) or "path" in node
 
 
 def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 
-from ldbench.results.ranking import Summary
+from ldbench.results.summaries import Summary
 
 DIGITS = 4  # significant
 LETTERS = ((6, "M"), (9, "G"), (12, "T"), (15, "P"))

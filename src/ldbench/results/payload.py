@@ -15,7 +15,8 @@ from ldbench.results.models import Model, flat, seeds_of
 from ldbench.results.numbers import number
 from ldbench.results.published import PaperTable
 from ldbench.results.records import Record, encode
-from ldbench.results.table import BETTER, Table, entry_of
+from ldbench.results.replicates import artifact_of
+from ldbench.results.table import BETTER, Table, entry_of, reference_entry
 
 Plain = dict[str, Any]
 
@@ -55,7 +56,7 @@ def payload(
 def tokenizers_of(rows: Sequence[Row], indices: Mapping[Model, int]) -> list[int | None]:
     """For each model the index of the model that is its tokenizer alone; None if that was not measured."""
     alone = {
-        record.artifacts.get("tokenizer"): indices[row.model]
+        artifact_of(record, "tokenizer"): indices[row.model]
         for row in rows
         if row.model.generator is None
         for record in row.records
@@ -63,8 +64,8 @@ def tokenizers_of(rows: Sequence[Row], indices: Mapping[Model, int]) -> list[int
     tokenizers: dict[int, int | None] = {}
     for row in rows:
         for record in row.records:
-            if row.model.generator is not None and record.artifacts.get("tokenizer") in alone:
-                tokenizers[indices[row.model]] = alone[record.artifacts["tokenizer"]]
+            if row.model.generator is not None and (tokenizer := artifact_of(record, "tokenizer")) in alone:
+                tokenizers[indices[row.model]] = alone[tokenizer]
     return [tokenizers.get(index) for index in indices.values()]
 
 
@@ -107,7 +108,20 @@ def leaderboard_of(board: Leaderboard, name: str, indices: Mapping[Model, int]) 
             }
             for row in board.rows
         ],
+        "references": [
+            {
+                "label": row.label,
+                "cells": {metric: reference_cell(estimate) for metric, estimate in row.estimates.items()},
+            }
+            for row in board.references
+        ],
     }
+
+
+def reference_cell(estimate: Estimate) -> Plain:
+    """A value to read others by, as text."""
+    entry = reference_entry(estimate)
+    return {"text": entry.value, "noise": entry.noise}
 
 
 def sheet_of(job: str, protocol: str, path: Path) -> Plain:
@@ -133,6 +147,7 @@ def cell_of(cell: Cell) -> Plain:
             "seeds": summary.seeds,
         },
         **{"text": entry.value, "noise": entry.noise_and_seeds, "rank": entry.rank, "mark": entry.mark},
+        "comparedOver": cell.rank.scope if cell.rank else None,
         "estimates": [
             [identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()
         ],

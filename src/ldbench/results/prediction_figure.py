@@ -14,9 +14,9 @@ MOST_BARS = 30  # measurements, the strongest
 
 
 def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title: str) -> None:
-    """Draws bars of Spearman's rho with 95 % intervals, the strongest on top; a panel for each generator.
+    """Draws bars of Spearman's rho with 95 % intervals; a panel for each generator.
 
-    Opaque bars are beyond chance after Holm's rule.
+    Those that were named in advance are on top; opaque bars are beyond chance after Holm's rule.
     """
     most = max(min(len(all_), MOST_BARS) for all_ in predictions.values())
     figure, axes = plt.subplots(
@@ -26,7 +26,11 @@ def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title
         shown = all_[:MOST_BARS]
         values = [one.spearman.value for one in shown]
         ends = [
-            [abs(end - one.spearman.value) for one in shown for end in [getattr(one.spearman, side)]]
+            [
+                0.0 if end is None else abs(end - one.spearman.value)
+                for one in shown
+                for end in [getattr(one.spearman, side)]
+            ]
             for side in ("low", "high")
         ]
         colors = ["#3465a4" if value > 0 else "#c46a1a" for value in values]
@@ -39,11 +43,11 @@ def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title
             error_kw={"elinewidth": 1, "ecolor": "#444444"},
         )
         for bar, one in zip(bars, shown, strict=True):
-            bar.set_alpha(1.0 if one.p_holm <= LEVEL else 0.4)
+            bar.set_alpha(1.0 if one.p_holm is not None and one.p_holm <= LEVEL else 0.4)
         counts = sorted({one.tokenizers for one in all_})
         over = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        axis.set(xlim=(-1.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="Spearman's rho, 95 % over tokenizers")
-        of = f", {len(shown)} strongest of {len(all_)}" if len(all_) > len(shown) else ""
+        axis.set(xlim=(-1.02, 1.02), ylim=(len(shown) - 0.4, -0.6), xlabel="Spearman's rho, 95 % over families")
+        of = f", {len(shown)} of {len(all_)}" if len(all_) > len(shown) else ""
         axis.set_title(f"{generator}, {over} tokenizers{of}", fontsize=10)
         labels = [one.label.replace("↑", "(higher is better)").replace("↓", "(lower is better)") for one in shown]
         axis.set_yticks(range(len(shown)), labels=labels, fontsize=7)
@@ -52,7 +56,7 @@ def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title
         axis.set_axisbelow(True)
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(
-        "blue: better (or larger) values go with better generation; pale: no more than chance after Holm's rule",
+        "blue: better (or larger) values go with better generation; pale: exploratory, or no more than chance",
         fontsize=8,
     )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,9 @@ SHOWN = 20  # measurements in a table, the strongest
 LEVEL = 0.05
 LEGEND = (
     "Above 0: better values go with better generation; without an arrow, larger ones do. "
-    "[ ]: 95 %, percentile bootstrap over tokenizers. "
-    "p: permutations, raised by Holm's rule for all measurements that were tried; "
-    "above 0.05, chance alone does as much."
+    "[ ]: 95 %, percentile bootstrap over families of tokenizers. p: permutations within families. "
+    "p (Holm): of the measurements that were named before looking, raised by Holm's rule for all of these tests; above "
+    "0.05, chance alone does as much. All others are exploratory: of many, some have a small p by chance."
 )
 
 
@@ -28,8 +28,10 @@ class PredictionRow:
     measurement: str
     spearman: Estimate
     kendall: Estimate
-    p_holm: float
+    p: float
+    p_holm: float | None  # None: exploratory
     tokenizers: int
+    families: int
     higher_is_better: bool | None  # of the measurement
 
     @property
@@ -41,7 +43,10 @@ class PredictionRow:
 def predictions_by_generator(
     metrics: Mapping[str, Estimate], higher_is_better: Mapping[str, bool]
 ) -> dict[str, list[PredictionRow]]:
-    """Generator -> measurements, strongest first, from metrics named predict/<statistic>/<generator>/<measurement>."""
+    """Generator -> measurements, those that were named in advance first, then the strongest.
+
+    From metrics named predict/<statistic>/<generator>/<measurement>.
+    """
     statistics: dict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
     for name, estimate in metrics.items():
         prefix, _, rest = name.partition("/")
@@ -50,18 +55,20 @@ def predictions_by_generator(
             statistics[generator, measurement][statistic] = estimate
     rows: dict[str, list[PredictionRow]] = defaultdict(list)
     for (generator, measurement), values in statistics.items():
-        if {"spearman", "kendall", "p_holm", "tokenizers"} <= values.keys():
+        if {"spearman", "kendall", "p", "tokenizers", "families"} <= values.keys():
             row = PredictionRow(
                 measurement,
                 values["spearman"],
                 values["kendall"],
-                values["p_holm"].value,
+                values["p"].value,
+                values["p_holm"].value if "p_holm" in values else None,
                 int(values["tokenizers"].value),
+                int(values["families"].value),
                 higher_is_better.get(measurement.partition(" [")[0]),
             )
             rows[generator].append(row)
     return {
-        generator: sorted(unsorted, key=lambda row: (-abs(row.spearman.value), row.measurement))
+        generator: sorted(unsorted, key=lambda row: (row.p_holm is None, -abs(row.spearman.value), row.measurement))
         for generator, unsorted in rows.items()
     }
 
@@ -93,22 +100,32 @@ def table_of(record: Record, generator: str, predictions: Sequence[PredictionRow
             [
                 Entry(number(row.spearman.value), bracket(row.spearman)),
                 Entry(number(row.kendall.value), bracket(row.kendall)),
-                Entry(number(row.p_holm)),
+                Entry("exploratory" if row.p_holm is None else number(row.p_holm)),
+                Entry(number(row.p)),
                 Entry(str(row.tokenizers)),
+                Entry(str(row.families)),
             ],
         )
         for row in predictions[:SHOWN]
     ]
     target = record.config.get("job", {}).get("target")
-    count, significant = len(predictions), sum(row.p_holm <= LEVEL for row in predictions)
+    count, tested = len(predictions), [row.p_holm for row in predictions if row.p_holm is not None]
+    significant = sum(p <= LEVEL for p in tested)
     notes = [
-        f"{count} measurements were tried, of which {significant} {'is' if significant == 1 else 'are'} beyond chance "
-        f"at {LEVEL}; {len(record.artifacts)} artifacts."
-        + (f" The {SHOWN} strongest are shown." if count > SHOWN else ""),
+        f"{len(tested)} measurements were named before looking, of which {significant} "
+        f"{'is' if significant == 1 else 'are'} beyond chance at {LEVEL}; {count - len(tested)} others are "
+        f"exploratory. {len(record.artifacts)} artifacts." + (f" {SHOWN} are shown." if count > SHOWN else ""),
+        *(
+            ["Too few families for an interval: eight are needed."]
+            if any(row.spearman.low is None for row in predictions)
+            else []
+        ),
         LEGEND,
     ]
     title = f"{conditions.data}: what predicts {target} of {generator}, protocol {conditions.short_name}"
-    return Table(title, ["measurement"], ["Spearman", "Kendall", "p", "tokenizers"], rows, notes)
+    return Table(
+        title, ["measurement"], ["Spearman", "Kendall", "p (Holm)", "p", "tokenizers", "families"], rows, notes
+    )
 
 
 def bracket(estimate: Estimate) -> str:

@@ -9,7 +9,11 @@ from ldbench.core.pixels import PixelRule
 from ldbench.results.records import protocol_hash
 
 LABELS = ("balanced", "random")
-CHOICES = {"split": ("train", "test", "all"), "pixel_rule": ("round", "truncate"), "latent": ("mean", "sample")}
+CHOICES = {
+    "split": ("train", "test", "all"),
+    "pixel_rule": ("round", "truncate", "floor"),
+    "latent": ("mean", "sample"),
+}
 SPLITS = ("train", "test")  # that samples can be compared with
 
 
@@ -83,15 +87,15 @@ class Protocol:
         *,
         data: str,
         extractor: str | None = None,
-        weights: Mapping[str, str] | None = None,
+        metrics: Mapping[str, str] | None = None,
         reference: str | None = None,
         counting: Collection[str] | None = None,
         **drawn: Any,
     ) -> dict[str, Any]:
         """The protocol as a record holds it, with the hash of all fields under `hash`.
 
-        `counting`: the fields that count, None: all. `data`: fingerprint of the data. `extractor`, `weights`,
-        `reference`: digests of the extractor, of metrics' weights by name, and of the reference's file.
+        `counting`: the fields that count, None: all. `data`: fingerprint of the data. `extractor`, `metrics`,
+        `reference`: digests of the extractor, of metrics by name with all settings, and of the reference's file.
         `drawn`: how samples were drawn, by name.
         """
         content = {
@@ -109,7 +113,7 @@ class Protocol:
             "name": self.name,
             **hashed,
             "data": data,
-            **({"weights": dict(weights)} if weights else {}),
+            **({"metrics": dict(metrics)} if metrics else {}),
             **drawn,
         }
         return {**content, "hash": protocol_hash(content)}

@@ -1,103 +1,111 @@
-"""Ranks, and which of them are within noise. Numbers of different protocols are never ranked together.
+"""Ranks, and which of them are within noise of the best. Numbers of different protocols are never ranked together.
 
-Noise: with two seeds or more, the standard error of the mean over seeds; else that of the 95 % interval. Two models
-differ beyond noise if their difference exceeds the 97.5 % quantile of Student's t times their combined error
-(Welch [0], with Satterthwaite's degrees of freedom).
+"Beyond noise of the best" is a statement about a whole column: of models of equal expectation, the chance that any is
+marked so is at most 5 %. Each two models are tested by Student's t at 5 % over the number of pairs (Bonferroni [0]),
+which covers the choice of the best and holds for any dependence between models.
 
-[0] Welch, The generalization of "Student's" problem when several different population variances are involved,
+- Over seeds, the variance of one seed is the larger of the two models' own and of the one that is pooled over the
+  column, with the degrees of freedom of the pooled one [1]. So two seeds of each of several models tell something,
+  although two seeds of one model do not, and a column whose models vary unequally has fewer degrees of freedom.
+- For the trained weights, where one of the two has one seed: by the standard errors of the two numbers [2]; by the
+  differences of single images, where both were measured on the same ones.
+
+[0] Dunn, Multiple Comparisons Among Means, 1961, https://doi.org/10.1080/01621459.1961.10482090
+[1] Satterthwaite, An Approximate Distribution of Estimates of Variance Components, 1946,
+    https://doi.org/10.2307/3002019
+[2] Welch, The generalization of "Student's" problem when several different population variances are involved,
     1947, https://doi.org/10.1093/biomet/34.1-2.28
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ldbench.core.estimate import Estimate
-from ldbench.core.intervals import NORMAL_QUANTILE, student_quantile
+from ldbench.core.intervals import student_quantile
+from ldbench.results.per_image import PerImage, no_values, paired_error
 from ldbench.results.ranking_conditions import validate_same_conditions
 from ldbench.results.records import Record, merge_directions
+from ldbench.results.summaries import SCOPES, Error, Scope, Summary, sum_of, summarize
 
-
-@dataclass(frozen=True)
-class Noise:
-    """The standard error of a number and its degrees of freedom; infinitely many where the error is known."""
-
-    error: float
-    freedom: float = math.inf
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One model's number over its seeds."""
-
-    value: float  # the mean over seeds
-    seeds: int
-    spread: float | None = None  # standard deviation over two seeds or more
-    low: float | None = None  # of the 95 % interval: of the mean over seeds, else of the one number
-    high: float | None = None
-    noise: Noise | None = None
+LEVEL = 0.05  # of a column
+Paired = Callable[[int, int], Error | None]  # the error of the difference of two numbers on the same images, if known
 
 
 @dataclass(frozen=True)
 class Rank:
-    """A position from 1, shared by equal numbers; `within_noise` of the best, None if a noise is unknown."""
+    """A position from 1, shared by equal numbers; whether it is `within_noise` of the best, None if that is unknown.
+
+    `scope`: what the comparison with the best varies over; None where it needs none.
+    """
 
     position: int
     within_noise: bool | None
+    scope: Scope | None = None
 
 
-def summarize(estimates: Sequence[Estimate]) -> Summary:
-    """The mean over seeds with its noise, as far as that is known; infinite if one of them is."""
-    values = [estimate.value for estimate in estimates]
-    infinite = [value for value in values if math.isinf(value)]
-    mean = infinite[0] if infinite else values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
-    if len(values) == 1 or not math.isfinite(mean):
-        (low, high) = (estimates[0].low, estimates[0].high) if len(values) == 1 else (None, None)
-        noise = None
-        if low is not None and high is not None and math.isfinite(high - low):
-            noise = Noise((high - low) / 2 / NORMAL_QUANTILE)
-        return Summary(mean, len(values), low=low, high=high, noise=noise)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    noise = Noise(spread / math.sqrt(len(values)), len(values) - 1)
-    half = student_quantile(noise.freedom) * noise.error
-    return Summary(mean, len(values), spread, mean - half, mean + half, noise)
-
-
-def rank(summaries: Sequence[Summary], *, higher_is_better: bool) -> list[Rank]:
+def rank(
+    summaries: Sequence[Summary], *, higher_is_better: bool, paired: Paired = lambda first, second: None
+) -> list[Rank]:
     """The rank of each."""
     sign = -1 if higher_is_better else 1
     costs = [sign * summary.value for summary in summaries]
     best = min(range(len(costs)), key=costs.__getitem__)
-    return [
-        Rank(
-            1 + sum(other < cost for other in costs),
-            True if cost == costs[best] else within_noise(summaries[best], summary),
-        )
-        for cost, summary in zip(costs, summaries, strict=True)
-    ]
+    level = LEVEL / max(1, math.comb(len(costs), 2))
+    pooled = {scope: error for scope in SCOPES[1:] if (error := pool(summaries, scope)) is not None}
+    ranks = []
+    for index, (cost, summary) in enumerate(zip(costs, summaries, strict=True)):
+        position = 1 + sum(other < cost for other in costs)
+        if cost == costs[best] or math.isinf(cost) or math.isinf(costs[best]):
+            ranks.append(Rank(position, cost == costs[best]))
+            continue
+        scope, within = common_scope(summaries[best], summary), None
+        error = None if scope is None else difference_error(summaries[best], summary, scope, pooled)
+        if scope in (None, "weights") and (on_images := paired(best, index)) is not None:
+            scope, error = "weights", on_images
+        if error is not None:
+            bound = student_quantile(error.freedom, level) * math.sqrt(error.squared)
+            within = bool(cost - costs[best] <= bound)
+        ranks.append(Rank(position, within, scope))
+    return ranks
 
 
-def within_noise(a: Summary, b: Summary) -> bool | None:
-    """Whether two numbers differ by no more than their noise; None if the noise of one is unknown."""
-    if math.isinf(a.value) or math.isinf(b.value):
-        return a.value == b.value
-    if a.noise is None or b.noise is None:
+def common_scope(first: Summary, second: Summary) -> Scope | None:
+    """The widest scope in which the errors of both are known."""
+    return next((scope for scope in reversed(SCOPES) if scope in first.errors and scope in second.errors), None)
+
+
+def difference_error(first: Summary, second: Summary, scope: Scope, pooled: Mapping[Scope, Error]) -> Error:
+    """The error of the difference of two numbers in a scope that both have."""
+    errors = (first.errors[scope], second.errors[scope])
+    if scope == "weights":
+        return sum_of(errors)
+    own = math.fsum(error.squared for error in errors)
+    shared = pooled[scope].variance * math.fsum(error.share for error in errors)
+    return Error(max(own, shared), pooled[scope].freedom)
+
+
+def pool(summaries: Sequence[Summary], scope: Scope) -> Error | None:
+    """The variance of one seed over all models of a column, with Satterthwaite's degrees of freedom; None without
+    seeds.
+    """
+    errors = [summary.errors[scope] for summary in summaries if scope in summary.errors]
+    if not errors:
         return None
-    variances = (a.noise.error**2, b.noise.error**2)
-    total = sum(variances)
-    if total == 0:
-        return a.value == b.value
-    parts = math.fsum(
-        (variance / total) ** 2 / noise.freedom for variance, noise in zip(variances, (a.noise, b.noise), strict=True)
-    )
-    return abs(a.value - b.value) <= student_quantile(1 / parts if parts else math.inf) * math.sqrt(total)
+    squares = [error.freedom * error.variance for error in errors]
+    variance = math.fsum(squares) / math.fsum(error.freedom for error in errors)
+    if variance == 0:
+        return Error(0.0)
+    largest = max(squares)  # which keeps the quotient finite for all valid numbers
+    weights = [square / largest for square in squares]
+    inverse = math.fsum(weight**2 / error.freedom for weight, error in zip(weights, errors, strict=True))
+    return Error(variance, math.fsum(weights) ** 2 / inverse)
 
 
-def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, Rank]]:
-    """Records in the order of a metric, best first.
+def rank_records(records: Sequence[Record], metric: str, values: PerImage = no_values) -> list[tuple[Record, Rank]]:
+    """Records in the order of a metric, best first; each is compared for its trained weights.
 
-    Raises ValueError if they were measured under different conditions, if they do not hold whether larger values are
-    better, or if one has no such metric.
+    `values`: the values of single images. Raises ValueError if they were measured under different conditions, if they
+    do not hold whether larger values are better, or if one has no such metric.
     """
     if not records:
         raise ValueError("There are no records to rank.")
@@ -113,5 +121,9 @@ def rank_records(records: Sequence[Record], metric: str) -> list[tuple[Record, R
             f"{metric} is not ranked: the records do not hold, or do not agree on, whether larger values are better. "
             "Metrics and jobs declare it as `higher_is_better`."
         )
-    ranks = rank([summarize([record.metrics[metric]]) for record in records], higher_is_better=better)
+    ranks = rank(
+        [summarize([[record.metrics[metric]]]) for record in records],
+        higher_is_better=better,
+        paired=lambda first, second: paired_error([[records[first]]], [[records[second]]], metric, values),
+    )
     return sorted(zip(records, ranks, strict=True), key=lambda pair: pair[1].position)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldbench.results.comparison import differences
-from ldbench.results.records import Record
+from ldbench.results.records import SCHEMA, Record
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,17 @@ class Conditions:
     data: str
     protocol: Mapping[str, Any]
     settings: Mapping[str, Any]
+    schema: int = SCHEMA  # of the records: those of another were computed by other rules
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What is equal for numbers that can be ranked together."""
-        return self.data, self.job, self.protocol["hash"], json.dumps(self.settings, sort_keys=True)
+        return (
+            self.data,
+            self.job,
+            f"{self.protocol['hash']}{self.generation}",
+            json.dumps(self.settings, sort_keys=True),
+        )
 
     @property
     def name(self) -> str:
@@ -32,13 +38,19 @@ class Conditions:
     @property
     def short_name(self) -> str:
         """The same without settings."""
-        return f"{self.protocol['name']} {self.protocol['hash'][:8]}"
+        return f"{self.protocol['name']} {self.protocol['hash'][:8]}{self.generation}"
+
+    @property
+    def generation(self) -> str:
+        """What is said of records of an older schema."""
+        return "" if self.schema == SCHEMA else f" (records of schema {self.schema})"
 
 
 def conditions_of(record: Record) -> Conditions:
     """The conditions of a record. For a job that is not known here, all of its settings count."""
     settings = job_config(record) if record.settings is None else record.settings
-    return Conditions(record.job, record.subject["data"] or "", record.protocol, dict(sorted(settings.items())))
+    data = record.subject["data"] or ""
+    return Conditions(record.job, data, record.protocol, dict(sorted(settings.items())), record.schema)
 
 
 def job_config(record: Record) -> dict[str, Any]:
@@ -55,7 +67,8 @@ def validate_same_conditions(records: Sequence[Record]) -> None:
     for record, other in zip(records, conditions, strict=True):
         if other.key != first.key:
             sides = (
-                {"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings} for c in (first, other)
+                {"job": c.job, "data": c.data, "protocol": c.protocol, "settings": c.settings, "schema": c.schema}
+                for c in (first, other)
             )
             differing = "; ".join(f"{key}: {a} and {b}" for key, a, b in differences(*sides) if key != "protocol.hash")
             raise ValueError(

@@ -14,7 +14,8 @@ from typing import Any
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import atomic_write
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,21 @@ class Record:
     environment: Mapping[str, Any]
     created: str  # UTC, ISO 8601
     schema: int = SCHEMA
+    # by role: identity of the model, without seeds; seed; identity of the artifact, with its weights; component, which
+    # is the architecture. None: of schema 1, which is not pooled over seeds
+    models: Mapping[str, str] | None = None
+    seeds: Mapping[str, int | None] | None = None
+    weights: Mapping[str, str] | None = None
+    components: Mapping[str, str] | None = None
     higher_is_better: Mapping[str, bool] | None = (
         None  # of each ranked figure; None: written before there was this field
     )
     settings: Mapping[str, Any] | None = None  # of the job, as far as its numbers depend on them; None: likewise
 
 
-OPTIONAL = ("higher_is_better", "settings")  # fields that enter no hash and no id
+BOUNDS = ("value", "low", "high")  # that every number of a record's file has
+BY_ROLE = ("models", "seeds", "weights", "components")  # of schema 2
+OPTIONAL = (*BY_ROLE, "higher_is_better", "settings")  # fields that enter no hash and no id
 
 
 def merge_directions(records: Iterable[Record]) -> dict[str, bool]:
@@ -81,7 +90,8 @@ def write(record: Record, folder: Path) -> Path:
     path = path_of(folder, record.job, record.id)
     content = {key: value for key, value in asdict(record).items() if key not in OPTIONAL or value is not None}
     content["metrics"] = {
-        name: {key: encode(value) for key, value in numbers.items()} for name, numbers in content["metrics"].items()
+        name: {key: encode(value) for key, value in numbers.items() if key in BOUNDS or value is not None}
+        for name, numbers in content["metrics"].items()
     }
     with atomic_write(path) as scratch:
         scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -93,13 +103,15 @@ def read(path: Path) -> Record:
     try:
         content = json.loads(path.read_text())
         schema = content["schema"]
-        if schema == SCHEMA:
+        if schema in READABLE:
             metrics = content.pop("metrics").items()
             estimates = {name: read_estimate(numbers) for name, numbers in metrics}
             return Record(**content, metrics=estimates)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a record of ldbench ({error}). Move it out of the records folder.") from error
-    raise ValueError(f"{path} has schema {schema}, and this version of ldbench reads {SCHEMA}.")
+    raise ValueError(
+        f"{path} has schema {schema}, and this version of ldbench reads {' and '.join(map(str, READABLE))}."
+    )
 
 
 def read_estimate(numbers: Mapping[str, Any]) -> Estimate:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -12,12 +13,14 @@ from ldbench.results import html, latex, markdown, spreadsheet, terminal
 from ldbench.results.comparison import compare, find_record
 from ldbench.results.leaderboards import Leaderboard, build_leaderboards
 from ldbench.results.numbers import noise, number
+from ldbench.results.per_image import read_values
 from ldbench.results.predictions import prediction_tables
 from ldbench.results.published import PaperTable, published_table, read_tables
-from ldbench.results.ranking import rank_records, summarize
+from ldbench.results.ranking import rank_records
 from ldbench.results.ranking_conditions import conditions_of
 from ldbench.results.records import Record, now
 from ldbench.results.store import sheets
+from ldbench.results.summaries import summarize
 from ldbench.results.table import LEGEND, Entry, Table, mark_of, table_of
 
 
@@ -71,7 +74,11 @@ def build_report(records: Sequence[Record], folder: Path, papers: Path, publishe
     ours = {record.subject["data"] for record in records}
     beside = [table for table in tables if published == "all" or table.data in ours]
     return Report(
-        records, build_leaderboards(records), beside, tables, {record.id: sheets(folder, record) for record in records}
+        records,
+        build_leaderboards(records, partial(read_values, folder)),
+        beside,
+        tables,
+        {record.id: sheets(folder, record) for record in records},
     )
 
 
@@ -91,8 +98,8 @@ def compare_two(records: Sequence[Record], first: object, second: object) -> Non
     console.print(f"They {verdict if fields else 'do not differ'}.", highlight=False)
 
 
-def rank_by(records: Sequence[Record], metric: str, only: Sequence[object] | None) -> None:
-    """Prints records in the order of a metric. Raises ValueError if their conditions differ."""
+def rank_by(records: Sequence[Record], folder: Path, metric: str, only: Sequence[object] | None) -> None:
+    """Prints records of a folder in the order of a metric. Raises ValueError if their conditions differ."""
     chosen = (
         [record for record in records if metric in record.metrics]
         if only is None
@@ -102,8 +109,8 @@ def rank_by(records: Sequence[Record], metric: str, only: Sequence[object] | Non
         metrics = sorted({name for record in records for name in record.metrics})
         raise ValueError(f"No record has {metric}. Metrics: {', '.join(metrics)}.")
     rows = []
-    for record, rank in rank_records(chosen, metric):
-        summary = summarize([record.metrics[metric]])
+    for record, rank in rank_records(chosen, metric, partial(read_values, folder)):
+        summary = summarize([[record.metrics[metric]]])
         names = [f"{record.job}-{record.id}", *(record.subject[key] or "-" for key in ("tokenizer", "generator"))]
         rows.append((names, [Entry(number(summary.value), noise(summary), 1, rank.position, mark_of(rank))]))
     conditions = conditions_of(chosen[0])

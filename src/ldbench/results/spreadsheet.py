@@ -33,6 +33,7 @@ COLUMNS: dict[str, type] = {
         "seed_spread": float,
         "rank": int,
         "within_noise": str,
+        "compared_over": str,
     },
     **dict.fromkeys(("origin", "records"), str),
 }
@@ -76,12 +77,21 @@ def lines(boards: Sequence[Leaderboard], published: Sequence[PaperTable]) -> Ite
                     **{
                         "within_noise": None
                         if rank is None
-                        else {True: "yes", False: "no", None: "unknown"}[rank.within_noise]
+                        else {True: "yes", False: "no", None: "unknown"}[rank.within_noise],
+                        "compared_over": rank.scope if rank else None,
                     },
                     **{
                         "origin": "measured",
                         "records": " ".join(f"{board.conditions.job}-{identity}" for identity in cell.estimates),
                     },
+                }
+        for reference in board.references:
+            for metric, estimate in reference.estimates.items():
+                yield dict.fromkeys(COLUMNS) | {
+                    **{"data": board.conditions.data, "job": board.conditions.job, **protocol},
+                    **{"metric": metric, "better": BETTER[board.higher_is_better.get(metric)]},
+                    **{"value": estimate.value, "low": estimate.low, "high": estimate.high},
+                    "origin": reference.label,
                 }
     for table in published:
         for record in table.records:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ldbench.results.per_image import path_in, read_values
 from ldbench.results.records import Record, path_of, write
 from ldbench.results.validation import read_validated
 
@@ -39,9 +40,10 @@ def read_each(folder: Path) -> tuple[list[Record], list[ValueError]]:
 
 
 def merge(theirs: Path, ours: Path) -> Sequence[Record]:
-    """Copies the records of another folder and their sheets into ours, except those that exist, and returns them.
+    """Copies the records of another folder, their sheets and values of single images, except those that exist.
 
-    Raises ValueError if there are none, and for invalid ones, with the key of each wrong field; then none is copied.
+    Returns the new records. Raises ValueError if there are none, and for invalid ones, with the key of each wrong
+    field; then none is copied.
     """
     found, errors = read_each(theirs)
     if errors:
@@ -59,9 +61,10 @@ def merge(theirs: Path, ours: Path) -> Sequence[Record]:
     new = [record for record in found if not path_of(ours, record.job, record.id).exists()]
     for record in new:
         figures = path_of(ours, record.job, record.id).with_suffix("")
-        for sheet in sheets(theirs, record):
+        kept = [*sheets(theirs, record), *([path_in(theirs, record)] if read_values(theirs, record) else [])]
+        for file in kept:
             figures.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sheet, figures / sheet.name)
+            shutil.copyfile(file, figures / file.name)
         write(record, ours)
     return new
 

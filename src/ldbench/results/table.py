@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ldbench.core.estimate import Estimate
 from ldbench.results.curves import curves_of
 from ldbench.results.leaderboards import Cell, Leaderboard
 from ldbench.results.numbers import noise, number
 from ldbench.results.ranking import Rank
+from ldbench.results.summaries import summarize
 
-WITHIN_NOISE, UNKNOWN = "≈", "?"  # marks: within noise of the best; the noise is not known
+# marks: within noise of the best; the noise is not known; one of the two has one seed, so it is of these weights
+WITHIN_NOISE, UNKNOWN, THESE_WEIGHTS = "≈", "?", "¹"
 BETTER = {True: "higher", False: "lower", None: None}  # as files and the page have it
 ARROWS = {True: "↑", False: "↓", None: ""}  # whether larger values are better
 LEGEND = (
-    "The numbers of one table were measured under the same conditions, and are ranked by column: #1 is best. "
-    f"{WITHIN_NOISE}: within noise of the best. {UNKNOWN}: one seed and no interval, so the noise is not known. "
-    "± is the standard deviation over seeds (their number follows), [ ] the 95 % interval of one number. "
-    "A floor is what real images get."
+    f"#1 is the best of a column. {WITHIN_NOISE}: within noise of it (of equal models, any is beyond it in at most 5 % "
+    f"of columns). {THESE_WEIGHTS}: for these weights, not over tokenizer seeds. {UNKNOWN}: noise unknown. "
+    "±: standard deviation over seeds (their number). [ ]: 95 % interval. "
+    "In brackets, to read others by: a perfect generator, and held-out images."
 )
 
 
@@ -32,7 +35,7 @@ class Entry:
     @property
     def best(self) -> bool:
         """Whether it is the first, or within noise of the first."""
-        return self.rank is not None and (self.rank == 1 or self.mark == WITHIN_NOISE)
+        return self.rank is not None and (self.rank == 1 or WITHIN_NOISE in self.mark)
 
     @property
     def noise_and_seeds(self) -> str:
@@ -65,15 +68,27 @@ def table_of(board: Leaderboard) -> Table:
         tokenizer = f"{row.model.tokenizer} ({row.model.variant})" if row.model.variant else row.model.tokenizer
         names = [tokenizer, *([row.model.generator or "-"] if board.generates else [])]
         rows.append((names, [entry_of(row.cells.get(metric)) for metric in board.columns]))
+    blank = [""] * (len(labels) - 1)
+    for reference in board.references:
+        entries = [
+            None if (estimate := reference.estimates.get(metric)) is None else reference_entry(estimate)
+            for metric in board.columns
+        ]
+        rows.append(([f"({reference.label})", *blank], entries))
     notes = [
         f"Curve {curve} over {variable}: {len(points)} points."
         for (curve, variable), points in curves_of(board.metrics).items()
     ]
     superseded = sum(row.superseded for row in board.rows)
     if superseded:
-        notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same artifacts.")
+        notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same seeds.")
     columns = [f"{metric} {ARROWS[board.higher_is_better.get(metric)]}".strip() for metric in board.columns]
     return Table(f"{conditions.data}: {conditions.job}, protocol {conditions.name}", labels, columns, rows, notes)
+
+
+def reference_entry(estimate: Estimate) -> Entry:
+    """A value to read others by, as text; it has no rank."""
+    return Entry(number(estimate.value), noise(summarize([[estimate]])))
 
 
 def entry_of(cell: Cell | None) -> Entry | None:
@@ -90,7 +105,8 @@ def entry_of(cell: Cell | None) -> Entry | None:
 
 
 def mark_of(rank: Rank | None) -> str:
-    """The mark of a rank: none for the first, and for one beyond the noise."""
+    """The mark of a rank: none for the first, and for one beyond the noise over seeds."""
     if rank is None or rank.position == 1:
         return ""
-    return {True: WITHIN_NOISE, False: "", None: UNKNOWN}[rank.within_noise]
+    mark = {True: WITHIN_NOISE, False: "", None: UNKNOWN}[rank.within_noise]
+    return mark + (THESE_WEIGHTS if rank.scope not in (None, "seeds") else "")

@@ -1,6 +1,7 @@
 """Reading records of unknown origin: every field is validated, and a wrong one is named by its key."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import reject_constant, reject_duplicate_keys
-from ldbench.results.records import OPTIONAL, SCHEMA, Record, decode, protocol_hash
+from ldbench.results.records import BY_ROLE, OPTIONAL, READABLE, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
 LARGEST_NUMBER = 1e100  # of finite ones: their squares are finite too
@@ -19,6 +20,7 @@ DEEPEST = 30  # mappings and lists inside each other
 WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 IDENTITY = re.compile(r"[0-9a-f]{1,64}")
 FIELDS = ("id", "job", "subject", "metrics", "protocol", "artifacts", "config", "environment", "created", "schema")
+ROLES = ("tokenizer", "generator")  # of artifacts
 SUBJECT = ("tokenizer", "generator", "data")
 
 
@@ -51,9 +53,11 @@ def validated(content: Any, stem: str | None = None) -> Record:
     Raises ValueError with the key of a wrong field.
     """
     fields = mapping(content, "the file")
-    if "schema" in fields and fields["schema"] != SCHEMA:
-        wrong("schema", f"must be {SCHEMA}, which is what this version of ldbench reads", fields["schema"])
-    exact({key: value for key, value in fields.items() if key not in OPTIONAL}, FIELDS, "")
+    if "schema" in fields and fields["schema"] not in READABLE:
+        known = " or ".join(map(str, READABLE))
+        wrong("schema", f"must be {known}, which is what this version of ldbench reads", fields["schema"])
+    needed = FIELDS if fields.get("schema") == 1 else (*FIELDS, *BY_ROLE)
+    exact({key: value for key, value in fields.items() if key in needed or key not in OPTIONAL}, needed, "")
     job, identity = matching(fields["job"], WORD, "job"), matching(fields["id"], IDENTITY, "id")
     if stem is not None and stem != f"{job}-{identity}":
         wrong("id", f"must be that of the file's name, <job>-<id>.json: {job}-{identity}.json", stem)
@@ -68,6 +72,8 @@ def validated(content: Any, stem: str | None = None) -> Record:
         name_of(name, "metrics"): estimate(value, f"metrics.{name}")
         for name, value in mapping(fields["metrics"], "metrics").items()
     }
+    if fields["schema"] != 1:
+        validate_roles(fields)
     return Record(
         id=identity,
         job=job,
@@ -81,9 +87,53 @@ def validated(content: Any, stem: str | None = None) -> Record:
         config=plain(mapping(fields["config"], "config"), "config"),
         environment=plain(mapping(fields["environment"], "environment"), "environment"),
         created=moment(fields["created"], "created"),
+        schema=fields["schema"],
+        models=identities(fields["models"], "models") if "models" in fields else None,
+        seeds=seeds_of(fields["seeds"]) if "seeds" in fields else None,
+        weights=identities(fields["weights"], "weights") if "weights" in fields else None,
+        components=components_of(fields["components"]) if "components" in fields else None,
         higher_is_better=directions(fields["higher_is_better"], metrics) if "higher_is_better" in fields else None,
         settings=plain(mapping(fields["settings"], "settings"), "settings") if "settings" in fields else None,
     )
+
+
+def validate_roles(fields: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a record says all of each of its models; one of many models says nothing of any."""
+    roles = mapping(fields["artifacts"], "artifacts").keys() & {*ROLES}
+    for key in BY_ROLE:
+        if mapping(fields[key], key).keys() & {*ROLES} != roles:
+            wrong(key, f"must have the keys of artifacts, {', '.join(sorted(roles)) or 'none'}", sorted(fields[key]))
+
+
+def identities(value: Any, field: str) -> dict[str, str]:
+    """Digests by role."""
+    return {
+        role_of(key, field): matching(digest, IDENTITY, f"{field}.{key}")
+        for key, digest in mapping(value, field).items()
+    }
+
+
+def components_of(value: Any) -> dict[str, str]:
+    """Names of components by role."""
+    return {
+        role_of(key, "components"): name_of(name, f"components.{key}")
+        for key, name in mapping(value, "components").items()
+    }
+
+
+def seeds_of(value: Any) -> dict[str, int | None]:
+    """The seeds of models by role; null for released weights."""
+    for key, seed in mapping(value, "seeds").items():
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            wrong(f"seeds.{key}", "must be a whole number or null", seed)
+    return {role_of(key, "seeds"): seed for key, seed in value.items()}
+
+
+def role_of(value: str, key: str) -> str:
+    """The role of an artifact."""
+    if value not in ROLES:
+        wrong(key, f"may have the keys {', '.join(ROLES)}", value)
+    return value
 
 
 def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
@@ -97,15 +147,29 @@ def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
 
 
 def estimate(value: Any, key: str) -> Estimate:
-    """A number with its interval: {value, low, high}, the last two both numbers or both null."""
+    """A number with its interval, {value, low, high}, the last two both numbers or both null, and where it is known its
+    error, {standard_error, freedom}.
+    """
     fields = mapping(value, key)
-    exact(fields, ("value", "low", "high"), f"{key}.")
+    exact(
+        {name: entry for name, entry in fields.items() if name not in ("standard_error", "freedom")},
+        ("value", "low", "high"),
+        f"{key}.",
+    )
     low, high = (None if fields[end] is None else number(fields[end], f"{key}.{end}") for end in ("low", "high"))
     if (low is None) != (high is None):
         wrong(f"{key}.low", "and high must both be numbers or both be null", [fields["low"], fields["high"]])
     if low is not None and high is not None and low > high:
         wrong(f"{key}.low", f"must not be above high ({high})", low)
-    return Estimate(number(fields["value"], f"{key}.value"), low, high)
+    error, freedom = (
+        None if fields.get(name) is None else number(fields[name], f"{key}.{name}")
+        for name in ("standard_error", "freedom")
+    )
+    if error is not None and not 0 <= error < math.inf:
+        wrong(f"{key}.standard_error", "must be a finite number of at least 0", error)
+    if freedom is not None and freedom < 1:
+        wrong(f"{key}.freedom", "must be at least 1", freedom)
+    return Estimate(number(fields["value"], f"{key}.value"), low, high, error, freedom)
 
 
 def number(value: Any, key: str) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.field import Field, Prediction
+from ldbench.core.interpolant import Interpolant
 
 ROUNDING = 1e-9  # tolerance at the ends of an interval
 
@@ -99,10 +100,11 @@ class Autoguidance:
 
     def __call__(self, field: Field) -> Field:
         """The guided field. Raises ValueError for a field with another interpolant than the guide's."""
-        ours, theirs = (type(each.interpolant).__name__ for each in (field, self.guide))
-        if ours != theirs:
+        if not same_path(field.interpolant, self.guide.interpolant):
+            ours, theirs = (type(each.interpolant).__name__ for each in (field, self.guide))
+            settings = " with other settings" if ours == theirs else ""
             raise ValueError(
-                f"A guide must use the field's interpolant, {ours}, but it uses {theirs}. "
+                f"A guide must use the field's interpolant, {ours}, but it uses {theirs}{settings}. "
                 "Choose a guide with the same objective."
             )
 
@@ -124,6 +126,15 @@ class Autoguidance:
             null_class=field.null_class,
             parts=parts,
         )
+
+
+def same_path(first: Interpolant, second: Interpolant) -> bool:
+    """Whether two interpolants have the same coefficients."""
+    if type(first) is not type(second):
+        return False
+    t = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
+    ours, theirs = first.coefficients(t), second.coefficients(t)
+    return torch.allclose(ours.alpha, theirs.alpha) and torch.allclose(ours.sigma, theirs.sigma)
 
 
 def predict_both(

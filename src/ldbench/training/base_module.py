@@ -1,7 +1,8 @@
 """The base of the training modules: counts steps, seeds batches, logs, and stops at a loss that is not finite."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,10 +86,25 @@ class ManualOptimizationModule(L.LightningModule):
         self.grad_norms: list[Tensor] = []  # in the order in which optimizers step
 
     def build_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The phase's optimizer, fused on CUDA unless gradients are scaled (float16):
-        fused AdamW would unscale after clipping.
+        """The phase's optimizer, fused unless gradients are scaled (float16): that one would unscale after clipping."""
+        return self.stage.optimizer.build(parameters, fused=self.trainer.scaler is None)
+
+    @contextmanager
+    def one_scale(self) -> Iterator[None]:
+        """Lets all optimizers that step inside unscale by the scale that their losses were multiplied with.
+
+        Lightning updates the scale of float16 after each optimizer, and would unscale the second one by another scale.
         """
-        return self.stage.optimizer.build(parameters, fused=self.device.type == "cuda" and self.trainer.scaler is None)
+        scaler = self.trainer.scaler
+        if scaler is None:
+            yield
+            return
+        scaler.update = lambda: None  # on this object, in front of its class's
+        try:
+            yield
+        finally:
+            del scaler.update
+        scaler.update()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips the gradients, and stores their norm before that."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ldbench.training.optimizer import AdamW
 
-TRAINING_REVISION = 1  # raised when a change of the training module changes the trained weights
+TRAINING_REVISION = 2  # raised when a change of the training module changes the trained weights
 OTHER_KEYS = ("name", "weights", "stats", "class_dropout", "backbone")  # of a generator's config
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+FUSED = ("cpu", "cuda")  # devices with a fused AdamW
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -57,9 +59,10 @@ class AdamW:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive, or null for no clipping, got {self.clip_norm}.")
 
-    def build(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> torch.optim.Optimizer:
-        """The optimizer of the trainable parameters. `fused`: a step in one kernel, which rounds differently."""
+    def build(self, parameters: Iterable[nn.Parameter], *, fused: bool = True) -> torch.optim.Optimizer:
+        """The optimizer of the trainable parameters. `fused`: a step in one kernel, where the device has it."""
         groups = weight_decay_groups(parameters, self.weight_decay)
+        fused = fused and all(p.device.type in FUSED for group in groups for p in group["params"])
         return torch.optim.AdamW(
             groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=fused or None
         )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ldbench.training.mask_schedules import Constant, MaskRatio
 from ldbench.training.optimizer import AdamW
 
-TRAINING_REVISION = 3  # raised when a change of the training module changes the trained weights
+TRAINING_REVISION = 4  # raised when a change of the training module changes the trained weights
 
 Part = Literal["trainable", "frozen"]
 

@@ -254,13 +254,14 @@ class TokenizerModule(ManualOptimizationModule):
         optimizers, scheduler = self.optimizers(), self.lr_schedulers()
         first, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
         self.prepare_step(first)
-        first.step()
-        first.zero_grad()
-        for optimizer in rest if discriminators else ():
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr
-            optimizer.step()
-            optimizer.zero_grad()
+        with self.one_scale():
+            first.step()
+            first.zero_grad()
+            for optimizer in rest if discriminators else ():
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr
+                optimizer.step()
+                optimizer.zero_grad()
         scheduler.step()
         if self.ema is not None:
             self.ema.update_parameters(self.tokenizer)

@@ -20,6 +20,7 @@ from ldbench.tokenizers.identity import Identity
 CONTENTS = Contents(
     tokenizer="formula-00112233",
     tokenizer_digest="00112233" * 8,
+    tokenizer_key="00112233" * 8,
     data="noise",
     num_classes=7,
     fingerprint="ab" * 32,

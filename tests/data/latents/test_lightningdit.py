@@ -57,8 +57,8 @@ def test_their_cache_is_a_store_of_points(
     assert torch.equal(LATENT.to_map(z), torch.cat(views))
     assert torch.equal(y, labels.repeat(len(views)))
     assert store.manifest.statistics.mean.numpy() == pytest.approx(
-        torch.cat(views).double().mean(dim=(0, 2, 3)).numpy(), rel=1e-12
-    )
+        views[0].double().mean(dim=(0, 2, 3)).numpy(), rel=1e-12
+    ), "as theirs, without mirrored images"
 
 
 def test_our_statistics_normalize_like_theirs(cache: Path) -> None:

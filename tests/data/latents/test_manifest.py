@@ -11,7 +11,7 @@ from ldbench.data.latents.manifest import DISPLAYED, Contents, Manifest, is_comp
 from ldbench.data.latents.store import LatentStore
 
 PROTOCOL_FIELDS = {
-    "tokenizer_digest": "99" * 32,
+    "tokenizer_key": "99" * 32,
     "fingerprint": "cd" * 32,
     "split": "test",
     "preprocessing": {"image_size": 16},
@@ -58,7 +58,7 @@ def test_a_manifest_has_derived_statistics_and_round_trips(store: Callable[..., 
         "gaussian",
         opened.manifest.contents.digest(),
     )
-    assert numbers["statistics"]["flips_count"] is True
+    assert numbers["statistics"]["flips_count"] is False
     assert numbers["statistics"]["std_of_samples"] == opened.manifest.statistics.std().tolist()
     assert numbers["statistics"]["scalar"]["std_of_samples"] == opened.manifest.statistics.overall().std().item()
     assert [shard["num_images"] for shard in numbers["shards"]] == [16, 16, 16, 2]

@@ -95,12 +95,12 @@ def test_normalized_samples_have_mean_0_and_deviation_1(opened: LatentStore) -> 
     for per_channel in (True, False):
         normalizer = opened.normalizer(per_channel=per_channel)
         z = torch.cat(
-            [opened.batch(range(100), seed=0, step=step, normalizer=normalizer)[0] for step in range(40)]
+            [opened.batch(range(50), seed=0, step=step, normalizer=normalizer)[0] for step in range(40)]
         ).double()
         dims = (0, 1) if per_channel else (0, 1, 2)
         torch.testing.assert_close(z.mean(dim=dims), torch.zeros_like(z.mean(dim=dims)), rtol=0, atol=0.05)
         torch.testing.assert_close(z.std(dim=dims), torch.ones_like(z.std(dim=dims)), rtol=0.05, atol=0)
-    means = Statistics.of(opened.read(torch.arange(100))[0][:, :1])
+    means = Statistics.of(opened.read(torch.arange(50))[0][:, :1])
     torch.testing.assert_close(opened.normalizer(of="means").std.double(), means.std(), rtol=1e-6, atol=0)
 
 
@@ -166,7 +166,7 @@ DAMAGED = [
     (lambda folder: (folder / MANIFEST).write_text("{"), "is not a manifest of latents"),
     (
         lambda folder: edited(folder, lambda manifest: manifest.update(schema=99)),
-        "has schema 99, but this version of ldbench reads 1. Use the version",
+        "has schema 99, but this version of ldbench reads 2. Remove it",
     ),
     (
         lambda folder: edited(folder, lambda manifest: manifest["contents"].update(dtype="fp8")),
@@ -212,8 +212,13 @@ def test_checksums_can_be_skipped_but_sizes_cannot(opened: LatentStore) -> None:
     ("changes", "message"),
     [
         (
-            {"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8},
+            {"tokenizer": "other-99887766", "tokenizer_digest": "99887766" * 8, "tokenizer_key": "99887766" * 8},
             "the tokenizer is formula-00112233 there, and other-99887766 here",
+        ),
+        (
+            {"tokenizer_key": "99887766" * 8},
+            "the tokenizer is formula-00112233 with content key 0011223300112233 there, and formula-00112233 with "
+            "content key 9988776699887766 here",
         ),
         (
             {"data": "photos", "fingerprint": "cd" * 32},

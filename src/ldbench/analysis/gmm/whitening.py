@@ -39,6 +39,14 @@ class Whitening:
         """The whitened points."""
         return ((x - self.mean.to(x)) @ self.basis.to(x)).float()
 
+    def of_unscaled(
+        self,
+        mean: Tensor,  # (F,)
+        std: Tensor,  # (F,)
+    ) -> "Whitening":
+        """The same map of x * std + mean."""
+        return Whitening(mean + std * self.mean, self.basis / std[:, None], self.variance_kept)
+
     def variance_share(self, chunks: Chunks) -> float:
         """The share of the variance of other points about this mean in the D directions."""
         directions = self.basis / self.basis.norm(dim=0)

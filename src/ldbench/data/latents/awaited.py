@@ -20,6 +20,8 @@ class AwaitedLatents(Dataset):
         self.num_classes = contents.num_classes
         self.fingerprint = latents_fingerprint(contents, seed)
         self.upstream = {"tokenizer": contents.tokenizer_digest, "data": contents.fingerprint}
+        self.settings = contents.settings
+        self.tokenizer_key: str | None = contents.tokenizer_key
         self.seed = seed
         self.make = make
 

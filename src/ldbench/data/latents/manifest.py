@@ -18,12 +18,13 @@ from ldbench.io.files import digest, file_digest, read_json
 from ldbench.io.safe_load import first_line
 from ldbench.runtime.device import PRECISIONS
 
-SCHEMA = 1
-REVISION = 1  # raise when encoding gives other numbers
+SCHEMA = 2
+REVISION = 2  # raise when encoding gives other numbers
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 
-DISPLAYED = ("tokenizer", "data", "num_classes")  # not hashed: display names, and what the data's fingerprint covers
+# not hashed: display names, and what the tokenizer's key and the data's fingerprint cover
+DISPLAYED = ("tokenizer", "tokenizer_digest", "data", "num_classes")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Contents:
     """
 
     tokenizer: str  # the name of its artifact
-    tokenizer_digest: str
+    tokenizer_digest: str  # of its recipe
+    tokenizer_key: str  # of its recipe and weights
     data: str
     num_classes: int
     fingerprint: str  # of the data
@@ -62,6 +64,12 @@ class Contents:
         """
         hashed = {key: value for key, value in asdict(self).items() if key not in DISPLAYED}
         return digest({"kind": "latents", **hashed, "revision": REVISION})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How images are encoded, whatever the tokenizer and the data."""
+        names = ("split", "preprocessing", "flips", "dtype", "precision", "source")
+        return {**{name: getattr(self, name) for name in names}, "revision": REVISION}
 
     def folder(self, root: Path) -> Path:
         """The folder of their store below `root`."""
@@ -105,7 +113,7 @@ class Manifest:
     num_images: int
     shard_size: int  # images in each shard but the last
     shards: Sequence[Shard]
-    statistics: Statistics  # over all rows, including mirrored ones
+    statistics: Statistics  # over all images, without mirrored ones
 
     @property
     def parts(self) -> int:
@@ -145,7 +153,7 @@ class Manifest:
             "num_rows": self.num_images * self.num_views,
             "shard_size": self.shard_size,
             "shards": [shard.to_dict() for shard in self.shards],
-            "statistics": {**self.statistics.to_dict(), **derived, "flips_count": self.contents.flips},
+            "statistics": {**self.statistics.to_dict(), **derived, "flips_count": False},
         }
 
     @classmethod
@@ -215,7 +223,7 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     raise ValueError(
         f"{folder} has schema {schema}, but this version of ldbench reads {SCHEMA}. "
-        "Use the version that wrote it, or a newer one."
+        "Remove it and encode again, or use the version that wrote it."
     )
 
 

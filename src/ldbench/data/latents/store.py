@@ -210,6 +210,8 @@ class StoredLatents(Dataset):
         self.std = manifest.statistics.std()  # (C,) float64, of samples
         self.fingerprint = latents_fingerprint(manifest.contents, seed)
         self.upstream = {"tokenizer": manifest.contents.tokenizer_digest, "data": manifest.contents.fingerprint}
+        self.settings = manifest.contents.settings
+        self.tokenizer_key: str | None = manifest.contents.tokenizer_key
 
     def __len__(self) -> int:
         return len(self.store)
@@ -283,6 +285,9 @@ def validate_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
     mismatches = []
     if stored.tokenizer_digest != wanted.tokenizer_digest:
         tokenizers = [name_with_digest(side.tokenizer, side.tokenizer_digest) for side in (stored, wanted)]
+        mismatches.append(Mismatch("the tokenizer", *tokenizers))
+    elif stored.tokenizer_key != wanted.tokenizer_key:
+        tokenizers = [f"{side.tokenizer} with content key {side.tokenizer_key[:16]}" for side in (stored, wanted)]
         mismatches.append(Mismatch("the tokenizer", *tokenizers))
     if stored.fingerprint != wanted.fingerprint:
         data = [name_with_digest(side.data, side.fingerprint) for side in (stored, wanted)]

@@ -114,7 +114,7 @@ class StoreWriter:
             num_bytes=path.stat().st_size,
             sha256=file_digest(path),
             parts=moments.shape[1],
-            statistics=Statistics.of(moments),
+            statistics=Statistics.of(moments[: len(images)]),  # as in the papers, without mirrored images
         )
         write_json(self.note_path(shard), note.to_dict())
 

@@ -23,7 +23,7 @@ function controls() {
   const data = datasets.length < 2 ? null : el('label', { class: 'group' }, el('span', {}, 'data'), el('select', { id: 'choose-data', onchange: choose }, datasets.map((name) => el('option', { value: name, selected: name === state.data }, name))));
   const references = DATA.boards.some((board) => board.data === state.data && board.columns.some((column) => column.kind === 'reference'));
   const rest = [data, chips('tokenizer', named(tokenizers, 'tokenizer'), state.hidden.tokenizers, dot), chips('generator', named(generators, 'generator'), state.hidden.generators),
-    references ? chip('floors and chance', state.references, () => { state.references = !state.references; }) : null].filter(Boolean);
+    references ? chip('chance', state.references, () => { state.references = !state.references; }) : null].filter(Boolean);
   const form = byId('controls');
   [...form.children].filter((child) => child !== search).forEach((child) => child.remove());
   if (!search.parentNode) form.append(search);
@@ -46,9 +46,9 @@ byId('theme').addEventListener('click', (event) => {
 byId('controls').addEventListener('submit', (event) => event.preventDefault());
 const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
 byId('summary').textContent = `${count(Object.keys(DATA.records).length, 'record')} of ${count(DATA.subjects.length, 'model')} on ${datasets.join(', ') || 'nothing'}. `
-  + 'A column holds what was measured alike; 1 is the best of it, ≈ within noise of the best, ? noise unknown. Click a number for where it comes from.';
+  + 'A column holds what was measured alike; 1 is the best of it, ≈ within noise of the best, ¹ not over tokenizer seeds, ? noise unknown. Click a number for where it comes from.';
 byId('foot').textContent = `Made ${DATA.made} by ldbench ${DATA.version}. ± is the standard deviation over seeds (their number behind it), [ ] the 95 % interval of one seed. `
-  + 'Noise is that of the mean over seeds (Welch) where there are two or more, else the interval of the one.';
+  + 'Of models that are equal, one is marked beyond noise of the best in at most 5 % of columns; ¹: it holds for these trained weights, or for generators on one tokenizer.';
 draw();
 let across = document.documentElement.clientWidth;
 window.addEventListener('resize', () => {

@@ -9,8 +9,9 @@ function openDialog(title, ...content) {
 function standing(cell, board, metric) {
   if (cell.rank === null) return null;
   const among = board.rows.filter((row) => metric in row.cells).length;
-  const noise = { '≈': ', within noise of the best', '?': ', noise unknown (one seed and no interval)', '': cell.rank === 1 ? '' : ', beyond noise' }[cell.mark];
-  return el('p', { class: 'note' }, `Rank ${cell.rank} of ${among} measured under the same conditions${noise}.`);
+  const noise = { '≈': ', within noise of the best', '?': ', noise unknown (one seed and no interval)', '': cell.rank === 1 ? '' : ', beyond noise of the best' }[cell.mark.replace('¹', '')];
+  const given = { weights: ' for the trained weights, since one of the two has one seed', 'generator seeds': ' over generator seeds, for the trained tokenizers' }[cell.comparedOver] ?? '';
+  return el('p', { class: 'note' }, `Rank ${cell.rank} of ${among} measured under the same conditions${noise}${noise ? given : ''}.`);
 }
 function showProvenance(board, subject, metric, cell) {
   const records = cell.estimates.map(([id]) => DATA.records[id]);

@@ -33,7 +33,7 @@ function valueCell(board, subject, column, first) {
   const row = rowOf(board, subject);
   const cell = row?.cells[column.metric];
   if (!cell) return el('td', { class: first ? 'first none' : 'none' }, '–');
-  const shade = cell.rank === 1 ? 'best' : cell.mark === '≈' ? 'alike' : '';
+  const shade = cell.rank === 1 ? 'best' : cell.mark.includes('≈') ? 'alike' : '';
   const rank = cell.rank === null ? '' : `${cell.rank}${cell.mark}`;
   const measured = DATA.subjects[row.subject];
   const open = () => showProvenance(board, measured, column.metric, cell);
@@ -63,10 +63,15 @@ function modelTable(key, title, note, subjects, boards) {
     header(`${column.metric} ${ARROWS[column.better] ?? ''}`.trim(), key, `${boardKey(board)}/${column.metric}`, column.better === 'higher', { class: index ? '' : 'first' }))));
   const rows = sortRows(subjects.filter(visible), key, tokens).map((subject) => el('tr', {}, nameCell(subject),
     open.map(({ board, columns }) => columns.map((column, index) => valueCell(board, subject, column, !index)))));
+  const references = [...new Set(open.flatMap(({ board }) => board.references.map((row) => row.label)))].map((label) => el('tr', { class: 'reference' },
+    el('th', { scope: 'row', class: 'name' }, label), open.map(({ board, columns }) => columns.map((column, index) => {
+      const cell = board.references.find((row) => row.label === label)?.cells[column.metric];
+      return el('td', { class: index ? '' : 'first' }, cell ? el('span', { class: 'value' }, cell.text) : '', cell?.noise ? el('span', { class: 'noise' }, cell.noise) : null);
+    }))));
   const empty = rows.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
   return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note),
     el('div', { class: 'group' }, el('span', {}, 'measured'), chips),
-    el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` }, el('table', {}, el('thead', {}, groups, heads), el('tbody', {}, rows))), empty);
+    el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` }, el('table', {}, el('thead', {}, groups, heads), el('tbody', {}, rows), el('tfoot', {}, references))), empty);
 }
 function tables() {
   const mine = DATA.subjects.filter((subject) => subject.data === state.data);

@@ -1,0 +1,1 @@
+"""Simulations of statistical claims; their figures stand in docs/statistics.md."""
