@@ -52,10 +52,13 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Gen
     Raises ValueError for a folder that is incomplete or altered. `searchpath`: config folders of other packages whose
     components the artifact may name.
     """
+    import torch
+
     from ldbench.artifacts import store
     from ldbench.config.compose import Registry
 
-    return cast("Tokenizer | Generator", store.load(path, registry=Registry(tuple(searchpath))))
+    with torch.random.fork_rng(devices=[]):  # building a model draws weights
+        return cast("Tokenizer | Generator", store.load(path, registry=Registry(tuple(searchpath))))
 
 
 def load_official(
@@ -72,9 +75,12 @@ def load_official(
     pass. Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of
     another number of channels.
     """
+    import torch
+
     from ldbench.official import load as released
 
-    return cast("Tokenizer | Generator", released.load(name, source, stats=stats))
+    with torch.random.fork_rng(devices=[]):
+        return cast("Tokenizer | Generator", released.load(name, source, stats=stats))
 
 
 def push(

@@ -1,5 +1,7 @@
 """How every entry point handles its command line: Hydra composes the config, and mistakes print a short message."""
 
+import io
+import logging
 import os
 import select
 import signal
@@ -14,8 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ldbench.config.command_line import prepare_overrides
 from ldbench.config.compose import Registry, conf_dir
-from ldbench.config.error_messages import error_message
+from ldbench.config.error_messages import error_message, worker_failure
 from ldbench.sweeps import plugins
 from ldbench.sweeps.overrides import split_sweep_overrides
 from ldbench.sweeps.points import SLURM_LAUNCHER, SweepNeeds
@@ -27,6 +30,8 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
 
     A mistake in a config is printed without its traceback; HYDRA_FULL_ERROR=1 shows the traceback.
     """
+    prepare_output()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP warns that it found no unused parameters
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ and "LDBENCH_SHORT_ERRORS" not in os.environ
     if not wants_traceback:
         # Hydra then raises errors instead of printing them, in this process and its children
@@ -40,6 +45,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
 
     try:
         Registry(tuple(searchpath_overrides(sys.argv[1:]))).validate_folders()
+        sys.argv[1:] = prepare_overrides(sys.argv[1:], conf_dir())
         try:
             hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(run)()
         finally:
@@ -47,7 +53,17 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
     except KeyboardInterrupt:
         print("\nInterrupted. The same command resumes from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, ValueError, ArithmeticError, OSError) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+        ArithmeticError,
+        OSError,
+        RuntimeError,
+        EOFError,
+    ) as error:
+        if isinstance(error, RuntimeError | EOFError) and worker_failure(error) is None:
+            raise
         if isinstance(error, BrokenPipeError) and output_is_closed():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout when it exits
             sys.exit(128 + signal.SIGPIPE)
@@ -56,6 +72,16 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
         message = error_message(error, config_name, sys.argv[1:], Registry().compose)
         print(f"\n{message}\n\n(HYDRA_FULL_ERROR=1 shows the traceback.)", file=sys.stderr)
         sys.exit(2)
+
+
+def prepare_output() -> None:
+    """Lets the terminal's encoding escape what it lacks, such as marks of ranks or bytes of a file's name; lines that
+    are logged after the reader has gone, as `head` goes, are dropped without a traceback.
+    """
+    logging.raiseExceptions = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def launch_with_sweeps(config_name: str, task: Callable[[DictConfig, Registry], None]) -> None:

@@ -51,7 +51,7 @@ def push(
     folder = Path(artifact).expanduser()
     hub.validate_repo_id(repo)
     artifacts.verify(folder)
-    kind = json.loads((folder / artifacts.CONFIG).read_text())["group"]
+    kind = json.loads((folder / artifacts.CONFIG).read_text(encoding="utf-8"))["group"]
     if kind not in model_card.TASKS:
         raise ValueError(f"{folder} is a {kind}. Only these can be uploaded: {', '.join(model_card.TASKS)}.")
     name = artifacts.name_of(folder)

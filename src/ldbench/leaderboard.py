@@ -1,6 +1,7 @@
 """python -m ldbench.leaderboard: tables of records and one page with all results; loads no model."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,21 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
     else:
         report = reports.build_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
         report.show()
-        files = report.write(Path(cfg.out))
+        files = report.write(writable_folder(cfg))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
         if cfg.wandb is not None:
             from ldbench.tracking import wandb_runs
 
             wandb_runs.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
+
+
+def writable_folder(cfg: "DictConfig") -> Path:
+    """Where the tables are written: `out`, or the working directory if `out` is not set and the root is read-only."""
+    out = Path(cfg.out)
+    if out != Path(cfg.paths.root) or os.access(out, os.W_OK) or not os.access(Path.cwd(), os.W_OK):
+        return out
+    log.warning("%s cannot be written: the tables are in the working directory. out=DIR chooses another.", out)
+    return Path.cwd()
 
 
 def validate_config(cfg: "DictConfig") -> None:

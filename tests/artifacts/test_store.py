@@ -1,7 +1,9 @@
 """Artifacts: complete or absent, exactly what was saved, built by one process at a time, and safe to load."""
 
+import errno
 import json
 import logging
+import os
 import threading
 import time
 
@@ -229,6 +231,31 @@ def test_a_builder_that_fails_releases_the_lock(tmp_path, caplog):
     with building_lock(tmp_path / "a"):
         pass
     assert caplog.messages == []
+
+
+def test_a_lock_may_be_taken_by_every_user(tmp_path):
+    previous = os.umask(0o077)
+    try:
+        with building_lock(tmp_path / "a"):
+            assert (tmp_path / ".a.lock").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(previous)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_what_exists_in_a_folder_that_cannot_be_written_is_used_without_a_lock(vmae, tmp_path, monkeypatch, number):
+    folder = save(vmae, tmp_path / "vmae-0123")
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    digest = store.read_manifest(folder)["digest"]
+    settings = {"kind": "Tokenizer", "done": "Trained", "digest": digest, "recipe": {}, "collective": False}
+    store.get_or_build(folder, **settings, build=lambda: pytest.fail("built"))
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+    with pytest.raises(OSError), building_lock(folder):  # noqa: PT011
+        pass
 
 
 def test_what_a_killed_process_left_of_an_artifact_goes_when_it_is_stored(vmae, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import ldbench
 from ldbench.config.components import import_target, required_parameters
 from ldbench.config.compose import COMPONENT_GROUPS, Registry, conf_dir
-from ldbench.pipeline import feature_networks, measure, pipeline
+from ldbench.pipeline import feature_networks, measurement_checks, pipeline
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
@@ -94,7 +94,7 @@ def test_the_recipe_of_a_network_is_sound_and_its_digest_repeats(name: str) -> N
 def test_a_job_asks_only_for_what_is_known_and_takes_its_own_yaml(name: str) -> None:
     cfg = ldbench.compose("run", [f"job={name}"])
     node = cfg.job
-    measure.validate_job(node, pipeline.get_protocol(cfg))
+    measurement_checks.validate_job(node, pipeline.get_protocol(cfg))
     job = import_target(node._target_)
     own = Registry().targets("job")
     assert job.name == name if name in own else job.name in own  # a preset is a variant of a job

@@ -9,7 +9,7 @@ import ldbench
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
-from ldbench.pipeline import measure, pipeline
+from ldbench.pipeline import measurement_checks, pipeline
 
 
 @pytest.fixture
@@ -70,4 +70,4 @@ def test_data_of_ours_have_a_protocol_by_their_name(name: str) -> None:
     protocol = pipeline.get_protocol(cfg)
     assert protocol.name == name
     assert protocol.split == "all"
-    measure.validate_protocol(protocol)
+    measurement_checks.validate_protocol(protocol)

@@ -40,7 +40,7 @@ def test_statistics_travel_with_the_state_and_change_nothing_before_they_came():
 def test_statistics_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="std is of 4 channels, but these latents have 3"):
         Normalizer.from_stats(0.0, torch.ones(4), channels=3)
-    with pytest.raises(ValueError, match="finite and above zero"):
+    with pytest.raises(ValueError, match=r"finite and above zero. It is 0 in channel 1, where the mean is 0; 1 of 3"):
         Normalizer.from_stats(0.0, torch.tensor([1.0, 0.0, 1.0]), channels=3)
     with pytest.raises(ValueError, match="scale of latents must be above zero"):
         Normalizer.from_scale(0.0, channels=3)

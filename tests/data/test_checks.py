@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from ldbench.data import checks
-from ldbench.data.checks import describe_unreadable, find_unreadable, read_image
+from ldbench.data.checks import check_images, describe_unreadable, read_image
 from ldbench.data.transforms import UnsupportedBitDepth
 
 
@@ -95,16 +95,16 @@ def hundred(tmp_path) -> tuple[Path, list[str]]:
 def test_all_unreadable_files_are_found_in_the_order_given(hundred):
     root, names = hundred
     (root / names[33]).unlink()
-    unreadable = find_unreadable(str(root), names)
+    unreadable = check_images(str(root), names).unreadable
     assert list(unreadable) == [name for i, name in enumerate(names) if i % 10 == 0 or i == 33]
     assert unreadable[names[0]] == "It is not an image that Pillow knows."
     assert unreadable[names[33]] == "There is no such file."
-    assert find_unreadable(str(root), []) == {}
+    assert check_images(str(root), []).unreadable == {}
 
 
 def test_the_first_five_are_listed_and_the_rest_counted(hundred):
     root, names = hundred
-    unreadable = find_unreadable(str(root), names)
+    unreadable = check_images(str(root), names).unreadable
     lines = describe_unreadable(str(root), unreadable, num_files=100).splitlines()
     assert lines[0] == f"10 of 100 images in {root} cannot be read:"
     assert lines[1:6] == [f"  {names[i]}: It is not an image that Pillow knows." for i in (0, 10, 20, 30, 40)]
@@ -116,14 +116,14 @@ def test_each_file_is_decoded_once_and_by_more_than_one_thread(hundred, monkeypa
     root, names = hundred
     seen, meeting = [], threading.Barrier(2)
 
-    def read(path: str) -> None:
+    def read(path: str, content: bytes) -> None:
         seen.append(Path(path).relative_to(root).as_posix())
         if len(seen) <= 2:
             meeting.wait(timeout=20)  # two threads stand here, or the barrier breaks
 
     monkeypatch.setattr(checks, "read_image", read)
     monkeypatch.setattr(checks.os, "cpu_count", lambda: 2)
-    assert find_unreadable(str(root), names) == {}
+    assert check_images(str(root), names).unreadable == {}
     assert sorted(seen) == sorted(names)
 
 
@@ -132,7 +132,7 @@ def test_a_bar_is_shown_on_a_terminal_for_many_files(hundred, monkeypatch, capsy
     root, names = hundred
     monkeypatch.setattr(checks, "WITH_BAR", few)
     monkeypatch.setattr(checks.sys.stderr, "isatty", lambda: terminal)
-    find_unreadable(str(root), names)
+    check_images(str(root), names)
     output = capsys.readouterr()
     assert output.out == ""
     assert ("Checking images" in output.err) == shown
@@ -142,7 +142,7 @@ def test_an_interrupted_check_does_not_go_on(hundred, monkeypatch):
     root, names = hundred
     seen = []
 
-    def read(path: str) -> None:
+    def read(path: str, content: bytes) -> None:
         seen.append(path)
         if len(seen) == 1:
             raise KeyboardInterrupt
@@ -152,5 +152,5 @@ def test_an_interrupted_check_does_not_go_on(hundred, monkeypatch):
     monkeypatch.setattr(checks, "CHUNK", 1)
     monkeypatch.setattr(checks.os, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
-        find_unreadable(str(root), names)
+        check_images(str(root), names)
     assert len(seen) < len(names) // 2

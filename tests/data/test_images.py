@@ -18,6 +18,9 @@ SETTINGS = {
     "layout": "auto",
     "image_size": 8,
     "test_fraction": 0.2,
+    "train_folder": None,
+    "test_folder": None,
+    "fingerprint": "auto",
     "label_safe_flips": True,
     "check": "decode",
     "on_error": "raise",
@@ -120,6 +123,73 @@ def test_the_fingerprint_moves_with_files_and_settings_and_not_with_the_root(pet
     (pets / "cat/0.png").rename(pets / "cat/00.png")
     changed.append(_folder(pets).fingerprint)
     assert len({fingerprint, *changed}) == 1 + len(changed)
+
+
+def write_bmp(path: Path, color: tuple[int, int, int], *, corner: tuple[int, int, int] | None = None, side: int = 8):
+    """A file whose length tells nothing; `corner`: of one pixel in its middle."""
+    pixels = np.full((side, side, 3), color, dtype=np.uint8)
+    pixels[side // 2, side // 3] = corner or color
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("check", ["decode", "none"])
+@pytest.mark.parametrize("ending", ["bmp", "ppm", "tif", "tga"])
+def test_other_images_of_the_same_names_and_lengths_are_other_data(tmp_path, ending, check):
+    for place, color in (("a", (10, 20, 30)), ("b", (30, 20, 10)), ("c", (10, 20, 30))):
+        for index in range(10):
+            write_bmp(tmp_path / place / f"{index}.{ending}", (index, *color[1:]) if index else color)
+    first, other, same = (_folder(tmp_path / place, check=check).fingerprint for place in "abc")
+    assert other != first
+    assert same == first
+
+
+@pytest.mark.parametrize(
+    ("settings", "noticed"),
+    [
+        ({"check": "decode"}, True),
+        ({"check": "none"}, False),
+        ({"check": "none", "fingerprint": "content"}, True),
+        ({"check": "decode", "fingerprint": "content"}, True),
+        ({"check": "decode", "fingerprint": "sample"}, False),
+    ],
+)
+def test_of_large_files_every_byte_counts_where_all_are_read(tmp_path, settings, noticed):
+    for place in ("a", "b"):
+        for index in range(4):
+            write_bmp(tmp_path / place / f"{index}.bmp", (9, 9, 9), side=200)
+    changed = bytearray((tmp_path / "b" / "2.bmp").read_bytes())
+    changed[5000] ^= 1  # between the first two pieces
+    (tmp_path / "b" / "2.bmp").write_bytes(changed)
+    assert len(changed) > 16 * 4096
+    first, second = (_folder(tmp_path / place, **settings).fingerprint for place in "ab")
+    assert (first != second) == noticed
+    changed[-1] ^= 1
+    (tmp_path / "b" / "2.bmp").write_bytes(changed)
+    assert _folder(tmp_path / "b", **settings).fingerprint != first
+
+
+def test_of_many_files_a_sample_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("ldbench.data.fingerprints.MAX_SAMPLED", 5)
+    for index in range(20):
+        write_bmp(tmp_path / f"{index:02}.bmp", (9, 9, 9))
+    sampled, whole = (_folder(tmp_path, check=check).fingerprint for check in ("none", "decode"))
+    write_bmp(tmp_path / "01.bmp", (8, 8, 8))
+    assert _folder(tmp_path, check="none").fingerprint == sampled
+    assert _folder(tmp_path).fingerprint != whole
+    for index in (0, 19):  # the first and the last of them are in it
+        write_bmp(tmp_path / f"{index:02}.bmp", (8, 8, 8))
+        assert _folder(tmp_path, check="none").fingerprint != sampled
+        write_bmp(tmp_path / f"{index:02}.bmp", (9, 9, 9))
+
+
+def test_a_file_that_cannot_be_read_is_named_without_the_check_too(pets, monkeypatch):
+    def refuse(path: str) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("ldbench.data.fingerprints.sample_digest", refuse)
+    with pytest.raises(ValueError, match=r"Cannot read .*cat/0\.png \(Permission denied\)"):
+        _folder(pets, check="none")
 
 
 @pytest.mark.parametrize("root", ["", None])

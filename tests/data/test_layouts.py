@@ -2,12 +2,14 @@
 
 import logging
 import shutil
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from ldbench.data.layouts import File, find_splits
+from ldbench.io.files import mark_outputs
 
 
 def _write(root: Path, *paths: str) -> None:
@@ -150,6 +152,40 @@ def test_what_does_not_count_does_not_count(tmp_path, num_splits):
     folder = tmp_path / ("train" if num_splits else "")
     _write(folder, "cat/notes.txt", "cat/.hidden.png", ".cache/0.png", "readme.md", "cat/._0.png")
     assert _splits(tmp_path) == before
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".pgm", ".avif", ".PNM", ".tga"])
+def test_all_endings_that_can_be_read_are_read(tmp_path, ending):
+    _write(tmp_path, *(f"{index}.jpg" for index in range(4)), f"x{ending}")
+    assert len([file for split in _splits(tmp_path) for file in split]) == 5
+
+
+def test_other_files_are_counted_by_their_endings(tmp_path, caplog):
+    _write(tmp_path, *(f"{index}.jpg" for index in range(4)), "a.heic", "b.HEIC", "notes.txt", "README", ".hidden.heic")
+    with caplog.at_level(logging.INFO, logger="ldbench"):
+        assert len([file for split in _splits(tmp_path) for file in split]) == 4
+    assert f"4 files in {tmp_path} are left out, by their endings: .heic (2), .txt (1), none (1)." in caplog.text
+
+
+def test_a_name_with_accents_is_one_class_however_it_is_encoded(tmp_path):
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    _write(tmp_path, *(f"train/{composed}/{index}.png" for index in range(2)), f"test/{split}/0.png")
+    train, test = _splits(tmp_path)
+    assert _labels(train + test) == {composed: 3}
+    assert test[0].path == f"test/{split}/0.png"
+
+
+def test_outputs_are_no_data(pets):
+    before = _splits(pets)
+    for folder in ("artifacts", "runs/sweeps", "cat/shown"):
+        _write(pets, f"{folder}/vmae-01/images/0.png", f"{folder}/1.png")
+        mark_outputs(pets / folder.partition("/")[0] if folder != "cat/shown" else pets / folder)
+    assert _splits(pets) == before
+    flat = _splits(pets, "flat")
+    assert sorted(_paths(flat[0] + flat[1])) == sorted(_paths(before[0] + before[1]))
+    mark_outputs(pets)
+    with pytest.raises(ValueError, match=r"holds what ldbench writes, see .*\.ldbench\. Set data\.root to the folder"):
+        _splits(pets)
 
 
 def test_links_are_followed(divided, tmp_path):

@@ -1,5 +1,7 @@
 """Which training items are kept."""
 
+import unicodedata
+
 import pytest
 import torch
 
@@ -86,3 +88,11 @@ def test_a_faulty_list_file_is_refused_with_its_line(tmp_path, text, message):
 def test_a_missing_list_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
         select_items(LABELS, subset=str(tmp_path / "missing.txt"), seed=0)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_list_of_any_editor_is_read(tmp_path, form):
+    path = tmp_path / "items.txt"
+    names = [unicodedata.normalize("NFC", "café/0.png"), "b.png", "c.png"]
+    path.write_bytes(b"\xef\xbb\xbf" + unicodedata.normalize(form, "café/0.png\r\nc.png\r\n").encode())
+    assert select_items(torch.zeros(3), subset=str(path), seed=0, names=names).tolist() == [0, 2]

@@ -10,6 +10,7 @@ import torch
 from tests.doctor.findings import only
 
 from ldbench.checks import machine
+from ldbench.runtime.cpu import validate_compiler
 
 
 def test_devices_are_named_with_what_they_train_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +72,23 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(machine.tempfile, "NamedTemporaryFile", refuse)
     found = only([f for f in machine.check_disk([tmp_path]) if "Permission denied" in f.what], "broken")
     assert "paths.root=DIR" in found.cure
+
+
+def test_little_shared_memory_and_a_long_path_of_temporary_files_are_warned_of(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(total=64 << 20, free=0))
+    (found,) = machine.check_shared_memory(tmp_path)
+    assert (found.level, "--shm-size" in found.cure) == ("warning", True)
+    assert machine.check_shared_memory(tmp_path / "none") == []
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: "/" + "a" * 80)
+    (found,) = machine.check_temporary_files()
+    assert (found.level, "Set TMPDIR" in found.cure) == ("warning", True)
+
+
+def test_a_missing_compiler_is_said_and_refused_for_what_needs_it(monkeypatch) -> None:
+    monkeypatch.setattr("ldbench.runtime.cpu.shutil.which", lambda _: None)
+    (found,) = machine.check_compiler()
+    assert "apt-get install g++" in found.cure
+    with pytest.raises(ValueError, match=r"trainer\.compile=true needs a C\+\+ compiler on a CPU"):
+        validate_compiler(compiles=True, device="cpu")
+    validate_compiler(compiles=False, device="cpu")
+    validate_compiler(compiles=True, device="cuda")

@@ -267,6 +267,16 @@ def test_chosen_labels_are_shown_in_turn_and_not_compared(job, tmp_path) -> None
     assert found == ["b/000001.png", "b/000003.png", "d/000000.png", "d/000002.png", "d/000004.png"]
 
 
+def test_samples_without_a_class_have_the_label_behind_the_last(job, tmp_path) -> None:
+    class WithNull(Labelled):
+        def validate_labels(self, y: Tensor) -> None:
+            assert y.max() <= CLASSES
+
+    assert job(generator=WithNull(), labels=[CLASSES, 1], num_samples=3, save_images=True).run(tmp_path) == {}
+    found = sorted(str(path.relative_to(tmp_path / "samples")) for path in (tmp_path / "samples").rglob("*.png"))
+    assert found == ["0004/000000.png", "0004/000002.png", "b/000001.png"]
+
+
 def test_labels_are_balanced_or_random_by_seed() -> None:
     assert sample_labels("balanced", 6, num_classes=4, seed=0).tolist() == [0, 1, 2, 3, 0, 1]
     drawn = sample_labels("random", 4000, num_classes=4, seed=0)

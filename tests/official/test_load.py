@@ -1,7 +1,10 @@
 """Released weights become whole models: each family with its paper's objective, and statistics in every format."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 import ldbench
 from ldbench import official
@@ -190,3 +193,31 @@ def test_statistics_change_nothing_that_is_not_sampled(source):
     x, t, y = torch.randn(2, 16, 3), torch.tensor([0.1, 0.7]), torch.tensor([0, 5])
     assert torch.equal(with_stats.backbone(x, t, y), without.backbone(x, t, y))
     assert isinstance(with_stats.normaliser, Normalizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest"),
+    [
+        ("vmae_f8d16", "vmae_f8d16_256_inference"),
+        ("maetok_b_128", "maetok_b_128_256"),
+        ("vavae_f16d32", "vavae_f16d32"),
+        ("dit_s_2", "dit_s_2_256"),
+        ("sit_xl_2", "sit_xl_2_256_no_sigma"),
+        ("lightningdit_b_1", "lightningdit_b_1_f16d32"),
+        ("maetok_sit_b_1", "maetok_sit_b_1"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_are_taken_off_in_every_family(
+    meta_state: Callable[[str], dict[str, Tensor]], name: str, manifest: str, prefix: str
+) -> None:
+    state = meta_state(manifest)
+    plain = official.convert(name, state, {})
+    wrapped = official.convert(name, {f"{prefix}{key}": value for key, value in state.items()}, {})
+    assert wrapped.keywords == plain.keywords
+    assert wrapped.state.keys() == plain.state.keys()
+
+
+def test_every_family_is_among_those_with_prefixes() -> None:
+    names = {"vmae_f8d16", "maetok_b_128", "vavae_f16d32", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
+    assert all(names & family.ENTRIES.keys() for family in official.families())

@@ -121,6 +121,16 @@ def test_the_training_modules_decoders_and_teachers_are_dropped(images):
     assert torch.equal(kept.encode(images).mean, plain.encode(images).mean)
 
 
+def test_averaged_weights_of_a_training_checkpoint_come_first_and_it_is_said(images, tmp_path, caplog):
+    averaged = official()
+    torch.save({"model": {key: value + 1 for key, value in averaged.items()}, "ema": averaged}, tmp_path / "maetok.pt")
+    with caplog.at_level("INFO", "ldbench"):
+        loaded = ldbench.load_official("maetok_b_128", tmp_path / "maetok.pt")
+    expected = ldbench.load_official("maetok_b_128", averaged)
+    assert torch.equal(loaded.encode(images).mean, expected.encode(images).mean)
+    assert "maetok.pt: those under `ema` (it also holds model)" in caplog.text
+
+
 def test_a_file_with_a_mask_token_keeps_it_and_one_without_gets_zeros():
     token = torch.randn(1, 1, WIDTH)
     with_token = ldbench.load_official("maetok_b_128", official() | {"encoder.mask_token": token})

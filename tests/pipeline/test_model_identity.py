@@ -169,3 +169,28 @@ def test_a_trial_run_beside_the_full_one_is_a_row_of_its_own(
     (board,) = build_leaderboards(records_of(tmp_path, "reconstruct"))
     assert sorted(row.cells["psnr"].summary.seeds for row in board.rows) == [1, 2]
     assert any("limit_steps=1" in row.model.label for row in board.rows)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_an_artifact_that_is_opened_counts_by_its_weights_wherever_it_lies(
+    small: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    tokenizer = pipeline.train(small())
+    moved = shutil.copytree(tokenizer, tmp_path / "moved" / tokenizer.name)
+    other = shutil.copytree(tokenizer, tmp_path / "other" / tokenizer.name)
+    retrained_elsewhere(other)
+
+    def opened(root: Path, folder: Path) -> DictConfig:
+        own = ["tokenizer=artifact", f"tokenizer.path={folder}", f"paths.root={root}"]
+        return ldbench.compose("train", ["trainer.accelerator=cpu", *CELL, *own])
+
+    (tmp_path / "elsewhere").mkdir()
+    generator = pipeline.train(opened(tmp_path / "elsewhere", tokenizer))
+    assert pipeline.train(opened(tmp_path / "elsewhere", moved)) == generator
+    with pytest.raises(ValueError, match="trained on a tokenizer of the same recipe and other weights"):
+        pipeline.train(opened(tmp_path / "elsewhere", other))
+    assert len(records_of(tmp_path / "elsewhere", "generate")) == 1
+
+    starts = [plan_tokenizer(small(f"init={folder}")).digest for folder in (tokenizer, moved, other)]
+    assert starts[0] == starts[1] != starts[2]

@@ -14,6 +14,7 @@ import ldbench
 from ldbench.artifacts import store
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
+from ldbench.metrics import adm_npz
 from ldbench.pipeline import components, feature_networks, pipeline, tokenizer_training
 from ldbench.results import records
 
@@ -404,3 +405,51 @@ def test_a_job_that_asks_for_what_nobody_knows_is_refused(
 def test_what_is_no_job_is_refused(small: Compose) -> None:
     with pytest.raises(ValueError, match=r"ldbench\.data\.digits\.Digits is no job: it has no \w+"):
         pipeline.train(small("jobs.reconstruct._target_=ldbench.data.digits.Digits"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["generator=sit", "latents.dtype=fp8"], r"^latents\.dtype must be one of"),
+        (["jobs.reconstruct.batch_size=0"], r"^jobs\.reconstruct\.batch_size must be at least 1"),
+        (["+job@jobs.gmm=gmm", "jobs.gmm.dim=0"], r"^jobs\.gmm\.dim must be at least 1"),
+    ],
+)
+def test_settings_of_a_job_are_named_by_where_they_stand(overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline.train(ldbench.compose("train", ["tokenizer=ae", *overrides, f"paths.root={tmp_path}"]))
+
+
+def test_a_metric_that_the_images_are_too_small_for_is_refused_before_work(tmp_path: Path) -> None:
+    chosen = ["tokenizer=ae", "protocol.reconstruction=[psnr,ms_ssim]", f"paths.root={tmp_path}"]
+    message = r"ms_ssim, which is of images of 161 px or more.*protocol\.reconstruction=\[psnr\]"
+    with pytest.raises(ValueError, match=message):
+        pipeline.train(ldbench.compose("train", chosen))
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("protocol.num_samples=3", r"precision, which needs sets of at least 4 images, and there are 3 samples\."),
+        ("protocol.num_samples=1", r"names fd, which needs sets of at least 2 images, and there is 1 sample\."),
+        ("protocol.reference=three.npz", r"names precision, which needs .* there are 3 reference images\."),
+    ],
+)
+def test_sets_that_are_too_small_for_a_metric_are_refused_before_work(
+    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adm_npz.write(Path("three.npz"), [torch.zeros(3, 3, 32, 32, dtype=torch.uint8)], 3)
+    chosen = ["tokenizer=ae", "generator=sit", override]
+    with pytest.raises(ValueError, match=message):
+        pipeline.train(ldbench.compose("train", [*chosen, f"paths.root={tmp_path}"]))
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_reference_of_another_size_is_refused_before_work(tmp_path: Path) -> None:
+    adm_npz.write(tmp_path / "reference.npz", [torch.zeros(6, 3, 64, 64, dtype=torch.uint8)], 6)
+    chosen = ["tokenizer=ae", "generator=sit", f"protocol.reference={tmp_path / 'reference.npz'}"]
+    with pytest.raises(ValueError, match=r"holds images of 64 x 64 px, and samples have 32 x 32 px"):
+        pipeline.train(ldbench.compose("train", [*chosen, f"paths.root={tmp_path}"]))
+    assert not (tmp_path / "artifacts").exists()

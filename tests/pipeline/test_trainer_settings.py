@@ -31,7 +31,6 @@ def test_processes_of_all_nodes_share_a_batch(small: Compose) -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("trainer.num_nodes=0", r"trainer\.num_nodes must be at least 1, got 0"),
         ("trainer.adaptive=both", r"Unknown trainer\.adaptive 'both'\. Choose global or local"),
         ("+trainer.nodes=2", r"There is no config key trainer\.nodes\. Known: accelerator, adaptive"),
     ],

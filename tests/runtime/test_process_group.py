@@ -1,5 +1,8 @@
 """Ranks by the environment variables of torchrun and srun, and the broadcasts of rank 0."""
 
+import logging
+import socket
+
 import pytest
 from torch.distributed import TCPStore
 
@@ -23,6 +26,11 @@ VARIABLES += (
     "SLURM_STEP_NODELIST",
     "SLURM_JOB_ID",
     "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "PMI_RANK",
+    "PMI_SIZE",
 )
 TORCHRUN = {
     "RANK": "5",
@@ -41,6 +49,8 @@ SRUN = {
     "SLURM_STEP_NODELIST": "n[7-8]",
 }
 SRUN |= {"SLURM_JOB_ID": "123456"}
+MPIRUN = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+KUBERNETES = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456"}
 
 
 @pytest.fixture
@@ -63,6 +73,10 @@ def set_environment(monkeypatch: pytest.MonkeyPatch):
         ({}, ProcessInfo(rank=0, world=1, local_rank=0, node=0)),
         (TORCHRUN, ProcessInfo(rank=5, world=8, local_rank=1, node=1)),
         (SRUN, ProcessInfo(rank=3, world=4, local_rank=1, node=1)),
+        (MPIRUN, ProcessInfo(rank=1, world=2, local_rank=1, node=0)),
+        ({"PMI_RANK": "3", "PMI_SIZE": "4"}, ProcessInfo(rank=3, world=4, local_rank=0, node=0)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, ProcessInfo(0, 1, 0, 0)),
+        (KUBERNETES, ProcessInfo(rank=1, world=2, local_rank=0, node=0)),
         # the batch script itself, which srun did not start
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "9"}, ProcessInfo(0, 1, 0, 0)),
     ],
@@ -130,3 +144,61 @@ def test_rank_0_builds_before_the_other_ranks(set_environment, monkeypatch: pyte
     set_environment({"RANK": "1", "WORLD_SIZE": "2"})
     assert process_group.leader_first(lambda: calls.append("loaded") or 7) == 7
     assert calls == ["built", "broadcast", "broadcast", "loaded"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2"}, r"process 1 of 2, and MASTER_ADDR and MASTER_PORT are not.*torchrun"),
+        ({**MPIRUN, "MASTER_ADDR": "n"}, r"OMPI_COMM_WORLD_SIZE are set, .* MASTER_PORT is not"),
+        ({**KUBERNETES, "MASTER_PORT": "http"}, r"MASTER_PORT must be a whole number, got 'http'"),
+        ({**KUBERNETES, "RANK": "2"}, r"RANK=2 and WORLD_SIZE=2 do not fit"),
+        ({**KUBERNETES, "WORLD_SIZE": "two"}, r"WORLD_SIZE must be a whole number, got 'two'"),
+    ],
+)
+def test_variables_that_do_not_fit_are_refused_with_what_to_set(set_environment, variables, message) -> None:
+    set_environment(variables)
+    with pytest.raises(ValueError, match=message):
+        _ = process_info(), leader_address()
+
+
+def test_a_peer_that_never_comes_is_named_and_ends_the_wait(set_environment, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(process_group, "FIRST_LINE", 0.1)
+    port = free_port()
+    set_environment({**KUBERNETES, "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    with caplog.at_level(logging.WARNING, logger="ldbench"), pytest.raises(ConnectionError) as ended:
+        LeaderBroadcast().meet(0.5)
+    waiting = f"1 of 2 processes at 127.0.0.1:{port} (RANK and WORLD_SIZE are set)"
+    assert caplog.messages == [f"Waiting for {waiting}."]
+    assert f"{waiting} did not come within 0 s. Start ranks 1, or" in str(ended.value)
+
+
+def test_a_process_whose_first_one_never_answers_says_so(set_environment, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(process_group, "FIRST_LINE", 1.0)
+    set_environment({**KUBERNETES, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
+    with caplog.at_level(logging.WARNING, logger="ldbench"), pytest.raises(ConnectionError, match="did not answer at"):
+        LeaderBroadcast().meet(2.5)
+    assert "Process 1 waits for process 0 at 127.0.0.1" in caplog.messages[0]
+
+
+def test_processes_meet_and_one_place_for_two_is_named(set_environment, caplog) -> None:
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    set_environment({**shared, "RANK": "0"})
+    leader, worker = LeaderBroadcast(), LeaderBroadcast()
+    leader.connect()
+    set_environment({**shared, "RANK": "1"})
+    worker.meet(5.0)
+    set_environment({**shared, "RANK": "0"})
+    with caplog.at_level(logging.WARNING, logger="ldbench"):
+        leader.meet(5.0)
+    assert "set LOCAL_RANK in each to its rank on its machine" in caplog.text
+
+
+def test_a_port_that_is_in_use_is_named(set_environment) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        set_environment({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+        with pytest.raises(ConnectionError, match=rf"Process 0 of 2 cannot listen at port {port}"):
+            LeaderBroadcast().meet(1.0)

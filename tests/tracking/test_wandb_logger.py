@@ -285,7 +285,7 @@ def test_a_run_that_cannot_start_is_refused_with_the_same_message(
         pytest.raises(
             ValueError, match=r"^Weights & Biases takes no online run: (?!Weights).+ set logger\.offline=true"
         ),
-        fit.open_loggers(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training),
+        fit.open_loggers([cfg.logger], run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training),
     ):
         pytest.fail("it started")
 
@@ -321,7 +321,7 @@ def test_disabled_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: py
 
 def test_other_loggers_get_the_keywords_that_they_take(small: Compose) -> None:
     cfg = small("logger=tensorboard")
-    _, logger = fit.build_loggers(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training)
+    logger = fit.build_logger(cfg.logger, run=Path(cfg.paths.runs), training=plan_tokenizer(cfg).training)
     assert (logger.name, logger.version) == (plan_tokenizer(cfg).name, plan_tokenizer(cfg).digest[:16])
 
 

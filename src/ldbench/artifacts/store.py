@@ -4,6 +4,7 @@ A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, writt
 checksums of both.
 """
 
+import errno
 import logging
 import re
 import shutil
@@ -314,16 +315,21 @@ def validate_upstream(folder: Path, upstream: Mapping[str, str]) -> None:
 def building_lock(folder: Path, *, doing: str | None = "building") -> Iterator[None]:
     """Holds the lock for building an artifact; waits for the process that holds it, and logs what that one is doing.
 
-    The lock is released when its process ends, even if it is killed.
+    The lock is released when its process ends, even if it is killed. All users may take it. Where nothing can be
+    written, nothing is built and there is no lock: what exists is read, and what does not exist cannot be stored.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    lock = FileLock(folder.parent / f".{folder.name}.lock", mode=0o666)
     try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        if doing:
-            log.info("Another process is %s %s. Waiting for it.", doing, folder.name)
-        lock.acquire()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            if doing:
+                log.info("Another process is %s %s. Waiting for it.", doing, folder.name)
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ from ldbench.artifacts import hub
 from ldbench.io.files import read_json
 from ldbench.io.safe_load import first_line, read_pickle, validated_tensors
 
+log = logging.getLogger(__name__)
+
 NAMES = (
     "model.safetensors",
     "diffusion_pytorch_model.safetensors",
     "weights.safetensors",
+    "model.fp16.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
     "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
     "model.pt",
     "model.pth",
 )
+LFS_POINTER = b"version https://git-lfs"
 EXPECTED_SOURCE = "Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
 SETTINGS = "config.json"  # in the same folder
 INCEPTION = (
@@ -39,9 +46,14 @@ def read_weights(source: str | Path | Mapping[str, Any], *, averaged: bool = Fal
     Raises ValueError or FileNotFoundError with what was found and what was expected.
     """
     content = dict(source) if isinstance(source, Mapping) else read_file(path := locate(source))
+    opened = []
     for key in (*(["ema"] if averaged else []), "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
+            others = [other for other in ("ema", "model", "state_dict") if other in content and other != key]
+            opened.append(f"`{key}`" + (f" (it also holds {', '.join(others)})" if others else ""))
             content = dict(content[key])
+    if opened and not isinstance(source, Mapping):
+        log.info("Weights of %s: those under %s.", path, ", in it ".join(opened))
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not isinstance(source, Mapping):
         try:
@@ -106,6 +118,11 @@ def read_file(path: Path) -> dict[str, Any]:
     expected = "Expected tensors in .safetensors, .pt or .pth."
     if not path.is_file():  # a pipe would be read for ever
         raise ValueError(f"{path} is not a file. {expected}")
+    if is_lfs_pointer(path):
+        raise ValueError(
+            f"{path} is a pointer of git-lfs, {path.stat().st_size} bytes of text in place of the weights. Fetch the "
+            "file: git lfs pull, or download it from the page of its repository."
+        )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -124,6 +141,12 @@ def read_file(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(content).__name__}. Expected a state dict, or a checkpoint with one under `model`."
         )
     return dict(content)
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether git-lfs has not fetched a file: it is then a few lines of text."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def torchmetrics_heads() -> Path:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldbench.checks.finding import Finding, quoted, size
-from ldbench.runtime.cpu import processor_name
+from ldbench.runtime.cpu import find_compiler, processor_name
 
+LITTLE_SHARED_MEMORY = 512e6  # bytes: a few batches for each of some workers
+LONGEST_TEMPORARY = 60  # bytes of a path, behind which multiprocessing writes up to 45 more
 LITTLE_SPACE, NO_SPACE = 5e9, 200e6  # bytes: the checkpoints of a large tokenizer; a run of the embedded default
 
 
@@ -123,6 +125,39 @@ def check_disk(paths: Sequence[Path]) -> list[Finding]:
                 Finding("broken", "disk", f"no file can be written in {folder.absolute()}: {error.strerror}", cure)
             )
     return findings
+
+
+def check_shared_memory(folder: Path = Path("/dev/shm")) -> list[Finding]:
+    """Whether data loading workers can hand over batches: containers often have 64 MB for it. Nothing without one."""
+    if not folder.is_dir():
+        return []
+    total = shutil.disk_usage(folder).total
+    what = f"{size(total)} of shared memory at {folder}"
+    if total >= LITTLE_SHARED_MEMORY:
+        return [Finding("ok", "shared memory", what)]
+    cure = (
+        "Data loading workers pass batches through it. Start the container with --shm-size=8g or --ipc=host, or leave "
+        "trainer.workers=0"
+    )
+    return [Finding("warning", "shared memory", what, cure)]
+
+
+def check_temporary_files() -> list[Finding]:
+    """Whether processes can talk to each other by sockets among the temporary files."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) <= LONGEST_TEMPORARY:
+        return [Finding("ok", "temporary", f"files in {folder}")]
+    cure = "Sockets of processes have names of at most 107 bytes. Set TMPDIR to a shorter path, such as /tmp"
+    return [Finding("warning", "temporary", f"the folder of temporary files has a long path: {folder}", cure)]
+
+
+def check_compiler() -> list[Finding]:
+    """The compiler for trainer.compile on a CPU."""
+    found = find_compiler()
+    if found is not None:
+        return [Finding("ok", "compiler", found)]
+    cure = "Only trainer.compile=true on a CPU needs one: apt-get install g++, or set CXX to its path"
+    return [Finding("ok", "compiler", "there is no C++ compiler", cure)]
 
 
 def judge_space(folder: Path, *, free: float) -> Finding:

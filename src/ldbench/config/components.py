@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import hydra
@@ -11,17 +11,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.config.error_messages import error_message
-
-TYPES: dict[Any, tuple[Any, str]] = {  # annotation -> the types that fit it, and how an error names them
-    **{
-        int: (int, "a whole number"),
-        float: (int | float, "a number"),
-        bool: (bool, "true or false"),
-        str: (str, "a string"),
-    },
-    **{int | None: (int | None, "a whole number or null"), float | None: (int | float | None, "a number or null")},
-    str | None: (str | None, "a string or null"),
-}
+from ldbench.config.value_types import expected, fits, is_plain, plain_branches, shown, validate_value
 
 
 def instantiate(node: Any, **facts: Any) -> Any:
@@ -29,7 +19,7 @@ def instantiate(node: Any, **facts: Any) -> Any:
 
     Raises ValueError with a sentence: what the component itself refused, or which keyword it does not know.
     """
-    validate_types(node)
+    validate_types(node, given=tuple(facts))
     try:
         if not facts:
             return hydra.utils.instantiate(node, _convert_="all")
@@ -47,25 +37,38 @@ def instantiate(node: Any, **facts: Any) -> Any:
         raise ValueError(message or f"{node['_target_']}: {error}") from error
 
 
-def validate_types(node: Any, key: str | None = None) -> None:
+def validate_types(node: Any, key: str | None = None, *, given: Collection[str] = ()) -> None:
     """Raises ValueError where a node, or a node inside it, has a value of another type than the component's signature
     asks for.
 
-    `key`: the config key of the node, where it does not know its own.
+    `key`: the config key of the node, where it does not know its own; `given`: arguments that it does not decide.
     """
-    if not isinstance(node, Mapping | DictConfig) or not str(node.get("_target_", "")).startswith("ldbench."):
+    if not isinstance(node, Mapping | DictConfig):
         return
-    signature = inspect.signature(import_target(node["_target_"])).parameters
+    own = str(node.get("_target_", "")).startswith("ldbench.")
+    signature = inspect.signature(import_target(node["_target_"])).parameters if own else {}
     for name in node:
         if isinstance(node, DictConfig) and OmegaConf.is_missing(node, name):
             continue
-        value, annotation = node[name], signature[name].annotation if name in signature else None
-        full_key = node._get_full_key(name) if isinstance(node, DictConfig) else f"{key or node['_target_']}.{name}"
-        if annotation in TYPES:
-            fits, expected = TYPES[annotation]
-            if not isinstance(value, fits) or (isinstance(value, bool) and annotation is not bool):
-                raise ValueError(f"{full_key} must be {expected}, got {value!r}.")
+        value = node[name]
+        full_key = node._get_full_key(name) if isinstance(node, DictConfig) else f"{key or node.get('_target_')}.{name}"
+        if name in given:
+            continue
+        if name in signature and signature[name].annotation is not inspect.Parameter.empty:
+            validate_annotated(full_key, value, signature[name].annotation)
         validate_types(value, full_key)
+
+
+def validate_annotated(key: str, value: Any, annotation: Any) -> None:
+    """Raises ValueError for a value that is not of a type: a plain one, or a component, which is a mapping."""
+    if is_plain(annotation):
+        held = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        validate_value(key, held, annotation)
+    elif value is None or isinstance(value, bool | int | float | str):
+        others = plain_branches(annotation)
+        if not any(fits(value, other) for other in others):
+            names = " or ".join(["a component, which is a mapping with _target_", *map(expected, others)])
+            raise ValueError(f"{key} must be {names}, got {shown(value)}.")
 
 
 def import_target(target: str) -> Any:

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from ldbench.config.command_line import prepare_overrides
 from ldbench.config.components import import_target
 from ldbench.config.error_messages import did_you_mean, error_message
 from ldbench.io import safe_yaml
@@ -65,29 +66,33 @@ class Registry:
 
         Raises ValueError, with what to change, for overrides that do not fit.
         """
+        overrides = prepare_overrides(overrides, conf_dir())
         key = ("composed", config_name, *overrides, "of", self.stamps())
         return cached(key, lambda: self.compose_from_files(config_name, overrides))
 
     def compose_from_files(self, config_name: str | None, overrides: Sequence[str]) -> DictConfig:
         """See `compose`: through Hydra, without the cache."""
-        GlobalHydra.instance().clear()
         self.validate_folders()
         sources = ",".join(
             folder if "://" in folder else f"file://{Path(folder).absolute()}" for folder in self.searchpath
         )
         extra = [f"hydra.searchpath=[{sources}]"] if sources else []
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
-            try:
+        applications = GlobalHydra.instance().hydra  # of the application that calls this, if it is one of Hydra
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name or "option"):
                 composed = hydra.compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
-            except (HydraException, ValueError) as error:  # Hydra raises either
-                raise ValueError(error_message(error, config_name, overrides, self.compose)) from error
+        except (HydraException, ValueError) as error:  # Hydra raises either
+            raise ValueError(error_message(error, config_name, overrides, self.compose)) from error
+        finally:
+            GlobalHydra.instance().hydra = applications
         self.validate_protocol(composed.hydra.runtime.choices)
         return drop_hydra(composed)
 
     def option(self, group: str, name: str) -> DictConfig:
         """Returns the composed node of one option, with its own defaults. Raises ValueError for an unknown name."""
         self.validate_option(group, name)
-        if HAS_DEFAULTS.search(self.files(group)[name].read_text()):
+        if HAS_DEFAULTS.search(self.files(group)[name].read_text(encoding="utf-8")):
             return self.compose(None, [f"+{group}={name}"])[group]
         # the node that Hydra would compose, in less time
         return OmegaConf.create({group: self.options(group)[name]}, flags={"struct": True})[group]

@@ -3,11 +3,16 @@
 import difflib
 import errno
 import re
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from ldbench.config.command_line import quoted
 
 Compose = Callable[[str, Sequence[str]], DictConfig]
 
@@ -26,6 +31,15 @@ def error_message(
     mistyped = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and mistyped:
         return _unknown_key(mistyped.group(1), config_name, overrides, compose)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        problem = str(error).splitlines()[0].rstrip(".")
+        return (
+            f"{error.override} is no override that Hydra can read ({problem}). A value with spaces or one of "
+            f"= , ( ) [ ] {{ }} : # stands in quotes, within quotes for the shell: '{key}={quoted(value)}'"
+        )
+    if worker := worker_failure(error):
+        return worker
     if "Config group override must be a string" in str(error):
         return "null is no option of a config group. Leave a part out with ~, as in ~tokenizer.losses.alignment."
     if isinstance(error, OSError) and error.strerror:
@@ -37,6 +51,38 @@ def error_message(
             "the same command continues from there."
         )
     return str(error)
+
+
+def worker_failure(error: Exception) -> str | None:
+    """What went wrong in a data loading worker or between processes, in a sentence; None for any other error."""
+    text = str(error)
+    if match := re.match(r"Caught (\w+) in [\w ]*process \d+\.\nOriginal Traceback", text):
+        return text.rsplit(f"\n{match[1]}: ", 1)[-1].strip()
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        shared = "shared memory" in text or "Bus error" in text
+        cure = (
+            "The shared memory /dev/shm is full: start the container with --shm-size=8g or --ipc=host, or set "
+            if shared
+            else "It may have been out of memory. Set fewer workers, or "
+        )
+        return f"A data loading worker ended ({text.splitlines()[0].rstrip('. ')}). {cure}trainer.workers=0."
+    if isinstance(error, ConnectionError | EOFError) and _is_of_workers(error):
+        return (
+            f"A data loading worker ended ({type(error).__name__}). It may have been out of memory. Set fewer workers, "
+            "or trainer.workers=0."
+        )
+    if "AF_UNIX path too long" in text:
+        return (
+            f"The path of temporary files is too long for the sockets of processes: {tempfile.gettempdir()}. Set "
+            "TMPDIR to a shorter one, such as TMPDIR=/tmp."
+        )
+    return None
+
+
+def _is_of_workers(error: BaseException) -> bool:
+    """Whether an error arose where torch passes tensors between processes."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).parts[-3:-1] == ("torch", "multiprocessing") for frame in frames)
 
 
 def did_you_mean(given: str, known: Sequence[str]) -> str:

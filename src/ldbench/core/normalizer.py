@@ -31,15 +31,20 @@ class Normalizer(nn.Module):
     ) -> "Normalizer":
         """The normalizer of measured statistics.
 
-        Raises ValueError for another number of channels, or std not above zero.
+        Raises ValueError for another number of channels, or std not above zero, naming the channels.
         """
         normalizer = cls(channels)
         normalizer.mean.copy_(as_channels("mean", mean, channels))
         normalizer.std.copy_(as_channels("std", std, channels) / multiplier)
-        if not (torch.isfinite(normalizer.mean) & torch.isfinite(normalizer.std) & (normalizer.std > 0)).all():
+        valid = torch.isfinite(normalizer.mean) & torch.isfinite(normalizer.std) & (normalizer.std > 0)
+        if not valid.all():
+            wrong = (~valid).nonzero().flatten().tolist()
+            channel = wrong[0]
             raise ValueError(
-                "Latents are divided by std, which must be finite and above zero: "
-                f"got {std} with the multiplier {multiplier}."
+                f"Latents are divided by their std, which must be finite and above zero. It is "
+                f"{float(normalizer.std[channel]):.4g} in channel {channel}, where the mean is "
+                f"{float(normalizer.mean[channel]):.4g}; {len(wrong)} of {channels} channels are so. A channel that "
+                "never changes holds nothing to learn: train the tokenizer longer, or with fewer channels."
             )
         return normalizer
 

@@ -4,10 +4,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
+
+LARGEST = (
+    64.0  # beyond any image in [-1, 1] with noise, or decoded by an untrained network; pixels of 8 bits are larger
+)
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,38 @@ class Tokenizer(nn.Module, ABC):
             )
 
     def validate_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are (B, 3, image_size, image_size)."""
+        """Raises ValueError unless images are floats in [-1, 1], (B, 3, image_size, image_size).
+
+        Values are looked at outside of training.
+        """
+        self.validate_values(images)
         expected = (3, self.image_size, self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
                 f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), "
                 f"got {tuple(images.shape)}."
+            )
+
+    def validate_values(self, images: Tensor) -> None:
+        """Raises ValueError, with how to convert them, unless images are a tensor of the weights' type in [-1, 1]."""
+        name = f"{type(self).__name__} takes float images in [-1, 1]"
+        if not isinstance(images, Tensor):
+            raise ValueError(
+                f"{name} as a torch tensor (B, 3, H, W), got a {type(images).__name__}. Convert it with "
+                "torch.from_numpy(x)."
+            )
+        if not images.is_floating_point():
+            raise ValueError(f"{name}, got {images.dtype}. Convert 8-bit images: images.float() / 127.5 - 1.")
+        weights = next(self.parameters(), None)
+        if weights is not None and images.dtype == torch.float64 and weights.dtype != torch.float64:
+            raise ValueError(f"{name}, got {images.dtype}, and its weights are {weights.dtype}: images.float().")
+        if self.training or torch.compiler.is_compiling() or images.is_meta or not images.numel():
+            return
+        if torch._C._functorch.maybe_current_level() is not None:  # within jvp or vmap nothing can be looked at
+            return
+        largest = images.detach().abs().amax().item()
+        if largest > LARGEST:
+            raise ValueError(
+                f"{name}, got values up to {largest:.4g}. Scale them: images / 127.5 - 1 from 0 to 255, images * 2 - 1 "
+                "from 0 to 1."
             )

@@ -1,19 +1,26 @@
 """Reads image files, and finds those that cannot be read."""
 
+import io
 import os
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
+from ldbench.data.fingerprints import content_digest
 from ldbench.data.transforms import UnsupportedBitDepth, to_rgb
 
+Result = TypeVar("Result")
+
 # Not EPS: Pillow would run Ghostscript for it, whatever the file's name.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 MAX_ASPECT = 200  # width over height or the inverse: a thinner image would fill the memory once enlarged to a square
 MAX_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
@@ -28,15 +35,24 @@ class NotAnImage(ValueError):
     """A file that cannot be used as an image. The message is a sentence."""
 
 
-def read_image(path: str) -> Image.Image:
-    """The image in a file, as 8-bit RGB (see `to_rgb`); of several frames the first.
+@dataclass(frozen=True)
+class Checked:
+    """What decoding all of some files has shown."""
+
+    unreadable: dict[str, str]  # name -> reason, in the order of the names
+    digests: dict[str, str]  # name -> digest of the content, of all others
+
+
+def read_image(path: str, content: bytes | None = None) -> Image.Image:
+    """The image in a file, as 8-bit RGB (see `to_rgb`); of several frames the first. `content`: where it is read
+    already.
 
     Raises ValueError with the reason as a sentence if it cannot be read. A truncated file is refused.
     """
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would never end
             raise NotAnImage("It is not a regular file.")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=known_formats()) as image:
             if max(image.size) > MAX_ASPECT * min(image.size):
                 raise NotAnImage(f"It has {image.width} x {image.height} pixels, too thin for an image.")
             return to_rgb(image)
@@ -59,27 +75,60 @@ def read_image(path: str) -> Image.Image:
         raise ValueError(f"{what} ({error}).") from error
 
 
-def find_unreadable(root: str, names: Sequence[str]) -> dict[str, str]:
-    """The files below `root` that `read_image` refuses, name -> reason, in the order of `names`.
+@cache
+def known_formats() -> tuple[str, ...]:
+    """The formats that this Pillow reads: some builds lack AVIF or JPEG 2000."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
-    Each file is decoded once, by as many threads as there are cores, at most 8. A terminal shows a progress bar on
-    stderr.
+
+def check_images(root: str, names: Sequence[str]) -> Checked:
+    """Reads and decodes each file below `root` once: which ones `read_image` refuses, and what the others contain."""
+    known_formats()  # loads Pillow's plug-ins, which is not thread-safe
+    unreadable, digests = {}, {}
+    for name, (reason, digest) in zip(names, for_each_file(root, names, check_image, "Checking images"), strict=True):
+        if reason is None:
+            digests[name] = digest
+        else:
+            unreadable[name] = reason
+    return Checked(unreadable, digests)
+
+
+def check_image(path: str) -> tuple[str | None, str]:
+    """Why a file cannot be read as an image, None if it can, and the digest of its content."""
+    content = b""
+    try:
+        if os.path.isfile(path) and os.access(path, os.R_OK):
+            with open(path, "rb") as file:
+                content = file.read()
+            read_image(path, content)
+        else:
+            read_image(path)
+    except ValueError as error:
+        return str(error), ""
+    except OSError as error:
+        return f"It cannot be read ({error.strerror}).", ""
+    return None, content_digest(content)
+
+
+def for_each_file(root: str, names: Sequence[str], visit: Callable[[str], Result], description: str) -> list[Result]:
+    """What a function returns for the path of each file below `root`, in the order of the names.
+
+    It runs in as many threads as there are cores, at most 8. A terminal shows a progress bar on stderr.
     """
-    Image.init()  # loads Pillow's plug-ins, which is not thread-safe
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    unreadable: dict[str, str] = {}
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     bar = Progress(
         console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty()
     )
     try:
         with bar:
-            results = pool.map(lambda chunk: _find_unreadable(root, chunk), chunks)
-            for found in bar.track(results, total=len(chunks), description="Checking images"):
-                unreadable |= found
+            found = pool.map(lambda chunk: [visit(os.path.join(root, name)) for name in chunk], chunks)
+            return [
+                result for results in bar.track(found, total=len(chunks), description=description) for result in results
+            ]
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    return unreadable
 
 
 def describe_unreadable(root: str, unreadable: dict[str, str], *, num_files: int) -> str:
@@ -88,13 +137,3 @@ def describe_unreadable(root: str, unreadable: dict[str, str], *, num_files: int
     rest = [f"  and {len(unreadable) - MAX_LISTED} more"] if len(unreadable) > MAX_LISTED else []
     cure = "Repair or remove them, or set data.on_error=skip to leave them out."
     return "\n".join([f"{len(unreadable)} of {num_files} images in {root} cannot be read:", *lines, *rest, cure])
-
-
-def _find_unreadable(root: str, names: Sequence[str]) -> dict[str, str]:
-    unreadable = {}
-    for name in names:
-        try:
-            read_image(os.path.join(root, name))
-        except ValueError as error:
-            unreadable[name] = str(error)
-    return unreadable

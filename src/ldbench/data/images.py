@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldbench.core.pixels import from_uint8
-from ldbench.data.checks import describe_unreadable, find_unreadable, read_image
-from ldbench.data.layouts import File, find_splits
+from ldbench.data import fingerprints
+from ldbench.data.checks import check_images, describe_unreadable, for_each_file, read_image
+from ldbench.data.layouts import File, composed, find_splits
 from ldbench.data.subset import select_items
 from ldbench.data.transforms import center_crop, random_crop, random_square
+from ldbench.io.files import file_digest
 
 log = logging.getLogger(__name__)
 
-REVISION = 1  # raise when the images, their order or the split change
+REVISION = 2  # raise when the images, their order or the split change
 
 CHECKS = ("decode", "none")
 ON_ERROR = ("raise", "skip")
@@ -34,8 +37,10 @@ class Folder:
     on access. With on_error=raise unreadable images are one error; with on_error=skip they are left out, logged and
     listed in `skipped`. Leaving one out moves no other image to another split.
 
-    The fingerprint covers the images' paths relative to `root`, sizes in bytes, labels and splits, and `image_size`. It
-    does not cover their contents: an image replaced by another of the same length goes unnoticed.
+    The fingerprint covers the images' paths relative to `root`, sizes in bytes, labels and splits, `image_size`, and
+    contents. With fingerprint=sample that is 64 KiB of each of at most 1000 files, with content all bytes; auto is
+    content where check=decode reads all files anyway, and else sample. Up to 1000 files of at most 64 KiB have the same
+    fingerprint in all cases.
 
     Raises FileNotFoundError if `root` does not exist, and ValueError if it is not set, has another layout, or has
     images that cannot be read (with skip: if a class or a split has no others).
@@ -49,17 +54,26 @@ class Folder:
         layout: str,
         image_size: int,
         test_fraction: float | None,
+        train_folder: str | None,
+        test_folder: str | None,
         label_safe_flips: bool,
+        fingerprint: str,
         check: str,
         on_error: str,
         subset: float | str | None,
         seed: int,
     ):
-        _require_choices(check=check, on_error=on_error)
+        _require_choices(check=check, on_error=on_error, fingerprint=fingerprint)
         if image_size < 1:
             raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
         root = _resolve_root(root)
-        train, test = find_splits(Path(root), layout=layout, test_fraction=test_fraction)
+        train, test = find_splits(
+            Path(root),
+            layout=layout,
+            test_fraction=test_fraction,
+            train_folder=train_folder,
+            test_folder=test_folder,
+        )
         self.name = name
         self.image_size = image_size
         self.label_safe_flips = label_safe_flips
@@ -68,8 +82,10 @@ class Folder:
         kept = select_items(self._labels(train), subset=subset, seed=seed, names=[file.path for file in train])
         train = [train[i] for i in kept.tolist()]
         self.skipped: tuple[str, ...] = ()  # relative to the root
+        digests: dict[str, str] = {}
         if check == "decode":
-            unreadable = find_unreadable(root, [file.path for file in (*train, *test)])
+            checked = check_images(root, [file.path for file in (*train, *test)])
+            unreadable, digests = checked.unreadable, checked.digests
             if unreadable and on_error == "raise":
                 raise ValueError(describe_unreadable(root, unreadable, num_files=len(train) + len(test)))
             if unreadable:
@@ -86,7 +102,11 @@ class Folder:
             self.skipped = tuple(unreadable)
         self.train = FolderSplit(root, tuple(file.path for file in train), self._labels(train), image_size=image_size)
         self.test = FolderSplit(root, tuple(file.path for file in test), self._labels(test), image_size=image_size)
-        self.fingerprint = _fingerprint(train, test, image_size=image_size)
+        if fingerprint != "auto":
+            digests = digests_of(root, [file.path for file in (*train, *test)], fingerprint, known=digests)
+        elif check != "decode":
+            digests = digests_of(root, [file.path for file in (*train, *test)], "sample")
+        self.fingerprint = _fingerprint(train, test, digests, image_size=image_size)
 
     def _labels(self, files: list[File]) -> Tensor:
         positions = {name: i for i, name in enumerate(self.class_names)}
@@ -139,8 +159,34 @@ class FolderSplit(Dataset):
             ) from error
 
 
-def _require_choices(*, check: str, on_error: str) -> None:
-    for key, choice, known in (("check", check, CHECKS), ("on_error", on_error, ON_ERROR)):
+def digests_of(root: str, names: list[str], fingerprint: str, *, known: Mapping[str, str] = {}) -> dict[str, str]:
+    """The digests by which the files below `root` are identified, of all or of a sample. Raises ValueError, naming it,
+    for a file that cannot be read.
+    """
+    if fingerprint == "content" and names and all(name in known for name in names):
+        return dict(known)
+
+    def digest(path: str) -> str:
+        if fingerprint == "sample":
+            return fingerprints.sample_digest(path)
+        return file_digest(path)
+
+    chosen = fingerprints.spread_evenly(sorted(names), fingerprints.MAX_SAMPLED) if fingerprint == "sample" else names
+    try:
+        return dict(zip(chosen, for_each_file(root, chosen, digest, "Reading images"), strict=True))
+    except OSError as error:
+        raise ValueError(
+            f"Cannot read {error.filename} ({error.strerror}). Repair or remove the file; data.check=decode finds all "
+            "of them."
+        ) from error
+
+
+def _require_choices(*, check: str, on_error: str, fingerprint: str) -> None:
+    for key, choice, known in (
+        ("check", check, CHECKS),
+        ("on_error", on_error, ON_ERROR),
+        ("fingerprint", fingerprint, fingerprints.CHOICES),
+    ):
         if choice not in known:
             raise ValueError(f"data.{key} is {choice!r}. Choose {' or '.join(known)}.")
     if check == "none" and on_error == "skip":
@@ -186,9 +232,10 @@ def _to_tensor(image: Image.Image) -> Tensor:
     return from_uint8(rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w"))
 
 
-def _fingerprint(train: list[File], test: list[File], *, image_size: int) -> str:
+def _fingerprint(train: list[File], test: list[File], digests: Mapping[str, str], *, image_size: int) -> str:
     digest = hashlib.sha256(f"folder\0{REVISION}\0{image_size}\n".encode())
     for split, files in (("train", train), ("test", test)):
         for file in files:
-            digest.update(f"{split}\0{file.path}\0{file.num_bytes}\0{file.label}\n".encode("utf-8", "surrogateescape"))
+            line = f"{split}\0{composed(file.path)}\0{file.num_bytes}\0{file.label}\0{digests.get(file.path, '')}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Selects a subset of a training split."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,17 +56,17 @@ def _read_list(path: Path, *, num_items: int, names: Sequence[str] | None) -> Te
         raise FileNotFoundError(
             f"data.subset is the list file {path}, which does not exist. Give a file, a fraction in (0, 1], or null."
         )
-    index_of = {name: i for i, name in enumerate(names or ())}
+    index_of = {unicodedata.normalize("NFC", name): i for i, name in enumerate(names or ())}
     expected = f"an index from 0 to {num_items - 1}" + (" or a path relative to data.root" if names else "")
     kept: dict[int, int] = {}  # index -> its line
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"The list file {path} is not UTF-8 text ({error}). Write one item per line: {expected}."
         ) from error
     for number, line in enumerate(lines, start=1):
-        item = line.strip()
+        item = unicodedata.normalize("NFC", line.strip())
         if not item:
             continue
         index = index_of.get(item, int(item) if item.isascii() and item.isdigit() and len(item) < 19 else num_items)

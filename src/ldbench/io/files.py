@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+OUTPUT_MARKER = ".ldbench"  # in each folder of outputs: what lies below it is not data
 LARGEST_JSON = 64_000_000  # bytes: twice the manifest of a store with a hundred thousand shards
 
 
@@ -24,6 +25,14 @@ def file_digest(path: str | Path) -> str:
     """The sha256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mark_outputs(folder: Path) -> None:
+    """Marks a folder of outputs that exists, so that nothing in it is taken for data."""
+    marker = folder / OUTPUT_MARKER
+    if folder.is_dir() and not marker.exists():
+        with suppress(OSError):  # somebody else's folder, or a full disk: nothing is lost
+            marker.write_text("ldbench writes to this folder and reads no data from it.\n", encoding="utf-8")
 
 
 @contextmanager
@@ -51,6 +60,16 @@ def atomic_write(
     for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if not is_running(abandoned.name.split(".")[-2]):
             remove_scratch(abandoned)
+
+
+def printable(name: str) -> str:
+    """A file's name as UTF-8 can hold it: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not is_unicode(name) else name
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a file's name is text: Python holds bytes that are none as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def remove_scratch(path: Path) -> None:
@@ -86,7 +105,7 @@ def is_running(pid: str) -> bool:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON atomically."""
     with atomic_write(path) as scratch:
-        scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        scratch.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:

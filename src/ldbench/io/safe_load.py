@@ -14,22 +14,66 @@ from torch import Tensor
 
 from ldbench.io.files import add_path_to_errors
 
+HARMLESS = (  # packages whose objects are read as nothing
+    "lightning",
+    "lightning_fabric",
+    "numpy",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "torchmetrics",
+    "typing",
+)
+BUILTINS = (dict, list, set, tuple, int, float, str, bool)  # factories of defaultdict, types of settings
+MAX_IGNORED = 100  # classes of other packages in one file
 MAX_EXPANSION = 4  # bytes of tensors for each byte of their file: weights that two names share count twice
 MAX_NAME = 300  # characters of a tensor's name
 ALWAYS_ALLOWED = 1 << 24  # bytes of tensors that a file of any size may hold
 
 
+class Ignored:
+    """What stands for an object of another package in a checkpoint: none of that package's code runs."""
+
+    def __new__(cls, *args: Any, **keywords: Any) -> "Ignored":
+        """An empty object, whatever it is made of."""
+        return object.__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Forgets the state."""
+
+
+def plain_dict(*factory: Any) -> dict[Any, Any]:
+    """What stands for a defaultdict, whose factory is forgotten."""
+    return {}
+
+
 def read_pickle(path: Path, *, allowed: Sequence[type] = ()) -> Any:
     """The content of a file by torch's restricted loader [0]; classes beyond its own must be `allowed`.
 
+    Training checkpoints also hold callbacks and settings: objects of the packages in HARMLESS are read as `Ignored`.
     Raises ValueError, naming the file, for damaged files, other classes, and archives that expand.
     """
+    known: list[Any] = [*allowed, *BUILTINS, (plain_dict, "collections.defaultdict")]
     try:
         validate_archive(path)
-        with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        for _ in range(MAX_IGNORED):
+            try:
+                with torch.serialization.safe_globals(known):
+                    return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:
+                name = rejected_global(error)
+                if name is None or name.partition(".")[0] not in HARMLESS:
+                    raise
+                known.append((Ignored, name))
+        raise ValueError(f"it holds objects of more than {MAX_IGNORED} classes")
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise ValueError(f"{path} is not a file that is safe to read ({first_line(error)}).") from error
+
+
+def rejected_global(error: BaseException) -> str | None:
+    """The class that torch's restricted loader rejected, by its dotted name."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return found[1].rstrip(".") if found else None
 
 
 def write_pickle(content: Any, path: Path) -> None:
@@ -92,8 +136,8 @@ def first_line(error: BaseException) -> str:
 
     Of an error of torch's restricted loader: the class that it rejected, without the advice to disable the restriction.
     """
-    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"it names {named[1]}, which is neither a tensor nor plain data"
+    if named := rejected_global(error):
+        return f"it names {named}, which is neither a tensor nor plain data"
     if "weights_only" in str(error):
         return "it is not a pickle of tensors and plain data"
     lines = str(error).strip().splitlines()

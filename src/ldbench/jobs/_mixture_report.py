@@ -102,7 +102,7 @@ class MixtureReport:
         }.items():
             tensors |= {f"{name}.{part}": value for part, value in parameters_of(mixture).items()}
         write_tensors({name: value.float() for name, value in tensors.items()}, out / MIXTURES)
-        (out / NUMBERS).write_text(json.dumps(self.numbers(properties), indent=2) + "\n")
+        (out / NUMBERS).write_text(json.dumps(self.numbers(properties), indent=2) + "\n", encoding="utf-8")
         self.draw(out / FIGURE, title=title)
 
     def numbers(self, properties: Mapping[str, Any]) -> dict[str, Any]:

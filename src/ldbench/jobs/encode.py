@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ldbench.artifacts import store
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents import lightningdit
+from ldbench.data.latents.cache_check import validate_cache
 from ldbench.data.latents.encoding import encode
 from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_complete
 from ldbench.data.latents.shards import DTYPES
@@ -167,11 +170,16 @@ class Encode:
             manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **settings)
         else:
             assert self.cache is not None
-            manifest = lightningdit.read_cache(
-                resolve_folder(self.cache), folder, contents, latent=self.tokenizer.latent, shard_size=self.shard_size
-            )
+            cache, latent = resolve_folder(self.cache), self.tokenizer.latent
+            validate_cache(cache, self.data.train, latent=latent, encode=self.posterior)
+            manifest = lightningdit.read_cache(cache, folder, contents, latent=latent, shard_size=self.shard_size)
         rate = manifest.num_images / (time.monotonic() - started)
         log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, folder)
+
+    @torch.no_grad()
+    def posterior(self, images: Tensor) -> Posterior:  # (B, 3, H, W)
+        """The posterior of a few images, in float32."""
+        return self.tokenizer.to(self.device).eval().encode(images.to(self.device))
 
 
 def link_names(heldout: bool, cache: str | None) -> dict[str, str]:

@@ -200,7 +200,9 @@ class Generate:
         """Writes every sample as PNG, one folder per class."""
         names = self.data.class_names if len(self.data.class_names) == self.generator.backbone.num_classes else None
         for indices, images in parts.read():
-            classes = [names[y] if names else f"{y:04d}" for y in self.y[list(indices)].tolist()]
+            labels = self.y[list(indices)].tolist()
+            # the label behind the last class is that of samples without one
+            classes = [names[y] if names and y < len(names) else f"{y:04d}" for y in labels]
             write_pngs(out / IMAGES, images, first=indices.start, classes=classes)
 
 

@@ -144,7 +144,7 @@ class Reconstruct:
 
     def tabulate(self, by_image: Mapping[str, Tensor], out: Path) -> None:
         """Writes each image's metrics to `out/images.csv`, atomically."""
-        with atomic_write(out / TABLE) as scratch, scratch.open("w", newline="") as file:
+        with atomic_write(out / TABLE) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["image", *by_image])
             table.writerows(zip(self.names, *(values.tolist() for values in by_image.values()), strict=True))

@@ -93,6 +93,13 @@ def num_images(path: Path) -> int:
         return validate_images(path, shape, dtype)[0]
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """The height and width of a file's images (px). Raises ValueError for a file without any."""
+    with open_archive(path) as archive, open_array(archive, IMAGES, path) as (_, shape, dtype):
+        height, width = validate_images(path, shape, dtype)[1:3]
+    return height, width
+
+
 def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H, W) uint8
     """The images of a file in order, one batch in memory at a time.
 

@@ -38,6 +38,7 @@ class FrechetDistance:
     requires: ClassVar[frozenset[str]] = frozenset({"normal"})
     reference_requires: ClassVar[frozenset[str]] = frozenset({"features", "labels"})
     is_distance: ClassVar[bool] = True
+    smallest_set: ClassVar[int] = 2  # images of a set
     higher_is_better: ClassVar[bool | None] = False
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
@@ -67,6 +68,7 @@ class SpatialFrechetDistance:
     revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"spatial"})
     is_distance: ClassVar[bool] = True
+    smallest_set: ClassVar[int] = 2  # images of a set
     higher_is_better: ClassVar[bool | None] = False
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:

@@ -34,6 +34,7 @@ class KernelDistance:
     requires: ClassVar[frozenset[str]] = frozenset({"features"})
     uses: ClassVar[frozenset[str]] = frozenset({"labels"})
     is_distance: ClassVar[bool] = True
+    smallest_set: ClassVar[int] = 2  # images of a set
     higher_is_better: ClassVar[bool | None] = False
     suffixes: ClassVar[tuple[str, ...]] = ("", "_unweighted")
 

@@ -43,6 +43,7 @@ class NearestNeighborMetric:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
         self.k = k
+        self.smallest_set = k + 1  # images of a set
 
 
 class Precision(NearestNeighborMetric):

@@ -170,6 +170,7 @@ class SSIM:
 class MultiscaleSSIM:
     """Structural similarity at five scales of each image as a metric of a protocol, see `ms_ssim`."""
 
+    smallest_image: ClassVar[int] = MS_SSIM_SIZE  # px
     higher_is_better: ClassVar[bool | None] = True
 
     def __call__(

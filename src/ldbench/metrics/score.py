@@ -31,6 +31,7 @@ class InceptionScore:
         if splits < 1:
             raise ValueError(f"splits must be at least 1, got {splits}.")
         self.splits = splits
+        self.smallest_set = splits  # images of a set
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, paired: bool) -> Estimate:
         """The score with its interval. Raises ValueError for fewer images than splits."""

@@ -50,6 +50,12 @@ class Entry:
     hub: str | None = None  # its repository on the Hugging Face hub, owner/name
     latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
     kind: Kind = "tokenizer"
+    averaged: bool = False  # whether its own loader takes the averaged weights of a training checkpoint, under `ema`
+
+    @property
+    def takes_averaged(self) -> bool:
+        """Whether averaged weights are taken where a file has them: by all generators, and by some tokenizers."""
+        return self.averaged or self.kind == "generator"
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     Raises ValueError for tensors that are missing or unknown, and for settings that contradict them.
     """
     entry(name)
+    state = strip_prefixes(state)
     empty = [key for key, value in state.items() if 0 in value.shape]
     if empty:
         raise ValueError(

@@ -15,7 +15,6 @@ from ldbench.official import (
     convert_transformer,
     count_blocks,
     shape,
-    strip_prefixes,
     validate_setting,
     validate_table,
 )
@@ -51,7 +50,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     from ldbench.core.latent import LatentSpec
     from ldbench.layers.patches import LatentPatches
 
-    state = strip_prefixes(state)
+    state = dict(state)
     tables = {key: state.pop(key) for key in (COS, SIN) if key in state}
     rms, swiglu = "blocks.0.norm1.weight" in state, "blocks.0.mlp.w12.weight" in state
     rotary = bool(settings.get("use_rope", bool(tables) or rms))

@@ -24,15 +24,16 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         source = f"hf://{entry.hub}"
     if entry.kind == "tokenizer" and stats is not None:
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
-    converted = convert_weights(name, source, averaged=entry.kind == "generator")
+    converted = convert_weights(name, source)
     if entry.kind == "tokenizer":
         blueprint = store.Blueprint(converted.group, converted.component, converted.keywords)
         return store.build(blueprint, converted.state)
     return store.build(*describe_generator(Registry().compose("train", [f"generator={name}"]), converted, stats))
 
 
-def convert_weights(name: str, source: str | Path | Mapping[str, Tensor], *, averaged: bool) -> official.Converted:
+def convert_weights(name: str, source: str | Path | Mapping[str, Tensor]) -> official.Converted:
     """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
+    averaged = official.entry(name).takes_averaged
     state, settings = weights.read_weights(source, averaged=averaged), weights.read_settings(source)
     try:
         return official.convert(name, state, settings)
@@ -68,12 +69,24 @@ def read_stats(stats: Stats, channels: int) -> Normalizer:
     """
     if isinstance(stats, int | float):
         return Normalizer.from_scale(stats, channels=channels)
-    if isinstance(stats, str | Path):
-        tensors = weights.read_weights(stats)
-        if not {"mean", "std"} <= tensors.keys():
-            raise ValueError(
-                f"{stats} holds {', '.join(list(tensors)[:5])}. "
-                "Expected tensors `mean` and `std`, as in latents_stats.pt."
-            )
-        stats = (tensors["mean"], tensors["std"])
-    return Normalizer.from_stats(*stats, channels=channels)
+    return Normalizer.from_stats(
+        *(read_stats_file(stats) if isinstance(stats, str | Path) else stats), channels=channels
+    )
+
+
+def validate_stats(stats: str | float) -> None:
+    """Raises ValueError for a scale that is not above zero, and for a file without statistics."""
+    if isinstance(stats, str):
+        read_stats_file(stats)
+    else:
+        Normalizer.from_scale(stats, channels=1)
+
+
+def read_stats_file(path: str | Path) -> tuple[Tensor, Tensor]:
+    """The tensors `mean` and `std` of a file. Raises ValueError for a file without these."""
+    tensors = weights.read_weights(path)
+    if not {"mean", "std"} <= tensors.keys():
+        raise ValueError(
+            f"{path} holds {', '.join(list(tensors)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt."
+        )
+    return tensors["mean"], tensors["std"]

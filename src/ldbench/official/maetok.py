@@ -20,7 +20,7 @@ CITATION = "Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffus
 WHERE = "Download config.json and model.safetensors of {} from the Hugging Face hub into one folder."
 HUBS = {"maetok_b_128": "MAETok/maetok-b-128", "maetok_b_128_512": "MAETok/maetok-b-128-512"}
 ENTRIES = {
-    name: Entry(source=SOURCE, licence=LICENCE, citation=CITATION, where=WHERE.format(hub), hub=hub)
+    name: Entry(source=SOURCE, licence=LICENCE, citation=CITATION, where=WHERE.format(hub), hub=hub, averaged=True)
     for name, hub in HUBS.items()
 }
 
@@ -76,7 +76,6 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     `encoder.mask_token` gets zeros, which only masked passes read. `settings` (its config.json) may not contradict the
     tensors. Raises ValueError for anything missing, unknown or contradictory.
     """
-    state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
     state = {
         key: value
         for key, value in state.items()

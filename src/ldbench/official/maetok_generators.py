@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ldbench.official import Converted, Entry, convert_transformer, strip_prefixes
+from ldbench.official import Converted, Entry, convert_transformer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     """
     keywords, renamed = convert_transformer(
         name,
-        strip_prefixes(state),
+        state,
         settings,
         sequence=True,
         nominal_size=NOMINAL_SIZE,

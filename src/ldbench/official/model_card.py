@@ -43,7 +43,10 @@ def build_card(folder: Path, repo: str, records: Sequence[Record], *, licence: s
     """README.md of an artifact, with its metadata (`model-index`) and its text. `records`: of this artifact."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    manifest, model_config = store.read_manifest(folder), json.loads((folder / store.CONFIG).read_text())
+    manifest, model_config = (
+        store.read_manifest(folder),
+        json.loads((folder / store.CONFIG).read_text(encoding="utf-8")),
+    )
     name, kind = store.name_of(folder), model_config["group"]
     results = [
         EvalResult(

@@ -81,7 +81,6 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     `settings` are those of diffusers and not needed. Everything but the autoencoder of a training checkpoint is
     dropped. Raises ValueError for anything missing or unknown.
     """
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith(IGNORED)}
     if any(".mid_block." in key for key in state):
         state = from_diffusers(state)

@@ -50,7 +50,6 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     passes read. No official file comes with `settings`. Raises ValueError for tensors that are missing, unknown, or
     without the dimensions to infer from.
     """
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith("perceptual_loss.")}
     depth, decoder_depth = (count_blocks(state, prefix) for prefix in ("blocks", "decoder_blocks"))
     expected = {"pos_embed", "decoder_pos_embed"} | {

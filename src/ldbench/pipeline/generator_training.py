@@ -26,6 +26,7 @@ from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
 from ldbench.sampling.noise import NoiseStream
+from ldbench.tracking.send_records import configured_loggers
 from ldbench.training import fit
 from ldbench.training.fsdp import unsharded
 from ldbench.training.generator_module import GeneratorModule
@@ -135,7 +136,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     items: Any = latents
     if not planned.course.max_steps:
         return task
-    with fit.open_loggers(cfg.logger, run=run, training=planned.training) as loggers:
+    with fit.open_loggers(configured_loggers(cfg), run=run, training=planned.training) as loggers:
         fit.fit_module(
             task,
             items,

@@ -15,7 +15,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
-from ldbench.official.load import convert_weights, describe_generator
+from ldbench.official.load import convert_weights, describe_generator, validate_stats
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator, validate_guide
 from ldbench.pipeline.recipe import is_trained, stats_digest
 from ldbench.pipeline.trained_model import TrainedModel
@@ -40,6 +40,35 @@ def get_generator(
     return generator
 
 
+def validate_given(cfg: DictConfig, registry: Registry = Registry()) -> None:
+    """Raises ValueError for an artifact, weights or statistics under `generator` that fit no latents."""
+    if "path" in list(cfg.generator):
+        open_artifact(cfg, registry)
+        return
+    if cfg.generator.weights is not None:
+        released_weights(cfg)
+    if cfg.generator.stats is not None:
+        try:
+            validate_stats(cfg.generator.stats)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"generator.stats={cfg.generator.stats}: {error}") from error
+
+
+def released_weights(cfg: DictConfig) -> Path:
+    """The file under `generator.weights`. Raises ValueError where there is none, or no statistics beside it."""
+    try:
+        official.entry(cfg.generator.name, "generator")
+        file = weights.locate(cfg.generator.weights)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"generator.weights={cfg.generator.weights}: {error}") from error
+    if cfg.generator.stats is None:
+        raise ValueError(
+            "Released generators come without the statistics of their latents. Set generator.stats=latents_stats.pt, "
+            "or one scale, such as generator.stats=0.18215 for Stable Diffusion's latents."
+        )
+    return file
+
+
 def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
     """Returns the artifact under `generator.path`."""
     if OmegaConf.is_missing(cfg.generator, "path") or cfg.generator.path is None:
@@ -54,13 +83,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
     Its digest covers the file's content, the statistics of its latents, and the objective.
     """
     name = cfg.generator.name
-    official.entry(name, "generator")
-    if cfg.generator.stats is None:
-        raise ValueError(
-            "Released generators come without the statistics of their latents. Set generator.stats=latents_stats.pt, "
-            "or one scale, such as generator.stats=0.18215 for Stable Diffusion's latents."
-        )
-    file = weights.locate(cfg.generator.weights)
+    file = released_weights(cfg)
     recipe = {
         "kind": "generator",
         "official": name,
@@ -74,7 +97,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
     folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
 
     def build() -> tuple[nn.Module, store.Blueprint]:
-        blueprint, state = describe_generator(cfg, convert_weights(name, file, averaged=True), cfg.generator.stats)
+        blueprint, state = describe_generator(cfg, convert_weights(name, file), cfg.generator.stats)
         return store.build(blueprint, state), blueprint
 
     store.get_or_build(

@@ -23,7 +23,8 @@ from ldbench.runtime.process_group import leader_first
 CONFIG_KEYWORDS = ("position_resize", "channels_last", "checkpointing")
 
 
-Check = Callable[[LatentSpec, ImageData], None]  # raises ValueError for latents and images that others cannot take
+# raises ValueError for images, and for latents where it asks for them, that others cannot take
+Check = Callable[[Callable[[], LatentSpec], ImageData], None]
 
 
 def get_tokenizer(
@@ -40,7 +41,7 @@ def get_tokenizer(
     else:
         model, data = import_released(cfg, registry)
     if check is not None:
-        check(model.load_tokenizer().latent, data)
+        check(lambda: model.load_tokenizer().latent, data)
     return model, data
 
 
@@ -62,7 +63,10 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, Im
 def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:
     """Returns the artifact of the released weights under `tokenizer.weights`; its digest covers the file's content."""
     name = cfg.tokenizer.name
-    official.entry(name, "tokenizer")
+    try:
+        entry = official.entry(name, "tokenizer")
+    except ValueError as error:
+        raise ValueError(f"tokenizer.weights={cfg.tokenizer.weights}: {error}") from error
     file = weights.locate(cfg.tokenizer.weights)
     settings = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CONFIG_KEYWORDS}
     sha256 = store.file_digest(file)
@@ -72,6 +76,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         "sha256": sha256,
         "revision": official.REVISION,
         "choices": settings,
+        **({"averaged": True} if entry.averaged else {}),
     }
     digest = store.digest(recipe)
     model = TrainedModel(Path(cfg.paths.artifacts) / "tokenizers" / f"{name}-{digest[:8]}", digest, registry)
@@ -80,7 +85,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
     data: list[ImageData] = []
 
     def build() -> tuple[nn.Module, store.Blueprint]:
-        found = convert_weights(name, file, averaged=False)
+        found = convert_weights(name, file)
         validate_keywords(cfg, found.keywords)
         data.append(build_data(cfg, registry))  # what does not fit is refused before anything is stored
         blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings})
@@ -116,7 +121,7 @@ def train_or_reuse(cfg: DictConfig, registry: Registry, check: Check | None) -> 
     """Returns the artifact of the configured recipe, which is trained unless it exists."""
     plan = plan_tokenizer(cfg, registry)
     if check is not None:
-        check(plan.latent, plan.data)
+        check(lambda: plan.latent, plan.data)
 
     def build() -> tuple[nn.Module, store.Blueprint]:
         from ldbench.pipeline.tokenizer_training import train_tokenizer  # Lightning takes seconds to load

@@ -32,6 +32,10 @@ def resolve_init(cfg: DictConfig, group: str, registry: Registry = Registry()) -
     if cfg.init is None:
         return None
     folder = hub.local(cfg.init)
+    if not (folder / store.CONFIG).is_file():
+        raise ValueError(
+            f"init={cfg.init} is no artifact: there is no {folder / store.CONFIG}. Give an artifact's folder."
+        )
     is_ours = store.read_config(folder)["group"] == group
     return InitWeights(folder, store.content_key(folder), registry) if is_ours else None
 

@@ -17,6 +17,7 @@ from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
+from ldbench.io.files import printable
 from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
@@ -143,10 +144,14 @@ class JobContext:
         return splits[0] if len(splits) == 1 else ConcatDataset(cast("list[Dataset[Any]]", splits))
 
     def names(self) -> Sequence[str]:
-        """A name for each of `images`: its file's where it has one, else its index."""
+        """A name for each of `images`: its file's where it has one, with bytes escaped that are no text, else its
+        index.
+        """
         splits = protocol_splits(self._measured.data, self._protocol)
         named, count = [name for part in splits for name in getattr(part, "names", ())], sum(map(len, splits))
-        return named if len(named) == count else [f"{index:06d}" for index in range(count)]
+        return (
+            [printable(name) for name in named] if len(named) == count else [f"{index:06d}" for index in range(count)]
+        )
 
     def metrics(self) -> dict[str, Any]:
         """The protocol's metrics of single images, by name."""

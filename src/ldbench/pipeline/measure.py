@@ -1,44 +1,34 @@
 """One measurement: from a job's yaml, a tokenizer and a protocol to a record, unless it is known."""
 
 import copy
-import inspect
-import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
 from ldbench.artifacts import hub, store
-from ldbench.config.components import import_target, instantiate, validate_types
-from ldbench.config.compose import Registry, cached, plain
-from ldbench.config.error_messages import did_you_mean
+from ldbench.config.components import import_target, instantiate
+from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors
 from ldbench.io.safetensors_io import write_tensors
-from ldbench.metrics import adm_npz
-from ldbench.metrics.feature_set import SOURCE
 from ldbench.pipeline.components import (
-    component_config,
     component_digest,
     extractor_key,
-    weights_checksum,
-    weights_path,
     with_teacher,
 )
 from ldbench.pipeline.job_context import (
-    JOB_INPUTS,
     PROTOCOL_FIELDS,
-    RECORD_INPUTS,
     EvaluationTarget,
     JobContext,
     describe_machine,
     protocol_splits,
     required_inputs,
 )
+from ldbench.pipeline.recipe import public_config
 from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results import per_image, records
@@ -89,7 +79,7 @@ def measure(
         metrics=metrics,
         protocol=described,
         artifacts={role: found.name for role, found in measured.artifacts.items()},
-        config={key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"},
+        config=public_config(cfg, registry),
         environment=records.environment(),
         created=records.now(),
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
@@ -104,7 +94,11 @@ def measure(
         if "images" in asked
         else ""
     )
-    log.info("Measured%s: %s", on, records.write(record, folder))
+    written = records.write(record, folder)
+    if metrics:
+        log.info("Measured%s: %s", on, written)
+    else:
+        log.info("There are no figures to measure, by the protocol and the job's settings: %s", written)
     log_metrics(record)
     if figures.is_dir():
         log.info("  left behind: %s", figures)
@@ -193,85 +187,6 @@ def protocol_digests(protocol: Protocol, counting: Collection[str], registry: Re
     if "reference" in counting and protocol.reference_file is not None:
         found["reference"] = store.file_digest(protocol.reference_file)
     return found
-
-
-def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError for a node that is no job, for keys and values that the job does not take, unknown inputs."""
-    _, node = merge_overrides(node, protocol)
-    validate_types(node)
-    job = import_target(node._target_)
-    for attribute in ("name", "revision", "requires", "settings", "check", "output_files"):
-        if not hasattr(job, attribute):
-            raise ValueError(
-                f"{node._target_} is no job: it has no {attribute}. ldbench.jobs.probe.Probe is one to look at."
-            )
-    parameters = inspect.signature(job).parameters
-    for key in node:
-        if not str(key).startswith("_") and key not in parameters:
-            raise ValueError(
-                "There is no config key "
-                f"{node._get_full_key(key)}.{did_you_mean(str(key), list(parameters.keys() - JOB_INPUTS))}"
-            )
-    known = ", ".join(sorted(JOB_INPUTS))
-    for name in required_inputs(node):
-        if name not in JOB_INPUTS | RECORD_INPUTS:
-            raise ValueError(
-                f"{node._target_} asks for {name}, which its yaml does not set. A job may ask for: {known}."
-            )
-    if node.get("teacher") is not None:
-        registry.validate_option("teacher", node.teacher)
-    job.check(plain(node))
-    for value in plain(node).values():
-        if isinstance(value, Mapping) and "_target_" in value:
-            instantiate(value)  # so that it refuses before any work starts
-
-
-def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError for unknown names, metrics on what the extractor does not provide, and an invalid reference."""
-    for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
-        for name in names:
-            registry.validate_option(group, name)
-    if protocol.reference_file is not None:
-        adm_npz.num_images(protocol.reference_file)
-    if protocol.extractor is None:
-        return
-    extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
-    if protocol.reference_file is not None:
-        adm_npz.read_standard_statistics(
-            protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True)
-        )
-    provides = extractor.provides
-    for name in protocol.distribution:
-        requires = import_target(registry.option("distribution", name)._target_).requires
-        missing = sorted({SOURCE[need] for need in requires if need in SOURCE} - provides)
-        if missing:
-            raise ValueError(
-                f"protocol.distribution names {name}, which is of {missing[0]}: extractor={protocol.extractor} gives "
-                f"{', '.join(sorted(provides))}. Leave {name} out, or choose another protocol.extractor."
-            )
-
-
-def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:
-    """Raises ValueError for weights of a metric or an extractor that are missing, or of another network."""
-    counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
-    named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
-    named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
-    for group, name in named:
-        node = component_config(group, name, protocol, registry)
-        getattr(import_target(node["_target_"]), "check", lambda: None)()
-        file = weights_path(name, node)
-        if file is not None:
-            # once for all points of a sweep
-            key = ("weights", json.dumps(node, sort_keys=True), file.stat().st_mtime_ns)
-            cached(key, partial(validate_layout, name, node, file))
-
-
-def validate_layout(name: str, node: Mapping[str, Any], file: Path) -> None:
-    """Raises ValueError, naming the file, for weights that a component cannot be made of."""
-    try:
-        instantiate(node, **weights_checksum(name, node))
-    except ValueError as error:
-        raise ValueError(f"protocol.weights.{name}={file}: {error}") from error
 
 
 def log_metrics(record: records.Record) -> None:

@@ -1,12 +1,12 @@
 """From a config to artifacts and records: what exists is reused, what is missing is built or measured."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store
 from ldbench.config.components import import_target
@@ -15,11 +15,13 @@ from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.jobs._set_metrics import validate_kept
+from ldbench.pipeline.config_schema import validate_values
 from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
 from ldbench.pipeline.get_generator import (
     build_encoder,
     get_generator,
     get_training_latents,
+    validate_given,
 )
 from ldbench.pipeline.get_tokenizer import get_tokenizer
 from ldbench.pipeline.init_weights import validate_init
@@ -29,17 +31,25 @@ from ldbench.pipeline.job_context import (
     required_inputs,
     requires,
 )
-from ldbench.pipeline.measure import measure, validate_job, validate_protocol, validate_weights
+from ldbench.pipeline.measure import measure
 from ldbench.pipeline.measure_records import compare, refuse_in_training
+from ldbench.pipeline.measurement_checks import (
+    validate_image_sizes,
+    validate_job,
+    validate_protocol,
+    validate_set_sizes,
+    validate_weights,
+)
 from ldbench.pipeline.recipe import is_trained
-from ldbench.pipeline.tokenizer_plan import build_data, validate_keys, validate_names
+from ldbench.pipeline.tokenizer_plan import build_data, mark_output_folders, validate_keys, validate_names
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.pipeline.trainer_settings import validate_trainer
 from ldbench.results.protocol import Protocol
 from ldbench.runtime import launcher
-from ldbench.runtime.device import disable_tf32, validate_devices, validate_precision
+from ldbench.runtime.cpu import validate_compiler
+from ldbench.runtime.device import disable_tf32, find_device, validate_devices, validate_precision
 from ldbench.runtime.memory import keep_freed_memory
-from ldbench.runtime.process_group import is_worker_rank, validate_world_size
+from ldbench.runtime.process_group import is_worker_rank, leader_broadcast, process_info, validate_world_size
 from ldbench.tracking.send_records import validate_logger
 
 
@@ -68,6 +78,7 @@ def run(cfg: DictConfig, registry: Registry = Registry()) -> Path:
 
     A job that starts from records builds no model; the folder of records is returned.
     """
+    validate_values(cfg)
     validate_job(cfg.job, get_protocol(cfg, registry), registry)
     if requires(cfg.job, "records"):
         refuse_overrides(cfg.job, ("tokenizer", "generator"), "starts from the records under paths.root")
@@ -93,6 +104,7 @@ def parse_request(cfg: DictConfig, registry: Registry = Registry()) -> RunReques
 
     Raises ValueError for a job of a generator where none is chosen.
     """
+    validate_values(cfg)
     protocol = get_protocol(cfg, registry)
     if "job" not in cfg:
         refuse_in_training(list(cfg.jobs.values()))
@@ -120,19 +132,24 @@ def validate(cfg: DictConfig, request: RunRequest, registry: Registry = Registry
     validate_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     validate_world_size(cfg.trainer.devices, cfg.trainer.num_nodes)
     validate_logger(cfg)
-    for node in request.jobs:
+    for node in (*request.jobs, *([cfg.latents] if has_generator(cfg) else [])):
         validate_job(node, request.protocol, registry)
     for node in (*request.jobs, *([cfg.latents] if has_generator(cfg) else [])):
         if "precision" in node:
             validate_precision(node.precision, cfg.trainer.accelerator, key=node._get_full_key("precision"))
     validate_protocol(request.protocol, registry)
     validate_weights(request.jobs, request.protocol, registry)
-    if has_generator(cfg) and is_trained(cfg.generator):
-        validate_parts(cfg)
+    if isinstance(OmegaConf.select(cfg, "data.image_size", throw_on_missing=False), int):
+        validate_image_sizes(request.jobs, request.protocol, cfg.data.image_size, registry)
+    if has_generator(cfg):
+        validate_given(cfg, registry)
+        if is_trained(cfg.generator):
+            validate_parts(cfg)
     if request.with_tokenizer:
         groups = groups_to_train(cfg, with_generator=request.with_generator)
         if groups:
             validate_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+            validate_compiler(compiles=cfg.trainer.compile, device=find_device(cfg.trainer.accelerator).type)
         validate_init(cfg, groups, registry)
 
 
@@ -142,13 +159,16 @@ def build_and_measure(cfg: DictConfig, request: RunRequest, registry: Registry =
     Returns the folder of the last artifact, or of the records where none is needed.
     """
     start(cfg, request, registry)
-    if request.with_tokenizer:
-        tokenizer, data = tokenizer_for(cfg, request, registry)
-        generator = get_generator(cfg, tokenizer, data, registry) if request.with_generator else None
-        target = EvaluationTarget(data, tokenizer, generator)
-    else:
-        target = EvaluationTarget(build_data(cfg, registry))
-    measure_each(cfg, target, request.jobs, request.protocol, registry)
+    try:
+        if request.with_tokenizer:
+            tokenizer, data = tokenizer_for(cfg, request, registry)
+            generator = get_generator(cfg, tokenizer, data, registry) if request.with_generator else None
+            target = EvaluationTarget(data, tokenizer, generator)
+        else:
+            target = EvaluationTarget(build_data(cfg, registry))
+        measure_each(cfg, target, request.jobs, request.protocol, registry)
+    finally:
+        mark_output_folders(cfg)
     return list(target.artifacts.values())[-1].folder if target.artifacts else Path(cfg.paths.records)
 
 
@@ -158,6 +178,8 @@ def start(cfg: DictConfig, request: RunRequest, registry: Registry) -> None:
     if is_worker_rank():
         logging.getLogger("ldbench").setLevel(logging.WARNING)  # the leader logs what is done
     validate(cfg, request, registry)
+    if process_info().world > 1:
+        leader_broadcast().meet(cfg.trainer.patience)
     torch.set_num_threads(cfg.trainer.threads)
     disable_tf32()
     keep_freed_memory()
@@ -186,15 +208,17 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
 
     trains_on_it = request.with_generator and is_trained(cfg.generator)
 
-    def check(latent: LatentSpec, data: ImageData) -> None:
+    def check(latent: Callable[[], LatentSpec], data: ImageData) -> None:
         protocol = request.protocol
         nodes = {name: registry.option("distribution", name) for name in protocol.distribution}
         metrics = {name: import_target(node._target_) for name, node in nodes.items()}
         if any(measures_generator(node) for node in request.jobs):
             validate_kept(metrics, len(data.train), protocol.kept)
-        validate_cell(cfg, latent, data.num_classes, registry)
+        validate_set_sizes(request.jobs, data, protocol, registry)
+        if trains_on_it:  # the latent of a tokenizer that exists is known once its weights are read
+            validate_cell(cfg, latent(), data.num_classes, registry)
 
-    return get_tokenizer(cfg, registry, check=check if trains_on_it else None)
+    return get_tokenizer(cfg, registry, check=check)
 
 
 def measure_each(

@@ -1,7 +1,7 @@
 """What a config would train: whether it does, what the digest covers, and how it is described to others."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from omegaconf import DictConfig
@@ -72,8 +72,26 @@ def is_trained(node: DictConfig) -> bool:
 
 
 def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
-    """Returns the config without local paths: plain, with component names."""
-    return {key: value for key, value in registry.with_component_names(cfg).items() if key != "paths"}
+    """Returns the config as others may see it: plain, with component names, and of each local path its last part."""
+    return {key: _without_folders(value) for key, value in registry.with_component_names(cfg).items() if key != "paths"}
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(entry) for entry in value]
+    return _without_folder(value) if isinstance(value, str) else value
+
+
+def _without_folder(value: str) -> str:
+    """The last part of a path on this machine. Names stay, and ids of a hub that are no file here."""
+    if PureWindowsPath(value).is_absolute():
+        return PureWindowsPath(value).name
+    local = value in (".", "..") or value.startswith(("/", "./", "../", "~"))
+    if local or ("/" in value and "://" not in value and Path(value).exists()):
+        return Path(value).resolve().name
+    return value
 
 
 def stats_digest(cfg: DictConfig) -> Any:

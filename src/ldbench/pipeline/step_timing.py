@@ -76,4 +76,6 @@ def at_once(node: Any) -> None:
 
 def read(run: Path) -> Times:
     """What the training left."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((run / "step_times").glob("*.json"))}
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "step_times").glob("*.json"))
+    }

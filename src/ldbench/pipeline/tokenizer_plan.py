@@ -1,5 +1,6 @@
 """A tokenizer's training, validated before any work starts."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
+from ldbench.io.files import mark_outputs
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.recipe import public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
+log = logging.getLogger(__name__)
+
+MAX_CLASSES = 6  # that are listed by name
 COMPILED_REVISION = 2  # of compiled trainings; raised when their numbers change, and those of others do not
 # keys that come with a generator
 GENERATION = ("generator", "interpolant", "times", "objective", "sampler", "guidance")
@@ -80,7 +85,8 @@ def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
 
 def validate_names(cfg: DictConfig) -> None:
     """Raises ValueError for names and places that would be written where nobody looks for them."""
-    for key in ("tokenizer.name", "data.name"):
+    generator = ["generator.name"] if OmegaConf.select(cfg, "generator.name") is not None else []
+    for key in ("tokenizer.name", "data.name", *generator):
         name = OmegaConf.select(cfg, key)
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"{key} must be letters, digits, '_', '-' and '.', as a folder's name, got {name!r}.")
@@ -97,8 +103,26 @@ def build_data(cfg: DictConfig, registry: Registry) -> ImageData:
 
 
 def open_data(cfg: DictConfig) -> ImageData:
-    """Returns the configured images. Raises ValueError for what cannot be read."""
-    return instantiate(cfg.data)
+    """Returns the configured images, and says which they are. Raises ValueError for what cannot be read."""
+    mark_output_folders(cfg)  # which may lie among the images
+    data = instantiate(cfg.data)
+    announce(data.name, len(data.train), len(data.test), tuple(data.class_names))
+    return data
+
+
+def mark_output_folders(cfg: DictConfig) -> None:
+    """Marks the folders of outputs that exist: nothing in them is data."""
+    for folder in ("artifacts", "records", "runs"):
+        mark_outputs(Path(cfg.paths[folder]))
+
+
+@cache
+def announce(name: str, num_train: int, num_test: int, class_names: tuple[str, ...]) -> None:
+    """Logs once how many images are for training and held out, and their classes."""
+    few = len(class_names) <= MAX_CLASSES
+    shown = class_names if few else (*class_names[: MAX_CLASSES - 1], "...", class_names[-1])
+    classes = f"{len(class_names)} class{'es' if len(class_names) > 1 else ''}"
+    log.info("Images of %s: %d for training, %d held out, %s: %s", name, num_train, num_test, classes, ", ".join(shown))
 
 
 def validate_keys(cfg: DictConfig) -> None:

@@ -18,6 +18,7 @@ from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
+from ldbench.tracking.send_records import configured_loggers
 from ldbench.training import fit
 from ldbench.training.batch_sampler import RandomCrops
 from ldbench.training.stage_config import Stage
@@ -159,7 +160,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     tokenizer = init_tokenizer(planned)
     announce(planned)
     learned: dict[str, Tensor] = {}  # by loss terms
-    with fit.open_loggers(planned.cfg.logger, run=run, training=planned.training) as loggers:
+    with fit.open_loggers(configured_loggers(planned.cfg), run=run, training=planned.training) as loggers:
         for stage in planned.stages:
             tokenizer.resize(stage.image_size)
             done = run / "stages" / f"{stage.name}.safetensors"

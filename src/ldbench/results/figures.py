@@ -29,7 +29,7 @@ def read_logs(logs: Sequence[Path]) -> dict[str, dict[int, float]]:
     """
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for log in logs:
-        with log.open(newline="") as file:
+        with log.open(newline="", encoding="utf-8") as file:
             complete = (line for line in file if line.endswith("\n"))
             for row in csv.DictReader(complete):
                 for name, value in row.items():

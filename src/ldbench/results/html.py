@@ -37,8 +37,12 @@ def render(
     created: str,
 ) -> str:
     """The page. `sheets`: record id -> PNG files, which are script_json; `created`: the time to show."""
-    style = (PAGE / "style.css").read_text()
-    script = "(() => {\n'use strict';\n" + "\n".join((PAGE / name).read_text() for name in SCRIPTS) + "\n})();\n"
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
+    script = (
+        "(() => {\n'use strict';\n"
+        + "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+        + "\n})();\n"
+    )
     policy = (
         f"default-src 'none'; img-src data:; style-src {policy_source(style)}; script-src {policy_source(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -49,7 +53,7 @@ def render(
         "SCRIPT": script,
         "DATA": script_json(payload(boards, predictions, published, sheets, created)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (PAGE / "page.html").read_text())
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (PAGE / "page.html").read_text(encoding="utf-8"))
 
 
 def policy_source(text: str) -> str:

@@ -24,6 +24,7 @@ UNNAMED = {
         "resident",
         "deterministic",
         "log_every",
+        "patience",
     ),
     "latents": ("workers", "batch_size", "num_processes", "shard_size", "verify", "export"),
     "generator": ("path",),

@@ -44,7 +44,7 @@ def read_tables(folder: Path) -> list[PaperTable]:
 
 def read_table(path: Path) -> PaperTable:
     """One paper's table. Raises ValueError with the file and the key of what is wrong."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     if content.keys() != KEYS:
         raise ValueError(
             f"{path}: a published table has the keys {', '.join(sorted(KEYS))}; got {', '.join(sorted(content))}."

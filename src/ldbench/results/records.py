@@ -94,14 +94,14 @@ def write(record: Record, folder: Path) -> Path:
         for name, numbers in content["metrics"].items()
     }
     with atomic_write(path) as scratch:
-        scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 
 def read(path: Path) -> Record:
     """Reads a record. Raises ValueError, naming the file, if it is not one."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         schema = content["schema"]
         if schema in READABLE:
             metrics = content.pop("metrics").items()

@@ -88,7 +88,7 @@ def start(
     """Starts a task's process in its own session: Ctrl-C reaches only the sweep, which then signals its processes."""
     pinned = {} if not devices else {"CUDA_VISIBLE_DEVICES": str(devices[slot % len(devices)])}
     environment = {**os.environ, **pinned, PARENT: str(os.getpid()), NAME: log.parent.name, "PYTHONUNBUFFERED": "1"}
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -130,7 +130,7 @@ def failure_reason(status: int, log: Path) -> str | None:
     if status < 0:
         name = signal.Signals(-status).name
         return f"ended by {name}" + (", possibly because the system is out of memory" if name == "SIGKILL" else "")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")).replace("\r", "\n").rstrip()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace")).replace("\r", "\n").rstrip()
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
     blocks = [block for block in blocks if block and not block.startswith(HINT)]
     lines = blocks[-1].splitlines() if blocks else []

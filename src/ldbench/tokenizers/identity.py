@@ -35,6 +35,7 @@ class Identity(Tokenizer):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
         """The pixels, as a point."""
+        self.validate_values(images)
         return Posterior(mean=patchify(images, self.grid_of(images)))
 
     def decode(

@@ -128,7 +128,8 @@ class VAVAE(Tokenizer):
         self.image_size = image_size
 
     def validate_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are (B, 3, H, W) with sides that the factor divides."""
+        """Raises ValueError unless images are floats in [-1, 1], (B, 3, H, W) with sides that the factor divides."""
+        self.validate_values(images)
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
             raise ValueError(
                 f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got "

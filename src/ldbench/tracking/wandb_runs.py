@@ -138,8 +138,8 @@ def export(report: "Report", files: Sequence[Path], *, mode: Mode, project: str,
     """
     identity = run_id(report.records)
     mark = folder / "leaderboard" / f"{mode}-{project}-{identity}"
-    if mark.is_file() and (mode == "online" or Path(mark.read_text().strip()).is_dir()):
-        log.info("Nothing new since the %s run %s: %s", mode, identity, mark.read_text().strip())
+    if mark.is_file() and (mode == "online" or Path(mark.read_text(encoding="utf-8").strip()).is_dir()):
+        log.info("Nothing new since the %s run %s: %s", mode, identity, mark.read_text(encoding="utf-8").strip())
         return
     folder.mkdir(parents=True, exist_ok=True)
     with no_stdin():
@@ -155,7 +155,7 @@ def export(report: "Report", files: Sequence[Path], *, mode: Mode, project: str,
         finally:
             finish()
     mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(f"{location}\n")
+    mark.write_text(f"{location}\n", encoding="utf-8")
     log_location("Exported to Weights & Biases", location, mode)
 
 
@@ -227,7 +227,7 @@ def start_export(identity: str, *, mode: Mode, project: str, folder: Path) -> An
         return init(mode=mode, folder=folder, settings=NO_MACHINE, **keywords)
     except ValueError as error:
         raise ValueError(
-            f"{error} Set WANDB_API_KEY, or choose wandb=offline, which needs no account. "
+            f"{error} {login_advice()}, or choose wandb=offline, which needs no account. "
             "The tables and the page are written."
         ) from error
 
@@ -317,8 +317,15 @@ def refusal(reason: str) -> str:
     reason = reason.rstrip(".").removeprefix("Weights & Biases takes no online run: ")
     return (
         f"Weights & Biases takes no online run: {reason}. "
-        "Set WANDB_API_KEY, or set logger.offline=true, which needs no account."
+        f"{login_advice()}, or set logger.offline=true, which needs no account."
     )
+
+
+def login_advice() -> str:
+    """What to do for a login that was refused."""
+    if os.environ.get("WANDB_API_KEY"):
+        return "WANDB_API_KEY is set: compare it with https://wandb.ai/authorize, and see whether the network is there"
+    return "Set WANDB_API_KEY"
 
 
 def first_line(error: Exception) -> str:
@@ -330,7 +337,7 @@ def first_line(error: Exception) -> str:
 def no_stdin() -> Iterator[None]:
     """Within it standard input is empty, so that nothing prompts for an answer."""
     stdin = sys.stdin
-    with Path(os.devnull).open() as empty:
+    with Path(os.devnull).open(encoding="utf-8") as empty:
         sys.stdin = empty
         try:
             yield

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from ldbench.config.value_types import Positive
 from ldbench.core.interfaces import ImageData, ImageSet, Predictor
 from ldbench.core.pixels import sheet
 from ldbench.training import checkpoints
@@ -37,7 +38,7 @@ class Checkpoint(L.Callback):
     It runs after all other callbacks: the steps before a checkpoint have been drawn and logged.
     """
 
-    def __init__(self, *, every: int, folder: Path, stage: str):
+    def __init__(self, *, every: Positive, folder: Path, stage: str):
         self.every = every
         self.path = checkpoints.newest(folder, stage)
 
@@ -144,18 +145,19 @@ class Auxiliaries(L.Callback):
             errors = {name: self.compare(module, term) for name, term in predictors.items()}
         module.train()
         for name, (own, constant) in errors.items():
-            values = {"": own, "_constant": constant, "_explained": 1 - own / constant}
+            values = {"": own, "_constant": constant}
+            values |= {"_explained": 1 - own / constant} if constant > 0 else {}
             for logger in trainer.loggers:
                 logger.log_metrics(
                     {f"heldout/{name}{suffix}": value for suffix, value in values.items()},
                     step=module.first_step + module.steps,
                 )
             log.info(
-                "  %s: error %.4g on held-out images; that of the best constant is %.4g (%.0f %% explained)",
+                "  %s: error %.4g on held-out images; that of the best constant is %.4g (%s)",
                 name,
                 own,
                 constant,
-                100 * (1 - own / constant),
+                f"{100 * (1 - own / constant):.0f} % explained" if own < constant else "it is no better",
             )
 
     def compare(self, module: TokenizerModule, term: Any) -> tuple[float, float]:

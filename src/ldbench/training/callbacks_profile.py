@@ -46,7 +46,9 @@ class Profile(L.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         averages = self.running.key_averages()
         table = self.folder / f"{module.stage.name}.txt"
-        table.write_text(averages.table(sort_by="self_cpu_time_total", row_limit=ROWS, max_name_column_width=50))
+        table.write_text(
+            averages.table(sort_by="self_cpu_time_total", row_limit=ROWS, max_name_column_width=50), encoding="utf-8"
+        )
         self.running.export_chrome_trace(str(table.with_suffix(".json")))
         self.running = None
         log.info("Profile of batch %d: %s", self.batch, table)

@@ -92,7 +92,7 @@ class StepTimes(L.Callback):
         if module.device.type == "cuda":
             summary["peak_memory"] = torch.cuda.max_memory_allocated(module.device)
         with atomic_write(self.folder / f"{module.stage.name}.json") as scratch:
-            scratch.write_text(json.dumps(summary, indent=2) + "\n")
+            scratch.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def added_up(batches: Sequence[Mapping[str, float]]) -> dict[str, float]:

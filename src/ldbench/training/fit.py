@@ -65,24 +65,25 @@ def build_callbacks(nodes: Mapping[str, Any], inputs: Mapping[str, Any]) -> list
 
 
 @contextmanager
-def open_loggers(settings: DictConfig, *, run: Path, training: Training) -> Iterator[list[Any]]:
+def open_loggers(settings: Sequence[DictConfig], *, run: Path, training: Training) -> Iterator[list[Any]]:
     """The loggers of a training, finished at the end in any case; none in ranks other than 0."""
     failed = True
     try:
-        yield [] if is_worker_rank() else build_loggers(settings, run=run, training=training)
+        if is_worker_rank():
+            yield []
+        else:
+            yield [csv_logger(run), *(build_logger(node, run=run, training=training) for node in settings)]
         failed = False
     finally:
         wandb_runs.finish(failed=failed)
 
 
-def build_loggers(settings: DictConfig, *, run: Path, training: Training) -> list[Any]:
-    """The CSV log, and the logger of the config, which receives those inputs that its constructor accepts."""
-    if not settings:
-        return [csv_logger(run)]
+def build_logger(settings: DictConfig, *, run: Path, training: Training) -> Any:
+    """A logger of the config, which receives those inputs that its constructor accepts."""
     validate_types(settings)
     inputs = {"save_dir": str(run), "name": training.artifact, "version": training.digest[:16], "training": training}
     accepted = set(parameter_names(settings["_target_"])) - set(settings)
-    return [csv_logger(run), instantiate(settings, **{key: inputs[key] for key in sorted(inputs.keys() & accepted)})]
+    return instantiate(settings, **{key: inputs[key] for key in sorted(inputs.keys() & accepted)})
 
 
 def fit_module(

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import ClusterEnvironment
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
 
 from ldbench.runtime.device import Precision, find_device
 from ldbench.runtime.launcher import interrupt_ranks
@@ -124,6 +124,11 @@ class ExternallyLaunched(ClusterEnvironment):
 def csv_logger(folder: Path) -> CSVLogger:
     """The CSV log of every training; each start of a run writes a new `version_N`."""
     return CSVLogger(save_dir=folder, name="log", flush_logs_every_n_steps=50)
+
+
+def strategy_names() -> list[str]:
+    """The names of Lightning's strategies."""
+    return list(StrategyRegistry.available_strategies())
 
 
 def silence_lightning() -> None:

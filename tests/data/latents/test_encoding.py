@@ -169,7 +169,7 @@ def test_numbers_that_the_dtype_does_not_hold_are_refused(
     make: Make, formula, tmp_path: Path, num_processes: int
 ) -> None:
     with pytest.raises(
-        ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Set job.dtype=bf16"
+        ValueError, match=r"The latent of image \d+ holds numbers that are not finite in fp16. Set dtype=bf16"
     ):
         make(tmp_path / "store", dtype="fp16", tokenizer=Infinite(formula().latent), num_processes=num_processes)
 

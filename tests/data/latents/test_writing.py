@@ -1,5 +1,6 @@
 """A store is written in any order by anyone, and is complete when every shard is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents, is_complete
+from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
 
@@ -74,6 +76,36 @@ def test_points_and_distributions_do_not_stand_in_one_store(tmp_path: Path, cont
         one.write(shard, moments(count, parts), labels(count))
     with pytest.raises(ValueError, match="mixes points and Gaussian posteriors"):
         one.finish()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mean", "lost"),
+    [("fp16", 2000, True), ("fp16", 50, False), ("bf16", 200, True), ("bf16", 5, False), ("fp32", 2000, False)],
+)
+@pytest.mark.parametrize("shard_size", [200, 10])
+def test_a_signal_that_rounding_would_take_is_refused_and_the_channel_named(
+    tmp_path: Path, contents: Contents, dtype: str, mean: float, lost: bool, shard_size: int
+) -> None:
+    one = StoreWriter(tmp_path, replace(contents, dtype=dtype), latent=LATENT, num_images=200, shard_size=shard_size)
+    raw = torch.randn(200, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+    raw[..., 1] += mean
+    rounded = raw.to(DTYPES[dtype])
+    if lost:
+        noise = (rounded.double() - raw.double())[..., 1].square().mean().sqrt()
+        assert noise > 0.05, "of a standard deviation of 1"
+
+    def fill() -> None:
+        for shard in one.missing():
+            rows = one.shard_images(shard)
+            one.write(shard, rounded[rows.start : rows.stop], labels(len(rows)))
+        one.finish()
+
+    if lost:
+        with pytest.raises(ValueError, match=rf"In {dtype}, channel 1 .* its signal is lost. Set dtype=fp32"):
+            fill()
+        assert len(one.missing()) == (one.num_shards if shard_size == 200 else 0), "a large shard is refused at once"
+    else:
+        fill()
 
 
 @pytest.mark.parametrize(("num_images", "shard_size"), [(0, 3), (3, 0)])

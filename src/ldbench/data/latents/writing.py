@@ -1,6 +1,7 @@
 """Writes a store shard by shard: finished shards are kept, and any process may write any shard."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from ldbench.data.latents.shards import DTYPES, write_shard
 from ldbench.data.latents.statistics import Statistics, combine
 from ldbench.io.files import file_digest, read_json, remove_scratch, write_json
 from ldbench.io.safe_load import first_line
+
+DTYPE_KEYS = "latents.dtype of a generator, job.dtype of job=encode"
+MOST_ROUNDING = 0.05  # of a channel's standard deviation, as rounding error (root mean square)
+MANY = 256  # numbers of a channel from which its statistics are known well enough
 
 
 class StoreWriter:
@@ -105,6 +110,9 @@ class StoreWriter:
         assert moments.dtype == DTYPES[self.contents.dtype]
         self.validate_finite(moments, images)
         self.validate_labels(labels)
+        statistics = Statistics.of(moments[: len(images)])  # as in the papers, without mirrored images
+        if statistics.count >= MANY:  # so that it is known at the first shard, and not after the last
+            self.validate_rounding(statistics)
         path = self.shard_path(shard)
         write_shard(path, moments, labels.repeat(views))
         note = Shard(
@@ -114,7 +122,7 @@ class StoreWriter:
             num_bytes=path.stat().st_size,
             sha256=file_digest(path),
             parts=moments.shape[1],
-            statistics=Statistics.of(moments[: len(images)]),  # as in the papers, without mirrored images
+            statistics=statistics,
         )
         write_json(self.note_path(shard), note.to_dict())
 
@@ -123,11 +131,28 @@ class StoreWriter:
         for row, latent in enumerate(moments):
             if not torch.isfinite(latent).all():
                 dtype = self.contents.dtype
-                cure = "Set job.dtype=bf16, or check the tokenizer." if dtype == "fp16" else "Check the tokenizer."
+                cure = f"Set dtype=bf16 ({DTYPE_KEYS}), or check the tokenizer."
+                cure = cure if dtype == "fp16" else "Check the tokenizer."
                 raise ValueError(
                     f"The latent of image {images[row % len(images)]} holds numbers that are not finite in {dtype}. "
                     f"{cure}"
                 )
+
+    def validate_rounding(self, statistics: Statistics) -> None:
+        """Raises ValueError for channels whose mean is so far from zero that their signal is lost in rounding."""
+        dtype = self.contents.dtype
+        if dtype == "fp32":  # as the tokenizer gave them
+            return
+        step = statistics.mean.abs() * torch.finfo(DTYPES[dtype]).eps  # between neighboring numbers
+        lost = (step / 12**0.5 > MOST_ROUNDING * statistics.std()).nonzero().flatten().tolist()
+        if lost:
+            channel = lost[0]
+            raise ValueError(
+                f"In {dtype}, channel {channel} of these latents is rounded to steps of {step[channel]:.2g} at its "
+                f"mean {statistics.mean[channel]:.4g}, and its standard deviation is {statistics.std()[channel]:.2g}"
+                f"{f' ({len(lost)} such channels)' if len(lost) > 1 else ''}: its signal is lost. Set dtype=fp32 "
+                f"({DTYPE_KEYS})."
+            )
 
     def validate_labels(self, labels: Tensor) -> None:
         """Raises ValueError for labels that are not classes of the data."""
@@ -150,6 +175,7 @@ class StoreWriter:
         if len({shard.parts for shard in shards}) != 1:
             raise ValueError(f"{self.folder} mixes points and Gaussian posteriors. Remove it and encode again.")
         statistics = combine([shard.statistics for shard in shards])
+        self.validate_rounding(statistics)
         manifest = Manifest(self.contents, self.latent, self.num_images, self.shard_size, shards, statistics)
         write_json(self.folder / MANIFEST, manifest.to_dict())
         remove_notes(self.folder)
@@ -167,7 +193,8 @@ class StoreWriter:
 def remove_notes(folder: Path) -> None:
     """Removes the working files of a complete store, including those of a process that was killed."""
     for path in leftovers(folder):
-        remove_scratch(path)
+        with suppress(PermissionError):  # another user's store
+            remove_scratch(path)
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
