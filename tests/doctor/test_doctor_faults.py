@@ -31,7 +31,7 @@ from ldbench.core.estimate import Estimate
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import MANIFEST, Contents
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.io.files import read_json, write_json
+from ldbench.io.files import mark_outputs, read_json, write_json
 from ldbench.results import records
 
 DIGEST = "0123abcd" * 8
@@ -243,10 +243,11 @@ def test_a_valid_root_has_no_problems(root: Path) -> None:
 @pytest.mark.parametrize(
     "folder", ["records", "artifacts/tokenizers", "artifacts/latents", "artifacts/features", "runs"]
 )
-def test_locks_and_scratch_files_of_ldbench_itself_are_no_problem(folder: str, root: Path) -> None:
+def test_locks_markers_and_scratch_files_of_ldbench_itself_are_no_problem(folder: str, root: Path) -> None:
     with store.building_lock(root / folder / "vmae-0123abcd"):
         pass
     (root / folder / ".vmae-0123abcd.lock").touch()  # on some systems the lock is removed on release
+    mark_outputs(root / folder)
     (root / folder / f".reconstruct-01.json.{os.getpid()}.tmp").touch()  # this process is writing it
     for path in (root / folder).glob(".*"):
         os.utime(path, (0, 0))

@@ -19,6 +19,11 @@ def test_recipes_of_one_name_are_labeled_by_what_differs(make):
     assert models[large.id].label == "vmae (weight=0.001)"
 
 
+def test_labels_write_values_as_a_command_line_does(make):
+    models = models_of([make(recipe={"mask": None, "pool": "none"}), make(recipe={"mask": True, "pool": "max"})])
+    assert {model.label for model in models.values()} == {"vmae (mask=null, pool=none)", "vmae (mask=true, pool=max)"}
+
+
 def test_a_short_run_is_another_model_and_its_label_says_why(make):
     full = make()
     short = replace(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
-from ldbench.io.files import is_running
+from ldbench.io.files import OUTPUT_MARKER, is_running
 
 if TYPE_CHECKING:
     from ldbench.config.compose import Registry
@@ -74,7 +74,9 @@ def is_expected(path: Path, names: Set[str]) -> bool:
 
 
 def is_own_hidden_file(path: Path) -> bool:
-    """Whether a file is one that ldbench itself leaves or is writing: a lock, or a recent or active scratch file."""
+    """Whether a file is one that ldbench leaves or is writing: a marker, a lock, a recent or active scratch file."""
+    if path.name == OUTPUT_MARKER:
+        return True
     if not path.name.startswith(HIDDEN) or not path.is_file():
         return False
     scratch = SCRATCH.fullmatch(path.name)

@@ -115,14 +115,18 @@ def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
     keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
     labels = [
-        ", ".join(
-            f"{key.rpartition('.')[2]}={str(recipe[key])[:LONGEST]}" for key in differing[:MOST_KEYS] if key in recipe
-        )
+        ", ".join(f"{key.rpartition('.')[2]}={shown(recipe[key])}" for key in differing[:MOST_KEYS] if key in recipe)
         for recipe in recipes
     ]
     if len(set(labels)) == len(labels) and all(labels) and len(differing) <= MOST_KEYS:
         return labels
     return [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value in a label, as on a command line: `null` for None, `true` for True."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:LONGEST]
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
