@@ -42,10 +42,13 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scalar_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of all values but mappings; without folders of outputs, which may be called anything."""
+    """The dotted keys of all values but mappings; without folders of outputs, which may be called anything, and
+    without copies, whose keys are set where they are copied from."""
     for name in node:
         key = f"{prefix}.{name}" if prefix else str(name)
         value = None if OmegaConf.is_missing(node, name) else node[name]
+        if OmegaConf.is_interpolation(node, name) and isinstance(value, DictConfig):
+            continue
         if isinstance(value, DictConfig) and len(value):
             yield from scalar_keys(value, key)
         elif name != "_target_" and not key.startswith("paths."):

@@ -53,7 +53,7 @@ def test_the_continuous_path_is_the_limit_of_the_chain():
 def test_what_is_no_schedule_is_refused():
     with pytest.raises(ValueError, match=r"Unknown schedule of betas 'sqrt'\. Choose linear or cosine"):
         Discrete(schedule="sqrt", num_times=1000)
-    with pytest.raises(ValueError, match="at least 21 times, got 10"):
+    with pytest.raises(ValueError, match="num_times of at least 21, got 10"):
         Discrete(schedule="linear", num_times=10)
     with pytest.raises(ValueError, match="0 < beta_min <= beta_max"):
         VP(beta_min=0.0, beta_max=20.0)

@@ -40,6 +40,19 @@ def test_values_of_another_type_are_refused_with_the_key_and_what_is_expected(ov
         validate_values(ldbench.compose("train", ["tokenizer=vmae", "generator=sit", override]))
 
 
+def test_a_tokenizer_without_a_size_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^tokenizer\.image_size must be the pixels .* such as 32, got null"):
+        pipeline.train(ldbench.compose("train", ["tokenizer.image_size=null", f"paths.root={tmp_path}"]))
+
+
+@pytest.mark.parametrize("value", [3, "abc", [1]])
+def test_a_logger_is_a_mapping(value: object) -> None:
+    cfg = ldbench.compose("train", [])
+    cfg.logger = value
+    with pytest.raises(ValueError, match=r"^logger must be a mapping, got "):
+        validate_values(cfg)
+
+
 def test_a_mixture_of_two_and_a_half_components_is_refused_before_a_tokenizer_is_trained(tmp_path: Path) -> None:
     cfg = ldbench.compose("run", ["job=gmm", "job.components=2.5", f"paths.root={tmp_path}"])
     with pytest.raises(ValueError, match=r"^job\.components must be a whole number.* or null, got 2\.5\."):

@@ -31,7 +31,7 @@ def test_an_invalid_respacing_is_refused(respacing):
 
 
 def test_too_many_are_refused():
-    with pytest.raises(ValueError, match="Choose at most 1000"):
+    with pytest.raises(ValueError, match="Choose 1 to 1000"):
         kept_indices(1000, "1001")
     with pytest.raises(ValueError, match="No integer stride leaves 999 of 1000"):
         kept_indices(1000, "ddim999")

@@ -4,6 +4,7 @@ Values are strict: a number with a point is no whole number, and neither is true
 at most 31 bits, which torch takes everywhere, and strings are not empty.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
@@ -33,6 +34,12 @@ def validate_value(key: str, value: Any, annotation: Any) -> None:
     if not isinstance(value, list | Mapping) and fits([value], annotation):
         hint = f" Set {key}=[{shown(value)}]."
     raise ValueError(f"{key} must be {expected(annotation)}, got {shown(value)}.{hint}")
+
+
+def validate_folder_name(key: str, value: Any) -> None:
+    """Raises ValueError for a value that cannot be the name of a folder."""
+    if not isinstance(value, str) or not re.fullmatch(r"\w[\w.-]*", value):
+        raise ValueError(f"{key} must be letters, digits, '_', '-' and '.', as a folder's name, got {value!r}.")
 
 
 def fits(value: Any, annotation: Any) -> bool:

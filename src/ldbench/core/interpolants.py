@@ -117,7 +117,7 @@ class Discrete(Interpolant):
             raise ValueError(f"Unknown schedule of betas {schedule!r}. Choose {' or '.join(BETAS)}.")
         if num_times < 21:
             raise ValueError(
-                f"Discrete diffusion needs at least 21 times, got {num_times}. The usual number is 1000; "
+                f"Discrete diffusion needs num_times of at least 21, got {num_times}. The usual number is 1000; "
                 "respacing uses fewer of them for sampling."
             )
         self.num_times = num_times

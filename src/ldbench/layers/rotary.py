@@ -68,7 +68,7 @@ def grid_rotations(
 def axis_angles(length: int, *, features: float, theta: float) -> Tensor:  # (length, features / 2)
     """Angles along one axis. Raises ValueError for an odd number of features and for a theta that is not positive."""
     if theta <= 0:
-        raise ValueError(f"theta, the base of rotary frequencies, must be positive, got {theta}.")
+        raise ValueError(f"rope_theta, the base of rotary frequencies, must be positive, got {theta}.")
     if features % 2:
         raise ValueError(
             f"Rotary positions rotate pairs of features, but a head has {features:g} features per axis. "

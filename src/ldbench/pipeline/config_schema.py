@@ -90,6 +90,7 @@ class Config(TypedDict, total=False):
     job: Mapping[str, Any]
     latents: Mapping[str, Any]
     callbacks: Mapping[str, Mapping[str, Any]]
+    logger: Mapping[str, Any]
     loggers: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Any]
     paths: Paths

@@ -19,6 +19,7 @@ from ldbench.artifacts import store
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
+from ldbench.config.value_types import validate_folder_name
 from ldbench.core.interfaces import ImageData
 from ldbench.results import records
 from ldbench.runtime.process_group import POLL_SECONDS, is_worker_rank
@@ -122,6 +123,7 @@ def validate_recipe(node: Mapping[str, Any]) -> None:
                 f"The recipe of a network lacks {key}. Known networks: "
                 f"network={', '.join(Registry().options('network'))}."
             )
+    validate_folder_name("network.name", node["name"])
     for key, least in (("seed", 0), ("max_steps", 1), ("batch_size", 2), ("shift", 0), ("threads", 1)):
         if not isinstance(node[key], int) or isinstance(node[key], bool) or node[key] < least:
             raise ValueError(f"network.{key} must be a whole number of at least {least}, got {node[key]!r}.")

@@ -1,7 +1,6 @@
 """A tokenizer's training, validated before any work starts."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from ldbench.artifacts import store
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
+from ldbench.config.value_types import validate_folder_name
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.io.files import mark_outputs
@@ -87,9 +87,7 @@ def validate_names(cfg: DictConfig) -> None:
     """Raises ValueError for names and places that would be written where nobody looks for them."""
     generator = ["generator.name"] if OmegaConf.select(cfg, "generator.name") is not None else []
     for key in ("tokenizer.name", "data.name", *generator):
-        name = OmegaConf.select(cfg, key)
-        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"{key} must be letters, digits, '_', '-' and '.', as a folder's name, got {name!r}.")
+        validate_folder_name(key, OmegaConf.select(cfg, key))
     for key in cfg.paths:
         if not isinstance(cfg.paths[key], str) or not cfg.paths[key].strip():
             raise ValueError(f"paths.{key} must be a folder, got {cfg.paths[key]!r}. The working directory is `.`.")
@@ -151,6 +149,8 @@ def validate_image_size(cfg: DictConfig, registry: Registry) -> None:
     wanted, given = cfg.tokenizer.image_size, cfg.data.image_size
     if wanted == given:
         return
+    if wanted is None:
+        raise ValueError(f"tokenizer.image_size must be the pixels of an image's side, such as {given}, got null.")
     any_size = [
         name for name, raw in registry.options("data").items() if raw.get("image_size") == "${tokenizer.image_size}"
     ]

@@ -33,7 +33,7 @@ def kept_indices(
         length = size + (section < longer)
         if not 1 <= count <= length:
             raise ValueError(
-                f"Respacing {respacing!r} keeps {count} timesteps of a section of {length}. Choose at most {length}."
+                f"respacing={respacing} keeps {count} timesteps of a section of {length}. Choose 1 to {length}."
             )
         distance = (length - 1) / (count - 1) if count > 1 else 1.0
         position = 0.0

@@ -54,7 +54,7 @@ class VAVAE(Tokenizer):
         unknown = [index for index in attention if not 0 <= index < len(widths)]
         if unknown:
             raise ValueError(
-                f"attention has resolution {unknown[0]}, but there are {len(widths)}: 0 to {len(widths) - 1}."
+                f"attention has resolution {unknown[0]}, but the {len(widths)} widths are of 0 to {len(widths) - 1}."
             )
         self.factor = 2 ** (len(widths) - 1)
         self.latent_channels = latent_channels

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def configured_loggers(cfg: DictConfig) -> list[DictConfig]:
     """The nodes of all loggers of a config."""
-    return [node for node in (cfg.logger, *cfg.get("loggers", {}).values()) if node]
+    return [node for node in (cfg.get("logger"), *cfg.get("loggers", {}).values()) if node]
 
 
 def validate_logger(cfg: DictConfig) -> None:

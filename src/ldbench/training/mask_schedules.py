@@ -123,8 +123,8 @@ class Linear:
     def __post_init__(self) -> None:
         if not (0 <= self.first < 1 and 0 <= self.last < 1) or self.steps < 1:
             raise ValueError(
-                "A linear mask ratio needs both ends in [0, 1) and at least one step, "
-                f"got {self.first}, {self.last} and {self.steps}."
+                "A linear mask ratio needs first and last in [0, 1) and steps of at least 1, "
+                f"got first={self.first}, last={self.last} and steps={self.steps}."
             )
 
     @property
