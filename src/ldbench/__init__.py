@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ldbench.core.generator import Generator
+    from ldbench.core.latent_stats import LatentStats
     from ldbench.core.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -65,7 +66,7 @@ def load_official(
     name: str,
     source: str | Path | Mapping[str, Tensor] | None = None,
     *,
-    stats: str | Path | float | tuple[Any, Any] | None = None,
+    stats: str | Path | float | tuple[Any, Any] | LatentStats | None = None,
 ) -> Tokenizer | Generator:
     """An officially released model, in eval mode on the CPU.
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,7 +75,8 @@ def test_it_is_imported_once_and_other_statistics_are_another_generator(override
 
 def test_weights_without_statistics_are_refused(overrides) -> None:
     with pytest.raises(
-        ValueError, match=r"without the statistics of their latents\. Set generator\.stats=latents_stats\.pt"
+        ValueError,
+        match=r"without the statistics of their latents, and the tokenizer vmae states none\. Set generator\.",
     ):
         pipeline.run(ldbench.compose("run", [*overrides, "generator.stats=null"]))
 
@@ -82,7 +84,15 @@ def test_weights_without_statistics_are_refused(overrides) -> None:
 def test_a_generator_of_other_latents_is_refused_with_both_latents(overrides) -> None:
     message = r"lightningdit_xl_1-\w+ makes latents of .*'channels': 3.*, and vmae-\w+ decodes .*'channels': 5"
     with pytest.raises(ValueError, match=message):
+        pipeline.run(ldbench.compose("run", [*overrides, "generator.stats=0.5", "tokenizer.model.latent_channels=5"]))
+
+
+def test_statistics_of_other_channels_are_refused_before_a_tokenizer_is_trained(overrides, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^generator\.stats=.*latents_stats\.pt: The mean is of 3 channels.* have 5\."
+    ):
         pipeline.run(ldbench.compose("run", [*overrides, "tokenizer.model.latent_channels=5"]))
+    assert not (tmp_path / "artifacts" / "tokenizers").exists()
 
 
 @pytest.mark.slow
@@ -122,7 +132,7 @@ def test_released_sizes_run_from_the_command_line(manifest_state, tmp_path: Path
 
 def test_a_file_of_another_generator_is_named(overrides, tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "released" / "model.pt")
-    with pytest.raises(
-        ValueError, match=rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"
-    ):
-        get_generator.import_released(ldbench.compose("run", overrides), Registry())
+    tokenizer = SimpleNamespace(latent_stats=None)
+    message = rf"^{tmp_path}/released/model\.pt: These tensors are no lightningdit_xl_1: missing"
+    with pytest.raises(ValueError, match=message):
+        get_generator.import_released(ldbench.compose("run", overrides), tokenizer, Registry())

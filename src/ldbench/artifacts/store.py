@@ -24,7 +24,9 @@ from ldbench.artifacts.build_limit import BuildLimit
 from ldbench.artifacts.weights import read_file
 from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
+from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
+from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import digest as digest
 from ldbench.io.files import file_digest, read_json, write_json
 from ldbench.io.safe_load import first_line, validated_tensors
@@ -48,6 +50,7 @@ class Blueprint:
     group: str  # a config group, such as "tokenizer"
     component: str  # an option of that group
     keywords: Mapping[str, Any]  # the constructor's; a latent as plain numbers
+    latent_stats: LatentStats | None = None  # of a tokenizer whose authors state them
 
 
 def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, registry: Registry = Registry()) -> nn.Module:
@@ -68,6 +71,11 @@ def build(blueprint: Blueprint, state: Mapping[str, Tensor], *, registry: Regist
         ) from error
     validate_state(model, state)
     model.load_state_dict(state)
+    if blueprint.latent_stats is not None:
+        if not isinstance(model, Tokenizer):
+            raise ValueError(f"Statistics of latents belong to a tokenizer, and this is a {type(model).__name__}.")
+        blueprint.latent_stats.normalizer(model.latent.channels)  # refuses those of other channels
+        model.latent_stats = blueprint.latent_stats
     return model.eval()
 
 
@@ -159,6 +167,8 @@ def save(
             "component": blueprint.component,
             "keywords": dict(blueprint.keywords),
         }
+        if blueprint.latent_stats is not None:
+            model_config["latent_stats"] = blueprint.latent_stats.to_dict()
         write_json(building / CONFIG, {"schema": SCHEMA, **model_config, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
         write_json(
@@ -180,8 +190,10 @@ def load(path: str | Path, *, registry: Registry = Registry()) -> nn.Module:
     folder = hub.local(path)
     verify(folder)
     model_config = read_config(folder)
-    blueprint = Blueprint(model_config["group"], model_config["component"], model_config["keywords"])
     try:
+        blueprint = Blueprint(
+            model_config["group"], model_config["component"], model_config["keywords"], latent_stats_of(model_config)
+        )
         state = validated_tensors(read_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size)
         return build(blueprint, state, registry=registry)
     except ValueError as error:
@@ -250,6 +262,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if mistake:
         raise ValueError(f"{folder / CONFIG} describes no artifact ({mistake}). Train it again, or copy it again.")
     return model_config
+
+
+def latent_stats_of(model_config: Mapping[str, Any]) -> LatentStats | None:
+    """A tokenizer's own statistics of its latents in an artifact's config. Raises ValueError for what are none."""
+    content = model_config.get("latent_stats")
+    return None if content is None else LatentStats.from_dict(content)
 
 
 def find_missing_key(content: Any, expected: Mapping[str, type]) -> str | None:

@@ -7,6 +7,8 @@
 import torch
 from torch import Tensor, nn
 
+Values = Tensor | float | tuple[float, ...]
+
 
 class Normalizer(nn.Module):
     """(z - mean) / std for each channel; the identity until statistics are given or loaded,
@@ -23,8 +25,8 @@ class Normalizer(nn.Module):
     @classmethod
     def from_stats(
         cls,
-        mean: Tensor | float,  # (C,), [1, C, 1, 1] as in LightningDiT's latents_stats.pt, or one number
-        std: Tensor | float,
+        mean: Values,  # (C,), [1, C, 1, 1] as in LightningDiT's latents_stats.pt, or one number
+        std: Values,
         *,
         channels: int,
         multiplier: float = 1.0,  # of the normalized latents
@@ -73,7 +75,7 @@ class Normalizer(nn.Module):
         return z * self.std + self.mean
 
 
-def as_channels(name: str, value: Tensor | float, channels: int) -> Tensor:
+def as_channels(name: str, value: Values, channels: int) -> Tensor:
     """One number for each channel. Raises ValueError for another count."""
     flat = torch.as_tensor(value, dtype=torch.float64).flatten()
     if flat.numel() not in (1, channels):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
+from ldbench.core.latent_stats import LatentStats
 from ldbench.core.posterior import Posterior
 
 LARGEST = (
@@ -38,6 +39,7 @@ class Tokenizer(nn.Module, ABC):
     encoder: nn.Module
     decoder: nn.Module
     image_size: int
+    latent_stats: LatentStats | None = None  # by which its authors normalize latents; `encode` does not
 
     @property
     @abstractmethod

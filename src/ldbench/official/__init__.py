@@ -15,6 +15,8 @@ from einops import rearrange
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ldbench.core.latent_stats import LatentStats
+
 
 OTHER_MODULES = ("load", "model_card")  # modules of this package that are no key maps
 REVISION = 1  # raised when a key map changes the result of an import
@@ -49,6 +51,7 @@ class Entry:
     where: str  # how to get the file, as a sentence
     hub: str | None = None  # its repository on the Hugging Face hub, owner/name
     latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
+    latent_stats: tuple[float, float] | None = None  # or their mean and deviation, where its files may lack them
     kind: Kind = "tokenizer"
     averaged: bool = False  # whether its own loader takes the averaged weights of a training checkpoint, under `ema`
 
@@ -66,6 +69,7 @@ class Converted:
     component: str
     keywords: Mapping[str, Any]  # the constructor's
     state: Mapping[str, Tensor]
+    latent_stats: LatentStats | None = None  # of a tokenizer whose authors state them
 
 
 def families() -> list[ModuleType]:

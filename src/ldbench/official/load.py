@@ -1,6 +1,7 @@
 """Loads released models by official name and file. A generator gets its objective from the yaml of its name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from ldbench import official
 from ldbench.artifacts import store, weights
 from ldbench.config.compose import Registry
+from ldbench.core.latent_stats import LatentStats, from_settings
 from ldbench.core.normalizer import Normalizer
 
-Stats = str | Path | float | tuple[Any, Any]
+STATS = "latents_stats.pt"  # in the folder of some tokenizers
+# a file, a scale, [mean, std]
+Stats = str | Path | float | Sequence[Any] | LatentStats
 
 
 def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: Stats | None = None) -> nn.Module:
@@ -26,19 +30,46 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
     converted = convert_weights(name, source)
     if entry.kind == "tokenizer":
-        blueprint = store.Blueprint(converted.group, converted.component, converted.keywords)
+        blueprint = store.Blueprint(converted.group, converted.component, converted.keywords, converted.latent_stats)
         return store.build(blueprint, converted.state)
     return store.build(*describe_generator(Registry().compose("train", [f"generator={name}"]), converted, stats))
 
 
 def convert_weights(name: str, source: str | Path | Mapping[str, Tensor]) -> official.Converted:
     """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
-    averaged = official.entry(name).takes_averaged
-    state, settings = weights.read_weights(source, averaged=averaged), weights.read_settings(source)
+    entry = official.entry(name)
+    state, settings = weights.read_weights(source, averaged=entry.takes_averaged), weights.read_settings(source)
     try:
-        return official.convert(name, state, settings)
+        converted = official.convert(name, state, settings)
+        if entry.kind == "generator":
+            return converted
+        return replace(converted, latent_stats=latent_stats(entry, source, settings))
     except ValueError as error:
         raise error if isinstance(source, Mapping) else ValueError(f"{source}: {error}") from error
+
+
+def latent_stats(
+    entry: official.Entry, source: str | Path | Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> LatentStats | None:
+    """A released tokenizer's own statistics of its latents: of its settings, of its folder, or as published.
+
+    Raises ValueError for settings that contradict each other, and for a file without statistics.
+    """
+    stated = from_settings(settings)
+    if stated is not None:
+        return stated
+    if not isinstance(source, Mapping) and not Path(source).expanduser().is_file():  # a folder, which belongs together
+        file = weights.locate(source).with_name(STATS)
+        if file.is_file():
+            return read_stats_file(file)
+    if entry.latent_stats is not None:
+        return LatentStats(*entry.latent_stats)
+    return None if entry.latent_scale is None else LatentStats.from_scale(entry.latent_scale)
+
+
+def released_latent_stats(name: str, source: str | Path) -> LatentStats | None:
+    """`latent_stats` of a released tokenizer by its name, without reading its weights."""
+    return latent_stats(official.entry(name, "tokenizer"), source, weights.read_settings(source))
 
 
 def describe_generator(
@@ -67,26 +98,33 @@ def read_stats(stats: Stats, channels: int) -> Normalizer:
 
     Raises ValueError for a file without these, and for statistics of another number of channels.
     """
+    return as_latent_stats(stats).normalizer(channels)
+
+
+def as_latent_stats(stats: Stats) -> LatentStats:
+    """Statistics from a file, (mean, std), or one scale. Raises ValueError for what are none."""
+    if isinstance(stats, LatentStats):
+        return stats
+    if isinstance(stats, str | Path):
+        return read_stats_file(stats)
     if isinstance(stats, int | float):
-        return Normalizer.from_scale(stats, channels=channels)
-    return Normalizer.from_stats(
-        *(read_stats_file(stats) if isinstance(stats, str | Path) else stats), channels=channels
-    )
+        return LatentStats.from_scale(stats)
+    return LatentStats.from_pair([flat(value) if isinstance(value, Tensor) else value for value in stats])
 
 
-def validate_stats(stats: str | float) -> None:
-    """Raises ValueError for a scale that is not above zero, and for a file without statistics."""
-    if isinstance(stats, str):
-        read_stats_file(stats)
-    else:
-        Normalizer.from_scale(stats, channels=1)
-
-
-def read_stats_file(path: str | Path) -> tuple[Tensor, Tensor]:
+def read_stats_file(path: str | Path) -> LatentStats:
     """The tensors `mean` and `std` of a file. Raises ValueError for a file without these."""
     tensors = weights.read_weights(path)
     if not {"mean", "std"} <= tensors.keys():
         raise ValueError(
             f"{path} holds {', '.join(list(tensors)[:5])}. Expected tensors `mean` and `std`, as in latents_stats.pt."
         )
-    return tensors["mean"], tensors["std"]
+    return LatentStats(flat(tensors["mean"]), flat(tensors["std"]))
+
+
+def flat(
+    value: Tensor,  # (C,), (1, C, 1, 1), or one number
+) -> float | tuple[float, ...]:
+    """The numbers of a tensor; one number stays one number."""
+    numbers = value.double().flatten().tolist()
+    return float(value) if value.ndim == 0 else tuple(numbers)

@@ -5,7 +5,7 @@ those of the few keys that no code takes as they stand.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType
@@ -75,7 +75,7 @@ class Generator(TypedDict, total=False):
     name: str
     path: str | None
     weights: str | None
-    stats: str | float | None
+    stats: str | float | Sequence[Any] | None
     class_dropout: Share
     backbone: Mapping[str, Any]
 

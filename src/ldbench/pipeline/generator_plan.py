@@ -14,11 +14,12 @@ from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, LatentSet, Sampler
 from ldbench.core.latent import LatentSpec
+from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
-from ldbench.official.load import read_stats
 from ldbench.pipeline import trainer_settings
+from ldbench.pipeline.generator_stats import configured_stats, describe_stats, validate_stats
 from ldbench.pipeline.init_weights import resolve_init
-from ldbench.pipeline.recipe import public_config, revisions, stats_digest
+from ldbench.pipeline.recipe import is_trained, public_config, revisions
 from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
@@ -38,6 +39,7 @@ class GeneratorPlan:
     blueprint: store.Blueprint  # of the finished generator
     recipe: Mapping[str, Any]  # all that its numbers depend on
     digest: str
+    stats: LatentStats | None  # by which latents are normalized; None: measured ones
 
     @property
     def folder(self) -> Path:
@@ -79,7 +81,13 @@ def has_generator(cfg: DictConfig) -> bool:
     return False
 
 
-def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Registry()) -> GeneratorPlan:
+def plan_generator(
+    cfg: DictConfig,
+    latents: LatentSet,
+    registry: Registry = Registry(),
+    *,
+    own_stats: LatentStats | None = None,  # the tokenizer's
+) -> GeneratorPlan:
     """Returns the generator's training that a config asks for on these latents.
 
     Raises ValueError, with what to change, for settings out of range. `validate_cell` has seen that the parts fit.
@@ -91,8 +99,9 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Reg
             f"or open them: ldbench.load_official({cfg.generator.name!r}, PATH, stats=...)."
         )
     facts = runtime_keywords(cfg, latents.latent, latents.num_classes)
-    if cfg.generator.stats is not None:
-        read_stats(cfg.generator.stats, latents.latent.channels)
+    stats = configured_stats(cfg, own_stats)
+    if stats is not None:
+        stats.normalizer(latents.latent.channels)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
     trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
     named = registry.with_component_names({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}})
@@ -109,14 +118,14 @@ def plan_generator(cfg: DictConfig, latents: LatentSet, registry: Registry = Reg
         "seed": cfg.seed,
         "latents": dict(latents.settings),
         "upstream": dict(latents.upstream),
-        "stats": stats_digest(cfg),
+        "stats": describe_stats(cfg, own_stats),
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
     start = resolve_init(cfg, "generator", registry)
     recipe |= {"init": start.content_key} if start else {}
     blueprint = store.Blueprint("generator", "generator", keywords)
-    return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe))
+    return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe), stats)
 
 
 def build_training_config(cfg: DictConfig) -> GeneratorTrainingConfig:
@@ -156,6 +165,8 @@ def validate_parts(cfg: DictConfig) -> None:
 
 def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registry: Registry = Registry()) -> None:
     """Raises ValueError, with what to change, unless a generator's parts, sampler and guidance fit these latents."""
+    if is_trained(cfg.generator):
+        validate_stats(cfg, latent.channels)
     generator = build_generator(cfg, latent, num_classes, device="meta")
     generator.check(build_sampler(cfg), build_guidance(cfg, generator, registry))
 
@@ -172,14 +183,12 @@ def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, de
     )
 
 
-def build_normalizer(cfg: DictConfig, latents: LatentSet) -> Normalizer:
-    """The scale at which latents are learned: by their own statistics, unless the config gives others."""
-    channels, stats = latents.latent.channels, cfg.generator.stats
-    return (
-        Normalizer.from_stats(latents.mean, latents.std, channels=channels)
-        if stats is None
-        else read_stats(stats, channels)
-    )
+def build_normalizer(planned: GeneratorPlan) -> Normalizer:
+    """The scale at which latents are learned: by their measured statistics, unless the config gives others."""
+    latents = planned.latents
+    if planned.stats is None:
+        return Normalizer.from_stats(latents.mean, latents.std, channels=latents.latent.channels)
+    return planned.stats.normalizer(latents.latent.channels)
 
 
 def runtime_keywords(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:

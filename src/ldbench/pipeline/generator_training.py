@@ -21,6 +21,7 @@ from ldbench.pipeline.generator_plan import (
     build_normalizer,
     build_sampler,
 )
+from ldbench.pipeline.generator_stats import log_line
 from ldbench.pipeline.init_weights import resolve_init
 from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures
@@ -102,7 +103,7 @@ def init_generator(planned: GeneratorPlan) -> Generator:
     latents = planned.latents
     torch.manual_seed(planned.cfg.seed)
     generator = build_generator(planned.cfg, latents.latent, latents.num_classes)
-    generator.normaliser = build_normalizer(planned.cfg, latents)
+    generator.normaliser = build_normalizer(planned)
     start = resolve_init(planned.cfg, "generator", planned.registry)
     if start is not None:
         given = cast("Generator", start.load()).backbone.state_dict()
@@ -120,6 +121,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
         generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run
     )
     log.info("Training %s on %d latents: %d steps.", planned.name, len(latents), planned.course.max_steps)
+    log.info("%s", log_line(cfg, planned.stats))
     log.info("Pictures, logs and checkpoints: %s", run)
     if cfg.trainer.compile:
         generator.backbone.compile()

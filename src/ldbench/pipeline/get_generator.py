@@ -1,5 +1,6 @@
 """The configured generator of a tokenizer's latents: trained, imported from released weights, or an artifact."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,15 @@ from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.awaited import AwaitedLatents
-from ldbench.official.load import convert_weights, describe_generator, validate_stats
+from ldbench.official.load import convert_weights, describe_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator, validate_guide
-from ldbench.pipeline.recipe import is_trained, stats_digest
+from ldbench.pipeline.generator_stats import OWN, configured_stats, describe_stats, log_line, uses_own, validate_stats
+from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.device import find_device
 from ldbench.runtime.process_group import leader_first
+
+log = logging.getLogger(__name__)
 
 
 def get_generator(
@@ -35,7 +39,7 @@ def get_generator(
     if "path" in list(cfg.generator):  # also where it has no value yet
         generator = leader_first(partial(open_artifact, cfg, registry))
     else:
-        generator = import_released(cfg, registry)
+        generator = import_released(cfg, tokenizer, registry)
     validate_latents(generator, tokenizer)
     return generator
 
@@ -47,26 +51,16 @@ def validate_given(cfg: DictConfig, registry: Registry = Registry()) -> None:
         return
     if cfg.generator.weights is not None:
         released_weights(cfg)
-    if cfg.generator.stats is not None:
-        try:
-            validate_stats(cfg.generator.stats)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"generator.stats={cfg.generator.stats}: {error}") from error
+    validate_stats(cfg)
 
 
 def released_weights(cfg: DictConfig) -> Path:
-    """The file under `generator.weights`. Raises ValueError where there is none, or no statistics beside it."""
+    """The file under `generator.weights`. Raises ValueError where there is none."""
     try:
         official.entry(cfg.generator.name, "generator")
-        file = weights.locate(cfg.generator.weights)
+        return weights.locate(cfg.generator.weights)
     except (ValueError, OSError) as error:
         raise ValueError(f"generator.weights={cfg.generator.weights}: {error}") from error
-    if cfg.generator.stats is None:
-        raise ValueError(
-            "Released generators come without the statistics of their latents. Set generator.stats=latents_stats.pt, "
-            "or one scale, such as generator.stats=0.18215 for Stable Diffusion's latents."
-        )
-    return file
 
 
 def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
@@ -77,19 +71,22 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
     return TrainedModel(folder, store.read_manifest(folder)["digest"], registry)
 
 
-def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
+def import_released(cfg: DictConfig, tokenizer: TrainedModel, registry: Registry) -> TrainedModel:
     """Returns the artifact of the released weights under `generator.weights`.
 
     Its digest covers the file's content, the statistics of its latents, and the objective.
     """
-    name = cfg.generator.name
+    name, own = cfg.generator.name, tokenizer.latent_stats
+    if uses_own(cfg):
+        cfg.generator.stats = OWN  # records say which statistics were used
+    stats = configured_stats(cfg, own)
     file = released_weights(cfg)
     recipe = {
         "kind": "generator",
         "official": name,
         "sha256": store.file_digest(file),
         "revision": official.REVISION,
-        "stats": stats_digest(cfg),
+        "stats": describe_stats(cfg, own),
         "objective": Registry().with_component_names(cfg.objective),
         "class_dropout": cfg.generator.class_dropout,
     }
@@ -97,7 +94,8 @@ def import_released(cfg: DictConfig, registry: Registry) -> TrainedModel:
     folder = Path(cfg.paths.artifacts) / "generators" / f"{name}-{digest[:8]}"
 
     def build() -> tuple[nn.Module, store.Blueprint]:
-        blueprint, state = describe_generator(cfg, convert_weights(name, file), cfg.generator.stats)
+        log.info("%s", log_line(cfg, stats))
+        blueprint, state = describe_generator(cfg, convert_weights(name, file), stats)
         return store.build(blueprint, state), blueprint
 
     store.get_or_build(
@@ -188,7 +186,7 @@ def plan_for(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry
         seed=cfg.seed,
         make=lambda: leader_first(partial(encoder.store, "train")),
     )
-    return plan_generator(cfg, latents, registry)
+    return plan_generator(cfg, latents, registry, own_stats=tokenizer.latent_stats)
 
 
 def build_encoder(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData) -> Any:

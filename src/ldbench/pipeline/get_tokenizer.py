@@ -13,7 +13,7 @@ from ldbench.artifacts import hub, store, weights
 from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
-from ldbench.official.load import convert_weights
+from ldbench.official.load import convert_weights, released_latent_stats
 from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
@@ -70,6 +70,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
     file = weights.locate(cfg.tokenizer.weights)
     settings = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CONFIG_KEYWORDS}
     sha256 = store.file_digest(file)
+    stats = released_latent_stats(name, cfg.tokenizer.weights)
     recipe = {
         "kind": "tokenizer",
         "official": name,
@@ -77,6 +78,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         "revision": official.REVISION,
         "choices": settings,
         **({"averaged": True} if entry.averaged else {}),
+        **({"latent_stats": stats.to_dict()} if stats else {}),
     }
     digest = store.digest(recipe)
     model = TrainedModel(Path(cfg.paths.artifacts) / "tokenizers" / f"{name}-{digest[:8]}", digest, registry)
@@ -85,10 +87,10 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
     data: list[ImageData] = []
 
     def build() -> tuple[nn.Module, store.Blueprint]:
-        found = convert_weights(name, file)
+        found = convert_weights(name, cfg.tokenizer.weights)
         validate_keywords(cfg, found.keywords)
         data.append(build_data(cfg, registry))  # what does not fit is refused before anything is stored
-        blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings})
+        blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings}, found.latent_stats)
         return store.build(blueprint, found.state), blueprint
 
     store.get_or_build(

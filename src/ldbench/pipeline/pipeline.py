@@ -17,6 +17,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.jobs._set_metrics import validate_kept
 from ldbench.pipeline.config_schema import validate_values
 from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
+from ldbench.pipeline.generator_stats import validate_stats
 from ldbench.pipeline.get_generator import (
     build_encoder,
     get_generator,
@@ -217,6 +218,8 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
         validate_set_sizes(request.jobs, data, protocol, registry)
         if trains_on_it:  # the latent of a tokenizer that exists is known once its weights are read
             validate_cell(cfg, latent(), data.num_classes, registry)
+        elif request.with_generator and cfg.generator.get("stats") is not None:
+            validate_stats(cfg, latent().channels)
 
     return get_tokenizer(cfg, registry, check=check)
 

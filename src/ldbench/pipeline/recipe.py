@@ -92,9 +92,3 @@ def _without_folder(value: str) -> str:
     if local or ("/" in value and "://" not in value and Path(value).exists()):
         return Path(value).resolve().name
     return value
-
-
-def stats_digest(cfg: DictConfig) -> Any:
-    """What the identity of a generator covers of given statistics: the content of a file, or the scale."""
-    stats = cfg.generator.stats
-    return store.file_digest(weights.locate(stats)) if isinstance(stats, str) else stats

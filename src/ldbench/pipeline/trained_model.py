@@ -10,6 +10,7 @@ from torch import nn
 from ldbench.artifacts import store
 from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
+from ldbench.core.latent_stats import LatentStats
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.pipeline.recipe import model_digest
 
@@ -52,6 +53,11 @@ class TrainedModel:
     def name(self) -> str:
         """The name of the artifact, wherever it was copied to."""
         return store.name_of(self.folder) if store.is_complete(self.folder) else self.folder.name
+
+    @property
+    def latent_stats(self) -> LatentStats | None:
+        """A tokenizer's own statistics of its latents; None where its authors state none."""
+        return store.latent_stats_of(store.read_config(self.folder))
 
     def load_tokenizer(self) -> Tokenizer:
         """Returns the tokenizer in eval mode: the same object at every call, on the device where the last user left it.
