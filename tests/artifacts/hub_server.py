@@ -7,6 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 
 class Hub(ThreadingHTTPServer):
     """Repositories in memory, a list of commits each; large files are separate from the commits, as on the real hub."""
@@ -23,6 +26,15 @@ class Hub(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+
+def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points huggingface_hub to another server; it reads HF_ENDPOINT only once."""
+    from huggingface_hub import hf_api
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(hf_api.api, "endpoint", url)
 
 
 def sha(repo: str, number: int) -> str:

@@ -3,17 +3,16 @@
 import json
 import shutil
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard, constants, metadata_load
+from huggingface_hub import ModelCard, metadata_load
 from omegaconf import DictConfig
-from tests.artifacts.hub_server import Hub, sha
+from tests.artifacts.hub_server import Hub, sha, turn_to
 
 import ldbench
 from ldbench import hub
@@ -24,34 +23,6 @@ from ldbench.pipeline import pipeline
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
-
-
-def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Points huggingface_hub to another server; it reads HF_ENDPOINT only once."""
-    from huggingface_hub import hf_api
-
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(hf_api.api, "endpoint", url)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A local hub whose token is set, with an empty cache."""
-    running = Hub()
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    turn_to(running.url, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files over git LFS, which the server implements
-    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    monkeypatch.setenv("HF_TOKEN", running.token)
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
 
 
 @pytest.fixture

@@ -5,14 +5,19 @@ import torch
 
 import ldbench
 from ldbench.official.vavae import expected_keys, from_diffusers
+from ldbench.tokenizers.vavae import VAVAE
 
 
-def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) -> dict[str, torch.Tensor]:
+def official(
+    *, widths=(32, 64), depth=1, attention=(1,), decoder_attention=(1,), channels=4, rows=8, convs=True
+) -> dict[str, torch.Tensor]:
     """A small autoencoder in latent diffusion's layout; every value is its own."""
     shapes: dict[str, tuple[int, ...]] = {
         "quant_conv": (rows, rows, 1, 1),
         "post_quant_conv": (channels, channels, 1, 1),
     }
+    if not convs:
+        shapes.clear()
     last = len(widths) - 1
 
     def res(prefix, inside, outside):
@@ -37,7 +42,7 @@ def official(*, widths=(32, 64), depth=1, attention=(1,), channels=4, rows=8) ->
             before = widths[max(0, level - 1)] if part == "encoder" else widths[min(last, level + 1)]
             for i in range(blocks):
                 res(f"{part}.{name}.{level}.block.{i}", before if i == 0 else width, width)
-                if level in attention:
+                if level in (attention if part == "encoder" else decoder_attention):
                     attn(f"{part}.{name}.{level}.attn.{i}", width)
             if level != (last if part == "encoder" else 0):
                 shapes[f"{part}.{name}.{level}.{'downsample' if part == 'encoder' else 'upsample'}.conv"] = (
@@ -128,6 +133,33 @@ def test_a_whole_training_checkpoint_is_opened_at_its_autoencoder(images, tmp_pa
     assert torch.equal(whole.encode(images).mean, plain.encode(images).mean)
 
 
+def test_a_decoder_may_have_no_attention_as_that_of_mar(images):
+    mar = ldbench.load_official("vavae_f16d16", {"model": official(decoder_attention=())})
+    assert [len(level.attention) for level in mar.encoder.conv.levels] == [0, 1]
+    assert [len(level.attention) for level in mar.decoder.conv.levels] == [0, 0]
+    assert mar.decode(mar.encode(images).mean, (8, 12)).shape == images.shape
+
+
+def test_the_autoencoder_of_mar_has_as_many_parameters_as_theirs():
+    full = {"widths": [128, 128, 256, 256, 512], "depth": 2, "attention": [4], "latent_channels": 16}
+    with torch.device("meta"):
+        mar = VAVAE(
+            image_size=256, latent_head="kl", channels_last=False, checkpointing=False, decoder_attention=[], **full
+        )
+    assert sum(value.numel() for value in mar.parameters()) == 66_456_019
+    assert len(mar.state_dict()) == 312
+
+
+def test_an_autoencoder_without_latent_convolutions_is_read_as_one(images):
+    state = official(convs=False)
+    vae = ldbench.load_official("vavae_f16d16", state)
+    assert not {"encoder.to_latent.weight", "decoder.from_latent.weight"} & vae.state_dict().keys()
+    assert vae.encode(images).mean.shape == (2, 8 * 12, 4)
+    half = state | {"quant_conv.weight": torch.zeros(8, 8, 1, 1), "quant_conv.bias": torch.zeros(8)}
+    with pytest.raises(ValueError, match=r"missing post_quant_conv\.bias, post_quant_conv\.weight"):
+        ldbench.load_official("vavae_f16d16", half)
+
+
 def test_the_scale_of_stable_diffusions_latents_is_listed():
     assert ldbench.list_official()["sd_vae_f8d4"].latent_scale == 0.18215
 
@@ -146,8 +178,9 @@ def test_what_is_missing_or_unknown_is_named():
             ldbench.load_official("vavae_f16d16", broken)
 
 
+@pytest.mark.parametrize("latent_convs", [True, False])
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (2, 3, 32, 48)])
-def test_diffusers_own_autoencoder_gives_the_same_numbers(shape):
+def test_diffusers_own_autoencoder_gives_the_same_numbers(shape, latent_convs):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     theirs = diffusers.AutoencoderKL(
@@ -157,6 +190,8 @@ def test_diffusers_own_autoencoder_gives_the_same_numbers(shape):
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=32,
+        use_quant_conv=latent_convs,
+        use_post_quant_conv=latent_convs,
     ).eval()
     ours = ldbench.load_official("sd_vae_f8d4", theirs.state_dict())
     assert ours.factor == 8

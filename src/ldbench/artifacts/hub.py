@@ -1,31 +1,68 @@
 """The only module that contacts the Hugging Face hub. Nothing here is called unless a name on the hub was given."""
 
+import glob
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
-ALLOWED_PATTERNS = ("*.safetensors", "*.json", "*.bin", "*.pt", "*.pth")
+ALLOWED_PATTERNS = ("*.safetensors", "*.json", "*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def local(path: str | Path) -> Path:
-    """The given path, or the local copy of `hf://owner/name` or of one of its revisions, `hf://owner/name@revision`."""
+    """The given path, or the local copy of `hf://owner/name`, or of a folder and a revision: `hf://owner/name/f@r`."""
     name = str(path)
     return fetch(name.removeprefix("hf://")) if name.startswith("hf://") else Path(name).expanduser()
 
 
 def fetch(name: str) -> Path:
-    """The local copy of `owner/name` or `owner/name@revision`. Raises ValueError, with what to do, if there is none."""
+    """The local copy of `owner/name[/folder][@revision]`. Raises ValueError, with what to do, if there is none."""
+    repo, folder, revision = split_id(name)
+    patterns = [f"{folder}/{pattern}" if folder else pattern for pattern in ALLOWED_PATTERNS]
+    return download(name, repo, revision, patterns) / folder
+
+
+def fetch_file(name: str, choose: Callable[[Sequence[str], str], str], *, beside: Sequence[str]) -> Path:
+    """The local copy of one file of `hf://owner/name[/part][@revision]`, with those of these names beside it.
+
+    `choose` is told the names of all files and the part, and returns one of the names. Nothing else is downloaded.
+    Raises ValueError, with what to do, if the repository cannot be fetched.
+    """
+    from huggingface_hub import HfApi
+
+    name = name.removeprefix("hf://")
+    repo, part, revision = split_id(name)
+    try:
+        listed = HfApi().model_info(repo, revision=revision).siblings or []
+        names = [sibling.rfilename for sibling in listed]
+    except Exception:  # offline: what was downloaded before is used, and if there is nothing, the error is told
+        folder = download(name, repo, revision, list(ALLOWED_PATTERNS))
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    chosen = choose(names, part)
+    files = [chosen, *(str(PurePosixPath(chosen).with_name(other)) for other in beside)]
+    return download(name, repo, revision, [glob.escape(file) for file in files]) / chosen
+
+
+def download(name: str, repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """The local copy of the files of a repository that have these patterns. Raises ValueError, with what to do."""
     from huggingface_hub import snapshot_download
 
-    repo, _, revision = name.partition("@")
-    validate_repo_id(repo)
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(ALLOWED_PATTERNS)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # offline, unknown, gated: the hub has an error for each
         raise ValueError(
             f"hf://{name} cannot be fetched from the Hugging Face hub: {describe_error(error)} "
             "Or give a file or a folder instead."
         ) from error
+
+
+def split_id(name: str) -> tuple[str, str, str | None]:
+    """The repository, the part of it ("" for all) and the revision of `owner/name[/part][@revision]`."""
+    path, _, revision = name.partition("@")
+    repo, part = "/".join(path.split("/")[:2]), "/".join(path.split("/")[2:]).strip("/")
+    validate_repo_id(repo)
+    if ".." in part.split("/"):
+        raise ValueError(f"hf://{name} leads out of its repository. Name a folder or a file in it.")
+    return repo, part, revision or None
 
 
 def upload(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message: str) -> str:

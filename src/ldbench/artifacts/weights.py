@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench.artifacts import hub
+from ldbench.artifacts.weight_names import STATS, choose_weights
 from ldbench.io.files import read_json
 from ldbench.io.safe_load import first_line, read_pickle, validated_tensors
 
 log = logging.getLogger(__name__)
 
-NAMES = (
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "weights.safetensors",
-    "model.fp16.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "pytorch_model.bin",
-    "diffusion_pytorch_model.bin",
-    "model.pt",
-    "model.pth",
-)
 LFS_POINTER = b"version https://git-lfs"
-EXPECTED_SOURCE = "Expected a .pt, .pth, .bin or .safetensors file, a folder with one, or a hub id."
+EXPECTED_SOURCE = "Expected a .pt, .pth, .ckpt, .bin or .safetensors file, a folder with one, or a hub id."
 SETTINGS = "config.json"  # in the same folder
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -87,7 +78,8 @@ def read_settings(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 def locate(source: str | Path) -> Path:
     """The weights file of a path, a hub id (`owner/name`, `hf://owner/name`) or a name in BUNDLED.
 
-    Raises FileNotFoundError if there is none.
+    On the hub, `hf://owner/name/PART@revision` names a folder or a file in a repository. Raises FileNotFoundError if
+    there is none, and ValueError, with the choice, if there are several.
     """
     name = str(source)
     if name in BUNDLED:
@@ -101,12 +93,13 @@ def locate(source: str | Path) -> Path:
     if not path.exists() or name.startswith("hf://"):
         if not is_hub_id:
             raise FileNotFoundError(f"There is no file {path}. {EXPECTED_SOURCE}")
-        path = hub.local(name if name.startswith("hf://") else f"hf://{name}")
+        hub_id = f"hf://{name.removeprefix('hf://')}"
+        return hub.fetch_file(hub_id, partial(choose_weights, where=hub_id.partition("@")[0]), beside=(SETTINGS, STATS))
     if path.is_dir():
-        files = [path / known for known in NAMES if (path / known).is_file()]
-        if not files:
-            raise FileNotFoundError(f"The folder {path} holds no weights. Expected one of {', '.join(NAMES)}.")
-        return files[0]
+        files = [
+            file.relative_to(path).as_posix() for kind in ("*", "*/*") for file in path.glob(kind) if file.is_file()
+        ]
+        return path / choose_weights(files, "", str(path))
     return path
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ldbench import official
 from ldbench.artifacts import store, weights
+from ldbench.artifacts.weight_names import STATS
 from ldbench.config.compose import Registry
 from ldbench.core.latent_stats import LatentStats, from_settings
 from ldbench.core.normalizer import Normalizer
 
-STATS = "latents_stats.pt"  # in the folder of some tokenizers
 # a file, a scale, [mean, std]
 Stats = str | Path | float | Sequence[Any] | LatentStats
 

@@ -88,28 +88,46 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         (int(match.group(1)) for key in state if (match := re.match(r"encoder\.down\.(\d+)\.", key))), default=0
     )
     blocks = {key.split(".")[4] for key in state if key.startswith("encoder.down.0.block.")}
-    with_attention = {key.split(".")[2] for key in state if re.match(r"encoder\.down\.\d+\.attn\.", key)}
-    depth, attention = max(1, len(blocks)), sorted(map(int, with_attention))
-    expected = expected_keys(levels, depth, attention, state)
+    attention, decoder_attention = (levels_with_attention(state, part) for part in ("encoder.down", "decoder.up"))
+    latent_convs = any(key.startswith(("quant_conv.", "post_quant_conv.")) for key in state)
+    depth = max(1, len(blocks))
+    expected = expected_keys(levels, depth, attention, state, decoder_attention, latent_convs=latent_convs)
     validate_keys(name, ENTRIES[name], missing=expected - state.keys(), unknown=state.keys() - expected)
-    latent = shape(state, "post_quant_conv.weight", 4)[0]
+    latent = shape(state, "decoder.conv_in.weight", 4)[1]
     keywords = {
         "image_size": NOMINAL_SIZE,
         "widths": [shape(state, f"encoder.down.{i}.block.0.conv1.weight", 4)[0] for i in range(levels)],
         "depth": depth,
         "attention": attention,
         "latent_channels": latent,
-        "latent_head": "kl" if shape(state, "quant_conv.weight", 4)[0] == 2 * latent else "ae",
+        "latent_head": "kl" if shape(state, "encoder.conv_out.weight", 4)[0] == 2 * latent else "ae",
         "channels_last": False,
         "checkpointing": False,
+        **({} if decoder_attention == attention else {"decoder_attention": decoder_attention}),
+        **({} if latent_convs else {"latent_convs": False}),
     }
     return Converted("tokenizer", "vavae", keywords, {rename(key, LDM): value for key, value in state.items()})
 
 
-def expected_keys(levels: int, depth: int, attention: list[int], state: Mapping[str, Tensor]) -> set[str]:
+def levels_with_attention(state: Mapping[str, Tensor], part: str) -> list[int]:
+    """The levels of the encoder or the decoder that have attention."""
+    found = (re.match(rf"{part}\.(\d+)\.attn\.", key) for key in state)
+    return sorted({int(match.group(1)) for match in found if match})
+
+
+def expected_keys(
+    levels: int,
+    depth: int,
+    attention: list[int],
+    state: Mapping[str, Tensor],
+    decoder_attention: list[int] | None = None,
+    *,
+    latent_convs: bool = True,
+) -> set[str]:
     """The names of all tensors in latent diffusion's layout; there are 1 x 1 shortcuts where the width changes."""
+    there = {"encoder": attention, "decoder": attention if decoder_attention is None else decoder_attention}
     res, attn = ("norm1", "conv1", "norm2", "conv2"), ("norm", "q", "k", "v", "proj_out")
-    layers = {"quant_conv", "post_quant_conv"}
+    layers = {"quant_conv", "post_quant_conv"} if latent_convs else set()
     for part, level_name, blocks, resample in (
         ("encoder", "down", depth, "downsample"),
         ("decoder", "up", depth + 1, "upsample"),
@@ -121,7 +139,7 @@ def expected_keys(levels: int, depth: int, attention: list[int], state: Mapping[
         for level in range(levels):
             prefix = f"{part}.{level_name}.{level}"
             layers |= {f"{prefix}.block.{i}.{layer}" for i in range(blocks) for layer in res}
-            layers |= {f"{prefix}.attn.{i}.{layer}" for i in range(blocks * (level in attention)) for layer in attn}
+            layers |= {f"{prefix}.attn.{i}.{layer}" for i in range(blocks * (level in there[part])) for layer in attn}
             if level != (levels - 1 if part == "encoder" else 0):
                 layers.add(f"{prefix}.{resample}.conv")
             first = state.get(f"{prefix}.block.0.conv1.weight")

@@ -23,7 +23,9 @@ class VAVAE(Tokenizer):
     size.
 
     `widths`: channels of each resolution, the highest first; `depth`: residual blocks in each; `attention`: the
-    resolutions with attention, as indices into `widths`. `latent_head`: `kl` or `ae` (a point). `channels_last` and
+    resolutions with attention, as indices into `widths`; `decoder_attention`: those of the decoder, where they are
+    others. `latent_head`: `kl` or `ae` (a point). `latent_convs`: whether a 1 x 1 convolution stands on either side of
+    the latent, as in all but Stable Diffusion 3's and FLUX's. `channels_last` and
     `checkpointing` (activations are recomputed) change speed and memory, and numbers only by rounding. Takes images of
     any size that its factor divides, also non-square ones.
     """
@@ -42,6 +44,8 @@ class VAVAE(Tokenizer):
         latent_head: Literal["kl", "ae"],
         channels_last: bool,
         checkpointing: bool,
+        decoder_attention: Sequence[int] | None = None,
+        latent_convs: bool = True,
     ):
         super().__init__()
         if latent_head not in ("kl", "ae"):
@@ -51,7 +55,7 @@ class VAVAE(Tokenizer):
                 f"widths, depth and latent_channels must be positive, got {list(widths)}, {depth} and "
                 f"{latent_channels}."
             )
-        unknown = [index for index in attention if not 0 <= index < len(widths)]
+        unknown = [index for index in (*attention, *(decoder_attention or ())) if not 0 <= index < len(widths)]
         if unknown:
             raise ValueError(
                 f"attention has resolution {unknown[0]}, but the {len(widths)} widths are of 0 to {len(widths) - 1}."
@@ -61,8 +65,12 @@ class VAVAE(Tokenizer):
         self.channels_last = channels_last
         self.resize(image_size)
         shape = {"widths": tuple(widths), "depth": depth, "attention": tuple(attention), "checkpointing": checkpointing}
-        self.encoder = Encoder(latent_channels=latent_channels, gaussian=latent_head == "kl", shape=shape)
-        self.decoder = Decoder(latent_channels=latent_channels, shape=shape)
+        self.encoder = Encoder(
+            latent_channels=latent_channels, latent_convs=latent_convs, gaussian=latent_head == "kl", shape=shape
+        )
+        if decoder_attention is not None:
+            shape["attention"] = tuple(decoder_attention)
+        self.decoder = Decoder(latent_channels=latent_channels, latent_convs=latent_convs, shape=shape)
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -144,12 +152,12 @@ class VAVAE(Tokenizer):
 class Encoder(nn.Module):
     """Encodes an image to the Gaussian over its latent map, or to a point."""
 
-    def __init__(self, *, latent_channels: int, gaussian: bool, shape: dict):
+    def __init__(self, *, latent_channels: int, latent_convs: bool, gaussian: bool, shape: dict):
         super().__init__()
         self.gaussian = gaussian
         num_moments = latent_channels * (2 if gaussian else 1)
         self.conv = ConvEncoder(out_channels=num_moments, **shape)
-        self.to_latent = nn.Conv2d(num_moments, num_moments, 1)
+        self.to_latent = nn.Conv2d(num_moments, num_moments, 1) if latent_convs else nn.Identity()
 
     def forward(
         self,
@@ -166,9 +174,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Decodes a latent map to an image."""
 
-    def __init__(self, *, latent_channels: int, shape: dict):
+    def __init__(self, *, latent_channels: int, latent_convs: bool, shape: dict):
         super().__init__()
-        self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1) if latent_convs else nn.Identity()
         self.conv = ConvDecoder(in_channels=latent_channels, **shape)
 
     def forward(
