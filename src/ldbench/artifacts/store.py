@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ldbench.artifacts import hub
 from ldbench.artifacts.build_limit import BuildLimit
-from ldbench.artifacts.weights import read_file
+from ldbench.artifacts.weights import MANIFEST, read_file
 from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.core.latent_stats import LatentStats
@@ -37,7 +37,6 @@ from ldbench.runtime.process_group import broadcast_from_leader, is_worker_rank
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 PARTS = ("backbone", "objective", "interpolant", "times")  # config groups whose components a model's keywords may name

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LFS_POINTER = b"version https://git-lfs"
 EXPECTED_SOURCE = "Expected a .pt, .pth, .ckpt, .bin or .safetensors file, a folder with one, or a hub id."
 SETTINGS = "config.json"  # in the same folder
+MANIFEST = "manifest.json"  # there too, if the folder is an artifact of ours
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
@@ -94,7 +95,8 @@ def locate(source: str | Path) -> Path:
         if not is_hub_id:
             raise FileNotFoundError(f"There is no file {path}. {EXPECTED_SOURCE}")
         hub_id = f"hf://{name.removeprefix('hf://')}"
-        return hub.fetch_file(hub_id, partial(choose_weights, where=hub_id.partition("@")[0]), beside=(SETTINGS, STATS))
+        choose = partial(choose_weights, where=hub_id.partition("@")[0])
+        return hub.fetch_file(hub_id, choose, beside=(SETTINGS, STATS, MANIFEST))
     if path.is_dir():
         files = [
             file.relative_to(path).as_posix() for kind in ("*", "*/*") for file in path.glob(kind) if file.is_file()

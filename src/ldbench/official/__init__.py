@@ -50,6 +50,7 @@ class Entry:
     citation: str
     where: str  # how to get the file, as a sentence
     hub: str | None = None  # its repository on the Hugging Face hub, owner/name
+    unverified: bool = False  # whether nobody here has seen that repository
     latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
     latent_stats: tuple[float, float] | None = None  # or their mean and deviation, where its files may lack them
     kind: Kind = "tokenizer"

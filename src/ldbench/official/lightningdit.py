@@ -30,9 +30,15 @@ ABOUT: dict[str, Any] = {
     "kind": "generator",
 }
 RELEASED = "Download LightningDiT-XL/1 (64 or 800 epochs) from the links in the repository's README."
+HUB = "hustvl/lightningdit-xl-imagenet256-800ep"
 TRAINED = "No weights of this size are released: train them with the repository, and give the checkpoint."
 SIZES = ("b_1", "b_2", "l_2", "xl_1", "xl_2", "1p0b_1", "1p0b_2", "1p6b_1", "1p6b_2")
-ENTRIES = {f"lightningdit_{size}": Entry(**ABOUT, where=RELEASED if size == "xl_1" else TRAINED) for size in SIZES}
+ENTRIES = {
+    f"lightningdit_{size}": Entry(**ABOUT, where=RELEASED, hub=HUB, unverified=True)
+    if size == "xl_1"
+    else Entry(**ABOUT, where=TRAINED)
+    for size in SIZES
+}
 
 NOMINAL_SIZE = 16  # side of the latent map of a 256 px image: the default if no table shows another
 ROPE_THETA = 10000.0

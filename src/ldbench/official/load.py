@@ -1,5 +1,6 @@
 """Loads released models by official name and file. A generator gets its objective from the yaml of its name."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from ldbench.config.compose import Registry
 from ldbench.core.latent_stats import LatentStats, from_settings
 from ldbench.core.normalizer import Normalizer
 
+log = logging.getLogger(__name__)
+
 # a file, a scale, [mean, std]
 Stats = str | Path | float | Sequence[Any] | LatentStats
 
@@ -26,6 +29,10 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
         if entry.hub is None:
             raise ValueError(f"{name} is not on a hub. {entry.where} Then call load_official({name!r}, PATH).")
         source = f"hf://{entry.hub}"
+        if entry.unverified:
+            log.warning(
+                "%s is fetched from %s, a name that was not verified. If it fails: %s", name, source, entry.where
+            )
     if entry.kind == "tokenizer" and stats is not None:
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
     converted = convert_weights(name, source)

@@ -22,7 +22,8 @@ ABOUT: dict[str, Any] = {
     "kind": "generator",
 }
 NAMES = ("maetok_sit_b_1", "maetok_sit_l_1", "maetok_sit_xl_1", "maetok_dit_xl_1")
-ENTRIES = {name: Entry(**ABOUT) for name in NAMES}
+HUBS = {"maetok_sit_xl_1": "MAETok/sit-xl_maetok-b-128"}
+ENTRIES = {name: Entry(**ABOUT, hub=HUBS.get(name), unverified=name in HUBS) for name in NAMES}
 NOMINAL_SIZE = 128  # latent tokens: the default if no table shows another
 
 

@@ -25,7 +25,10 @@ VAVAE: dict[str, Any] = {
 ENTRIES = {
     "vavae_f16d16": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
     "vavae_f16d32": Entry(
-        **VAVAE, where="Download vavae-imagenet256-f16d32-dinov2.pt from the link in the repository's README."
+        **VAVAE,
+        where="Download vavae-imagenet256-f16d32-dinov2.pt from the link in the repository's README.",
+        hub="hustvl/vavae-imagenet256-f16d32-dinov2",
+        unverified=True,
     ),
     "vavae_f16d64": Entry(**VAVAE, where="Download its weights from the links in the repository's README."),
     "sd_vae_f8d4": Entry(

@@ -85,6 +85,7 @@ class Config(TypedDict, total=False):
 
     seed: Natural
     init: str | None
+    init_partial: bool
     force: bool
     jobs: Mapping[str, Mapping[str, Any]]
     job: Mapping[str, Any]

@@ -18,7 +18,7 @@ from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.generator_stats import configured_stats, describe_stats, validate_stats
-from ldbench.pipeline.init_weights import resolve_init
+from ldbench.pipeline.init_weights import recipe_entry, resolve_init, start_tensors
 from ldbench.pipeline.recipe import is_trained, public_config, revisions
 from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
@@ -122,8 +122,7 @@ def plan_generator(
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
-    start = resolve_init(cfg, "generator", registry)
-    recipe |= {"init": start.content_key} if start else {}
+    recipe |= recipe_entry(resolve_init(cfg, "generator", registry))
     blueprint = store.Blueprint("generator", "generator", keywords)
     return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe), stats)
 
@@ -169,6 +168,9 @@ def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registr
         validate_stats(cfg, latent.channels)
     generator = build_generator(cfg, latent, num_classes, device="meta")
     generator.check(build_sampler(cfg), build_guidance(cfg, generator, registry))
+    start = resolve_init(cfg, "generator", registry) if is_trained(cfg.generator) else None
+    if start is not None:
+        start.fitting(generator.backbone, start_tensors(start.load()))
 
 
 def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, device: str = "cpu") -> Generator:

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store
 from ldbench.core.generator import Generator
 from ldbench.core.pixels import sheet
 from ldbench.io.files import read_json, write_json
@@ -22,7 +21,7 @@ from ldbench.pipeline.generator_plan import (
     build_sampler,
 )
 from ldbench.pipeline.generator_stats import log_line
-from ldbench.pipeline.init_weights import resolve_init
+from ldbench.pipeline.init_weights import resolve_init, start_tensors
 from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
@@ -106,9 +105,7 @@ def init_generator(planned: GeneratorPlan) -> Generator:
     generator.normaliser = build_normalizer(planned)
     start = resolve_init(planned.cfg, "generator", planned.registry)
     if start is not None:
-        given = cast("Generator", start.load()).backbone.state_dict()
-        store.validate_state(generator.backbone, given)
-        generator.backbone.load_state_dict(given)
+        start.load_into(generator.backbone, start_tensors(start.load()))
     return generator
 
 

@@ -18,7 +18,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.io.files import mark_outputs
 from ldbench.pipeline import trainer_settings
-from ldbench.pipeline.init_weights import resolve_init
+from ldbench.pipeline.init_weights import recipe_entry, resolve_init
 from ldbench.pipeline.recipe import public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
@@ -78,8 +78,7 @@ def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
     latent = final_latent(cfg, stages)
     data = open_data(cfg)
     recipe = build_recipe(cfg, data, blueprint, registry)
-    start = resolve_init(cfg, "tokenizer", registry)
-    recipe |= {"init": start.content_key} if start else {}
+    recipe |= recipe_entry(resolve_init(cfg, "tokenizer", registry))
     return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 

@@ -14,7 +14,7 @@ from ldbench.config.components import instantiate, parameter_names, validate_typ
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import feature_networks
-from ldbench.pipeline.init_weights import resolve_init
+from ldbench.pipeline.init_weights import resolve_init, start_tensors
 from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
@@ -32,14 +32,13 @@ def init_tokenizer(planned: Plan) -> Tokenizer:
 
     Raises ValueError for an artifact of another architecture.
     """
-    torch.manual_seed(planned.cfg.tokenizer.seed)
     start = resolve_init(planned.cfg, "tokenizer", planned.registry)
-    if start is None:
+    given = start.load() if start else None
+    torch.manual_seed(planned.cfg.tokenizer.seed)
+    if start is None or given is None:
         return instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
-    given = start.load()
     tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
-    store.validate_state(tokenizer, given.state_dict())
-    tokenizer.load_state_dict(given.state_dict())
+    start.load_into(tokenizer, start_tensors(given))
     tokenizer.resize(planned.stages[0].image_size)
     return tokenizer
 
