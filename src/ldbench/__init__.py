@@ -67,13 +67,15 @@ def load_official(
     source: str | Path | Mapping[str, Tensor] | None = None,
     *,
     stats: str | Path | float | tuple[Any, Any] | LatentStats | None = None,
+    **settings: Any,
 ) -> Tokenizer | Generator:
     """An officially released model, in eval mode on the CPU.
 
     `source` is a state dict, a file, a folder or a hub id (None: the published one). `stats` of a generator are the
     statistics of its training latents, which no official file holds: `latents_stats.pt`, (mean, std), or the scale that
     these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling raises with what to
-    pass. Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of
+    pass. `settings` are what no tensor tells and a config.json else would: `tau=0.1`, `num_heads=12`.
+    Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of
     another number of channels.
     """
     import torch
@@ -81,7 +83,7 @@ def load_official(
     from ldbench.official import load as released
 
     with torch.random.fork_rng(devices=[]):
-        return cast("Tokenizer | Generator", released.load(name, source, stats=stats))
+        return cast("Tokenizer | Generator", released.load(name, source, stats=stats, settings=settings))
 
 
 def push(

@@ -169,3 +169,65 @@ def test_no_direction_beats_the_constant_that_sees_no_image():
     for _ in range(20):
         other = (cosines.constant(f) + 0.1 * torch.randn(1, 4, 5)).expand_as(f)
         assert cosines.errors(other, f).mean() >= best
+
+
+SEQUENCE = LatentSpec(2, 3)
+
+
+def without_grid(features, **changes) -> Alignment:
+    """The term of two tokens without a grid, at four patches."""
+    plain = {"latent": SEQUENCE, "distance_weight": 0.0, "projection": "mlp", "projection_width": 8}
+    return term(features, **plain, **changes)
+
+
+def test_three_layers_map_the_latent():
+    found = without_grid(torch.randn(2, 4, 5), reading="repeat").to_teacher
+    shapes = [tuple(layer.weight.shape) for layer in found if hasattr(layer, "weight")]
+    assert shapes == [(8, 3), (8, 8), (5, 8)]
+    assert [type(layer).__name__ for layer in found] == ["Projection", "SiLU", "Projection", "SiLU", "Projection"]
+
+
+@pytest.mark.parametrize("reading", ["repeat", "global", "avg_1d"])
+def test_latents_without_a_grid_are_compared_by_hand(reading):
+    features, z = torch.randn(2, 4, 5), torch.randn(2, 2, 3)
+    found = without_grid(features, reading=reading)
+    if reading == "repeat":  # a token stands for two consecutive patches
+        ours, theirs = found.to_teacher(z)[:, [0, 0, 1, 1]], features
+    elif reading == "global":
+        ours, theirs = found.to_teacher(z.mean(1, keepdim=True)), features.mean(1, keepdim=True)
+    else:
+        ours = found.to_teacher(z)
+        theirs = torch.stack([features[:, :2].mean(1), features[:, 2:].mean(1)], dim=1)
+    cosines = torch.nn.functional.cosine_similarity(ours, theirs, dim=-1)
+    torch.testing.assert_close(found(IMAGES, recon(z), Y), 1 - cosines.mean())
+    errors = found.errors(found.predict(recon(z)), found.targets(IMAGES, Y))
+    torch.testing.assert_close(found.average(errors, recon(z)), 1 - cosines.mean())
+
+
+def test_shuffled_patches_are_permuted_for_all_images_and_in_one_order_outside_of_training():
+    features = torch.randn(2, 4, 5)
+    found = without_grid(features, reading="avg_1d_shuffle")
+    pairs = {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+    seen = set()
+    for _ in range(40):
+        pooled = found.targets(IMAGES, Y)
+        (pair,) = [
+            (i, j) for i, j in pairs if torch.allclose(pooled[:, 0], (features[:, i] + features[:, j]) / 2, atol=1e-6)
+        ]
+        seen.add(pair)
+    assert len(seen) > 1
+    found.eval()
+    assert torch.equal(found.targets(IMAGES, Y), found.targets(IMAGES, Y))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reading": "repeat"}, "reading=repeat is of latents without a grid"),
+        ({"reading": "repeat", "latent": LatentSpec(3, 3)}, "the 3 tokens for as many of the 4 patches"),
+        ({"reading": "twice"}, "Unknown reading 'twice'"),
+    ],
+)
+def test_readings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        term(torch.randn(2, 4, 5), **changes)

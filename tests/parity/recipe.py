@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 KEPT = {"freqs_t_x", "freqs_t_y", "freqs_cos", "freqs_sin", "weight_x", "weight_y", "gaussian_kernel"}
-KEPT |= {"running_mean", "running_var", "num_batches_tracked"}
+KEPT |= {"running_mean", "running_var", "num_batches_tracked", "codebook_used"}
 TABLES = ("pos_embed", "decoder_pos_embed")
 HALVED = ("pos_embed", "latent_tokens", "latent_pos_embed", "mask_token", "cls_token")
 FREQUENCIES = 0.2  # the deviation of every `freqs`

@@ -1,6 +1,7 @@
 """Tokenizer: image <-> latent. The base class of every plug-in in `tokenizers/`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,16 @@ LARGEST = (
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """Latents from a codebook of K codes, with what loss terms need to know of them."""
+
+    latents: Tensor  # (B, N, C)
+    logits: Tensor  # (B, N, K): cosines with the codes, or minus the squared distances
+    vectors: Tensor | None = None  # (B, N, C): what the nearest codes replace; None for mixtures of codes
+    chosen: Tensor | None = None  # (B, N, C): these codes, with gradients to the codebook
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """One training pass of a tokenizer: the reconstructed images, the latent, and the mask."""
 
@@ -26,6 +37,7 @@ class Reconstruction:
     mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None without masking
     patch_grid: tuple[int, int] | None = None  # (rows, columns) of the P patches, row-major; given whenever `mask` is
     kept: Tensor | None = None  # (B, N_kept) indices into the latent's N tokens; None when nothing was dropped
+    quantization: Quantization | None = None  # of a tokenizer with a codebook
 
 
 class Tokenizer(nn.Module, ABC):
@@ -87,6 +99,16 @@ class Tokenizer(nn.Module, ABC):
         """The parameters at which adaptive weights compare gradients: the last of `encoder` and of `decoder`,
         where trainable.
         """
+
+    def init_encoder(
+        self,
+        weights: Mapping[str, Tensor],  # of a vision transformer, in timm's layout
+    ) -> None:
+        """Starts the encoder from a vision transformer's weights. Raises ValueError where it is none, or of a size."""
+        raise ValueError(
+            f"The encoder of {type(self).__name__} cannot start from a vision transformer's weights. "
+            "Set tokenizer.encoder_init=null."
+        )
 
     def resize(self, image_size: int) -> None:
         """Adapts this tokenizer to images of another size, in place. Raises ValueError where that is not supported."""

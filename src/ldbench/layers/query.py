@@ -1,9 +1,11 @@
-"""A decoder with one learned query per position of a grid, with blocks that modulate the latent tokens by the latents.
+"""Decoders with one learned query per position of a grid: of plain blocks, or of blocks that modulate the latent tokens
+by the latents.
 
 [0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models (MAETok), 2025,
 https://arxiv.org/abs/2502.03444
 [1] Zheng et al., MoVQ: Modulating Quantized Vectors for High-Fidelity Image Generation, 2022,
 https://arxiv.org/abs/2209.09002
+[2] Chen et al., SoftVQ-VAE: Efficient 1-Dimensional Continuous Tokenizer, 2024, https://arxiv.org/abs/2412.10958
 """
 
 from functools import partial
@@ -18,7 +20,7 @@ from ldbench.layers.feedforward import MLP
 from ldbench.layers.masking import gather_tokens
 from ldbench.layers.position import resize_table
 from ldbench.layers.rotary import MixedRotary
-from ldbench.layers.vit import init_timm
+from ldbench.layers.vit import Transformer, init_timm
 
 ModulationStart = Literal["zero", "identity"]
 
@@ -122,6 +124,59 @@ class QueryDecoder(nn.Module):
                 self.positions.data, self.grid, grid, prefix=self.positions.shape[1] - self.grid[0] * self.grid[1]
             )
             self.positions = nn.Parameter(table, requires_grad=self.positions.requires_grad)
+        self.grid = grid
+
+
+class PlainQueryDecoder(nn.Module):
+    """Transforms one learned query per position, after a class token, together with the latent tokens, by plain blocks
+    with LayerScale, and returns the normalized outputs of the queries [2].
+    """
+
+    def __init__(
+        self,
+        *,
+        num_tokens: int,
+        latent_channels: int,
+        grid: tuple[int, int],
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        layer_scale: float | None,
+        linear_std: float,
+        token_std: float,
+    ):
+        super().__init__()
+        self.grid = grid
+        self.from_latent = nn.Linear(latent_channels, width)
+        self.query = nn.Parameter(torch.zeros(1, 1, width))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], width))
+        self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
+        self.transformer = Transformer(
+            width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale
+        )
+        self.transformer.apply(partial(init_timm, std=linear_std))
+        nn.init.normal_(self.class_token, std=1e-6)
+        nn.init.normal_(self.query, std=token_std)
+        for table in (self.positions, self.latent_positions):
+            nn.init.trunc_normal_(table, std=token_std)
+
+    def forward(
+        self,
+        z: Tensor,  # (B, N, C)
+    ) -> Tensor:  # (B, P, D)
+        """The outputs of the queries."""
+        num_positions = self.grid[0] * self.grid[1]
+        queries = torch.cat([self.class_token, self.query.expand(-1, num_positions, -1)], dim=1) + self.positions
+        latents = self.from_latent(z) + self.latent_positions
+        x = torch.cat([queries.expand(len(z), -1, -1).to(latents.dtype), latents], dim=1)
+        return self.transformer(x)[:, 1 : 1 + num_positions]
+
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Changes the grid of the queries; the table is interpolated."""
+        table = resize_table(self.positions.data, self.grid, grid, prefix=1)
+        self.positions = nn.Parameter(table, requires_grad=self.positions.requires_grad)
         self.grid = grid
 
 

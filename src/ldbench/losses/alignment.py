@@ -2,9 +2,11 @@
 
 [0] Yao et al., Reconstruction vs. Generation: Taming Optimization Dilemma in Latent Diffusion Models, 2025,
 https://arxiv.org/abs/2501.01423
+[1] Chen et al., SoftVQ-VAE: Efficient 1-Dimensional Continuous Tokenizer, 2024, https://arxiv.org/abs/2412.10958
 """
 
-from typing import ClassVar, Literal
+from itertools import pairwise
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +20,27 @@ from ldbench.layers.masking import gather_tokens
 from ldbench.layers.query import QueryDecoder
 from ldbench.losses.base_term import BalancedTerm, Balancing
 
+Reading = Literal["decoder", "repeat", "global", "avg_1d", "avg_1d_shuffle"]
+
 ENTRIES = 2**24  # of distance matrices in memory at once, over a batch: 64 MiB
 
 
 class Alignment(BalancedTerm):
-    """The mismatch of a latent and a teacher's features: cosine_weight * cosine + distance_weight * distances (eq. 2 to
-    5 of [0]).
+    """The mismatch of a latent and a teacher's features: cosine_weight * cosine + distance_weight * distances (eq.
+    2 to 5 of [0]).
 
     `projection`: `latent_to_teacher` (official) maps the latent to the teacher's channels without bias,
-    `teacher_to_latent` the features to the latent's channels with bias; with `projection_frozen` the map keeps its
-    initial weights, or those of an earlier stage. `distances_of`: the latent of the distance matrix, `projected`
-    (official) or `latent` (eq. 3 of [0]). `teaches`: trains the `tokenizer`, or the `projection` alone, which measures
-    the alignment of a latent that is not trained for it; then nothing is balanced, and `balancing` is ignored. Latents
-    without a grid are read at the patches by a query decoder of `reader_width`, `reader_depth` and `reader_num_heads`;
-    latents of kept patches are compared with the features of these patches. Predicts directions: held-out errors are 1
-    - cosine, for any margins. Raises ValueError for unknown choices, numbers out of range, and if nothing could learn.
+    `teacher_to_latent` the features to the latent's channels with bias, `mlp` the latent by three layers of
+    `projection_width` [1]; with `projection_frozen` the map keeps its initial weights, or those of an earlier
+    stage. `distances_of`: the latent of the distance matrix, `projected` (official) or `latent` (eq. 3 of [0]).
+    `teaches`: trains the `tokenizer`, or the `projection` alone, which measures the alignment of a latent that is
+    not trained for it; then nothing is balanced, and `balancing` is ignored. Latents without a grid are compared as
+    `reading` says: `decoder` reads them at the patches by a query decoder of `reader_width`, `reader_depth` and
+    `reader_num_heads`; `repeat` takes each for as many consecutive patches [1]; `global` compares the means of
+    both; `avg_1d` averages as many consecutive patches as there are for a token, and `avg_1d_shuffle` permutes the
+    patches before. Latents of kept patches are compared with the features of these patches. Predicts directions:
+    held-out errors are 1 - cosine, for any margins. Raises ValueError for unknown choices, numbers out of range,
+    and if nothing could learn.
     """
 
     revision: ClassVar[int] = 2
@@ -49,7 +57,7 @@ class Alignment(BalancedTerm):
         distance_weight: float,
         distance_margin: float,
         distances_of: Literal["projected", "latent"],
-        projection: Literal["latent_to_teacher", "teacher_to_latent"],
+        projection: Literal["latent_to_teacher", "teacher_to_latent", "mlp"],
         projection_frozen: bool,
         teaches: Literal["tokenizer", "projection"],
         balancing: Balancing,
@@ -60,13 +68,16 @@ class Alignment(BalancedTerm):
         latent: LatentSpec,
         patch_grid: tuple[int, int],
         image_size: int,
+        reading: Reading = "decoder",
+        projection_width: int = 1024,
     ):
         super().__init__(
             weight=weight, start=start, warmup=warmup, balancing=balancing, largest_balance=largest_balance
         )
         choices = {
             "distances_of": (distances_of, ("projected", "latent")),
-            "projection": (projection, ("latent_to_teacher", "teacher_to_latent")),
+            "projection": (projection, ("latent_to_teacher", "teacher_to_latent", "mlp")),
+            "reading": (reading, get_args(Reading)),
             "teaches": (teaches, ("tokenizer", "projection")),
         }
         for name, (choice, known) in choices.items():
@@ -102,8 +113,16 @@ class Alignment(BalancedTerm):
             self.balancing = "none"
         self.grid = patch_grid
         self.reader = None
+        self.reading, self.num_tokens = reading, latent.num_tokens
+        if latent.grid is not None and reading != "decoder":
+            raise ValueError(f"reading={reading} is of latents without a grid, and these have one. Leave it out.")
+        if reading == "repeat" and patch_grid[0] * patch_grid[1] % latent.num_tokens:
+            raise ValueError(
+                f"reading=repeat takes each of the {latent.num_tokens} tokens for as many of the "
+                f"{patch_grid[0] * patch_grid[1]} patches, and that leaves a rest. Choose reading=avg_1d or decoder."
+            )
         channels, teacher_channels = latent.channels, teacher.channels(image_size, patch_grid)
-        if latent.grid is None:
+        if latent.grid is None and reading == "decoder":
             self.reader = QueryDecoder(
                 num_tokens=latent.num_tokens,
                 latent_channels=latent.channels,
@@ -119,9 +138,13 @@ class Alignment(BalancedTerm):
                 token_std=0.02,
             )
             channels = reader_width
-        self.to_teacher = (
-            Projection(channels, teacher_channels, bias=False) if projection == "latent_to_teacher" else None
-        )
+        self.to_teacher: nn.Module | None = None
+        if projection == "latent_to_teacher":
+            self.to_teacher = Projection(channels, teacher_channels, bias=False)
+        if projection == "mlp":
+            widths = (channels, projection_width, projection_width, teacher_channels)
+            layers = [layer for pair in pairwise(widths) for layer in (Projection(*pair), nn.SiLU())]
+            self.to_teacher = nn.Sequential(*layers[:-1])
         self.to_latent = Projection(teacher_channels, channels) if projection == "teacher_to_latent" else None
         for map_ in (self.to_teacher, self.to_latent):
             if map_ is not None and projection_frozen:
@@ -150,6 +173,10 @@ class Alignment(BalancedTerm):
     def read(self, recon: Reconstruction) -> Tensor:  # (B, N_kept or P, C)
         """The latent at the teacher's positions, in single precision; detached if the tokenizer is not trained."""
         z = recon.z if self.trains_tokenizer else recon.z.detach()
+        if self.reading == "repeat":
+            z = z.repeat_interleave(self.grid[0] * self.grid[1] // self.num_tokens, dim=1)
+        if self.reading == "global":
+            z = z.mean(dim=1, keepdim=True)
         return (z if self.reader is None else self.reader(z, kept=recon.kept)).float()
 
     def projected(self, z: Tensor) -> Tensor:
@@ -158,12 +185,26 @@ class Alignment(BalancedTerm):
 
     def kept(self, recon: Reconstruction) -> Tensor | None:  # (B, N_kept)
         """The indices of the latent's positions; None if it has all of them."""
-        return recon.kept if self.reader is None else None
+        return recon.kept if self.reader is None and self.reading == "decoder" else None
 
     def targets(self, images: Tensor, y: Tensor) -> Tensor:  # (B, P, D)
         """The teacher's features at every position, in the space of the comparison."""
-        features = self.teacher(images, self.grid).float()
+        features = self.pooled(self.teacher(images, self.grid).float())
         return features if self.to_latent is None else self.to_latent(features)
+
+    def pooled(
+        self,
+        features: Tensor,  # (B, P, D)
+    ) -> Tensor:  # (B, P, D), (B, N, D) or (B, 1, D)
+        """The features at the positions of the comparison."""
+        if self.reading == "global":
+            return features.mean(dim=1, keepdim=True)
+        if self.reading == "avg_1d_shuffle":  # one order for all images; always the same one outside of training
+            rng = None if self.training else torch.Generator().manual_seed(0)
+            features = features[:, torch.randperm(features.shape[1], generator=rng).to(features.device)]
+        if self.reading.startswith("avg_1d"):
+            return F.adaptive_avg_pool1d(features.mT, self.num_tokens).mT
+        return features
 
     def predict(self, recon: Reconstruction) -> Tensor:  # (B, P, D)
         """The latent at every position, in the space of the comparison; zeros where tokens were dropped."""

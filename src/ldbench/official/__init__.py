@@ -54,6 +54,7 @@ class Entry:
     latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
     latent_stats: tuple[float, float] | None = None  # or their mean and deviation, where its files may lack them
     kind: Kind = "tokenizer"
+    sizes_from_file: bool = False  # whether its files may have other sizes than its name says
     averaged: bool = False  # whether its own loader takes the averaged weights of a training checkpoint, under `ema`
 
     @property
@@ -267,6 +268,14 @@ def get_count(settings: Mapping[str, Any], key: str, default: int) -> int:
     if type(value) is not int or not 1 <= value <= MAX_COUNT:
         raise ValueError(f"config.json has {key} {ascii(value)[:60]}. Expected a whole number from 1 to {MAX_COUNT}.")
     return value
+
+
+def get_number(settings: Mapping[str, Any], key: str, default: float) -> float:
+    """A setting of a config.json that is above zero, or the default. Raises ValueError for anything else."""
+    value = settings.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"config.json has {key} {ascii(value)[:60]}. Expected a number above zero.")
+    return float(value)
 
 
 def validate_setting(settings: Mapping[str, Any], key: str, inferred: Any) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -22,7 +23,13 @@ log = logging.getLogger(__name__)
 Stats = str | Path | float | Sequence[Any] | LatentStats
 
 
-def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: Stats | None = None) -> nn.Module:
+def load(
+    name: str,
+    source: str | Path | Mapping[str, Tensor] | None,
+    *,
+    stats: Stats | None = None,
+    settings: Mapping[str, Any] | None = None,  # beside those of a config.json, and before them
+) -> nn.Module:
     """The model in eval mode. Raises ValueError for an unknown name, and for weights or statistics that do not fit."""
     entry = official.entry(name)
     if source is None:
@@ -35,17 +42,23 @@ def load(name: str, source: str | Path | Mapping[str, Tensor] | None, *, stats: 
             )
     if entry.kind == "tokenizer" and stats is not None:
         raise ValueError(f"{name} is a tokenizer, and stats are of a generator. Leave them out.")
-    converted = convert_weights(name, source)
+    converted = convert_weights(name, source, settings or {})
     if entry.kind == "tokenizer":
         blueprint = store.Blueprint(converted.group, converted.component, converted.keywords, converted.latent_stats)
         return store.build(blueprint, converted.state)
     return store.build(*describe_generator(Registry().compose("train", [f"generator={name}"]), converted, stats))
 
 
-def convert_weights(name: str, source: str | Path | Mapping[str, Tensor]) -> official.Converted:
-    """Official weights under our names. Raises ValueError, naming the file, for tensors that are not that model's."""
+def convert_weights(
+    name: str, source: str | Path | Mapping[str, Tensor], given: Mapping[str, Any] = MappingProxyType({})
+) -> official.Converted:
+    """Official weights under our names, with the settings of their config.json or the given ones.
+
+    Raises ValueError, naming the file, for tensors that are not that model's.
+    """
     entry = official.entry(name)
-    state, settings = weights.read_weights(source, averaged=entry.takes_averaged), weights.read_settings(source)
+    state = weights.read_weights(source, averaged=entry.takes_averaged)
+    settings = {**weights.read_settings(source), **given}
     try:
         converted = official.convert(name, state, settings)
         if entry.kind == "generator":

@@ -1,5 +1,6 @@
 """The configured tokenizer: trained from a recipe, imported from released weights, or opened from an artifact."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.runtime.process_group import leader_first
+
+log = logging.getLogger(__name__)
 
 # Keywords that no weights file holds: the config decides.
 CONFIG_KEYWORDS = ("position_resize", "channels_last", "checkpointing")
@@ -106,9 +109,18 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
 
 
 def validate_keywords(cfg: DictConfig, held: Mapping[str, Any]) -> None:
-    """Raises ValueError where the config differs from what the tensors of a weights file hold."""
+    """Raises ValueError where the config differs from what the tensors of a weights file hold.
+
+    Where published files have other sizes than their names say, those of the file are taken, and the difference is
+    logged; the image size remains the config's, since the data have it.
+    """
     given = {**plain(cfg.tokenizer.model), "image_size": cfg.tokenizer.image_size}
     differing = [key for key, value in held.items() if key not in CONFIG_KEYWORDS and given.get(key, value) != value]
+    if official.entry(cfg.tokenizer.name, "tokenizer").sizes_from_file:
+        others = [f"{key} {held[key]} ({cfg.tokenizer.name}: {given[key]})" for key in differing if key != "image_size"]
+        if others:
+            log.warning("%s is of other sizes than its name says: %s.", cfg.tokenizer.weights, ", ".join(others))
+        differing = [key for key in differing if key == "image_size"]
     if differing:
         keys = {key: "tokenizer.image_size" if key == "image_size" else f"tokenizer.model.{key}" for key in differing}
         faults = "; ".join(f"{keys[key]} is {given[key]}, and the file holds {held[key]}" for key in differing)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store
+from ldbench.artifacts import store, weights
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
@@ -78,8 +78,24 @@ def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
     latent = final_latent(cfg, stages)
     data = open_data(cfg)
     recipe = build_recipe(cfg, data, blueprint, registry)
-    recipe |= recipe_entry(resolve_init(cfg, "tokenizer", registry))
+    recipe |= recipe_entry(resolve_init(cfg, "tokenizer", registry)) | encoder_init_entry(cfg)
     return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
+
+
+def encoder_init_entry(cfg: DictConfig) -> dict[str, str]:
+    """What a recipe holds of the weights that the encoder starts from. Raises ValueError where there are none."""
+    source = cfg.tokenizer.get("encoder_init")
+    if source is None:
+        return {}
+    if cfg.init is not None:
+        raise ValueError(
+            f"init={cfg.init} replaces the whole tokenizer, and tokenizer.encoder_init={source} its encoder. "
+            "Set tokenizer.encoder_init=null, or leave init out."
+        )
+    try:
+        return {"encoder_init": store.file_digest(weights.locate(source))}
+    except (ValueError, OSError) as error:
+        raise ValueError(f"tokenizer.encoder_init={source}: {error}") from error
 
 
 def validate_names(cfg: DictConfig) -> None:

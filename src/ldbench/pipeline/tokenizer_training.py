@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store
+from ldbench.artifacts import store, weights
 from ldbench.config.components import instantiate, parameter_names, validate_types
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.safetensors_io import write_tensors
@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def init_tokenizer(planned: Plan) -> Tokenizer:
-    """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of an artifact.
+    """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of `init`.
+
+    The encoder may start from a vision transformer's weights, under `tokenizer.encoder_init`.
 
     Raises ValueError for an artifact of another architecture.
     """
@@ -36,7 +38,12 @@ def init_tokenizer(planned: Plan) -> Tokenizer:
     given = start.load() if start else None
     torch.manual_seed(planned.cfg.tokenizer.seed)
     if start is None or given is None:
-        return instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+        tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
+        source = planned.cfg.tokenizer.get("encoder_init")
+        if source is not None:
+            log.info("The encoder starts from %s.", source)
+            tokenizer.init_encoder(weights.read_weights(source))
+        return tokenizer
     tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
     start.load_into(tokenizer, start_tensors(given))
     tokenizer.resize(planned.stages[0].image_size)

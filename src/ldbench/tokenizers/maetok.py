@@ -4,9 +4,9 @@
 https://arxiv.org/abs/2502.03444
 """
 
-from functools import partial
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction, Tokenizer
-from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
+from ldbench.layers.embed import patch_grid, unpatchify
+from ldbench.layers.latent_tokens import LatentTokenEncoder
 from ldbench.layers.masking import count_hidden, hide_highest, patch_noise
-from ldbench.layers.position import resize_table
 from ldbench.layers.query import ModulationStart, QueryDecoder
-from ldbench.layers.rotary import MixedRotary
-from ldbench.layers.vit import Transformer, init_timm
 
 Positions = Literal["rope", "absolute"]
 
@@ -200,6 +198,10 @@ class MAETok(Tokenizer):
         encoder, decoder = self.encoder.to_latent, self.decoder.last
         return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
 
+    def init_encoder(self, weights: Mapping[str, Tensor]) -> None:
+        """Starts the encoder from a vision transformer's weights. Raises ValueError for one of another size."""
+        self.encoder.init_from_vit(weights)
+
     def resize(self, image_size: int) -> None:
         """Changes the image size in place; learned position tables are interpolated, rotary positions are extended."""
         grid = patch_grid(image_size, self.patch_size)
@@ -208,51 +210,12 @@ class MAETok(Tokenizer):
         self.image_size = image_size
 
 
-class Encoder(nn.Module):
-    """Encodes a masked image: the latents are the outputs at learned tokens after class token and patches."""
+class Encoder(LatentTokenEncoder):
+    """Encodes a masked image to the posterior of its latents."""
 
-    def __init__(
-        self,
-        *,
-        grid: tuple[int, int],
-        patch_size: int,
-        num_tokens: int,
-        latent_channels: int,
-        width: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float,
-        rope_theta: float | None,
-        layer_scale: float | None,
-        linear_std: float,
-        token_std: float,
-        gaussian: bool,
-    ):
-        super().__init__()
-        self.grid = grid
-        self.num_tokens = num_tokens
+    def __init__(self, *, latent_channels: int, gaussian: bool, **sizes: Any):
+        super().__init__(outputs=latent_channels * (2 if gaussian else 1), mask_token=True, **sizes)
         self.gaussian = gaussian
-        self.patch_embed = PatchEmbed(patch_size=patch_size, width=width)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], width))
-        self.latent_tokens = nn.Parameter(torch.zeros(1, num_tokens, width))
-        self.latent_positions = nn.Parameter(torch.zeros(1, num_tokens, width))
-        self.transformer = Transformer(
-            width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale
-        )
-        self.rotary = (
-            None
-            if rope_theta is None
-            else MixedRotary(depth=depth, num_heads=num_heads, head_dim=width // num_heads, theta=rope_theta)
-        )
-        self.to_latent = nn.Linear(width, latent_channels * (2 if gaussian else 1))
-        self.transformer.apply(partial(init_timm, std=linear_std))
-        nn.init.normal_(self.class_token, std=1e-6)
-        for token in (self.mask_token, self.latent_tokens):
-            nn.init.normal_(token, std=token_std)
-        for table in (self.positions, self.latent_positions):
-            nn.init.trunc_normal_(table, std=token_std)
 
     def forward(
         self,
@@ -261,24 +224,11 @@ class Encoder(nn.Module):
         mask: Tensor | None,  # (B, P) bool, True = hidden
     ) -> Posterior:
         """The posterior of the images."""
-        x = self.patch_embed(images)  # (B, P, D)
-        if mask is not None:
-            x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.positions
-        x = torch.cat([x, (self.latent_tokens + self.latent_positions).expand(len(x), -1, -1)], dim=1)
-        rotations = None if self.rotary is None else self.rotary(self.grid, before=1, after=self.num_tokens)
-        moments = self.to_latent(self.transformer(x, rotations)[:, -self.num_tokens :])
+        moments = self.read(images, mask)
         if not self.gaussian:
             return Posterior(mean=moments)
         mean, logvar = moments.chunk(2, dim=-1)
         return Posterior(mean=mean, logvar=logvar.clamp(-30, 20))
-
-    def resize(self, grid: tuple[int, int]) -> None:
-        """Changes the patch grid; the position table is interpolated."""
-        self.positions = nn.Parameter(
-            resize_table(self.positions.data, self.grid, grid, prefix=1), requires_grad=self.positions.requires_grad
-        )
-        self.grid = grid
 
 
 class Decoder(nn.Module):
