@@ -47,7 +47,7 @@ DOORS = {  # third party -> the packages and root modules that may import it
     "omegaconf": {"config", "sweeps", "pipeline", "training", "tracking", "official", *LEVELS[6]},
     "lightning": {"training", "tracking"},
     "wandb": {"tracking"},
-    "timm": {"teachers", "metrics"},
+    "timm": {"teachers", "metrics", "layers"},
     "matplotlib": {"results", "analysis", "jobs"},
     "huggingface_hub": {"artifacts", "official"},
     "torchmetrics": {"metrics"},

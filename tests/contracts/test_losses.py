@@ -12,7 +12,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.interfaces import LossTerm, Predictor, is_adversary
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction
+from ldbench.core.tokenizer import Quantization, Reconstruction
 
 
 class ColorTeacher:
@@ -41,14 +41,16 @@ SMALLER = {  # what images of 8 px need
 JOB_INPUTS = {"latent": LatentSpec(4, 3, (2, 2)), "patch_grid": (2, 2), "image_size": 8, "num_classes": 5}
 
 
+WITHOUT_GRID = {"alignment_repeat": {"latent": LatentSpec(4, 3)}}  # terms of latents that have none
+
+
 def loss_term(name: str) -> nn.Module:
     node = OmegaConf.to_container(OmegaConf.merge(Registry().option("loss", name), SMALLER.get(name, {})), resolve=True)
     for owner in (node, node.get("discriminator", {})):
         if "teacher" in owner:
             owner["teacher"] = ColorTeacher()
-    return instantiate(
-        node, **{fact: JOB_INPUTS[fact] for fact in JOB_INPUTS.keys() & set(parameter_names(node["_target_"]))}
-    )
+    inputs = JOB_INPUTS | WITHOUT_GRID.get(name, {})
+    return instantiate(node, **{fact: inputs[fact] for fact in inputs.keys() & set(parameter_names(node["_target_"]))})
 
 
 @pytest.mark.parametrize("name", sorted(name for name in Registry().options("loss") if not name.startswith("lpips")))
@@ -61,7 +63,8 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
     for module in term.modules():
         if hasattr(module, "modulation"):
             nn.init.normal_(module.modulation.weight)  # hidden latents get no gradient at the first step
-    passed = Reconstruction(images=recon, z=mean, posterior=Posterior(mean, logvar))
+    codes = Quantization(latents=mean, logits=mean, vectors=mean, chosen=mean.detach().roll(1, 0))
+    passed = Reconstruction(images=recon, z=mean, posterior=Posterior(mean, logvar), quantization=codes)
     value = term(images, passed, torch.zeros(2, dtype=torch.long))
     assert value.shape == ()
     assert torch.isfinite(value)

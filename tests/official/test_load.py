@@ -205,6 +205,7 @@ def test_statistics_change_nothing_that_is_not_sampled(source):
         ("sit_xl_2", "sit_xl_2_256_no_sigma"),
         ("lightningdit_b_1", "lightningdit_b_1_f16d32"),
         ("maetok_sit_b_1", "maetok_sit_b_1"),
+        ("softvq", "softvq_s_64_128"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
@@ -219,5 +220,6 @@ def test_prefixes_of_wrappers_are_taken_off_in_every_family(
 
 
 def test_every_family_is_among_those_with_prefixes() -> None:
-    names = {"vmae_f8d16", "maetok_b_128", "vavae_f16d32", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
+    names = {"vmae_f8d16", "maetok_b_128", "softvq", "vavae_f16d32"}
+    names |= {"dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
     assert all(names & family.ENTRIES.keys() for family in official.families())

@@ -1,4 +1,4 @@
-"""MAETok's official generators: SiT and DiT on a sequence of latent tokens.
+"""The official generators of MAETok and SoftVQ-VAE: SiT and DiT on a sequence of latent tokens.
 
 [0] Chen et al., Masked Autoencoders Are Effective Tokenizers for Diffusion Models, 2025, https://arxiv.org/abs/2502.03444
 """
@@ -23,7 +23,24 @@ ABOUT: dict[str, Any] = {
 }
 NAMES = ("maetok_sit_b_1", "maetok_sit_l_1", "maetok_sit_xl_1", "maetok_dit_xl_1")
 HUBS = {"maetok_sit_xl_1": "MAETok/sit-xl_maetok-b-128"}
-ENTRIES = {name: Entry(**ABOUT, hub=HUBS.get(name), unverified=name in HUBS) for name in NAMES}
+SOFTVQ = ABOUT | {
+    "citation": "Chen et al., SoftVQ-VAE: Efficient 1-Dimensional Continuous Tokenizer, CVPR 2025, arXiv:2412.10958"
+}
+ON_SOFTVQ = {  # the published ones: generator -> tokenizers
+    "sit": ("b_64", "bl_64", "l_64", "b_32", "bl_32", "l_32", "bl_64_512", "l_32_512"),
+    "dit": ("l_64", "l_32"),
+}
+ENTRIES = {
+    **{name: Entry(**ABOUT, hub=HUBS.get(name), unverified=name in HUBS) for name in NAMES},
+    **{f"softvq_{kind}_xl_1": Entry(**SOFTVQ) for kind in ON_SOFTVQ},
+    **{
+        f"softvq_{tokenizer}_{kind}_xl_1": Entry(
+            **SOFTVQ, hub=f"SoftVQVAE/{kind}-xl_softvq-{tokenizer.replace('_', '-')}"
+        )
+        for kind, tokenizers in ON_SOFTVQ.items()
+        for tokenizer in tokenizers
+    },
+}
 NOMINAL_SIZE = 128  # latent tokens: the default if no table shows another
 
 
@@ -39,6 +56,6 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         settings,
         sequence=True,
         nominal_size=NOMINAL_SIZE,
-        keeps_variance=name.startswith("maetok_dit"),
+        keeps_variance="_dit_" in name,
     )
     return Converted("backbone", "dit", keywords, renamed)
