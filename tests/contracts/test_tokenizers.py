@@ -15,7 +15,6 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.pipeline import pipeline, tokenizer_training
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 
-NAMES = ldbench.list_tokenizers()
 YAMLS = Registry().options("tokenizer")
 
 
@@ -33,6 +32,8 @@ def lineage(name: str) -> list[dict[str, Any]]:
     ]
 
 
+# all but those that are only opened: an artifact, and what diffusers has
+NAMES = [name for name in ldbench.list_tokenizers() if all(raw.get("weights") is None for raw in lineage(name))]
 SIZES = {name: next(raw["image_size"] for raw in lineage(name) if "image_size" in raw) for name in NAMES}
 SMALL = 64  # px; passes of larger tokenizers take seconds
 STEPS = {
@@ -69,7 +70,8 @@ def test_its_yaml_composes_and_names_itself(some) -> None:
         cfg = ldbench.compose("train", [f"tokenizer={name}"])
         assert cfg.tokenizer.name == name
         assert cfg.tokenizer.weights is None
-        assert set(cfg.tokenizer) - {"encoder_init"} == {"name", "weights", "seed", "image_size", "model", "losses", "stages"}
+        keys = set(cfg.tokenizer) - {"encoder_init"}
+        assert keys == {"name", "weights", "seed", "image_size", "model", "losses", "stages"}
 
 
 @pytest.mark.parametrize("name", PASSES)

@@ -73,7 +73,7 @@ def test_a_file_beside_the_weights_of_a_folder_states_them_too(folder: Path) -> 
 def test_a_scale_that_is_published_is_one() -> None:
     from ldbench.official.load import latent_stats
 
-    assert latent_stats(ldbench.official.entry("sd_vae_f8d4"), {}, {}) == LatentStats.from_scale(0.18215)
+    assert latent_stats("sd_vae_f8d4", {}, {}) == LatentStats.from_scale(0.18215)
 
 
 @pytest.mark.trains

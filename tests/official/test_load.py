@@ -1,9 +1,12 @@
 """Released weights become whole models: each family with its paper's objective, and statistics in every format."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from tests.tokenizers.diffusers_models import saved
 from torch import Tensor
 
 import ldbench
@@ -219,7 +222,16 @@ def test_prefixes_of_wrappers_are_taken_off_in_every_family(
     assert wrapped.state.keys() == plain.state.keys()
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_are_taken_off_an_autoencoder_of_diffusers(tmp_path: Path, prefix: str) -> None:
+    model = saved("AutoencoderTiny", tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    state = {f"{prefix}{key}": value for key, value in model.state_dict().items()}
+    wrapped = official.convert("diffusers", state, settings)
+    assert wrapped.state.keys() == {f"model.{key}" for key in model.state_dict()}
+
+
 def test_every_family_is_among_those_with_prefixes() -> None:
     names = {"vmae_f8d16", "maetok_b_128", "softvq", "vavae_f16d32"}
-    names |= {"dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
+    names |= {"diffusers", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
     assert all(names & family.ENTRIES.keys() for family in official.families())

@@ -51,6 +51,7 @@ class Tokenizer(nn.Module, ABC):
     encoder: nn.Module
     decoder: nn.Module
     image_size: int
+    overflows_in_fp16: bool = False  # whether its weights need more than half precision
     latent_stats: LatentStats | None = None  # by which its authors normalize latents; `encode` does not
 
     @property

@@ -54,6 +54,7 @@ class Entry:
     latent_scale: float | None = None  # the factor of the latents in its released generators, if it is one number
     latent_stats: tuple[float, float] | None = None  # or their mean and deviation, where its files may lack them
     kind: Kind = "tokenizer"
+    any_size: bool = False  # whether it takes all image sizes that its factor divides
     sizes_from_file: bool = False  # whether its files may have other sizes than its name says
     averaged: bool = False  # whether its own loader takes the averaged weights of a training checkpoint, under `ema`
 
@@ -108,8 +109,12 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         raise ValueError(
             f"{empty[0][:80]} has the shape {tuple(state[empty[0]].shape)}, without any element. Copy the file again."
         )
-    family = next(family for family in families() if name in family.ENTRIES)
-    return family.convert(name, state, settings)
+    return family_of(name).convert(name, state, settings)
+
+
+def family_of(name: str) -> Any:
+    """The key map that has a model: a module with `ENTRIES`, `convert`, and perhaps `latent_stats`."""
+    return next(family for family in families() if name in family.ENTRIES)
 
 
 def validate_keys(name: str, entry: Entry, *, missing: Set[str], unknown: Set[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -63,18 +63,26 @@ def convert_weights(
         converted = official.convert(name, state, settings)
         if entry.kind == "generator":
             return converted
-        return replace(converted, latent_stats=latent_stats(entry, source, settings))
+        return replace(converted, latent_stats=latent_stats(name, source, settings, state))
     except ValueError as error:
         raise error if isinstance(source, Mapping) else ValueError(f"{source}: {error}") from error
 
 
 def latent_stats(
-    entry: official.Entry, source: str | Path | Mapping[str, Tensor], settings: Mapping[str, Any]
+    name: str,
+    source: str | Path | Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,  # its tensors, which some families need; None: they are read if so
 ) -> LatentStats | None:
     """A released tokenizer's own statistics of its latents: of its settings, of its folder, or as published.
 
     Raises ValueError for settings that contradict each other, and for a file without statistics.
     """
+    entry, family = official.entry(name), official.family_of(name)
+    if hasattr(family, "latent_stats"):
+        if state is None and family.reads_state(settings):
+            state = weights.read_weights(source)
+        return cast("LatentStats | None", family.latent_stats(settings, state))
     stated = from_settings(settings)
     if stated is not None:
         return stated
@@ -87,9 +95,12 @@ def latent_stats(
     return None if entry.latent_scale is None else LatentStats.from_scale(entry.latent_scale)
 
 
-def released_latent_stats(name: str, source: str | Path) -> LatentStats | None:
-    """`latent_stats` of a released tokenizer by its name, without reading its weights."""
-    return latent_stats(official.entry(name, "tokenizer"), source, weights.read_settings(source))
+def released_latent_stats(
+    name: str, source: str | Path, given: Mapping[str, Any] = MappingProxyType({})
+) -> LatentStats | None:
+    """`latent_stats` of a released tokenizer by its name, without reading its weights where that is not needed."""
+    official.entry(name, "tokenizer")
+    return latent_stats(name, source, {**weights.read_settings(source), **given})
 
 
 def describe_generator(

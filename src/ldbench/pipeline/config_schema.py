@@ -65,6 +65,7 @@ class Tokenizer(TypedDict, total=False):
     path: str | None
     weights: str | None
     encoder_init: str | None
+    normalization: str | None
     model: Mapping[str, Any]
     losses: Mapping[str, Mapping[str, Any] | None]  # null: without this one
     stages: Mapping[str, Stage]

@@ -73,7 +73,10 @@ def tokenizer_stats(cfg: DictConfig) -> LatentStats | None:
         return None
     if "path" in cfg.tokenizer:
         return store.latent_stats_of(store.read_config(hub.local(cfg.tokenizer.path)))
-    return released_latent_stats(cfg.tokenizer.name, cfg.tokenizer.weights)
+    way = cfg.tokenizer.get("normalization")
+    return released_latent_stats(
+        cfg.tokenizer.name, cfg.tokenizer.weights, {} if way is None else {"normalization": way}
+    )
 
 
 def describe_stats(cfg: DictConfig, own: LatentStats | None) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,17 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         raise ValueError(f"tokenizer.weights={cfg.tokenizer.weights}: {error}") from error
     file = weights.locate(cfg.tokenizer.weights)
     settings = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CONFIG_KEYWORDS}
+    size = {"image_size": cfg.tokenizer.image_size} if entry.any_size else {}
+    way = cfg.tokenizer.get("normalization")
+    given = {} if way is None else {"normalization": way}
     sha256 = store.file_digest(file)
-    stats = released_latent_stats(name, cfg.tokenizer.weights)
+    stats = released_latent_stats(name, cfg.tokenizer.weights, given)
     recipe = {
         "kind": "tokenizer",
         "official": name,
         "sha256": sha256,
         "revision": official.REVISION,
-        "choices": settings,
+        "choices": settings | size,
         **({"averaged": True} if entry.averaged else {}),
         **({"latent_stats": stats.to_dict()} if stats else {}),
     }
@@ -90,7 +94,8 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
     data: list[ImageData] = []
 
     def build() -> tuple[nn.Module, store.Blueprint]:
-        found = convert_weights(name, cfg.tokenizer.weights)
+        found = convert_weights(name, cfg.tokenizer.weights, given)
+        found = replace(found, keywords={**found.keywords, **size})
         validate_keywords(cfg, found.keywords)
         data.append(build_data(cfg, registry))  # what does not fit is refused before anything is stored
         blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings}, found.latent_stats)

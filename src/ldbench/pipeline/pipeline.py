@@ -221,7 +221,20 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
         elif request.with_generator and cfg.generator.get("stats") is not None:
             validate_stats(cfg, latent().channels)
 
-    return get_tokenizer(cfg, registry, check=check)
+    tokenizer, data = get_tokenizer(cfg, registry, check=check)
+    validate_half_precision(cfg, request, tokenizer)
+    return tokenizer, data
+
+
+def validate_half_precision(cfg: DictConfig, request: RunRequest, tokenizer: TrainedModel) -> None:
+    """Raises ValueError for fp16 where a tokenizer's weights overflow in it."""
+    nodes = [*request.jobs, *([cfg.latents] if has_generator(cfg) else [])]
+    keys = [node._get_full_key("precision") for node in nodes if node.get("precision") == "fp16"]
+    if keys and tokenizer.load_tokenizer().overflows_in_fp16:
+        raise ValueError(
+            f"{keys[0]}=fp16 overflows in {tokenizer.name}: its config.json has force_upcast. Set {keys[0]}=bf16 or "
+            "fp32, or choose weights that are mended for it, such as tokenizer=sdxl_vae_fp16_fix."
+        )
 
 
 def measure_each(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store, weights
 from ldbench.config.components import import_target
@@ -68,7 +68,7 @@ def model_digest(recipe: Mapping[str, Any]) -> str:
 
 def is_trained(node: DictConfig) -> bool:
     """Whether the tokenizer or generator of this config is trained here, and not an artifact or released weights."""
-    return "path" not in list(node) and node.weights is None
+    return "path" not in list(node) and not OmegaConf.is_missing(node, "weights") and node.weights is None
 
 
 def public_config(cfg: DictConfig, registry: Registry) -> dict[str, Any]:

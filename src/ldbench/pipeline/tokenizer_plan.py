@@ -100,6 +100,11 @@ def encoder_init_entry(cfg: DictConfig) -> dict[str, str]:
 
 def validate_names(cfg: DictConfig) -> None:
     """Raises ValueError for names and places that would be written where nobody looks for them."""
+    if OmegaConf.is_missing(cfg.tokenizer, "weights"):
+        raise ValueError(
+            f"These need a value: tokenizer.weights. Tokenizer {cfg.tokenizer.name} is none that is trained here: give "
+            "a file, a folder, or hf://owner/name, as in tokenizer.weights=..."
+        )
     generator = ["generator.name"] if OmegaConf.select(cfg, "generator.name") is not None else []
     for key in ("tokenizer.name", "data.name", *generator):
         validate_folder_name(key, OmegaConf.select(cfg, key))
