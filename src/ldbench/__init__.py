@@ -22,22 +22,25 @@ __all__ = ["compose", "list_generators", "list_official", "list_tokenizers", "lo
 def compose(config_name: str, overrides: Sequence[str] = (), *, searchpath: Sequence[str] = ()) -> DictConfig:
     """The config that `python -m ldbench.<config_name> <overrides>` runs. Raises ValueError for an invalid override."""
     from ldbench.config.compose import Registry
+    from ldbench.config.installed import with_folders
 
-    return Registry(tuple(searchpath)).compose(config_name, overrides)
+    return Registry(with_folders(searchpath, overrides)).compose(config_name, overrides)
 
 
 def list_tokenizers() -> list[str]:
     """The names of tokenizers that `tokenizer=` takes."""
     from ldbench.config.compose import Registry
+    from ldbench.config.installed import with_folders
 
-    return sorted(name for name, raw in Registry().options("tokenizer").items() if "path" not in raw)
+    return sorted(name for name, raw in Registry(with_folders()).options("tokenizer").items() if "path" not in raw)
 
 
 def list_generators() -> list[str]:
     """The names of generators that `generator=` takes."""
     from ldbench.config.compose import Registry
+    from ldbench.config.installed import with_folders
 
-    return sorted(name for name in Registry().options("generator") if name != "artifact")
+    return sorted(name for name in Registry(with_folders()).options("generator") if name != "artifact")
 
 
 def list_official() -> dict[str, Any]:
@@ -57,9 +60,10 @@ def load(path: str | Path, *, searchpath: Sequence[str] = ()) -> Tokenizer | Gen
 
     from ldbench.artifacts import store
     from ldbench.config.compose import Registry
+    from ldbench.config.installed import with_folders
 
     with torch.random.fork_rng(devices=[]):  # building a model draws weights
-        return cast("Tokenizer | Generator", store.load(path, registry=Registry(tuple(searchpath))))
+        return cast("Tokenizer | Generator", store.load(path, registry=Registry(with_folders(searchpath))))
 
 
 def load_official(

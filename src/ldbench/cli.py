@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ldbench.config import installed
 from ldbench.config.command_line import prepare_overrides
 from ldbench.config.compose import Registry, conf_dir
 from ldbench.config.error_messages import error_message, worker_failure
@@ -44,6 +45,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
         task(cfg, registry)
 
     try:
+        sys.argv[1:] = with_plugins(sys.argv[1:])
         Registry(tuple(searchpath_overrides(sys.argv[1:]))).validate_folders()
         sys.argv[1:] = prepare_overrides(sys.argv[1:], conf_dir())
         try:
@@ -115,6 +117,19 @@ def output_is_closed() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def with_plugins(arguments: Sequence[str]) -> list[str]:
+    """A command line whose search path also has the config folders of the installed plug-ins that it leaves on."""
+    OmegaConf.register_new_resolver("ldbench_plugins", installed.describe, replace=True)
+    given = searchpath_overrides(arguments)
+    whole = installed.with_folders(given, arguments)
+    if len(whole) == len(given):
+        return list(arguments)
+    others = [text for text in arguments if not text.lstrip("+").startswith("hydra.searchpath=")]
+    flagged = [folder for folder in given if folder in arguments]  # by --config-dir, which Hydra reads itself
+    listed = ",".join(folder for folder in whole if folder not in flagged)
+    return [*others, f"hydra.searchpath=[{listed}]"]
 
 
 def searchpath_overrides(arguments: Sequence[str]) -> list[str]:

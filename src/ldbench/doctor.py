@@ -70,6 +70,7 @@ def build_basic_checks(registry: "Registry | None" = None) -> list[Check]:
         ("packages", installation.check_packages),
         ("torchvision", installation.check_torchvision),
         ("config", partial(installation.check_config, registry)),
+        ("plug-ins", installation.check_plugins),
     ]
 
 

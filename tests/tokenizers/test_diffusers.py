@@ -220,9 +220,7 @@ def test_half_precision_is_refused_where_the_class_asks_for_more(
     monkeypatch.setattr(pipeline, "validate_precision", lambda *_, **__: None)  # which refuses it without CUDA
     saved("AutoencoderKL", tmp_path / "theirs")
     words = command(tmp_path / "theirs", tmp_path, "job=encode", "job.precision=fp16")
-    with pytest.raises(
-        ValueError, match=r"job\.precision=fp16 overflows in diffusers-\w+: .* Set job\.precision=bf16"
-    ):
+    with pytest.raises(ValueError, match=r"job\.precision=fp16 overflows in diffusers-\w+: .* Set job\.precision=bf16"):
         pipeline.run(ldbench.compose("run", words))
 
 

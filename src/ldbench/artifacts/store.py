@@ -309,7 +309,11 @@ def get_or_build(
         if built is not None and not is_worker_rank():
             model, blueprint = built
             seconds = time.monotonic() - started
-            provenance = {"created": now(), "seconds": round(seconds, 1), "environment": environment()}
+            provenance = {
+                "created": now(),
+                "seconds": round(seconds, 1),
+                "environment": environment(recipe.get("plugins", ())),
+            }
             provenance |= {"upstream": dict(upstream)} if upstream else {}
             save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
             log.info("%s in %.0f s. %s: %s", done, seconds, kind, folder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
-from ldbench.checks.finding import Finding, first_line
+from ldbench.checks.finding import Finding, counted, first_line
 
 if TYPE_CHECKING:
     from ldbench.config.compose import Registry
@@ -127,6 +127,33 @@ def check_config(registry: "Registry | None" = None) -> list[Finding]:
             )
         ]
     return [Finding("ok", "config", f"train composes from {folder}")]
+
+
+def check_plugins() -> list[Finding]:
+    """Which plug-ins are installed, and whether their config folders can be used."""
+    from ldbench.config.compose import Registry
+    from ldbench.config.installed import installed as installed_plugins
+
+    try:
+        plugins = installed_plugins()
+    except ValueError as error:
+        return [Finding("broken", "plug-ins", first_line(error), "Mend its entry point, or uninstall it.")]
+    if not plugins:
+        return [Finding("ok", "plug-ins", "none installed")]
+    findings = []
+    ours = Registry()
+    for plugin in plugins:
+        if not plugin.folder.is_dir():
+            what = f"{plugin} has no config folder {plugin.folder}"
+            findings.append(Finding("broken", "plug-ins", what, f"pip install --force-reinstall {plugin.package}"))
+            continue
+        hidden = [f"{group}={name}" for group, name in plugin.options() if name in ours.files(group)]
+        if hidden:
+            what = f"{plugin} has {', '.join(hidden)}, which ldbench has too: ours counts"
+            findings.append(Finding("warning", "plug-ins", what, "Rename the yaml in the package."))
+        else:
+            findings.append(Finding("ok", "plug-ins", f"{plugin}: {counted(len(plugin.options()), 'option')}"))
+    return findings
 
 
 def installed(package: str) -> str | None:

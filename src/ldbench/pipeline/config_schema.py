@@ -89,6 +89,7 @@ class Config(TypedDict, total=False):
     init: str | None
     init_partial: bool
     force: bool
+    plugins: Sequence[str] | None
     jobs: Mapping[str, Mapping[str, Any]]
     job: Mapping[str, Any]
     latents: Mapping[str, Any]

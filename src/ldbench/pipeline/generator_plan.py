@@ -19,7 +19,7 @@ from ldbench.core.normalizer import Normalizer
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.generator_stats import configured_stats, describe_stats, validate_stats
 from ldbench.pipeline.init_weights import recipe_entry, resolve_init, start_tensors
-from ldbench.pipeline.recipe import is_trained, public_config, revisions
+from ldbench.pipeline.recipe import is_trained, plugin_entry, public_config, revisions
 from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
@@ -122,6 +122,7 @@ def plan_generator(
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
+    recipe |= plugin_entry(cfg.generator, cfg.objective)
     recipe |= recipe_entry(resolve_init(cfg, "generator", registry))
     blueprint = store.Blueprint("generator", "generator", keywords)
     return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe), stats)

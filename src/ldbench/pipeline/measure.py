@@ -12,6 +12,7 @@ from omegaconf import DictConfig, flag_override
 from ldbench.artifacts import hub, store
 from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
+from ldbench.config.installed import packages_of
 from ldbench.core.interfaces import ImageData
 from ldbench.io.files import add_path_to_errors
 from ldbench.io.safetensors_io import write_tensors
@@ -80,7 +81,7 @@ def measure(
         protocol=described,
         artifacts={role: found.name for role, found in measured.artifacts.items()},
         config=public_config(cfg, registry),
-        environment=records.environment(),
+        environment=records.environment(plugin_packages(measured, node)),
         created=records.now(),
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
         settings=hashed_settings(job, registry.with_component_names(node)),
@@ -103,6 +104,12 @@ def measure(
     if figures.is_dir():
         log.info("  left behind: %s", figures)
     send_record(cfg, record)
+
+
+def plugin_packages(measured: EvaluationTarget, node: DictConfig) -> list[str]:
+    """The packages of the plug-ins whose components made what is measured, or measure it."""
+    used = {package for found in measured.artifacts.values() for package in found.recipe.get("plugins", ())}
+    return sorted(used | set(packages_of(plain(node))))
 
 
 def record_identity(

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import store, weights
 from ldbench.config.components import import_target
-from ldbench.config.compose import Registry
+from ldbench.config.compose import Registry, plain
+from ldbench.config.installed import packages_of
 from ldbench.pipeline import feature_networks
 
 
@@ -64,6 +65,12 @@ def model_digest(recipe: Mapping[str, Any]) -> str:
         }
         described["data"] = recipe.get("upstream", {}).get("data")
     return store.digest(described)
+
+
+def plugin_entry(*nodes: Any) -> dict[str, Any]:
+    """What a recipe holds of the plug-ins whose components it uses: their packages; nothing without any."""
+    packages = packages_of(*map(plain, nodes))
+    return {"plugins": packages} if packages else {}
 
 
 def is_trained(node: DictConfig) -> bool:

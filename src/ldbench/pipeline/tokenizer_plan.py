@@ -19,7 +19,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.io.files import mark_outputs
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.init_weights import recipe_entry, resolve_init
-from ldbench.pipeline.recipe import public_config, revisions, with_digests
+from ldbench.pipeline.recipe import plugin_entry, public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.stage_config import TRAINING_REVISION, Stage
 
@@ -263,8 +263,10 @@ def build_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, r
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
         losses = with_digests(stage_losses(cfg, node["losses"]), registry)
         described.append({"name": name, **registry.with_component_names({**node, "losses": losses})})
+    parts = (cfg.tokenizer.model, cfg.tokenizer.losses or {}, cfg.tokenizer.stages, cfg.data)
     return {
         "kind": "tokenizer",
+        **plugin_entry(*parts),
         "component": blueprint.component,
         "keywords": dict(blueprint.keywords),
         "stages": described,

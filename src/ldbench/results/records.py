@@ -130,9 +130,9 @@ def decode(value: float | str | None) -> float | None:
     return float(value) if isinstance(value, str) else value
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, without names of hosts or people."""
-    packages = ("ldbench", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "scikit-learn")
+def environment(plugins: Iterable[str] = ()) -> dict[str, Any]:
+    """Versions and machine, without names of hosts or people; `plugins`: the packages of plug-ins that were used."""
+    packages = ("ldbench", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "scikit-learn", *plugins)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",

@@ -1,0 +1,1 @@
+"""Plug-ins for ldbench; importing this imports nothing else."""

@@ -1,0 +1,54 @@
+"""A tokenizer that encodes blocks of pixels by one convolution."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ldbench.core.latent import LatentSpec
+from ldbench.core.posterior import Posterior
+from ldbench.core.tokenizer import Reconstruction, Tokenizer
+
+
+class Blocks(Tokenizer):
+    """`block` x `block` pixels -> `channels` numbers -> pixels."""
+
+    revision: ClassVar[int] = 1  # raised when a change of code changes the numbers
+
+    def __init__(self, *, image_size: int, block: int, channels: int):
+        super().__init__()
+        self.image_size, self.block, self.channels = image_size, block, channels
+        self.encoder = nn.Conv2d(3, channels, kernel_size=block, stride=block)
+        self.decoder = nn.ConvTranspose2d(channels, 3, kernel_size=block, stride=block)
+
+    @property
+    def latent(self) -> LatentSpec:
+        """The shape of the latents."""
+        side = self.image_size // self.block
+        return LatentSpec(num_tokens=side * side, channels=self.channels, grid=(side, side))
+
+    def encode(self, images: Tensor) -> Posterior:
+        """(B, 3, H, W) in [-1, 1] -> points (B, N, C)."""
+        self.validate_images(images)
+        return Posterior(mean=self.encoder(images).flatten(2).transpose(1, 2))
+
+    def decode(self, z: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """(B, N, C) -> (B, 3, H, W)."""
+        return self.decoder(self.latent.to_map(z))
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        mask_ratio: float | Tensor = 0.0,
+        mask_noise: Tensor | None = None,
+        eps: Tensor | None = None,
+    ) -> Reconstruction:
+        """The training pass."""
+        if isinstance(mask_ratio, Tensor) or mask_ratio:
+            raise ValueError("Blocks hides no patches. Set mask_ratio=0.")
+        posterior = self.encode(images)
+        return Reconstruction(images=self.decode(posterior.mean), z=posterior.mean, posterior=posterior)
+
+    def anchors(self) -> dict[str, nn.Parameter]:
+        """Where loss terms that are balanced by gradients compare them."""
+        return {"encoder": self.encoder.weight, "decoder": self.decoder.weight}
