@@ -37,7 +37,7 @@ NOT_OVERRIDES = {"eps=0", "smoothness/ssim/eps=0.05", "gmm/score/k=50", "gmm/nll
 NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page
 # what an override is added to; None: a page's own plug-in
-NEEDS = {"~tokenizer.losses.hog": ["tokenizer=maetok"], "tokenizer=blocks": None}
+NEEDS = {"~tokenizer.losses.hog": ["tokenizer=maetok"], "tokenizer=blocks": None, "plugins=[blocks]": None}
 # config groups of a generator
 PARTS = {"generator", "backbone", "size", "interpolant", "times", "objective", "sampler", "guidance", "latents"}
 
@@ -128,7 +128,8 @@ def test_a_page_begins_with_its_question(page: str) -> None:
 def test_every_command_composes(page: str, plugin: Path, thorough: bool) -> None:
     for entry, *words in commands(PAGES[page]):
         assert entry in COMMANDS
-        searchpath = [str(plugin / "my_conf")] if any(word.startswith("hydra.searchpath=") for word in words) else []
+        foreign = any(word.startswith("hydra.searchpath=") or word == "tokenizer=blocks" for word in words)
+        searchpath = [str(plugin / "my_conf")] if foreign else []
         overrides = [word for word in words if not word.startswith(("-", "hydra.searchpath=")) and word != "job"]
         runs = single(overrides)
         for run in runs if thorough else runs[-1:]:
