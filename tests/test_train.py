@@ -88,7 +88,7 @@ def test_the_console_script_is_the_module(tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_with_one_sentence_and_goes_on_and_a_third_one_finds_it(
     answer: Answer, sent: signal.Signals, tmp_path: Path, small_overrides: list[str]
 ) -> None:
-    words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=80", "callbacks.checkpoint.every=5"]
+    words = [*small_overrides, "tokenizer.stages.pretrain.max_steps=250", "callbacks.checkpoint.every=5"]
     first = start(*words, cwd=tmp_path)
     while not list(tmp_path.glob("runs/*/checkpoints/pretrain.ckpt")) and first.poll() is None:
         time.sleep(0.02)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from einops import rearrange
 
+from ldbench.config.error_messages import did_you_mean
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,6 +27,7 @@ Kind = Literal["tokenizer", "generator"]
 # width -> heads of every official DiT, SiT and LightningDiT
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}
 Q_NORM = "blocks.0.attn.q_norm.weight"  # exists if queries and keys are normalized
+MANY = 12  # names that a message lists
 MAX_COUNT = 100_000  # of any integer setting in a config.json
 TABLE_TOLERANCE = 1e-4  # between a fixed table in a file and the computed one
 TRANSFORMER = {  # theirs -> ours, by prefix: shared by DiT, SiT and LightningDiT
@@ -93,7 +96,11 @@ def entry(name: str, kind: Kind | None = None) -> Entry:
     """One official model, of this kind if one is given. Raises ValueError for an unknown name."""
     known = {other: entry for other, entry in catalog().items() if kind in (None, entry.kind)}
     if name not in known:
-        raise ValueError(f"There is no official {kind or 'model'} named {name!r}. Known: {', '.join(sorted(known))}.")
+        some = ", ".join(sorted(known)[:MANY]) + (", ..." if len(known) > MANY else "")
+        raise ValueError(
+            f"There is no official {kind or 'model'} named {name!r:.80}.{did_you_mean(name, sorted(known))} "
+            f"Known: {some} (ldbench.list_official() has all {len(known)})."
+        )
     return known[name]
 
 

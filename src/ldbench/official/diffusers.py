@@ -22,16 +22,18 @@ log = logging.getLogger(__name__)
 DIFFUSERS = "https://github.com/huggingface/diffusers"
 WHERE = "Download the folder of {} from the Hugging Face hub."
 LDM = "Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, CVPR 2022, arXiv:2112.10752"
-SDXL = "Podell et al., SDXL, 2023, arXiv:2307.01952"
-SD3 = "Esser et al., Scaling Rectified Flow Transformers for High-Resolution Image Synthesis, 2024, arXiv:2403.03206"
-FLUX = "Black Forest Labs, FLUX, 2024, https://github.com/black-forest-labs/flux"
-EQVAE = "Kouzelis et al., EQ-VAE: Equivariance Regularized Latent Space, 2025, arXiv:2502.09509"
-REPAE = "Leng et al., REPA-E: Unlocking VAE for End-to-End Tuning, 2025, arXiv:2504.10483"
-DCAE = "Chen et al., Deep Compression Autoencoder, 2024, arXiv:2410.10733"
-TAESD = "Bohan, Tiny AutoEncoder for Stable Diffusion, 2023, https://github.com/madebyollin/taesd"
-QWEN = "Wu et al., Qwen-Image Technical Report, 2025, arXiv:2508.02324"
-HUNYUAN = "Tencent, HunyuanImage 2.1, 2025, https://github.com/Tencent-Hunyuan/HunyuanImage-2.1"
-RAE = "Zheng et al., Diffusion Transformers with Representation Autoencoders, 2025, arXiv:2510.11690"
+SDXL = "Podell et al., SDXL, ICLR 2024, arXiv:2307.01952"
+SD3 = (
+    "Esser et al., Scaling Rectified Flow Transformers for High-Resolution Image Synthesis, ICML 2024, arXiv:2403.03206"
+)
+FLUX = "Black Forest Labs, FLUX, GitHub 2024, https://github.com/black-forest-labs/flux"
+EQVAE = "Kouzelis et al., EQ-VAE: Equivariance Regularized Latent Space, ICML 2025, arXiv:2502.09509"
+REPAE = "Leng et al., REPA-E: Unlocking VAE for End-to-End Tuning, ICCV 2025, arXiv:2504.10483"
+DCAE = "Chen et al., Deep Compression Autoencoder, ICLR 2025, arXiv:2410.10733"
+TAESD = "Bohan, Tiny AutoEncoder for Stable Diffusion, GitHub 2023, https://github.com/madebyollin/taesd"
+QWEN = "Wu et al., Qwen-Image Technical Report, arXiv 2025, arXiv:2508.02324"
+HUNYUAN = "Tencent, HunyuanImage 2.1, GitHub 2025, https://github.com/Tencent-Hunyuan/HunyuanImage-2.1"
+RAE = "Zheng et al., Diffusion Transformers with Representation Autoencoders, arXiv 2025, arXiv:2510.11690"
 PUBLISHED = {  # name -> repository (with the folder), license of the weights, citation
     "sd_vae_ft_mse": ("stabilityai/sd-vae-ft-mse", "MIT", LDM),
     "sd_vae_ft_ema": ("stabilityai/sd-vae-ft-ema", "MIT", LDM),
@@ -60,7 +62,7 @@ ENTRIES = {
     "diffusers": Entry(
         source=DIFFUSERS,
         licence="that of the weights",
-        citation="von Platen et al., Diffusers: State-of-the-art diffusion models, 2022, " + DIFFUSERS,
+        citation=f"von Platen et al., Diffusers: State-of-the-art diffusion models, GitHub 2022, {DIFFUSERS}",
         where="Give a folder with config.json and weights, or a repository on the Hugging Face hub.",
         any_size=True,
     ),

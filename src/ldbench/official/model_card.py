@@ -22,7 +22,9 @@ PAPERS = {  # name, component, or backbone and objective -> the official model w
     "dit/flow_matching": "sit_xl_2",
     "lightningdit/flow_matching": "lightningdit_xl_1",
 }
-CITATION = re.compile(r"(?P<author>[^,]+), (?P<title>.+), (?P<venue>[^,]+) (?P<year>\d{4}), arXiv:(?P<arxiv>\S+)")
+CITATION = re.compile(
+    r"(?P<author>[^,]+), (?P<title>.+), (?P<venue>[^,]+) (?P<year>\d{4}), (arXiv:(?P<arxiv>\S+)|(?P<url>https://\S+))"
+)
 
 
 def select_records(records: Sequence[Record], name: str, key: str, kind: str) -> list[Record]:
@@ -170,12 +172,15 @@ def find_paper(name: str, model_config: Mapping[str, Any] | None) -> str | None:
 
 
 def bibtex(citation: str) -> str:
-    """A citation, `Authors, title, venue year, arXiv:number`, as BibTeX. Raises ValueError for another format."""
+    """A citation, `Authors, title, venue year, arXiv:number` or a URL in place of it, as BibTeX.
+
+    Raises ValueError for another format.
+    """
     match = CITATION.fullmatch(citation)
     if match is None:
-        raise ValueError(f"A citation is `Authors, title, venue year, arXiv:number`, got {citation!r}.")
+        raise ValueError(f"A citation is `Authors, title, venue year, arXiv:number` (or a URL), got {citation!r}.")
     author = match["author"].replace(" et al.", " and others")
     key = f"{author.split()[0].lower()}{match['year']}{match['title'].split()[0].lower().strip(':-.')}"
     fields = {"author": author, "title": f"{{{match['title']}}}", "booktitle": match["venue"], "year": match["year"]}
-    fields |= {"eprint": match["arxiv"], "archivePrefix": "arXiv"}
+    fields |= {"eprint": match["arxiv"], "archivePrefix": "arXiv"} if match["arxiv"] else {"url": match["url"]}
     return f"@inproceedings{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}"
