@@ -234,3 +234,9 @@ def test_a_generator_is_trained_on_its_latents_by_the_tokenizers_own_scale(tmp_p
     stats = ldbench.load_official("diffusers", tmp_path / "theirs").latent_stats
     assert stats is not None
     torch.testing.assert_close(ldbench.load(folder).normaliser.mean, torch.tensor(stats.mean))
+
+
+def test_an_encoder_that_is_frozen_is_timed_and_stays_frozen(tmp_path: Path) -> None:
+    saved("AutoencoderRAE", tmp_path / "theirs")
+    pipeline.run(ldbench.compose("run", command(tmp_path / "theirs", tmp_path, "job=throughput", "job.repeats=2")))
+    assert len(list((tmp_path / "records").glob("throughput-*.json"))) == 1

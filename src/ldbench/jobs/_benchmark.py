@@ -51,9 +51,16 @@ def peak_memory(module: nn.Module, call: Call, *inputs: torch.Tensor, device: to
     from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to import
 
     tracker = MemTracker()
-    tracker.track_external(module, *inputs)
-    with tracker:
-        call(module, *inputs)
+    frozen = [value for value in module.parameters() if not value.requires_grad]
+    for value in frozen:  # the tracker hooks the gradient of every parameter
+        value.requires_grad_(True)
+    try:
+        tracker.track_external(module, *inputs)
+        with tracker:
+            call(module, *inputs)
+    finally:
+        for value in frozen:
+            value.requires_grad_(False)
     return sum(kinds["Total"] for kinds in tracker.get_tracker_snapshot("peak").values())
 
 
