@@ -126,6 +126,20 @@ def test_its_masks_hide_the_given_share_or_masking_is_refused(name: str) -> None
     assert recon.kept is None or recon.kept.shape == recon.z.shape[:2]
 
 
+@pytest.mark.parametrize("name", PASSES)
+def test_a_corruption_reaches_the_decoder_and_not_the_latents(name: str) -> None:
+    tokenizer = built(name)
+    x, eps = images(tokenizer), torch.zeros(())
+    with torch.no_grad():
+        plain = tokenizer(x, eps=eps)
+        same = tokenizer(x, eps=eps, corruption=lambda z: z)
+        gone = tokenizer(x, eps=eps, corruption=torch.zeros_like)
+        empty = tokenizer.decode(tokenizer.corrupt(plain.z, torch.zeros_like))
+    torch.testing.assert_close(same.images, plain.images, rtol=1e-4, atol=1e-5)
+    assert torch.equal(gone.z, plain.z)
+    torch.testing.assert_close(gone.images, empty, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DIGITS if name in Registry().targets("tokenizer")])
 def test_compiled_it_takes_one_mask_ratio_after_the_other(name: str) -> None:
@@ -185,6 +199,8 @@ def test_its_artifact_reproduces_every_bit(name: str, tmp_path: Path) -> None:
 def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
     size = SIZES[name]
     overrides = [f"tokenizer={name}", *([] if size == 32 else ["data=shapes", "data.num_train=16", "data.num_test=8"])]
+    if str(ldbench.compose("train", overrides).tokenizer.get("encoder_init")).startswith("hf://"):
+        overrides.append("tokenizer.encoder_init=null")  # no hub is reached here
     first, second = (plan_tokenizer(ldbench.compose("train", overrides)) for _ in range(2))
     assert first.digest == second.digest
     assert first.stages[-1].image_size == size
@@ -240,6 +256,23 @@ def test_auxiliary_decoders_and_an_opponent_attach_to_it(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", TRAININGS)
+def test_it_trains_with_noise_and_masked_tokens_and_with_rotated_latents_or_refuses(name: str) -> None:
+    few = ["trainer.accelerator=cpu", "data.subset=0.1", *quickly(name)]
+    stage = list(ldbench.compose("train", [f"tokenizer={name}"]).tokenizer.stages)[-1]
+    at = f"tokenizer.stages.{stage}"
+    corrupted = [f"{at}.latent_noise.strength=0.5", f"{at}.token_mask.largest=0.5"]
+    tokenizer_training.dry_run(plan_tokenizer(ldbench.compose("train", [f"tokenizer={name}", *few, *corrupted])))
+    rotated = [f"{at}.equivariance.probability=0.5", f"{at}.equivariance.scales=[1,1]", f"{at}.mask_ratio=0"]
+    cfg = ldbench.compose("train", [f"tokenizer={name}", *few, *rotated, f"{at}.equivariance.downscaled=0"])
+    planned = plan_tokenizer(cfg)
+    if planned.latent.grid is not None:
+        tokenizer_training.dry_run(planned)
+        return
+    with pytest.raises(ValueError, match=r"have none\. Set tokenizer\.stages\.\w+\.equivariance\.probability=0"):
+        tokenizer_training.dry_run(planned)
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("name", SEVERAL)
 def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(name: str, tmp_path: Path) -> None:
@@ -254,8 +287,14 @@ def test_it_takes_alignment_under_the_name_that_all_share_and_trains_with_it(nam
     tokenizer_training.train_tokenizer(plan_tokenizer(ldbench.compose("train", [f"tokenizer={name}", *overrides])))
 
 
+# keys of recipes and names of loss terms, with what trains no network for them
+WITHOUT_NETWORKS = {"encoder_init": "tokenizer.encoder_init=null", "perceptual": "~tokenizer.losses.perceptual"}
+
+
 def quickly(name: str) -> list[str]:
     """What makes its recipe one of seconds: small batches, and no feature network that is trained first."""
     recipe = ldbench.compose("train", [f"tokenizer={name}"]).tokenizer
     batches = [f"tokenizer.stages.{stage}.batch_size=8" for stage in recipe.stages]
-    return [*batches, *(["teacher@tokenizer.losses.alignment.teacher=hog4"] if "alignment" in recipe.losses else [])]
+    teachers = ["teacher@tokenizer.losses.alignment.teacher=hog4"] if "alignment" in recipe.losses else []
+    networks = [override for key, override in WITHOUT_NETWORKS.items() if key in {*recipe, *recipe.losses}]
+    return [*batches, *teachers, *networks]

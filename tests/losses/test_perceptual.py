@@ -1,12 +1,17 @@
-"""LPIPS as a loss term: the mean of the network's distances, frozen, on weights handed over."""
+"""Perceptual loss terms: LPIPS, frozen, on weights handed over, and the distance of a teacher's maps."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Reconstruction
+from ldbench.layers.features import FeatureNetwork
 from ldbench.layers.lpips import CONVOLUTIONS, LPIPSNetwork
-from ldbench.losses.perceptual import LPIPS
+from ldbench.losses.perceptual import LPIPS, TeacherDistance
+from ldbench.teachers.digits import NetworkTeacher
+from ldbench.teachers.hog import HOG
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,24 @@ def test_a_missing_layer_is_named(weights):
     heads = {key: value for key, value in weights.items() if key.startswith("lin")}
     with pytest.raises(ValueError, match=r"lack 26 of 33 tensors, first net\.slice1\.0\.bias"):
         LPIPS(weight=1.0, start=0, warmup=0, dropout=0.0, weights={}, heads=heads)
+
+
+def test_a_teachers_distance_is_the_error_of_its_maps_and_has_gradients_to_the_reconstruction_alone() -> None:
+    torch.manual_seed(0)
+    network = FeatureNetwork(image_size=32, num_classes=10, widths=[4, 4, 4], num_features=4)
+    term = TeacherDistance(weight=1.0, start=0, warmup=0, teacher=NetworkTeacher(network=network))
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    decoded = torch.rand(2, 3, 32, 32, requires_grad=True)
+    recon = SimpleNamespace(images=decoded)
+    loss = term(images, recon, torch.zeros(2))
+    expected = (network.map(images) - network.map(decoded)).square().mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert decoded.grad is not None
+    assert images.grad is None
+    assert not any(parameter.requires_grad for parameter in term.parameters())
+
+
+def test_a_teacher_without_gradients_to_the_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="HOG has no maps with gradients"):
+        TeacherDistance(weight=1.0, start=0, warmup=0, teacher=HOG(num_bins=9, cell_size=4, window=None))

@@ -179,6 +179,38 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class MapTeacher(Protocol):
+    """A teacher whose maps have gradients to the images, so that a loss term can compare two images by them."""
+
+    def maps(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B, channels, h, w)
+        """The features of the images at the network's own positions."""
+        ...
+
+
+@runtime_checkable
+class NormalizesLatents(Protocol):
+    """A tokenizer that normalizes its latents by statistics of the training images, which a training begins with."""
+
+    def features(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B, N, C)
+        """What it normalizes."""
+        ...
+
+    def set_statistics(
+        self,
+        mean: Tensor,  # (N, C)
+        std: Tensor,  # (N, C)
+    ) -> None:
+        """Sets the mean and the deviation of these features over the images of each position and channel."""
+        ...
+
+
 class TimeDistribution(Protocol):
     """The distribution of the times at which an objective trains."""
 

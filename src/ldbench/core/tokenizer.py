@@ -1,7 +1,7 @@
 """Tokenizer: image <-> latent. The base class of every plug-in in `tokenizers/`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,9 @@ from ldbench.core.posterior import Posterior
 LARGEST = (
     64.0  # beyond any image in [-1, 1] with noise, or decoded by an untrained network; pixels of 8 bits are larger
 )
+
+
+Corruption = Callable[[Tensor], Tensor]  # latents (B, N, C) -> those that the decoder gets in their place
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Reconstruction:
     """One training pass of a tokenizer: the reconstructed images, the latent, and the mask."""
 
     images: Tensor  # (B, 3, H, W)
-    z: Tensor  # (B, N_kept, C)
+    z: Tensor  # (B, N_kept, C), before any corruption
     posterior: Posterior  # of the kept tokens
     mask: Tensor | None = None  # (B, P) bool, True = hidden from the encoder; None without masking
     patch_grid: tuple[int, int] | None = None  # (rows, columns) of the P patches, row-major; given whenever `mask` is
@@ -92,8 +95,17 @@ class Tokenizer(nn.Module, ABC):
         mask_ratio: float | Tensor = 0.0,  # a number or (B,)
         mask_noise: Tensor | None = None,  # (B, P) in [0, 1): patches with the smallest noise stay visible
         eps: Tensor | None = None,  # (B, N_kept, C), or anything that broadcasts to it
+        corruption: Corruption | None = None,  # between sampling and decoding, through `corrupt`
     ) -> Reconstruction:
         """The training pass. Raises ValueError for a ratio above zero in a tokenizer without masking."""
+
+    def corrupt(
+        self,
+        z: Tensor,  # (B, N, C)
+        corruption: Corruption | None,
+    ) -> Tensor:  # (B, N, C)
+        """The latents that the decoder gets in a training pass: the corrupted ones, or `z` without a corruption."""
+        return z if corruption is None else corruption(z)
 
     @abstractmethod
     def anchors(self) -> dict[str, nn.Parameter]:

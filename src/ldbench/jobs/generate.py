@@ -18,11 +18,11 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
-from ldbench.jobs._progress import progress
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
+from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import run_parallel, split_evenly
 
 log = logging.getLogger(__name__)

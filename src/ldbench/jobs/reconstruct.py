@@ -16,11 +16,11 @@ from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.files import atomic_write
-from ldbench.jobs._progress import progress
 from ldbench.jobs._reconstruction_pass import Metric, ReconstructionPass, ReconstructionResults
 from ldbench.jobs._set_metrics import SetEvaluator, ranked
 from ldbench.jobs._sharded import run_sharded
 from ldbench.metrics.feature_set import FeatureAccumulator, FeatureSet
+from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import split_evenly
 
 TABLE = "images.csv"  # the last file that `save_images` writes

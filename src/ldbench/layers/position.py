@@ -33,6 +33,7 @@ def sincos_2d(
     *,
     width: int,
     dtype: torch.dtype = torch.float64,
+    spacing: float = 1.0,  # between neighbors
 ) -> Tensor:  # (1, H*W, D) float32
     """The MAE table: the first half encodes the column, the second the row; each is [sin, cos] of position *
     10000^(-2k/half).
@@ -49,7 +50,8 @@ def sincos_2d(
         )
     # numpy's powers are bit-identical to the official tables on the same kind of processor.
     real = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
-    rows, columns = np.meshgrid(np.arange(grid[0], dtype=real), np.arange(grid[1], dtype=real), indexing="ij")
+    sides = (np.arange(side, dtype=real) * real(spacing) for side in grid)
+    rows, columns = np.meshgrid(*sides, indexing="ij")
     quarter = width // 4
     omega = 1 / real(10000) ** (np.arange(quarter, dtype=real) / real(quarter))
     angles = [np.outer(positions.ravel(), omega) for positions in (columns, rows)]  # (H*W, D/4) each

@@ -14,16 +14,18 @@ from ldbench.layers.feedforward import MLP
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on a normalized input and added to it; LayerNorm with eps 1e-6.
+    """Attention and MLP, each on a normalized input and added to it; `eps`: of the LayerNorms.
 
     `layer_scale`: the initial value of LayerScale on both [1]; None: no LayerScale.
     """
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
+    def __init__(
+        self, *, width: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None, eps: float = 1e-6
+    ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width=width, num_heads=num_heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width=width, hidden=int(width * mlp_ratio))
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(width=width, start=layer_scale)
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(width=width, start=layer_scale)
@@ -56,12 +58,22 @@ class LayerScale(nn.Module):
 class Transformer(nn.Module):
     """`depth` blocks and a final LayerNorm."""
 
-    def __init__(self, *, width: int, depth: int, num_heads: int, mlp_ratio: float, layer_scale: float | None = None):
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        layer_scale: float | None = None,
+        eps: float = 1e-6,
+    ):
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale) for _ in range(depth)
+            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, layer_scale=layer_scale, eps=eps)
+            for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(
         self,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ldbench.core.latent_stats import LatentStats
 
 
-OTHER_MODULES = ("load", "model_card")  # modules of this package that are no key maps
+OTHER_MODULES = ("load", "model_card", "transformers_names")  # modules of this package that are no key maps
 REVISION = 1  # raised when a key map changes the result of an import
 
 Kind = Literal["tokenizer", "generator"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ldbench.official import Converted, Entry
+from ldbench.official.transformers_names import timm_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +80,7 @@ ENTRIES = {
         for name, (hub, licence, citation) in PUBLISHED.items()
     },
 }
+ENCODER = "encoder."  # the tensors of a model of transformers inside
 NOMINAL_SIZE = 256  # px: convolutions take any multiple of their factor
 SHIFT, SCALE, MEAN, STD = "shift_factor", "scaling_factor", "latents_mean", "latents_std"
 WAYS = {"mean_std": (MEAN, STD), "scale": (SHIFT, SCALE)}  # how a config.json states the scale of latents
@@ -106,8 +108,30 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
     size = NOMINAL_SIZE
     if not CLASSES[class_name].any_size:
         size = DiffusersAutoencoder.size_of(own)
+        state = as_installed(class_name, own, state)
     keywords = {"image_size": size, "class_name": class_name, "settings": own}
     return Converted("tokenizer", "diffusers", keywords, {f"model.{key}": value for key, value in state.items()})
+
+
+def as_installed(class_name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of the installed transformers, whose vision models this class contains.
+
+    Its versions name the same tensors differently. Raises ValueError where the class cannot be built with it.
+    """
+    import torch
+
+    from ldbench.tokenizers.diffusers import build_empty
+
+    try:
+        with torch.device("meta"):
+            names = build_empty(class_name, settings).state_dict().keys()
+    except ValueError as error:
+        raise ValueError(f"{error} Load it without transformers: tokenizer=rae tokenizer.weights=PATH.") from error
+    installed = {timm_name(key.removeprefix(ENCODER)): key for key in names if key.startswith(ENCODER)}
+    return {
+        installed.get(timm_name(key.removeprefix(ENCODER)), key) if key.startswith(ENCODER) else key: value
+        for key, value in state.items()
+    }
 
 
 def reads_state(settings: Mapping[str, Any]) -> bool:

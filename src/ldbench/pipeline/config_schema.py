@@ -64,7 +64,7 @@ class Tokenizer(TypedDict, total=False):
     seed: Natural
     path: str | None
     weights: str | None
-    encoder_init: str | None
+    encoder_init: str | Mapping[str, Any] | None  # a file, or the recipe of a feature network
     normalization: str | None
     model: Mapping[str, Any]
     losses: Mapping[str, Mapping[str, Any] | None]  # null: without this one

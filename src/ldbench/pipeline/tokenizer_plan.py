@@ -18,10 +18,11 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.io.files import mark_outputs
 from ldbench.pipeline import trainer_settings
+from ldbench.pipeline.feature_networks import network_digest
 from ldbench.pipeline.init_weights import recipe_entry, resolve_init
 from ldbench.pipeline.recipe import plugin_entry, public_config, revisions, with_digests
 from ldbench.tracking.wandb_runs import Training
-from ldbench.training.stage_config import TRAINING_REVISION, Stage
+from ldbench.training.stage_config import TRAINING_REVISION, Stage, described_stage
 
 log = logging.getLogger(__name__)
 
@@ -78,24 +79,30 @@ def plan_tokenizer(cfg: DictConfig, registry: Registry = Registry()) -> Plan:
     latent = final_latent(cfg, stages)
     data = open_data(cfg)
     recipe = build_recipe(cfg, data, blueprint, registry)
-    recipe |= recipe_entry(resolve_init(cfg, "tokenizer", registry)) | encoder_init_entry(cfg)
+    recipe |= recipe_entry(resolve_init(cfg, "tokenizer", registry)) | encoder_init_entry(cfg, registry)
     return Plan(cfg, registry, data, latent, stages, blueprint, recipe, store.digest(recipe))
 
 
-def encoder_init_entry(cfg: DictConfig) -> dict[str, str]:
-    """What a recipe holds of the weights that the encoder starts from. Raises ValueError where there are none."""
-    source = cfg.tokenizer.get("encoder_init")
+def encoder_init_entry(cfg: DictConfig, registry: Registry = Registry()) -> dict[str, str]:
+    """What a recipe holds of the weights that the encoder starts from: a file's digest, or a feature network's.
+
+    Raises ValueError where there are none.
+    """
+    source = plain(cfg.tokenizer.get("encoder_init"))
     if source is None:
         return {}
+    named = source["name"] if isinstance(source, Mapping) and "name" in source else source
     if cfg.init is not None:
         raise ValueError(
-            f"init={cfg.init} replaces the whole tokenizer, and tokenizer.encoder_init={source} its encoder. "
+            f"init={cfg.init} replaces the whole tokenizer, and tokenizer.encoder_init={named} its encoder. "
             "Set tokenizer.encoder_init=null, or leave init out."
         )
     try:
+        if isinstance(source, Mapping):
+            return {"encoder_init": network_digest(source, registry)}
         return {"encoder_init": store.file_digest(weights.locate(source))}
     except (ValueError, OSError) as error:
-        raise ValueError(f"tokenizer.encoder_init={source}: {error}") from error
+        raise ValueError(f"tokenizer.encoder_init={named}: {error}") from error
 
 
 def validate_names(cfg: DictConfig) -> None:
@@ -262,7 +269,7 @@ def build_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, r
     described = []
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
         losses = with_digests(stage_losses(cfg, node["losses"]), registry)
-        described.append({"name": name, **registry.with_component_names({**node, "losses": losses})})
+        described.append({"name": name, **registry.with_component_names({**described_stage(node), "losses": losses})})
     parts = (cfg.tokenizer.model, cfg.tokenizer.losses or {}, cfg.tokenizer.stages, cfg.data)
     return {
         "kind": "tokenizer",

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ldbench.artifacts import store, weights
 from ldbench.config.components import instantiate, parameter_names, validate_types
+from ldbench.config.compose import plain
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import feature_networks
 from ldbench.pipeline.init_weights import resolve_init, start_tensors
+from ldbench.pipeline.latent_statistics import set_statistics
 from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 def init_tokenizer(planned: Plan) -> Tokenizer:
     """The tokenizer as it begins, at the size of the first stage: seeded, or with the weights of `init`.
 
-    The encoder may start from a vision transformer's weights, under `tokenizer.encoder_init`.
+    The encoder may start from other weights, under `tokenizer.encoder_init`.
 
     Raises ValueError for an artifact of another architecture.
     """
@@ -39,15 +41,29 @@ def init_tokenizer(planned: Plan) -> Tokenizer:
     torch.manual_seed(planned.cfg.tokenizer.seed)
     if start is None or given is None:
         tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=planned.stages[0].image_size)
-        source = planned.cfg.tokenizer.get("encoder_init")
-        if source is not None:
-            log.info("The encoder starts from %s.", source)
-            tokenizer.init_encoder(weights.read_weights(source))
+        init_encoder(planned, tokenizer)
         return tokenizer
     tokenizer = instantiate(planned.cfg.tokenizer.model, image_size=given.image_size)
     start.load_into(tokenizer, start_tensors(given))
     tokenizer.resize(planned.stages[0].image_size)
     return tokenizer
+
+
+def init_encoder(planned: Plan, tokenizer: Tokenizer) -> None:
+    """Sets the encoder's tensors to those under `tokenizer.encoder_init`, if any: a file's, or a feature network's."""
+    source = plain(planned.cfg.tokenizer.get("encoder_init"))
+    if source is None:
+        return
+    try:
+        if isinstance(source, Mapping):
+            network = feature_networks.get_network(source, planned.cfg, planned.registry)
+            log.info("The encoder is the feature network %s.", source["name"])
+            tokenizer.init_encoder(network.state_dict())
+        else:
+            log.info("The encoder starts from %s.", source)
+            tokenizer.init_encoder(weights.read_weights(source))
+    except ValueError as error:
+        raise ValueError(f"tokenizer.encoder_init: {error}") from error
 
 
 class Teachers:
@@ -165,6 +181,8 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = init_tokenizer(planned)
     announce(planned)
+    if planned.cfg.init is None:  # else it has them
+        set_statistics(planned, tokenizer)
     learned: dict[str, Tensor] = {}  # by loss terms
     with fit.open_loggers(configured_loggers(planned.cfg), run=run, training=planned.training) as loggers:
         for stage in planned.stages:

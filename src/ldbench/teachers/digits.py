@@ -45,7 +45,15 @@ class NetworkTeacher(nn.Module):
         the network's.
         """
         with torch.autocast(images.device.type, enabled=False):
-            maps = self.network.map(images.float())
+            maps = self.maps(images)
             if maps.shape[-2:] != tuple(grid):
                 maps = F.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False, antialias=True)
         return rearrange(maps, "b d h w -> b (h w) d")
+
+    def maps(
+        self,
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B, channels, h, w)
+        """The network's maps at their own size, with gradients to the images."""
+        with torch.autocast(images.device.type, enabled=False):
+            return self.network.map(images.float())

@@ -9,13 +9,14 @@ https://arxiv.org/abs/2502.03444 (as a teacher)
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-import timm
 import torch
 from einops import rearrange
 from timm.layers import resample_patch_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ldbench.layers.timm_vit import build_vit
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of images in [0, 1]
 UNCHANGED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # keeps images in [-1, 1]
@@ -165,27 +166,9 @@ class Foundation(nn.Module):
 
 
 def build_empty(architecture: str) -> VisionTransformer:
-    """timm's model of this name without heads and weights (on the meta device).
-
-    Raises ValueError for a name that timm does not have, or that is not a plain vision transformer.
-    """
-    try:
-        with torch.device("meta"):
-            # an empty global_pool keeps the last norm over all tokens, for any pooling in the model's training
-            vit = timm.create_model(
-                architecture, pretrained=False, num_classes=0, global_pool="", dynamic_img_size=True
-            )
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"timm has no vision transformer {architecture!r} ({error}). "
-            "timm.list_models('vit_*', pretrained=True) lists those it has."
-        ) from error
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(
-            f"{architecture} is a {type(vit).__name__}. "
-            "Expected one of timm's plain vision transformers, such as vit_base_patch16_224.mae."
-        )
-    return vit
+    """timm's model of this name without heads and weights (on the meta device). Raises ValueError as `build_vit`."""
+    with torch.device("meta"):
+        return build_vit(architecture, dynamic_img_size=True)
 
 
 def validate_weights(architecture: str, vit: VisionTransformer, state: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class DiffusersAutoencoder(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,  # (B, N, C)
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which these do not support."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
@@ -137,7 +138,8 @@ class DiffusersAutoencoder(Tokenizer):
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
-        return Reconstruction(images=self.decode(z, grid), z=z, posterior=posterior, patch_grid=grid)
+        decoded = self.decode(self.corrupt(z, corruption), grid)
+        return Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The last weights of encoder and decoder with two dimensions or more."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 from ldbench.layers.embed import patch_grid, patchify, unpatchify
 
 
@@ -54,14 +54,14 @@ class Identity(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """The images themselves. Raises ValueError for a mask, since nothing could fill it in."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
             raise ValueError(f"The identity does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
         posterior, grid = self.encode(images), self.grid_of(images)
-        return Reconstruction(
-            images=self.decode(posterior.mean, grid), z=posterior.mean, posterior=posterior, patch_grid=grid
-        )
+        decoded = self.decode(self.corrupt(posterior.mean, corruption), grid)
+        return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""

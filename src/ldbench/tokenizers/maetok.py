@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 from ldbench.layers.embed import patch_grid, unpatchify
 from ldbench.layers.latent_tokens import LatentTokenEncoder
 from ldbench.layers.masking import count_hidden, hide_highest, patch_noise
@@ -164,6 +164,7 @@ class MAETok(Tokenizer):
         mask_ratio: float | Tensor = 0.0,  # a number or (B,)
         mask_noise: Tensor | None = None,  # (B, P)
         eps: Tensor | None = None,  # (B, N, C)
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes images of which ceil(P * mask_ratio) patches are replaced by the mask token, and decodes the whole
         image.
@@ -174,7 +175,8 @@ class MAETok(Tokenizer):
         mask = self.draw_mask(images, mask_ratio, mask_noise)
         posterior = self.encoder(images, mask=mask)
         z = posterior.sample(eps=eps)
-        return Reconstruction(images=self.decoder(z), z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
+        decoded = self.decoder(self.corrupt(z, corruption))
+        return Reconstruction(images=decoded, z=z, posterior=posterior, mask=mask, patch_grid=self.patch_grid)
 
     @torch.compiler.disable  # the ratio differs in every batch and would trigger recompilation
     def draw_mask(

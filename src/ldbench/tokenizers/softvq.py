@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Quantization, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Quantization, Reconstruction, Tokenizer
 from ldbench.layers.codebook import Codebook
 from ldbench.layers.embed import patch_grid, unpatchify
 from ldbench.layers.latent_tokens import LatentTokenEncoder
@@ -141,6 +141,7 @@ class SoftVQ(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,  # (B, N, C)
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which this encoder does not have."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
@@ -149,7 +150,11 @@ class SoftVQ(Tokenizer):
         posterior, quantization = self.encoder(images)
         z = posterior.sample(eps=eps)
         return Reconstruction(
-            images=self.decoder(z), z=z, posterior=posterior, patch_grid=self.patch_grid, quantization=quantization
+            images=self.decoder(self.corrupt(z, corruption)),
+            z=z,
+            posterior=posterior,
+            patch_grid=self.patch_grid,
+            quantization=quantization,
         )
 
     def anchors(self) -> dict[str, nn.Parameter]:

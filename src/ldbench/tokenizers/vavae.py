@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 from ldbench.layers.conv import ConvDecoder, ConvEncoder
 
 
@@ -113,6 +113,7 @@ class VAVAE(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,  # (B, N, C)
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions do not support."""
         if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
@@ -120,7 +121,8 @@ class VAVAE(Tokenizer):
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
-        return Reconstruction(images=self.decode(z, grid), z=z, posterior=posterior, patch_grid=grid)
+        decoded = self.decode(self.corrupt(z, corruption), grid)
+        return Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""

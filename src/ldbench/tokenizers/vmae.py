@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 from ldbench.layers.embed import PatchEmbed, patch_grid, unpatchify
 from ldbench.layers.feedforward import MLP
 from ldbench.layers.masking import gather_tokens, keep_lowest, patch_noise, scatter_tokens
@@ -133,6 +133,7 @@ class VMAE(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,  # (B, P)
         eps: Tensor | None = None,  # (B, N_kept, C)
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes the visible patches, samples their latents and decodes the whole image.
 
@@ -145,7 +146,7 @@ class VMAE(Tokenizer):
         posterior = self.encoder(images, kept=kept)
         z = posterior.sample(eps=eps)
         return Reconstruction(
-            images=self.decoder(z, kept=kept),
+            images=self.decoder(self.corrupt(z, corruption), kept=kept),
             z=z,
             posterior=posterior,
             mask=mask,

@@ -1,5 +1,6 @@
 """TokenizerModule: the training of a tokenizer through one stage."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,8 +25,12 @@ from ldbench.training.adaptive_weights import (
     weighted_sum,
 )
 from ldbench.training.base_module import ManualOptimizationModule
+from ldbench.training.equivariance import Transform
+from ldbench.training.latent_corruption import LatentCorruption
 from ldbench.training.stage_config import Stage
 from ldbench.training.timing import phase
+
+CORRUPTION = "corruption."  # the prefix of its tensors
 
 
 class TokenizerModule(ManualOptimizationModule):
@@ -35,7 +40,7 @@ class TokenizerModule(ManualOptimizationModule):
     A term is active from batch `start` on, with a weight that rises over `warmup` batches; it is not computed before. A
     balanced term has an adaptive weight by gradient norms at the tokenizer's anchor. A discriminator is trained after
     the tokenizer's backward pass, on the same batch, with the same learning rate, schedule and clipping, and its own
-    optimizer.
+    optimizer. Corruptions of latents and transforms of batches act in training alone.
     """
 
     def __init__(
@@ -63,7 +68,9 @@ class TokenizerModule(ManualOptimizationModule):
         self.adaptive = adaptive
         self.flip = stage.flip if label_safe_flips else 0.0
         for part in self.parts():
-            getattr(tokenizer, part).requires_grad_(getattr(stage, part) == "trainable")
+            trainable = getattr(stage, part) == "trainable"
+            getattr(tokenizer, part).requires_grad_(trainable).train(trainable)  # Lightning keeps the modes it finds
+        self.corruption = build_corruption(stage, tokenizer)
         decay = stage.ema_decay
         self.ema = (
             None
@@ -87,7 +94,8 @@ class TokenizerModule(ManualOptimizationModule):
     def configure_optimizers(self) -> Any:
         """The optimizer of the tokenizer and its loss terms with its schedule, and that of the discriminators."""
         excluded = {id(p) for p in self.discriminator_parameters}
-        own = [p for module in (self.tokenizer, self.losses) for p in module.parameters() if id(p) not in excluded]
+        modules = [self.tokenizer, self.losses, *([] if self.corruption is None else [self.corruption])]
+        own = [p for module in modules for p in module.parameters() if id(p) not in excluded]
         optimizer = self.build_optimizer(own)
         factor = lambda step: self.stage.optimizer.factor(step, self.stage.max_steps)  # noqa: E731
         schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
@@ -105,7 +113,7 @@ class TokenizerModule(ManualOptimizationModule):
         prepared = self.prepare(images)
         self.set_discriminators_trainable(False)
         with phase("tokenizer forward"):
-            recon = self.reconstruct(prepared)
+            prepared, recon = self.training_pass(prepared)
         terms, weighted = self.compute_losses(prepared, recon, y)
         self.require_finite(weighted.value, terms, lambda: self.replay(images, y))
         with phase("tokenizer backward"):
@@ -156,11 +164,54 @@ class TokenizerModule(ManualOptimizationModule):
 
     def reconstruct(
         self,
-        images: Tensor,  # (B, 3, image_size, image_size)
+        images: Tensor,  # (B, 3, H, W)
     ) -> Reconstruction:
-        """The training pass of this stage."""
-        eps = images.new_zeros(()) if self.stage.latent == "mean" else None
-        return self.tokenizer(images, mask_ratio=self.stage.mask_ratio.draw(self.steps, len(images)), eps=eps)
+        """The pass of this stage, in training with its corruption of latents."""
+        ratio = self.stage.mask_ratio.draw(self.steps, len(images))
+        given = {"corruption": self.corruption} if self.corrupts else {}
+        return self.tokenizer(images, mask_ratio=ratio, eps=self.eps(images), **given)
+
+    def training_pass(
+        self,
+        images: Tensor,  # (B, 3, image_size, image_size)
+    ) -> tuple[Tensor, Reconstruction]:
+        """The target images and the pass of a batch, both transformed where the stage's equivariance draws it."""
+        if not self.stage.equivariance.active:
+            return images, self.reconstruct(images)
+        grid = self.tokenizer.patch_grid
+        pair, resizing = self.stage.equivariance.draw(grid)
+        if pair is not None:
+            return self.transformed_pass(images, pair)
+        if resizing is not None:
+            images = resizing(images, images.shape[2] // grid[0])
+        return images, self.reconstruct(images)
+
+    def transformed_pass(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        transform: Transform,
+    ) -> tuple[Tensor, Reconstruction]:
+        """The transformed images, and the decoded transformed latents; `z` is of these.
+
+        Raises ValueError for latents without a grid, and from tokenizers that decode one grid alone.
+        """
+        spec = self.tokenizer.latent
+        posterior = self.tokenizer.encode(images)
+        maps = transform(spec.to_map(posterior.sample(eps=self.eps(images))), 1)
+        grid = (maps.shape[2], maps.shape[3])
+        z = maps.flatten(2).transpose(1, 2)
+        decoded = self.tokenizer.decode(self.tokenizer.corrupt(z, self.corruption if self.corrupts else None), grid)
+        target = transform(images, images.shape[2] // self.tokenizer.patch_grid[0])
+        return target, Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
+
+    @property
+    def corrupts(self) -> bool:
+        """Whether latents are corrupted: in training, where the stage says so."""
+        return self.training and self.corruption is not None
+
+    def eps(self, images: Tensor) -> Tensor | None:
+        """The noise of the posterior: zero for its mean, or None for a sample."""
+        return images.new_zeros(()) if self.stage.latent == "mean" else None
 
     def started(self, name: str) -> bool:
         """Whether a term is active at this batch."""
@@ -235,6 +286,40 @@ class TokenizerModule(ManualOptimizationModule):
             term(prepared, recon, y)
         for term in self.adversaries.values():
             term.discriminate(prepared, detached(recon))
+        if self.stage.equivariance.active:
+            self.dry_run_equivariance(prepared, y)
+
+    def dry_run_equivariance(self, images: Tensor, y: Tensor) -> None:
+        """Computes every term once on the smallest and the largest transformed pair.
+
+        Raises ValueError, with what to set, for what does not take them.
+        """
+        settings, key = self.stage.equivariance, f"tokenizer.stages.{self.stage.name}.equivariance"
+        if self.tokenizer.latent.grid is None:
+            raise ValueError(
+                f"{key} transforms latents on a grid, and those of {type(self.tokenizer).__name__} have none. "
+                f"Set {key}.probability=0."
+            )
+        grid = self.tokenizer.patch_grid
+        for transform in settings.extremes(grid):
+            sides = f"{transform.grid[0]} x {transform.grid[1]}"
+            keeps = f"With {key}.scales=[1,1] and {key}.downscaled=0 all keep their size."
+            try:
+                target, recon = self.transformed_pass(images, transform)
+                if settings.downscaled:
+                    self.reconstruct(Transform(transform.grid, 0)(images, images.shape[2] // grid[0]))
+            except ValueError as error:
+                raise ValueError(f"{key}: at {sides} positions, {error} {keeps}") from error
+            for name, term in self.terms.items():
+                try:
+                    term(target, recon, y)
+                    if name in self.adversaries:
+                        self.adversaries[name].discriminate(target, detached(recon))
+                except (ValueError, RuntimeError) as error:
+                    reason = str(error).splitlines()[0].rstrip(".")
+                    raise ValueError(
+                        f"{key}: loss {name} does not take {sides} positions: {reason}. {keeps}"
+                    ) from error
 
     def discriminator_losses(self, images: Tensor, recon: Reconstruction) -> dict[str, Tensor]:
         """The losses of the discriminators whose terms are active at this batch."""
@@ -278,29 +363,24 @@ class TokenizerModule(ManualOptimizationModule):
         return trained.requires_grad_(True)
 
     def learned_terms(self) -> dict[str, Tensor]:
-        """The current state of the loss terms, on the CPU: `<term>.<tensor>`."""
+        """The current state of the loss terms (`<term>.<tensor>`) and of the corruption, on the CPU."""
         state = self.state_dict().items()
-        return {
-            key.removeprefix("losses."): value.detach().cpu().clone()
-            for key, value in state
-            if key.startswith("losses.")
-        }
+        terms = {key.removeprefix("losses."): value for key, value in state if key.startswith("losses.")}
+        learned = terms | {key: value for key, value in state if key.startswith(CORRUPTION)}
+        return {key: value.detach().cpu().clone() for key, value in learned.items()}
 
     def load_learned_terms(self, learned: Mapping[str, Tensor]) -> None:
-        """Loads the state of the terms from an earlier stage.
+        """Loads the state of the terms and of the corruption from an earlier stage.
 
-        A new term, or one of another shape, keeps its initial state.
+        What is new, or of another shape, keeps its initial state.
         """
         own = self.learned_terms()
-        for name, term in self.losses.items():
-            shapes = {
-                key.removeprefix(f"{name}."): value.shape for key, value in own.items() if key.startswith(f"{name}.")
-            }
-            state = {
-                key.removeprefix(f"{name}."): value for key, value in learned.items() if key.startswith(f"{name}.")
-            }
-            if shapes and shapes == {key: value.shape for key, value in state.items()}:
-                term.load_state_dict(state, strict=False)  # a frozen network inside has its own source
+        parts = {**{f"{name}.": term for name, term in self.losses.items()}, CORRUPTION: self.corruption}
+        for prefix, part in parts.items():
+            shapes = {key.removeprefix(prefix): value.shape for key, value in own.items() if key.startswith(prefix)}
+            state = {key.removeprefix(prefix): value for key, value in learned.items() if key.startswith(prefix)}
+            if part is not None and shapes and shapes == {key: value.shape for key, value in state.items()}:
+                part.load_state_dict(state, strict=False)  # a frozen network inside has its own source
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The state for a checkpoint, without the frozen networks of loss terms: these have their own source."""
@@ -314,6 +394,21 @@ class TokenizerModule(ManualOptimizationModule):
         own = super().state_dict()
         absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
         return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)
+
+
+def build_corruption(stage: Stage, tokenizer: Tokenizer) -> LatentCorruption | None:
+    """The corruption of latents that a stage asks for; None for none.
+
+    Raises ValueError where the tokenizer's training pass takes none.
+    """
+    if not stage.latent_noise.active and not stage.token_mask.active:
+        return None
+    if "corruption" not in inspect.signature(tokenizer.forward).parameters:
+        raise ValueError(
+            f"The training pass of {type(tokenizer).__name__} takes no `corruption` of its latents. Set "
+            f"tokenizer.stages.{stage.name}.latent_noise.strength=0 and token_mask.largest=0."
+        )
+    return LatentCorruption(noise=stage.latent_noise, mask=stage.token_mask, channels=tokenizer.latent.channels)
 
 
 def detached(recon: Reconstruction) -> Reconstruction:

@@ -3,15 +3,12 @@
 Each process encodes whole shards, so that no checksum or file depends on their number. Finished shards are kept.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,6 +19,7 @@ from ldbench.data.latents.manifest import Contents, Manifest
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.runtime.device import compute_precision
+from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import run_parallel, split_evenly
 
 
@@ -49,10 +47,7 @@ def encode(
         encode_shards, writer, tokenizer=tokenizer.eval(), images=images, batch_size=batch_size, workers=workers
     )
     done = len(images) - sum(len(writer.shard_images(shard)) for shard in missing)
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("encoding", total=len(images), completed=done)
-        advance = partial(bar.advance, task)
+    with progress("encoding", total=len(images), done=done) as advance:
         if len(shares) == 1:
             work(missing, device=device, advance=advance)
         else:

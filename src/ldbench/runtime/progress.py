@@ -1,4 +1,4 @@
-"""Progress of a job: a bar in a terminal, nothing elsewhere."""
+"""Progress of long work: a bar in a terminal, nothing elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
