@@ -295,7 +295,7 @@ def test_the_plugin_of_the_page_encodes_and_decodes(plugin: Path, monkeypatch: p
     assert isinstance(tokenizer, Tokenizer)
     images = torch.zeros(2, 3, 32, 32)
     assert tokenizer.decode(tokenizer.encode(images).mean).shape == tokenizer(images).images.shape == images.shape
-    with pytest.raises(ValueError, match="hides no patches"):
+    with pytest.raises(ValueError, match="does not support masks"):
         tokenizer(images, mask_ratio=0.5)
 
 

@@ -5,11 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+from tests.artifacts.hub_server import Hub
 
 from ldbench.config import installed
+from ldbench.config.compose import Registry
+from ldbench.pipeline import feature_networks
 from ldbench.pipeline.recipe import plugin_entry
 
 TEMPLATE = Path(__file__).parents[2] / "docs" / "plugin-template"
@@ -32,8 +38,26 @@ def on_path(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
-def run(module: str, *arguments: str, site: Path | None, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
+@pytest.fixture
+def hub_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of commands that use the stand-in hub."""
+    running = Hub()
+    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+    yield {
+        "HF_ENDPOINT": running.url,
+        "HF_TOKEN": running.token,
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
+    running.shutdown()
+    running.server_close()
+
+
+def run(
+    module: str, *arguments: str, site: Path | None, cwd: Path, also: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **also}
     if site is not None:
         environment["PYTHONPATH"] = f"{site}{os.pathsep}{environment.get('PYTHONPATH', '')}"
     command = [sys.executable, "-m", f"ldbench.{module}", *arguments]
@@ -72,6 +96,15 @@ def test_only_the_packages_of_components_that_are_used_enter_a_recipe(on_path: P
     assert plugin_entry({"model": ours}, theirs) == {"plugins": ["ldbench-blocks"]}
 
 
+def test_the_package_of_a_feature_networks_component_enters_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Registry().option("network", "digits")
+    monkeypatch.setattr(feature_networks, "packages_of", lambda node: ["theirs"])
+    planned = feature_networks.plan(recipe)
+    assert planned.recipe["plugins"] == ["theirs"]
+    monkeypatch.undo()
+    assert feature_networks.plan(recipe).digest != planned.digest
+
+
 def test_a_declaration_that_names_no_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "odd-1.0.dist-info"
     info.mkdir()
@@ -94,7 +127,9 @@ def test_help_and_doctor_list_it_without_loading_torch(site: Path, tmp_path: Pat
 
 
 @pytest.mark.trains
-def test_its_tokenizer_is_trained_and_its_artifact_opens_only_where_it_is_installed(site: Path, tmp_path: Path) -> None:
+def test_its_tokenizer_is_trained_pushed_and_loaded_where_it_is_installed_and_nowhere_else(
+    site: Path, tmp_path: Path, hub_environment: dict[str, str]
+) -> None:
     words = ["tokenizer=blocks", "tokenizer.stages.all.max_steps=2", "trainer.accelerator=cpu", "protocol=default"]
     done = run("train", *words, "protocol.distribution=[]", site=site, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,8 +138,13 @@ def test_its_tokenizer_is_trained_and_its_artifact_opens_only_where_it_is_instal
     assert json.loads((folder / "manifest.json").read_text())["environment"]["packages"]["ldbench-blocks"] == "0.1.0"
     (record,) = (tmp_path / "records").glob("*.json")
     assert json.loads(record.read_text())["environment"]["packages"]["ldbench-blocks"] == "0.1.0"
-    opened = [f"tokenizer.path={folder}", "tokenizer=artifact", "job=encode", "trainer.accelerator=cpu"]
-    refused = run("run", *opened, "plugins=[]", site=site, cwd=tmp_path)
+    pushed = run("hub", f"push={folder}", "repo=me/blocks", site=site, cwd=tmp_path, also=hub_environment)
+    assert pushed.returncode == 0, pushed.stderr
+    shutil.rmtree(tmp_path / "artifacts")
+    opened = ["tokenizer.path=hf://me/blocks", "tokenizer=artifact", "job=encode", "trainer.accelerator=cpu"]
+    refused = run("run", *opened, "plugins=[]", site=site, cwd=tmp_path, also=hub_environment)
     assert refused.returncode == 2
     assert "There is no tokenizer named 'blocks' here" in refused.stderr
-    assert run("run", *opened, site=site, cwd=tmp_path).returncode == 0
+    loaded = run("run", *opened, site=site, cwd=tmp_path, also=hub_environment)
+    assert loaded.returncode == 0, loaded.stderr
+    assert list((tmp_path / "artifacts").rglob("manifest.json"))

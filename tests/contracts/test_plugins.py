@@ -116,8 +116,15 @@ def test_a_tokenizer_from_outside_trains_from_the_command_line_and_loads_where_i
     assert tokenizer.decode(tokenizer.encode(torch.zeros(1, 3, 32, 32)).mean).shape == (1, 3, 32, 32)
 
 
-def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
-    package: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("+loss@tokenizer.losses.kl=kl", "Stage all cannot train: This posterior is a point"),
+        ("tokenizer.stages.all.latent_noise.strength=0.5", "The training pass of Blocks takes no `corruption`"),
+    ],
+)
+def test_what_a_tokenizer_from_outside_lacks_is_told_before_it_is_trained(
+    package: Path, monkeypatch: pytest.MonkeyPatch, override: str, sentence: str
 ) -> None:
     from ldbench.config.compose import Registry
     from ldbench.pipeline import tokenizer_training
@@ -125,9 +132,9 @@ def test_a_divergence_term_is_refused_for_a_tokenizer_without_variance(
 
     monkeypatch.syspath_prepend(str(package))
     searchpath = [str(package / "conf")]
-    overrides = ["tokenizer=blocks", "+loss@tokenizer.losses.kl=kl", f"paths.root={package}"]
+    overrides = ["tokenizer=blocks", override, f"paths.root={package}"]
     planned = plan_tokenizer(ldbench.compose("train", overrides, searchpath=searchpath), Registry(tuple(searchpath)))
-    with pytest.raises(ValueError, match="Stage all cannot train: This posterior is a point"):
+    with pytest.raises(ValueError, match=sentence):
         tokenizer_training.dry_run(planned)
 
 

@@ -223,15 +223,19 @@ def test_prefixes_of_wrappers_are_taken_off_in_every_family(
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_prefixes_of_wrappers_are_taken_off_an_autoencoder_of_diffusers(tmp_path: Path, prefix: str) -> None:
-    model = saved("AutoencoderTiny", tmp_path)
+@pytest.mark.parametrize(("name", "class_name"), [("diffusers", "AutoencoderTiny"), ("rae", "AutoencoderRAE")])
+def test_prefixes_of_wrappers_are_taken_off_an_autoencoder_of_diffusers(
+    tmp_path: Path, name: str, class_name: str, prefix: str
+) -> None:
+    model = saved(class_name, tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text())
-    state = {f"{prefix}{key}": value for key, value in model.state_dict().items()}
-    wrapped = official.convert("diffusers", state, settings)
-    assert wrapped.state.keys() == {f"model.{key}" for key in model.state_dict()}
+    plain = official.convert(name, model.state_dict(), settings)
+    wrapped = official.convert(name, {f"{prefix}{key}": value for key, value in model.state_dict().items()}, settings)
+    assert wrapped.keywords == plain.keywords
+    assert wrapped.state.keys() == plain.state.keys()
 
 
 def test_every_family_is_among_those_with_prefixes() -> None:
     names = {"vmae_f8d16", "maetok_b_128", "softvq", "vavae_f16d32"}
-    names |= {"diffusers", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
+    names |= {"diffusers", "rae", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
     assert all(names & family.ENTRIES.keys() for family in official.families())

@@ -1,35 +1,21 @@
-"""Our RAE against diffusers' AutoencoderRAE from one state dict, in the names of several versions of transformers."""
+"""RAE from files of diffusers' AutoencoderRAE: in the names of several versions of transformers; what is refused."""
 
 import json
 import re
 from pathlib import Path
 
-import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.tokenizers.diffusers_models import RAE_KINDS, rae_model
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 import ldbench
 from ldbench.official.rae import convert
 from ldbench.official.transformers_names import timm_name
-from ldbench.training.latent_corruption import LatentCorruption, LatentNoise, TokenMask
 
-SIZES = {
-    "encoder_hidden_size": 128,
-    "encoder_num_hidden_layers": 2,
-    "decoder_hidden_size": 64,
-    "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 4,
-    "decoder_intermediate_size": 96,
-    "patch_size": 8,
-    "image_size": 32,
-}
-KINDS = {
-    "dinov2": {"encoder_patch_size": 14, "encoder_input_size": 56},
-    "mae": {"encoder_patch_size": 16, "encoder_input_size": 64},
-}
+SIZES = {"encoder_patch_size": 16, "encoder_input_size": 64, "image_size": 32, "decoder_num_attention_heads": 4}
 OLD_NAMES = {  # of transformers 4, in the released files
     r"^encoder\.(encoder\.)?layers?\.(\d+)": r"encoder.encoder.layer.\2",
     r"(encoder\.layer\.\d+)\.attention\.q_proj": r"\1.attention.attention.query",
@@ -47,16 +33,6 @@ OFFICIAL_DECODER = {  # diffusers' names of the decoder -> those of the official
     r"\.attention\.to_v\.": ".attention.attention.value.",
     r"\.attention\.to_out\.0\.": ".attention.output.dense.",
 }
-
-
-def model(kind: str, **changes) -> diffusers.AutoencoderRAE:
-    """A model whose weights, statistics and noise all matter."""
-    torch.manual_seed(0)
-    stats = {"latents_mean": torch.randn(128, 4, 4), "latents_std": torch.rand(128, 4, 4) + 0.5}
-    made = diffusers.AutoencoderRAE(encoder_type=kind, noise_tau=0.8, **{**SIZES, **KINDS[kind], **stats, **changes})
-    for value in made.parameters():
-        value.data.add_(torch.randn_like(value) * (0.02 if value.ndim > 2 else 0.05))
-    return made.eval()
 
 
 def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
@@ -77,40 +53,6 @@ def tokens(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scaling_factor", [1.0, 1.3])
-def test_it_encodes_and_decodes_as_diffusers(kind: str, scaling_factor: float, tmp_path: Path) -> None:
-    theirs = model(kind, scaling_factor=scaling_factor)
-    theirs.save_pretrained(tmp_path)
-    ours = ldbench.load_official("rae", tmp_path)
-    images = torch.rand(3, 3, 32, 32)
-    with torch.no_grad():
-        z = theirs.encode(images).latent
-        close(ours.encode(images * 2 - 1).mean, tokens(z))
-        close((ours.decode(tokens(z)) + 1) / 2, theirs.decode(z).sample)
-    assert ours.latent.grid == (4, 4)
-    assert ours.latent.channels == 128
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_noise_is_added_before_the_normalization_as_in_diffusers(kind: str, tmp_path: Path) -> None:
-    theirs = model(kind)
-    theirs.save_pretrained(tmp_path)
-    ours = ldbench.load_official("rae", tmp_path)
-    noise = LatentCorruption(noise=LatentNoise(strength=0.8), mask=TokenMask(), channels=128)
-    images = torch.rand(3, 3, 32, 32)
-    with torch.no_grad():
-        theirs.train()
-        torch.manual_seed(1)
-        noisy = theirs(images).sample
-        torch.manual_seed(1)
-        recon = ours(images * 2 - 1, corruption=noise)
-    close((recon.images + 1) / 2, noisy)
-    theirs.eval()
-    with torch.no_grad():
-        close(recon.z, tokens(theirs.encode(images).latent))
-
-
 @pytest.mark.parametrize(
     ("shape", "name"), [((1,), "one number"), ((128,), "channels"), ((128, 1, 1), "maps"), ((1, 128, 4, 4), "a batch")]
 )
@@ -118,11 +60,11 @@ def test_statistics_of_any_shape_that_diffusers_takes_are_read(
     shape: tuple[int, ...], name: str, tmp_path: Path
 ) -> None:
     if shape == (128,):  # diffusers would broadcast it over columns
-        state = {**model("mae").state_dict(), "_latents_mean": torch.arange(128.0)}
-        found = convert("rae", state, {"encoder_type": "mae", **SIZES, **KINDS["mae"]})
+        state = {**rae_model("mae").state_dict(), "_latents_mean": torch.arange(128.0)}
+        found = convert("rae", state, {"encoder_type": "mae", **SIZES})
         assert torch.equal(found.state["latent_mean"], torch.arange(128.0).expand(16, 128))
         return
-    theirs = model("mae", latents_mean=torch.randn(shape), latents_std=torch.rand(shape) + 0.5)
+    theirs = rae_model("mae", latents_mean=torch.randn(shape), latents_std=torch.rand(shape) + 0.5)
     theirs.save_pretrained(tmp_path)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
@@ -130,9 +72,9 @@ def test_statistics_of_any_shape_that_diffusers_takes_are_read(
         close(ldbench.load_official("rae", tmp_path).encode(images * 2 - 1).mean, tokens(z))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RAE_KINDS)
 def test_the_names_of_older_transformers_and_of_the_official_decoder_load_too(kind: str, tmp_path: Path) -> None:
-    theirs = model(kind)
+    theirs = rae_model(kind)
     theirs.save_pretrained(tmp_path)
     (file,) = tmp_path.glob("*.safetensors")
     state = load_file(file)
@@ -163,8 +105,8 @@ def test_siglip_is_read_in_both_layouts_as_transformers_runs_it(prefix: str) -> 
     state = {
         f"encoder.{prefix}{key.removeprefix('vision_model.')}": value for key, value in encoder.state_dict().items()
     }
-    state |= {key: value for key, value in model("mae").state_dict().items() if not key.startswith("encoder.")}
-    settings = {**SIZES, **KINDS["mae"], "encoder_type": "siglip2"}
+    state |= {key: value for key, value in rae_model("mae").state_dict().items() if not key.startswith("encoder.")}
+    settings = {**SIZES, "encoder_type": "siglip2"}
     state |= {"_latents_mean": torch.zeros(1), "_latents_std": torch.ones(1) - 1e-5}
     ours = built(state, settings)
     images = torch.rand(2, 3, 64, 64)
@@ -181,7 +123,7 @@ def built(state: dict[str, Tensor], settings: dict) -> torch.nn.Module:
 
 
 def test_what_is_no_rae_is_told_in_a_sentence(tmp_path: Path) -> None:
-    theirs = model("mae")
+    theirs = rae_model("mae")
     theirs.save_pretrained(tmp_path)
     (file,) = tmp_path.glob("*.safetensors")
     state = load_file(file)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import ldbench
+from ldbench.core.latent import LatentSpec
 from ldbench.official.vavae import expected_keys, from_diffusers
 from ldbench.tokenizers.vavae import VAVAE
 
@@ -197,12 +198,11 @@ def test_diffusers_own_autoencoder_gives_the_same_numbers(shape, latent_convs):
     assert ours.factor == 8
     images = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
     grid = (shape[2] // 8, shape[3] // 8)
+    spec = LatentSpec(grid[0] * grid[1], 4, grid)
     with torch.no_grad():
         posterior, expected = ours.encode(images), theirs.encode(images).latent_dist
-        torch.testing.assert_close(ours.latent_at(*grid).to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(
-            ours.latent_at(*grid).to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(spec.to_map(posterior.mean), expected.mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(spec.to_map(posterior.logvar), expected.logvar, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(
             ours.decode(posterior.mean, grid), theirs.decode(expected.mean).sample, rtol=1e-4, atol=1e-4
         )

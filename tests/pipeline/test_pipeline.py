@@ -205,7 +205,7 @@ def test_a_next_tokenizer_finds_what_was_seen_of_real_images(small: Compose, tmp
     overrides = ["protocol=digits", "protocol.extractor=tiny"]
     pipeline.train(small(*overrides), Registry((tiny,)))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")}
-    assert len(before) == 2
+    assert before
     pipeline.train(small(*overrides, "tokenizer.seed=1"), Registry((tiny,)))
     assert {
         path: path.stat().st_mtime_ns for path in (tmp_path / "artifacts" / "features").glob("*.safetensors")

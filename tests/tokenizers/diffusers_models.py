@@ -77,3 +77,24 @@ def saved(class_name: str, folder: Path, **changes: Any) -> Any:
             value.copy_(torch.rand_like(value) + 0.5)
     model.save_pretrained(folder)
     return model
+
+
+RAE_KINDS = {  # of encoders, with their sizes
+    "dinov2": {"encoder_patch_size": 14, "encoder_input_size": 56},
+    "mae": {"encoder_patch_size": 16, "encoder_input_size": 64},
+}
+
+
+def rae_model(kind: str, **changes) -> diffusers.AutoencoderRAE:
+    """An AutoencoderRAE whose weights, statistics and noise all matter."""
+    torch.manual_seed(0)
+    sizes = {"encoder_hidden_size": 128, "encoder_num_hidden_layers": 2, "patch_size": 8, "image_size": 32}
+    decoder = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    sizes |= {f"decoder_{key}": value for key, value in decoder.items()}
+    stats = {"latents_mean": torch.randn(128, 4, 4), "latents_std": torch.rand(128, 4, 4) + 0.5}
+    made = diffusers.AutoencoderRAE(
+        encoder_type=kind, noise_tau=0.8, **{**sizes, **RAE_KINDS[kind], **stats, **changes}
+    )
+    for value in made.parameters():
+        value.data.add_(torch.randn_like(value) * (0.02 if value.ndim > 2 else 0.05))
+    return made.eval()

@@ -76,5 +76,5 @@ def test_what_cannot_be_is_refused_with_what_can(images):
             tiny(**changes)
     with pytest.raises(ValueError, match="does not support masks"):
         tiny()(images, mask_ratio=0.5)
-    with pytest.raises(ValueError, match=r"must be \(B, 16, 3\)"):
+    with pytest.raises(ValueError, match=r"decodes latents \(B, 16, 3\)"):
         tiny().decode(torch.zeros(1, 4, 3))

@@ -58,6 +58,11 @@ class Tokenizer(nn.Module, ABC):
     latent_stats: LatentStats | None = None  # by which its authors normalize latents; `encode` does not
 
     @property
+    def title(self) -> str:
+        """The name of its family in messages."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def latent(self) -> LatentSpec:
         """The latent of an image of `image_size`."""
@@ -131,22 +136,65 @@ class Tokenizer(nn.Module, ABC):
                 f"to {image_size} px. Give every stage image_size={self.image_size}."
             )
 
-    def validate_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are floats in [-1, 1], (B, 3, image_size, image_size).
+    def validate_images(
+        self,
+        images: Tensor,
+        *,
+        factor: int | None = None,  # takes images of any sides that it divides; None: square ones of `image_size`
+    ) -> None:
+        """Raises ValueError unless images are floats in [-1, 1], (B, 3, H, W) of a size that it takes.
 
         Values are looked at outside of training.
         """
         self.validate_values(images)
-        expected = (3, self.image_size, self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+        size = self.image_size
+        if factor is None and (images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size)):
+            raise ValueError(f"{self.title} takes images (B, 3, {size}, {size}), got {tuple(images.shape)}.")
+        if factor and (
+            images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % factor or images.shape[3] % factor
+        ):
             raise ValueError(
-                f"{type(self).__name__} takes images (B, {expected[0]}, {expected[1]}, {expected[2]}), "
-                f"got {tuple(images.shape)}."
+                f"{self.title} takes images (B, 3, H, W) whose sides are multiples of {factor}, got "
+                f"{tuple(images.shape)}."
             )
+
+    def validate_latents(
+        self,
+        z: Tensor,
+        grid: tuple[int, int] | None,
+        *,
+        any_grid: bool = False,
+    ) -> LatentSpec:
+        """The shape of latents to decode. Raises ValueError unless they are (B, N, C) of this grid.
+
+        Unless it decodes `any_grid`, that must be the latent's own, for which None stands.
+        """
+        spec = self.latent
+        if grid is not None and any_grid:
+            spec = LatentSpec(grid[0] * grid[1], spec.channels, grid)
+        if grid not in (None, spec.grid) or tuple(z.shape[1:]) != (spec.num_tokens, spec.channels):
+            place = "without a grid" if spec.grid is None else f"on a {spec.grid} grid"
+            raise ValueError(
+                f"This {self.title} decodes latents (B, {spec.num_tokens}, {spec.channels}) {place}, got "
+                f"{tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
+            )
+        return spec
+
+    def validate_factor(self, image_size: int, factor: int) -> None:
+        """Raises ValueError for an image size that its factor does not divide."""
+        if image_size < factor or image_size % factor:
+            raise ValueError(
+                f"image_size {image_size} is not a multiple of {factor}, by which this {self.title} downsamples images."
+            )
+
+    def refuse_masks(self, mask_ratio: float | Tensor) -> None:
+        """Raises ValueError for a mask ratio above zero, in a tokenizer without masking."""
+        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
+            raise ValueError(f"{self.title} does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
 
     def validate_values(self, images: Tensor) -> None:
         """Raises ValueError, with how to convert them, unless images are a tensor of the weights' type in [-1, 1]."""
-        name = f"{type(self).__name__} takes float images in [-1, 1]"
+        name = f"{self.title} takes float images in [-1, 1]"
         if not isinstance(images, Tensor):
             raise ValueError(
                 f"{name} as a torch tensor (B, 3, H, W), got a {type(images).__name__}. Convert it with "

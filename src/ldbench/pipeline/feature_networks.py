@@ -19,6 +19,7 @@ from ldbench.artifacts import store
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
+from ldbench.config.installed import packages_of
 from ldbench.config.value_types import validate_folder_name
 from ldbench.core.interfaces import ImageData
 from ldbench.results import records
@@ -95,8 +96,10 @@ def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
     blueprint = store.Blueprint(
         "network", component, {**keywords, "image_size": data.image_size, "num_classes": data.num_classes}
     )
+    packages = packages_of(node)
     recipe = {
         "kind": "network",
+        **({"plugins": packages} if packages else {}),
         "component": component,
         "keywords": dict(blueprint.keywords),
         "training": registry.with_component_names(

@@ -270,7 +270,8 @@ def build_recipe(cfg: DictConfig, data: ImageData, blueprint: store.Blueprint, r
     for name, node in plain(cfg.tokenizer.stages).items():  # their order counts
         losses = with_digests(stage_losses(cfg, node["losses"]), registry)
         described.append({"name": name, **registry.with_component_names({**described_stage(node), "losses": losses})})
-    parts = (cfg.tokenizer.model, cfg.tokenizer.losses or {}, cfg.tokenizer.stages, cfg.data)
+    encoder = cfg.tokenizer.get("encoder_init")
+    parts = (cfg.tokenizer.model, cfg.tokenizer.losses or {}, cfg.tokenizer.stages, encoder, cfg.data)
     return {
         "kind": "tokenizer",
         **plugin_entry(*parts),

@@ -75,6 +75,11 @@ class DiffusersAutoencoder(Tokenizer):
         return cast(nn.Module, self.model.decoder)
 
     @property
+    def title(self) -> str:
+        """The class of diffusers."""
+        return self.class_name
+
+    @property
     def latent(self) -> LatentSpec:
         """The shape of the latents."""
         side = self.image_size // self.factor
@@ -85,7 +90,7 @@ class DiffusersAutoencoder(Tokenizer):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
         """The posterior of the images: a Gaussian, or a point, as the class has it."""
-        self.validate_images(images)
+        self.validate_images(images, factor=self.factor if self.conventions.any_size else None)
         x = (images + 1) / 2 if self.conventions.unit_range else images
         found = self.model.encode(x[:, :, None] if self.conventions.video else x)
         if hasattr(found, "latent_dist"):
@@ -109,12 +114,7 @@ class DiffusersAutoencoder(Tokenizer):
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
         """The images of latents. Raises ValueError for latents of another shape."""
-        spec = self.latent if grid is None else LatentSpec(grid[0] * grid[1], self.channels, grid)
-        if tuple(z.shape[1:]) != (spec.num_tokens, spec.channels):
-            raise ValueError(
-                f"On a grid of {spec.grid} latents must be (B, {spec.num_tokens}, {spec.channels}), got "
-                f"{tuple(z.shape)}."
-            )
+        spec = self.validate_latents(z, grid, any_grid=self.conventions.any_size)
         patch = self.conventions.patch
         x = rearrange(spec.to_map(z), "b (c p q) h w -> b c (h p) (w q)", p=patch, q=patch).contiguous()
         if self.class_name == "AutoencoderRAE" and not self.model.config.reshape_to_2d:
@@ -133,8 +133,7 @@ class DiffusersAutoencoder(Tokenizer):
         corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which these do not support."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"{self.class_name} has no masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
@@ -153,11 +152,7 @@ class DiffusersAutoencoder(Tokenizer):
         own = image_size if self.conventions.any_size else self.size_of(self.model.config)
         if image_size != own:
             raise ValueError(f"This {self.class_name} decodes images of {own} px, and image_size is {image_size}.")
-        if image_size < self.factor or image_size % self.factor:
-            raise ValueError(
-                f"image_size {image_size} is not a multiple of {self.factor}, by which this {self.class_name} "
-                "downsamples images."
-            )
+        self.validate_factor(image_size, self.factor)
         self.image_size = image_size
 
     @staticmethod
@@ -167,17 +162,6 @@ class DiffusersAutoencoder(Tokenizer):
             return int(settings["image_size"])
         side = settings.get("encoder_input_size", 224) // settings.get("encoder_patch_size", 14)
         return int(settings.get("patch_size", 16) * side)
-
-    def validate_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are floats in [-1, 1], (B, 3, H, W) with sides that the factor divides."""
-        self.validate_values(images)
-        if not self.conventions.any_size:
-            super().validate_images(images)
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
-            raise ValueError(
-                f"{self.class_name} takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got "
-                f"{tuple(images.shape)}."
-            )
 
 
 def build_empty(class_name: str, settings: Mapping[str, Any]) -> Any:

@@ -35,7 +35,7 @@ class Identity(Tokenizer):
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
         """The pixels, as a point."""
-        self.validate_values(images)
+        self.validate_images(images, factor=self.patch_size)
         return Posterior(mean=patchify(images, self.grid_of(images)))
 
     def decode(
@@ -57,8 +57,7 @@ class Identity(Tokenizer):
         corruption: Corruption | None = None,
     ) -> Reconstruction:
         """The images themselves. Raises ValueError for a mask, since nothing could fill it in."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"The identity does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         posterior, grid = self.encode(images), self.grid_of(images)
         decoded = self.decode(self.corrupt(posterior.mean, corruption), grid)
         return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior, patch_grid=grid)
@@ -73,13 +72,5 @@ class Identity(Tokenizer):
         self.image_size = image_size
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches.
-
-        Raises ValueError unless images are (B, 3, H, W) with sides that the patch size divides.
-        """
-        if images.ndim != 4 or images.shape[1] != 3 or any(side % self.patch_size for side in images.shape[2:]):
-            raise ValueError(
-                f"Identity takes images (B, 3, H, W) whose sides are multiples of {self.patch_size}, got "
-                f"{tuple(images.shape)}."
-            )
+        """Rows and columns of patches."""
         return images.shape[2] // self.patch_size, images.shape[3] // self.patch_size

@@ -150,11 +150,7 @@ class MAETok(Tokenizer):
 
         Raises ValueError for a grid, which these latents do not have, and for another shape.
         """
-        if grid is not None or tuple(z.shape[1:]) != (self.num_tokens, self.latent_channels):
-            raise ValueError(
-                f"This MAETok decodes latents (B, {self.num_tokens}, {self.latent_channels}) without a grid, "
-                f"got {tuple(z.shape)} on {grid}."
-            )
+        self.validate_latents(z, grid)
         return self.decoder(z)
 
     def forward(

@@ -141,11 +141,7 @@ class RAE(Tokenizer):
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
         """The images of latents. Raises ValueError for latents of another shape or grid."""
-        if grid not in (None, self.grid) or tuple(z.shape[1:]) != tuple(self.latent_mean.shape):
-            raise ValueError(
-                f"This RAE decodes latents (B, {self.latent.num_tokens}, {self.channels}) on a {self.grid} grid, got "
-                f"{tuple(z.shape)} on {grid}."
-            )
+        self.validate_latents(z, grid)
         return self.decoder(self.denormalize(z))
 
     def corrupt(
@@ -166,8 +162,7 @@ class RAE(Tokenizer):
         corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes and decodes. Raises ValueError for a mask, which its encoder was not trained for."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"RAE does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         posterior = self.encode(images)
         decoded = self.decode(self.corrupt(posterior.mean, corruption))
         return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior, patch_grid=self.grid)

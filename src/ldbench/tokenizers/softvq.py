@@ -127,11 +127,7 @@ class SoftVQ(Tokenizer):
 
         Raises ValueError for a grid, which these latents do not have, and for another shape.
         """
-        if grid is not None or tuple(z.shape[1:]) != (self.num_tokens, self.latent_channels):
-            raise ValueError(
-                f"This SoftVQ decodes latents (B, {self.num_tokens}, {self.latent_channels}) without a grid, "
-                f"got {tuple(z.shape)} on {grid}."
-            )
+        self.validate_latents(z, grid)
         return self.decoder(z)
 
     def forward(
@@ -144,8 +140,7 @@ class SoftVQ(Tokenizer):
         corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which this encoder does not have."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"SoftVQ does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         self.validate_images(images)
         posterior, quantization = self.encoder(images)
         z = posterior.sample(eps=eps)

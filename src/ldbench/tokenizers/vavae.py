@@ -78,18 +78,14 @@ class VAVAE(Tokenizer):
     def latent(self) -> LatentSpec:
         """The shape of the latents."""
         side = self.image_size // self.factor
-        return self.latent_at(side, side)
-
-    def latent_at(self, height: int, width: int) -> LatentSpec:
-        """The latent on a grid of this size."""
-        return LatentSpec(num_tokens=height * width, channels=self.latent_channels, grid=(height, width))
+        return LatentSpec(num_tokens=side * side, channels=self.latent_channels, grid=(side, side))
 
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
     ) -> Posterior:
         """The posterior of the images."""
-        self.validate_images(images)
+        self.validate_images(images, factor=self.factor)
         return self.encoder(self.to_memory_format(images))
 
     def decode(
@@ -98,12 +94,7 @@ class VAVAE(Tokenizer):
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
         """The images of latents. Raises ValueError for latents of another shape."""
-        spec = self.latent if grid is None else self.latent_at(*grid)
-        if tuple(z.shape[1:]) != (spec.num_tokens, spec.channels):
-            raise ValueError(
-                f"On a grid of {spec.grid} latents must be (B, {spec.num_tokens}, {spec.channels}), got "
-                f"{tuple(z.shape)}."
-            )
+        spec = self.validate_latents(z, grid, any_grid=True)
         return self.decoder(self.to_memory_format(spec.to_map(z)))
 
     def forward(
@@ -116,8 +107,7 @@ class VAVAE(Tokenizer):
         corruption: Corruption | None = None,
     ) -> Reconstruction:
         """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions do not support."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio != 0:
-            raise ValueError(f"VA-VAE does not support masks, but mask_ratio is {mask_ratio}. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         posterior = self.encode(images)
         z = posterior.sample(eps=eps)
         grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
@@ -131,20 +121,8 @@ class VAVAE(Tokenizer):
 
     def resize(self, image_size: int) -> None:
         """Changes the size of square images; nothing is rebuilt. Raises ValueError if its factor does not divide it."""
-        if image_size < self.factor or image_size % self.factor:
-            raise ValueError(
-                f"image_size {image_size} is not a multiple of {self.factor}, by which this VA-VAE downsamples images."
-            )
+        self.validate_factor(image_size, self.factor)
         self.image_size = image_size
-
-    def validate_images(self, images: Tensor) -> None:
-        """Raises ValueError unless images are floats in [-1, 1], (B, 3, H, W) with sides that the factor divides."""
-        self.validate_values(images)
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.factor or images.shape[3] % self.factor:
-            raise ValueError(
-                f"VAVAE takes images (B, 3, H, W) whose sides are multiples of {self.factor}, got "
-                f"{tuple(images.shape)}."
-            )
 
     def to_memory_format(self, x: Tensor) -> Tensor:
         """Converts a map to the memory format of the weights."""

@@ -119,11 +119,7 @@ class VMAE(Tokenizer):
         grid: tuple[int, int] | None = None,
     ) -> Tensor:  # (B, 3, H, W)
         """The images of latents. Raises ValueError for another grid: call `resize` first."""
-        if grid not in (None, self.grid) or tuple(z.shape[1:]) != (self.latent.num_tokens, self.latent_channels):
-            raise ValueError(
-                f"This VMAE decodes latents (B, {self.latent.num_tokens}, {self.latent_channels}) on a {self.grid} "
-                f"grid, got {tuple(z.shape)} on {grid}. For another size call resize(image_size) first."
-            )
+        self.validate_latents(z, grid)
         return self.decoder(z, kept=None)
 
     def forward(

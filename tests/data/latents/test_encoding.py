@@ -16,6 +16,7 @@ from ldbench.data.latents.manifest import MANIFEST, Manifest, is_complete
 from ldbench.data.latents.statistics import Statistics
 from ldbench.data.latents.store import LatentStore
 from ldbench.io.files import file_digest
+from ldbench.runtime import progress
 
 Make = Callable[..., Manifest]
 
@@ -234,10 +235,8 @@ def test_memory_grows_with_a_shard_and_not_with_the_set(make: Make, tmp_path: Pa
 
 
 def test_encoding_reports_its_progress(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldbench.data.latents import encoding
-
     counts: list[int] = []
-    monkeypatch.setattr(encoding.Progress, "advance", lambda self, task, count: counts.append(count))
+    monkeypatch.setattr(progress.Progress, "advance", lambda self, task, count: counts.append(count))
     make(tmp_path / "store")
     assert sum(counts) == 50
     assert max(counts) == 5

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
 
 
 class Blocks(Tokenizer):
@@ -33,7 +33,8 @@ class Blocks(Tokenizer):
 
     def decode(self, z: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """(B, N, C) -> (B, 3, H, W)."""
-        return self.decoder(self.latent.to_map(z))
+        spec = self.validate_latents(z, grid, any_grid=True)
+        return self.decoder(spec.to_map(z))
 
     def forward(
         self,
@@ -42,12 +43,13 @@ class Blocks(Tokenizer):
         mask_ratio: float | Tensor = 0.0,
         mask_noise: Tensor | None = None,
         eps: Tensor | None = None,
+        corruption: Corruption | None = None,
     ) -> Reconstruction:
         """The training pass."""
-        if isinstance(mask_ratio, Tensor) or mask_ratio:
-            raise ValueError("Blocks hides no patches. Set mask_ratio=0.")
+        self.refuse_masks(mask_ratio)
         posterior = self.encode(images)
-        return Reconstruction(images=self.decode(posterior.mean), z=posterior.mean, posterior=posterior)
+        decoded = self.decode(self.corrupt(posterior.mean, corruption))
+        return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """Where loss terms that are balanced by gradients compare them."""
