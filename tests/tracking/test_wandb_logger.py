@@ -265,9 +265,10 @@ def test_online_without_a_key_or_a_server_is_refused_before_any_work_and_without
     monkeypatch.setattr("getpass.getpass", ask)
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
+    advice = "WANDB_API_KEY is set: compare it with .+" if key else "Set WANDB_API_KEY"
     with pytest.raises(
         ValueError,
-        match=r"takes no online run: .+\. Set WANDB_API_KEY, or set logger\.offline=true, which needs no account\.$",
+        match=rf"takes no online run: .+\. {advice}, or set logger\.offline=true, which needs no account\.$",
     ) as refused:
         pipeline.train(small("logger=wandb", "logger.offline=false"))
     assert "\n" not in str(refused.value)

@@ -100,9 +100,8 @@ def test_online_without_a_key_or_a_server_is_refused_with_what_to_do_and_without
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    with pytest.raises(
-        ValueError, match=r"Weights & Biases takes no online run: .*Set WANDB_API_KEY, or choose wandb=offline"
-    ):
+    advice = "WANDB_API_KEY is set: compare it with .+" if key else "Set WANDB_API_KEY"
+    with pytest.raises(ValueError, match=rf"Weights & Biases takes no online run: .*{advice}, or choose wandb=offline"):
         export(report, tmp_path, "online")
     import wandb as theirs
 
