@@ -29,6 +29,9 @@ class ColorTeacher:
     def readouts(self, images, depths):
         return [images.flatten(2)[..., :9] for _ in range(1 + len(depths))]
 
+    def maps(self, images):
+        return nn.functional.avg_pool2d(images, 2)
+
     def parameters(self):
         return iter(())
 

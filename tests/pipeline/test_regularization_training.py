@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
+from tests.pipeline.trainings import same, trained
 
 import ldbench
 from ldbench.pipeline import tokenizer_training
@@ -35,12 +36,7 @@ ROTATED = (
 
 
 def weights(cfg: DictConfig) -> dict[str, torch.Tensor]:
-    state = tokenizer_training.train_stages(plan_tokenizer(cfg)).state_dict()
-    return {key: value.clone() for key, value in state.items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    return trained(cfg)[1]
 
 
 def test_at_zero_strength_neither_digest_nor_bit_changes(

@@ -216,9 +216,9 @@ def test_mismatched_weights_are_named(tiny) -> None:
 
 
 def test_unknown_models_and_settings_are_refused(tiny) -> None:
-    with pytest.raises(ValueError, match="timm has no vision transformer 'vit_enormous'"):
+    with pytest.raises(ValueError, match="timm builds no vision transformer 'vit_enormous'"):
         build_empty("vit_enormous")
-    with pytest.raises(ValueError, match=r"timm has no vision transformer 'resnet18'|resnet18 is a ResNet"):
+    with pytest.raises(ValueError, match=r"timm builds no vision transformer 'resnet18'|resnet18 is a ResNet"):
         build_empty("resnet18")
     pooled = "test_vit2.r160_in1k"
     with pytest.raises(ValueError, match="has its last norm after the pooling"):

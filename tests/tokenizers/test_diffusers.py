@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ldbench
 from ldbench.core.latent_stats import LatentStats
-from ldbench.official.diffusers import PUBLISHED, latent_stats
+from ldbench.official.diffusers import PUBLISHED, latent_stats, published_class
 from ldbench.pipeline import pipeline
 from ldbench.tokenizers.diffusers import CLASSES
 
@@ -181,6 +181,14 @@ def test_every_published_one_is_a_word_with_source_license_and_revision() -> Non
         assert cfg.name == name
         assert cfg.weights == f"hf://{hub}"
         assert ldbench.list_official()[name].licence == licence
+
+
+def test_a_published_name_takes_no_file_of_another_class(tmp_path: Path) -> None:
+    saved("AutoencoderTiny", tmp_path)
+    sentence = r"config\.json is of the class AutoencoderTiny, and flux_vae is of AutoencoderKL\. .*tokenizer=diffusers"
+    with pytest.raises(ValueError, match=sentence):
+        ldbench.load_official("flux_vae", tmp_path)
+    assert {published_class(name) for name in PUBLISHED} == set(CLASSES)
 
 
 def command(folder: Path, tmp_path: Path, *overrides: str) -> list[str]:

@@ -101,8 +101,8 @@ def test_the_decoders_output_is_scaled_back_to_pixels() -> None:
     [
         ({"image_size": 48}, "images of 32 px, and image_size is 48"),
         ({"encoder_size": 60}, "do not divide"),
-        ({"encoder_architecture": "resnet18", "encoder_settings": {}}, "no vision transformer 'resnet18'"),
-        ({"encoder_settings": {"width": 3}}, "no vision transformer"),
+        ({"encoder_architecture": "resnet18", "encoder_settings": {}}, "builds no vision transformer 'resnet18'"),
+        ({"encoder_settings": {"width": 3}}, "builds no vision transformer"),
         ({"pixel_std": [0.1, 0.2, 0.0]}, "pixel_std"),
         ({"decoder_depth": 0}, "decoder_depth must be positive"),
         ({"encoder_architecture": "FeatureNetwork"}, "build no FeatureNetwork"),

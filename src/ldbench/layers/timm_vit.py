@@ -18,7 +18,7 @@ def build_vit(architecture: str, **settings: Any) -> VisionTransformer:
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         made = f" with {settings}" if settings else ""
         raise ValueError(
-            f"timm has no vision transformer {architecture!r}{made} ({error}). "
+            f"timm builds no vision transformer {architecture!r}{made} ({error}). "
             "timm.list_models('vit_*', pretrained=True) lists those it has."
         ) from error
     if not isinstance(vit, VisionTransformer):

@@ -81,6 +81,14 @@ ENTRIES = {
     },
 }
 ENCODER = "encoder."  # the tensors of a model of transformers inside
+CLASS_BY_NAME = {  # beginning of a published name -> its class; AutoencoderKL for all others
+    "dc_ae_": "AutoencoderDC",
+    "tae": "AutoencoderTiny",
+    "flux2_": "AutoencoderKLFlux2",
+    "qwen_": "AutoencoderKLQwenImage",
+    "hunyuan_": "AutoencoderKLHunyuanImage",
+    "rae_": "AutoencoderRAE",
+}
 NOMINAL_SIZE = 256  # px: convolutions take any multiple of their factor
 SHIFT, SCALE, MEAN, STD = "shift_factor", "scaling_factor", "latents_mean", "latents_std"
 WAYS = {"mean_std": (MEAN, STD), "scale": (SHIFT, SCALE)}  # how a config.json states the scale of latents
@@ -104,6 +112,11 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         raise ValueError(
             f"config.json is of a {ascii(class_name)[1:-1][:60]}, and tokenizer=diffusers takes {', '.join(CLASSES)}."
         )
+    if name in PUBLISHED and class_name != published_class(name):
+        raise ValueError(
+            f"config.json is of the class {class_name}, and {name} is of {published_class(name)}. For another autoencoder "
+            "say tokenizer=diffusers tokenizer.weights=PATH."
+        )
     own = {key: value for key, value in settings.items() if not key.startswith("_") and key != CHOICE}
     size = NOMINAL_SIZE
     if not CLASSES[class_name].any_size:
@@ -111,6 +124,11 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         state = as_installed(class_name, own, state)
     keywords = {"image_size": size, "class_name": class_name, "settings": own}
     return Converted("tokenizer", "diffusers", keywords, {f"model.{key}": value for key, value in state.items()})
+
+
+def published_class(name: str) -> str:
+    """The class of a published autoencoder."""
+    return next((found for start, found in CLASS_BY_NAME.items() if name.startswith(start)), "AutoencoderKL")
 
 
 def as_installed(class_name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

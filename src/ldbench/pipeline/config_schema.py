@@ -168,6 +168,7 @@ def validate_entry(key: str, value: Any, annotation: Any) -> None:
         validate_annotated(key, value, annotation)
     elif not isinstance(value, Mapping):
         cure = f" Leave single entries out with ~{key}.NAME." if mapping and value is None else ""
+        cure = cure or (f" Set its keys, as in {key}.{next(iter(hints(annotation)))}=..." if section else "")
         raise ValueError(f"{key} must be a mapping, got {shown(value)}.{cure}")
     elif section:
         validate_section(key, value, annotation)
