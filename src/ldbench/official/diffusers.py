@@ -114,8 +114,8 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         )
     if name in PUBLISHED and class_name != published_class(name):
         raise ValueError(
-            f"config.json is of the class {class_name}, and {name} is of {published_class(name)}. For another autoencoder "
-            "say tokenizer=diffusers tokenizer.weights=PATH."
+            f"config.json is of the class {class_name}, and {name} is of {published_class(name)}. For another one say "
+            "tokenizer=diffusers tokenizer.weights=PATH."
         )
     own = {key: value for key, value in settings.items() if not key.startswith("_") and key != CHOICE}
     size = NOMINAL_SIZE
