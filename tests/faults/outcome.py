@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ldbench.io.files import OUTPUT_MARKER
 from ldbench.results.figures import read_logs
 
 OF_TIME = ("created", "seconds", "environment")
@@ -25,14 +26,14 @@ def of(root: Path, *, without: Sequence[str] = OF_TIME) -> dict[str, object]:
 
 
 def files(root: Path) -> list[Path]:
-    """What counts of a root: all but logs, locks and the words of processes."""
+    """What counts of a root: all but logs, locks, markers and the words of processes."""
     paths = (
         path for path in sorted(root.rglob("*")) if path.is_symlink() or not path.is_dir() or not any(path.iterdir())
     )
     return [
         path
         for path in paths
-        if "log" not in path.relative_to(root).parts and not is_lock(path) and "sweeps" not in path.parts
+        if "log" not in path.relative_to(root).parts and not is_lock_or_marker(path) and "sweeps" not in path.parts
     ]
 
 
@@ -40,8 +41,9 @@ def names(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in files(root)}
 
 
-def is_lock(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".lock")
+def is_lock_or_marker(path: Path) -> bool:
+    """Whether a file guards or marks a folder, and holds nothing of what was made."""
+    return path.name == OUTPUT_MARKER or (path.name.startswith(".") and path.name.endswith(".lock"))
 
 
 def version_of(log: Path) -> int:
@@ -72,7 +74,7 @@ def differing(ours: dict[str, object], theirs: dict[str, object]) -> list[str]:
 def held_locks(root: Path) -> list[Path]:
     """The locks that some process holds."""
     held = []
-    for path in filter(is_lock, root.rglob(".*.lock")):
+    for path in filter(is_lock_or_marker, root.rglob(".*.lock")):
         with path.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

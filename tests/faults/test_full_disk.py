@@ -76,7 +76,7 @@ def refusal(made: Made, work: Callable[[], object], root: Path, log: Path) -> st
     assert status == 2, log.read_text()
     assert "Free some space, or choose another folder with paths.root=DIR." in said
     assert str(root) in said
-    scratch = [path for path in root.rglob(".*") if not outcome.is_lock(path)]
+    scratch = [path for path in root.rglob(".*") if not outcome.is_lock_or_marker(path)]
     assert scratch == [], said
     assert not list(root.rglob("*.tmp")), said
     return said.partition(": ")[0].partition(" cannot be written")[0].removeprefix(f"{root}/")
