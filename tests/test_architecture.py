@@ -39,7 +39,7 @@ PLUGINS = (
     "layers",
 )
 NO_PLUGINS = (  # these stand among plug-ins, and no yaml names them
-    *("ldbench.data.latents.", "ldbench.data.samples."),
+    *("ldbench.data.latents.", "ldbench.data.samples.", "ldbench.data.checks.", "ldbench.data.layouts."),
     *("ldbench.metrics.feature_set.", "ldbench.metrics.moments.", "ldbench.metrics.adm_npz."),
 )
 DOORS = {  # third party -> the packages and root modules that may import it

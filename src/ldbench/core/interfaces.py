@@ -318,7 +318,9 @@ class Job(Protocol):
     ranked has `higher_is_better`, a mapping from the name of a figure to whether larger values are better: a class
     attribute, or an attribute of the object where the names depend on the protocol. Other figures are shown, not
     ranked. A job whose figures are means over the protocol's images may have `per_image` after its run, a mapping from
-    their names to (n,) float64 in the order of the images: models are then compared image by image.
+    their names to (n,) float64 in the order of the images: models are then compared image by image. A job of somebody's
+    images has the static method `measured_samples(settings, data)`, a `MeasuredSamples`; one that does without some of
+    its inputs by its settings has `unneeded(settings)`, their names.
     """
 
     name: ClassVar[str]  # of its records

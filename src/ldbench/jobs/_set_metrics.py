@@ -170,9 +170,12 @@ class SetEvaluator:
         """The features of a reference in ADM's layout, with the Gaussians of its whole set where the file contains
         them.
 
-        Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels.
+        Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels. A file
+        without images gives Gaussians alone.
         """
         gaussians = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
+        if not adm_npz.has_images(path):
+            return FeatureSet(num_images=0, **gaussians)  # type: ignore[arg-type]
         key = {"extractor": self.key, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
         requires = self.reference_requires - {"labels"}

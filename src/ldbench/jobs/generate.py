@@ -18,6 +18,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
+from ldbench.jobs._sample_comparison import compare_samples
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
@@ -166,18 +167,9 @@ class Generate:
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        real = {
-            name: sets.reference_features(self.data, name, **settings)
-            for name in dict.fromkeys(("train", "test", self.reference))
-        }
-        reference = real[self.reference]
-        other, label = ("train", "training") if self.reference == "test" else ("test", "heldout")
-        return {
-            **dict(sets.measure(samples, reference, prefix="g", paired=False)),
-            **dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g")),
-            **dict(sets.floors(reference, num_samples=self.num_samples, balanced=self.balanced, prefix="g")),
-            **dict(sets.measure_real(real[other], reference, label, prefix="g")),
-        }
+        return compare_samples(
+            sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
+        )
 
     def show(self, parts: SampleParts, out: Path) -> None:
         """Writes a sheet of the first samples of the first classes, one class per row."""

@@ -100,6 +100,27 @@ def image_size(path: Path) -> tuple[int, int]:
     return height, width
 
 
+def has_images(path: Path) -> bool:
+    """Whether a file has images, and not statistics alone. Raises ValueError for one that is no archive."""
+    with open_archive(path) as archive:
+        return f"{IMAGES}.npy" in archive.namelist()
+
+
+def read_labels(path: Path) -> Tensor | None:  # (N,) int64
+    """The labels of a file's images; None where it has none, or others than one whole number for each."""
+    count = num_images(path)
+    with open_archive(path) as archive:
+        if f"{LABELS}.npy" not in archive.namelist():
+            return None
+        with open_array(archive, LABELS, path) as (file, shape, dtype):
+            if shape != (count,) or dtype.kind not in "iu":
+                return None
+            try:
+                return torch.from_numpy(np.frombuffer(file.read(), dtype=dtype).astype(np.int64))
+            except READ_ERRORS as error:
+                raise ValueError(f"{path}: {LABELS} is damaged ({error}). Copy it again.") from error
+
+
 def read_images(path: Path, batch_size: int) -> Iterator[Tensor]:  # of (B, 3, H, W) uint8
     """The images of a file in order, one batch in memory at a time.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from ldbench.config.components import import_target, required_parameters
-from ldbench.config.compose import Registry
+from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
@@ -278,8 +278,18 @@ RECORD_INPUTS = frozenset({"study"})  # the inputs of a job that starts from rec
 
 
 def required_inputs(node: DictConfig) -> list[str]:
-    """Returns the keywords of a job's constructor that its yaml does not set and that have no default."""
-    return [name for name in required_parameters(node._target_) if name not in node]
+    """Returns the keywords of a job's constructor that its yaml does not set, that have no default, and that it needs
+    with its settings.
+    """
+    without = unneeded_inputs(node)
+    own = set(map(str, node.keys()))  # also those whose value the command line must give
+    return [name for name in required_parameters(node._target_) if name not in own | without]
+
+
+def unneeded_inputs(node: DictConfig) -> frozenset[str]:
+    """Returns the inputs that a job does without by its settings; it is given None in their place."""
+    job = import_target(node._target_)
+    return job.unneeded(plain(node)) if hasattr(job, "unneeded") else frozenset()
 
 
 def requires(node: DictConfig, subject: Literal["tokenizer", "generator", "records"]) -> bool:

@@ -14,6 +14,7 @@ from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.installed import packages_of
 from ldbench.core.interfaces import ImageData
+from ldbench.core.measured_samples import MeasuredSamples
 from ldbench.io.files import add_path_to_errors
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline.components import (
@@ -28,6 +29,7 @@ from ldbench.pipeline.job_context import (
     describe_machine,
     protocol_splits,
     required_inputs,
+    unneeded_inputs,
 )
 from ldbench.pipeline.recipe import public_config
 from ldbench.pipeline.stored_records import hashed_settings
@@ -50,11 +52,12 @@ def measure(
     protocol, node = merge_overrides(node, protocol)
     job, asked = import_target(node._target_), required_inputs(node)
     data = measured.data
-    described = describe(cfg, data, protocol, asked, registry)
     settings = plain(node)
+    samples = job.measured_samples(settings, data) if hasattr(job, "measured_samples") else None
+    described = describe(cfg, data, protocol, asked, registry, samples)
     extractor = protocol.extractor if described.get("extractor") is not None else None
     features = None if extractor is None else extractor_key(extractor, cfg, protocol, registry)
-    identity = record_identity(cfg, measured, node, described["hash"], features, registry)
+    identity = record_identity(cfg, measured, node, described["hash"], features, registry, samples)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
     figures = path.with_suffix("")  # in the folder beside the record
@@ -67,28 +70,33 @@ def measure(
         return
     facts = JobContext(cfg, measured, protocol, registry)
     with add_path_to_errors(figures):
-        measurement = instantiate(node, **{fact: getattr(facts, fact)() for fact in asked})
+        inputs = dict.fromkeys(unneeded_inputs(node)) | {fact: getattr(facts, fact)() for fact in asked}
+        measurement = instantiate(node, **inputs)
         metrics = measurement.run(figures)
     if values := getattr(measurement, "per_image", {}):
         write_tensors(dict(values), figures / per_image.FILE)
     directions = getattr(measurement, "higher_is_better", {})
     subject = {role: label(found, cfg[role]) for role, found in measured.artifacts.items()}
+    given = {} if samples is None else {"samples": samples}
     record = records.Record(
         id=identity,
         job=job.name,
-        subject={"tokenizer": None, "generator": None, **subject, "data": data.name},
+        subject={
+            **{"tokenizer": None, "generator": None, **subject, "data": data.name},
+            **{role: found.name for role, found in given.items()},
+        },
         metrics=metrics,
         protocol=described,
-        artifacts={role: found.name for role, found in measured.artifacts.items()},
+        artifacts=by_role("name", measured) | {role: found.identity for role, found in given.items()},
         config=public_config(cfg, registry),
         environment=records.environment(plugin_packages(measured, node)),
         created=records.now(),
         higher_is_better={name: better for name, better in directions.items() if name in metrics},
         settings=hashed_settings(job, registry.with_component_names(node)),
-        models={role: found.model_digest for role, found in measured.artifacts.items()},
-        seeds={role: found.seed for role, found in measured.artifacts.items()},
-        weights={role: found.content_key for role, found in measured.artifacts.items()},
-        components={role: found.component for role, found in measured.artifacts.items()},
+        models=by_role("model_digest", measured) | {role: found.digest for role, found in given.items()},
+        seeds=by_role("seed", measured) | dict.fromkeys(given),
+        weights=by_role("content_key", measured) | {role: found.digest for role, found in given.items()},
+        components=by_role("component", measured) | {role: role for role in given},
     )
     on = (
         f" on {sum(map(len, protocol_splits(data, protocol)))} {SPLITS[protocol.split]} images"
@@ -106,6 +114,11 @@ def measure(
     send_record(cfg, record)
 
 
+def by_role(fact: str, measured: EvaluationTarget) -> dict[str, Any]:
+    """A fact of each model that is measured."""
+    return {role: getattr(found, fact) for role, found in measured.artifacts.items()}
+
+
 def plugin_packages(measured: EvaluationTarget, node: DictConfig) -> list[str]:
     """The packages of the plug-ins whose components made what is measured, or measure it."""
     used = {package for found in measured.artifacts.values() for package in found.recipe.get("plugins", ())}
@@ -119,6 +132,7 @@ def record_identity(
     protocol_hash: str,
     features: str | None,
     registry: Registry = Registry(),
+    samples: MeasuredSamples | None = None,
 ) -> str:
     """The id of the record of a job's measurement, which a rerun finds; `features` is the key of an extractor."""
     job = import_target(node._target_)
@@ -127,7 +141,8 @@ def record_identity(
         settings=with_teacher(hashed_settings(job, plain(node)), cfg, registry)
         | ({} if measured.generator is None else sampling_settings(cfg, registry)),
         artifacts={role: found.content_key for role, found in measured.artifacts.items()}
-        | ({} if features is None else {"features": features}),
+        | ({} if features is None else {"features": features})
+        | ({} if samples is None else {"samples": samples.digest}),
         data=measured.data.fingerprint,
         protocol=protocol_hash,
         revision=job.revision,
@@ -153,12 +168,17 @@ def merge_overrides(node: DictConfig, protocol: Protocol) -> tuple[Protocol, Dic
 
 
 def describe(
-    cfg: DictConfig, data: ImageData, protocol: Protocol, asked: Sequence[str], registry: Registry
+    cfg: DictConfig,
+    data: ImageData,
+    protocol: Protocol,
+    asked: Sequence[str],
+    registry: Registry,
+    samples: MeasuredSamples | None = None,
 ) -> dict[str, Any]:
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
     A sampler and a guidance that are the generator's own are recorded as "own", so that generators that are each
-    sampled their own way can be ranked.
+    sampled their own way can be ranked. Somebody's samples say their number and how their labels are chosen.
     Times are of the machine, which is named.
     """
     counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
@@ -171,6 +191,8 @@ def describe(
         }
     if "machine" in asked:
         drawn["machine"] = describe_machine(cfg)
+    if samples is not None:
+        drawn |= samples.protocol
     return protocol.described(data=data.fingerprint, counting=counting, **drawn)
 
 

@@ -68,8 +68,11 @@ def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> No
     for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
         for name in names:
             registry.validate_option(group, name)
-    if protocol.reference_file is not None:
-        adm_npz.num_images(protocol.reference_file)
+    file = protocol.reference_file
+    if file is not None and adm_npz.has_images(file):
+        adm_npz.num_images(file)
+    elif file is not None:
+        validate_statistics(protocol, file, registry)
     if protocol.extractor is None:
         return
     extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
@@ -88,6 +91,27 @@ def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> No
             )
 
 
+def validate_statistics(protocol: Protocol, file: Path, registry: Registry) -> None:
+    """Raises ValueError for a reference without images that is none of statistics, and for metrics that need images."""
+    found = adm_npz.read_statistics(file)
+    if not found:
+        raise ValueError(
+            f"protocol.reference={file} holds neither images (arr_0) nor a mean and a covariance (mu, sigma). Give an "
+            "ADM reference, or statistics of Inception-v3's features."
+        )
+    for name in protocol.distribution:
+        metric = import_target(registry.option("distribution", name)._target_)
+        if compares_splits(metric) or metric.requires <= {"logits", "labels"}:  # of samples, or of the data's splits
+            continue
+        missing = sorted(metric.requires - found.keys())
+        if missing:
+            others = [other for other in protocol.distribution if other != name]
+            raise ValueError(
+                f"protocol.reference={file} holds {' and '.join(found)} statistics and no images, and {name} needs "
+                f"{', '.join(missing)} of its images. Leave it out: protocol.distribution=[{','.join(others)}]."
+            )
+
+
 def validate_image_sizes(
     jobs: Sequence[DictConfig], protocol: Protocol, image_size: int, registry: Registry = Registry()
 ) -> None:
@@ -101,11 +125,12 @@ def validate_image_sizes(
                 f"{image_size} px. Leave it out: protocol.reconstruction="
                 f"[{','.join(other for other in protocol.reconstruction if other != name)}]."
             )
-    if "reference" in counting and protocol.reference_file is not None:
-        height, width = adm_npz.image_size(protocol.reference_file)
+    file = protocol.reference_file
+    if "reference" in counting and file is not None and adm_npz.has_images(file):
+        height, width = adm_npz.image_size(file)
         if (height, width) != (image_size, image_size):
             raise ValueError(
-                f"protocol.reference={protocol.reference_file} holds images of {width} x {height} px, and samples have "
+                f"protocol.reference={file} holds images of {width} x {height} px, and samples have "
                 f"{image_size} x {image_size} px: their distance would be that of the sizes. Give a reference of "
                 f"{image_size} px, or protocol.reference=train."
             )
@@ -143,9 +168,11 @@ def validate_set_sizes(
 
 
 def reference_size(data: ImageData, protocol: Protocol) -> int:
-    """How many images samples are compared with."""
+    """How many images samples are compared with; as many as there are samples, where a file does not say it."""
     file = protocol.reference_file
-    return len(getattr(data, protocol.reference)) if file is None else adm_npz.num_images(file)
+    if file is None:
+        return len(getattr(data, protocol.reference))
+    return adm_npz.num_images(file) if adm_npz.has_images(file) else protocol.num_samples
 
 
 def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: Registry = Registry()) -> None:

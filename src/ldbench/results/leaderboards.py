@@ -11,7 +11,7 @@ from ldbench.results.models import Model, models_of
 from ldbench.results.per_image import PerImage, no_values, paired_error
 from ldbench.results.ranking import Rank, rank
 from ldbench.results.ranking_conditions import Conditions, conditions_of
-from ldbench.results.records import Record, merge_directions
+from ldbench.results.records import Record, measured_name, merge_directions
 from ldbench.results.replicates import estimates_of, nested, replicates
 from ldbench.results.summaries import Error, Summary, summarize
 
@@ -62,6 +62,11 @@ class Leaderboard:
         return [metric for metric in self.metrics if not is_point(metric)]
 
     @property
+    def subject(self) -> str:
+        """What its rows are called: tokenizers, with generators or without, or somebody's samples."""
+        return "samples" if any(row.model.samples for row in self.rows) else "tokenizer"
+
+    @property
     def generates(self) -> bool:
         """Whether its rows are pairs of a tokenizer and a generator."""
         return any(row.model.generator is not None for row in self.rows)
@@ -71,9 +76,9 @@ def build_leaderboards(records: Sequence[Record], values: PerImage = no_values) 
     """The leaderboards of records: generation first, then reconstruction, statistics of latents last.
 
     `values`: those of single images, by which models are compared in pairs. If a measurement was repeated, the latest
-    counts. Records without a tokenizer are on no leaderboard.
+    counts. Records of neither a tokenizer nor somebody's samples are on no leaderboard.
     """
-    records = [record for record in records if record.subject["tokenizer"] is not None]
+    records = [record for record in records if measured_name(record) is not None]
     models = models_of(records)
     groups: dict[tuple[str, ...], dict[tuple[str, str, str, str], list[Record]]] = defaultdict(
         lambda: defaultdict(list)

@@ -42,6 +42,7 @@ class Model:
     generator: str | None
     key: str  # of its recipe, without seeds
     variant: str = ""
+    samples: bool = False  # whether it is a set of somebody's images, whose name stands in the tokenizer's place
 
     @property
     def label(self) -> str:
@@ -85,9 +86,10 @@ def models_of(records: Iterable[Record]) -> dict[str, Model]:
         for key, members in by_key.items():
             # an artifact that is opened by its path may have been renamed
             subject = min((record.subject for record in members), key=lambda subject: json.dumps(dict(subject)))
-            by_names[data, subject["tokenizer"] or "", subject["generator"]].append((key, members))
+            name = subject.get("samples") or subject["tokenizer"] or ""
+            by_names[data, name, subject["generator"]].append((key, members))
     return {
-        record.id: Model(*names, key=key, variant=variant)
+        record.id: Model(*names, key=key, variant=variant, samples="samples" in members[0].subject)
         for names, keyed in by_names.items()
         for (key, members), variant in zip(
             keyed, variants([(recipe_of(named_best(members)), members[0]) for _, members in keyed]), strict=True

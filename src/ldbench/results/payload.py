@@ -73,7 +73,7 @@ def describe_model(model: Model, tokenizer: int | None) -> Plain:
     """A model."""
     return {
         **{"data": model.data, "tokenizer": model.tokenizer, "generator": model.generator},
-        **{"variant": model.variant, "label": model.label, "standsOn": tokenizer},
+        **{"variant": model.variant, "label": model.label, "standsOn": tokenizer, "samples": model.samples},
     }
 
 

@@ -24,7 +24,8 @@ class Record:
 
     id: str
     job: str
-    subject: Mapping[str, str | None]  # tokenizer, generator, data: names for people
+    # names for people: tokenizer, generator, data; samples where it is of somebody's images
+    subject: Mapping[str, str | None]
     metrics: Mapping[str, Estimate]
     protocol: Mapping[str, Any]  # with its hash
     artifacts: Mapping[str, str]  # role -> folder name
@@ -42,6 +43,11 @@ class Record:
         None  # of each ranked figure; None: written before there was this field
     )
     settings: Mapping[str, Any] | None = None  # of the job, as far as its numbers depend on them; None: likewise
+
+
+def measured_name(record: Record) -> str | None:
+    """The name of what a record measured: somebody's samples, or the tokenizer."""
+    return record.subject.get("samples") or record.subject["tokenizer"]
 
 
 BOUNDS = ("value", "low", "high")  # that every number of a record's file has

@@ -62,7 +62,7 @@ class Table:
 def table_of(board: Leaderboard) -> Table:
     """A leaderboard as text. Points of curves are in the page and the CSV file only; a note names the curves."""
     conditions = board.conditions
-    labels = ["tokenizer", *(["generator"] if board.generates else [])]
+    labels = [board.subject, *(["generator"] if board.generates else [])]
     rows = []
     for row in board.rows:
         tokenizer = f"{row.model.tokenizer} ({row.model.variant})" if row.model.variant else row.model.tokenizer

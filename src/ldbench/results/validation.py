@@ -20,8 +20,9 @@ DEEPEST = 30  # mappings and lists inside each other
 WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 IDENTITY = re.compile(r"[0-9a-f]{1,64}")
 FIELDS = ("id", "job", "subject", "metrics", "protocol", "artifacts", "config", "environment", "created", "schema")
-ROLES = ("tokenizer", "generator")  # of artifacts
+ROLES = ("tokenizer", "generator", "samples")  # of artifacts
 SUBJECT = ("tokenizer", "generator", "data")
+SAMPLES = "samples"  # in the subject of somebody's images
 
 
 def read_validated(path: Path) -> Record:
@@ -62,7 +63,7 @@ def validated(content: Any, stem: str | None = None) -> Record:
     if stem is not None and stem != f"{job}-{identity}":
         wrong("id", f"must be that of the file's name, <job>-<id>.json: {job}-{identity}.json", stem)
     subject = mapping(fields["subject"], "subject")
-    exact(subject, SUBJECT, "subject.")
+    exact({key: value for key, value in subject.items() if key != SAMPLES}, SUBJECT, "subject.")
     protocol = mapping(fields["protocol"], "protocol")
     plain(protocol, "protocol")
     name_of(protocol.get("name"), "protocol.name")
@@ -77,7 +78,7 @@ def validated(content: Any, stem: str | None = None) -> Record:
     return Record(
         id=identity,
         job=job,
-        subject={key: None if subject[key] is None else name_of(subject[key], f"subject.{key}") for key in SUBJECT},
+        subject={key: None if name is None else name_of(name, f"subject.{key}") for key, name in subject.items()},
         metrics=metrics,
         protocol=protocol,
         artifacts={

@@ -75,14 +75,17 @@ function modelTable(key, title, note, subjects, boards) {
 }
 function tables() {
   const mine = DATA.subjects.filter((subject) => subject.data === state.data);
-  const [cells, alone] = [mine.filter((subject) => subject.generator !== null), mine.filter((subject) => subject.generator === null)];
+  const others = mine.filter((subject) => subject.samples);
+  const [cells, alone] = [mine.filter((subject) => subject.generator !== null), mine.filter((subject) => subject.generator === null && !subject.samples)];
   const found = [];
   if (cells.length) {
-    const below = boardsOf(false).filter((board) => cells.some((subject) => rowOf(board, subject)));
-    below.filter((board) => board.job !== 'reconstruct').forEach((board) => { if (!state.seen?.has(board)) state.hidden.columns.add(`cells/${boardKey(board)}`); });
-    state.seen = new Set([...(state.seen ?? []), ...below]);
-    found.push(modelTable('cells', 'Generation', 'Tokenizer and generator together. Columns of other jobs are those of the tokenizer alone, ranked among tokenizers.', cells, [...boardsOf(true), ...below]));
+    const under = boardsOf(false).filter((board) => cells.some((subject) => rowOf(board, subject)));
+    under.filter((board) => board.job !== 'reconstruct').forEach((board) => { if (!state.seen?.has(board)) state.hidden.columns.add(`cells/${boardKey(board)}`); });
+    state.seen = new Set([...(state.seen ?? []), ...under]);
+    found.push(modelTable('cells', 'Generation', 'Tokenizer and generator together. Columns of other jobs are those of the tokenizer alone, ranked among tokenizers.', cells, [...boardsOf(true), ...under]));
   }
-  if (alone.length) found.push(modelTable('tokenizers', 'Tokenizers', 'What a tokenizer does by itself.', alone, boardsOf(false)));
+  const below = (subjects) => boardsOf(false).filter((board) => subjects.some((subject) => rowOf(board, subject)));
+  if (alone.length) found.push(modelTable('tokenizers', 'Tokenizers', 'What a tokenizer does by itself.', alone, below(alone)));
+  if (others.length) found.push(modelTable('samples', 'Samples of others', 'Images that were measured as they are, by job=evaluate.', others, below(others)));
   return found;
 }
