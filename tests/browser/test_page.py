@@ -1,6 +1,7 @@
 """The page in a real browser: sorting, filters, provenance; by mouse and keyboard, wide and narrow, light and dark."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -335,3 +336,27 @@ def test_a_page_without_records_says_how_to_make_some(browser, tmp_path):
     browser.open(path)
     assert "python -m ldbench.train" in browser.run("document.querySelector('main').textContent")
     assert browser.complaints() == []
+
+
+def test_somebodys_samples_have_a_table_of_their_own(browser, tmp_path):
+    def of_samples(name: str, gfd: float) -> Record:
+        found = record_of("evaluate", "none", None, 0, gfd_digits=gfd)
+        by_role = {"samples": digest(name)}
+        return replace(
+            found,
+            id=digest(name)[:16],
+            subject={"tokenizer": None, "generator": None, "data": "digits", "samples": name},
+            artifacts={"samples": f"{name}-1"},
+            models=by_role,
+            weights=by_role,
+            seeds={"samples": None},
+            components={"samples": "samples"},
+        )
+
+    made = [of_samples("theirs", 0.4), of_samples("others", 0.2), record_of("reconstruct", "a", None, 0, psnr=30.0)]
+    page = tmp_path / "page.html"
+    page.write_text(html.render(build_leaderboards(made), [], [], {}, "now"), encoding="utf-8")
+    browser.open(page)
+    assert browser.run(NAMES.format("samples")) == ["others", "theirs"]
+    assert browser.run(NAMES.format("tokenizers")) == ["a"]
+    assert browser.run("document.querySelectorAll('[data-table=\"cells\"]').length") == 0

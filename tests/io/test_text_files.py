@@ -22,7 +22,7 @@ def opens_text(call: ast.Call) -> bool:
         if isinstance(arg, ast.Constant)
     ]
     owner = getattr(getattr(call.func, "value", None), "id", "")
-    known = name == "open" and owner not in ("Image", "LatentStore", "os", "archive", "webbrowser")
+    known = name == "open" and owner not in ("Image", "LatentStore", "os", "archive", "tarfile", "webbrowser")
     return known and not any(isinstance(mode, str) and "b" in mode for mode in modes)
 
 

@@ -11,6 +11,7 @@ from ldbench.core.latent import LatentSpec
 from ldbench.losses.features import Features
 from ldbench.losses.terms import PixelMSE
 from ldbench.tokenizers.maetok import MAETok
+from ldbench.training.dry_run import dry_run
 from ldbench.training.mask_schedules import Constant, TruncatedNormal
 from ldbench.training.optimizer import AdamW
 from ldbench.training.stage_config import Stage
@@ -194,12 +195,12 @@ def test_a_balance_that_cannot_be_is_told_in_the_rehearsal():
         ({"pixels": mse(start=5), "gan": Judge(balancing="decoder")}, {}, "none of them is active from the start"),
     ):
         with pytest.raises(ValueError, match=message):
-            make(terms, **changes).dry_run(IMAGES, Y)
+            dry_run(make(terms, **changes), IMAGES, Y)
 
 
 def test_a_rehearsal_runs_what_starts_late():
     judge = Judge(start=10_000)
-    make({"pixels": mse(), "gan": judge}).dry_run(IMAGES, Y)
+    dry_run(make({"pixels": mse(), "gan": judge}), IMAGES, Y)
     assert judge.asked == ["tokenizer", "discriminator"]
 
 

@@ -23,6 +23,7 @@ from ldbench.runtime.process_group import is_worker_rank
 from ldbench.tracking.send_records import configured_loggers
 from ldbench.training import fit
 from ldbench.training.batch_sampler import RandomCrops
+from ldbench.training.dry_run import dry_run as dry_run_stage
 from ldbench.training.stage_config import Stage
 from ldbench.training.tokenizer_module import TokenizerModule
 
@@ -150,7 +151,8 @@ def dry_run(planned: Plan, teachers: Teachers | None = None) -> None:
             if not stage.max_steps:
                 continue
             try:
-                build_module(planned, tokenizer, stage, teachers).dry_run(torch.stack(images), torch.tensor(y))
+                module = build_module(planned, tokenizer, stage, teachers)
+                dry_run_stage(module, torch.stack(images), torch.tensor(y))
             except ValueError as error:
                 raise ValueError(f"Stage {stage.name} cannot train: {error}") from error
 

@@ -99,7 +99,7 @@ def send_record(
     The sheets are images of the run. Its config holds the record's subject, protocol, artifacts and config.
     Raises ValueError as `start_training` does.
     """
-    names = [name for key in ("tokenizer", "generator", "data") if (name := record.subject[key])]
+    names = [name for key in ("tokenizer", "generator", "samples", "data") if (name := record.subject.get(key))]
     described = {
         **record.config,
         "subject": dict(record.subject),

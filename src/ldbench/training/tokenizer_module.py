@@ -267,60 +267,6 @@ class TokenizerModule(ManualOptimizationModule):
         term = self.terms[name]
         return BalanceAnchor(self.tokenizer.anchors()[term.balancing], term.largest_balance)
 
-    def dry_run(self, images: Tensor, y: Tensor) -> None:
-        """Computes every term once, also those that start later. Raises ValueError for incompatible settings."""
-        for name in filter(self.balanced, self.terms):
-            part = self.terms[name].balancing
-            advice = f"Set ++tokenizer.stages.{self.stage.name}.losses.{name}.balancing=none."
-            if getattr(self.stage, part) == "frozen":
-                raise ValueError(f"Loss {name} is balanced at the {part}'s anchor, which this stage freezes. {advice}")
-            if not any(getattr(term, "reconstructs", False) and term.start == 0 for term in self.terms.values()):
-                raise ValueError(
-                    f"Loss {name} is balanced against the terms that reconstruct, "
-                    f"and none of them is active from the start. {advice}"
-                )
-        prepared = self.prepare(images)
-        self.tokenizer(prepared, mask_ratio=self.stage.mask_ratio.largest)
-        recon = self.reconstruct(prepared)
-        for term in self.terms.values():
-            term(prepared, recon, y)
-        for term in self.adversaries.values():
-            term.discriminate(prepared, detached(recon))
-        if self.stage.equivariance.active:
-            self.dry_run_equivariance(prepared, y)
-
-    def dry_run_equivariance(self, images: Tensor, y: Tensor) -> None:
-        """Computes every term once on the smallest and the largest transformed pair.
-
-        Raises ValueError, with what to set, for what does not take them.
-        """
-        settings, key = self.stage.equivariance, f"tokenizer.stages.{self.stage.name}.equivariance"
-        if self.tokenizer.latent.grid is None:
-            raise ValueError(
-                f"{key} transforms latents on a grid, and those of {type(self.tokenizer).__name__} have none. "
-                f"Set {key}.probability=0."
-            )
-        grid = self.tokenizer.patch_grid
-        for transform in settings.extremes(grid):
-            sides = f"{transform.grid[0]} x {transform.grid[1]}"
-            keeps = f"With {key}.scales=[1,1] and {key}.downscaled=0 all keep their size."
-            try:
-                target, recon = self.transformed_pass(images, transform)
-                if settings.downscaled:
-                    self.reconstruct(Transform(transform.grid, 0)(images, images.shape[2] // grid[0]))
-            except ValueError as error:
-                raise ValueError(f"{key}: at {sides} positions, {error} {keeps}") from error
-            for name, term in self.terms.items():
-                try:
-                    term(target, recon, y)
-                    if name in self.adversaries:
-                        self.adversaries[name].discriminate(target, detached(recon))
-                except (ValueError, RuntimeError) as error:
-                    reason = str(error).splitlines()[0].rstrip(".")
-                    raise ValueError(
-                        f"{key}: loss {name} does not take {sides} positions: {reason}. {keeps}"
-                    ) from error
-
     def discriminator_losses(self, images: Tensor, recon: Reconstruction) -> dict[str, Tensor]:
         """The losses of the discriminators whose terms are active at this batch."""
         losses = {}
