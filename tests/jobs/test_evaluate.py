@@ -74,11 +74,12 @@ def test_on_the_images_of_generate_every_number_and_interval_is_that_jobs(
     assert job.higher_is_better == evaluator(tmp_path, *METRICS).higher_is_better("g")
 
 
+@pytest.mark.parametrize("placed", [lambda out, _: out / "samples", as_npz, as_tar])
 def test_samples_that_one_process_or_two_read_are_the_same(
-    data: Any, sampled: tuple[Path, dict[str, Estimate]], tmp_path: Path
+    data: Any, sampled: tuple[Path, dict[str, Estimate]], tmp_path: Path, placed: Callable[[Path, Path], Path]
 ) -> None:
     out, expected = sampled
-    found = evaluate(data, tmp_path, out / "samples", num_processes=2).run(tmp_path / "evaluated")
+    found = evaluate(data, tmp_path, placed(out, tmp_path), num_processes=2).run(tmp_path / "evaluated")
     assert {name: found[name].value for name in found} == {
         name: pytest.approx(estimate.value, rel=1e-9) for name, estimate in expected.items()
     }

@@ -160,6 +160,19 @@ def test_kept_statistics_are_taken_and_an_artifact_that_it_starts_from_brings_it
     assert not torch.equal(first.decoder.to_pixels.weight, second.decoder.to_pixels.weight)
 
 
+@pytest.mark.trains
+def test_weights_that_are_taken_in_part_bring_no_statistics(tmp_path: Path) -> None:
+    overrides = [*QUICK, *WITHOUT_GAN, "~jobs.reconstruct", f"paths.root={tmp_path}"]
+    folder = pipeline.train(ldbench.compose("train", overrides))
+    more = [f"init={folder}", "init_partial=true", "tokenizer.encoder_init=null"]
+    wider = ["tokenizer.model.encoder_settings.widths=[32,64,48]", *more]
+    tokenizer = tokenizer_training.train_stages(plan_tokenizer(ldbench.compose("train", [*overrides, *wider])))
+    assert tokenizer.latent.channels == 48
+    assert tokenizer.latent_std.max() > 0
+    assert not torch.equal(tokenizer.latent_std, torch.ones(64, 48))
+    assert all(parameter.is_leaf and not parameter.is_inference() for parameter in tokenizer.parameters())
+
+
 def test_the_digest_covers_the_recipe_of_the_encoders_network() -> None:
     digests = {
         plan_tokenizer(ldbench.compose("train", ["tokenizer=rae", *more])).digest

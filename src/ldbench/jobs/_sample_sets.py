@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -217,6 +217,10 @@ class NpzSource:
     def digest(self) -> str:
         """The sha256 of the file."""
         return file_digest(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its state for another process, which reads the file anew."""
+        return {key: value for key, value in self.__dict__.items() if key != "batches"}
 
     @cached_property
     def batches(self) -> "Rows":

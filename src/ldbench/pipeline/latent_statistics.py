@@ -41,7 +41,7 @@ def set_statistics(planned: Plan, tokenizer: Tokenizer) -> None:
     tokenizer.set_statistics(found["mean"], found["std"])
 
 
-@torch.inference_mode()
+@torch.no_grad()  # in inference mode, what moves to a GPU could not be trained afterwards
 def measure(planned: Plan, tokenizer: Any) -> dict[str, torch.Tensor]:
     """Mean and population deviation of each position and channel, (N, C) float32."""
     trainer, images = planned.cfg.trainer, planned.data.train

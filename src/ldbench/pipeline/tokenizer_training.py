@@ -183,7 +183,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = init_tokenizer(planned)
     announce(planned)
-    if planned.cfg.init is None:  # else it has them
+    if planned.cfg.init is None or planned.cfg.get("init_partial"):  # else its weights bring them
         set_statistics(planned, tokenizer)
     learned: dict[str, Tensor] = {}  # by loss terms
     with fit.open_loggers(configured_loggers(planned.cfg), run=run, training=planned.training) as loggers:
