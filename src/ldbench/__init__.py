@@ -78,7 +78,7 @@ def load_official(
     `source` is a state dict, a file, a folder or a hub id (None: the published one). `stats` of a generator are the
     statistics of its training latents, which no official file holds: `latents_stats.pt`, (mean, std), or the scale that
     these latents were multiplied by (0.18215). Without them its `.backbone` works, and sampling raises with what to
-    pass. `settings` are what no tensor tells and a config.json else would: `tau=0.1`, `num_heads=12`.
+    pass. `settings` are what no tensor holds and a config.json otherwise does: `tau=0.1`, `num_heads=12`.
     Raises ValueError for an unknown name, for tensors that are missing or of another shape, and for statistics of
     another number of channels.
     """

@@ -24,7 +24,7 @@ def fetch(name: str) -> Path:
 def fetch_file(name: str, choose: Callable[[Sequence[str], str], str], *, beside: Sequence[str]) -> Path:
     """The local copy of one file of `hf://owner/name[/part][@revision]`, with those of these names beside it.
 
-    `choose` is told the names of all files and the part, and returns one of the names. Nothing else is downloaded.
+    `choose` gets the names of all files and the part, and returns one of the names. Nothing else is downloaded.
     Raises ValueError, with what to do, if the repository cannot be fetched.
     """
     from huggingface_hub import HfApi
@@ -34,7 +34,7 @@ def fetch_file(name: str, choose: Callable[[Sequence[str], str], str], *, beside
     try:
         listed = HfApi().model_info(repo, revision=revision).siblings or []
         names = [sibling.rfilename for sibling in listed]
-    except Exception:  # offline: what was downloaded before is used, and if there is nothing, the error is told
+    except Exception:  # offline: what was downloaded before is used, and without that the error is raised
         folder = download(name, repo, revision, list(ALLOWED_PATTERNS))
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     chosen = choose(names, part)

@@ -92,7 +92,6 @@ class Tokenizer(nn.Module, ABC):
     ) -> Tensor:  # (B, 3, H, W), not clamped
         """The decoded images; `grid` for a latent of another size, where the tokenizer supports any size."""
 
-    @abstractmethod
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
@@ -102,7 +101,26 @@ class Tokenizer(nn.Module, ABC):
         eps: Tensor | None = None,  # (B, N_kept, C), or anything that broadcasts to it
         corruption: Corruption | None = None,  # between sampling and decoding, through `corrupt`
     ) -> Reconstruction:
-        """The training pass. Raises ValueError for a ratio above zero in a tokenizer without masking."""
+        """The training pass: encodes, samples, corrupts and decodes. A tokenizer with masks has its own.
+
+        Raises ValueError for a ratio above zero in a tokenizer without masking.
+        """
+        self.refuse_masks(mask_ratio)
+        posterior = self.encode(images)
+        z = posterior.sample(eps=eps)
+        grid = self.latent_grid(images)
+        decoded = self.decode(self.corrupt(z, corruption), grid)
+        return Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
+
+    def latent_grid(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+    ) -> tuple[int, int] | None:
+        """Rows and columns of the latents of images, which may have another size; None for latents without a grid."""
+        grid = self.latent.grid
+        if grid is None:
+            return None
+        return images.shape[-2] * grid[0] // self.image_size, images.shape[-1] * grid[1] // self.image_size
 
     def corrupt(
         self,

@@ -121,8 +121,8 @@ class Evaluate:
         if originals is not None:
             both = digest({"samples": samples.digest, "originals": originals.digest})
             return MeasuredSamples(name, both, {"num_samples": len(samples)})
-        said = {"num_samples": len(samples), "labels": samples.balance}
-        return MeasuredSamples(name, samples.digest, said)
+        own = {"num_samples": len(samples), "labels": samples.balance}
+        return MeasuredSamples(name, samples.digest, own)
 
     def run(self, out: Path) -> dict[str, Estimate]:
         """Each metric, with its 95 % interval where it has one."""
@@ -144,7 +144,7 @@ class Evaluate:
         )
 
     def without_labels(self, sets: SetEvaluator) -> SetEvaluator:
-        """The metrics that need no labels of samples; the others are told."""
+        """The metrics that need no labels of samples; the log names the others."""
         needing = [name for name, metric in sets.metrics.items() if "labels" in metric.requires]
         if needing:
             log.info("The labels of these samples are unknown: %s is left out.", ", ".join(needing))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,6 @@ class DiffusersAutoencoder(Tokenizer):
         images = self.model.decode(x[:, :, None] if self.conventions.video else x).sample
         images = images[:, :, 0] if self.conventions.video else images
         return images * 2 - 1 if self.conventions.unit_range else images
-
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1]
-        *,
-        mask_ratio: float | Tensor = 0.0,
-        mask_noise: Tensor | None = None,
-        eps: Tensor | None = None,  # (B, N, C)
-        corruption: Corruption | None = None,
-    ) -> Reconstruction:
-        """Encodes, samples and decodes. Raises ValueError for a mask, which these do not support."""
-        self.refuse_masks(mask_ratio)
-        posterior = self.encode(images)
-        z = posterior.sample(eps=eps)
-        grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
-        decoded = self.decode(self.corrupt(z, corruption), grid)
-        return Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The last weights of encoder and decoder with two dimensions or more."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Tokenizer
 from ldbench.layers.embed import patch_grid, patchify, unpatchify
 
 
@@ -46,21 +46,6 @@ class Identity(Tokenizer):
         """The images of latents."""
         own = patch_grid(self.image_size, self.patch_size)
         return unpatchify(z, own if grid is None else grid, self.patch_size)
-
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1]
-        *,
-        mask_ratio: float | Tensor = 0.0,
-        mask_noise: Tensor | None = None,
-        eps: Tensor | None = None,
-        corruption: Corruption | None = None,
-    ) -> Reconstruction:
-        """The images themselves. Raises ValueError for a mask, since nothing could fill it in."""
-        self.refuse_masks(mask_ratio)
-        posterior, grid = self.encode(images), self.grid_of(images)
-        decoded = self.decode(self.corrupt(posterior.mean, corruption), grid)
-        return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""

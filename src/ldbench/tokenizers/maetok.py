@@ -4,17 +4,16 @@
 https://arxiv.org/abs/2502.03444
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Reconstruction
 from ldbench.layers.embed import patch_grid, unpatchify
+from ldbench.layers.latent_token_tokenizer import LatentTokenTokenizer
 from ldbench.layers.latent_tokens import LatentTokenEncoder
 from ldbench.layers.masking import count_hidden, hide_highest, patch_noise
 from ldbench.layers.query import ModulationStart, QueryDecoder
@@ -22,7 +21,7 @@ from ldbench.layers.query import ModulationStart, QueryDecoder
 Positions = Literal["rope", "absolute"]
 
 
-class MAETok(Tokenizer):
+class MAETok(LatentTokenTokenizer):
     """Patches and latent tokens -> transformer -> latents -> modulated transformer -> patches.
 
     `latent_head`: `ae` (the paper's: a point) or `kl` (a Gaussian). `positions`: `rope` rotates the image tokens by
@@ -123,16 +122,6 @@ class MAETok(Tokenizer):
             to_pixels=to_pixels,
         )
 
-    @property
-    def latent(self) -> LatentSpec:
-        """The shape of the latents."""
-        return LatentSpec(num_tokens=self.num_tokens, channels=self.latent_channels)
-
-    @property
-    def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return patch_grid(self.image_size, self.patch_size)
-
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
@@ -140,18 +129,6 @@ class MAETok(Tokenizer):
         """The posterior of the images."""
         self.validate_images(images)
         return self.encoder(images, mask=None)
-
-    def decode(
-        self,
-        z: Tensor,  # (B, N, C)
-        grid: tuple[int, int] | None = None,
-    ) -> Tensor:  # (B, 3, H, W)
-        """The images of latents.
-
-        Raises ValueError for a grid, which these latents do not have, and for another shape.
-        """
-        self.validate_latents(z, grid)
-        return self.decoder(z)
 
     def forward(
         self,
@@ -195,17 +172,6 @@ class MAETok(Tokenizer):
         """The weights at which balanced losses compare gradients."""
         encoder, decoder = self.encoder.to_latent, self.decoder.last
         return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
-
-    def init_encoder(self, weights: Mapping[str, Tensor]) -> None:
-        """Starts the encoder from a vision transformer's weights. Raises ValueError for one of another size."""
-        self.encoder.init_from_vit(weights)
-
-    def resize(self, image_size: int) -> None:
-        """Changes the image size in place; learned position tables are interpolated, rotary positions are extended."""
-        grid = patch_grid(image_size, self.patch_size)
-        self.encoder.resize(grid)
-        self.decoder.query.resize(grid)
-        self.image_size = image_size
 
 
 class Encoder(LatentTokenEncoder):

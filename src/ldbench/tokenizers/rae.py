@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Tokenizer
 from ldbench.layers.embed import unpatchify
 from ldbench.layers.position import sincos_2d
 from ldbench.layers.pretrained_encoders import build_encoder
@@ -151,21 +151,6 @@ class RAE(Tokenizer):
     ) -> Tensor:  # (B, N, C)
         """The latents of the encoder's corrupted tokens."""
         return z if corruption is None else self.normalize(corruption(self.denormalize(z)))
-
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1]
-        *,
-        mask_ratio: float | Tensor = 0.0,
-        mask_noise: Tensor | None = None,
-        eps: Tensor | None = None,
-        corruption: Corruption | None = None,
-    ) -> Reconstruction:
-        """Encodes and decodes. Raises ValueError for a mask, which its encoder was not trained for."""
-        self.refuse_masks(mask_ratio)
-        posterior = self.encode(images)
-        decoded = self.decode(self.corrupt(posterior.mean, corruption))
-        return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior, patch_grid=self.grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""

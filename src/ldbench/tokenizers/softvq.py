@@ -3,23 +3,22 @@
 [0] Chen et al., SoftVQ-VAE: Efficient 1-Dimensional Continuous Tokenizer, CVPR 2025, https://arxiv.org/abs/2412.10958
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
-from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Quantization, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Corruption, Quantization, Reconstruction
 from ldbench.layers.codebook import Codebook
 from ldbench.layers.embed import patch_grid, unpatchify
+from ldbench.layers.latent_token_tokenizer import LatentTokenTokenizer
 from ldbench.layers.latent_tokens import LatentTokenEncoder
 from ldbench.layers.query import PlainQueryDecoder
 
 LatentHead = Literal["softvq", "vq", "kl", "ae"]
 
 
-class SoftVQ(Tokenizer):
+class SoftVQ(LatentTokenTokenizer):
     """Patches and latent tokens -> transformer -> latents -> queries and latents -> plain transformer -> patches.
 
     `latent_head`: `softvq` (the paper's: mixtures of codes), `vq` (the nearest code, straight-through), `kl` (a
@@ -100,16 +99,6 @@ class SoftVQ(Tokenizer):
         )
         self.decoder = Decoder(width=decoder_width, depth=decoder_depth, num_heads=decoder_num_heads, **shared)
 
-    @property
-    def latent(self) -> LatentSpec:
-        """The shape of the latents."""
-        return LatentSpec(num_tokens=self.num_tokens, channels=self.latent_channels)
-
-    @property
-    def patch_grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return patch_grid(self.image_size, self.patch_size)
-
     def encode(
         self,
         images: Tensor,  # (B, 3, H, W) in [-1, 1]
@@ -117,18 +106,6 @@ class SoftVQ(Tokenizer):
         """The posterior of the images: a point, unless `latent_head` is `kl`."""
         self.validate_images(images)
         return self.encoder(images)[0]
-
-    def decode(
-        self,
-        z: Tensor,  # (B, N, C)
-        grid: tuple[int, int] | None = None,
-    ) -> Tensor:  # (B, 3, H, W)
-        """The images of latents.
-
-        Raises ValueError for a grid, which these latents do not have, and for another shape.
-        """
-        self.validate_latents(z, grid)
-        return self.decoder(z)
 
     def forward(
         self,
@@ -156,17 +133,6 @@ class SoftVQ(Tokenizer):
         """The weights at which balanced losses compare gradients."""
         encoder, decoder = self.encoder.to_latent, self.decoder.to_pixels
         return {"encoder": cast(nn.Parameter, encoder.weight), "decoder": cast(nn.Parameter, decoder.weight)}
-
-    def init_encoder(self, weights: Mapping[str, Tensor]) -> None:
-        """Starts the encoder from a vision transformer's weights. Raises ValueError for one of another size."""
-        self.encoder.init_from_vit(weights)
-
-    def resize(self, image_size: int) -> None:
-        """Changes the image size in place; the tables of positions are interpolated."""
-        grid = patch_grid(image_size, self.patch_size)
-        self.encoder.resize(grid)
-        self.decoder.query.resize(grid)
-        self.image_size = image_size
 
 
 class Encoder(LatentTokenEncoder):

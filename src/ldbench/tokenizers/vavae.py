@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Tokenizer
 from ldbench.layers.conv import ConvDecoder, ConvEncoder
 
 
@@ -96,23 +96,6 @@ class VAVAE(Tokenizer):
         """The images of latents. Raises ValueError for latents of another shape."""
         spec = self.validate_latents(z, grid, any_grid=True)
         return self.decoder(self.to_memory_format(spec.to_map(z)))
-
-    def forward(
-        self,
-        images: Tensor,  # (B, 3, H, W) in [-1, 1]
-        *,
-        mask_ratio: float | Tensor = 0.0,
-        mask_noise: Tensor | None = None,
-        eps: Tensor | None = None,  # (B, N, C)
-        corruption: Corruption | None = None,
-    ) -> Reconstruction:
-        """Encodes, samples and decodes. Raises ValueError for a mask, which convolutions do not support."""
-        self.refuse_masks(mask_ratio)
-        posterior = self.encode(images)
-        z = posterior.sample(eps=eps)
-        grid = (images.shape[-2] // self.factor, images.shape[-1] // self.factor)
-        decoded = self.decode(self.corrupt(z, corruption), grid)
-        return Reconstruction(images=decoded, z=z, posterior=posterior, patch_grid=grid)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """The weights at which balanced losses compare gradients."""

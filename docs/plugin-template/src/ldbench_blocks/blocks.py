@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.posterior import Posterior
-from ldbench.core.tokenizer import Corruption, Reconstruction, Tokenizer
+from ldbench.core.tokenizer import Tokenizer
 
 
 class Blocks(Tokenizer):
@@ -35,21 +35,6 @@ class Blocks(Tokenizer):
         """(B, N, C) -> (B, 3, H, W)."""
         spec = self.validate_latents(z, grid, any_grid=True)
         return self.decoder(spec.to_map(z))
-
-    def forward(
-        self,
-        images: Tensor,
-        *,
-        mask_ratio: float | Tensor = 0.0,
-        mask_noise: Tensor | None = None,
-        eps: Tensor | None = None,
-        corruption: Corruption | None = None,
-    ) -> Reconstruction:
-        """The training pass."""
-        self.refuse_masks(mask_ratio)
-        posterior = self.encode(images)
-        decoded = self.decode(self.corrupt(posterior.mean, corruption))
-        return Reconstruction(images=decoded, z=posterior.mean, posterior=posterior)
 
     def anchors(self) -> dict[str, nn.Parameter]:
         """Where loss terms that are balanced by gradients compare them."""
