@@ -73,6 +73,13 @@ def test_it_is_imported_once_and_other_statistics_are_another_generator(override
     assert other != first
 
 
+def test_other_settings_beside_the_same_weights_are_read_again(overrides, tmp_path: Path) -> None:
+    pipeline.run(ldbench.compose("run", overrides))
+    (tmp_path / "released" / "config.json").write_text('{"num_heads": 1}')
+    with pytest.raises(ValueError, match=r"config\.json has num_heads 1"):
+        pipeline.run(ldbench.compose("run", overrides))
+
+
 def test_weights_without_statistics_are_refused(overrides) -> None:
     with pytest.raises(
         ValueError,

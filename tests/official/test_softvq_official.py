@@ -144,3 +144,15 @@ def test_a_file_of_another_size_than_its_name_is_taken_and_said(
     loaded = ldbench.load(folder)
     assert loaded.latent.num_tokens == TOKENS
     assert loaded.latent_stats == LatentStats(*STATS["softvq_l_32"])
+
+
+def test_another_temperature_beside_the_same_weights_is_another_tokenizer(tmp_path: Path) -> None:
+    save_file(official(), tmp_path / "model.safetensors")
+    size = ldbench.load_official("softvq", tmp_path / "model.safetensors").image_size
+    data = ["data=shapes", "data.num_train=8", "data.num_test=8", "protocol=default", f"tokenizer.image_size={size}"]
+    words = ["job=reconstruct", "tokenizer=softvq", f"tokenizer.weights={tmp_path}", *data, "trainer.accelerator=cpu"]
+    folders = set()
+    for tau in (0.07, 0.1):
+        (tmp_path / "config.json").write_text(json.dumps({"tau": tau}))
+        folders.add(pipeline.run(ldbench.compose("run", [*words, f"paths.root={tmp_path}"])))
+    assert {ldbench.load(folder).encoder.codebook.temperature for folder in folders} == {0.07, 0.1}

@@ -74,18 +74,20 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
 def import_released(cfg: DictConfig, tokenizer: TrainedModel, registry: Registry) -> TrainedModel:
     """Returns the artifact of the released weights under `generator.weights`.
 
-    Its digest covers the file's content, the statistics of its latents, and the objective.
+    Its digest covers the file's content, the config.json beside it, the statistics of its latents, and the objective.
     """
     name, own = cfg.generator.name, tokenizer.latent_stats
     if uses_own(cfg):
         cfg.generator.stats = OWN  # records say which statistics were used
     stats = configured_stats(cfg, own)
     file = released_weights(cfg)
+    stated = weights.read_settings(file)
     recipe = {
         "kind": "generator",
         "official": name,
         "sha256": store.file_digest(file),
         "revision": official.REVISION,
+        **({"config": stated} if stated else {}),
         "stats": describe_stats(cfg, own),
         "objective": Registry().with_component_names(cfg.objective),
         "class_dropout": cfg.generator.class_dropout,

@@ -65,7 +65,9 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, Im
 
 
 def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:
-    """Returns the artifact of the released weights under `tokenizer.weights`; its digest covers the file's content."""
+    """Returns the artifact of the released weights under `tokenizer.weights`; its digest covers the contents of
+    the file and of the config.json beside it.
+    """
     name = cfg.tokenizer.name
     try:
         entry = official.entry(name, "tokenizer")
@@ -73,6 +75,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         raise ValueError(f"tokenizer.weights={cfg.tokenizer.weights}: {error}") from error
     file = weights.locate(cfg.tokenizer.weights)
     settings = {key: value for key, value in plain(cfg.tokenizer.model).items() if key in CONFIG_KEYWORDS}
+    stated = weights.read_settings(file)
     size = {"image_size": cfg.tokenizer.image_size} if entry.any_size else {}
     way = cfg.tokenizer.get("normalization")
     given = {} if way is None else {"normalization": way}
@@ -84,6 +87,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         "sha256": sha256,
         "revision": official.REVISION,
         "choices": settings | size,
+        **({"config": stated} if stated else {}),
         **({"averaged": True} if entry.averaged else {}),
         **({"latent_stats": stats.to_dict()} if stats else {}),
     }
