@@ -45,6 +45,7 @@ def push(
     """
     from ldbench.artifacts import hub
     from ldbench.artifacts import store as artifacts
+    from ldbench.artifacts.averages import average_path, stored_averages
     from ldbench.official import model_card
     from ldbench.results import store
 
@@ -61,7 +62,9 @@ def push(
         else model_card.select_records(store.read_all(Path(records)), name, artifacts.content_key(folder), kind)
     )
     card = model_card.build_card(folder, repo, own, licence=licence)
-    files = {file: folder / file for file in (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST)}
+    averages = [average_path(Path(), decay) for decay in stored_averages(folder, artifacts.read_manifest(folder))]
+    names = (artifacts.WEIGHTS, artifacts.CONFIG, artifacts.MANIFEST, *map(str, averages))
+    files: dict[str, Path] = {file: folder / file for file in names}
     return hub.upload(
         {**files, "README.md": card.encode()}, repo, private=private, message=f"{name}, with {len(own)} records"
     )

@@ -40,7 +40,7 @@ def planned(*overrides: str, of: TensorLatents | None = None) -> generator_plan.
         "generator.max_steps=7",
         "generator.optimizer.lr=1e-4",
         "generator.class_dropout=0.2",
-        "generator.ema_decays=[0.99,0.9]",
+        "generator.exported_decay=0.95",
         "generator.exported_decay=null",
         "generator.backbone.depth=2",
         "interpolant=gvp",
@@ -68,6 +68,7 @@ def test_its_digest_covers_nothing_else() -> None:
         "logger=tensorboard",
         "paths.root=/elsewhere",
         "trainer.workers=2",
+        "generator.ema_decays=[0.9,0.99]",
     ]
     assert (
         planned(*others, "callbacks.samples.every=7", "trainer.accelerator=cpu", "trainer.log_every=1").digest

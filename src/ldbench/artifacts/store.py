@@ -1,7 +1,7 @@
 """Artifacts: a model's weights and the config that builds it, one folder each, either complete or absent.
 
-A folder `<name>-<digest>` holds `weights.safetensors`, `config.json` and, written last, `manifest.json` with the
-checksums of both.
+A folder `<name>-<digest>` holds `weights.safetensors`, `config.json`, of a generator further weight averages, and,
+written last, `manifest.json` with the checksums of all.
 """
 
 import errno
@@ -9,7 +9,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ldbench.artifacts import hub
+from ldbench.artifacts.averages import KEY as AVERAGES
+from ldbench.artifacts.averages import average_path, stored_averages, verify_averages
 from ldbench.artifacts.build_limit import BuildLimit
 from ldbench.artifacts.weights import MANIFEST, read_file
 from ldbench.config.compose import Registry
+from ldbench.core.generator import Generator
 from ldbench.core.latent import LatentSpec
 from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
@@ -150,6 +153,7 @@ def save(
     recipe: Mapping[str, Any],
     digest: str,
     provenance: Mapping[str, Any],
+    averages: Mapping[float, Path] = {},  # decay -> file of a generator's backbone, which is copied
 ) -> None:
     """Writes an artifact folder atomically: complete or not at all. The caller holds its `building_lock`.
 
@@ -170,9 +174,13 @@ def save(
             model_config["latent_stats"] = blueprint.latent_stats.to_dict()
         write_json(building / CONFIG, {"schema": SCHEMA, **model_config, "recipe": recipe})
         files = {name: file_digest(building / name) for name in (WEIGHTS, CONFIG)}
-        write_json(
-            building / MANIFEST, {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance}
-        )
+        manifest = {"schema": SCHEMA, "name": folder.name, "digest": digest, "files": files, **provenance}
+        for decay, file in averages.items():
+            copied = average_path(building, decay)
+            copied.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copied)
+            manifest.setdefault(AVERAGES, {})[str(decay)] = file_digest(copied)
+        write_json(building / MANIFEST, manifest)
         if folder.exists():  # left over from a build that was not completed
             shutil.rmtree(folder)
         building.rename(folder)
@@ -199,9 +207,36 @@ def load(path: str | Path, *, registry: Registry = Registry()) -> nn.Module:
         raise ValueError(f"No model can be built from {folder}: {error}") from error
 
 
+def load_average(path: str | Path, decay: float, *, registry: Registry = Registry()) -> Generator:
+    """The generator of an artifact with another of its weight averages, in eval mode on the CPU.
+
+    Raises ValueError as `load`, for an artifact of something else, and for a decay that is not stored.
+    """
+    folder = hub.local(path)
+    model = load(folder, registry=registry)
+    if not isinstance(model, Generator):
+        raise ValueError(f"{folder} is a {type(model).__name__}: only generators have several weight averages.")
+    stored = stored_averages(folder, read_manifest(folder))
+    if decay not in stored:
+        raise ValueError(
+            f"{folder} holds no average with the decay {decay}; beside its exported weights it holds "
+            f"{sorted(stored) or 'none'}. Choose one of these, or train with it in generator.ema_decays."
+        )
+    file = average_path(folder, decay)
+    try:
+        state = validated_tensors(read_file(file), file.stat().st_size)
+        validate_state(model.backbone, state)
+    except ValueError as error:
+        raise ValueError(f"{file} holds no average of its backbone: {error}") from error
+    model.backbone.load_state_dict(state)
+    return model
+
+
 def verify(folder: Path) -> None:
     """Raises ValueError unless every file of an artifact has the checksum of its manifest."""
-    for name, expected in read_manifest(folder)["files"].items():
+    manifest = read_manifest(folder)
+    verify_averages(folder, manifest)
+    for name, expected in manifest["files"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != expected:
             raise ValueError(
                 f"{folder / name} does not match its manifest: it was altered or truncated. "
@@ -292,6 +327,7 @@ def get_or_build(
     build: Callable[[], tuple[nn.Module, Blueprint]],
     collective: bool,  # whether every process that shares the training calls `build`; else the first one alone
     upstream: Mapping[str, str] = {},  # role -> content key of the artifact whose outputs it is trained on
+    averages: Mapping[float, Path] = {},  # decay -> file of another average of a generator, there once it is built
 ) -> None:
     """Builds an artifact and stores it, unless it exists: then its files are verified.
 
@@ -303,6 +339,7 @@ def get_or_build(
             verify(folder)
             validate_upstream(folder, upstream)
             log.info("%s %s exists already: %s", kind, folder.name, folder)
+            note_missing_averages(folder, averages)
             return
         started = time.monotonic()
         built = build() if collective or not is_worker_rank() else None
@@ -315,9 +352,20 @@ def get_or_build(
                 "environment": environment(recipe.get("plugins", ())),
             }
             provenance |= {"upstream": dict(upstream)} if upstream else {}
-            save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance)
+            save(model, folder, blueprint, recipe=recipe, digest=digest, provenance=provenance, averages=averages)
             log.info("%s in %.0f s. %s: %s", done, seconds, kind, folder)
         broadcast_from_leader(True)  # the others continue once it is stored
+
+
+def note_missing_averages(folder: Path, averages: Collection[float]) -> None:
+    """Logs which of these weight averages a complete artifact was stored without: they change none of its numbers."""
+    missing = sorted(set(averages) - stored_averages(folder, read_manifest(folder)).keys())
+    if missing and not is_worker_rank():
+        log.info(
+            "It was stored without the averages %s, which job=guidance can search over. To have them, "
+            "remove the folder and its run, and train again: all other numbers stay.",
+            ", ".join(map(str, missing)),
+        )
 
 
 def validate_upstream(folder: Path, upstream: Mapping[str, str]) -> None:

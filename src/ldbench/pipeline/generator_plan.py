@@ -56,6 +56,15 @@ class GeneratorPlan:
         """The name of the artifact's folder."""
         return f"{self.cfg.generator.name}-{self.digest[:8]}"
 
+    def weights_path(self, decay: float | None) -> Path:
+        """Where the run keeps the backbone at its end, on an average or on the last weights (None)."""
+        return self.run_folder / "weights" / f"{'last' if decay is None else decay}.safetensors"
+
+    @property
+    def other_averages(self) -> list[float]:
+        """The decays of the averages that are stored beside the exported weights."""
+        return [decay for decay in self.course.ema_decays if decay != self.course.exported_decay]
+
     @property
     def training(self) -> Training:
         """What loggers show of the training."""
@@ -103,8 +112,11 @@ def plan_generator(
     if stats is not None:
         stats.normalizer(latents.latent.channels)
     parts = {"backbone": plain(cfg.generator.backbone), "objective": plain(cfg.objective)}
-    trained = ("max_steps", "batch_size", "accumulate", "ema_decays", "exported_decay", "optimizer")
-    named = registry.with_component_names({**parts, "course": {key: plain(cfg.generator)[key] for key in trained}})
+    trained = ("max_steps", "batch_size", "accumulate", "exported_decay", "optimizer")
+    settings = {key: plain(cfg.generator)[key] for key in trained}
+    # other averages are stored beside the weights, and no number of the weights depends on them
+    settings["ema_decays"] = [] if course.exported_decay is None else [course.exported_decay]
+    named = registry.with_component_names({**parts, "course": settings})
     keywords = {
         "backbone": {**named["backbone"], **facts, "latent": latents.latent.to_dict()},
         "objective": named["objective"],

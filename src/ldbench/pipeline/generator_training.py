@@ -44,7 +44,8 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
     """
     course, run = planned.course, planned.run_folder
     note_tokenizer(planned)
-    if not weights_path(planned, course.exported_decay).is_file():
+    note_averages(planned)
+    if not planned.weights_path(course.exported_decay).is_file():
         with fit.torch_threads(planned.cfg.trainer.threads):
             task = fit_generator(planned, decode)
         if not is_worker_rank():
@@ -53,7 +54,7 @@ def train_generator(planned: GeneratorPlan, decode: Decode | None = None) -> Gen
         for decay in (*others, course.exported_decay):  # the exported one is the last: it says that all is done
             state = unsharded(task.averaged(decay).backbone.state_dict())
             if not is_worker_rank():
-                keep_tensors(state, weights_path(planned, decay))
+                keep_tensors(state, planned.weights_path(decay))
         if is_worker_rank():
             return task.exported().eval()
     return averaged(planned, course.exported_decay)
@@ -73,12 +74,31 @@ def note_tokenizer(planned: GeneratorPlan) -> None:
         write_json(path, {"content_key": key})
 
 
+def note_averages(planned: GeneratorPlan) -> None:
+    """Keeps in the run which averages it trains. Raises ValueError for a run that began with others."""
+    course, run = planned.course, planned.run_folder
+    if is_worker_rank():
+        return
+    path, decays = run / "averages.json", list(course.ema_decays)
+    noted: list[float] | None = None
+    if path.is_file():
+        noted = read_json(path)["ema_decays"]
+    elif any(run.glob("checkpoints/*")) or any(run.glob("weights/*")):  # of a version that knew no others
+        noted = [] if course.exported_decay is None else [course.exported_decay]
+    if noted is not None and noted != decays:
+        raise ValueError(
+            f"{run} is a training with the averages {noted}, and generator.ema_decays={decays}. Set "
+            f"generator.ema_decays={noted} to go on with it, or remove the run."
+        )
+    write_json(path, {"ema_decays": decays})
+
+
 def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
     """Returns the trained generator with the averaged weights of a decay, or the last weights (None).
 
     Raises ValueError for a decay that was not kept, or before the training has ended.
     """
-    path = weights_path(planned, decay)
+    path = planned.weights_path(decay)
     if not path.is_file():
         raise ValueError(
             f"There is no {path}. Kept at the end of the training: "
@@ -87,11 +107,6 @@ def averaged(planned: GeneratorPlan, decay: float | None) -> Generator:
     generator = init_generator(planned)
     generator.backbone.load_state_dict(load_file(path))
     return generator.eval()
-
-
-def weights_path(planned: GeneratorPlan, decay: float | None) -> Path:
-    """Where the run keeps the backbone at its end, on an average or on the last weights."""
-    return planned.run_folder / "weights" / f"{'last' if decay is None else decay}.safetensors"
 
 
 def init_generator(planned: GeneratorPlan) -> Generator:

@@ -158,6 +158,7 @@ def train_plan(plan: GeneratorPlan, decode: Callable[[Tensor], Tensor] | None = 
         build=build,
         collective=True,
         upstream={} if plan.latents.tokenizer_key is None else {"tokenizer": plan.latents.tokenizer_key},
+        averages={decay: plan.weights_path(decay) for decay in plan.other_averages},
     )
     return TrainedModel(plan.folder, plan.digest, plan.registry)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ldbench.artifacts import store
+from ldbench.artifacts.averages import stored_averages
 from ldbench.config.compose import Registry
 from ldbench.core.generator import Generator
 from ldbench.core.latent_stats import LatentStats
@@ -75,6 +76,15 @@ class TrainedModel:
         if not isinstance(model, Generator):
             raise ValueError(f"{self.folder} is a {type(model).__name__}, and generator.path must be a generator.")
         return model
+
+    @property
+    def averages(self) -> dict[float, str]:
+        """The weight averages that a generator's artifact holds beside the exported weights: decay -> sha256."""
+        return stored_averages(self.folder, store.read_manifest(self.folder))
+
+    def load_average(self, decay: float) -> Generator:
+        """Returns the generator with another of its weight averages. Raises ValueError as `load_generator`."""
+        return store.load_average(self.folder, decay, registry=self.registry)
 
     def _load(self) -> nn.Module:
         if not self._loaded:
