@@ -320,7 +320,10 @@ class Job(Protocol):
     ranked. A job whose figures are means over the protocol's images may have `per_image` after its run, a mapping from
     their names to (n,) float64 in the order of the images: models are then compared image by image. A job of somebody's
     images has the static method `measured_samples(settings, data)`, a `MeasuredSamples`; one that does without some of
-    its inputs by its settings has `unneeded(settings)`, their names.
+    its inputs by its settings has `unneeded(settings)`, their names. One whose settings must fit the protocol's metrics
+    on sets has `check_protocol(settings, distribution, labels)`, which raises as `check`. A job that searches over a
+    generator's guidance names the settings of the search in `searched`: they count in the protocol, in place of what is
+    found, so that models tuned by the same search are ranked together.
     """
 
     name: ClassVar[str]  # of its records

@@ -42,14 +42,18 @@ class SampleDraws:
         advance: Callable[[int], None],  # called with the number of samples drawn
     ) -> None:
         """Draws and writes some parts, one after the other."""
-        self.generator.to(device).eval()
-        if self.compiled:
-            self.generator.backbone.compile()
-        self.tokenizer.to(device).eval()
+        self.prepare(device)
         for part in ranges:
             batches = [part[first : first + self.batch_size] for first in range(0, len(part), self.batch_size)]
             parts.write(part, torch.cat([self.sample(batch, device) for batch in batches]))
             advance(len(part))
+
+    def prepare(self, device: torch.device) -> None:
+        """Moves the networks to a device, and compiles the generator's if configured."""
+        self.generator.to(device).eval()
+        if self.compiled:
+            self.generator.backbone.compile()
+        self.tokenizer.to(device).eval()
 
     @torch.no_grad()
     def sample(self, indices: range, device: torch.device) -> Tensor:  # (B, 3, H, W) uint8

@@ -1,37 +1,29 @@
 """Job `generate`: draws samples of a generator, shows them and compares them with real images."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from einops import rearrange
-from PIL import Image
-from torch import Tensor
 
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
-from ldbench.core.pixels import PixelRule, from_uint8, sheet
+from ldbench.core.pixels import PixelRule
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
-from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._sample_comparison import compare_samples
 from ldbench.jobs._sample_draws import SampleDraws
+from ldbench.jobs._sample_labels import sample_labels
+from ldbench.jobs._sample_parts import draw_parts
+from ldbench.jobs._sample_sheet import write_sheet
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
 from ldbench.runtime.device import PRECISIONS, Precision
-from ldbench.runtime.progress import progress
-from ldbench.runtime.workers import run_parallel, split_evenly
-
-log = logging.getLogger(__name__)
 
 SHEET = "samples.png"
 IMAGES = "samples"  # a folder of classes
 NPZ = "samples.npz"
-NUM_SHOWN = 10  # classes on the sheet, and samples of each
 
 
 class Generate:
@@ -128,29 +120,15 @@ class Generate:
         Writes the sheet `out/samples.png`, and the samples if requested.
         """
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
-        self.draw(parts)
+        draw_parts(self.draws, parts, num_processes=self.num_processes, device=self.device)
         measured = {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
-        self.show(parts, out)
+        write_sheet(parts, self.y, out / SHEET)
         if self.save_images:
             self.save(parts, out)
         if self.save_npz:
             adm_npz.write(out / NPZ, (images for _, images in parts.read()), self.num_samples, labels=self.y)
         parts.remove()
         return measured
-
-    def draw(self, parts: SampleParts) -> None:
-        """Draws the missing parts."""
-        missing, parts_total = parts.missing(), parts.ranges()
-        if len(missing) < len(parts_total):
-            log.info("Resuming: %d of %d parts are already drawn.", len(parts_total) - len(missing), len(parts_total))
-        done = self.num_samples - sum(map(len, missing))
-        shares = split_evenly(missing, self.num_processes)
-        work = partial(self.draws.draw, parts)
-        with progress("sampling", total=self.num_samples, done=done) as advance:
-            if len(shares) == 1:
-                work(missing, device=self.device, advance=advance)
-            else:
-                run_parallel(work, shares, device=self.device, advance=advance)
 
     def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and what they are read by: the same metrics of real images
@@ -171,23 +149,6 @@ class Generate:
             sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
         )
 
-    def show(self, parts: SampleParts, out: Path) -> None:
-        """Writes a sheet of the first samples of the first classes, one class per row."""
-        rows: dict[int, list[Tensor]] = {label: [] for label in list(dict.fromkeys(self.y.tolist()))[:NUM_SHOWN]}
-        for indices, images in parts.read():
-            for index, image in zip(indices, images, strict=True):
-                row = rows.get(int(self.y[index]), [])
-                if len(row) < NUM_SHOWN:
-                    row.append(image)
-            if all(len(row) == NUM_SHOWN for row in rows.values()):
-                break
-        width = max(map(len, rows.values()))
-        blank = torch.full_like(next(row[0] for row in rows.values() if row), 255)
-        filled = [torch.stack(row + [blank] * (width - len(row))) for _, row in sorted(rows.items()) if row]
-        picture = rearrange(sheet([from_uint8(row) for row in filled]), "c h w -> h w c")
-        with atomic_write(out / SHEET) as scratch:
-            Image.fromarray(picture.numpy()).save(scratch, format="PNG")
-
     def save(self, parts: SampleParts, out: Path) -> None:
         """Writes every sample as PNG, one folder per class."""
         names = self.data.class_names if len(self.data.class_names) == self.generator.backbone.num_classes else None
@@ -196,15 +157,3 @@ class Generate:
             # the label behind the last class is that of samples without one
             classes = [names[y] if names and y < len(names) else f"{y:04d}" for y in labels]
             write_pngs(out / IMAGES, images, first=indices.start, classes=classes)
-
-
-def sample_labels(
-    labels: str | Sequence[int], num_samples: int, *, num_classes: int, seed: int
-) -> Tensor:  # (num_samples,)
-    """The label of each sample: all classes in turn (balanced), uniformly random (random), or the listed ones in
-    turn.
-    """
-    if labels == "random":
-        return torch.randint(num_classes, (num_samples,), generator=torch.Generator().manual_seed(seed))
-    classes = range(num_classes) if isinstance(labels, str) else labels
-    return torch.tensor([classes[index % len(classes)] for index in range(num_samples)])

@@ -45,6 +45,26 @@ class FrechetDistance:
         """The distance with its interval."""
         return distance_with_interval(samples.get("normal"), reference.get("normal"), paired=paired)
 
+    def difference(self, first: FeatureSet, second: FeatureSet, reference: FeatureSet) -> Estimate:
+        """The first set's distance less the second's, of samples that are paired by index, such as by equal noise.
+
+        The jackknife leaves out the same samples of both (`tests/simulations/test_guidance_search.py`).
+        """
+        a, b = first.get("normal"), second.get("normal")
+        if len(a.parts) != len(b.parts):
+            raise ValueError(
+                f"Sets of equal size have the same number of parts, got {len(a.parts)} and {len(b.parts)}."
+            )
+        whole = reference.get("normal").whole
+
+        def gap(*parts: int) -> float:
+            return frechet_distance(a.without(*parts), whole) - frechet_distance(b.without(*parts), whole)
+
+        value = frechet_distance(a.whole, whole) - frechet_distance(b.whole, whole)
+        if len(a.parts) < 2:
+            return Estimate(value)
+        return jackknife(value, [gap(part) for part in range(len(a.parts))], pairs={pair: gap(*pair) for pair in PAIRS})
+
     def floor(self, reference: FeatureSet, *, num_samples: int, balanced: bool) -> float | None:
         """The expected distance of that many samples of the reference's own law, see `frechet_floor`.
 

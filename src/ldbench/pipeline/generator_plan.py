@@ -175,6 +175,23 @@ def validate_parts(cfg: DictConfig) -> None:
     generator.check(build_sampler(cfg), guidance)
 
 
+def validate_search(cfg: DictConfig, registry: Registry = Registry()) -> None:
+    """Raises ValueError for a generator whose guidance cannot be searched, before it is trained."""
+    node = tuned_guidance(cfg, registry)
+    if is_trained(cfg.generator) and not cfg.generator.class_dropout and "guide" not in node:
+        raise ValueError(
+            "job=guidance searches over classifier-free guidance, and generator.class_dropout=0 trains no network "
+            "without labels. Set generator.class_dropout=0.1, or choose guidance=autoguidance."
+        )
+
+
+def tuned_guidance(cfg: DictConfig, registry: Registry = Registry()) -> DictConfig:
+    """Returns the guidance whose scale and interval are searched: the configured one, or classifier-free guidance where
+    that has no scale.
+    """
+    return cfg.guidance if "scale" in cfg.guidance else registry.option("guidance", "cfg")
+
+
 def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registry: Registry = Registry()) -> None:
     """Raises ValueError, with what to change, unless a generator's parts, sampler and guidance fit these latents."""
     if is_trained(cfg.generator):
@@ -230,15 +247,17 @@ def build_guidance(
     *,
     tokenizer_key: str | None = None,  # the content key of the tokenizer whose latents it makes, where known
     has_statistics: bool = False,  # whether the generator has those of its latents
+    node: DictConfig | None = None,  # a guidance in place of the config's
 ) -> Guidance:
     """Returns the configured guidance; a guide is the artifact of another generator.
 
     Raises ValueError for a guide that is missing, or of other latents: of another shape or tokenizer, or learned at
     another scale.
     """
-    if "guide" not in cfg.guidance:
-        return instantiate(cfg.guidance)
-    path = cfg.guidance.guide
+    node = cfg.guidance if node is None else node
+    if "guide" not in node:
+        return instantiate(node)
+    path = node.guide
     if path is None:
         raise ValueError(
             "This guidance leads away from a weaker generator, and none is given. "
@@ -260,7 +279,7 @@ def build_guidance(
             f"The guide {path} learned its latents at another scale: with other means and deviations of channels than "
             "the generator. Choose a guide that was trained on the same latents and with the same generator.stats."
         )
-    return instantiate(cfg.guidance, guide=guide.field())
+    return instantiate(node, guide=guide.field())
 
 
 def validate_guide(cfg: DictConfig, tokenizer_key: str | None) -> None:
@@ -283,6 +302,16 @@ def same_scale(first: Normalizer, second: Normalizer) -> bool:
     return bool(shift < ROUNDING and ratio < ROUNDING)
 
 
-def build_sampler(cfg: DictConfig) -> Sampler:
-    """The configured sampler."""
-    return instantiate(cfg.sampler)
+def build_sampler(cfg: DictConfig, num_steps: int | None = None) -> Sampler:
+    """The configured sampler, of so many steps; None: of the configured number.
+
+    Raises ValueError for a number of steps where the sampler's yaml has none.
+    """
+    if num_steps is None:
+        return instantiate(cfg.sampler)
+    if "num_steps" not in cfg.sampler:
+        raise ValueError(
+            f"job.steps names {num_steps} steps, and this sampler has no setting num_steps. "
+            "Set job.steps=[null], or choose another, such as sampler=heun."
+        )
+    return instantiate(cfg.sampler, num_steps=num_steps)

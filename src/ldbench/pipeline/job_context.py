@@ -1,5 +1,6 @@
 """JobContext: the inputs that a job may ask for, and the protocol's fields that its numbers then depend on."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
@@ -18,11 +19,12 @@ from ldbench.core.interfaces import Guidance, ImageData, ImageSet, Sampler
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore
 from ldbench.io.files import printable
+from ldbench.jobs._sampling_variants import SamplingVariants
 from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
 from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, extractor_key
-from ldbench.pipeline.generator_plan import build_guidance, build_sampler
+from ldbench.pipeline.generator_plan import build_guidance, build_sampler, tuned_guidance
 from ldbench.pipeline.get_generator import build_encoder
 from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.trained_model import TrainedModel
@@ -94,6 +96,18 @@ class JobContext:
         """The configured guidance."""
         key = None if self._measured.tokenizer is None else self._measured.tokenizer.content_key
         return build_guidance(self._cfg, self._model, self._registry, tokenizer_key=key, has_statistics=True)
+
+    def sampling_variants(self) -> SamplingVariants:
+        """The generator's weight averages, and its sampling by other steps and guidance."""
+        model = self._measured.generator
+        assert model is not None, "a job that asks for a generator is not run without one"
+        exported = model.recipe.get("course", {}).get("exported_decay")
+        return SamplingVariants(
+            averages=(exported, *(decay for decay in model.averages if decay != exported)),
+            load_generator=lambda decay: model.load_generator() if decay == exported else model.load_average(decay),
+            build_sampler=partial(build_sampler, self._cfg),
+            build_guidance=self._guidance_of,
+        )
 
     def drawing(self) -> GeneratorSampling | None:
         """The generator and how it is sampled; None where no generator is chosen."""
@@ -252,6 +266,13 @@ class JobContext:
         return step_timing.time_generator_steps(
             self._cfg, self._tokenizer, self._measured.data, steps, batch_size, registry=self._registry
         )
+
+    def _guidance_of(self, generator: Generator, scale: float, low: float, high: float) -> Guidance:
+        node = copy.deepcopy(tuned_guidance(self._cfg, self._registry))
+        with flag_override(node, ["struct", "readonly"], [False, False]):
+            node.update({"scale": scale, "low": low, "high": high})
+        key = None if self._measured.tokenizer is None else self._measured.tokenizer.content_key
+        return build_guidance(self._cfg, generator, self._registry, tokenizer_key=key, has_statistics=True, node=node)
 
     @property
     def _tokenizer(self) -> TrainedModel:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ldbench.pipeline.components import (
     extractor_key,
     with_teacher,
 )
+from ldbench.pipeline.generator_plan import tuned_guidance
 from ldbench.pipeline.job_context import (
     PROTOCOL_FIELDS,
     EvaluationTarget,
@@ -54,7 +55,8 @@ def measure(
     data = measured.data
     settings = plain(node)
     samples = job.measured_samples(settings, data) if hasattr(job, "measured_samples") else None
-    described = describe(cfg, data, protocol, asked, registry, samples)
+    search = {key: settings[key] for key in getattr(job, "searched", ())}
+    described = describe(cfg, data, protocol, asked, registry, samples, search)
     extractor = protocol.extractor if described.get("extractor") is not None else None
     features = None if extractor is None else extractor_key(extractor, cfg, protocol, registry)
     identity = record_identity(cfg, measured, node, described["hash"], features, registry, samples)
@@ -174,6 +176,7 @@ def describe(
     asked: Sequence[str],
     registry: Registry,
     samples: MeasuredSamples | None = None,
+    search: Mapping[str, Any] = {},  # the settings of a search over sampling, which counts in place of its result
 ) -> dict[str, Any]:
     """The protocol as a record holds it: what of it counts for what a job asks for, with the hash.
 
@@ -183,12 +186,16 @@ def describe(
     """
     counting = set().union(*(PROTOCOL_FIELDS.get(fact, set()) for fact in asked))
     drawn = protocol_digests(protocol, counting, registry)
-    if "sampler" in asked:
+    if {"sampler", "sampling_variants"} & set(asked):
         own = registry.compose("run", [f"generator={cfg.generator.name}"])
         given = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
         drawn |= {
             key: "own" if value == registry.with_component_names(own[key]) else value for key, value in given.items()
         }
+    if search:
+        guided = registry.with_component_names(tuned_guidance(cfg, registry))
+        fixed = {key: value for key, value in guided.items() if key not in ("scale", "low", "high", "guide")}
+        drawn["guidance"] = {"tuned": {**fixed, **search}}
     if "machine" in asked:
         drawn["machine"] = describe_machine(cfg)
     if samples is not None:

@@ -31,7 +31,7 @@ from ldbench.results.protocol import Protocol
 
 def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for a node that is no job, for keys and values that the job does not take, unknown inputs."""
-    _, node = merge_overrides(node, protocol)
+    protocol, node = merge_overrides(node, protocol)
     validate_types(node)
     job = import_target(node._target_)
     for attribute in ("name", "revision", "requires", "settings", "check", "output_files"):
@@ -56,6 +56,11 @@ def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Regi
         registry.validate_option("teacher", node.teacher)
     try:
         job.check(plain(node))
+        if hasattr(job, "check_protocol"):
+            metrics = {
+                name: import_target(registry.option("distribution", name)._target_) for name in protocol.distribution
+            }
+            job.check_protocol(plain(node), metrics, protocol.labels)
     except ValueError as error:  # a job does not know whether it is `job`, one of `jobs`, or `latents`
         raise ValueError(re.sub(r"\bjob\.(?=\w+)", node._get_full_key("").rstrip(".") + ".", str(error))) from error
     for value in plain(node).values():

@@ -16,7 +16,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.jobs._set_metrics import validate_kept
 from ldbench.pipeline.config_schema import validate_values
-from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
+from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts, validate_search
 from ldbench.pipeline.generator_stats import validate_stats
 from ldbench.pipeline.get_generator import (
     build_encoder,
@@ -146,6 +146,8 @@ def validate(cfg: DictConfig, request: RunRequest, registry: Registry = Registry
         validate_given(cfg, registry)
         if is_trained(cfg.generator):
             validate_parts(cfg)
+        if any("sampling_variants" in required_inputs(node) for node in request.jobs):
+            validate_search(cfg, registry)
     if request.with_tokenizer:
         groups = groups_to_train(cfg, with_generator=request.with_generator)
         if groups:

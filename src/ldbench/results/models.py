@@ -27,7 +27,7 @@ UNNAMED = {
         "patience",
     ),
     "latents": ("workers", "batch_size", "num_processes", "shard_size", "verify", "export"),
-    "generator": ("path",),
+    "generator": ("path", "ema_decays"),  # the exported average has a key of its own
 }
 MOST_KEYS = 3  # differing keys that a label names
 LONGEST = 40  # characters of a value in a label

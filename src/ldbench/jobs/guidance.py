@@ -1,0 +1,372 @@
+"""Job `guidance`: the best guidance of a generator, found on few samples and measured on fresh ones."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from ldbench.core.generator import Generator
+from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.pixels import PixelRule
+from ldbench.core.tokenizer import Tokenizer
+from ldbench.data.samples import SampleParts
+from ldbench.io.files import write_json
+from ldbench.jobs._batches import Samples
+from ldbench.jobs._guidance_search import GuidancePoint, GuidanceSearch, Rung, grid_of
+from ldbench.jobs._sample_comparison import compare_samples
+from ldbench.jobs._sample_draws import SampleDraws
+from ldbench.jobs._sample_labels import sample_labels
+from ldbench.jobs._sample_parts import draw_parts
+from ldbench.jobs._sample_sheet import write_sheet
+from ldbench.jobs._sampling_variants import SamplingVariants
+from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
+from ldbench.results.guidance_figure import draw
+from ldbench.runtime.device import PRECISIONS, Precision
+
+log = logging.getLogger(__name__)
+
+SURFACE, FIGURE, SHEET = "surface.json", "surface.png", "samples.png"
+SEARCH_SEEDS = 2**62  # above all seeds that people choose: the search's noise is never that of the measured samples
+SMALLEST_RUNG = 20  # samples, from which on a set is divided for an interval
+
+
+class TuneGuidance:
+    """Searches guidance scale, interval, steps and weight average, and measures the best setting on fresh noise.
+
+    The search is by successive halving on the protocol's metric `target`; the result is what job `generate` measures at
+    the chosen setting, to the last bit, so that no sample that chose a setting also measures it. What the search cost
+    is reported in network calls. Averages that are null stand for all that the artifact holds. An interruption loses at
+    most one part of samples. Raises ValueError for a target that the protocol does not measure or that has no better
+    direction, for averages that the artifact does not hold, and for a generator that cannot be guided.
+    """
+
+    name: ClassVar[str] = "guidance"
+    revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
+    settings: ClassVar[tuple[str, ...]] = ("precision", "compile")  # the search is in the protocol
+    searched: ClassVar[tuple[str, ...]] = ("target", "scales", "intervals", "steps", "averages", "rungs", "keep")
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        sampling_variants: SamplingVariants,
+        sampling_seed: int,
+        data: ImageData,
+        num_samples: int,
+        labels: str | Sequence[int],
+        sets: SetEvaluator,
+        reference: str,  # train, test or an .npz in ADM's layout
+        pixel_rule: PixelRule,
+        target: str,  # of the protocol's metrics on sets
+        scales: Sequence[float],
+        intervals: Sequence[Sequence[float]],
+        steps: Sequence[int | None],
+        averages: Sequence[float] | None,
+        rungs: Sequence[int],
+        keep: float,
+        precision: Precision,
+        compile: bool,
+        batch_size: int,
+        part_size: int,
+        num_processes: int,
+        device: torch.device,
+    ):
+        self.tokenizer = tokenizer
+        self.variants = sampling_variants
+        self.sampling_seed = sampling_seed
+        self.data = data
+        self.num_samples = num_samples
+        self.balanced = labels == "balanced"
+        self.labels = labels
+        self.sets = sets
+        self.reference = reference
+        self.pixel_rule = pixel_rule
+        self.target = target
+        self.rungs = rungs
+        self.keep = keep
+        self.precision = precision
+        self.compile = compile
+        self.batch_size = batch_size
+        self.part_size = part_size
+        self.num_processes = num_processes
+        self.device = device
+        self.higher_is_better = sets.higher_is_better("g")
+        self.points = grid_of(
+            chosen_averages(averages, sampling_variants.averages),
+            list(steps),
+            [(float(low), float(high)) for low, high in intervals],
+            list(scales),
+        )
+        self._loaded: dict[float | None, Generator] = {}
+        for point in self.points:
+            generator = self.generator(point.average)
+            generator.check(self.variants.build_sampler(point.steps), self.guidance(point))
+        classes = generator.backbone.num_classes
+        if classes != data.num_classes:
+            raise ValueError(
+                f"The generator has {classes} classes, and {data.name} has {data.num_classes}: its samples cannot be "
+                "compared with these images. Choose the generator's data."
+            )
+        validate_kept(sets.metrics, len(data.train), sets.kept)
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        """Raises ValueError for settings out of range."""
+        check_search(settings)
+        if settings["precision"] not in PRECISIONS:
+            raise ValueError(f"job.precision must be one of {', '.join(PRECISIONS)}, got {settings['precision']!r}.")
+        if not isinstance(settings["compile"], bool):
+            raise ValueError(f"job.compile must be true or false, got {settings['compile']!r}.")
+        for key in ("batch_size", "part_size", "num_processes"):
+            if not isinstance(settings[key], int) or settings[key] < 1:
+                raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
+
+    @staticmethod
+    def check_protocol(settings: Mapping[str, Any], distribution: Mapping[str, Any], labels: object) -> None:
+        """Raises ValueError for a target that the protocol's metrics on sets, given as classes by name, do not allow,
+        and for labels of which samples are only shown.
+        """
+        target, metric = settings["target"], distribution.get(settings["target"])
+        better = {
+            name: kind for name, kind in distribution.items() if getattr(kind, "higher_is_better", None) is not None
+        }
+        own = [name for name, kind in better.items() if getattr(kind, "compares", "reference") == "reference"]
+        if metric is None or target not in own:
+            raise ValueError(
+                f"job.target={target} is none of the metrics that a search can go by. This protocol has "
+                f"{', '.join(own) or 'none: choose one with an extractor, such as protocol=digits'}."
+            )
+        if not isinstance(labels, str):
+            raise ValueError(
+                f"labels={labels}: samples of a few classes are only shown. Set job.labels=balanced or random."
+            )
+
+    @staticmethod
+    def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files in the output folder without which a recorded measurement is repeated."""
+        return (SURFACE, FIGURE, SHEET)
+
+    def run(self, out: Path) -> dict[str, Estimate]:
+        """The metrics of the chosen setting, the setting, the surface of every rung, and what the search cost."""
+        search = self.search(out / "search")
+        rungs = search.run(self.points)
+        chosen = rungs[-1].measured[0].point
+        self.note_edges(chosen)
+        metrics = self.measure(chosen, out)
+        metrics |= describe_chosen(chosen, self.variants.averages[0])
+        metrics |= {
+            "guidance/search_calls": Estimate(float(search.num_calls())),
+            "guidance/search_samples": Estimate(float(search.num_samples())),
+            "guidance/calls_per_sample": Estimate(search.num_calls(chosen) / search.num_samples(chosen)),
+        }
+        metrics |= {
+            f"guidance/n={rung.num_samples}/{found.point.name}": found.score
+            for rung in rungs
+            for found in rung.measured
+        }
+        name = self.sets.name(self.target, "g")
+        write_json(out / SURFACE, describe_surface(rungs, target=name))
+        draw(rungs_for_figure(rungs), out / FIGURE, target=name, data=self.data.name)
+        search.remove()
+        return metrics
+
+    def search(self, folder: Path) -> GuidanceSearch:
+        """The search, whose noise and labels are not those of the samples that are measured."""
+        reference = self.sets.reference_features(
+            self.data,
+            self.reference,
+            pixel_rule=self.pixel_rule,
+            batch_size=self.batch_size,
+            num_processes=self.num_processes,
+        )
+        seed = SEARCH_SEEDS + self.sampling_seed
+        y = sample_labels(self.labels, self.rungs[-1], num_classes=self.data.num_classes, seed=seed)
+        return GuidanceSearch(
+            build_draws=lambda point: self.draws(point, seed=seed, y=y),
+            extractor=self.sets.extractor,
+            metric=self.sets.metrics[self.target],
+            reference=reference,
+            y=y,
+            balanced=self.balanced,
+            rungs=self.rungs,
+            keep=self.keep,
+            part_size=self.part_size,
+            num_processes=self.num_processes,
+            device=self.device,
+            folder=folder,
+        )
+
+    def measure(self, chosen: GuidancePoint, out: Path) -> dict[str, Estimate]:
+        """The protocol's metrics of fresh samples of the chosen setting."""
+        y = sample_labels(self.labels, self.num_samples, num_classes=self.data.num_classes, seed=self.sampling_seed)
+        parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
+        draws = self.draws(chosen, seed=self.sampling_seed, y=y)
+        draw_parts(draws, parts, num_processes=self.num_processes, device=self.device)
+        samples = self.sets.sample_features(
+            Samples(parts, y, self.batch_size),
+            strata=y if self.balanced else None,
+            num_processes=self.num_processes,
+            scratch=out / "shares",
+        )
+        settings: dict[str, Any] = {
+            "pixel_rule": self.pixel_rule,
+            "batch_size": self.batch_size,
+            "num_processes": self.num_processes,
+        }
+        metrics = compare_samples(
+            self.sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
+        )
+        write_sheet(parts, y, out / SHEET)
+        parts.remove()
+        return metrics
+
+    def draws(self, point: GuidancePoint, *, seed: int, y: torch.Tensor) -> SampleDraws:
+        """How samples of a setting are drawn."""
+        return SampleDraws(
+            self.tokenizer,
+            self.generator(point.average),
+            self.variants.build_sampler(point.steps),
+            self.guidance(point),
+            seed,
+            y,
+            self.pixel_rule,
+            self.precision,
+            self.compile,
+            self.batch_size,
+        )
+
+    def generator(self, average: float | None) -> Generator:
+        """The generator with the weights of an average; the last one that was asked for is kept."""
+        if average not in self._loaded:
+            self._loaded = {average: self.variants.load_generator(average)}
+        return self._loaded[average]
+
+    def guidance(self, point: GuidancePoint) -> Any:
+        """The guidance of a setting."""
+        return self.variants.build_guidance(self.generator(point.average), point.scale, point.low, point.high)
+
+    def note_edges(self, chosen: GuidancePoint) -> None:
+        """Logs that the best scale is the largest of the grid: a larger one may be better."""
+        if chosen.scale == max(point.scale for point in self.points):
+            log.info(
+                "The best scale, %g, is the largest of job.scales: a larger one may be better.",
+                chosen.scale,
+            )
+
+
+def check_search(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError for a grid or rungs out of range."""
+    for key, what, example in (
+        ("scales", "different numbers of at least 0", "[1.0,1.5,2.0]"),
+        ("intervals", "different pairs of times with 0 <= low < high <= 1", "[[0.0,1.0],[0.25,1.0]]"),
+        ("steps", "different numbers of steps, or null for the sampler's", "[null,50]"),
+        ("averages", "different decays, or null for all that the artifact holds", "[0.9999]"),
+        ("rungs", f"increasing numbers of samples from {SMALLEST_RUNG} on", "[200,400]"),
+    ):
+        value = settings[key]
+        if key == "averages" and value is None:
+            continue
+        if not isinstance(value, list) or not value or not VALID[key](value):
+            raise ValueError(f"job.{key} must be a list of {what}, such as {example}, got {value!r}.")
+    keep = settings["keep"]
+    if not is_number(keep) or not 0 < keep < 1:
+        raise ValueError(f"job.keep must lie between 0 and 1, got {keep!r}.")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def are_different(values: Sequence[Any]) -> bool:
+    """Whether no two values are equal."""
+    return all(value not in values[:index] for index, value in enumerate(values))
+
+
+VALID: Mapping[str, Any] = {
+    "scales": lambda values: all(is_number(scale) and scale >= 0 for scale in values) and are_different(values),
+    "intervals": lambda values: (
+        all(
+            isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) and 0 <= pair[0] < pair[1] <= 1
+            for pair in values
+        )
+        and are_different(values)
+    ),
+    "steps": lambda values: all(count is None or is_count(count) for count in values) and are_different(values),
+    "averages": lambda values: all(is_number(decay) and 0 < decay < 1 for decay in values) and are_different(values),
+    "rungs": lambda values: all(map(is_count, values)) and values[0] >= SMALLEST_RUNG and values == sorted(set(values)),
+}
+
+
+def chosen_averages(configured: Sequence[float] | None, held: Sequence[float | None]) -> Sequence[float | None]:
+    """The averages to search over. Raises ValueError for one that the artifact does not hold."""
+    if configured is None:
+        return held
+    missing = [decay for decay in configured if decay not in held]
+    if missing:
+        raise ValueError(
+            f"job.averages={list(configured)}: the artifact holds no average with the decay {missing[0]}, but "
+            f"{', '.join('its exported weights' if decay is None else str(decay) for decay in held)}. "
+            "Choose of these, or train with it in generator.ema_decays."
+        )
+    return list(configured)
+
+
+def describe_chosen(chosen: GuidancePoint, exported: float | None) -> dict[str, Estimate]:
+    """The chosen setting as figures; what is not a number of the search is left out."""
+    average = exported if chosen.average is None else chosen.average
+    values = {
+        "scale": chosen.scale,
+        "low": chosen.low,
+        "high": chosen.high,
+        "steps": chosen.steps,
+        "average": average,
+    }
+    return {f"guidance/chosen_{key}": Estimate(float(value)) for key, value in values.items() if value is not None}
+
+
+def describe_surface(rungs: Sequence[Rung], *, target: str) -> dict[str, Any]:
+    """All scores for JSON, each rung's best first."""
+
+    def numbers(estimate: Estimate | None) -> dict[str, float | None] | None:
+        return None if estimate is None else {key: getattr(estimate, key) for key in ("value", "low", "high")}
+
+    return {
+        "target": target,
+        "rungs": [
+            {
+                "num_samples": rung.num_samples,
+                "settings": [
+                    {
+                        **{key: getattr(found.point, key) for key in ("scale", "low", "high", "steps", "average")},
+                        "score": numbers(found.score),
+                        "behind_best": numbers(found.behind),
+                    }
+                    for found in rung.measured
+                ],
+            }
+            for rung in rungs
+        ],
+    }
+
+
+def rungs_for_figure(rungs: Sequence[Rung]) -> list[tuple[int, dict[str, list[tuple[float, Estimate]]]]]:
+    """The samples of each rung, and its curves over scales by their names."""
+    figures = []
+    for rung in rungs:
+        curves: dict[str, list[tuple[float, Estimate]]] = {}
+        for found in rung.measured:
+            curve, _, _ = found.point.name.rpartition("/")
+            curves.setdefault(curve, []).append((found.point.scale, found.score))
+        figures.append(
+            (rung.num_samples, {name: sorted(points, key=lambda p: p[0]) for name, points in curves.items()})
+        )
+    return figures
