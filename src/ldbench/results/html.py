@@ -22,7 +22,7 @@ SCRIPTS = (
     "svg.js",
     "scatter.js",
     "curves.js",
-    "predictions.js",
+    "text_tables.js",
     "sheets.js",
     "published.js",
     "main.js",

@@ -16,7 +16,12 @@ from ldbench.results.replicates import estimates_of, nested, replicates
 from ldbench.results.summaries import Error, Summary, summarize
 
 Nests = Sequence[Sequence[Sequence[Record]]]  # of each model, of each tokenizer seed, of each further seed
-JOB_ORDER = {"generate": 0, "reconstruct": 1, "encode": 3}  # of leaderboards; other jobs come between, by name
+JOB_ORDER = {
+    "generate": 0,
+    "guidance": 0,
+    "reconstruct": 1,
+    "encode": 3,
+}  # of leaderboards; other jobs come between, by name
 
 
 @dataclass(frozen=True)

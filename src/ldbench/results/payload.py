@@ -9,6 +9,7 @@ from typing import Any
 from ldbench.core.estimate import Estimate
 from ldbench.results.comparison import text
 from ldbench.results.curves import curves_of
+from ldbench.results.guidance_table import board_guidance, guidance_tables
 from ldbench.results.leaderboards import Cell, Leaderboard, Row
 from ldbench.results.metric_names import is_cost, is_reference
 from ldbench.results.models import Model, flat, seeds_of
@@ -28,7 +29,7 @@ def payload(
     sheets: Mapping[str, Sequence[Path]],
     created: str,
 ) -> Plain:
-    """All data of the page: models, leaderboards, records, predictions, sheets and papers' tables."""
+    """All data of the page: models, leaderboards, records, tables by guidance, predictions, sheets, papers' tables."""
     rows = [row for board in boards for row in board.rows]
     models = list(dict.fromkeys(row.model for row in rows))
     indices = {model: index for index, model in enumerate(models)}
@@ -48,7 +49,8 @@ def payload(
             for row in board.rows
             for path in sheets.get(row.records[0].id, ())
         ],
-        "predictions": [prediction(table) for table in predictions],
+        "guidance": [text_table(table) for table in guidance_tables(boards)],
+        "predictions": [text_table(table) for table in predictions],
         "published": [paper(table) for table in published],
     }
 
@@ -78,12 +80,14 @@ def describe_model(model: Model, tokenizer: int | None) -> Plain:
 
 
 def short_names(boards: Sequence[Leaderboard]) -> list[str]:
-    """The name of each leaderboard's protocol, with the settings if another leaderboard differs in nothing else."""
+    """The name of each leaderboard's protocol, with settings if another differs in nothing else, and the guidance."""
     protocols = [board.conditions.key[:3] for board in boards]
-    return [
+    names = [
         board.conditions.name if protocols.count(board.conditions.key[:3]) > 1 else board.conditions.short_name
         for board in boards
     ]
+    guided = map(board_guidance, boards)
+    return [name if label is None else f"{name}, {label}" for name, label in zip(names, guided, strict=True)]
 
 
 def leaderboard_of(board: Leaderboard, name: str, indices: Mapping[Model, int]) -> Plain:
@@ -175,11 +179,14 @@ def record_of(record: Record) -> Plain:
     }
 
 
-def prediction(table: Table) -> Plain:
-    """A table of predictions of generation quality."""
+def text_table(table: Table) -> Plain:
+    """A table that is shown as it is; the labels of a row are joined."""
     rows = [
-        {"name": name, "cells": [None if entry is None else [entry.value, entry.noise] for entry in entries]}
-        for (name,), entries in table.rows
+        {
+            "name": " + ".join(names),
+            "cells": [None if entry is None else [entry.value, entry.noise_and_seeds] for entry in entries],
+        }
+        for names, entries in table.rows
     ]
     return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
 

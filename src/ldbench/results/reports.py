@@ -11,6 +11,7 @@ from rich.console import Console
 from ldbench.io.files import atomic_write
 from ldbench.results import html, latex, markdown, spreadsheet, terminal
 from ldbench.results.comparison import compare, find_record
+from ldbench.results.guidance_table import board_guidance, guidance_tables
 from ldbench.results.leaderboards import Leaderboard, build_leaderboards
 from ldbench.results.numbers import noise, number
 from ldbench.results.per_image import read_values
@@ -36,8 +37,13 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        """Leaderboards, predictions of generation quality, then papers' tables."""
-        return [*map(table_of, self.leaderboards), *prediction_tables(self.records), *map(published_table, self.beside)]
+        """Leaderboards, models by their guidance, predictions of generation quality, then papers' tables."""
+        return [
+            *(table_of(board, board_guidance(board)) for board in self.leaderboards),
+            *guidance_tables(self.leaderboards),
+            *prediction_tables(self.records),
+            *map(published_table, self.beside),
+        ]
 
     def show(self) -> None:
         """Prints the tables."""

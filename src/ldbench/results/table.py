@@ -59,8 +59,11 @@ class Table:
     notes: Sequence[str] = ()
 
 
-def table_of(board: Leaderboard) -> Table:
-    """A leaderboard as text. Points of curves are in the page and the CSV file only; a note names the curves."""
+def table_of(board: Leaderboard, guidance: str | None = None) -> Table:
+    """A leaderboard as text. Points of curves are in the page and the CSV file only; a note names the curves.
+
+    `guidance`: how its samples were guided, for the title.
+    """
     conditions = board.conditions
     labels = [board.subject, *(["generator"] if board.generates else [])]
     rows = []
@@ -83,7 +86,8 @@ def table_of(board: Leaderboard) -> Table:
     if superseded:
         notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same seeds.")
     columns = [f"{metric} {ARROWS[board.higher_is_better.get(metric)]}".strip() for metric in board.columns]
-    return Table(f"{conditions.data}: {conditions.job}, protocol {conditions.name}", labels, columns, rows, notes)
+    job = conditions.job if guidance is None else f"{conditions.job}, {guidance}"
+    return Table(f"{conditions.data}: {job}, protocol {conditions.name}", labels, columns, rows, notes)
 
 
 def reference_entry(estimate: Estimate) -> Entry:
