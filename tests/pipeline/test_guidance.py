@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 import ldbench
+from ldbench.config.compose import Registry
 from ldbench.pipeline import pipeline
 from ldbench.results import records
 
@@ -29,23 +29,40 @@ CELL = [
     "sampler.num_steps=2",
     "callbacks.samples.num_images=4",
     "protocol.num_samples=20",
-    "protocol.extractor=digits",
+    "protocol.extractor=tiny",
     "protocol.distribution=[fd,kid]",
 ]
 
 
 @pytest.fixture
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """The config groups with an extractor of digits on a network that takes no time."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "extractor").mkdir()
+    network = "network: {name: tiny, max_steps: 3, batch_size: 16, data: {subset: 0.1}}"
+    (folder / "extractor" / "tiny.yaml").write_text(f"defaults: [digits, _self_]\n{network}\n")
+    return Registry((str(folder),))
+
+
+@pytest.fixture
 def guided(
-    small_overrides: list[str], made_once: Callable[[str, Callable[[Path], object]], Path], tmp_path: Path
-) -> Callable[..., DictConfig]:
-    """Composes a job of a tiny cell whose artifact holds two averages, which was trained once."""
+    small_overrides: list[str],
+    made_once: Callable[[str, Callable[[Path], object]], Path],
+    registry: Registry,
+    tmp_path: Path,
+) -> Callable[..., None]:
+    """Runs a job of a tiny cell whose artifact holds two averages, which was trained once."""
 
     def fill(root: Path) -> None:
-        pipeline.train(ldbench.compose("train", [*small_overrides, *CELL, f"paths.root={root}"]))
+        pipeline.train(ldbench.compose("train", [*small_overrides, *CELL, f"paths.root={root}"]), registry)
 
     shutil.copytree(made_once("guided_cell", fill), tmp_path, dirs_exist_ok=True, symlinks=True)
     shutil.rmtree(tmp_path / "records")
-    return lambda *overrides: ldbench.compose("run", [*small_overrides, *CELL, f"paths.root={tmp_path}", *overrides])
+
+    def run(*overrides: str) -> None:
+        pipeline.run(ldbench.compose("run", [*small_overrides, *CELL, f"paths.root={tmp_path}", *overrides]), registry)
+
+    return run
 
 
 def only(root: Path, job: str) -> records.Record:
@@ -54,7 +71,7 @@ def only(root: Path, job: str) -> records.Record:
 
 
 def test_its_numbers_are_those_of_job_generate_at_the_chosen_setting(guided, tmp_path) -> None:
-    pipeline.run(guided("job=guidance", *SEARCH))
+    guided("job=guidance", *SEARCH)
     tuned = only(tmp_path, "guidance")
     averages = json.loads(next(tmp_path.glob("artifacts/generators/*/manifest.json")).read_text())["averages"]
     assert list(averages) == ["0.1"]
@@ -62,8 +79,8 @@ def test_its_numbers_are_those_of_job_generate_at_the_chosen_setting(guided, tmp
     chosen = {key: tuned.metrics[f"guidance/chosen_{key}"].value for key in ("scale", "low", "high", "average")}
     shutil.rmtree(tmp_path / "records")
     fixed = [*SEARCH, "job.averages=[0.9]", "job.scales=[4.0]"]
-    pipeline.run(guided("job=guidance", *fixed))
-    pipeline.run(guided("job=generate", "guidance=cfg", "guidance.scale=4.0"))
+    guided("job=guidance", *fixed)
+    guided("job=generate", "guidance=cfg", "guidance.scale=4.0")
     alone, generated = only(tmp_path, "guidance").metrics, only(tmp_path, "generate").metrics
     assert {name: value for name, value in alone.items() if not name.startswith("guidance/")} == generated
     assert chosen["scale"] in (1.0, 4.0)
@@ -74,15 +91,15 @@ def test_its_numbers_are_those_of_job_generate_at_the_chosen_setting(guided, tmp
 
 def test_the_protocol_is_the_search_and_not_what_it_found(guided, tmp_path) -> None:
     settings = ["job=guidance", *SEARCH, "job.averages=[0.9]"]
-    pipeline.run(guided(*settings))
+    guided(*settings)
     first = only(tmp_path, "guidance")
     shutil.rmtree(tmp_path / "records")
-    pipeline.run(guided(*settings, "seed=1"))  # another generator, tuned by the same search
+    guided(*settings, "seed=1")  # another generator, tuned by the same search
     other = only(tmp_path, "guidance")
     assert first.artifacts["generator"] != other.artifacts["generator"]
     assert first.protocol["hash"] == other.protocol["hash"]
     shutil.rmtree(tmp_path / "records")
-    pipeline.run(guided(*settings, "job.rungs=[30]"))
+    guided(*settings, "job.rungs=[30]")
     assert only(tmp_path, "guidance").protocol["hash"] != first.protocol["hash"]
 
 
@@ -99,11 +116,15 @@ def test_the_protocol_is_the_search_and_not_what_it_found(guided, tmp_path) -> N
         (["job.rungs=[5]"], r"job\.rungs must be a list of increasing numbers of samples from 20 on"),
     ],
 )
-def test_a_search_that_cannot_be_made_is_refused_before_any_training(small_overrides, overrides, message) -> None:
+def test_a_search_that_cannot_be_made_is_refused_before_any_training(
+    small_overrides, registry, overrides, message
+) -> None:
     with pytest.raises(ValueError, match=message):
-        pipeline.run(ldbench.compose("run", ["job=guidance", *small_overrides, *CELL, *overrides, "paths.root=/none"]))
+        pipeline.run(
+            ldbench.compose("run", ["job=guidance", *small_overrides, *CELL, *overrides, "paths.root=/none"]), registry
+        )
 
 
 def test_an_average_that_is_not_stored_is_named(guided) -> None:
     with pytest.raises(ValueError, match=r"no average with the decay 0\.7, but 0\.9, 0\.1\. Choose of these"):
-        pipeline.run(guided("job=guidance", *SEARCH, "job.averages=[0.7]"))
+        guided("job=guidance", *SEARCH, "job.averages=[0.7]")
