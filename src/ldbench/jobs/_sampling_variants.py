@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ldbench.core.field import Field
 from ldbench.core.generator import Generator
@@ -20,6 +21,8 @@ class SamplingVariants:
 
 class CountedGuidance:
     """A guidance that counts the items of the network calls that are made through it."""
+
+    revision: ClassVar[int] = 1  # it changes no number
 
     def __init__(self, guidance: Guidance):
         self.guidance = guidance

@@ -102,9 +102,13 @@ class JobContext:
         model = self._measured.generator
         assert model is not None, "a job that asks for a generator is not run without one"
         exported = model.recipe.get("course", {}).get("exported_decay")
+
+        def load(decay: float | None) -> Generator:
+            return model.load_generator() if decay is None or decay == exported else model.load_average(decay)
+
         return SamplingVariants(
             averages=(exported, *(decay for decay in model.averages if decay != exported)),
-            load_generator=lambda decay: model.load_generator() if decay == exported else model.load_average(decay),
+            load_generator=load,
             build_sampler=partial(build_sampler, self._cfg),
             build_guidance=self._guidance_of,
         )

@@ -17,7 +17,7 @@ Curve = Sequence[tuple[float, Estimate]]  # scale, score
 def draw(rungs: Sequence[tuple[int, Mapping[str, Curve]]], out: Path, *, target: str, data: str) -> None:
     """Draws the curves of each rung with 95 % intervals, a panel for each, and writes a PNG atomically."""
     names = sorted({name for _, curves in rungs for name in curves})
-    colors = dict(zip(names, plt.get_cmap("tab10").colors * (1 + len(names) // 10), strict=False))
+    colors = {name: f"C{index}" for index, name in enumerate(names)}
     figure, axes = plt.subplots(
         1, len(rungs), figsize=(1.5 + 4.2 * len(rungs), 4.2), squeeze=False, sharex=True, layout="constrained"
     )
