@@ -16,12 +16,13 @@ from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
-from ldbench.io.files import atomic_write
+from ldbench.io.files import atomic_write, write_json
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._sample_comparison import compare_samples
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
+from ldbench.results.saved_images import NOISE
 from ldbench.runtime.device import PRECISIONS, Precision
 from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import run_parallel, split_evenly
@@ -189,13 +190,16 @@ class Generate:
             Image.fromarray(picture.numpy()).save(scratch, format="PNG")
 
     def save(self, parts: SampleParts, out: Path) -> None:
-        """Writes every sample as PNG, one folder per class."""
+        """Writes every sample as PNG, one folder per class, and what their noise was drawn from."""
         names = self.data.class_names if len(self.data.class_names) == self.generator.backbone.num_classes else None
         for indices, images in parts.read():
             labels = self.y[list(indices)].tolist()
             # the label behind the last class is that of samples without one
             classes = [names[y] if names and y < len(names) else f"{y:04d}" for y in labels]
             write_pngs(out / IMAGES, images, first=indices.start, classes=classes)
+        latent = self.generator.backbone.latent
+        drawn_from = {"seed": self.draws.seed, "num_tokens": latent.num_tokens, "channels": latent.channels}
+        write_json(out / NOISE, drawn_from)
 
 
 def sample_labels(
