@@ -79,8 +79,8 @@ def validate_config(cfg: "DictConfig") -> None:
         raise ValueError(f"{' and '.join(asked)} exclude each other. Set one at a time.")
     if cfg.only is not None and asked not in (["rank"], ["sheet"]):
         raise ValueError(
-            "only=[...] selects the records of rank=METRIC or of sheet=KIND. Name a metric, as in rank=psnr, or images, "
-            "as in sheet=reconstructions."
+            "only=[...] selects the records of rank=METRIC or of sheet=KIND. Name a metric, as in rank=psnr, or the "
+            "images, as in sheet=reconstructions."
         )
     if cfg.only is not None and (isinstance(cfg.only, str) or not cfg.only):
         raise ValueError(f"only takes a list of records, as in only=[A,B]; got {cfg.only}.")

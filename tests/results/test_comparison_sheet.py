@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from tests.made_records import make_record
 
 from ldbench.results.comparison_sheet import CELL, FONT_SIZE, GAP, Lettering, draw_sheet, fitted, write_sheet
@@ -26,15 +25,11 @@ def comparison() -> ImageComparison:
         ["first", "second"],
         [
             Column("original", [noise(0), noise(1)]),
-            Column("a tokenizer of a long name, longer than its two columns", [noise(2), noise(3)], [noise(4), noise(5)]),
+            Column("a tokenizer whose long name needs two lines", [noise(2), noise(3)], [noise(4), noise(5)]),
         ],
         ["A note."],
         20.0,
     )
-
-
-def pixels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture)
 
 
 def test_images_are_enlarged_by_a_whole_factor_and_in_the_middle() -> None:
@@ -48,16 +43,16 @@ def test_images_are_enlarged_by_a_whole_factor_and_in_the_middle() -> None:
 
 
 def test_every_image_is_in_the_picture_in_rows_and_columns(comparison) -> None:
-    whole = pixels(draw_sheet(comparison))
-    cells = [fitted(image, CELL) for image in map(noise, (0, 2, 4))], [fitted(image, CELL) for image in map(noise, (1, 3, 5))]
-    lines = [np.concatenate([part for cell in row for part in (cell, np.full((CELL, GAP, 3), 255))], 1) for row in cells]
-    expected = np.concatenate([lines[0], np.full((GAP, lines[0].shape[1], 3), 255), lines[1]])
+    whole = np.asarray(draw_sheet(comparison))
+    below = np.full((GAP, CELL, 3), 255)
+    columns = [np.concatenate([fitted(noise(2 * c), CELL), below, fitted(noise(2 * c + 1), CELL)]) for c in range(3)]
+    beside = np.full((2 * CELL + GAP, GAP, 3), 255)
+    expected = np.concatenate([columns[0], beside, columns[1], beside, columns[2]], axis=1)
     height, width = expected.shape[:2]
     places = [
         (top, left)
-        for top in range(whole.shape[0] - height + 1)
-        for left in range(whole.shape[1] - width + 1)
-        if (whole[top, left] == expected[0, 0]).all() and (whole[top : top + height, left : left + width] == expected).all()
+        for top, left in np.argwhere((whole == expected[0, 0]).all(axis=2))
+        if np.array_equal(whole[top : top + height, left : left + width], expected)
     ]
     assert len(places) == 1
 
@@ -83,4 +78,4 @@ def test_text_is_wrapped_at_spaces_and_long_words_anywhere() -> None:
     assert "".join(text.wrapped("x" * 25, 80)) == "x" * 25
     assert text.wrapped("x" * 400, 80)[-1].endswith("...")
     assert text.wrapped("a\nb", 80) == ["a", "b"]
-    assert text.wrapped("wide", 1) == ["w", "i", "d..."] or len(text.wrapped("wide", 1)) <= 3
+    assert len(text.wrapped("wide", 1)) == 3

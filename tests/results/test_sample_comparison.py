@@ -24,9 +24,8 @@ def drawn(
     seed: int = 0,
 ) -> Record:
     """A record of gray samples, each a level lighter than the one before."""
-    record = make_record(
-        job="generate", tokenizer=tokenizer, generator="sit", protocol=GENERATION, seeds=(0, seed), metrics={"gfid": 1.0}
-    )
+    made = {"job": "generate", "tokenizer": tokenizer, "generator": "sit", "protocol": GENERATION}
+    record = make_record(**made, seeds=(0, seed), metrics={"gfid": 1.0})
     images = {(name, i): np.full((4, 4, 3), level + i, dtype=np.uint8) for i, name in enumerate(classes)}
     return save_samples(folder, record, images, noise)
 

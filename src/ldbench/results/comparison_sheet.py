@@ -58,7 +58,9 @@ class Lettering:
                     line = ""
                 line = f"{line} {word}" if line else word
                 while self.font.getlength(line) > width and len(line) > 1:
-                    fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or self.font.getlength(line[:n]) <= width)
+                    fits = next(
+                        n for n in range(len(line) - 1, 0, -1) if n == 1 or self.font.getlength(line[:n]) <= width
+                    )
                     lines.append(line[:fits])
                     line = line[fits:]
             lines.append(line)

@@ -39,8 +39,8 @@ def render(
     created: str,
     comparisons: Sequence[tuple[Leaderboard, ImageComparison]] = (),
 ) -> str:
-    """The page. `sheets`: record id -> PNG files, which are embedded; `created`: the time to show; `comparisons`: images
-    of the models of leaderboards side by side.
+    """The page. `sheets`: record id -> PNG files, which are embedded; `created`: the time to show; `comparisons`:
+    images of the models of leaderboards side by side.
     """
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     script = (

@@ -152,8 +152,8 @@ def crop_of(differences: ndarray, settings: SheetSettings) -> Crop | None:
     if crop.top + crop.size > height or crop.left + crop.size > width:
         raise ValueError(
             f"crop=[{crop.top},{crop.left},{crop.size}] ends at row {crop.top + crop.size} and column "
-            f"{crop.left + crop.size}, and the images have {height} rows and {width} columns. Choose a smaller size, or "
-            "crop=auto."
+            f"{crop.left + crop.size}, and the images have {height} rows and {width} columns. Choose a smaller size, "
+            "or crop=auto."
         )
     return crop
 
@@ -175,8 +175,10 @@ def notes(
     num_tokenizers: int, num_images: int, num_candidates: int, crops: Sequence[Crop | None], settings: SheetSettings
 ) -> list[str]:
     """What is shown, and how it was chosen."""
-    among = f"of {num_images} images" if num_candidates == num_images else (
-        f"of {num_candidates} images, evenly spaced over {num_images}"
+    among = (
+        f"of {num_images} images"
+        if num_candidates == num_images
+        else (f"of {num_candidates} images, evenly spaced over {num_images}")
     )
     chosen = (
         f"The {len(crops)} {among} on which the reconstructions differ most (mean variance over tokenizers), the "

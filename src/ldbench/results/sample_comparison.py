@@ -78,9 +78,7 @@ def of_one_seed(board: Leaderboard, records: Sequence[Record]) -> list[Record]:
     """
     ids = {record.id for record in records}
     seeds = Counter(
-        seed
-        for row in board.rows
-        for seed in {sampling_seed(record) for record in row.records if record.id in ids}
+        seed for row in board.rows for seed in {sampling_seed(record) for record in row.records if record.id in ids}
     )
     if not seeds:
         return []
