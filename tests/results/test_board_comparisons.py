@@ -1,5 +1,7 @@
 """Which images are compared: those of each leaderboard, or of named records; the page leaves out what does not fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.made_records import GENERATION, SHOWN, make_record, protocol_of, save_reconstructions, save_samples
@@ -46,6 +48,9 @@ def test_the_page_has_whole_images_and_crops_of_large_ones_and_samples(tmp_path)
         save_reconstructions(tmp_path, make_record(), {"a": (gray(1, 128), gray(2, 128))}),
         save_samples(tmp_path, drawn, {("cat", 0): gray(7)}, None),
     ]
+    assert len(page_comparisons(build_leaderboards(made), tmp_path, SHOWN)) == 2, "samples of one are on its own sheet"
+    made += [save_samples(tmp_path, replace(drawn, id="0" * 16), {("cat", 0): gray(7)}, None)]
+    made[-1] = replace(made[-1], models=dict.fromkeys(drawn.models, "1"))
     found = page_comparisons(build_leaderboards(made), tmp_path, SHOWN)
     assert [(board.conditions.job, one.kind, one.crop) for board, one in found] == [
         ("reconstruct", "reconstructions", False),

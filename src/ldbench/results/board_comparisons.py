@@ -2,23 +2,21 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ldbench.results.image_comparison import (
-    AUTO,
     RECONSTRUCTIONS,
     SAMPLES,
-    SMALLEST,
     ImageComparison,
     SheetSettings,
     Subject,
+    how_to_save,
     named_subjects,
     none_saved,
     subjects_of,
 )
 from ldbench.results.leaderboards import Leaderboard
-from ldbench.results.reconstruction_comparison import compare_reconstructions
+from ldbench.results.reconstruction_comparison import compare_for_page, compare_reconstructions
 from ldbench.results.records import Record
 from ldbench.results.sample_comparison import compare_samples, of_one_seed
 from ldbench.results.saved_images import saved_reconstructions, saved_samples
@@ -27,6 +25,8 @@ log = logging.getLogger(__name__)
 
 KINDS = {RECONSTRUCTIONS: "reconstruct", SAMPLES: "generate"}  # -> the job whose images these are
 COMPARE = {RECONSTRUCTIONS: compare_reconstructions, SAMPLES: compare_samples}
+ON_PAGE = {RECONSTRUCTIONS: compare_for_page, SAMPLES: lambda *given: [compare_samples(*given)]}
+FEWEST = {RECONSTRUCTIONS: 1, SAMPLES: 2}  # models on the page: samples of a single one are on its own sheet
 
 
 def compare_boards(
@@ -53,7 +53,7 @@ def compare_named(
         if record.job != KINDS[kind]:
             raise ValueError(f"sheet={kind} shows images of job={KINDS[kind]}, and {name} is of job={record.job}.")
         if not has_images(record, folder):
-            raise ValueError(f"{name} has no images beside it. {none_saved(folder, record.job)}")
+            raise ValueError(f"{name} has no images beside it. {how_to_save(record.job)}")
     return COMPARE[kind](named_subjects(records, chosen), folder, settings)
 
 
@@ -66,13 +66,9 @@ def page_comparisons(
     found = []
     for kind in KINDS:
         for board in boards:
-            if subjects := board_subjects(board, folder, kind):
+            if len(subjects := board_subjects(board, folder, kind)) >= FEWEST[kind]:
                 try:
-                    whole = COMPARE[kind](subjects, folder, settings)
-                    found.append((board, whole))
-                    if kind == RECONSTRUCTIONS and min(whole.columns[0].images[0].shape[:2]) >= SMALLEST:
-                        crops = compare_reconstructions(subjects, folder, replace(settings, crop=AUTO))
-                        found.append((board, crops))
+                    found += [(board, one) for one in ON_PAGE[kind](subjects, folder, settings)]
                 except ValueError as error:
                     log.warning("The page shows no %s of %s side by side: %s", kind, board.conditions.name, error)
     return found

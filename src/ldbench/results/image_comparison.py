@@ -94,9 +94,16 @@ def named_subjects(records: Sequence[Record], chosen: Sequence[Record]) -> list[
 
 def none_saved(folder: Path, job: str) -> ValueError:
     """The error that there are no saved images."""
-    subject = "tokenizer=vmae" if job == "reconstruct" else "tokenizer=vmae generator=sit"
     return ValueError(
         f"No record of job={job} in {folder.absolute()} has its images beside it, and a sheet shows those. "
-        f"python -m ldbench.run job={job} {subject} job.save_images=true writes them, also where the record exists. "
-        "(merge=DIR copies records without their images.)"
+        f"{how_to_save(job)}"
+    )
+
+
+def how_to_save(job: str) -> str:
+    """A sentence with the command that saves images."""
+    subject = "tokenizer=vmae" if job == "reconstruct" else "tokenizer=vmae generator=sit"
+    return (
+        f"python -m ldbench.run job={job} {subject} job.save_images=true, with the overrides of the training, writes "
+        "them, also where the record exists. (A training saves none by itself, and merge=DIR copies none.)"
     )

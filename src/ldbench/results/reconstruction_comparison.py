@@ -1,7 +1,7 @@
 """Reconstructions of several tokenizers side by side, with error maps on one scale; whole images or crops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +52,51 @@ def compare_reconstructions(subjects: Sequence[Subject], folder: Path, settings:
 
     Tokenizers differ at a pixel by the variance of their reconstructions, a single one by its squared error. Images are
     sorted by the mean of that over what is shown, the largest first. Raises ValueError without saved images, for images
-    that are not of the same originals, and for a part that is not in them.
+    that are not of the same originals, and for a crop that is not in them.
     """
-    if not subjects:
-        raise none_saved(folder, "reconstruct")
+    saved = all_saved(subjects, folder)
+    (comparison,) = comparisons_of(subjects, saved, [settings])
+    return comparison
+
+
+def compare_for_page(subjects: Sequence[Subject], folder: Path, settings: SheetSettings) -> list[ImageComparison]:
+    """`compare_reconstructions` of whole images, and of automatic crops where images are large; reads each image once
+    for both.
+    """
+    saved = all_saved(subjects, folder)
+    whole, crops = replace(settings, crop=None), replace(settings, crop=AUTO)
+    large = min(saved[0].original(common_names(subjects, saved)[0]).shape[:2]) >= SMALLEST
+    return comparisons_of(subjects, saved, [whole, crops] if large else [whole])
+
+
+def all_saved(subjects: Sequence[Subject], folder: Path) -> list[SavedReconstructions]:
+    """The saved images of each model. Raises ValueError if there are no models, or none of one of them."""
     saved = [found for subject in subjects if (found := saved_reconstructions(folder, subject.record)) is not None]
-    if len(saved) < len(subjects):
+    if not saved or len(saved) < len(subjects):
         raise none_saved(folder, "reconstruct")
+    return saved
+
+
+def comparisons_of(
+    subjects: Sequence[Subject], saved: Sequence[SavedReconstructions], settings: Sequence[SheetSettings]
+) -> list[ImageComparison]:
+    """A comparison for each of some settings, which differ in their crops alone."""
     names = common_names(subjects, saved)
-    candidates = evenly_spaced(names, settings.candidates)
-    # sorting is stable: of images with the same difference the first is first
-    rows = sorted((row_of(name, saved, settings) for name in candidates), key=lambda row: -row.difference)
-    rows = rows[: settings.rows]
+    candidates = evenly_spaced(names, settings[0].candidates)
+    rows = [rows_of(name, saved, settings) for name in candidates]
+    found = []
+    for one, mine in zip(settings, zip(*rows, strict=True), strict=True):
+        # sorting is stable: of images with the same difference the first is first
+        shown = sorted(mine, key=lambda row: -row.difference)[: one.rows]
+        chosen = notes(len(subjects), len(names), len(candidates), [row.crop for row in shown], one)
+        found.append(comparison_of(subjects, saved, shown, chosen))
+    return found
+
+
+def comparison_of(
+    subjects: Sequence[Subject], saved: Sequence[SavedReconstructions], rows: Sequence["ImageRow"], notes: Sequence[str]
+) -> ImageComparison:
+    """The comparison of some images."""
     originals = [common_original(subjects, saved, row.name) for row in rows]
     parts = [cropped(row, original) for row, original in zip(rows, originals, strict=True)]
     recons = [[cropped(row, one.recon(row.name)) for row in rows] for one in saved]
@@ -73,20 +106,16 @@ def compare_reconstructions(subjects: Sequence[Subject], folder: Path, settings:
         Column(subject.title, images, [colored(errors, scale) for errors in column], subject.model)
         for subject, images, column in zip(subjects, recons, maps, strict=True)
     ]
-    crops = [row.crop for row in rows]
-    if crops[0] is None:
-        first = [Column("original", parts)]
-    else:
-        framed = [row.crop.framed(image) for row, image in zip(rows, originals, strict=True) if row.crop is not None]
-        first = [Column("original", framed), Column("original, crop", parts)]
+    framed = [row.crop.framed(image) for row, image in zip(rows, originals, strict=True) if row.crop is not None]
+    first = [Column("original", framed), Column("original, crop", parts)] if framed else [Column("original", parts)]
     return ImageComparison(
         RECONSTRUCTIONS,
         conditions_of(subjects[0].record),
         [row.name for row in rows],
         [*first, *columns],
-        notes(len(subjects), len(names), len(candidates), crops, settings),
+        notes,
         scale,
-        crop=crops[0] is not None,
+        crop=bool(framed),
     )
 
 
@@ -120,8 +149,8 @@ def evenly_spaced(names: Sequence[str], count: int) -> list[str]:
     return list(names) if len(names) <= count else [names[i * len(names) // count] for i in range(count)]
 
 
-def row_of(name: str, saved: Sequence[SavedReconstructions], settings: SheetSettings) -> ImageRow:
-    """The row of an image."""
+def rows_of(name: str, saved: Sequence[SavedReconstructions], settings: Sequence[SheetSettings]) -> list[ImageRow]:
+    """The row of an image under each of some settings."""
     original, recons = saved[0].original(name), [one.recon(name) for one in saved]
     for one, recon in zip(saved, recons, strict=True):
         if recon.shape != original.shape:
@@ -131,8 +160,8 @@ def row_of(name: str, saved: Sequence[SavedReconstructions], settings: SheetSett
                 "same images: only=[A,B]."
             )
     differences = disagreement(original, recons)
-    crop = crop_of(differences, settings)
-    return ImageRow(name, crop, float((differences if crop is None else crop.of(differences)).mean()))
+    rows = [ImageRow(name, crop_of(differences, one), 0.0) for one in settings]
+    return [replace(row, difference=float(cropped(row, differences).mean())) for row in rows]
 
 
 def crop_of(differences: ndarray, settings: SheetSettings) -> Crop | None:
