@@ -214,6 +214,15 @@ def test_the_picture_is_drawn_on_request_and_is_the_same_each_time(data: Any, tm
     assert pictures[0].startswith(b"\x89PNG")
 
 
+@pytest.mark.curves
+def test_collapsed_latents_and_few_images_have_a_picture_too(data: Any, tmp_path: Path) -> None:
+    data.class_names = ("red", "green", "blue")
+    job(Brightness(factor=0.0), data, picture=True, **OFF | {"channels": True}).run(tmp_path / "collapsed")
+    data.test = TensorDataset(*data.test[:6])
+    job(Brightness(), data, picture=True, **OFF | {"channels": True}).run(tmp_path / "few")
+    assert len(list(tmp_path.rglob("latents.png"))) == 2
+
+
 def test_a_picture_changes_no_id_and_is_made_for_a_record_that_has_none() -> None:
     node = ldbench.compose("run", ["job=probe"]).job
     plain, drawn = ({**node, "picture": picture} for picture in (False, True))

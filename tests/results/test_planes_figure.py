@@ -21,6 +21,7 @@ def test_the_classes_with_the_most_points_have_colors() -> None:
 
 def test_a_class_without_a_name_has_its_number() -> None:
     assert [name_of(label, ("cat", "_dog", "_")) for label in range(4)] == ["cat", "dog", "2", "3"]
+    assert name_of(0, ("$x^2$",)) == r"\$x^2\$", "no formula"
 
 
 @pytest.mark.curves

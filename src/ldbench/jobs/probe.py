@@ -193,8 +193,8 @@ class Probe:
             if name in self.analyses:
                 metrics |= measure()
         if self.picture:
-            shown = {"num_points": self.num_points, "perplexity": PERPLEXITY, "seed": self.seed}
-            draw_latents(test_z, test.y, self.data.class_names, out, **shown)
+            names, count = self.data.class_names, self.num_points
+            draw_latents(test_z, test.y, names, out, num_points=count, perplexity=PERPLEXITY, seed=self.seed)
         return {f"probe/{name}": estimate for name, estimate in metrics.items()}
 
     def linear(self, train: Encoded, test: Encoded) -> dict[str, Estimate]:

@@ -27,14 +27,15 @@ def draw_planes(
     most points have colors; all others are gray.
     """
     shown, rest = colored_classes(labels)
-    colors = plt.get_cmap("tab10" if len(shown) <= 10 else "tab20").colors
+    colormap = plt.get_cmap("tab10" if len(shown) <= 10 else "tab20")
+    colors = [colormap(place) for place in range(len(shown))]  # of a list of colors, by whole numbers
     figure, axes = plt.subplots(
         1, len(planes), figsize=(5.2 * len(planes) + 1.6, 5.2), squeeze=False, layout="constrained"
     )
     for axis, (name, points) in zip(axes[0], planes.items(), strict=True):
         for members, color, label in [
             (rest, OTHERS, f"{len(rest)} others"),
-            *((frozenset({one}), color, name_of(one, class_names)) for one, color in zip(shown, colors, strict=False)),
+            *((frozenset({one}), color, name_of(one, class_names)) for one, color in zip(shown, colors, strict=True)),
         ]:
             own = [point for point, y in zip(points, labels, strict=True) if y in members]
             if own:
@@ -59,5 +60,9 @@ def colored_classes(labels: Sequence[int]) -> tuple[list[int], frozenset[int]]:
 
 
 def name_of(label: int, class_names: Sequence[str]) -> str:
-    """The name of a class; its number if it has none. An underscore in front would hide it from the legend."""
-    return (class_names[label] if label < len(class_names) else str(label)).lstrip("_") or str(label)
+    """The name of a class for the legend; its number if it has none.
+
+    A legend leaves out names with an underscore in front, and would read dollars as formulas.
+    """
+    name = class_names[label] if label < len(class_names) else ""
+    return name.lstrip("_").replace("$", r"\$") or str(label)

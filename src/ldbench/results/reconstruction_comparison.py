@@ -47,6 +47,15 @@ class Crop:
         return copy
 
 
+@dataclass(frozen=True)
+class ImageRow:
+    """An image as a row."""
+
+    name: str
+    crop: Crop | None  # None: the whole image is shown
+    difference: float  # per pixel of what is shown
+
+
 def compare_reconstructions(subjects: Sequence[Subject], folder: Path, settings: SheetSettings) -> ImageComparison:
     """The images on which tokenizers differ most: the original, and each reconstruction with its error map.
 
@@ -94,7 +103,7 @@ def comparisons_of(
 
 
 def comparison_of(
-    subjects: Sequence[Subject], saved: Sequence[SavedReconstructions], rows: Sequence["ImageRow"], notes: Sequence[str]
+    subjects: Sequence[Subject], saved: Sequence[SavedReconstructions], rows: Sequence[ImageRow], chosen: Sequence[str]
 ) -> ImageComparison:
     """The comparison of some images."""
     originals = [common_original(subjects, saved, row.name) for row in rows]
@@ -113,19 +122,10 @@ def comparison_of(
         conditions_of(subjects[0].record),
         [row.name for row in rows],
         [*first, *columns],
-        notes,
+        chosen,
         scale,
         crop=bool(framed),
     )
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """An image as a row."""
-
-    name: str
-    crop: Crop | None  # None: the whole image is shown
-    difference: float  # per pixel of what is shown
 
 
 def cropped(row: ImageRow, image: ndarray) -> ndarray:
