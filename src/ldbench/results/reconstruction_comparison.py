@@ -207,7 +207,7 @@ def notes(
     among = (
         f"of {num_images} images"
         if num_candidates == num_images
-        else (f"of {num_candidates} images, evenly spaced over {num_images}")
+        else f"of {num_candidates} images, evenly spaced over {num_images}"
     )
     chosen = (
         f"The {len(crops)} {among} on which the reconstructions differ most (mean variance over tokenizers), the "
