@@ -1,5 +1,6 @@
 """Records like those of a matrix experiment: three tokenizers, three generators, two seeds, and every job's names."""
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from ldbench.core.estimate import Estimate
 from ldbench.results import records
+from ldbench.results.image_comparison import SheetSettings
 from ldbench.results.records import Record
 
 TOKENIZERS = ("maetok", "vavae", "vmae")
@@ -36,6 +38,7 @@ HIGHER_IS_BETTER = {  # by metric name, as the metrics and jobs declare it
     **dict.fromkeys(("psnr", "ssim", "class_accuracy_digits", "recall_digits", "probe/accuracy"), True),
     **dict.fromkeys(("mse", "rfd_digits", "gfd_digits", "gfid", "rfid"), False),
 }
+SHOWN = SheetSettings(rows=3, candidates=100, crop=None)  # of the images beside records
 
 
 @pytest.fixture
@@ -194,3 +197,33 @@ def fill(folder: Path) -> Path:
             picture.putdata([rng.randrange(256) for _ in range(80 * 40)])
             picture.save(figures / f"{sheet}.png")
     return folder
+
+
+def save_reconstructions(folder: Path, record: Record, pairs: Mapping[str, tuple[Any, Any]]) -> Record:
+    """Writes a record, and originals and reconstructions (H, W, 3) uint8 by name, as `reconstruct` does."""
+    figures = records.write(record, folder).with_suffix("")
+    for name, images in pairs.items():
+        for kind, image in zip(("originals", "reconstructions"), images, strict=True):
+            write_png(figures / kind / f"{name}.png", image)
+    (figures / "images.csv").write_text("image\n")
+    return record
+
+
+def save_samples(
+    folder: Path, record: Record, samples: Mapping[tuple[str, int], Any], noise: Mapping[str, int] | None
+) -> Record:
+    """Writes a record, and samples (H, W, 3) uint8 by class and index, as `generate` does."""
+    figures = records.write(record, folder).with_suffix("")
+    figures.mkdir(exist_ok=True)
+    for (name, index), image in samples.items():
+        write_png(figures / "samples" / name / f"{index:06d}.png", image)
+    if noise is not None:
+        (figures / "noise.json").write_text(json.dumps(noise))
+    return record
+
+
+def write_png(path: Path, image: Any) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)

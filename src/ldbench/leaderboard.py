@@ -1,4 +1,4 @@
-"""python -m ldbench.leaderboard: tables of records and one page with all results; loads no model."""
+"""python -m ldbench.leaderboard: tables of records, one page with all results, and sheets of images; loads no model."""
 
 import logging
 import os
@@ -13,13 +13,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHOICES = {
+    "published": ("beside", "all", "none"),
+    "wandb": (None, "offline", "online"),
+    "sheet": (None, "reconstructions", "samples"),
+}
+
 
 def run(cfg: "DictConfig", registry: Registry) -> None:
     """Called by Hydra with the composed config."""
     from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports, store
+    from ldbench.results.image_comparison import SheetSettings
 
     validate_config(cfg)
+    images = SheetSettings(rows=cfg.rows, candidates=cfg.candidates, crop=cfg.crop)
     folder = Path(cfg.paths.records)
     if cfg.merge is not None:
         new = store.merge(Path(cfg.merge), folder)
@@ -34,8 +42,12 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
         reports.compare_two(records, *cfg.compare)
     elif cfg.rank is not None:
         reports.rank_by(records, folder, cfg.rank, cfg.only)
+    elif cfg.sheet is not None:
+        files = reports.write_sheets(records, folder, writable_folder(cfg), cfg.sheet, cfg.only, images)
+        log.info("Written: %s", ", ".join(map(str, files)))
     else:
-        report = reports.build_report(records, folder, conf_dir() / "experiments" / "published", cfg.published)
+        papers = conf_dir() / "experiments" / "published"
+        report = reports.build_report(records, folder, papers, cfg.published, images)
         report.show()
         files = report.write(writable_folder(cfg))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
@@ -56,16 +68,24 @@ def writable_folder(cfg: "DictConfig") -> Path:
 
 def validate_config(cfg: "DictConfig") -> None:
     """Raises ValueError for invalid settings, before any file is read."""
-    for key, choices in (("published", ("beside", "all", "none")), ("wandb", (None, "offline", "online"))):
+    for key, choices in CHOICES.items():
         if cfg[key] not in choices:
             known = ", ".join("null" if choice is None else choice for choice in choices)
             raise ValueError(f"{key} must be one of {known}, got {cfg[key]!r}.")
     if cfg.compare is not None and (isinstance(cfg.compare, str) or len(cfg.compare) != 2):
         raise ValueError(f"compare takes two records, as in compare=[A,B]; got {cfg.compare}.")
-    if cfg.only is not None and cfg.rank is None:
-        raise ValueError("only=[...] selects the records of rank=METRIC. Name a metric, as in rank=psnr.")
-    if cfg.compare is not None and cfg.rank is not None:
-        raise ValueError("compare and rank exclude each other. Set one at a time.")
+    asked = [key for key in ("compare", "rank", "sheet") if cfg[key] is not None]
+    if len(asked) > 1:
+        raise ValueError(f"{' and '.join(asked)} exclude each other. Set one at a time.")
+    if cfg.only is not None and asked not in (["rank"], ["sheet"]):
+        raise ValueError(
+            "only=[...] selects the records of rank=METRIC or of sheet=KIND. Name a metric, as in rank=psnr, or the "
+            "images, as in sheet=reconstructions."
+        )
+    if cfg.only is not None and (isinstance(cfg.only, str) or not cfg.only):
+        raise ValueError(f"only takes a list of records, as in only=[A,B]; got {cfg.only}.")
+    if cfg.crop is not None and cfg.sheet != "reconstructions":
+        raise ValueError("crop chooses a part of the images of sheet=reconstructions. Add that, or leave crop out.")
 
 
 def main() -> None:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.made_records import SHOWN, save_reconstructions, save_samples
 
 from ldbench.config.compose import conf_dir
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import digest
 from ldbench.results import html, published, records
+from ldbench.results.board_comparisons import page_comparisons
 from ldbench.results.leaderboards import build_leaderboards
 from ldbench.results.records import Record
 from ldbench.results.table import Entry, Table
@@ -360,3 +363,40 @@ def test_somebodys_samples_have_a_table_of_their_own(browser, tmp_path):
     assert browser.run(NAMES.format("samples")) == ["others", "theirs"]
     assert browser.run(NAMES.format("tokenizers")) == ["a"]
     assert browser.run("document.querySelectorAll('[data-table=\"cells\"]').length") == 0
+
+
+def test_saved_images_stand_side_by_side_and_open_larger(browser, tmp_path):
+    made = [record_of("reconstruct", name, None, 0, psnr=30.0) for name in "ab"]
+    made += [record_of("generate", "a", name, 0, gfd_digits=1.0) for name in ("dit", "sit")]
+    gray = {level: np.full((8, 8, 3), level, dtype=np.uint8) for level in (10, 20, 90, 200)}
+    for record, level in zip(made[:2], (20, 90), strict=True):
+        save_reconstructions(tmp_path, record, {"0": (gray[10], gray[10]), "1": (gray[10], gray[level])})
+    for record, level in zip(made[2:], (20, 200), strict=True):
+        save_samples(tmp_path, record, {(EVIL[-4:-1], 0): gray[level]}, None)
+    boards = build_leaderboards(made)
+    page = tmp_path / "page.html"
+    page.write_text(html.render(boards, [], [], {}, "now", page_comparisons(boards, tmp_path, SHOWN)))
+    browser.view(width=1280)
+    browser.open(page)
+    part = "document.querySelector('[data-comparison={}]')"
+    names = "[...{}.querySelectorAll('tbody tr:first-child img')].map((img) => img.alt)"
+    reconstructions = part.format("reconstructions")
+    assert browser.run(names.format(reconstructions)) == [
+        *("original of 1", "reconstruction of 1: a", "error map of 1: a"),
+        *("reconstruction of 1: b", "error map of 1: b"),
+    ]
+    drawn = """(async (img) => { img.scrollIntoView(); await img.decode();
+      const canvas = document.createElement('canvas').getContext('2d');
+      canvas.drawImage(img, 0, 0); return [...canvas.getImageData(3, 3, 1, 1).data].slice(0, 3); })"""
+    first = "querySelectorAll('tbody img')[{}]"
+    levels = [browser.run(f"{drawn}({reconstructions}.{first.format(place)})") for place in (0, 1, 3, 4)]
+    assert levels == [[10] * 3, [20] * 3, [90] * 3, [252, 255, 164]]
+    assert "80 of 255 levels" in browser.run(f"{reconstructions}.querySelector('.scale').textContent")
+    assert len(browser.run(names.format(part.format("samples")))) == 2
+    browser.run("document.querySelector('[aria-label=tokenizer] .chip').click()")  # a
+    assert len(browser.run(names.format(reconstructions))) == 3, "the original and b"
+    assert browser.run(part.format("samples")) is None, "both generators are of a"
+    browser.click("[data-comparison=reconstructions] td:nth-child(4) button")
+    assert browser.run(TITLE) == "error map of 1: b"
+    assert browser.run("document.querySelectorAll('dialog img').length") == 3
+    assert (browser.requests(), browser.complaints()) == ([page.as_uri()], [])

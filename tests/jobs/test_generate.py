@@ -1,5 +1,6 @@
 """Job `generate`: samples depend on their seed, index and label alone, interruptions change nothing, and metrics."""
 
+import json
 import os
 import signal
 import time
@@ -174,6 +175,14 @@ def test_chosen_labels_are_shown_in_turn_and_not_compared(job, tmp_path) -> None
     assert job(labels=[3, 1], num_samples=5, save_images=True).run(tmp_path) == {}
     found = sorted(str(path.relative_to(tmp_path / "samples")) for path in (tmp_path / "samples").rglob("*.png"))
     assert found == ["b/000001.png", "b/000003.png", "d/000000.png", "d/000002.png", "d/000004.png"]
+
+
+def test_saved_samples_say_what_their_noise_is_drawn_from(job, tmp_path) -> None:
+    made = job(labels=[3, 1], num_samples=5, sampling_seed=7, save_images=True)
+    made.run(tmp_path)
+    latent = made.generator.backbone.latent
+    expected = {"seed": 7, "num_tokens": latent.num_tokens, "channels": latent.channels}
+    assert json.loads((tmp_path / "noise.json").read_text()) == expected
 
 
 def test_samples_without_a_class_have_the_label_behind_the_last(job, tmp_path) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 import ldbench
 from ldbench.core.posterior import Posterior
 from ldbench.jobs.probe import Probe
+from ldbench.pipeline.stored_records import hashed_settings
 
 
 class Brightness(nn.Module):
@@ -199,3 +200,31 @@ def test_data_of_one_class_have_no_accuracy_and_all_else(
 def test_settings_out_of_range_are_refused(data: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         job(Brightness(), data, **settings)
+
+
+@pytest.mark.curves
+def test_the_picture_is_drawn_on_request_and_is_the_same_each_time(data: Any, tmp_path: Path) -> None:
+    data.class_names = ("red", "green", "blue")
+    pictures = []
+    for name in ("one", "two"):
+        found = job(Brightness(), data, picture=True, **OFF | {"dimension": True}).run(tmp_path / name)
+        assert not [metric for metric in found if "picture" in metric]
+        pictures.append((tmp_path / name / "latents.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert pictures[0].startswith(b"\x89PNG")
+
+
+@pytest.mark.curves
+def test_collapsed_latents_and_few_images_have_a_picture_too(data: Any, tmp_path: Path) -> None:
+    data.class_names = ("red", "green", "blue")
+    job(Brightness(factor=0.0), data, picture=True, **OFF | {"channels": True}).run(tmp_path / "collapsed")
+    data.test = TensorDataset(*data.test[:6])
+    job(Brightness(), data, picture=True, **OFF | {"channels": True}).run(tmp_path / "few")
+    assert len(list(tmp_path.rglob("latents.png"))) == 2
+
+
+def test_a_picture_changes_no_id_and_is_made_for_a_record_that_has_none() -> None:
+    node = ldbench.compose("run", ["job=probe"]).job
+    plain, drawn = ({**node, "picture": picture} for picture in (False, True))
+    assert hashed_settings(Probe, plain) == hashed_settings(Probe, drawn)
+    assert (Probe.output_files(plain), Probe.output_files(drawn)) == ((), ("latents.png",))

@@ -102,10 +102,12 @@ def test_a_further_study_corrects_the_first_one_again(folder: Path, tmp_path: Pa
 
 
 def test_the_leaderboard_shows_its_newest_table_and_ranks_it_on_no_board(folder: Path, tmp_path: Path) -> None:
-    before = len(reports.build_report(store.read_all(folder), folder, tmp_path, "none").leaderboards)
+    before = len(
+        reports.build_report(store.read_all(folder), folder, tmp_path, "none", made_records.SHOWN).leaderboards
+    )
     pipeline.run(predict(tmp_path))
     found = store.read_all(folder)
-    report = reports.build_report(found, folder, tmp_path, "none")
+    report = reports.build_report(found, folder, tmp_path, "none", made_records.SHOWN)
     assert len(report.leaderboards) == before
     assert sum("what predicts gfd_digits" in table.title for table in report.tables) == 3
     (tmp_path / "out").mkdir()

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.fixtures import Answer
+from tests.made_records import GENERATION, save_reconstructions, save_samples
 
 from ldbench import leaderboard
 from ldbench.results import records, store
@@ -99,6 +102,50 @@ def test_merging_adds_other_peoples_records_to_the_tables(run, refused, make, tm
     assert len(store_of(tmp_path)) == 2
 
 
+def test_saved_images_become_sheets_that_are_the_same_each_time(run, make, tmp_path):
+    for level, tokenizer in ((1, "vmae"), (30, "vavae")):
+        pairs = {f"{i:06d}": (gray(100), gray(100 + level + i)) for i in range(4)}
+        save_reconstructions(tmp_path / "records", make(tokenizer=tokenizer), pairs)
+        drawn = make(job="generate", tokenizer=tokenizer, generator="sit", protocol=GENERATION, metrics={"gfid": 1.0})
+        samples = {("cat", index): gray(level + index) for index in range(2)}
+        save_samples(tmp_path / "records", drawn, samples, {"seed": 0, "num_tokens": 4, "channels": 2})
+    for kind in ("reconstructions", "samples"):
+        names = [word for word in run(f"sheet={kind}", "rows=2", cwd=tmp_path).stdout.split() if word.endswith(".png")]
+        (path,) = tmp_path.glob(f"leaderboard.{kind}-digits-*.png")
+        assert names == [path.name]
+        before = path.read_bytes()
+        run(f"sheet={kind}", "rows=2", f"out={tmp_path}/again", cwd=tmp_path)
+        assert (tmp_path / "again" / path.name).read_bytes() == before
+        run(f"sheet={kind}", "rows=1", cwd=tmp_path)
+        assert path.read_bytes() != before
+    assert not list(tmp_path.glob("leaderboard.html")), "a sheet is all that was asked for"
+    run(cwd=tmp_path)
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert '"kind":"reconstructions"' in page
+    assert '"kind":"samples"' in page
+
+
+def test_a_sheet_of_named_records_has_these_alone(run, refused, make, tmp_path):
+    made = [make(tokenizer=name) for name in ("a", "b", "c")]
+    for record in made:
+        save_reconstructions(tmp_path / "records", record, {"0": (gray(1, 128), gray(2, 128))})
+    named = [f"reconstruct-{record.id[:9]}" for record in made[:2]]
+    whole = sheet_of(run("sheet=reconstructions", cwd=tmp_path).stdout, tmp_path)
+    two = sheet_of(run("sheet=reconstructions", f"only=[{','.join(named)}]", "out=two", cwd=tmp_path).stdout, tmp_path)
+    assert whole.width - two.width == 2 * (128 + 2), "an image and its error map"
+    crop = sheet_of(run("sheet=reconstructions", "crop=[0,0,64]", cwd=tmp_path).stdout, tmp_path)
+    assert crop.width - whole.width == 128 + 2, "the whole original and its crop"
+    assert "ends at row 164" in refused("sheet=reconstructions", "crop=[100,0,64]", cwd=tmp_path)
+
+
+def gray(level: int, side: int = 8) -> np.ndarray:
+    return np.full((side, side, 3), level, dtype=np.uint8)
+
+
+def sheet_of(output: str, folder: Path) -> Image.Image:
+    return Image.open(folder / output.split()[-1])
+
+
 def store_of(folder: Path) -> list[records.Record]:
     return store.read_all(folder / "records")
 
@@ -111,6 +158,14 @@ def store_of(folder: Path) -> list[records.Record]:
         (["compare=[a]"], "compare takes two records"),
         (["compare=a"], "compare takes two records"),
         (["only=[a]"], "Name a metric, as in rank=psnr"),
+        (["only=a", "rank=psnr"], "only takes a list of records"),
+        (["sheet=pictures"], "sheet must be one of null, reconstructions, samples, got 'pictures'"),
+        (["sheet=samples", "rank=psnr"], "rank and sheet exclude each other. Set one at a time"),
+        (["sheet=reconstructions"], "ldbench.run job=reconstruct tokenizer=vmae job.save_images=true, with the"),
+        (["sheet=samples"], "job=generate tokenizer=vmae generator=sit job.save_images=true, with the"),
+        (["sheet=samples", "crop=auto"], "Add that, or leave crop out"),
+        (["rows=0"], "rows must be a whole number of at least 1, got 0"),
+        (["sheet=reconstructions", "crop=[1,2]"], "as crop=[64,96,64]; got [1, 2]"),
         (["compare=[a,b]", "rank=psnr"], "Set one at a time"),
         (["merge=nowhere"], "There are no records in nowhere"),
         (["rank=loudness"], "No record has loudness. Metrics: psnr, rfd_digits."),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.made_records import SHOWN
 
 from ldbench.config.compose import conf_dir
 from ldbench.results import records, reports
@@ -24,7 +25,8 @@ def report(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    yield reports.build_report(stores.read_all(store), store, conf_dir() / "experiments" / "published", "beside")
+    papers = conf_dir() / "experiments" / "published"
+    yield reports.build_report(stores.read_all(store), store, papers, "beside", SHOWN)
     import wandb as package
 
     package.teardown()  # it reads the environment once

@@ -11,6 +11,7 @@ from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
 from ldbench.core.pixels import PixelRule
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
+from ldbench.io.files import write_json
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._sample_comparison import compare_samples
 from ldbench.jobs._sample_draws import SampleDraws
@@ -19,6 +20,7 @@ from ldbench.jobs._sample_parts import draw_parts
 from ldbench.jobs._sample_sheet import write_sheet
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
+from ldbench.results.saved_images import NOISE
 from ldbench.runtime.device import PRECISIONS, Precision
 
 SHEET = "samples.png"
@@ -150,10 +152,13 @@ class Generate:
         )
 
     def save(self, parts: SampleParts, out: Path) -> None:
-        """Writes every sample as PNG, one folder per class."""
+        """Writes every sample as PNG, one folder per class, and what their noise was drawn from."""
         names = self.data.class_names if len(self.data.class_names) == self.generator.backbone.num_classes else None
         for indices, images in parts.read():
             labels = self.y[list(indices)].tolist()
             # the label behind the last class is that of samples without one
             classes = [names[y] if names and y < len(names) else f"{y:04d}" for y in labels]
             write_pngs(out / IMAGES, images, first=indices.start, classes=classes)
+        latent = self.generator.backbone.latent
+        drawn_from = {"seed": self.draws.seed, "num_tokens": latent.num_tokens, "channels": latent.channels}
+        write_json(out / NOISE, drawn_from)

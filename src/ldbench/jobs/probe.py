@@ -23,6 +23,7 @@ from ldbench.core.interfaces import Estimate, ImageData, ImageSet, Teacher
 from ldbench.core.intervals import proportion
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs._decoder_features import decoder_features
+from ldbench.jobs._latent_picture import PICTURE, draw_latents
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Probe:
 
     The linear probe standardizes each number of a latent; nearest neighbors, dimension, clusters and layouts use
     latents whose channels are standardized over the training images, as generators do; the effective rank uses the raw
-    means. Raises ValueError if no enabled analysis applies to the data.
+    means. `picture` draws held-out latents in planes. Raises ValueError if no enabled analysis applies to the data.
     """
 
     name: ClassVar[str] = "probe"
@@ -96,6 +97,7 @@ class Probe:
         clustering: bool,
         uniformity: bool,
         num_points: int,
+        picture: bool,
         batch_size: int,
         workers: int,
         device: torch.device,
@@ -128,6 +130,7 @@ class Probe:
         self.collapse_below = collapse_below
         self.teacher = teacher
         self.num_points = num_points
+        self.picture = picture
         self.batch_size = batch_size
         self.workers = workers
         self.device = device
@@ -159,11 +162,14 @@ class Probe:
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files in the output folder without which a recorded measurement is repeated: none."""
-        return ()
+        """The files in the output folder without which a recorded measurement is repeated."""
+        return (PICTURE,) if settings["picture"] else ()
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """The metrics of all enabled analyses that apply; accuracies with their 95 % interval over held-out images."""
+        """The metrics of all enabled analyses that apply; accuracies with their 95 % interval over held-out images.
+
+        Writes `out/latents.png` if requested.
+        """
         train, test = (
             self.encode(self.training_images(self.data.train), with_logvar=True),
             self.encode(self.data.test, with_logvar=False),
@@ -186,6 +192,9 @@ class Probe:
         for name, measure in measures.items():
             if name in self.analyses:
                 metrics |= measure()
+        if self.picture:
+            names, count = self.data.class_names, self.num_points
+            draw_latents(test_z, test.y, names, out, num_points=count, perplexity=PERPLEXITY, seed=self.seed)
         return {f"probe/{name}": estimate for name, estimate in metrics.items()}
 
     def linear(self, train: Encoded, test: Encoded) -> dict[str, Estimate]:

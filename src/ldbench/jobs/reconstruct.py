@@ -20,10 +20,9 @@ from ldbench.jobs._reconstruction_pass import Metric, ReconstructionPass, Recons
 from ldbench.jobs._set_metrics import SetEvaluator, ranked
 from ldbench.jobs._sharded import run_sharded
 from ldbench.metrics.feature_set import FeatureAccumulator, FeatureSet
+from ldbench.results.saved_images import TABLE
 from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import split_evenly
-
-TABLE = "images.csv"  # the last file that `save_images` writes
 
 
 class Reconstruct:

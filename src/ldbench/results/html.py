@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from ldbench.results.image_comparison import ImageComparison
 from ldbench.results.leaderboards import Leaderboard
 from ldbench.results.payload import payload
 from ldbench.results.published import PaperTable
@@ -23,6 +24,7 @@ SCRIPTS = (
     "scatter.js",
     "curves.js",
     "text_tables.js",
+    "comparisons.js",
     "sheets.js",
     "published.js",
     "main.js",
@@ -35,8 +37,11 @@ def render(
     published: Sequence[PaperTable],
     sheets: Mapping[str, Sequence[Path]],
     created: str,
+    comparisons: Sequence[tuple[Leaderboard, ImageComparison]] = (),
 ) -> str:
-    """The page. `sheets`: record id -> PNG files, which are script_json; `created`: the time to show."""
+    """The page. `sheets`: record id -> PNG files, which are embedded; `created`: the time to show; `comparisons`:
+    images of the models of leaderboards side by side.
+    """
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     script = (
         "(() => {\n'use strict';\n"
@@ -51,7 +56,7 @@ def render(
         "POLICY": policy,
         "STYLE": style,
         "SCRIPT": script,
-        "DATA": script_json(payload(boards, predictions, published, sheets, created)),
+        "DATA": script_json(payload(boards, predictions, published, sheets, created, comparisons)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (PAGE / "page.html").read_text(encoding="utf-8"))
 

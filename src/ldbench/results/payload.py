@@ -8,8 +8,10 @@ from typing import Any
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.comparison import text
+from ldbench.results.comparison_payload import comparison_of
 from ldbench.results.curves import curves_of
 from ldbench.results.guidance_table import board_guidance, guidance_tables
+from ldbench.results.image_comparison import ImageComparison
 from ldbench.results.leaderboards import Cell, Leaderboard, Row
 from ldbench.results.metric_names import is_cost, is_reference
 from ldbench.results.models import Model, flat, seeds_of
@@ -28,8 +30,9 @@ def payload(
     published: Sequence[PaperTable],
     sheets: Mapping[str, Sequence[Path]],
     created: str,
+    comparisons: Sequence[tuple[Leaderboard, ImageComparison]] = (),
 ) -> Plain:
-    """All data of the page: models, leaderboards, records, tables by guidance, predictions, sheets, papers' tables."""
+    """All data of the page: models, leaderboards, records, tables, predictions, images, sheets, papers' tables."""
     rows = [row for board in boards for row in board.rows]
     models = list(dict.fromkeys(row.model for row in rows))
     indices = {model: index for index, model in enumerate(models)}
@@ -50,6 +53,9 @@ def payload(
             for path in sheets.get(row.records[0].id, ())
         ],
         "guidance": [text_table(table) for table in guidance_tables(boards)],
+        "comparisons": [
+            comparison_of(comparison, names[boards.index(board)], indices) for board, comparison in comparisons
+        ],
         "predictions": [text_table(table) for table in predictions],
         "published": [paper(table) for table in published],
     }

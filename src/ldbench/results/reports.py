@@ -1,5 +1,6 @@
 """The output of the leaderboard: tables in the terminal and in files, two records compared, records ranked."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ldbench.io.files import atomic_write
+from ldbench.io.files import atomic_write, digest
 from ldbench.results import html, latex, markdown, spreadsheet, terminal
+from ldbench.results.board_comparisons import compare_boards, compare_named, page_comparisons
 from ldbench.results.comparison import compare, find_record
+from ldbench.results.comparison_sheet import write_sheet
 from ldbench.results.guidance_table import board_guidance, guidance_tables
+from ldbench.results.image_comparison import ImageComparison, SheetSettings
 from ldbench.results.leaderboards import Leaderboard, build_leaderboards
 from ldbench.results.numbers import noise, number
 from ldbench.results.per_image import read_values
@@ -34,6 +38,7 @@ class Report:
     beside: Sequence[PaperTable]  # shown below the leaderboards
     published: Sequence[PaperTable]  # in the page and the CSV file
     sheets: Mapping[str, Sequence[Path]]  # record id -> pictures
+    comparisons: Sequence[tuple[Leaderboard, ImageComparison]]  # of the models of leaderboards, by their images
 
     @property
     def tables(self) -> list[Table]:
@@ -65,7 +70,12 @@ class Report:
             "leaderboard.csv": spreadsheet.render(self.leaderboards, self.published),
             "leaderboard.tex": latex.render(self.tables, LEGEND),
             "leaderboard.html": html.render(
-                self.leaderboards, prediction_tables(self.records), self.published, self.sheets, now()
+                self.leaderboards,
+                prediction_tables(self.records),
+                self.published,
+                self.sheets,
+                now(),
+                self.comparisons,
             ),
         }
         for name, content in contents.items():
@@ -74,18 +84,54 @@ class Report:
         return [out / name for name in contents]
 
 
-def build_report(records: Sequence[Record], folder: Path, papers: Path, published: str) -> Report:
-    """The report of records in a folder, with the tables of papers: of the same data (`beside`), `all` or `none`."""
+def build_report(
+    records: Sequence[Record], folder: Path, papers: Path, published: str, images: SheetSettings
+) -> Report:
+    """The report of records in a folder, with the tables of papers: of the same data (`beside`), `all` or `none`, and
+    with the images that are saved beside the records.
+    """
     tables = [] if published == "none" else read_tables(papers)
     ours = {record.subject["data"] for record in records}
     beside = [table for table in tables if published == "all" or table.data in ours]
+    boards = build_leaderboards(records, partial(read_values, folder))
     return Report(
         records,
-        build_leaderboards(records, partial(read_values, folder)),
+        boards,
         beside,
         tables,
         {record.id: sheets(folder, record) for record in records},
+        page_comparisons(boards, folder, images),
     )
+
+
+def write_sheets(
+    records: Sequence[Record],
+    folder: Path,
+    out: Path,
+    kind: str,
+    only: Sequence[object] | None,
+    settings: SheetSettings,
+) -> list[Path]:
+    """Writes a sheet of saved images for each leaderboard, or one of the records named by `only`; returns the files.
+
+    Raises ValueError without saved images, and for images that cannot be compared.
+    """
+    if only is None:
+        comparisons = compare_boards(build_leaderboards(records), folder, kind, settings)
+    else:
+        chosen = [find_record(records, name) for name in only]
+        comparisons = [compare_named(records, chosen, folder, kind, settings)]
+    files = [out / f"leaderboard.{sheet_name(comparison)}.png" for comparison in comparisons]
+    for comparison, path in zip(comparisons, files, strict=True):
+        write_sheet(comparison, path)
+    return files
+
+
+def sheet_name(comparison: ImageComparison) -> str:
+    """The name of a sheet's file: what it shows, the data, and the conditions of its records."""
+    data = re.sub(r"[^\w-]", "_", comparison.conditions.data)
+    crop = "-crop" if comparison.crop else ""
+    return f"{comparison.kind}{crop}-{data}-{digest(list(comparison.conditions.key))[:8]}"
 
 
 def compare_two(records: Sequence[Record], first: object, second: object) -> None:

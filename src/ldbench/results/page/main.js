@@ -32,7 +32,7 @@ function controls() {
 function draw() {
   controls();
   const left = [...document.querySelectorAll('.scroll')].map((node) => node.scrollLeft);
-  const parts = [...tables(), guidance(), scatter(), curves(), predictions(), sheets(), published()].filter(Boolean);
+  const parts = [...tables(), guidance(), scatter(), curves(), predictions(), comparisons(), sheets(), published()].filter(Boolean);
   byId('main').replaceChildren(...(DATA.boards.length ? [] : [el('p', {}, 'There are no records yet: python -m ldbench.train makes the first ones.')]), ...parts);
   document.querySelectorAll('.scroll').forEach((node, index) => { node.scrollLeft = left[index] ?? 0; });
 }
