@@ -97,3 +97,28 @@ def jackknife(
     half = student_quantile(parts - 1) * error
     freedom = (parts - 1) * variance / whole if whole else parts - 1
     return Estimate(value, max(lower_bound, value - half), min(upper_bound, value + half), error, freedom)
+
+
+def debiased_jackknife(
+    value: float,
+    replicates: Sequence[float],  # the same number of the set without one of its parts, for each part
+    sizes: Sequence[int],  # of the parts
+) -> Estimate:
+    """The value without its bias of order 1 / n, and its interval, by the jackknife over parts of any sizes [0, 1].
+
+    For numbers whose bias at a finite set is known to be smooth in its size, such as sums of functions of eigenvalues.
+    Raises ValueError for fewer than two parts.
+    """
+    if len(replicates) < 2:
+        raise ValueError(f"A jackknife needs at least two parts, got {len(replicates)}.")
+    count = sum(sizes)
+    pseudo = [  # eq. 4 of [1]
+        count / size * value - (count / size - 1) * without for without, size in zip(replicates, sizes, strict=True)
+    ]
+    corrected = math.fsum(size / count * one for one, size in zip(pseudo, sizes, strict=True))
+    variance = fmean(
+        (one - corrected) ** 2 / (count / size - 1) for one, size in zip(pseudo, sizes, strict=True)
+    )  # eq. 5 of [1]
+    error, freedom = math.sqrt(variance), len(replicates) - 1
+    half = student_quantile(freedom) * error
+    return Estimate(corrected, corrected - half, corrected + half, error, freedom)
