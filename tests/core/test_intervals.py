@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest, norm, t
 
-from ldbench.core.intervals import debiased_jackknife, jackknife, proportion, student_mean, student_quantile
+from ldbench.core.intervals import debiased_jackknife, jackknife, mean_share, proportion, student_mean, student_quantile
 
 
 def test_the_jackknife_of_a_mean_is_the_interval_of_a_mean() -> None:
@@ -97,3 +97,15 @@ def test_the_debiased_jackknife_of_a_mean_is_the_mean_for_parts_of_any_sizes() -
     assert (alone.low, alone.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
     with pytest.raises(ValueError, match="at least two parts, got 1"):
         debiased_jackknife(1.0, [1.0], [3])
+
+
+def test_shares_of_zero_and_one_have_the_interval_of_a_proportion_and_others_a_narrower_one() -> None:
+    hits = torch.arange(40) < 30
+    binary, expected = mean_share(hits.double()), proportion(hits)
+    assert (binary.value, binary.low, binary.high) == pytest.approx((expected.value, expected.low, expected.high))
+    narrower = mean_share(0.75 + 0.5 * (hits.double() - 0.75))
+    assert narrower.value == pytest.approx(0.75)
+    assert expected.low < narrower.low < narrower.value < narrower.high < expected.high
+    all_hits = mean_share(torch.ones(40, dtype=torch.float64))
+    assert all_hits == proportion(torch.ones(40, dtype=torch.bool))
+    assert all_hits.standard_error > 0

@@ -26,14 +26,18 @@ def dct_energy(
     return coefficients.square().sum(dim=1)
 
 
-def energy_beyond(
+def share_beyond(
     energy: Tensor,  # (n, H, W)
     rho: float,
 ) -> Tensor:  # (n,)
-    """The energy at Manhattan frequencies u + v above rho (H + W - 2) [0], the largest of which is H + W - 2."""
+    """The share of each map's energy at Manhattan frequencies u + v above rho (H + W - 2) [0], the largest of which is
+    H + W - 2. It is 0 for a map of zeros.
+    """
     height, width = energy.shape[1:]
     frequency = torch.arange(height)[:, None] + torch.arange(width)[None]
-    return (energy * (frequency > rho * (height + width - 2) + ROUNDING).to(energy)).sum(dim=(1, 2))
+    high = energy * (frequency > rho * (height + width - 2) + ROUNDING).to(energy)
+    total = energy.sum(dim=(1, 2))
+    return high.sum(dim=(1, 2)) / total.where(total > 0, 1.0)
 
 
 def dct_matrix(size: int) -> Tensor:  # (size, size) float64

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ldbench.analysis.dct_energy import dct_energy, energy_beyond
-from ldbench.analysis.distance_similarity import DistanceSimilarity, distance_similarity
+from ldbench.analysis.dct_energy import dct_energy, share_beyond
+from ldbench.analysis.distance_similarity import distance_similarity
 from ldbench.analysis.rms_contrast import rms_contrast
 from ldbench.analysis.velocity_variance import (
     Structure,
@@ -177,26 +177,16 @@ class Latents:
         chosen = subsample(torch.arange(len(self.points.images)), self.num_images, seed=self.seed)
         size = max(1, BLOCK // (4 * self.points.dim))  # padded maps are four times as large
         parts = [self.tokens_of(self.read(rows)) for rows in chosen.split(size)]
-        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        total = values.pop("total", None)
-        metrics = {}
-        for name, each in values.items():
-            if name.startswith("dct_energy") and total is not None:
-                share = each.sum() / total.sum()
-                each = share + (each - share * total) / total.mean()  # the interval of a ratio of means
-            metrics[name] = student_mean(each)
-        return metrics
+        return {name: student_mean(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
     def tokens_of(self, z: Tensor) -> dict[str, Tensor]:  # (b, N, C) -> (b,) each
-        """The numbers of each image: shares of energy are not divided yet by their `total`."""
+        """The numbers of each image."""
         values: dict[str, Tensor | None] = {"rmsc": rms_contrast(z)}
         if self.spec.grid is not None and self.spec.num_tokens > 1:
             maps = self.spec.to_map(z)
-            similarity: DistanceSimilarity = distance_similarity(maps)
-            energy = dct_energy(maps)
+            similarity, energy = distance_similarity(maps), dct_energy(maps)
             values |= {"lds": similarity.local(self.far), "cds": similarity.cross(self.line)}
-            values |= {f"dct_energy/rho={rho:g}": energy_beyond(energy, rho) for rho in self.frequencies}
-            values["total"] = energy.sum(dim=(1, 2))
+            values |= {f"dct_energy/rho={rho:g}": share_beyond(energy, rho) for rho in self.frequencies}
         return {name: value.cpu() for name, value in values.items() if value is not None}
 
     def read(self, indices: Tensor) -> Tensor:  # (b,) -> (b, N, C) float32
