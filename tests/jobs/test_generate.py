@@ -184,9 +184,10 @@ def test_the_geometry_of_paths_survives_an_interruption_and_processes(job, tmp_p
         written.append(indices)
         write(self, indices, images)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(generate.SampleParts, "write", interrupted)
-        job(**settings).run(tmp_path / "cut")
+        with pytest.raises(KeyboardInterrupt):
+            job(**settings).run(tmp_path / "cut")
     again = Traced()
     assert job(**settings | {"generator": again}).run(tmp_path / "cut") == whole
     assert again.num_sampled == 30 - 16

@@ -99,7 +99,7 @@ def test_classes_of_too_few_images_are_left_out_with_a_warning(
 
 def test_a_flip_flop_that_has_not_converged_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     measured(tmp_path, normal(90, 8, 4), iterations=1)
-    assert "raise job.iterations" in caplog.text
+    assert "Raise job.iterations" in caplog.text
 
 
 def test_constant_channels_and_samples_of_posteriors_are_measured(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def decaying(size: int, correlation: float) -> Tensor:
 
 
 def kronecker(z: Tensor) -> Tensor:
-    return kronecker_spectrum(z, iterations=5, ridge=1e-6).eigenvalues
+    return kronecker_spectrum(z, iterations=30, ridge=1e-6).eigenvalues
 
 
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], int, Tensor, Tensor]] = {

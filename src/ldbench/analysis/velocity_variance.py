@@ -20,6 +20,7 @@ from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import debiased_jackknife
 
 PARTS = 10  # of a class's images in the jackknife
+SETTLED = 1e-6  # relative change of the mean root eigenvalue below which the flip-flop stops
 
 Structure = Literal["full", "kronecker"]
 
@@ -30,7 +31,7 @@ class KroneckerSpectrum:
 
     spatial: Tensor  # (N,) float64, of mean 1
     channel: Tensor  # (C,) float64
-    change: float  # of the largest eigenvalue in the last iteration, relative
+    change: float  # of the mean root eigenvalue in the last iteration, relative
 
     @property
     def eigenvalues(self) -> Tensor:  # (N C,)
@@ -73,7 +74,7 @@ def full_spectrum(
 def kronecker_spectrum(
     z: Tensor,  # (n, N, C)
     *,
-    iterations: int,
+    iterations: int,  # at most; fewer where the mean root eigenvalue has settled
     ridge: float,  # added to the eigenvalues of both factors, relative to their mean
 ) -> KroneckerSpectrum:
     """The eigenvalues of the Kronecker covariance of largest likelihood, by the flip-flop algorithm [1], scaled so that
@@ -88,13 +89,15 @@ def kronecker_spectrum(
     if total == 0:
         return KroneckerSpectrum(x.new_ones(num_tokens), x.new_zeros(channels), 0.0)
     channel = torch.eye(channels, dtype=x.dtype, device=x.device)
-    change, largest = math.inf, x.new_zeros(())
+    change, mean_root = math.inf, 0.0
     for _ in range(iterations):
         spatial = with_ridge(whitened_covariance(x.mT, channel), ridge)
         channel = with_ridge(whitened_covariance(x, spatial), ridge)
         values = [torch.linalg.eigvalsh(factor) for factor in (spatial, channel)]
-        before, largest = largest, values[0].max() * values[1].max()
-        change = ((largest - before) / largest).abs().item()
+        before, mean_root = mean_root, math.prod((one.sqrt().mean() / one.mean().sqrt()).item() for one in values)
+        change = abs(mean_root - before) / mean_root
+        if change < SETTLED:
+            break
     return KroneckerSpectrum(values[0], values[1] * total / (num_tokens * values[1].sum()), change)
 
 

@@ -29,7 +29,7 @@ from ldbench.jobs._latent_points import BLOCK, ChannelUnits, StoredPoints, subsa
 log = logging.getLogger(__name__)
 
 COVARIANCES = ("auto", "full", "kronecker")
-CONVERGED = 0.01  # relative change of the largest eigenvalue in the last iteration, above which a warning is logged
+CONVERGED = 0.01  # relative change of the velocity variance in the last iteration, above which a warning is logged
 
 
 class Latents:
@@ -148,7 +148,8 @@ class Latents:
             )
         if max(changes, default=0.0) > CONVERGED:
             log.warning(
-                "A Kronecker covariance still changes by up to %.1f %%: raise job.iterations.", 100 * max(changes)
+                "The velocity variance of a class changed by up to %.1f %% in the last iteration. Raise job.iterations.",
+                100 * max(changes),
             )
         if not classes:
             return {}
