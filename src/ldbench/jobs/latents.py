@@ -148,7 +148,7 @@ class Latents:
             )
         if max(changes, default=0.0) > CONVERGED:
             log.warning(
-                "The velocity variance of a class changed by up to %.1f %% in the last iteration. Raise job.iterations.",
+                "The last iteration changed the velocity variance of a class by up to %.1f %%. Raise job.iterations.",
                 100 * max(changes),
             )
         if not classes:
