@@ -28,6 +28,7 @@ from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
 from ldbench.pipeline.generator_plan import build_generator
 from ldbench.pipeline.stored_records import hashed_settings
+from ldbench.sampling.guidance import ClassifierFree
 from ldbench.sampling.ode import Dopri5
 
 
@@ -194,6 +195,21 @@ def test_the_geometry_of_paths_survives_an_interruption_and_processes(job, tmp_p
     apart = job(**settings, num_processes=2, batch_size=3).run(tmp_path / "apart")
     for name in ("path/straightness", "path/efficiency"):
         assert astuple(apart[name]) == pytest.approx(astuple(whole[name]), rel=1e-6)
+
+
+def test_a_guided_generator_has_the_same_samples_with_the_geometry_of_their_paths(job, tmp_path) -> None:
+    torch.manual_seed(0)
+    sizes = ["width=12", "depth=1", "num_heads=2"]
+    cfg = ldbench.compose("train", ["generator=sit", *(f"generator.backbone.{size}" for size in sizes)])
+    generator = build_generator(cfg, LatentSpec(16, 3, (4, 4)), CLASSES)
+    nn.init.normal_(generator.backbone.transformer.head.linear.weight, std=0.1)
+    guided = ClassifierFree(scale=2.0, low=0.0, high=1.0, channels=None, batched=True)
+    settings: dict[str, Any] = {"generator": generator, "guidance": guided, "sets": None, "num_samples": 6}
+    plain, found = (job(**settings, path_geometry=measured).run(tmp_path / str(measured)) for measured in (False, True))
+    assert np.array_equal(images_of(tmp_path / "True"), images_of(tmp_path / "False"))
+    assert plain == {}
+    assert -1 <= found["path/straightness"].value <= 1
+    assert 0 < found["path/efficiency"].value <= 1
 
 
 def test_a_sampler_that_hides_its_steps_has_no_geometry_and_records_without_it_keep_their_ids(job) -> None:
