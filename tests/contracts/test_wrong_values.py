@@ -23,7 +23,10 @@ CONFIGS = {
 }
 CONFIGS |= {
     f"job={job}": ("run", [f"job={job}", "tokenizer=identity"])
-    for job in ("gmm", "gmm_maetok", "probe", "smoothness", "small_generator", "throughput", "reference", "encode")
+    for job in (
+        *("gmm", "gmm_maetok", "probe", "smoothness", "small_generator", "latents"),
+        *("throughput", "reference", "encode"),
+    )
 }
 
 

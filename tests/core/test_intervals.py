@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest, norm, t
 
-from ldbench.core.intervals import jackknife, proportion, student_mean, student_quantile
+from ldbench.core.intervals import debiased_jackknife, jackknife, mean_share, proportion, student_mean, student_quantile
 
 
 def test_the_jackknife_of_a_mean_is_the_interval_of_a_mean() -> None:
@@ -75,3 +75,37 @@ def test_students_quantile_is_scipys_and_goes_over_into_the_normal() -> None:
     assert student_quantile(4.9) == student_quantile(4)  # which is larger
     assert student_quantile(math.inf) == pytest.approx(norm.ppf(0.975), rel=1e-12)
     assert student_quantile(7, 0.001) == pytest.approx(t.ppf(0.9995, 7), rel=1e-9)
+
+
+def test_the_debiased_jackknife_of_a_population_variance_is_the_sample_variance() -> None:
+    values = torch.randn(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    without = [torch.cat([values[:i], values[i + 1 :]]).var(correction=0).item() for i in range(10)]
+    found = debiased_jackknife(values.var(correction=0).item(), without, [1] * 10)
+    assert found.value == pytest.approx(values.var().item(), rel=1e-12)
+    assert found.low < found.value < found.high
+    assert found.freedom == 9
+
+
+def test_the_debiased_jackknife_of_a_mean_is_the_mean_for_parts_of_any_sizes() -> None:
+    values = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    parts = values.split([2, 3, 4])
+    without = [(values.sum() - part.sum()).item() / (9 - len(part)) for part in parts]
+    found = debiased_jackknife(values.mean().item(), without, [2, 3, 4])
+    assert found.value == pytest.approx(values.mean().item(), rel=1e-12)
+    alone = debiased_jackknife(values.mean().item(), [(values.sum() - value).item() / 8 for value in values], [1] * 9)
+    expected = student_mean(values)
+    assert (alone.low, alone.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    with pytest.raises(ValueError, match="at least two parts, got 1"):
+        debiased_jackknife(1.0, [1.0], [3])
+
+
+def test_shares_of_zero_and_one_have_the_interval_of_a_proportion_and_others_a_narrower_one() -> None:
+    hits = torch.arange(40) < 30
+    binary, expected = mean_share(hits.double()), proportion(hits)
+    assert (binary.value, binary.low, binary.high) == pytest.approx((expected.value, expected.low, expected.high))
+    narrower = mean_share(0.75 + 0.5 * (hits.double() - 0.75))
+    assert narrower.value == pytest.approx(0.75)
+    assert expected.low < narrower.low < narrower.value < narrower.high < expected.high
+    all_hits = mean_share(torch.ones(40, dtype=torch.float64))
+    assert all_hits == proportion(torch.ones(40, dtype=torch.bool))
+    assert all_hits.standard_error > 0

@@ -29,6 +29,15 @@ def test_parts_are_read_in_order_and_cover_all_indices(parts: SampleParts) -> No
     assert torch.equal(torch.cat(images), IMAGES)
 
 
+def test_numbers_of_images_are_kept_by_part_and_do_not_make_one(tmp_path: Path) -> None:
+    parts = SampleParts(tmp_path / "parts", num_samples=5, part_size=2)
+    numbers = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for indices in parts.ranges():
+        parts.write_numbers(indices, numbers[list(indices)])
+    assert torch.equal(parts.numbers(), numbers)
+    assert parts.missing() == parts.ranges(), "images are written last"
+
+
 def test_what_was_interrupted_lacks_only_what_was_not_finished(parts: SampleParts) -> None:
     # as a kill in the middle of writing leaves it
     parts.path(range(4, 8)).rename(parts.folder / ".000004-000007.npy.99999999.tmp")

@@ -111,7 +111,7 @@ def generate_job(data: Any, sets: SetEvaluator) -> Callable[..., Generate]:
                 "batch_size": 4,
                 "part_size": 8,
             },
-            **{"precision": "fp32", "compile": False},
+            **{"precision": "fp32", "compile": False, "path_geometry": False},
             **{"num_processes": 1},
             **{"device": torch.device("cpu"), "save_images": False, "save_npz": True},
         }

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 import ldbench
 from ldbench.core.backbone import Backbone
+from ldbench.core.field import Field, Prediction
+from ldbench.core.interpolants import Linear
 from ldbench.core.latent import LatentSpec
 from ldbench.core.pixels import to_uint8
 from ldbench.jobs import generate
@@ -27,6 +29,8 @@ from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
 from ldbench.pipeline.generator_plan import build_generator
 from ldbench.pipeline.stored_records import hashed_settings
+from ldbench.sampling.guidance import ClassifierFree
+from ldbench.sampling.ode import Dopri5
 
 
 @pytest.fixture
@@ -140,6 +144,84 @@ class Fatal(Labelled):
         return super().sample(noise, y, sampler, guidance, stream=stream)
 
 
+class Traced(Labelled):
+    """Latents by a sampler along a field that turns them, faster for larger labels. Counts its samples."""
+
+    def sample(self, noise: Tensor, y: Tensor, sampler: Any, guidance: Any, *, stream: Any) -> Tensor:
+        self.num_sampled += len(y)
+
+        def turn(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
+            speed = 1 + y[:, None, None] + 0.5 * noise[:, :1, :1].abs()
+            return Prediction(speed * x.roll(1, dims=2), "velocity", x, t, Linear())
+
+        field = Field(turn, interpolant=Linear(), prediction="velocity", null_class=None)
+        return sampler(field, noise, y, stream=stream)
+
+
+def test_the_geometry_of_paths_is_a_mean_over_samples_within_balanced_labels(job, tmp_path) -> None:
+    plain, found = (
+        job(generator=Traced(), path_geometry=measured).run(tmp_path / str(measured)) for measured in (False, True)
+    )
+    assert np.array_equal(images_of(tmp_path / "True"), images_of(tmp_path / "False"))
+    paths = {name: found.pop(f"path/{name}") for name in ("straightness", "efficiency")}
+    assert found == plain
+    random = job(generator=Traced(), path_geometry=True, sets=None, labels="random").run(tmp_path / "random")
+    for name, estimate in paths.items():
+        assert 0 < estimate.low < estimate.value < estimate.high <= 1
+        assert estimate.standard_error < random[f"path/{name}"].standard_error, "labels differ in speed"
+    assert job(generator=Traced(), path_geometry=True, labels=[1], num_samples=4).run(tmp_path / "shown").keys() == {
+        *("path/straightness", "path/efficiency")
+    }
+
+
+@pytest.mark.usefixtures("shares_by_forks")
+def test_the_geometry_of_paths_survives_an_interruption_and_processes(job, tmp_path, monkeypatch) -> None:
+    settings: dict[str, Any] = {"generator": Traced(), "path_geometry": True}
+    whole = job(**settings).run(tmp_path / "whole")
+    write, written = generate.SampleParts.write, []
+
+    def interrupted(self: Any, indices: range, images: Tensor) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(indices)
+        write(self, indices, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate.SampleParts, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            job(**settings).run(tmp_path / "cut")
+    again = Traced()
+    assert job(**settings | {"generator": again}).run(tmp_path / "cut") == whole
+    assert again.num_sampled == 30 - 16
+    apart = job(**settings, num_processes=2, batch_size=3).run(tmp_path / "apart")
+    for name in ("path/straightness", "path/efficiency"):
+        assert astuple(apart[name]) == pytest.approx(astuple(whole[name]), rel=1e-6)
+
+
+def test_a_guided_generator_has_the_same_samples_with_the_geometry_of_their_paths(job, tmp_path) -> None:
+    torch.manual_seed(0)
+    sizes = ["width=12", "depth=1", "num_heads=2"]
+    cfg = ldbench.compose("train", ["generator=sit", *(f"generator.backbone.{size}" for size in sizes)])
+    generator = build_generator(cfg, LatentSpec(16, 3, (4, 4)), CLASSES)
+    nn.init.normal_(generator.backbone.transformer.head.linear.weight, std=0.1)
+    guided = ClassifierFree(scale=2.0, low=0.0, high=1.0, channels=None, batched=True)
+    settings: dict[str, Any] = {"generator": generator, "guidance": guided, "sets": None, "num_samples": 6}
+    plain, found = (job(**settings, path_geometry=measured).run(tmp_path / str(measured)) for measured in (False, True))
+    assert np.array_equal(images_of(tmp_path / "True"), images_of(tmp_path / "False"))
+    assert plain == {}
+    assert -1 <= found["path/straightness"].value <= 1
+    assert 0 < found["path/efficiency"].value <= 1
+
+
+def test_a_sampler_that_hides_its_steps_has_no_geometry_and_records_without_it_keep_their_ids(job) -> None:
+    adaptive = Dopri5(atol=1e-6, rtol=1e-5, margin=1e-3, last_step="none", dtype="float64")
+    with pytest.raises(ValueError, match="paths of Dopri5 cannot be measured"):
+        job(sampler=adaptive, path_geometry=True)
+    node = ldbench.compose("run", ["job=generate"]).job
+    assert "path_geometry" not in hashed_settings(Generate, node)
+    assert hashed_settings(Generate, {**node, "path_geometry": True})["path_geometry"] is True
+
+
 @pytest.mark.usefixtures("shares_by_forks")
 def test_two_processes_give_the_same_and_resume_after_one_was_killed(job, tmp_path) -> None:
     whole, flag = job().run(tmp_path / "whole"), tmp_path / "flag"
@@ -219,7 +301,10 @@ def test_a_generator_of_other_classes_is_not_compared(job) -> None:
 def test_sizes_below_one_are_refused(key) -> None:
     with pytest.raises(ValueError, match=rf"job\.{key} must be a whole number of at least 1, got 0"):
         Generate.check(
-            {"precision": "fp32", "compile": False, "batch_size": 4, "part_size": 8, "num_processes": 1, key: 0}
+            {
+                **{"precision": "fp32", "compile": False, "path_geometry": False},
+                **{"batch_size": 4, "part_size": 8, "num_processes": 1, key: 0},
+            }
         )
 
 

@@ -11,14 +11,12 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
+from tests.jobs.stores import stored
 from torch import Tensor
 
 import ldbench
 from ldbench.config.compose import Registry
-from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
-from ldbench.data.latents.writing import StoreWriter
 from ldbench.jobs.gmm import Gmm
 from ldbench.pipeline import pipeline
 from ldbench.results import records
@@ -28,31 +26,6 @@ SETTINGS = {
     **{key: value for key, value in Registry().options("job")["gmm"].items() if not key.startswith("_")},
     **{"dim": 4, "restarts": 2, "max_iter": 40, "min_variance": 0.5},
 }
-
-
-def stored(folder: Path, split: str, mean: Tensor, y: Tensor, *, flips: bool = False) -> LatentStore:
-    """A store of means (n, N, C) with a wide posterior; flipped views are far off."""
-    contents = Contents(
-        tokenizer="formula-00112233",
-        tokenizer_digest="00112233" * 8,
-        tokenizer_key="00112233" * 8,
-        data="clusters",
-        num_classes=3,
-        fingerprint="ab" * 32,
-        split=split,
-        preprocessing={"image_size": 8},
-        flips=flips,
-        dtype="fp32",
-        precision="fp32",
-    )
-    writer = StoreWriter(folder, contents, latent=LatentSpec(*mean.shape[1:]), num_images=len(mean), shard_size=100)
-    for shard in writer.missing():
-        images = writer.shard_images(shard)
-        part = mean[images.start : images.stop]
-        part = torch.cat([part, part + 1e3]) if flips else part
-        writer.write(shard, torch.stack([part, torch.ones_like(part)], dim=1), y[images.start : images.stop])
-    writer.finish()
-    return LatentStore.open(folder)
 
 
 def latents(count: int, seed: int) -> tuple[Tensor, Tensor]:

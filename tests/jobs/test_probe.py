@@ -125,6 +125,36 @@ def test_points_have_no_signal_to_noise_and_do_not_collapse(data: Any, tmp_path:
     assert found["probe/collapsed_channels"].value == 0
 
 
+def test_label_consistency_is_of_the_mean_over_tokens_and_on_request(data: Any, tmp_path: Path) -> None:
+    class Cancelling(Brightness):
+        """Tokens that are each the color or its opposite, whose mean is noise."""
+
+        def encode(self, images: Tensor) -> Posterior:
+            color = super().encode(images).mean[:, 0]
+            noise = 0.01 * (images[:, :, 0, 0] - color)
+            return Posterior(mean=torch.stack([color + noise, -color + noise], dim=1), logvar=None)
+
+    cancelled = job(Cancelling(), data, **OFF, label_consistency=5).run(tmp_path)["probe/label_consistency"]
+    probe = job(Brightness(), data, **OFF, label_consistency=5)
+    found = probe.run(tmp_path)
+    assert set(found) == {"probe/label_consistency"}
+    estimate = found["probe/label_consistency"]
+    assert cancelled.high < 0.6 < estimate.value <= estimate.high
+    assert 0.8 < estimate.low < estimate.value
+    values = probe.per_image["probe/label_consistency"]
+    assert (len(values), values.mean().item()) == (len(data.test), pytest.approx(estimate.value))
+    constant = job(Brightness(factor=0.0), data, **OFF, label_consistency=1000).run(tmp_path)
+    assert constant["probe/label_consistency"].value == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"job\.label_consistency must be at least 1"):
+        job(Brightness(), data, label_consistency=0)
+
+
+def test_without_label_consistency_records_have_the_ids_of_before() -> None:
+    settings = ldbench.compose("run", ["job=probe"]).job
+    assert "label_consistency" not in hashed_settings(Probe, settings)
+    assert hashed_settings(Probe, {**settings, "label_consistency": 10})["label_consistency"] == 10
+
+
 @pytest.mark.slow
 def test_only_enabled_analyses_are_measured(data: Any, tmp_path: Path) -> None:
     assert set(job(Brightness(), data, **(OFF | {"linear": True})).run(tmp_path)) == {"probe/accuracy", "probe/chance"}

@@ -11,7 +11,8 @@ from torch import Tensor
 from ldbench.analysis.dimension import two_nn
 from ldbench.analysis.prediction import associate
 from ldbench.core.estimate import Estimate
-from ldbench.core.intervals import proportion, student_mean
+from ldbench.core.intervals import mean_share, proportion, student_mean
+from ldbench.core.strata import stratified_mean
 from ldbench.metrics.feature_set import Features, FeatureSet, SetMetric, gather
 from ldbench.metrics.manifold import Coverage, Density, Precision, Recall
 from ldbench.metrics.score import InceptionScore
@@ -45,11 +46,33 @@ def test_shares(share: float) -> None:
     check_coverage(f"a share of {share} of 360 images", found, share)
 
 
+@pytest.mark.parametrize(("mean", "count"), [(0.6, 360), (0.97, 360), (0.9, 45)])
+def test_means_of_shares(mean: float, count: int) -> None:
+    """Of ten neighbors of each image, whose chances differ by images."""
+    rng = np.random.default_rng(count)
+    chances = rng.beta(2 * mean, 2 * (1 - mean), size=(10_000, count))
+    shares = torch.from_numpy(rng.binomial(10, chances) / 10)
+    found = [mean_share(row) for row in shares]
+    check_coverage(f"a mean of {mean} of {count} shares of ten neighbors", found, mean)
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_means_over_seeds(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
     found = [summarize([[Estimate(value)] for value in row]) for row in rng.normal(size=(10_000, seeds)).tolist()]
     check_coverage(f"a mean over {seeds} seeds", [Estimate(one.value, one.low, one.high) for one in found], 0.0)
+
+
+@pytest.mark.parametrize(("labels", "each"), [(10, 36), (50, 2)])
+def test_means_within_labels(labels: int, each: int) -> None:
+    rng = torch.Generator().manual_seed(labels)
+    strata = torch.arange(labels * each) % labels
+    levels = torch.randn(labels, generator=rng, dtype=torch.float64)
+    found = []
+    for _ in range(5000):
+        skewed = torch.empty(labels * each, dtype=torch.float64).exponential_(generator=rng)
+        found.append(stratified_mean(levels[strata] + skewed, strata))
+    check_coverage(f"a mean of {labels * each} samples within {labels} labels", found, levels.mean().item() + 1)
 
 
 def features(rows: Tensor) -> FeatureSet:

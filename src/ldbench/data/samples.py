@@ -48,10 +48,15 @@ class SampleParts:
         images: Tensor,  # (part, 3, H, W) uint8
     ) -> None:
         """Writes a part atomically."""
-        content = io.BytesIO()  # numpy does not report a full disk when it writes to a file itself
-        np.save(content, rearrange(images, "b c h w -> b h w c").numpy())
-        with atomic_write(self.path(indices)) as scratch:
-            scratch.write_bytes(content.getbuffer())
+        write_array(self.path(indices), rearrange(images, "b c h w -> b h w c").numpy())
+
+    def write_numbers(
+        self,
+        indices: range,
+        numbers: Tensor,  # (part, K) float64
+    ) -> None:
+        """Writes numbers of a part's images atomically, before the images themselves: `missing` tells of both then."""
+        write_array(self.numbers_path(indices), numbers.numpy())
 
     def read(self) -> Iterator[tuple[range, Tensor]]:  # indices, (part, 3, H, W) uint8
         """The parts in order."""
@@ -61,9 +66,27 @@ class SampleParts:
         """Loads a part."""
         return rearrange(torch.from_numpy(np.load(self.path(indices), allow_pickle=False)), "b h w c -> b c h w")
 
+    def numbers(self) -> Tensor:  # (num_samples, K) float64
+        """The numbers of all images, in order."""
+        return torch.cat(
+            [torch.from_numpy(np.load(self.numbers_path(part), allow_pickle=False)) for part in self.ranges()]
+        )
+
+    def numbers_path(self, indices: range) -> Path:
+        """The file of the numbers of a part's images."""
+        return self.path(indices).with_suffix(".numbers.npy")
+
     def remove(self) -> None:
         """Deletes all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an .npy file atomically."""
+    content = io.BytesIO()  # numpy does not report a full disk when it writes to a file itself
+    np.save(content, array)
+    with atomic_write(path) as scratch:
+        scratch.write_bytes(content.getbuffer())
 
 
 def write_pngs(

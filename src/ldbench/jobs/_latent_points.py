@@ -128,3 +128,15 @@ class StoredPoints:
 def unflipped_rows(store: LatentStore) -> Tensor:  # (num_images,)
     """The rows of a store's images without their flipped copies."""
     return torch.arange(store.manifest.num_images)
+
+
+def subsample(
+    rows: Tensor,  # (n,)
+    count: int | None,
+    *,
+    seed: int,
+) -> Tensor:  # (m,)
+    """At most `count` of the rows, drawn by the seed alone, in order."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count].sort().values]

@@ -1,7 +1,7 @@
 """Drawing samples of a generator by index and decoding them, in parts; any process can draw any part."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts
 from ldbench.runtime.device import Precision, compute_precision
 from ldbench.sampling.noise import NoiseStream
+from ldbench.sampling.path_geometry import GeometryRecorder
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,14 @@ class SampleDraws:
         self.prepare(device)
         for part in ranges:
             batches = [part[first : first + self.batch_size] for first in range(0, len(part), self.batch_size)]
-            parts.write(part, torch.cat([self.sample(batch, device) for batch in batches]))
+            images, paths = [], []
+            for batch in batches:
+                images.append(self.sample(batch, device))
+                if isinstance(self.sampler, GeometryRecorder) and self.sampler.last is not None:
+                    paths.append(torch.stack(astuple(self.sampler.last), dim=1))
+            if paths:  # before the images: a part whose images exist is complete
+                parts.write_numbers(part, torch.cat(paths))
+            parts.write(part, torch.cat(images))
             advance(len(part))
 
     def prepare(self, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """Job `generate`: draws samples of a generator, shows them and compares them with real images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +9,9 @@ import torch
 
 from ldbench.core.generator import Generator
 from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
+from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule
+from ldbench.core.strata import stratified_mean
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import write_json
@@ -22,6 +25,7 @@ from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
 from ldbench.results.saved_images import NOISE
 from ldbench.runtime.device import PRECISIONS, Precision
+from ldbench.sampling.path_geometry import GeometryRecorder, PathGeometry
 
 SHEET = "samples.png"
 IMAGES = "samples"  # a folder of classes
@@ -40,9 +44,9 @@ class Generate:
     name: ClassVar[str] = "generate"
     revision: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
-    settings: ClassVar[tuple[str, ...]] = ("precision", "compile")
+    settings: ClassVar[tuple[str, ...]] = ("precision", "compile", "path_geometry")
     # the behavior before these settings existed
-    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}
+    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False, "path_geometry": False}
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Generate:
         pixel_rule: PixelRule,
         precision: Precision,  # of the network; latents are decoded in float32
         compile: bool,  # whether to compile the network
+        path_geometry: bool,  # whether to measure the paths from noise to samples
         batch_size: int,
         part_size: int,
         num_processes: int,
@@ -68,6 +73,7 @@ class Generate:
         save_npz: bool,
     ):
         generator.check(sampler, guidance)
+        sampler = GeometryRecorder(sampler) if path_geometry else sampler
         measured = isinstance(labels, str)
         self.balanced = labels == "balanced"
         if measured and sets is not None and generator.backbone.num_classes != data.num_classes:
@@ -90,6 +96,7 @@ class Generate:
         self.part_size = part_size
         self.num_processes = num_processes
         self.device = device
+        self.path_geometry = path_geometry
         self.save_images = save_images
         self.save_npz = save_npz
         self.y = sample_labels(labels, num_samples, num_classes=generator.backbone.num_classes, seed=sampling_seed)
@@ -103,8 +110,9 @@ class Generate:
         """Raises ValueError for settings out of range."""
         if settings["precision"] not in PRECISIONS:
             raise ValueError(f"job.precision must be one of {', '.join(PRECISIONS)}, got {settings['precision']!r}.")
-        if not isinstance(settings["compile"], bool):
-            raise ValueError(f"job.compile must be true or false, got {settings['compile']!r}.")
+        for key in ("compile", "path_geometry"):
+            if not isinstance(settings[key], bool):
+                raise ValueError(f"job.{key} must be true or false, got {settings[key]!r}.")
         for key in ("batch_size", "part_size", "num_processes"):
             if not isinstance(settings[key], int) or settings[key] < 1:
                 raise ValueError(f"job.{key} must be a whole number of at least 1, got {settings[key]!r}.")
@@ -117,13 +125,14 @@ class Generate:
         return (SHEET, *([IMAGES] if settings["save_images"] else []), *([NPZ] if settings["save_npz"] else []))
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """Each metric on sets, with its 95 % interval where it has one.
+        """Each metric on sets, with its 95 % interval where it has one, and on request the geometry of the paths.
 
         Writes the sheet `out/samples.png`, and the samples if requested.
         """
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         draw_parts(self.draws, parts, num_processes=self.num_processes, device=self.device)
-        measured = {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
+        measured = self.paths(parts) if self.path_geometry else {}
+        measured |= {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
         write_sheet(parts, self.y, out / SHEET)
         if self.save_images:
             self.save(parts, out)
@@ -131,6 +140,16 @@ class Generate:
             adm_npz.write(out / NPZ, (images for _, images in parts.read()), self.num_samples, labels=self.y)
         parts.remove()
         return measured
+
+    def paths(self, parts: SampleParts) -> dict[str, Estimate]:
+        """How straight and how short the paths from noise to samples are: means, with Student's interval over samples,
+        within labels where these are balanced.
+        """
+        paths = PathGeometry(*parts.numbers().unbind(dim=1))
+        return {
+            f"path/{name}": stratified_mean(values, self.y) if self.balanced else student_mean(values)
+            for name, values in asdict(paths).items()
+        }
 
     def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and what they are read by: the same metrics of real images

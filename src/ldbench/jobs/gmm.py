@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
 
 from ldbench.analysis.gmm.curve import (
     POINTS_PER_COMPONENT,
@@ -28,7 +27,7 @@ from ldbench.analysis.gmm.points import Points
 from ldbench.analysis.gmm.whitening import Whitening, whiten
 from ldbench.core.interfaces import Estimate
 from ldbench.data.latents.store import LatentStore
-from ldbench.jobs._latent_points import ChannelUnits, PointUnit, StoredPoints, unflipped_rows
+from ldbench.jobs._latent_points import ChannelUnits, PointUnit, StoredPoints, subsample, unflipped_rows
 from ldbench.jobs._mixture_report import FIGURE, MIXTURES, NUMBERS, ClassMixtures, MixtureReport
 
 log = logging.getLogger(__name__)
@@ -274,18 +273,6 @@ class Gmm:
         """Logs a warning, and adds it to the notes of the report."""
         log.warning(sentence)
         self.notes.append(sentence)
-
-
-def subsample(
-    rows: Tensor,  # (n,)
-    count: int | None,
-    *,
-    seed: int,
-) -> Tensor:  # (m,)
-    """At most `count` of the rows, drawn by the seed alone, in order."""
-    if count is None or count >= len(rows):
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count].sort().values]
 
 
 def as_list(components: int | Sequence[int]) -> list[int]:

@@ -16,11 +16,12 @@ from ldbench.analysis.cka import linear_cka
 from ldbench.analysis.clustering import hierarchy
 from ldbench.analysis.dimension import two_nn
 from ldbench.analysis.knn import nearest_neighbors
+from ldbench.analysis.label_consistency import label_consistency
 from ldbench.analysis.probe import linear_probe
 from ldbench.analysis.rank import effective_rank
 from ldbench.analysis.uniformity import uniformity
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet, Teacher
-from ldbench.core.intervals import proportion
+from ldbench.core.intervals import mean_share, proportion
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs._decoder_features import decoder_features
 from ldbench.jobs._latent_picture import PICTURE, draw_latents
@@ -39,7 +40,10 @@ TWO_NN_SHARE = 0.9  # of the ratios
 DOUBLINGS = 6  # up to 64 clusters
 PERPLEXITY = 30.0
 LAYOUTS = 3
-ANALYSES = ("linear", "neighbours", "dimension", "channels", "attentive", "teacher", "clustering", "uniformity")
+ANALYSES = (
+    *("linear", "neighbours", "dimension", "channels", "attentive", "teacher", "clustering", "uniformity"),
+    "label_consistency",
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Probe:
         "probe/accuracy": True,
         "probe/knn_accuracy": True,
         "probe/attentive_accuracy": True,
+        "probe/label_consistency": True,
     }
     settings: ClassVar[tuple[str, ...]] = (
         "num_train",
@@ -76,6 +81,7 @@ class Probe:
         "num_points",
         *ANALYSES,
     )
+    plain: ClassVar[Mapping[str, Any]] = {"label_consistency": None}  # the behavior before this setting existed
 
     def __init__(
         self,
@@ -96,13 +102,19 @@ class Probe:
         teacher: str | None,
         clustering: bool,
         uniformity: bool,
+        label_consistency: int | None,
         num_points: int,
         picture: bool,
         batch_size: int,
         workers: int,
         device: torch.device,
     ):
-        class_analyses = {"linear": linear, "neighbours": neighbours, "attentive": attentive}
+        class_analyses = {
+            "linear": linear,
+            "neighbours": neighbours,
+            "attentive": attentive,
+            "label_consistency": label_consistency,
+        }
         other_analyses = {
             "dimension": dimension,
             "channels": channels,
@@ -127,6 +139,7 @@ class Probe:
         self.penalty = penalty
         self.max_iter = max_iter
         self.num_neighbors = neighbours
+        self.num_consistent = label_consistency
         self.collapse_below = collapse_below
         self.teacher = teacher
         self.num_points = num_points
@@ -146,8 +159,9 @@ class Probe:
             raise ValueError(f"job.penalty must be positive, got {settings['penalty']}.")
         if not 0 < settings["collapse_below"] < 1:
             raise ValueError(f"job.collapse_below must be between 0 and 1, got {settings['collapse_below']}.")
-        if settings["neighbours"] is not None and settings["neighbours"] < 1:
-            raise ValueError(f"job.neighbours must be at least 1, or null for none, got {settings['neighbours']}.")
+        for key in ("neighbours", "label_consistency"):
+            if settings[key] is not None and settings[key] < 1:
+                raise ValueError(f"job.{key} must be at least 1, or null for none, got {settings[key]}.")
         for key, minimum in {
             "max_iter": 1,
             "batch_size": 1,
@@ -186,6 +200,7 @@ class Probe:
             "teacher": lambda: self.alignment(test_z),
             "clustering": lambda: self.clustering(test, test_z),
             "uniformity": lambda: self.uniformity(test_z),
+            "label_consistency": lambda: self.label_consistency(train_z, train.y, test_z, test.y),
         }
         assert tuple(measures) == ANALYSES
         metrics: dict[str, Estimate] = {}
@@ -211,6 +226,14 @@ class Probe:
         vote = nearest_neighbors(train.flatten(1), train_y, test.flatten(1), test_y, k=k)
         self.per_image["probe/knn_accuracy"] = vote.correct.double()
         return {"knn_accuracy": proportion(vote.correct)}
+
+    def label_consistency(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
+        """The share of the nearest images with the same label, by the mean over the tokens of each."""
+        assert self.num_consistent is not None
+        k = min(self.num_consistent, len(train))
+        shares = label_consistency(train.mean(dim=1), train_y, test.mean(dim=1), test_y, k=k)
+        self.per_image["probe/label_consistency"] = shares
+        return {"label_consistency": mean_share(shares)}
 
     def attentive(self, train: Tensor, train_y: Tensor, test: Tensor, test_y: Tensor) -> dict[str, Estimate]:
         """The attentive probe's accuracy."""

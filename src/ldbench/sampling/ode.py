@@ -100,6 +100,7 @@ class Dopri5(StatesSampler):
 
     revision: ClassVar[int] = 1
     stochastic: ClassVar[bool] = False
+    yields_each_step: ClassVar[bool] = False  # torchdiffeq keeps its steps to itself
 
     def __init__(
         self,

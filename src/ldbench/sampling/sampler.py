@@ -16,6 +16,7 @@ class StatesSampler(ABC):
     """A sampler that is defined by its states; subclasses yield them in `states`."""
 
     revision: ClassVar[int]
+    yields_each_step: ClassVar[bool] = True  # whether `states` has the state after every step that it takes
 
     def check(self, interpolant: Interpolant) -> None:  # noqa: B027  # a hook that most samplers leave empty
         """Raises ValueError for an interpolant that the sampler cannot use; here every interpolant is accepted."""
