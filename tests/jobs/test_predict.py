@@ -129,6 +129,34 @@ def test_all_numbers_are_in_a_json_beside_a_figure_with_reasons_for_omissions(tm
     assert len(numbers["records"]) == len(records) + len(few)
 
 
+def test_the_paths_of_a_generator_are_related_to_its_own_quality(tmp_path: Path) -> None:
+    cells = records_of(sit=RISING, dit=RISING)
+    for place, found in enumerate(cells):
+        if found.job == "generate":
+            sign = 1 if found.subject["generator"] == "sit" else -1
+            straight = Estimate(sign * found.metrics["gfd_digits"].value)
+            cells[place] = replace(found, metrics={**found.metrics, "path/straightness": straight})
+    (study,) = Predict.studies(cells, {**SETTINGS, "predictors": ["psnr", "path/straightness"]})
+    assert study.num_tests == 3 + 2, "the mean rank has no paths"
+    predict = Predict(study=study, **{**SETTINGS, "predictors": ["psnr", "path/straightness"], "target": "gfd_digits"})
+    found = predict.run(tmp_path)
+    rho = {name: found[f"predict/spearman/{name}/path/straightness"].value for name in ("sit", "dit")}
+    assert rho == {"sit": -1, "dit": 1}
+    assert found["predict/p_holm/sit/path/straightness"].value == pytest.approx(5 * 2 / 720)
+    assert f"predict/spearman/{MEAN_RANK}/path/straightness" not in found
+
+
+def test_what_some_tokenizers_lack_is_exploratory_even_if_it_was_named(tmp_path: Path) -> None:
+    five = [record(index, {"ssim": index / 10}) for index in range(5)]
+    settings = {**SETTINGS, "predictors": ["psnr", "ssim"]}
+    (study,) = Predict.studies([*records_of(sit=RISING), *five], settings)
+    assert study.num_tests == 1
+    found = Predict(study=study, **{**settings, "target": study.target}).run(tmp_path)
+    assert found["predict/tokenizers/sit/ssim"].value == 5
+    assert "predict/p_holm/sit/ssim" not in found
+    assert "predict/p_holm/sit/psnr" in found
+
+
 def test_with_several_generators_the_mean_rank_is_predicted_too(tmp_path: Path) -> None:
     metrics = run(records_of(sit=RISING, dit=(2.0, 1.0, 3.0, 4.0, 5.0, 6.0)), tmp_path)
     generators = {name.split("/")[2] for name in metrics}

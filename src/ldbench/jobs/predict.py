@@ -33,13 +33,15 @@ class Predict:
     generators also with the mean rank over them, on their common tokenizers.
 
     Above 0, better values go with better generation; where the records do not declare which values are better, larger
-    values do. Measurements of fewer than five of the tokenizers, and constant ones, are left out. The measurements in
-    `predictors`, which were named before looking, are tested: their p-values are raised by Holm's rule for all
-    generators and all studies of the records. All others are exploratory: of many, some have a small p-value by chance.
+    values do. What was measured of a generator's own sampling, such as the straightness of its paths, is related to
+    that generator. Measurements of fewer than five of the tokenizers, and constant ones, are left out. The measurements
+    in `predictors`, which were named before looking, are tested where all tokenizers have them: their p-values are
+    raised by Holm's rule for all generators and all studies of the records. All others are exploratory: of many, some
+    have a small p-value by chance.
     """
 
     name: ClassVar[str] = "predict"
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"records"})
     settings: ClassVar[tuple[str, ...]] = (
         "target",
@@ -138,7 +140,7 @@ class Predict:
         JSON and a figure to `out`.
         """
         goals = self.goals()
-        predicted = self.corrected({generator: self.associations(goal) for generator, goal in goals.items()})
+        predicted = self.corrected({generator: self.associations(generator, goal) for generator, goal in goals.items()})
         metrics = {
             f"predict/{statistic}/{generator}/{measurement}": estimate
             for generator, predictors in predicted.items()
@@ -172,10 +174,10 @@ class Predict:
             )
         return goals
 
-    def associations(self, goal: Mapping[str, float]) -> dict[str, Association]:
-        """The association of each measurement with a goal."""
+    def associations(self, generator: str, goal: Mapping[str, float]) -> dict[str, Association]:
+        """The association of each measurement with the quality of a generator, or with the mean rank."""
         associations = {}
-        for name, values in self.study.measured.items():
+        for name, values in self.study.predictors_of(generator).items():
             both = sorted(goal.keys() & values.keys())
             sided = self.oriented(name, values)
             x, y = [sided[tokenizer] for tokenizer in both], [goal[tokenizer] for tokenizer in both]
@@ -190,7 +192,7 @@ class Predict:
             (generator, name): association.p
             for generator, associations in found.items()
             for name, association in associations.items()
-            if name.partition(" [")[0] in self.predictors
+            if is_tested(name, self.predictors) and association.num == len(self.study.tokenizers)
         }
         elsewhere = max(0, self.study.num_tests - len(tested))
         raised = dict(zip(tested, holm([*tested.values(), *[1.0] * elsewhere])[: len(tested)], strict=True))
@@ -219,6 +221,7 @@ class Predict:
             "tokenizers": {name: list(artifacts) for name, artifacts in study.artifacts.items()},
             "quality": for_json(study.quality),
             "measured": for_json(study.measured),
+            "sampling": {generator: for_json(measured) for generator, measured in study.sampling.items()},
             "made": {
                 name: {"job": made.job, "protocol": made.protocol["hash"], "settings": made.settings}
                 for name, made in study.made.items()
@@ -233,7 +236,7 @@ class Predict:
             "left_out": {
                 generator: {
                     name: reason_left_out(goal, values)
-                    for name, values in study.measured.items()
+                    for name, values in study.predictors_of(generator).items()
                     if name not in predicted[generator]
                 }
                 for generator, goal in goals.items()
@@ -248,8 +251,17 @@ class Predict:
 
 def num_tests(study: Study, predictors: Collection[str]) -> int:
     """The number of tests of a study: its generators, and their mean rank, by the measurements that are tested."""
-    goals = len(study.quality) + (len(study.quality) > 1)
-    return goals * sum(name.partition(" [")[0] in predictors for name in study.measured)
+    goals = [*study.quality, *([MEAN_RANK] if len(study.quality) > 1 else [])]
+    return sum(
+        is_tested(name, predictors) and values.keys() >= set(study.tokenizers)
+        for goal in goals
+        for name, values in study.predictors_of(goal).items()
+    )
+
+
+def is_tested(measurement: str, predictors: Collection[str]) -> bool:
+    """Whether a measurement was named in advance, whatever the conditions in its name."""
+    return measurement.partition(" [")[0] in predictors
 
 
 def varies(values: Sequence[float]) -> bool:

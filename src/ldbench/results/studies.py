@@ -5,7 +5,7 @@ All generators of a study were sampled under one protocol. A tokenizer is one re
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from ldbench.io.files import digest
@@ -17,6 +17,7 @@ from ldbench.results.replicates import artifact_of, estimates_of, nested, on_lat
 from ldbench.results.summaries import summarize
 
 DISTANCES = ("gfid", "gfd_")  # prefixes of the default targets
+SAMPLING = "path/"  # prefix of measurements of a generator's sampling, which cost nothing beside the samples
 TRIALS = ("trainer", "init")  # config in which a trial run differs from the model that it is of
 PARTS = {"tokenizer": TOKENIZERS, "generator": (*GENERATORS, *TRIALS)}  # config that describes a model, by role
 
@@ -34,7 +35,13 @@ class Study:
     records: Sequence[Record]  # that the numbers come from
     higher_is_better: Mapping[str, bool]  # of the target and the measurements, if the records hold it
     families: Mapping[str, str]  # tokenizer -> its architecture; one that is not known is a family of its own
+    # generator -> measurement of its sampling -> tokenizer -> mean over seeds
+    sampling: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     num_tests: int = 0  # of predictions that were named in advance, over all studies of the records
+
+    def predictors_of(self, generator: str) -> Mapping[str, Mapping[str, float]]:
+        """Measurement -> tokenizer -> mean: those of tokenizers, and those of a generator's own sampling."""
+        return {**self.measured, **self.sampling.get(generator, {})}
 
     @property
     def tokenizers(self) -> list[str]:
@@ -68,10 +75,12 @@ def study_of(target: str, cells: Sequence[Record], records: Sequence[Record], to
     cells = on_latest_artifacts(cells, "tokenizer")
     known = {artifact_of(record, "tokenizer"): record.artifacts["tokenizer"] for record in cells}
     generators = generators_of(cells)
-    quality = {}
+    quality, sampling = {}, {}
     for generator in sorted(set(generators.values())):
         latest = replicates(record for record in cells if generators[record.id] == generator)
         quality[generator] = means(latest, target, tokenizers)
+        names = sorted({name for record in latest for name in record.metrics if name.startswith(SAMPLING)})
+        sampling[generator] = {name: means(latest, name, tokenizers) for name in names}
         used += latest
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -93,7 +102,7 @@ def study_of(target: str, cells: Sequence[Record], records: Sequence[Record], to
         artifacts[tokenizers[artifact]].append(artifact)
     unique = list({record.id: record for record in used}.values())
     families = {tokenizers[record.artifacts["tokenizer"]]: family_of(record) for record in reversed(cells)}
-    return Study(target, conditions, quality, measured, made, artifacts, unique, better, families)
+    return Study(target, conditions, quality, measured, made, artifacts, unique, better, families, sampling)
 
 
 def family_of(record: Record) -> str:
