@@ -4,6 +4,8 @@ import os
 
 from scipy.stats import beta
 
+from ldbench.core.estimate import Estimate
+
 CONFIDENCE = 0.99  # one-sided, of a rate's limits
 
 
@@ -20,3 +22,11 @@ def upper_limit(hits: int, count: int) -> float:
 def report(claim: str, figure: str) -> None:
     """Prints a figure of the table, with `pytest -s`."""
     print(f"{os.linesep}| {claim} | {figure} |", end="")
+
+
+def check_coverage(claim: str, estimates: list[Estimate], truth: float) -> None:
+    """Reports the share of intervals that contain the truth, which must be 90 to 98 %."""
+    hits, count = sum(estimate.low <= truth <= estimate.high for estimate in estimates), len(estimates)
+    report(f"coverage of the interval of {claim}", f"{100 * hits / count:.1f} %")
+    assert upper_limit(hits, count) >= 0.90
+    assert lower_limit(hits, count) <= 0.98

@@ -17,16 +17,9 @@ from ldbench.metrics.feature_set import Features, FeatureSet, SetMetric, gather
 from ldbench.metrics.manifold import Coverage, Density, Precision, Recall
 from ldbench.metrics.score import InceptionScore
 from ldbench.results.summaries import summarize
-from tests.simulations.rates import lower_limit, report, upper_limit
+from tests.simulations.rates import check_coverage
 
 pytestmark = pytest.mark.slow
-
-
-def check_coverage(claim: str, estimates: list[Estimate], truth: float) -> None:
-    hits, count = sum(estimate.low <= truth <= estimate.high for estimate in estimates), len(estimates)
-    report(f"coverage of the interval of {claim}", f"{100 * hits / count:.1f} %")
-    assert upper_limit(hits, count) >= 0.90
-    assert lower_limit(hits, count) <= 0.98
 
 
 @pytest.mark.parametrize(("what", "count"), [("five repeats", 5), ("360 images of a skewed metric", 360)])

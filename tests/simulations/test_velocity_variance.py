@@ -12,20 +12,12 @@ from ldbench.analysis.velocity_variance import (
     kronecker_spectrum,
     velocity_variance,
 )
-from ldbench.core.estimate import Estimate
 from ldbench.core.strata import combine_strata
-from tests.simulations.rates import lower_limit, report, upper_limit
+from tests.simulations.rates import check_coverage, report
 
 pytestmark = pytest.mark.slow
 
 LARGEST_BIAS = 0.01
-
-
-def check_coverage(claim: str, estimates: list[Estimate], truth: float) -> None:
-    hits, count = sum(estimate.low <= truth <= estimate.high for estimate in estimates), len(estimates)
-    report(f"coverage of the interval of {claim}", f"{100 * hits / count:.1f} %")
-    assert upper_limit(hits, count) >= 0.90
-    assert lower_limit(hits, count) <= 0.98
 
 
 def decaying(size: int, correlation: float) -> Tensor:
