@@ -15,7 +15,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
-from ldbench.jobs._set_metrics import compares_splits
+from ldbench.jobs._set_metrics import needs_heldout
 from ldbench.metrics.feature_set import FeatureAccumulator, Features, FeatureSet, gather
 
 REQUIRES = ("normal", "spatial", "features", "logits", "labels")
@@ -48,7 +48,7 @@ def metric(name: str, **keywords):
 
 def call(measure, samples: FeatureSet, reference: FeatureSet):
     """A metric's estimate, whatever it is compared with."""
-    if compares_splits(measure):
+    if needs_heldout(measure):
         return measure(samples, reference, heldout=gathered(features(50, 12, seed=9)))
     return measure(samples, reference, paired=False)
 

@@ -6,15 +6,28 @@ import pytest
 import torch
 
 from ldbench.core.estimate import Estimate
-from ldbench.metrics.frechet import FrechetDistance
+from ldbench.metrics.feature_set import FeatureSet
+from ldbench.metrics.frechet import FrechetDistance, FrechetRatio
 from ldbench.metrics.kernel import KernelDistance
 from ldbench.metrics.memorization import Memorization
+from ldbench.metrics.sliced import SlicedDistance
 from tests.simulations.laws import draw, labels_of, set_of
 from tests.simulations.rates import lower_limit, report, upper_limit
 
 REPEATS = 2000
-METRICS = {"fd": FrechetDistance(), "kid": KernelDistance()}
+METRICS = {
+    "fd": FrechetDistance(),
+    "kid": KernelDistance(),
+    "fdr": FrechetRatio(),
+    "mind": SlicedDistance(num_projections=20, seed=0),
+}
 pytestmark = pytest.mark.slow
+
+
+def measure(name: str, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet) -> Estimate:
+    """The estimate of a metric, beside real images where it needs them."""
+    metric = METRICS[name]
+    return metric(samples, reference, heldout=heldout) if name == "fdr" else metric(samples, reference, paired=False)
 
 
 def estimates_of(name: str, labels: str, *, shift: float, count: int = 500, repeats: int = REPEATS) -> list[Estimate]:
@@ -22,11 +35,12 @@ def estimates_of(name: str, labels: str, *, shift: float, count: int = 500, repe
     rng = torch.Generator().manual_seed(0)
     reference_labels = labels_of("random", 1000, rng)
     reference = set_of(draw(reference_labels, rng), reference_labels, chosen=False)
+    heldout = set_of(draw(reference_labels, torch.Generator().manual_seed(1)), reference_labels, chosen=False)
     found = []
     for _ in range(repeats):
         y = labels_of(labels, count, rng)
         samples = set_of(draw(y, rng, shift=shift), y, chosen=labels == "balanced")
-        found.append(METRICS[name](samples, reference, paired=False))
+        found.append(measure(name, samples, reference, heldout))
     return found
 
 
@@ -66,6 +80,22 @@ def test_a_perfect_generator_gets_its_floor(count: int, labels: str) -> None:
             values.append(metric(set_of(draw(y, rng), y, chosen=labels == "balanced"), reference, paired=False).value)
     ratio = statistics.fmean(floors) / statistics.fmean(values)
     report(f"floor over the mean of a perfect generator, {count} samples, {labels} labels", f"{ratio:.3f}")
+    assert abs(ratio - 1) < 0.1
+
+
+@pytest.mark.parametrize("labels", ["balanced", "random"])
+@pytest.mark.parametrize("count", [360, 1000])
+def test_a_perfect_generator_gets_the_floor_of_the_sliced_distance(count: int, labels: str) -> None:
+    rng = torch.Generator().manual_seed(count)
+    metric, values, floors = METRICS["mind"], [], []
+    for _ in range(200):
+        reference_labels = labels_of("random", 1437, rng)
+        reference = set_of(draw(reference_labels, rng), reference_labels, chosen=False)
+        floors.append(metric.floor(reference, num_samples=count, balanced=labels == "balanced"))
+        y = labels_of(labels, count, rng)
+        values.append(metric(set_of(draw(y, rng), y, chosen=labels == "balanced"), reference, paired=False).value)
+    ratio = statistics.fmean(floors) / statistics.fmean(values)
+    report(f"floor of mind over the mean of a perfect generator, {count} samples, {labels} labels", f"{ratio:.3f}")
     assert abs(ratio - 1) < 0.1
 
 

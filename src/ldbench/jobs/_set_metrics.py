@@ -235,7 +235,7 @@ class SetEvaluator:
         `prefix` of Frechet distances: r for reconstructions, g for generated images.
         """
         for key, metric in self.metrics.items():
-            if compares_splits(metric) or (paired and not getattr(metric, "of_pairs", True)):
+            if needs_heldout(metric) or (paired and not getattr(metric, "of_pairs", True)):
                 continue
             suffix = metric.suffix(samples, reference) if hasattr(metric, "suffix") else ""
             yield self.name(f"{key}{suffix}", prefix), metric(samples, reference, paired=paired)
@@ -257,7 +257,13 @@ class SetEvaluator:
             yield from ((f"{name}_of_{label}", estimate) for name, estimate in measured)
 
     def floors(
-        self, reference: FeatureSet, *, num_samples: int, balanced: bool, prefix: Literal["r", "g"]
+        self,
+        reference: FeatureSet,
+        *,
+        heldout: FeatureSet,  # real images that are not in the reference
+        num_samples: int,
+        balanced: bool,
+        prefix: Literal["r", "g"],
     ) -> Iterator[tuple[str, Estimate]]:
         """What a perfect generator gets on average, for each metric that knows it.
 
@@ -265,9 +271,18 @@ class SetEvaluator:
         """
         for key, metric in self.metrics.items():
             if hasattr(metric, "floor"):
-                floor = metric.floor(reference, num_samples=num_samples, balanced=balanced)
+                real = {"heldout": heldout} if needs_heldout(metric) else {}
+                floor = metric.floor(reference, num_samples=num_samples, balanced=balanced, **real)
                 if floor is not None:
                     yield f"{self.name(key, prefix)}_floor", Estimate(floor)
+
+    def compare_with_heldout(
+        self, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
+    ) -> Iterator[tuple[str, Estimate]]:
+        """Every metric of samples beside real images that are not in the reference."""
+        for key, metric in self.metrics.items():
+            if needs_heldout(metric) and not compares_splits(metric):
+                yield self.name(key, prefix), metric(samples, reference, heldout=heldout)  # type: ignore[call-arg]
 
     def compare_with_splits(
         self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
@@ -305,6 +320,11 @@ def validate_kept(metrics: Mapping[str, object], num_train: int, kept: int) -> N
 def compares_splits(metric: SetMetric) -> bool:
     """Whether a metric is called with the training and the held-out images."""
     return getattr(metric, "compares", "reference") == "splits"
+
+
+def needs_heldout(metric: SetMetric) -> bool:
+    """Whether a metric is called with real images that are not in its reference."""
+    return getattr(metric, "compares", "reference") in ("splits", "heldout")
 
 
 def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:

@@ -1,7 +1,7 @@
 """Job `generate`: draws samples of a generator, shows them and compares them with real images."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import atomic_write
 from ldbench.jobs._batches import Samples
-from ldbench.jobs._sample_comparison import compare_samples
+from ldbench.jobs._sample_comparison import compare_on_extractors, compare_samples, ratio_directions
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._set_metrics import SetEvaluator, validate_kept
 from ldbench.metrics import adm_npz
@@ -62,6 +62,7 @@ class Generate:
         num_samples: int,
         labels: str | Sequence[int],
         sets: SetEvaluator | None,  # metrics on sets; None where the protocol has none
+        ratio_sets: Mapping[str, Callable[[], SetEvaluator]],  # by extractor, on which samples are compared by FDr
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         precision: Precision,  # of the network; latents are decoded in float32
@@ -89,7 +90,9 @@ class Generate:
         self.data = data
         self.num_samples = num_samples
         self.sets = sets if measured else None
-        self.higher_is_better = {} if self.sets is None else self.sets.higher_is_better("g")
+        self.ratio_sets = ratio_sets if measured else {}
+        self.higher_is_better = ratio_directions(self.ratio_sets)
+        self.higher_is_better |= {} if self.sets is None else self.sets.higher_is_better("g")
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
@@ -129,7 +132,7 @@ class Generate:
         """
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         self.draw(parts)
-        measured = {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
+        measured = self.measure(parts, out / "shares")
         self.show(parts, out)
         if self.save_images:
             self.save(parts, out)
@@ -152,23 +155,25 @@ class Generate:
             else:
                 run_parallel(work, shares, device=self.device, advance=advance)
 
-    def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
+    def measure(self, parts: SampleParts, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and what they are read by: the same metrics of real images
         that are not in the reference, the distances of a perfect generator, and how training images are told apart.
         """
-        samples = sets.sample_features(
-            Samples(parts, self.y, self.batch_size),
-            strata=self.y if self.balanced else None,
-            num_processes=self.num_processes,
-            scratch=scratch,
-        )
-        settings: dict[str, Any] = {
+        images, strata = Samples(parts, self.y, self.batch_size), self.y if self.balanced else None
+        compared: dict[str, Any] = {"reference": self.reference, "balanced": self.balanced}
+        compared["settings"] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        return compare_samples(
-            sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
+        found = {}
+        if self.sets is not None:
+            samples = self.sets.sample_features(
+                images, strata=strata, num_processes=self.num_processes, scratch=scratch
+            )
+            found = compare_samples(self.sets, samples, self.data, **compared)
+        return found | compare_on_extractors(
+            self.ratio_sets, images, self.data, strata=strata, scratch=scratch, **compared
         )
 
     def show(self, parts: SampleParts, out: Path) -> None:

@@ -85,6 +85,8 @@ class SetMetric(Protocol):
     A plug-in of the config group `distribution`. Class attributes that it may have:
 
     - `of_pairs = False`: it says nothing about reconstructions of the reference itself, and is left out there.
+    - `compares = "heldout"`: it is called with the real images that are not in the reference as `heldout`, and measures
+      generated images alone.
     - `compares = "splits"`: it is called with the training images as `reference` and with the held-out images as
       `heldout`, and measures generated images alone.
     - `reference_requires`: fields of the reference that its `floor` needs besides.
