@@ -24,6 +24,7 @@ from ldbench.runtime.workers import split_evenly
 
 log = logging.getLogger(__name__)
 
+Prefix = Literal["r", "g", "i"]  # of a Frechet distance: of reconstructions, of generated images, of interpolations
 STANDARD_NAMES = {"sfd": "sfid"}  # metric names on Inception-v3 that differ from the config group
 
 
@@ -228,11 +229,11 @@ class SetEvaluator:
         write_tensors(dict(feature_set.set_to_tensors(features)), path)
 
     def measure(
-        self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool
+        self, samples: FeatureSet, reference: FeatureSet, *, prefix: Prefix, paired: bool
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference; of paired sets those that say something about pairs.
 
-        `prefix` of Frechet distances: r for reconstructions, g for generated images.
+        `prefix` of Frechet distances: r for reconstructions, g for generated images, i for interpolations.
         """
         for key, metric in self.metrics.items():
             if needs_heldout(metric) or (paired and not getattr(metric, "of_pairs", True)):
@@ -241,7 +242,7 @@ class SetEvaluator:
             yield self.name(f"{key}{suffix}", prefix), metric(samples, reference, paired=paired)
 
     def measure_real(
-        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Literal["r", "g"]
+        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Prefix
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of real images against a reference, with a label behind its name.
 
@@ -263,7 +264,7 @@ class SetEvaluator:
         heldout: FeatureSet,  # real images that are not in the reference
         num_samples: int,
         balanced: bool,
-        prefix: Literal["r", "g"],
+        prefix: Prefix,
     ) -> Iterator[tuple[str, Estimate]]:
         """What a perfect generator gets on average, for each metric that knows it.
 
@@ -277,7 +278,7 @@ class SetEvaluator:
                     yield f"{self.name(key, prefix)}_floor", Estimate(floor)
 
     def compare_with_heldout(
-        self, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
+        self, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet, *, prefix: Prefix
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples beside real images that are not in the reference."""
         for key, metric in self.metrics.items():
@@ -285,18 +286,18 @@ class SetEvaluator:
                 yield self.name(key, prefix), metric(samples, reference, heldout=heldout)  # type: ignore[call-arg]
 
     def compare_with_splits(
-        self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
+        self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Prefix
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric that tells training images from held-out ones."""
         for key, metric in self.metrics.items():
             if compares_splits(metric):
                 yield self.name(key, prefix), metric(samples, training, heldout=heldout)  # type: ignore[call-arg]
 
-    def name(self, key: str, prefix: Literal["r", "g"]) -> str:
+    def name(self, key: str, prefix: Prefix) -> str:
         """A metric's name in records."""
         return set_metric_name(key, prefix, label=self.label, standard=self.extractor.standard)
 
-    def higher_is_better(self, prefix: Literal["r", "g"]) -> dict[str, bool]:
+    def higher_is_better(self, prefix: Prefix) -> dict[str, bool]:
         """Whether larger values are better, for each ranked metric, by its name in records."""
         return ranked(
             {
@@ -327,7 +328,7 @@ def needs_heldout(metric: SetMetric) -> bool:
     return getattr(metric, "compares", "reference") in ("splits", "heldout")
 
 
-def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:
+def set_metric_name(key: str, prefix: Prefix, *, label: str | None, standard: bool) -> str:
     """The name in records of a metric on sets: the papers' name on the standard Inception-v3, else with the
     extractor's label.
     """

@@ -52,6 +52,13 @@ def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Regi
             raise ValueError(
                 f"{node._target_} asks for {name}, which its yaml does not set. A job may ask for: {known}."
             )
+    for name in getattr(job, "set_metrics", ()):
+        if name not in protocol.distribution:
+            raise ValueError(
+                f"Job {job.name} needs {name} among the protocol's metrics on sets, and protocol={protocol.name} has "
+                f"{', '.join(protocol.distribution) or 'none'}. Set protocol.distribution=[{name}] and "
+                "protocol.extractor, such as protocol.extractor=digits."
+            )
     if node.get("teacher") is not None:
         registry.validate_option("teacher", node.teacher)
     try:
