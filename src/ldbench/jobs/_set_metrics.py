@@ -174,7 +174,7 @@ class SetEvaluator:
         Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels. A file
         without images gives Gaussians alone.
         """
-        gaussians = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
+        gaussians = adm_npz.read_statistics_of(self.extractor, path, self.label)
         if not adm_npz.has_images(path):
             return FeatureSet(num_images=0, **gaussians)  # type: ignore[arg-type]
         key = {"extractor": self.key, "file": file_digest(path), "kept": self.kept}

@@ -40,7 +40,11 @@ class Features:
 
 
 class Extractor(Protocol):
-    """A feature extractor for metrics on sets of images."""
+    """A feature extractor for metrics on sets of images.
+
+    Attributes that it may have: `statistics`, see `statistics_origin`, and `widths` of its features, by field of
+    `FeatureSet`, which such files must have.
+    """
 
     revision: ClassVar[int]  # raised when its numbers change
     provides: ClassVar[frozenset[str]]  # of "features", "spatial" and "logits"
@@ -53,6 +57,16 @@ class Extractor(Protocol):
     def extract(self, images: Tensor) -> Features:
         """(B, 3, H, W) uint8 -> features."""
         ...
+
+
+ADM, CLEAN_FID = "adm", "clean-fid"  # whose files contain a mean and a covariance of an extractor's features
+
+
+def statistics_origin(extractor: object) -> str | None:
+    """Whose files of statistics are of the features of an extractor, or of a class of extractors; None: nobody's."""
+    standard = getattr(extractor, "standard", True)  # of a class that does not know its weights: it may be
+    origin: str | None = getattr(extractor, "statistics", ADM if standard else None)
+    return origin
 
 
 @dataclass(frozen=True)

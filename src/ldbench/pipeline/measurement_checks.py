@@ -87,7 +87,7 @@ def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> No
     for name in (*protocol.ratio_extractors, *([protocol.extractor] if protocol.extractor else [])):
         if protocol.reference_file is not None:
             found = import_target(registry.option("extractor", name)._target_)
-            adm_npz.read_standard_statistics(protocol.reference_file, name, standard=getattr(found, "standard", True))
+            adm_npz.read_statistics_of(found, protocol.reference_file, name)
     if protocol.extractor is None:
         return
     extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
