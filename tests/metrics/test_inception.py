@@ -182,7 +182,7 @@ def test_statistics_are_those_of_the_extractors_own_resizing_and_width(tmp_path:
         "narrow": {"mu": np.zeros(64), "sigma": np.eye(64)},
     }
     for name, arrays in files.items():
-        np.savez(tmp_path / f"{name}.npz", **arrays)
+        np.savez(tmp_path / f"{name}.npz", **{key: array.astype(np.float32) for key, array in arrays.items()})
     read = adm_npz.read_statistics_of
     assert read(CleanInception, tmp_path / "clean.npz", "inception_clean").keys() == {"normal"}
     assert read(Inception, tmp_path / "adm.npz", "inception").keys() == {"normal", "spatial"}

@@ -177,6 +177,13 @@ class SetEvaluator:
         gaussians = adm_npz.read_statistics_of(self.extractor, path, self.label)
         if not adm_npz.has_images(path):
             return FeatureSet(num_images=0, **gaussians)  # type: ignore[arg-type]
+        if not gaussians and self.extractor.standard:
+            log.warning(
+                "%s has no statistics (mu, sigma): Frechet distances are to the %d images in it, which is less than a "
+                "whole dataset as in ADM's own file.",
+                path,
+                adm_npz.num_images(path),
+            )
         key = {"extractor": self.key, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
         requires = self.reference_requires - {"labels"}

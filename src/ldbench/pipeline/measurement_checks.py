@@ -80,6 +80,11 @@ def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> No
         for name in names:
             registry.validate_option(group, name)
     file = protocol.reference_file
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(
+            f"protocol={protocol.name} compares samples with the file {file}, and there is none. Give its path: "
+            "protocol.reference=PATH of an .npz, or protocol.reference=train."
+        )
     if file is not None and adm_npz.has_images(file):
         adm_npz.num_images(file)
     elif file is not None:
