@@ -99,7 +99,7 @@ def test_a_reference_that_is_too_small_or_lacks_labels_has_no_floor() -> None:
 
 
 def test_two_parts_are_disjoint_and_the_first_is_balanced() -> None:
-    classes = torch.tensor([0] * 50 + [1] * 20 + [2] * 30)
+    classes = torch.tensor([0] * 50 + [1] * 25 + [2] * 30)
     first, second = two_parts(classes, 30, torch.Generator().manual_seed(0))
     assert not (first & second).any()
     assert first.sum() == second.sum() == 30

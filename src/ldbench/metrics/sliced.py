@@ -5,6 +5,7 @@
     https://doi.org/10.1007/978-3-642-24785-9_37 (sliced Wasserstein distances)
 """
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import ClassVar
@@ -73,29 +74,27 @@ class SlicedDistance:
     def floor(self, reference: FeatureSet, *, num_samples: int, balanced: bool) -> float | None:
         """The distance that a perfect generator has on average: that many samples of the law of the reference.
 
-        The mean distance of disjoint parts of the reference, of which the first has balanced labels where samples have
-        them. Where halves have fewer images than are compared, it is extrapolated from halves and quarters as
-        a / n + b / n^2. None for a reference that is too small, without features, or without the labels that samples
-        have.
+        The mean distance of disjoint parts of the reference, one of which has balanced labels where samples have them.
+        Parts are at most halves, with balanced labels thirds, since more of them could not be balanced; a larger
+        number of images is extrapolated from these and parts of half their size by a power of n: where classes lie
+        apart, the distance falls more slowly than as 1 / n. None for a reference that is too small, without features,
+        or without the labels that samples have.
         """
         if reference.features is None or (balanced and reference.labels is None):
             return None
         x, count = reference.features, len(reference.features)
         if count < SMALLEST_FLOOR:
             return None
-        size, half = min(num_samples, count), count // 2
+        size, largest = min(num_samples, count), count // (3 if balanced else 2)
         classes = reference.get("labels")[reference.get("indices")] if balanced else torch.zeros(count).long()
         rng = torch.Generator().manual_seed(self.seed)
-        sizes = [size] if size <= half else [half, half // 2]
-        halves = [two_parts(classes, each, rng) for each in sizes for _ in range(SPLITS)]
-        values = self.distances(x, x, halves)
-        if size <= half:
+        sizes = [size] if size <= largest else [largest, largest // 2]
+        values = self.distances(x, x, [two_parts(classes, each, rng) for each in sizes for _ in range(SPLITS)])
+        if size <= largest:
             return fmean(values)
-        of_halves, of_quarters = fmean(values[:SPLITS]), fmean(values[SPLITS:])
-        # n v(n) = a + b / n
-        first, second = of_halves * half, of_quarters * (half // 2)
-        slope = (second - first) / (1 / (half // 2) - 1 / half)
-        return max(0.0, (first + slope * (1 / size - 1 / half)) / size)
+        whole, half = fmean(values[:SPLITS]), fmean(values[SPLITS:])
+        power = math.log(half / whole) / math.log(sizes[1] / sizes[0]) if whole > 0 else 0.0
+        return whole * (size / largest) ** power
 
     def cut(
         self,
@@ -134,18 +133,18 @@ def common_rows(indices_x: Tensor, indices_y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def two_parts(
-    classes: Tensor,  # (n,); the first part has as many images of each, as far as there are
+    classes: Tensor,  # (n,)
     size: int,
     rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:  # (n,) bool
-    """Masks of two disjoint random parts of `size` images."""
+    """Masks of two disjoint random parts of `size` images; the first has as many of each class, as far as there are."""
     order = torch.randperm(len(classes), generator=rng)
-    grouped = order[classes[order].argsort(stable=True)]
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), classes.bincount().cumsum(0)[:-1]])
+    second, rest = order[:size], order[size:]  # the second first: what a balanced part leaves is not random
+    grouped = rest[classes[rest].argsort(stable=True)]
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), classes[rest].bincount().cumsum(0)[:-1]])
     rank = torch.empty_like(order)
-    rank[grouped] = torch.arange(len(order)) - starts[classes[grouped]]  # of an image in its class, by chance
-    first = order[rank[order].argsort(stable=True)][:size]
-    rest = order[~torch.isin(order, first)][:size]
+    rank[grouped] = torch.arange(len(rest)) - starts[classes[grouped]]  # of an image in its class, by chance
+    first = rest[rank[rest].argsort(stable=True)][:size]
     masks = torch.zeros(2, len(classes), dtype=torch.bool)
-    masks[0, first], masks[1, rest] = True, True
+    masks[0, first], masks[1, second] = True, True
     return masks[0], masks[1]
