@@ -31,6 +31,7 @@ from ldbench.pipeline.pipeline import get_protocol
 from ldbench.pipeline.tokenizer_plan import Plan, plan_tokenizer
 from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results import records
+from ldbench.results.protocol import SPLITS
 from ldbench.training import fit
 
 ROOT = Path(__file__).parents[1]
@@ -192,12 +193,16 @@ def test_hashes_of_protocols(tmp_path: Path) -> None:
         asked = required_inputs(cfg.job)
         if "metrics" not in asked and "sets" not in asked and "distances" not in asked:
             continue
-        for component in [*cfg.protocol.reconstruction, cfg.protocol.extractor]:
-            group = "extractor" if component == cfg.protocol.extractor else "metric"
+        extractors = {cfg.protocol.extractor, *cfg.protocol.ratio_extractors}
+        for component in [*cfg.protocol.reconstruction, *extractors]:
+            group = "extractor" if component in extractors else "metric"
             if component is not None and "weights" in Registry().option(group, component):
                 path = tmp_path / f"{component}.pt"
                 path.write_text(component)
                 cfg.protocol.weights[component] = str(path)
+        if cfg.protocol.reference not in SPLITS:
+            cfg.protocol.reference = str(tmp_path / "reference.npz")
+            Path(cfg.protocol.reference).write_text("reference")
         protocol, _ = measure.merge_overrides(cfg.job, get_protocol(cfg))
         found[f"{name} {job}"] = measure.describe(cfg, data, protocol, asked, Registry())["hash"]
     assert {row.split()[0] for row in found} == Registry().options("protocol").keys()

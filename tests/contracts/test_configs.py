@@ -128,7 +128,8 @@ def test_a_protocol_is_the_default_or_adds_to_it(name: str) -> None:
     )
     same = {"name": "default", "extractor": None, "distribution": (), "num_samples": 1}
     if re.match(r"imagenet\d+_", name):  # as a paper measures, which differs in these
-        same |= {key: getattr(default, key) for key in ("pixel_rule", "latent", "labels")}
+        kept = ("pixel_rule", "latent", "labels", "reference", "ratio_extractors")
+        same |= {key: getattr(default, key) for key in kept}
     assert set(mine.reconstruction) >= set(default.reconstruction)
     assert replace(mine, **same, reconstruction=default.reconstruction) == replace(
         default, distribution=(), num_samples=1

@@ -12,7 +12,7 @@ from ldbench.artifacts.weights import read_weights
 from ldbench.config.components import import_target, instantiate, required_parameters
 from ldbench.config.compose import Registry
 from ldbench.core.interfaces import Estimate
-from ldbench.jobs._set_metrics import compares_splits
+from ldbench.jobs._set_metrics import needs_heldout
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.pipeline import feature_networks
 
@@ -64,10 +64,10 @@ def test_a_metric_on_sets_is_a_finite_number_within_its_interval(name: str) -> N
     assert metric.requires <= {"normal", "spatial", "features", "logits", "labels"}
     assert isinstance(metric.is_distance, bool)
     rng = torch.Generator().manual_seed(0)
-    sets = [Features(*(torch.randn(count, 5, generator=rng) for _ in range(3))) for count in (40, 30)]
+    sets = [Features(*(torch.randn(count, 5, generator=rng) for _ in range(3))) for count in (40, 30, 50)]
     # what it needs is enough
     seen = [gather(given, metric.requires, labels=torch.arange(len(given.features)) % 5) for given in sets]
-    found = metric(*seen, heldout=seen[1]) if compares_splits(metric) else metric(*seen, paired=False)
+    found = metric(*seen[:2], heldout=seen[2]) if needs_heldout(metric) else metric(*seen[:2], paired=False)
     assert isinstance(found, Estimate)
     assert found.low <= found.value <= found.high
     assert math.isfinite(found.low)

@@ -106,6 +106,7 @@ def generate_job(data: Any, sets: SetEvaluator) -> Callable[..., Generate]:
                 "num_samples": 30,
                 "labels": "balanced",
                 "sets": sets,
+                "ratio_sets": {},
                 "reference": "train",
                 "pixel_rule": "round",
                 "batch_size": 4,

@@ -41,7 +41,14 @@ def sampled(data: Any, tmp_path: Path) -> tuple[Path, dict[str, Estimate]]:
 
 def evaluate(data: Any, tmp_path: Path, samples: Path, **changes: Any) -> Evaluate:
     settings = {
-        **{"by": None, "originals": None, "metrics": None, "reference": "train", "pixel_rule": "round"},
+        **{
+            "by": None,
+            "originals": None,
+            "metrics": None,
+            "ratio_sets": {},
+            "reference": "train",
+            "pixel_rule": "round",
+        },
         **{"batch_size": 8, "num_processes": 1, "device": torch.device("cpu")},
         "sets": evaluator(tmp_path, *METRICS),
     }

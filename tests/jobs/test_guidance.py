@@ -78,6 +78,7 @@ def job(tmp_path: Path) -> Callable[..., TuneGuidance]:
             "num_samples": 60,
             "labels": "balanced",
             "sets": sets,
+            "ratio_sets": {},
             "reference": "train",
             "pixel_rule": "round",
             "scales": SCALES,

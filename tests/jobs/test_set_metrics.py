@@ -49,11 +49,14 @@ def test_every_metric_is_measured_and_named_after_its_extractor(data: Any, tmp_p
     samples = collector.finish()
     found = dict(sets.measure(samples, real, prefix="g", paired=False))
     assert found["gfd_colors"].value == 0.0
-    names = {"gfd_colors" if name == "fd" else f"{name}_colors" for name in EVERY} - {"memorization_colors"}
+    names = {"gfd_colors" if name == "fd" else f"{name}_colors" for name in EVERY}
+    names -= {"memorization_colors", "fdr_colors"}
     assert set(found) == names
     training = reference(sets, data, "train")
     splits = dict(sets.compare_with_splits(samples, training, real, prefix="g"))
     assert set(splits) == {"memorization_colors"}
+    beside = dict(sets.compare_with_heldout(samples, training, real, prefix="g"))
+    assert {name: estimate.value for name, estimate in beside.items()} == {"fdr_colors": 1.0}
     assert set(dict(sets.measure_real(real, training, "heldout", prefix="g"))) == {
         f"{name}_of_heldout" for name in names
     }
@@ -80,7 +83,7 @@ def test_of_reconstructions_what_their_own_originals_decide_is_not_measured(data
     real = reference(sets, data)
     found = dict(sets.measure(real, real, prefix="r", paired=True))
     assert set(found) == {
-        *("rfd_colors", "sfd_colors", "kid_colors", "class_accuracy_colors", "inception_score_colors")
+        *("rfd_colors", "sfd_colors", "kid_colors", "mind_colors", "class_accuracy_colors", "inception_score_colors")
     }
 
 
@@ -89,14 +92,17 @@ def test_floors_are_those_of_the_samples_number_and_labels(data: Any, tmp_path: 
     real = reference(sets, data, "all")
 
     def floor(count: int, balanced: bool = True) -> float:
-        (found,) = sets.floors(real, num_samples=count, balanced=balanced, prefix="g")
+        (found,) = sets.floors(real, heldout=real, num_samples=count, balanced=balanced, prefix="g")
         assert found[0] == "gfd_colors_floor"
         return found[1].value
 
     assert floor(20) > floor(80) > floor(10_000) > 0
     assert floor(20, balanced=False) >= floor(20)
     few = evaluator(tmp_path, "fd", kept=20)
-    assert dict(few.floors(reference(few, data), num_samples=20, balanced=True, prefix="g")) == {}
+    assert (
+        dict(few.floors(reference(few, data), heldout=reference(few, data), num_samples=20, balanced=True, prefix="g"))
+        == {}
+    )
 
 
 def test_unweighted_kernel_distances_say_so(data: Any, tmp_path: Path) -> None:
@@ -137,6 +143,8 @@ def test_on_the_standard_network_names_are_those_of_the_papers(tmp_path: Path) -
         "coverage",
         "class_accuracy",
         "memorization",
+        "fdr",
+        "mind",
     }
     assert sets.name("fd", "r") == "rfid"
 

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from ldbench.metrics.feature_set import Features, gather
-from ldbench.metrics.frechet import FrechetDistance, SpatialFrechetDistance, frechet_floor, nuclear_norm
+from ldbench.metrics.frechet import FrechetDistance, FrechetRatio, SpatialFrechetDistance, frechet_floor, nuclear_norm
 from ldbench.metrics.frechet import frechet_distance as distance_of_gaussians
 from ldbench.metrics.moments import Gaussian, Moments
 
@@ -220,3 +220,46 @@ def test_the_floor_needs_the_features_of_a_part_of_the_reference_alone(balanced:
 
 def test_a_reference_too_small_to_be_quartered_has_no_floor() -> None:
     assert frechet_floor(normal(30, 2), None, num_images=30, num_samples=10, balanced=True) is None
+
+
+def ratio_of(samples: torch.Tensor, reference: torch.Tensor, heldout: torch.Tensor):
+    sets = [gather(Features(rows), {"normal"}) for rows in (samples, reference, heldout)]
+    return FrechetRatio()(*sets[:2], heldout=sets[2])
+
+
+def test_a_ratio_is_that_of_the_distances_of_gaussians() -> None:
+    axis, zero = torch.tensor([3.0, 0.0, 4.0, 0.0]).double(), torch.zeros(4).double()
+    cov = torch.diag(torch.tensor([1.0, 4.0, 9.0, 16.0]).double())
+    reference = shaped(200, zero, cov)
+    scaled, shifted = shaped(300, zero, 4 * cov, seed=1), shaped(100, axis, cov, seed=2)
+    assert ratio_of(scaled, reference, shifted).value == pytest.approx(30 / 25, rel=1e-5)
+    assert ratio_of(shifted, reference, scaled).value == pytest.approx(25 / 30, rel=1e-5)
+
+
+def test_a_ratio_is_one_for_the_heldout_images_themselves_in_any_order() -> None:
+    reference, heldout = normal(80, 5), normal(60, 5, seed=1)
+    assert ratio_of(heldout, reference, heldout).value == 1.0
+    samples = normal(70, 5, seed=2) * 1.5
+    found = ratio_of(samples, reference, heldout).value
+    assert ratio_of(samples.flip(0), reference.flip(0), heldout.flip(0)).value == pytest.approx(found, rel=1e-9)
+
+
+def test_a_ratio_has_the_interval_and_the_floor_of_its_distance_for_these_real_images() -> None:
+    sets = [
+        gather(Features(normal(count, 5, seed=count)), {"normal", "features", "labels"}, labels=torch.arange(count) % 3)
+        for count in (60, 200, 80)
+    ]
+    distance, unit = (FrechetDistance()(sets[i], sets[1], paired=False) for i in (0, 2))
+    found = FrechetRatio()(*sets[:2], heldout=sets[2])
+    for field in ("value", "low", "high", "standard_error", "freedom"):
+        factor = 1 if field == "freedom" else unit.value
+        assert getattr(found, field) * factor == pytest.approx(getattr(distance, field), rel=1e-6)
+    settings = {"num_samples": 60, "balanced": True}
+    floors = FrechetRatio().floor(sets[1], heldout=sets[2], **settings), FrechetDistance().floor(sets[1], **settings)
+    assert floors[0] * unit.value == pytest.approx(floors[1], rel=1e-12)
+
+
+def test_a_ratio_to_images_of_the_reference_itself_is_refused() -> None:
+    reference = normal(80, 5)
+    with pytest.raises(ValueError, match="have the distance 0"):
+        ratio_of(normal(60, 5, seed=1), reference, reference)

@@ -4,14 +4,17 @@ import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ldbench.artifacts import weights
 from ldbench.config.compose import Registry
 from ldbench.io.files import file_digest
-from ldbench.metrics import inception
-from ldbench.metrics.inception import Inception
+from ldbench.jobs._set_metrics import set_metric_name
+from ldbench.metrics import adm_npz, inception
+from ldbench.metrics.inception import CleanInception, Inception, resize_as_pillow
 from ldbench.pipeline import components, pipeline
 
 fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `fidelity`")
@@ -88,10 +91,11 @@ def test_only_the_standard_file_makes_a_distance_fid(
     assert made.standard
 
 
-def ldbench_config(weights_file: Path):
+def ldbench_config(weights_file: Path, extractor: str = "inception"):
     import ldbench
 
-    extra = ["data=imagenet256", f"protocol.weights.inception={weights_file}", "protocol.reconstruction=[psnr]"]
+    extra = ["data=imagenet256", f"protocol.weights.{extractor}={weights_file}", "protocol.reconstruction=[psnr]"]
+    extra += [f"protocol.extractor={extractor}"]
     return ldbench.compose("run", [*extra, "data.root=none", "tokenizer.image_size=256"])
 
 
@@ -125,3 +129,65 @@ def test_the_name_of_the_published_file_ends_in_the_start_of_its_sha256() -> Non
     assert inception.STANDARD.startswith(weights.INCEPTION.rpartition("-")[2].removesuffix(".pth"))
     assert fidelity.URL_INCEPTION_V3 == weights.INCEPTION
     assert weights.INCEPTION.endswith(inception.FILE)
+
+
+@pytest.fixture(scope="module")
+def clean(weights_file: Path) -> CleanInception:
+    return CleanInception(weights=weights.read_weights(weights_file), sha256=file_digest(weights_file))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (256, 256), (300, 700), (299, 40)])
+def test_clean_fids_resizing_is_pillows_bicubic_filter_in_floating_point(height: int, width: int) -> None:
+    rng = torch.Generator().manual_seed(height)
+    images = torch.randint(0, 2, (1, 3, height, width), generator=rng).mul(255).byte()  # beyond the range when sharp
+    channels = [
+        np.asarray(Image.fromarray(channel.float().numpy(), mode="F").resize((299, 299), Image.Resampling.BICUBIC))
+        for channel in images[0]
+    ]
+    expected = torch.from_numpy(np.stack(channels)).clamp(0, 255)
+    found = resize_as_pillow(images, 299)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (found != found.round()).any(), "values are not rounded to 8 bits"
+
+
+def test_of_images_that_need_no_resizing_both_networks_see_the_same(
+    extractor: Inception, clean: CleanInception, images: torch.Tensor
+) -> None:
+    exact = torch.randint(0, 256, (2, 3, 299, 299), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    ours, theirs = clean.extract(exact), extractor.extract(exact)
+    torch.testing.assert_close(ours.features, theirs.features)
+    torch.testing.assert_close(ours.spatial, theirs.spatial)
+    torch.testing.assert_close(ours.logits, theirs.logits)
+    assert not torch.allclose(clean.features(images), extractor.features(images), rtol=1e-3)
+
+
+def test_no_distance_on_clean_fids_resizing_is_called_fid(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "STANDARD", file_digest(weights_file))
+    state = weights.read_weights(weights_file)
+    made = CleanInception(weights=state, sha256=file_digest(weights_file))
+    assert not made.standard
+    assert set_metric_name("fd", "g", label="inception_clean", standard=made.standard) == "gfd_inception_clean"
+    assert (made.statistics, Inception(weights=state, sha256="0").statistics) == ("clean-fid", None)
+    digests = {
+        components.component_digest("extractor", name, pipeline.get_protocol(ldbench_config(weights_file, name)))
+        for name in ("inception", "inception_clean")
+    }
+    assert len(digests) == 2
+
+
+def test_statistics_are_those_of_the_extractors_own_resizing_and_width(tmp_path: Path) -> None:
+    files = {
+        "clean": {"mu": np.zeros(2048), "sigma": np.eye(2048)},
+        "adm": {"mu": np.zeros(2048), "sigma": np.eye(2048), "mu_s": np.zeros(2023), "sigma_s": np.eye(2023)},
+        "narrow": {"mu": np.zeros(64), "sigma": np.eye(64)},
+    }
+    for name, arrays in files.items():
+        np.savez(tmp_path / f"{name}.npz", **{key: array.astype(np.float32) for key, array in arrays.items()})
+    read = adm_npz.read_statistics_of
+    assert read(CleanInception, tmp_path / "clean.npz", "inception_clean").keys() == {"normal"}
+    assert read(Inception, tmp_path / "adm.npz", "inception").keys() == {"normal", "spatial"}
+    with pytest.raises(ValueError, match=r"is in ADM's layout .*inception_clean resizes as clean-fid"):
+        read(CleanInception, tmp_path / "adm.npz", "inception_clean")
+    for extractor in (Inception, CleanInception):
+        with pytest.raises(ValueError, match="mu has 64 numbers, and features of it have 2048"):
+            read(extractor, tmp_path / "narrow.npz", "it")

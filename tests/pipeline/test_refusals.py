@@ -1,8 +1,10 @@
 """What does not fit is told before any work begins."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -151,3 +153,34 @@ def test_a_reference_of_another_size_is_refused_before_work(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"holds images of 64 x 64 px, and samples have 32 x 32 px"):
         pipeline.train(ldbench.compose("train", [*chosen, f"paths.root={tmp_path}"]))
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "file"),
+    [
+        ("imagenet256_adm", "VIRTUAL_imagenet256_labeled.npz"),
+        ("imagenet256_statistics", "imagenet256_statistics.npz"),
+    ],
+)
+def test_the_file_of_a_public_reference_is_named_where_it_is_missing(
+    protocol: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["tokenizer=ae", "generator=sit", f"protocol={protocol}", f"paths.root={tmp_path}"]
+    for override, named in ([], file), (["protocol.reference=elsewhere.npz"], "elsewhere.npz"):
+        with pytest.raises(
+            FileNotFoundError, match=f"protocol={protocol} compares samples with the file {re.escape(named)}, and there"
+        ):
+            pipeline.train(ldbench.compose("train", [*chosen, *override]))
+
+
+def test_a_public_reference_of_another_kind_is_refused(tmp_path: Path) -> None:
+    chosen = ["tokenizer=ae", "generator=sit", f"paths.root={tmp_path}", f"protocol.reference={tmp_path / 'r.npz'}"]
+    np.savez(tmp_path / "r.npz", mu=np.zeros(64), sigma=np.eye(64))
+    with pytest.raises(ValueError, match="mu has 64 numbers, and features of inception have 2048"):
+        pipeline.train(ldbench.compose("train", [*chosen, "protocol=imagenet256_statistics"]))
+    with pytest.raises(ValueError, match="holds normal statistics and no images, and sfd needs spatial"):
+        pipeline.train(ldbench.compose("train", [*chosen, "protocol=imagenet256_adm"]))
+    words = ["protocol.extractor=inception", "protocol.distribution=[fd]", "protocol.ratio_extractors=[digits]"]
+    with pytest.raises(ValueError, match="contains statistics of the standard Inception-v3, and digits is another"):
+        pipeline.train(ldbench.compose("train", [*chosen, *words]))

@@ -15,6 +15,7 @@ DEFAULT = Protocol(
     reconstruction=("psnr", "ssim"),
     extractor="digits",
     distribution=("fd", "kid"),
+    ratio_extractors=(),
     num_samples=1000,
     labels="balanced",
     reference="train",
@@ -29,6 +30,7 @@ CHANGED = {
     "reconstruction": ("psnr",),
     "extractor": "inception",
     "distribution": ("fd",),
+    "ratio_extractors": ("digits",),
     "num_samples": 50,
     "labels": (3, 7),
     "reference": "test",
@@ -92,7 +94,21 @@ def test_only_the_fields_that_count_for_a_measurement_change_its_hash(field):
     others = set(CHANGED) - {field}
     assert hash_of(changed, counting={field}) != hash_of(DEFAULT, counting={field})
     assert hash_of(changed, counting=others) == hash_of(DEFAULT, counting=others)
-    assert set(DEFAULT.described(data="digits", counting={field}, extractor="0123")) == {"name", field, "data", "hash"}
+    assert set(changed.described(data="digits", counting={field}, extractor="0123")) == {"name", field, "data", "hash"}
+
+
+def test_without_extractors_of_ratios_the_hash_is_that_from_before_there_were_any():
+    assert "ratio_extractors" not in DEFAULT.described(data="digits", extractor="0123")
+    here, there = (
+        replace(DEFAULT, ratio_extractors=names).described(
+            data="digits", ratio_extractors={name: f"{name}1" for name in names}
+        )
+        for names in (("a", "b"), ("b", "a"))
+    )
+    assert here["hash"] == there["hash"] != hash_of(DEFAULT)
+    assert here["ratio_extractors"] == {"a": "a1", "b": "b1"}
+    with pytest.raises(ValueError, match="names an extractor twice"):
+        replace(DEFAULT, ratio_extractors=("a", "a"))
 
 
 def test_weights_are_hashed_by_digest_and_not_by_path():

@@ -149,6 +149,7 @@ def test_the_hash_of_a_protocol_is_the_one_that_is_checked():
     }
     more = {
         "distribution": [],
+        "ratio_extractors": [],
         "kept": 100,
         "weights": {},
         "num_samples": 10,

@@ -6,27 +6,42 @@ import pytest
 import torch
 
 from ldbench.core.estimate import Estimate
-from ldbench.metrics.frechet import FrechetDistance
+from ldbench.core.intervals import Replicates
+from ldbench.metrics.feature_set import FeatureSet
+from ldbench.metrics.frechet import FrechetDistance, FrechetRatio
 from ldbench.metrics.kernel import KernelDistance
 from ldbench.metrics.memorization import Memorization
+from ldbench.metrics.sliced import SlicedDistance
 from tests.simulations.laws import draw, labels_of, set_of
 from tests.simulations.rates import lower_limit, report, upper_limit
 
 REPEATS = 2000
-METRICS = {"fd": FrechetDistance(), "kid": KernelDistance()}
+METRICS = {
+    "fd": FrechetDistance(),
+    "kid": KernelDistance(),
+    "fdr": FrechetRatio(),
+    "mind": SlicedDistance(num_projections=20, seed=0),
+}
 pytestmark = pytest.mark.slow
 
 
-def estimates_of(name: str, labels: str, *, shift: float, count: int = 500, repeats: int = REPEATS) -> list[Estimate]:
+def measure(name: str, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet) -> Estimate:
+    """The estimate of a metric, beside real images where it needs them."""
+    metric = METRICS[name]
+    return metric(samples, reference, heldout=heldout) if name == "fdr" else metric(samples, reference, paired=False)
+
+
+def estimates_of(name: str, labels: str, *, shift: float, count: int = 500) -> list[Estimate]:
     """Of many sets of samples against one reference."""
     rng = torch.Generator().manual_seed(0)
     reference_labels = labels_of("random", 1000, rng)
     reference = set_of(draw(reference_labels, rng), reference_labels, chosen=False)
+    heldout = set_of(draw(reference_labels, torch.Generator().manual_seed(1)), reference_labels, chosen=False)
     found = []
-    for _ in range(repeats):
+    for _ in range(REPEATS if name != "mind" else 600):  # sorting takes longest
         y = labels_of(labels, count, rng)
         samples = set_of(draw(y, rng, shift=shift), y, chosen=labels == "balanced")
-        found.append(METRICS[name](samples, reference, paired=False))
+        found.append(measure(name, samples, reference, heldout))
     return found
 
 
@@ -37,6 +52,31 @@ def test_intervals_away_from_the_null_cover_the_mean(name: str, labels: str) -> 
     mean = statistics.fmean(estimate.value for estimate in found)
     hits = sum(estimate.low <= mean <= estimate.high for estimate in found)
     report(f"coverage of {name}'s interval, {labels} labels", f"{100 * hits / len(found):.1f} %")
+    assert upper_limit(hits, len(found)) >= 0.90
+    assert lower_limit(hits, len(found)) <= 0.98
+
+
+def test_the_interval_of_a_mean_of_ratios_covers_the_mean() -> None:
+    rng = torch.Generator().manual_seed(0)
+
+    def seen(features: torch.Tensor, y: torch.Tensor) -> list[FeatureSet]:
+        """By two extractors, which see the same in other units."""
+        return [set_of(rows, y, chosen=False) for rows in (features, features.exp().clamp(max=50) / 5)]
+
+    reference, heldout, found = ([], [], [])
+    for sets, count in ((reference, 1000), (heldout, 500)):
+        y = labels_of("random", count, rng)
+        sets += seen(draw(y, rng), y)
+    for _ in range(600):
+        y = labels_of("random", 500, rng)
+        samples = seen(draw(y, rng, shift=0.5), y)
+        ratios = [
+            METRICS["fdr"].replicates(x, r, heldout=h) for x, r, h in zip(samples, reference, heldout, strict=True)
+        ]
+        found.append(Replicates.mean_of(ratios).estimate(lower_bound=0.0))
+    mean = statistics.fmean(estimate.value for estimate in found)
+    hits = sum(estimate.low <= mean <= estimate.high for estimate in found)
+    report("coverage of the interval of a mean of ratios on two extractors", f"{100 * hits / len(found):.1f} %")
     assert upper_limit(hits, len(found)) >= 0.90
     assert lower_limit(hits, len(found)) <= 0.98
 
@@ -66,6 +106,22 @@ def test_a_perfect_generator_gets_its_floor(count: int, labels: str) -> None:
             values.append(metric(set_of(draw(y, rng), y, chosen=labels == "balanced"), reference, paired=False).value)
     ratio = statistics.fmean(floors) / statistics.fmean(values)
     report(f"floor over the mean of a perfect generator, {count} samples, {labels} labels", f"{ratio:.3f}")
+    assert abs(ratio - 1) < 0.1
+
+
+@pytest.mark.parametrize("labels", ["balanced", "random"])
+@pytest.mark.parametrize("count", [360, 1000])
+def test_a_perfect_generator_gets_the_floor_of_the_sliced_distance(count: int, labels: str) -> None:
+    rng = torch.Generator().manual_seed(count)
+    metric, values, floors = METRICS["mind"], [], []
+    for _ in range(200):
+        reference_labels = labels_of("random", 1437, rng)
+        reference = set_of(draw(reference_labels, rng), reference_labels, chosen=False)
+        floors.append(metric.floor(reference, num_samples=count, balanced=labels == "balanced"))
+        y = labels_of(labels, count, rng)
+        values.append(metric(set_of(draw(y, rng), y, chosen=labels == "balanced"), reference, paired=False).value)
+    ratio = statistics.fmean(floors) / statistics.fmean(values)
+    report(f"floor of mind over the mean of a perfect generator, {count} samples, {labels} labels", f"{ratio:.3f}")
     assert abs(ratio - 1) < 0.1
 
 

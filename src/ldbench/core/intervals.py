@@ -16,6 +16,7 @@ Survey Data, 1998, Survey Methodology 24, 193 (effective sample size)
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,48 @@ if TYPE_CHECKING:  # ranks need quantiles and no torch
 
 NORMAL_QUANTILE = float(ndtri(0.975))
 SMALLEST_SHARE = 0.4  # of the jackknife's variance: what is taken off is an estimate, and at most half of it in truth
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A number of a set, and the same number without some of the set's equal parts, for a jackknife.
+
+    Numbers of the same images, such as those of several feature extractors, have replicates without the same images,
+    so that their mean has an interval.
+    """
+
+    value: float
+    without: Sequence[float]  # each part in turn; empty for an undivided set
+    pairs: Mapping[tuple[int, int], float]  # some pairs of parts
+
+    @classmethod
+    def mean_of(cls, numbers: Sequence["Replicates"]) -> "Replicates":
+        """The mean of several numbers of the same images."""
+        return cls(
+            fmean(number.value for number in numbers),
+            [fmean(values) for values in zip(*(number.without for number in numbers), strict=True)],
+            {pair: fmean(number.pairs[pair] for number in numbers) for pair in numbers[0].pairs},
+        )
+
+    def minus(self, other: "Replicates") -> "Replicates":
+        """The difference of two numbers of images that are paired."""
+        return Replicates(
+            self.value - other.value,
+            [ours - theirs for ours, theirs in zip(self.without, other.without, strict=True)],
+            {pair: ours - other.pairs[pair] for pair, ours in self.pairs.items()},
+        )
+
+    def divided_by(self, unit: float) -> "Replicates":
+        """In another unit."""
+        return Replicates(
+            self.value / unit,
+            [value / unit for value in self.without],
+            {pair: value / unit for pair, value in self.pairs.items()},
+        )
+
+    def estimate(self, *, lower_bound: float = -math.inf) -> Estimate:
+        """The number with its interval, see `jackknife`."""
+        return jackknife(self.value, self.without, pairs=self.pairs, lower_bound=lower_bound)
 
 
 def student_quantile(freedom: float, level: float = 0.05) -> float:

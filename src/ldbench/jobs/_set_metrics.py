@@ -24,6 +24,7 @@ from ldbench.runtime.workers import split_evenly
 
 log = logging.getLogger(__name__)
 
+Prefix = Literal["r", "g", "i"]  # of a Frechet distance: of reconstructions, of generated images, of interpolations
 STANDARD_NAMES = {"sfd": "sfid"}  # metric names on Inception-v3 that differ from the config group
 
 
@@ -173,9 +174,16 @@ class SetEvaluator:
         Raises ValueError for Gaussians if the extractor is not the standard Inception-v3. There are no labels. A file
         without images gives Gaussians alone.
         """
-        gaussians = adm_npz.read_standard_statistics(path, self.label, standard=self.extractor.standard)
+        gaussians = adm_npz.read_statistics_of(self.extractor, path, self.label)
         if not adm_npz.has_images(path):
             return FeatureSet(num_images=0, **gaussians)  # type: ignore[arg-type]
+        if not gaussians and self.extractor.standard:
+            log.warning(
+                "%s has no statistics (mu, sigma): Frechet distances are to the %d images in it, which is less than a "
+                "whole dataset as in ADM's own file.",
+                path,
+                adm_npz.num_images(path),
+            )
         key = {"extractor": self.key, "file": file_digest(path), "kept": self.kept}
         images = FileImages(path, batch_size)
         requires = self.reference_requires - {"labels"}
@@ -228,20 +236,20 @@ class SetEvaluator:
         write_tensors(dict(feature_set.set_to_tensors(features)), path)
 
     def measure(
-        self, samples: FeatureSet, reference: FeatureSet, *, prefix: Literal["r", "g"], paired: bool
+        self, samples: FeatureSet, reference: FeatureSet, *, prefix: Prefix, paired: bool
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of samples against a reference; of paired sets those that say something about pairs.
 
-        `prefix` of Frechet distances: r for reconstructions, g for generated images.
+        `prefix` of Frechet distances: r for reconstructions, g for generated images, i for interpolations.
         """
         for key, metric in self.metrics.items():
-            if compares_splits(metric) or (paired and not getattr(metric, "of_pairs", True)):
+            if needs_heldout(metric) or (paired and not getattr(metric, "of_pairs", True)):
                 continue
             suffix = metric.suffix(samples, reference) if hasattr(metric, "suffix") else ""
             yield self.name(f"{key}{suffix}", prefix), metric(samples, reference, paired=paired)
 
     def measure_real(
-        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Literal["r", "g"]
+        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Prefix
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of real images against a reference, with a label behind its name.
 
@@ -257,7 +265,13 @@ class SetEvaluator:
             yield from ((f"{name}_of_{label}", estimate) for name, estimate in measured)
 
     def floors(
-        self, reference: FeatureSet, *, num_samples: int, balanced: bool, prefix: Literal["r", "g"]
+        self,
+        reference: FeatureSet,
+        *,
+        heldout: FeatureSet,  # real images that are not in the reference
+        num_samples: int,
+        balanced: bool,
+        prefix: Prefix,
     ) -> Iterator[tuple[str, Estimate]]:
         """What a perfect generator gets on average, for each metric that knows it.
 
@@ -265,23 +279,32 @@ class SetEvaluator:
         """
         for key, metric in self.metrics.items():
             if hasattr(metric, "floor"):
-                floor = metric.floor(reference, num_samples=num_samples, balanced=balanced)
+                real = {"heldout": heldout} if needs_heldout(metric) else {}
+                floor = metric.floor(reference, num_samples=num_samples, balanced=balanced, **real)
                 if floor is not None:
                     yield f"{self.name(key, prefix)}_floor", Estimate(floor)
 
+    def compare_with_heldout(
+        self, samples: FeatureSet, reference: FeatureSet, heldout: FeatureSet, *, prefix: Prefix
+    ) -> Iterator[tuple[str, Estimate]]:
+        """Every metric of samples beside real images that are not in the reference."""
+        for key, metric in self.metrics.items():
+            if needs_heldout(metric) and not compares_splits(metric):
+                yield self.name(key, prefix), metric(samples, reference, heldout=heldout)  # type: ignore[call-arg]
+
     def compare_with_splits(
-        self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Literal["r", "g"]
+        self, samples: FeatureSet, training: FeatureSet, heldout: FeatureSet, *, prefix: Prefix
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric that tells training images from held-out ones."""
         for key, metric in self.metrics.items():
             if compares_splits(metric):
                 yield self.name(key, prefix), metric(samples, training, heldout=heldout)  # type: ignore[call-arg]
 
-    def name(self, key: str, prefix: Literal["r", "g"]) -> str:
+    def name(self, key: str, prefix: Prefix) -> str:
         """A metric's name in records."""
         return set_metric_name(key, prefix, label=self.label, standard=self.extractor.standard)
 
-    def higher_is_better(self, prefix: Literal["r", "g"]) -> dict[str, bool]:
+    def higher_is_better(self, prefix: Prefix) -> dict[str, bool]:
         """Whether larger values are better, for each ranked metric, by its name in records."""
         return ranked(
             {
@@ -307,7 +330,12 @@ def compares_splits(metric: SetMetric) -> bool:
     return getattr(metric, "compares", "reference") == "splits"
 
 
-def set_metric_name(key: str, prefix: Literal["r", "g"], *, label: str | None, standard: bool) -> str:
+def needs_heldout(metric: SetMetric) -> bool:
+    """Whether a metric is called with real images that are not in its reference."""
+    return getattr(metric, "compares", "reference") in ("splits", "heldout")
+
+
+def set_metric_name(key: str, prefix: Prefix, *, label: str | None, standard: bool) -> str:
     """The name in records of a metric on sets: the papers' name on the standard Inception-v3, else with the
     extractor's label.
     """

@@ -5,7 +5,7 @@ Samples are compared with real images as by job `generate`; reconstructions, bes
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from ldbench.core.pixels import PixelRule
 from ldbench.io.files import digest
 from ldbench.jobs._batches import split_into_batches
 from ldbench.jobs._reconstruction_pass import Metric
-from ldbench.jobs._sample_comparison import compare_samples
+from ldbench.jobs._sample_comparison import compare_on_extractors, compare_samples, ratio_directions
 from ldbench.jobs._sample_sets import SampleSet, open_samples, unequal_names
 from ldbench.jobs._set_metrics import SetEvaluator, ranked, validate_kept
 from ldbench.metrics.feature_set import FeatureSet
@@ -74,6 +74,8 @@ class Evaluate:
         data: ImageData,
         metrics: Mapping[str, Metric] | None,  # of pairs of images; None without originals
         sets: SetEvaluator | None,  # metrics on sets; None where the protocol has none
+        # by extractor, on which samples are compared by FDr; None with originals
+        ratio_sets: Mapping[str, Callable[[], SetEvaluator]] | None,
         reference: str | None,  # train, test or an .npz in ADM's layout; None with originals
         pixel_rule: PixelRule,
         batch_size: int,
@@ -84,13 +86,14 @@ class Evaluate:
         self.data = data
         self.metrics = metrics
         self.sets = sets
+        self.ratio_sets = ratio_sets or {}
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
         self.num_processes = num_processes
         self.device = device
         self.per_image: Mapping[str, Tensor] = {}
-        self.higher_is_better = {} if metrics is None else ranked(metrics)
+        self.higher_is_better = ratio_directions(self.ratio_sets) | ({} if metrics is None else ranked(metrics))
         if sets is not None:
             self.higher_is_better |= sets.higher_is_better("g" if self.originals is None else "r")
             if self.originals is None:
@@ -110,8 +113,8 @@ class Evaluate:
 
     @staticmethod
     def unneeded(settings: Mapping[str, Any]) -> frozenset[str]:
-        """The inputs that it does without: metrics of pairs without originals, a reference with them."""
-        return frozenset({"metrics"}) if settings.get("originals") is None else frozenset({"reference"})
+        """The inputs that it does without: metrics of pairs without originals, those of samples with them."""
+        return frozenset({"metrics"} if settings.get("originals") is None else {"reference", "ratio_sets"})
 
     @staticmethod
     def measured_samples(settings: Mapping[str, Any], data: ImageData) -> MeasuredSamples:
@@ -128,19 +131,22 @@ class Evaluate:
         """Each metric, with its 95 % interval where it has one."""
         if self.originals is not None:
             return self.measure_pairs(self.originals, out)
-        if self.sets is None:
-            return {}
-        sets = self.without_labels(self.sets) if self.samples.labels is None else self.sets
         balanced = self.samples.balance == "balanced"
-        features = self.features(sets, self.samples, strata=self.samples.labels if balanced else None, out=out)
-        settings: dict[str, Any] = {
+        strata = self.samples.labels if balanced else None
+        compared: dict[str, Any] = {"reference": self.reference, "balanced": balanced}
+        compared["settings"] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        assert self.reference is not None, "it is asked for without originals"
-        return compare_samples(
-            sets, features, self.data, reference=self.reference, balanced=balanced, settings=settings
+        found = {}
+        if self.sets is not None:
+            sets = self.without_labels(self.sets) if self.samples.labels is None else self.sets
+            features = self.features(sets, self.samples, strata=strata, out=out)
+            found = compare_samples(sets, features, self.data, **compared)
+        images = SampleBatches(self.samples, self.batch_size, contiguous=False)
+        return found | compare_on_extractors(
+            self.ratio_sets, images, self.data, strata=strata, scratch=out / "shares", **compared
         )
 
     def without_labels(self, sets: SetEvaluator) -> SetEvaluator:

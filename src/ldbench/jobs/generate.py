@@ -1,6 +1,6 @@
 """Job `generate`: draws samples of a generator, shows them and compares them with real images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts, write_pngs
 from ldbench.io.files import write_json
 from ldbench.jobs._batches import Samples
-from ldbench.jobs._sample_comparison import compare_samples
+from ldbench.jobs._sample_comparison import compare_images, ratio_directions
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._sample_labels import sample_labels
 from ldbench.jobs._sample_parts import draw_parts
@@ -60,6 +60,7 @@ class Generate:
         num_samples: int,
         labels: str | Sequence[int],
         sets: SetEvaluator | None,  # metrics on sets; None where the protocol has none
+        ratio_sets: Mapping[str, Callable[[], SetEvaluator]],  # by extractor, on which samples are compared by FDr
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         precision: Precision,  # of the network; latents are decoded in float32
@@ -89,7 +90,9 @@ class Generate:
         self.data = data
         self.num_samples = num_samples
         self.sets = sets if measured else None
-        self.higher_is_better = {} if self.sets is None else self.sets.higher_is_better("g")
+        self.ratio_sets = ratio_sets if measured else {}
+        self.higher_is_better = ratio_directions(self.ratio_sets)
+        self.higher_is_better |= {} if self.sets is None else self.sets.higher_is_better("g")
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.batch_size = batch_size
@@ -132,7 +135,7 @@ class Generate:
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         draw_parts(self.draws, parts, num_processes=self.num_processes, device=self.device)
         measured = self.paths(parts) if self.path_geometry else {}
-        measured |= {} if self.sets is None else self.measure(parts, self.sets, out / "shares")
+        measured |= self.measure(parts, out / "shares")
         write_sheet(parts, self.y, out / SHEET)
         if self.save_images:
             self.save(parts, out)
@@ -151,23 +154,24 @@ class Generate:
             for name, values in asdict(paths).items()
         }
 
-    def measure(self, parts: SampleParts, sets: SetEvaluator, scratch: Path) -> dict[str, Estimate]:
+    def measure(self, parts: SampleParts, scratch: Path) -> dict[str, Estimate]:
         """Each metric of the samples against the reference, and what they are read by: the same metrics of real images
         that are not in the reference, the distances of a perfect generator, and how training images are told apart.
         """
-        samples = sets.sample_features(
-            Samples(parts, self.y, self.batch_size),
-            strata=self.y if self.balanced else None,
-            num_processes=self.num_processes,
-            scratch=scratch,
-        )
         settings: dict[str, Any] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        return compare_samples(
-            sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
+        return compare_images(
+            self.sets,
+            self.ratio_sets,
+            Samples(parts, self.y, self.batch_size),
+            self.data,
+            strata=self.y if self.balanced else None,
+            reference=self.reference,
+            settings=settings,
+            scratch=scratch,
         )
 
     def save(self, parts: SampleParts, out: Path) -> None:

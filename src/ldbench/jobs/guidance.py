@@ -1,7 +1,7 @@
 """Job `guidance`: the best guidance of a generator, found on few samples and measured on fresh ones."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from ldbench.data.samples import SampleParts
 from ldbench.io.files import write_json
 from ldbench.jobs._batches import Samples
 from ldbench.jobs._guidance_search import GuidancePoint, GuidanceSearch, Rung, grid_of
-from ldbench.jobs._sample_comparison import compare_samples
+from ldbench.jobs._sample_comparison import compare_images, ratio_directions
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._sample_labels import sample_labels
 from ldbench.jobs._sample_parts import draw_parts
@@ -58,6 +58,7 @@ class TuneGuidance:
         num_samples: int,
         labels: str | Sequence[int],
         sets: SetEvaluator,
+        ratio_sets: Mapping[str, Callable[[], SetEvaluator]],  # by extractor, on which samples are compared by FDr
         reference: str,  # train, test or an .npz in ADM's layout
         pixel_rule: PixelRule,
         target: str,  # of the protocol's metrics on sets
@@ -82,6 +83,7 @@ class TuneGuidance:
         self.balanced = labels == "balanced"
         self.labels = labels
         self.sets = sets
+        self.ratio_sets = ratio_sets
         self.reference = reference
         self.pixel_rule = pixel_rule
         self.target = target
@@ -93,7 +95,7 @@ class TuneGuidance:
         self.part_size = part_size
         self.num_processes = num_processes
         self.device = device
-        self.higher_is_better = sets.higher_is_better("g")
+        self.higher_is_better = ratio_directions(ratio_sets) | sets.higher_is_better("g")
         self.points = grid_of(
             chosen_averages(averages, sampling_variants.averages),
             list(steps),
@@ -205,19 +207,20 @@ class TuneGuidance:
         parts = SampleParts(out / "parts", num_samples=self.num_samples, part_size=self.part_size)
         draws = self.draws(chosen, seed=self.sampling_seed, y=y)
         draw_parts(draws, parts, num_processes=self.num_processes, device=self.device)
-        samples = self.sets.sample_features(
-            Samples(parts, y, self.batch_size),
-            strata=y if self.balanced else None,
-            num_processes=self.num_processes,
-            scratch=out / "shares",
-        )
         settings: dict[str, Any] = {
             "pixel_rule": self.pixel_rule,
             "batch_size": self.batch_size,
             "num_processes": self.num_processes,
         }
-        metrics = compare_samples(
-            self.sets, samples, self.data, reference=self.reference, balanced=self.balanced, settings=settings
+        metrics = compare_images(
+            self.sets,
+            self.ratio_sets,
+            Samples(parts, y, self.batch_size),
+            self.data,
+            strata=y if self.balanced else None,
+            reference=self.reference,
+            settings=settings,
+            scratch=out / "shares",
         )
         write_sheet(parts, y, out / SHEET)
         parts.remove()

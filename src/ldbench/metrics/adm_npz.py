@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from ldbench.io.files import atomic_write
-from ldbench.metrics.feature_set import FeatureSet
+from ldbench.metrics.feature_set import CLEAN_FID, FeatureSet, statistics_origin
 from ldbench.metrics.moments import Gaussian, SetGaussian
 
 IMAGES, LABELS = "arr_0", "arr_1"
@@ -73,17 +73,31 @@ def read_statistics(path: Path) -> dict[str, SetGaussian]:
     return gaussians
 
 
-def read_standard_statistics(path: Path, extractor: str, *, standard: bool) -> dict[str, SetGaussian]:
-    """The Gaussians of a file.
+def read_statistics_of(extractor: object, path: Path, name: str) -> dict[str, SetGaussian]:
+    """The Gaussians of a file, if they can be of the features of an extractor, given by itself or by its class.
 
-    Raises ValueError where they exist and the extractor is not the standard Inception-v3, and as `read_statistics`.
+    Raises ValueError for an extractor of whose features no such files are, for Gaussians of other widths than its
+    features, for a file in ADM's layout where the extractor's files are those of clean-fid, and as `read_statistics`.
     """
     gaussians = read_statistics(path)
-    if gaussians and not standard:
+    origin = statistics_origin(extractor)
+    if gaussians and origin is None:
         raise ValueError(
-            f"{path} contains statistics of the standard Inception-v3, and {extractor} is another extractor. "
+            f"{path} contains statistics of the standard Inception-v3, and {name} is another extractor. "
             "Choose a split of the data as the reference."
         )
+    if origin == CLEAN_FID and gaussians and ("spatial" in gaussians or has_images(path)):
+        raise ValueError(
+            f"{path} is in ADM's layout (it has {IMAGES} or mu_s): its statistics are of images that TensorFlow 1 "
+            f"resized, and {name} resizes as clean-fid. Give a file of clean-fid, which has mu and sigma alone, or "
+            "choose protocol.extractor=inception."
+        )
+    for field, width in getattr(extractor, "widths", {}).items():
+        if field in gaussians and len(gaussians[field].whole.mean) != width:
+            raise ValueError(
+                f"{path}: {STATISTICS[field][0]} has {len(gaussians[field].whole.mean)} numbers, and features of "
+                f"{name} have {width}. Give the statistics of Inception-v3's last pooling."
+            )
     return gaussians
 
 

@@ -40,7 +40,11 @@ class Features:
 
 
 class Extractor(Protocol):
-    """A feature extractor for metrics on sets of images."""
+    """A feature extractor for metrics on sets of images.
+
+    Attributes that it may have: `statistics`, see `statistics_origin`, and `widths` of its features, by field of
+    `FeatureSet`, which such files must have.
+    """
 
     revision: ClassVar[int]  # raised when its numbers change
     provides: ClassVar[frozenset[str]]  # of "features", "spatial" and "logits"
@@ -53,6 +57,16 @@ class Extractor(Protocol):
     def extract(self, images: Tensor) -> Features:
         """(B, 3, H, W) uint8 -> features."""
         ...
+
+
+ADM, CLEAN_FID = "adm", "clean-fid"  # whose files contain a mean and a covariance of an extractor's features
+
+
+def statistics_origin(extractor: object) -> str | None:
+    """Whose files of statistics are of the features of an extractor, or of a class of extractors; None: nobody's."""
+    standard = getattr(extractor, "standard", True)  # of a class that does not know its weights: it may be
+    origin: str | None = getattr(extractor, "statistics", ADM if standard else None)
+    return origin
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class SetMetric(Protocol):
     A plug-in of the config group `distribution`. Class attributes that it may have:
 
     - `of_pairs = False`: it says nothing about reconstructions of the reference itself, and is left out there.
+    - `compares = "heldout"`: it is called with the real images that are not in the reference as `heldout`, and measures
+      generated images alone.
     - `compares = "splits"`: it is called with the training images as `reference` and with the held-out images as
       `heldout`, and measures generated images alone.
     - `reference_requires`: fields of the reference that its `floor` needs besides.

@@ -7,6 +7,7 @@
 [2] Nash et al., Generating Images with Sparse Representations, 2021, https://arxiv.org/abs/2103.03841 (sFID)
 [3] Chong and Forsyth, Effectively Unbiased FID and Inception Score and where to find them, 2020,
     https://arxiv.org/abs/1911.07023
+[4] Yang et al., FD-loss, 2026, https://arxiv.org/abs/2604.28190 (FDr)
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
-from ldbench.core.intervals import jackknife
+from ldbench.core.intervals import Replicates
 from ldbench.metrics.feature_set import PAIRS, FeatureSet
 from ldbench.metrics.moments import Gaussian, Moments, SetGaussian
 
@@ -50,20 +51,11 @@ class FrechetDistance:
 
         The jackknife leaves out the same samples of both (`tests/simulations/test_guidance_search.py`).
         """
-        a, b = first.get("normal"), second.get("normal")
-        if len(a.parts) != len(b.parts):
-            raise ValueError(
-                f"Sets of equal size have the same number of parts, got {len(a.parts)} and {len(b.parts)}."
-            )
-        whole = reference.get("normal").whole
-
-        def gap(*parts: int) -> float:
-            return frechet_distance(a.without(*parts), whole) - frechet_distance(b.without(*parts), whole)
-
-        value = frechet_distance(a.whole, whole) - frechet_distance(b.whole, whole)
-        if len(a.parts) < 2:
-            return Estimate(value)
-        return jackknife(value, [gap(part) for part in range(len(a.parts))], pairs={pair: gap(*pair) for pair in PAIRS})
+        a, b = (
+            distance_replicates(samples.get("normal"), reference.get("normal"), paired=False)
+            for samples in (first, second)
+        )
+        return a.minus(b).estimate()
 
     def floor(self, reference: FeatureSet, *, num_samples: int, balanced: bool) -> float | None:
         """The expected distance of that many samples of the reference's own law, see `frechet_floor`.
@@ -82,6 +74,38 @@ class FrechetDistance:
         )
 
 
+class FrechetRatio:
+    """The distance of samples over that of real images that are not in the reference, to the same reference: FDr [4].
+
+    1 is as far from the reference as other real images are. The published figures divide by constants, and so does the
+    interval here: it is over samples, for this reference and these real images. Both distances are biased upwards by
+    the numbers of images, so that equal numbers of samples and of real images compare best; `floor` is what remains for
+    a perfect generator with this number of samples.
+    """
+
+    revision: ClassVar[int] = 1
+    requires: ClassVar[frozenset[str]] = frozenset({"normal"})
+    reference_requires: ClassVar[frozenset[str]] = frozenset({"features", "labels"})
+    is_distance: ClassVar[bool] = False
+    compares: ClassVar[str] = "heldout"
+    smallest_set: ClassVar[int] = 2  # images of a set
+    higher_is_better: ClassVar[bool | None] = False
+
+    def __call__(self, samples: FeatureSet, reference: FeatureSet, *, heldout: FeatureSet) -> Estimate:
+        """The ratio with its interval; `heldout` are the real images that are not in the reference."""
+        return self.replicates(samples, reference, heldout=heldout).estimate(lower_bound=0.0)
+
+    def replicates(self, samples: FeatureSet, reference: FeatureSet, *, heldout: FeatureSet) -> Replicates:
+        """The ratio, and the same without parts of the samples."""
+        distances = distance_replicates(samples.get("normal"), reference.get("normal"), paired=False)
+        return distances.divided_by(distance_of_real(heldout, reference))
+
+    def floor(self, reference: FeatureSet, *, heldout: FeatureSet, num_samples: int, balanced: bool) -> float | None:
+        """The expected ratio of that many samples of the reference's own law; None as for a distance."""
+        floor = FrechetDistance().floor(reference, num_samples=num_samples, balanced=balanced)
+        return None if floor is None else floor / distance_of_real(heldout, reference)
+
+
 class SpatialFrechetDistance:
     """The distance on spatial features, all positions of an image in one vector: sFID's formula [2]."""
 
@@ -97,7 +121,12 @@ class SpatialFrechetDistance:
 
 
 def distance_with_interval(samples: SetGaussian, reference: SetGaussian, *, paired: bool) -> Estimate:
-    """The distance, with a jackknife that leaves out parts of the samples, and of paired sets the same parts of the
+    """The distance, with the jackknife of `distance_replicates`."""
+    return distance_replicates(samples, reference, paired=paired).estimate(lower_bound=0.0)
+
+
+def distance_replicates(samples: SetGaussian, reference: SetGaussian, *, paired: bool) -> Replicates:
+    """The distance, and the same without parts of the samples, and of paired sets without the same parts of the
     reference.
     """
     divided = len(samples.parts) > 1
@@ -110,12 +139,22 @@ def distance_with_interval(samples: SetGaussian, reference: SetGaussian, *, pair
         others = reference.without(*parts) if paired else reference.whole
         return frechet_distance(samples.without(*parts), others)
 
-    return jackknife(
+    return Replicates(
         frechet_distance(samples.whole, reference.whole),
         [without(part) for part in range(len(samples.parts))] if divided else [],
-        pairs={pair: without(*pair) for pair in PAIRS} if divided else {},
-        lower_bound=0.0,
+        {pair: without(*pair) for pair in PAIRS} if divided else {},
     )
+
+
+def distance_of_real(heldout: FeatureSet, reference: FeatureSet) -> float:
+    """The distance of real images to a reference. Raises ValueError for images that are those of the reference."""
+    distance = frechet_distance(heldout.get("normal").whole, reference.get("normal").whole)
+    if distance <= 0:
+        raise ValueError(
+            "The ratio of Frechet distances divides by that of real images which are not in the reference, and these "
+            "have the distance 0. Choose another protocol.reference, or leave fdr out of protocol.distribution."
+        )
+    return distance
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:

@@ -6,6 +6,8 @@ torch-fidelity's network.
     https://arxiv.org/abs/1706.08500
 [2] Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021, https://arxiv.org/abs/2105.05233 (its
     evaluation suite)
+[3] Parmar, Zhang and Zhu, On Aliased Resizing and Surprising Subtleties in GAN Evaluation, 2022,
+    https://arxiv.org/abs/2104.11222 (clean-fid)
 """
 
 import importlib.util
@@ -17,9 +19,10 @@ from typing import ClassVar
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ldbench.core.pixels import validate_pixels
-from ldbench.metrics.feature_set import Features
+from ldbench.metrics.feature_set import ADM, CLEAN_FID, Features
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # its sha256
@@ -37,6 +40,9 @@ class Inception(nn.Module):
 
     revision: ClassVar[int] = 1
     provides: ClassVar[frozenset[str]] = frozenset({"features", "spatial", "logits"})
+    widths: ClassVar[Mapping[str, int]] = {"normal": 2048, "spatial": 17 * 17 * SPATIAL_CHANNELS}
+    standard: bool  # whether a Frechet distance on it is FID
+    statistics: str | None = ADM  # whose files of statistics are of its features; None with other weights
 
     def __init__(self, *, weights: Mapping[str, Tensor], sha256: str):
         super().__init__()
@@ -59,6 +65,7 @@ class Inception(nn.Module):
                     f"Expected the file {FILE}."
                 ) from error
         self.standard = sha256 == STANDARD
+        self.statistics = self.statistics if self.standard else None
         self._maps: list[Tensor] = []
         self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
 
@@ -87,9 +94,17 @@ class Inception(nn.Module):
         validate_pixels(images)
         self._maps.clear()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            features, logits = self.network(images)
+            features, logits = self.outputs(images)
         spatial = rearrange(self._maps.pop()[:, :SPATIAL_CHANNELS], "b c h w -> b (h w c)")  # TensorFlow's order
         return Features(features, spatial.float(), logits)
+
+    def outputs(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> tuple[Tensor, Tensor]:  # (B, 2048), (B, 1008)
+        """Features and logits, with torch-fidelity's resizing."""
+        features, logits = self.network(images)
+        return features, logits
 
     def features(
         self,
@@ -97,3 +112,45 @@ class Inception(nn.Module):
     ) -> Tensor:  # (B, 2048) float32
         """The features alone."""
         return self.extract(images).features
+
+
+class CleanInception(Inception):
+    """The same network on images that are resized as in clean-fid [3]; a Frechet distance on it is no FID.
+
+    Resizing is bicubic with a filter, in floating point: values are cut to [0, 255] and not rounded to 8 bits. Smaller
+    images are enlarged in the same way. Statistics of clean-fid's files are of these features.
+    """
+
+    standard: bool = False
+    statistics: str | None = CLEAN_FID
+
+    def __init__(self, *, weights: Mapping[str, Tensor], sha256: str):
+        super().__init__(weights=weights, sha256=sha256)
+        self.standard = False
+
+    def outputs(
+        self,
+        images: Tensor,  # (B, 3, H, W) uint8
+    ) -> tuple[Tensor, Tensor]:  # (B, 2048), (B, 1008)
+        """Features and logits, with clean-fid's resizing."""
+        x = (resize_as_pillow(images, self.network.INPUT_IMAGE_SIZE) - 128) / 128
+        for name, layer in self.network.named_children():  # in the order of its forward, which takes 8 bits alone
+            if name == "fc":
+                break
+            x = layer(x)
+        features = x.flatten(1)
+        return features, features @ self.network.fc.weight.T
+
+
+def resize_as_pillow(
+    images: Tensor,  # (B, 3, H, W) uint8
+    size: int,  # px
+) -> Tensor:  # (B, 3, size, size) float32 in [0, 255]
+    """Images resized as by Pillow's bicubic filter on each channel in floating point, cut to the range of pixels.
+
+    In float64: Pillow weights in double precision, and torch's weights in float32 are off by up to 0.01 levels.
+    """
+    x = images.double()
+    if x.shape[-2:] != (size, size):
+        x = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
+    return x.float()

@@ -180,21 +180,11 @@ class JobContext:
     def sets(self) -> SetEvaluator | None:
         """The metrics on sets of images, with their extractor; None where the protocol measures none."""
         name = self._protocol.extractor
-        if name is None:
-            return None
-        return SetEvaluator(
-            label=name,
-            extractor=build_extractor(name, self._cfg, self._protocol, self._registry),
-            key=extractor_key(name, self._cfg, self._protocol, self._registry),
-            metrics={
-                key: build_metric("distribution", key, self._protocol, self._registry)
-                for key in self._protocol.distribution
-            },
-            kept=self._protocol.kept,
-            folder=Path(self._cfg.paths.artifacts) / "features",
-            workers=self.workers(),
-            device=self.device(),
-        )
+        return None if name is None else self._evaluator(name, self._protocol.distribution)
+
+    def ratio_sets(self) -> Mapping[str, Callable[[], SetEvaluator]]:
+        """Builds the evaluator of FDr on each of the protocol's extractors for it, by extractor."""
+        return {name: partial(self._evaluator, name, (RATIO,)) for name in self._protocol.ratio_extractors}
 
     def extractors(self) -> dict[str, Any]:
         """The extractor by its name; empty where the protocol measures no sets."""
@@ -259,6 +249,18 @@ class JobContext:
         """The device to compute on."""
         return find_device(self._cfg.trainer.accelerator)
 
+    def _evaluator(self, extractor: str, metrics: Sequence[str]) -> SetEvaluator:
+        return SetEvaluator(
+            label=extractor,
+            extractor=build_extractor(extractor, self._cfg, self._protocol, self._registry),
+            key=extractor_key(extractor, self._cfg, self._protocol, self._registry),
+            metrics={key: build_metric("distribution", key, self._protocol, self._registry) for key in metrics},
+            kept=self._protocol.kept,
+            folder=Path(self._cfg.paths.artifacts) / "features",
+            workers=self.workers(),
+            device=self.device(),
+        )
+
     def _step_times(self, steps: int, batch_size: int | None) -> Mapping[str, Mapping[str, float]]:
         kind: Literal["tokenizer", "generator"] = "tokenizer" if self._measured.generator is None else "generator"
         if not is_trained(self._cfg[kind]):
@@ -289,12 +291,14 @@ class JobContext:
         return self._measured.generator.load_generator()
 
 
+RATIO = "fdr"  # the metric on a protocol's `ratio_extractors`
 JOB_INPUTS = frozenset(name for name in vars(JobContext) if not name.startswith("_"))
 PROTOCOL_FIELDS = {  # what a job asks for -> the protocol's fields that its numbers then depend on
     "images": {"split"},
     "names": {"split"},
     "metrics": {"reconstruction"},
     "sets": {"extractor", "distribution", "kept"},
+    "ratio_sets": {"ratio_extractors"},
     "extractors": {"extractor"},
     "distances": {"distribution"},
     **{field: {field} for field in ("split", "pixel_rule", "latent", "seed", "num_samples", "labels", "reference")},

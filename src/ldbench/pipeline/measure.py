@@ -25,6 +25,7 @@ from ldbench.pipeline.components import (
 from ldbench.pipeline.generator_plan import tuned_guidance
 from ldbench.pipeline.job_context import (
     PROTOCOL_FIELDS,
+    RATIO,
     EvaluationTarget,
     JobContext,
     describe_machine,
@@ -59,6 +60,9 @@ def measure(
     described = describe(cfg, data, protocol, asked, registry, samples, search)
     extractor = protocol.extractor if described.get("extractor") is not None else None
     features = None if extractor is None else extractor_key(extractor, cfg, protocol, registry)
+    if "ratio_extractors" in described:
+        keys = {name: extractor_key(name, cfg, protocol, registry) for name in protocol.ratio_extractors}
+        features = store.digest({"features": features, "ratio_extractors": keys})
     identity = record_identity(cfg, measured, node, described["hash"], features, registry, samples)
     folder = Path(cfg.paths.records)
     path = records.path_of(folder, job.name, identity)
@@ -220,6 +224,12 @@ def protocol_digests(protocol: Protocol, counting: Collection[str], registry: Re
     for group, field in (("metric", "reconstruction"), ("distribution", "distribution")):
         for name in getattr(protocol, field) if field in counting else ():
             found["metrics"][name] = component_digest(group, name, protocol, registry)
+    if "ratio_extractors" in counting and protocol.ratio_extractors:
+        metric = component_digest("distribution", RATIO, protocol, registry)
+        found["ratio_extractors"] = {
+            name: store.digest({"extractor": component_digest("extractor", name, protocol, registry), RATIO: metric})
+            for name in protocol.ratio_extractors
+        }
     if "reference" in counting and protocol.reference_file is not None:
         found["reference"] = store.file_digest(protocol.reference_file)
     return found

@@ -14,7 +14,7 @@ from ldbench.config.components import import_target, instantiate, validate_types
 from ldbench.config.compose import Registry, cached, plain
 from ldbench.config.error_messages import did_you_mean
 from ldbench.core.interfaces import ImageData
-from ldbench.jobs._set_metrics import compares_splits
+from ldbench.jobs._set_metrics import compares_splits, needs_heldout
 from ldbench.metrics import adm_npz
 from ldbench.metrics.feature_set import SOURCE
 from ldbench.pipeline.components import build_metric, component_config, weights_checksum, weights_path
@@ -52,6 +52,13 @@ def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Regi
             raise ValueError(
                 f"{node._target_} asks for {name}, which its yaml does not set. A job may ask for: {known}."
             )
+    for name in getattr(job, "set_metrics", ()):
+        if name not in protocol.distribution:
+            raise ValueError(
+                f"Job {job.name} needs {name} among the protocol's metrics on sets, and protocol={protocol.name} has "
+                f"{', '.join(protocol.distribution) or 'none'}. Set protocol.distribution=[{name}] and "
+                "protocol.extractor, such as protocol.extractor=digits."
+            )
     if node.get("teacher") is not None:
         registry.validate_option("teacher", node.teacher)
     try:
@@ -70,21 +77,30 @@ def validate_job(node: DictConfig, protocol: Protocol, registry: Registry = Regi
 
 def validate_protocol(protocol: Protocol, registry: Registry = Registry()) -> None:
     """Raises ValueError for unknown names, metrics on what the extractor does not provide, and an invalid reference."""
-    for group, names in (("metric", protocol.reconstruction), ("distribution", protocol.distribution)):
+    for group, names in (
+        ("metric", protocol.reconstruction),
+        ("distribution", protocol.distribution),
+        ("extractor", protocol.ratio_extractors),
+    ):
         for name in names:
             registry.validate_option(group, name)
     file = protocol.reference_file
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(
+            f"protocol={protocol.name} compares samples with the file {file}, and there is none. Give its path: "
+            "protocol.reference=PATH of an .npz, or protocol.reference=train."
+        )
     if file is not None and adm_npz.has_images(file):
         adm_npz.num_images(file)
     elif file is not None:
         validate_statistics(protocol, file, registry)
+    for name in (*protocol.ratio_extractors, *([protocol.extractor] if protocol.extractor else [])):
+        if protocol.reference_file is not None:
+            found = import_target(registry.option("extractor", name)._target_)
+            adm_npz.read_statistics_of(found, protocol.reference_file, name)
     if protocol.extractor is None:
         return
     extractor = import_target(registry.option("extractor", protocol.extractor)._target_)
-    if protocol.reference_file is not None:
-        adm_npz.read_standard_statistics(
-            protocol.reference_file, protocol.extractor, standard=getattr(extractor, "standard", True)
-        )
     provides = extractor.provides
     for name in protocol.distribution:
         requires = import_target(registry.option("distribution", name)._target_).requires
@@ -160,7 +176,7 @@ def validate_set_sizes(
         kind, size = min(sizes.items(), key=lambda item: item[1])
         for name in own.distribution:
             metric = build_metric("distribution", name, own, registry)
-            if compares_splits(metric) or (paired and not getattr(metric, "of_pairs", True)):
+            if compares_splits(metric) or (paired and (needs_heldout(metric) or not getattr(metric, "of_pairs", True))):
                 continue
             needed = getattr(metric, "smallest_set", 1)
             if size < needed:
@@ -185,6 +201,7 @@ def validate_weights(jobs: Sequence[DictConfig], protocol: Protocol, registry: R
     counting = {field for node in jobs for fact in required_inputs(node) for field in PROTOCOL_FIELDS.get(fact, ())}
     named = [("metric", name) for name in protocol.reconstruction if "reconstruction" in counting]
     named += [("extractor", protocol.extractor)] if protocol.extractor and "extractor" in counting else []
+    named += [("extractor", name) for name in protocol.ratio_extractors if "ratio_extractors" in counting]
     for group, name in named:
         node = component_config(group, name, protocol, registry)
         getattr(import_target(node["_target_"]), "check", lambda: None)()

@@ -29,6 +29,9 @@ class Protocol:
     reconstruction: Sequence[str]  # metric names
     extractor: str | None  # whose features metrics on sets of images use
     distribution: Sequence[str]  # names of the metrics on sets
+    ratio_extractors: Sequence[
+        str
+    ]  # on each of which samples are compared by FDr, and by the mean; hashed unless empty
     kept: int  # images of a reference whose features are kept, for metrics on neighbors and kernels
     # metric or extractor -> path of its weights, in place of its yaml's; hashed by content
     weights: Mapping[str, str | None]
@@ -47,7 +50,7 @@ class Protocol:
                 f"protocol.reference must be train, test or the path of an .npz in ADM's layout, "
                 f"got {self.reference!r}."
             )
-        for key in ("reconstruction", "distribution"):
+        for key in ("reconstruction", "distribution", "ratio_extractors"):
             if isinstance(getattr(self, key), str):
                 raise ValueError(
                     f"protocol.{key} must be a list of names, got {getattr(self, key)!r}. "
@@ -55,7 +58,9 @@ class Protocol:
                 )
         if not isinstance(self.kept, int) or self.kept < 2:
             raise ValueError(f"protocol.kept must be a whole number of images of at least 2, got {self.kept!r}.")
-        used = {*self.reconstruction, *([self.extractor] if self.extractor else [])}
+        if len(set(self.ratio_extractors)) < len(self.ratio_extractors):
+            raise ValueError(f"protocol.ratio_extractors={list(self.ratio_extractors)} names an extractor twice.")
+        used = {*self.reconstruction, *self.ratio_extractors, *([self.extractor] if self.extractor else [])}
         for name in sorted(name for name, source in self.weights.items() if source is not None and name not in used):
             raise ValueError(f"protocol.weights.{name} has no effect: the protocol uses {', '.join(sorted(used))}.")
         if not isinstance(self.num_samples, int) or self.num_samples < 1:
@@ -89,6 +94,7 @@ class Protocol:
         extractor: str | None = None,
         metrics: Mapping[str, str] | None = None,
         reference: str | None = None,
+        ratio_extractors: Mapping[str, str] | None = None,
         counting: Collection[str] | None = None,
         **drawn: Any,
     ) -> dict[str, Any]:
@@ -96,6 +102,7 @@ class Protocol:
 
         `counting`: the fields that count, None: all. `data`: fingerprint of the data. `extractor`, `metrics`,
         `reference`: digests of the extractor, of metrics by name with all settings, and of the reference's file.
+        `ratio_extractors`: digests of these by name, with that of their metric.
         `drawn`: how samples were drawn, by name.
         """
         content = {
@@ -106,6 +113,10 @@ class Protocol:
         content |= {key: sorted(content[key]) for key in ("reconstruction", "distribution") if key in content}
         if content.get("extractor") is not None:
             content["extractor"] = {"name": self.extractor, "digest": extractor}
+        if not content.get("ratio_extractors"):  # hashes are those from before there were any
+            content.pop("ratio_extractors", None)
+        elif ratio_extractors is not None:
+            content["ratio_extractors"] = dict(sorted(ratio_extractors.items()))
         if "reference" in content and self.reference_file is not None:
             content["reference"] = {"sha256": reference}
         hashed = {key: value for key, value in content.items() if key not in ("name", "weights")}
