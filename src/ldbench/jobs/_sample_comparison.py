@@ -18,15 +18,17 @@ def compare_samples(
 ) -> dict[str, Estimate]:
     """Each metric of samples against the reference, and what they are read by: the same metrics of real images that are
     not in the reference, the distances of a perfect generator, and how training images are told apart.
+
+    Of data without images, the reference alone is compared with.
     """
-    real = {
-        name: sets.reference_features(data, name, **settings) for name in dict.fromkeys(("train", "test", reference))
-    }
+    splits = ("train", "test") if len(data.train) and len(data.test) else ()
+    real = {name: sets.reference_features(data, name, **settings) for name in dict.fromkeys((*splits, reference))}
     compared = real[reference]
     other, label = ("train", "training") if reference == "test" else ("test", "heldout")
-    return {
-        **dict(sets.measure(samples, compared, prefix="g", paired=False)),
-        **dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g")),
-        **dict(sets.floors(compared, num_samples=samples.num_images, balanced=balanced, prefix="g")),
-        **dict(sets.measure_real(real[other], compared, label, prefix="g")),
-    }
+    metrics = dict(sets.measure(samples, compared, prefix="g", paired=False))
+    if splits:
+        metrics |= dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g"))
+    metrics |= dict(sets.floors(compared, num_samples=samples.num_images, balanced=balanced, prefix="g"))
+    if splits:
+        metrics |= dict(sets.measure_real(real[other], compared, label, prefix="g"))
+    return metrics
