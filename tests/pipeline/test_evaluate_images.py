@@ -16,6 +16,7 @@ from ldbench.config.compose import Registry
 from ldbench.core.pixels import from_uint8
 from ldbench.metrics import adm_npz
 from ldbench.pipeline import pipeline
+from ldbench.pipeline.evaluate_images import in_memory
 from ldbench.results import records, validation
 
 NUM = 20
@@ -63,16 +64,10 @@ def test_files_and_images_in_memory_have_the_numbers_of_the_command(how: dict[st
     adm_npz.write(tmp_path / "s.npz", [PIXELS], NUM, labels=Y)
     expected = by_command(tmp_path / "command", how["searchpath"], f"job.samples={folder}", "data=digits")
     assert {"gfd_colors", "kid_unweighted_colors", "gfd_colors_floor", "gfd_colors_of_heldout"} <= expected.keys()
-    floats = from_uint8(PIXELS)
     for samples, more in (
-        (folder, {}),
         (str(folder), {"batch_size": 7}),
         (tmp_path / "s.npz", {}),
-        (PIXELS, {"labels": Y}),
-        (rearrange(PIXELS, "n c h w -> n h w c").numpy(), {"labels": Y.tolist()}),
-        (floats, {"labels": Y, "value_range": (-1, 1)}),
-        (floats.double() / 2 + 0.5, {"labels": Y.numpy(), "value_range": (0, 1)}),
-        (PIXELS.numpy().astype(np.float32), {"labels": Y, "value_range": (0, 255)}),
+        (from_uint8(PIXELS).double() / 2 + 0.5, {"labels": Y.numpy(), "value_range": (0, 1)}),
     ):
         found = ldbench.evaluate(samples, "digits", **how, **more)
         assert found.keys() == expected.keys()
@@ -81,6 +76,27 @@ def test_files_and_images_in_memory_have_the_numbers_of_the_command(how: dict[st
                 theirs = getattr(estimate, field)
                 assert getattr(found[name], field) == (None if theirs is None else pytest.approx(theirs, rel=1e-12))
     assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "value_range"),
+    [
+        (PIXELS, None),
+        (rearrange(PIXELS, "n c h w -> n h w c").numpy(), None),
+        (from_uint8(PIXELS), (-1, 1)),
+        (from_uint8(PIXELS).half(), (-1, 1)),
+        (PIXELS.double() / 255, (0, 1)),
+        (PIXELS.numpy().astype(np.float32), (0, 255)),
+    ],
+    ids=["8 bits", "channels last", "-1 to 1", "half precision", "0 to 1", "0 to 255"],
+)
+def test_images_in_memory_are_written_as_the_pixels_that_they_mean(
+    images: Any, value_range: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    in_memory("samples", images, labels=Y, value_range=value_range, layout=None).write(tmp_path / "s.npz", "round")
+    (written,) = adm_npz.read_images(tmp_path / "s.npz", NUM)
+    assert torch.equal(written, PIXELS)
+    assert torch.equal(adm_npz.read_labels(tmp_path / "s.npz"), Y)
 
 
 def test_reconstructions_beside_their_originals_need_no_reference(how: dict[str, Any], tmp_path: Path) -> None:
@@ -174,6 +190,12 @@ def test_what_could_mean_two_things_or_nothing_is_told(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         ldbench.evaluate(samples, **{"reference": "digits", **how, **arguments})
+
+
+def test_statistics_alone_do_not_say_the_size_of_images(how: dict[str, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(ValueError, match="holds statistics and no images, so the size of images is not known"):
+        ldbench.evaluate(PIXELS, tmp_path / "stats.npz", **how)
 
 
 def test_the_protocols_rule_makes_the_pixels_of_floats(how: dict[str, Any], tmp_path: Path) -> None:

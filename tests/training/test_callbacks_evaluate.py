@@ -1,5 +1,8 @@
 """`ldbench.Evaluate` in a stranger's training: its weights are the same bits as without it, and figures are logged."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,49 @@ def test_steps_are_the_optimizers_whatever_the_batches_of_one(tmp_path: Path) ->
     assert list(both.history) == [6, 10, 12], (
         "two steps at a time: the first at or after each multiple of 5, and the end"
     )
+
+
+SHARED = """
+import sys
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from tests.training.test_callbacks_evaluate import Theirs, evaluation, tiny_images
+
+folder, measured = Path(sys.argv[1]), sys.argv[2] == "measured"
+callback = evaluation(folder)
+torch.manual_seed(3)
+trainer = L.Trainer(
+    accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true", max_steps=4, logger=False,
+    callbacks=[callback] * measured, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+)
+module = Theirs()
+trainer.fit(module, DataLoader(tiny_images(16).train, batch_size=4))
+values = {step: found["psnr"].value for step, found in callback.history.items()}
+monitored = trainer.callback_metrics.get("ldbench/psnr")
+torch.save([module.state_dict(), values, monitored], folder / f"{sys.argv[2]}-{trainer.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_measures_both_know_the_values_and_the_weights_stay(tmp_path: Path) -> None:
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "src")])}
+    for name in ("measured", "plain"):
+        command = [sys.executable, str(script), str(tmp_path), name]
+        subprocess.run(command, check=True, cwd=root, env=environment, capture_output=True)
+    measured, plain = (
+        [torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1)] for name in ("measured", "plain")
+    )
+    assert all(torch.equal(value, plain[0][0][name]) for name, value in measured[0][0].items())
+    assert measured[0][1].keys() == {2, 4}
+    assert measured[0][1] == measured[1][1]
+    assert measured[0][2] == measured[1][2]
 
 
 class Itself(L.LightningModule):
