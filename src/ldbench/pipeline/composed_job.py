@@ -18,10 +18,10 @@ from ldbench.config.components import import_target
 from ldbench.config.compose import Registry
 from ldbench.config.error_messages import did_you_mean
 from ldbench.config.installed import with_folders
-from ldbench.core.interfaces import ImageData, Job
+from ldbench.core.interfaces import Estimate, ImageData, Job
 from ldbench.pipeline.job_context import EvaluationTarget, requires
-from ldbench.pipeline.measure import measure, run_job
-from ldbench.pipeline.pipeline import RunRequest, parse_request, validate
+from ldbench.pipeline.measure import run_job
+from ldbench.pipeline.pipeline import RunRequest, measure_each, parse_request, validate
 
 OPTION = re.compile(r"(\w+)(?::(.+))?")  # of data: digits, folder:DIR
 HIDDEN = ("_target_", "_partial_")
@@ -71,7 +71,7 @@ class ComposedJob:
                 cfg.trainer.accelerator = device.type
             if tokenizer is not None:
                 cfg.tokenizer = dict(tokenizer)
-                if self.place.record is None:  # nothing refers to them afterwards
+                if self.place.record is None or self.job != "encode":  # nothing refers to them afterwards
                     cfg.paths.latents = str(scratch / "latents")
         return cfg
 
@@ -81,12 +81,17 @@ class ComposedJob:
         validate(cfg, request, self.registry)
         return request
 
-    def measured(self, cfg: DictConfig, target: EvaluationTarget, request: RunRequest, scratch: Path) -> dict[str, Any]:
+    def measured(
+        self, cfg: DictConfig, target: EvaluationTarget, request: RunRequest, scratch: Path
+    ) -> dict[str, Estimate]:
         """The metrics of the measurement, by the record where one is asked for."""
-        restricted, arguments = target.restricted_to_job(cfg.job), (cfg.job, request.protocol, self.registry)
         if self.place.record is None:
-            return dict(run_job(cfg, restricted, *arguments, out=scratch / "out")[1])
-        return dict(measure(cfg, restricted, *arguments).metrics)
+            _, metrics = run_job(
+                cfg, target.restricted_to_job(cfg.job), cfg.job, request.protocol, self.registry, out=scratch / "out"
+            )
+            return dict(metrics)
+        (record,) = measure_each(cfg, target, [cfg.job], request.protocol, self.registry)
+        return dict(record.metrics)
 
 
 def compose_job(
@@ -115,6 +120,8 @@ def compose_job(
         registry.validate_option("protocol", protocol)
     words = [f"job={job}", f"data={name}", *([f"protocol={named}"] if named else []), *overrides]
     cfg = registry.compose("run", words)
+    if "protocol" not in cfg:  # data without one of their own
+        cfg = registry.compose("run", [*words, "protocol=default"])
     if folder is not None:
         set_values(cfg, "data", {"root": folder})
     if given is not None:
@@ -123,8 +130,6 @@ def compose_job(
     if image_size is not None:
         set_values(cfg, "data", {"image_size": image_size})
     if isinstance(protocol, Mapping):
-        if "protocol" not in cfg:  # data without one of their own
-            cfg = registry.compose("run", [*words, "protocol=default"])
         set_values(cfg, "protocol", protocol)
     set_values(cfg, "job", settings, job=job)
     if place.record is None and "save_images" in cfg.job and "save_images" not in settings:

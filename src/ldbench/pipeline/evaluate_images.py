@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldbench.config.compose import Registry
+from ldbench.config.installed import with_folders
 from ldbench.core.estimate import Estimate
 from ldbench.core.interfaces import ImageData
 from ldbench.jobs._sample_sets import open_samples
@@ -54,7 +56,8 @@ def evaluate(
             what: Path(scratch) / f"{what}.npz" if isinstance(found, GivenImages) else Path(found).expanduser()
             for what, found in images.items()
         }
-        data, protocol = reference_of(reference, images.get("originals"), protocol)
+        known = Registry(with_folders(searchpath, overrides)).options("data")
+        data, protocol = reference_of(reference, images.get("originals"), protocol, known=known)
         if by is None and not is_path(samples):
             by = IN_MEMORY
         folder = isinstance(data, str) and data.startswith("folder:")
@@ -85,10 +88,12 @@ def reference_of(
     reference: str | os.PathLike[str] | ImageData | None,
     originals: Any,
     protocol: str | Mapping[str, Any] | None,
+    *,
+    known: Collection[str],  # names of datasets
 ) -> tuple[str | ImageData, str | Mapping[str, Any] | None]:
     """The data and the protocol of a reference: a name, a folder, an `.npz`, images, or None beside originals.
 
-    Raises ValueError for a reference that is none of these, and for an `.npz` with a protocol that is only named.
+    A dataset's name counts before a folder of that name. Raises ValueError for a reference that is none of these, and for an `.npz` with a protocol that is only named.
     """
     if reference is None:
         return data_of_size("originals", size_of(originals), labels_of(originals)), protocol
@@ -103,7 +108,8 @@ def reference_of(
                 "fields: protocol={'extractor': 'inception', 'distribution': ['fd']}."
             )
         return data_of_file(path), {**(protocol or {}), "reference": str(path)}
-    return (f"folder:{path}" if path.is_dir() else os.fspath(reference)), protocol
+    name = os.fspath(reference)
+    return (f"folder:{path}" if path.is_dir() and name not in known else name), protocol
 
 
 def validate_meanings(given: Mapping[str, Any], how: Mapping[str, Any]) -> None:

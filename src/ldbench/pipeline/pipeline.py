@@ -46,6 +46,7 @@ from ldbench.pipeline.tokenizer_plan import build_data, mark_output_folders, val
 from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
 from ldbench.pipeline.trainer_settings import validate_trainer
 from ldbench.results.protocol import Protocol
+from ldbench.results.records import Record
 from ldbench.runtime import launcher
 from ldbench.runtime.cpu import validate_compiler
 from ldbench.runtime.device import disable_tf32, find_device, validate_devices, validate_precision
@@ -255,15 +256,18 @@ def measure_each(
     jobs: Sequence[DictConfig],
     protocol: Protocol,
     registry: Registry,
-) -> None:
-    """Makes the measurements that have no record yet; of processes that share a training, the first one does."""
-    if is_worker_rank():
-        return
-    for node in jobs:
+) -> list[Record]:
+    """Makes the measurements that have no record yet; of processes that share a training, the first one does.
+
+    Returns the records, in this first one.
+    """
+    found: list[Record] = []
+    for node in () if is_worker_rank() else jobs:
         restricted = target.restricted_to_job(node)
         # of two commands at once, one measures
         with store.building_lock(Path(cfg.paths.records) / restricted.name, doing="measuring"):
-            measure(cfg, restricted, node, protocol, registry)
+            found.append(measure(cfg, restricted, node, protocol, registry))
+    return found
 
 
 def latent_splits_read(jobs: Sequence[DictConfig]) -> list[str]:
