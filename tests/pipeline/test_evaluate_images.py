@@ -192,6 +192,15 @@ def test_what_could_mean_two_things_or_nothing_is_told(
         ldbench.evaluate(samples, **{"reference": "digits", **how, **arguments})
 
 
+def test_a_datasets_name_counts_before_a_folder_of_that_name(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = ldbench.evaluate(PIXELS, "digits", **how)
+    (tmp_path / "digits").mkdir()
+    assert ldbench.evaluate(PIXELS, "digits", **how) == expected
+
+
 def test_statistics_alone_do_not_say_the_size_of_images(how: dict[str, Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(3), sigma=np.eye(3))
     with pytest.raises(ValueError, match="holds statistics and no images, so the size of images is not known"):

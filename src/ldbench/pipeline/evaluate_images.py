@@ -93,7 +93,8 @@ def reference_of(
 ) -> tuple[str | ImageData, str | Mapping[str, Any] | None]:
     """The data and the protocol of a reference: a name, a folder, an `.npz`, images, or None beside originals.
 
-    A dataset's name counts before a folder of that name. Raises ValueError for a reference that is none of these, and for an `.npz` with a protocol that is only named.
+    A dataset's name counts before a folder of that name. Raises ValueError for a reference that is none of these, and
+    for an `.npz` with a protocol that is only named.
     """
     if reference is None:
         return data_of_size("originals", size_of(originals), labels_of(originals)), protocol
