@@ -36,7 +36,7 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
         raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Set reach=[{known}].")
     from ldbench.config.components import instantiate
 
-    artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
+    artifacts, stores, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "latents", "records", "runs"))
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
     checks: list[Check] = [
         *build_basic_checks(registry),
@@ -44,14 +44,14 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
         ("cuda", machine.check_cuda),
         ("mps", machine.check_mps),
         ("trainer", partial(machine.check_trainer, **trainer)),
-        ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, records, runs])),
+        ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, stores, records, runs])),
         ("shared memory", machine.check_shared_memory),
         ("temporary", machine.check_temporary_files),
         ("compiler", machine.check_compiler),
         ("weights", storage.check_downloads),
         ("artifacts", partial(storage.check_artifacts, artifacts, runs, registry)),
-        ("latents", partial(latents.check_latents, artifacts / storage.LATENTS)),
-        ("latents", partial(latents.check_origins, artifacts)),
+        ("latents", partial(latents.check_latents, stores)),
+        ("latents", partial(latents.check_origins, artifacts, stores)),
         ("records", partial(storage.check_records, records)),
     ]
     if cfg.get("data") is not None:

@@ -76,3 +76,28 @@ def test_too_few_iterations_and_no_probes_are_refused() -> None:
         stretch(torch.sin, x, start=x, probes=[x], iterations=1)
     with pytest.raises(ValueError, match="got 5 and 0"):
         stretch(torch.sin, x, start=x, probes=[], iterations=5)
+
+
+class Permuted(torch.autograd.Function):
+    """The identity, whose forward derivative is permuted, as torch's is of batch normalization before a flatten."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+    @staticmethod
+    def jvp(ctx, tangent: torch.Tensor) -> torch.Tensor:
+        return tangent.flip(1)
+
+
+def test_a_forward_derivative_that_is_not_that_of_the_backward_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="forward and backward derivatives differ"):
+        measure(Permuted.apply, normal(2, 30, seed=1))

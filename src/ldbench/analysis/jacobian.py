@@ -16,6 +16,7 @@ from torch.func import jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Function = Callable[[Tensor], Tensor]  # (B, ...) -> (B, ...), item by item
+ADJOINT = 0.05  # relative difference of |J v|^2 and v' J' J v, beyond which one of two derivatives is wrong
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def stretch(
     """Power iteration on J'J [0] and the mean of |J v|^2 over random v, which is the trace of J'J [1].
 
     The function must treat the items of a batch independently. Attention runs unfused, since fused kernels have no
-    forward derivative. Raises ValueError for fewer than two iterations or no probes.
+    forward derivative. Raises ValueError for fewer than two iterations or no probes, and where torch's forward and
+    backward derivatives are not those of one function.
     """
     if iterations < 2 or not probes:
         raise ValueError(f"A stretch needs at least two iterations and one probe, got {iterations} and {len(probes)}.")
@@ -51,10 +53,30 @@ def stretch(
         for _ in range(iterations):
             forward = jvp(function, (x,), (v,))[1].detach()
             previous, largest = largest, norm(forward)
-            v = normalize(pullback(forward)[0].detach())
+            gradient = pullback(forward)[0].detach()
+            if not previous.any():  # in the first iteration, along random directions
+                validate_adjoint(v, forward, gradient)
+            v = normalize(gradient)
         squares = [norm(jvp(function, (x,), (probe,))[1].detach()).square() for probe in probes]
     change = torch.where(largest > 0, (largest - previous).abs() / largest, 0.0)
     return Stretch(largest=largest, change=change, total=torch.stack(squares).mean(dim=0).sqrt())
+
+
+def validate_adjoint(
+    v: Tensor,  # (B, ...)
+    forward: Tensor,  # (B, ...): J v
+    gradient: Tensor,  # (B, ...): J' J v
+) -> None:
+    """Raises ValueError unless |J v|^2 is v' J' J v, for all items together.
+
+    torch's forward derivative of batch normalization in eval mode is permuted where views of its output follow.
+    """
+    squared, product = norm(forward).square().sum(), (v.double() * gradient.double()).sum()
+    if (squared - product).abs() > ADJOINT * squared:
+        raise ValueError(
+            f"torch's forward and backward derivatives differ: |J v|^2 is {squared:.4g}, and v' J' J v {product:.4g}. "
+            "Batch normalization before a flatten or a permutation does that: fold it into the convolution before it."
+        )
 
 
 def norm(x: Tensor) -> Tensor:  # (B, ...) -> (B,) float64

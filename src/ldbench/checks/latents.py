@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldbench.checks.finding import Finding, counted, quoted, size
-from ldbench.checks.storage import HIDDEN, LATENTS, inside, num_bytes, refusal
+from ldbench.checks.storage import HIDDEN, inside, num_bytes, refusal
 
 if TYPE_CHECKING:
     from ldbench.data.latents.manifest import Contents
@@ -30,11 +30,11 @@ def check_latents(root: Path) -> list[Finding]:
     return [*([Finding("ok", "latents", summary)] if complete or not problems else []), *problems]
 
 
-def check_origins(artifacts: Path) -> list[Finding]:
-    """Whether the tokenizer of every complete store exists: no other tokenizer can use its latents."""
+def check_origins(artifacts: Path, root: Path) -> list[Finding]:
+    """Whether the tokenizer of every complete store below `root` exists: no other tokenizer can use its latents."""
     known = {key for folder in inside(artifacts / "tokenizers") if (key := content_key_of(folder))}
     findings = []
-    for folder in inside(artifacts / LATENTS):
+    for folder in inside(root):
         contents = contents_of(folder)
         if contents is not None and contents.tokenizer_key not in known:
             tokenizer = f"{contents.tokenizer} ({contents.tokenizer_key[:16]})"

@@ -39,21 +39,24 @@ def compare_samples(
 ) -> dict[str, Estimate]:
     """Each metric of samples against the reference, and what they are read by: the same metrics of real images that are
     not in the reference, the distances of a perfect generator, and how training images are told apart.
+
+    Of data without images, the reference alone is compared with.
     """
-    real = {
-        name: sets.reference_features(data, name, **settings) for name in dict.fromkeys(("train", "test", reference))
-    }
+    splits = ("train", "test") if len(data.train) and len(data.test) else ()
+    real = {name: sets.reference_features(data, name, **settings) for name in dict.fromkeys((*splits, reference))}
     compared = real[reference]
     other, label = others_of(reference)
-    return {
-        **dict(sets.measure(samples, compared, prefix="g", paired=False)),
-        **dict(sets.compare_with_heldout(samples, compared, real[other], prefix="g")),
-        **dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g")),
-        **dict(
-            sets.floors(compared, heldout=real[other], num_samples=samples.num_images, balanced=balanced, prefix="g")
-        ),
-        **dict(sets.measure_real(real[other], compared, label, prefix="g")),
-    }
+    metrics = dict(sets.measure(samples, compared, prefix="g", paired=False))
+    if splits:
+        metrics |= dict(sets.compare_with_heldout(samples, compared, real[other], prefix="g"))
+        metrics |= dict(sets.compare_with_splits(samples, real["train"], real["test"], prefix="g"))
+    heldout = real[other] if splits else None
+    metrics |= dict(
+        sets.floors(compared, heldout=heldout, num_samples=samples.num_images, balanced=balanced, prefix="g")
+    )
+    if splits:
+        metrics |= dict(sets.measure_real(real[other], compared, label, prefix="g"))
+    return metrics
 
 
 def compare_images(
@@ -95,8 +98,13 @@ def compare_on_extractors(
     """A ratio of distances on each extractor, and the mean over extractors: FDr6 on the six of its authors.
 
     One extractor is in memory at a time. The same samples are left out on every extractor, so that the mean has an
-    interval. The mean's floor is there where every extractor has one.
+    interval. The mean's floor is there where every extractor has one. Raises ValueError for data without images.
     """
+    if evaluators and not (len(data.train) and len(data.test)):
+        raise ValueError(
+            "FDr divides by the distance of real images that are not in the reference, and there are none here. "
+            "Name a dataset, or set protocol.ratio_extractors=[]."
+        )
     found: dict[str, Estimate] = {}
     numbers, floors, standard = [], [], True
     for name, build in evaluators.items():

@@ -268,7 +268,7 @@ class SetEvaluator:
         self,
         reference: FeatureSet,
         *,
-        heldout: FeatureSet,  # real images that are not in the reference
+        heldout: FeatureSet | None,  # real images that are not in the reference; None: there are none
         num_samples: int,
         balanced: bool,
         prefix: Prefix,
@@ -278,7 +278,7 @@ class SetEvaluator:
         `balanced`: whether the samples' labels are balanced, else random.
         """
         for key, metric in self.metrics.items():
-            if hasattr(metric, "floor"):
+            if hasattr(metric, "floor") and not (needs_heldout(metric) and heldout is None):
                 real = {"heldout": heldout} if needs_heldout(metric) else {}
                 floor = metric.floor(reference, num_samples=num_samples, balanced=balanced, **real)
                 if floor is not None:

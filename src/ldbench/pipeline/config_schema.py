@@ -32,6 +32,7 @@ class Paths(TypedDict, total=False):
 
     root: str
     artifacts: str
+    latents: str
     records: str
     runs: str
 

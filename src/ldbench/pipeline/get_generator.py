@@ -20,7 +20,7 @@ from ldbench.official.load import convert_weights, describe_generator
 from ldbench.pipeline.generator_plan import GeneratorPlan, plan_generator, validate_guide
 from ldbench.pipeline.generator_stats import OWN, configured_stats, describe_stats, log_line, uses_own, validate_stats
 from ldbench.pipeline.recipe import is_trained
-from ldbench.pipeline.trained_model import TrainedModel
+from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
 from ldbench.runtime.device import find_device
 from ldbench.runtime.process_group import leader_first
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def get_generator(
-    cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry = Registry()
+    cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData, registry: Registry = Registry()
 ) -> TrainedModel:
     """Returns the configured generator of a tokenizer's latents, which is built unless it exists.
 
@@ -71,7 +71,7 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> TrainedModel:
     return TrainedModel(folder, store.read_manifest(folder)["digest"], registry)
 
 
-def import_released(cfg: DictConfig, tokenizer: TrainedModel, registry: Registry) -> TrainedModel:
+def import_released(cfg: DictConfig, tokenizer: MeasuredModel, registry: Registry) -> TrainedModel:
     """Returns the artifact of the released weights under `generator.weights`.
 
     Its digest covers the file's content, the config.json beside it, the statistics of its latents, and the objective.
@@ -112,7 +112,7 @@ def import_released(cfg: DictConfig, tokenizer: TrainedModel, registry: Registry
     return TrainedModel(folder, digest, registry)
 
 
-def validate_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
+def validate_latents(generator: TrainedModel, tokenizer: MeasuredModel) -> None:
     """Raises ValueError, naming both, for a generator of other latents than the tokenizer's."""
     described = store.read_config(generator.folder)
     upstream = described["recipe"].get("upstream", {})
@@ -133,7 +133,7 @@ def validate_latents(generator: TrainedModel, tokenizer: TrainedModel) -> None:
         )
 
 
-def train_or_reuse(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry) -> TrainedModel:
+def train_or_reuse(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData, registry: Registry) -> TrainedModel:
     """Returns the artifact of the configured training on the tokenizer's latents."""
     return train_plan(plan_for(cfg, tokenizer, data, registry), partial(decode, tokenizer.load_tokenizer()))
 
@@ -172,14 +172,14 @@ def decode(
 
 
 def get_training_latents(
-    cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry = Registry()
+    cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData, registry: Registry = Registry()
 ) -> None:
     """Encodes the latents that the configured generator will be trained on, unless it exists: then none are needed."""
     if not store.is_complete(plan_for(cfg, tokenizer, data, registry).folder):
         build_encoder(cfg, tokenizer, data).store("train")
 
 
-def plan_for(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry: Registry) -> GeneratorPlan:
+def plan_for(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData, registry: Registry) -> GeneratorPlan:
     """Returns the configured training on a tokenizer's latents, which are encoded when they are first read."""
     validate_guide(cfg, tokenizer.content_key)
     encoder = build_encoder(cfg, tokenizer, data)
@@ -192,7 +192,7 @@ def plan_for(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData, registry
     return plan_generator(cfg, latents, registry, own_stats=tokenizer.latent_stats)
 
 
-def build_encoder(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData) -> Any:
+def build_encoder(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData) -> Any:
     """Returns the job that encodes a cell's latents, with the settings under `latents` in the config."""
     return instantiate(
         cfg.latents,
@@ -201,7 +201,7 @@ def build_encoder(cfg: DictConfig, tokenizer: TrainedModel, data: ImageData) -> 
         tokenizer_digest=tokenizer.digest,
         tokenizer_key=tokenizer.content_key,
         data=data,
-        latents=Path(cfg.paths.artifacts) / "latents",
+        latents=Path(cfg.paths.latents),
         workers=cfg.trainer.workers,
         device=find_device(cfg.trainer.accelerator),
     )

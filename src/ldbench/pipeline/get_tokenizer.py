@@ -50,7 +50,15 @@ def get_tokenizer(
 
 
 def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:
-    """Returns the artifact under `tokenizer.path`."""
+    """Returns the artifact under `tokenizer.path`, and the data of its size."""
+    return artifact_model(cfg, registry), build_data(cfg, registry)
+
+
+def artifact_model(cfg: DictConfig, registry: Registry) -> TrainedModel:
+    """Returns the artifact under `tokenizer.path`, whose image size the config then has.
+
+    Raises ValueError for a folder that is none of a tokenizer.
+    """
     if OmegaConf.is_missing(cfg.tokenizer, "path") or cfg.tokenizer.path is None:
         raise ValueError("tokenizer=artifact needs tokenizer.path: the folder of an artifact, or hf://owner/name.")
     folder = hub.local(cfg.tokenizer.path)
@@ -61,7 +69,7 @@ def open_artifact(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, Im
             f"{folder / store.CONFIG} has no image_size: it is no tokenizer. Set tokenizer.path to the folder of one."
         )
     cfg.tokenizer.image_size = size
-    return TrainedModel(folder, manifest["digest"], registry), build_data(cfg, registry)
+    return TrainedModel(folder, manifest["digest"], registry)
 
 
 def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, ImageData]:

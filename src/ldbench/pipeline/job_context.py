@@ -27,7 +27,7 @@ from ldbench.pipeline.components import build_extractor, build_metric, build_tea
 from ldbench.pipeline.generator_plan import build_guidance, build_sampler, tuned_guidance
 from ldbench.pipeline.get_generator import build_encoder
 from ldbench.pipeline.recipe import is_trained
-from ldbench.pipeline.trained_model import TrainedModel
+from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
 from ldbench.results.protocol import Protocol
 from ldbench.runtime.device import Precision, device_name, find_device
 
@@ -37,11 +37,11 @@ class EvaluationTarget:
     """What a measurement evaluates: images, and mostly a tokenizer, or a generator of its latents."""
 
     data: ImageData
-    tokenizer: TrainedModel | None = None
+    tokenizer: MeasuredModel | None = None
     generator: TrainedModel | None = None
 
     @property
-    def artifacts(self) -> dict[str, TrainedModel]:
+    def artifacts(self) -> dict[str, MeasuredModel]:
         """The models by role."""
         return {role: found for role in ("tokenizer", "generator") if (found := getattr(self, role)) is not None}
 
@@ -235,7 +235,7 @@ class JobContext:
 
     def latents(self) -> Path:
         """The folder of all latent stores."""
-        return Path(self._cfg.paths.artifacts) / "latents"
+        return Path(self._cfg.paths.latents)
 
     def teachers(self) -> Callable[[str], Any]:
         """Builds a teacher by its name in the config group; a feature network that it uses is trained on first use."""
@@ -281,7 +281,7 @@ class JobContext:
         return build_guidance(self._cfg, generator, self._registry, tokenizer_key=key, has_statistics=True, node=node)
 
     @property
-    def _tokenizer(self) -> TrainedModel:
+    def _tokenizer(self) -> MeasuredModel:
         assert self._measured.tokenizer is not None, "a job that asks for a tokenizer is not run without one"
         return self._measured.tokenizer
 

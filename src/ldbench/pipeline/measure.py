@@ -13,7 +13,7 @@ from ldbench.artifacts import hub, store
 from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.installed import packages_of
-from ldbench.core.interfaces import ImageData
+from ldbench.core.interfaces import Estimate, ImageData, Job
 from ldbench.core.measured_samples import MeasuredSamples
 from ldbench.io.files import add_path_to_errors
 from ldbench.io.safetensors_io import write_tensors
@@ -35,7 +35,7 @@ from ldbench.pipeline.job_context import (
 )
 from ldbench.pipeline.recipe import public_config
 from ldbench.pipeline.stored_records import hashed_settings
-from ldbench.pipeline.trained_model import TrainedModel
+from ldbench.pipeline.trained_model import MeasuredModel
 from ldbench.results import per_image, records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record
@@ -49,8 +49,11 @@ PROTOCOLS = ("num_samples", "labels")
 
 def measure(
     cfg: DictConfig, measured: EvaluationTarget, node: DictConfig, protocol: Protocol, registry: Registry = Registry()
-) -> None:
-    """Makes a job's measurement under the protocol and writes the record, unless that was done before."""
+) -> records.Record:
+    """Makes a job's measurement under the protocol and writes the record, unless that was done before.
+
+    Returns the record.
+    """
     protocol, node = merge_overrides(node, protocol)
     job, asked = import_target(node._target_), required_inputs(node)
     data = measured.data
@@ -70,15 +73,12 @@ def measure(
     left = [figures / file for file in job.output_files(settings)]
     if path.is_file() and all(file.exists() for file in left) and not cfg.force:
         log.info("Its job %s was measured already (force=true measures again): %s", job.name, path)
-        log_metrics(records.read(path))
+        known = records.read(path)
+        log_metrics(known)
         for file in left:
             log.info("  left behind: %s", file.resolve())
-        return
-    facts = JobContext(cfg, measured, protocol, registry)
-    with add_path_to_errors(figures):
-        inputs = dict.fromkeys(unneeded_inputs(node)) | {fact: getattr(facts, fact)() for fact in asked}
-        measurement = instantiate(node, **inputs)
-        metrics = measurement.run(figures)
+        return known
+    measurement, metrics = run_job(cfg, measured, node, protocol, registry, out=figures)
     if values := getattr(measurement, "per_image", {}):
         write_tensors(dict(values), figures / per_image.FILE)
     directions = getattr(measurement, "higher_is_better", {})
@@ -118,6 +118,25 @@ def measure(
     if figures.is_dir():
         log.info("  left behind: %s", figures)
     send_record(cfg, record)
+    return record
+
+
+def run_job(
+    cfg: DictConfig,
+    measured: EvaluationTarget,
+    node: DictConfig,
+    protocol: Protocol,
+    registry: Registry = Registry(),
+    *,
+    out: Path,  # the folder of its figures
+) -> tuple[Job, Mapping[str, Estimate]]:
+    """A job, given what it asks for, and the metrics that it measures under the protocol. Writes no record."""
+    protocol, node = merge_overrides(node, protocol)
+    facts = JobContext(cfg, measured, protocol, registry)
+    with add_path_to_errors(out):
+        inputs = dict.fromkeys(unneeded_inputs(node)) | {fact: getattr(facts, fact)() for fact in required_inputs(node)}
+        job = instantiate(node, **inputs)
+        return job, job.run(out)
 
 
 def by_role(fact: str, measured: EvaluationTarget) -> dict[str, Any]:
@@ -155,7 +174,7 @@ def record_identity(
     )
 
 
-def label(model: TrainedModel, node: DictConfig) -> str:
+def label(model: MeasuredModel, node: DictConfig) -> str:
     """Returns the name of a model for people: its config's, or that of the artifact without its digest."""
     return model.name.removesuffix(f"-{model.digest[:8]}") if "path" in node else str(node.name)
 

@@ -43,9 +43,10 @@ from ldbench.pipeline.measurement_checks import (
 )
 from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, mark_output_folders, validate_keys, validate_names
-from ldbench.pipeline.trained_model import TrainedModel
+from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
 from ldbench.pipeline.trainer_settings import validate_trainer
 from ldbench.results.protocol import Protocol
+from ldbench.results.records import Record
 from ldbench.runtime import launcher
 from ldbench.runtime.cpu import validate_compiler
 from ldbench.runtime.device import disable_tf32, find_device, validate_devices, validate_precision
@@ -162,17 +163,19 @@ def build_and_measure(cfg: DictConfig, request: RunRequest, registry: Registry =
     Returns the folder of the last artifact, or of the records where none is needed.
     """
     start(cfg, request, registry)
+    folder = Path(cfg.paths.records)
     try:
         if request.with_tokenizer:
             tokenizer, data = tokenizer_for(cfg, request, registry)
             generator = get_generator(cfg, tokenizer, data, registry) if request.with_generator else None
+            folder = (tokenizer if generator is None else generator).folder
             target = EvaluationTarget(data, tokenizer, generator)
         else:
             target = EvaluationTarget(build_data(cfg, registry))
         measure_each(cfg, target, request.jobs, request.protocol, registry)
     finally:
         mark_output_folders(cfg)
-    return list(target.artifacts.values())[-1].folder if target.artifacts else Path(cfg.paths.records)
+    return folder
 
 
 def start(cfg: DictConfig, request: RunRequest, registry: Registry) -> None:
@@ -183,9 +186,14 @@ def start(cfg: DictConfig, request: RunRequest, registry: Registry) -> None:
     validate(cfg, request, registry)
     if process_info().world > 1:
         leader_broadcast().meet(cfg.trainer.patience)
+    set_numerics(cfg)
+    keep_freed_memory()
+
+
+def set_numerics(cfg: DictConfig) -> None:
+    """Sets what sums depend on in this process: the number of threads, and float32 without TF32."""
     torch.set_num_threads(cfg.trainer.threads)
     disable_tf32()
-    keep_freed_memory()
 
 
 def prepare(cfg: DictConfig, registry: Registry = Registry()) -> Path:
@@ -212,12 +220,7 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
     trains_on_it = request.with_generator and is_trained(cfg.generator)
 
     def check(latent: Callable[[], LatentSpec], data: ImageData) -> None:
-        protocol = request.protocol
-        nodes = {name: registry.option("distribution", name) for name in protocol.distribution}
-        metrics = {name: import_target(node._target_) for name, node in nodes.items()}
-        if any(measures_generator(node) for node in request.jobs):
-            validate_kept(metrics, len(data.train), protocol.kept)
-        validate_set_sizes(request.jobs, data, protocol, registry)
+        validate_sets(request, data, registry)
         if trains_on_it:  # the latent of a tokenizer that exists is known once its weights are read
             validate_cell(cfg, latent(), data.num_classes, registry)
         elif request.with_generator and cfg.generator.get("stats") is not None:
@@ -228,7 +231,17 @@ def tokenizer_for(cfg: DictConfig, request: RunRequest, registry: Registry) -> t
     return tokenizer, data
 
 
-def validate_half_precision(cfg: DictConfig, request: RunRequest, tokenizer: TrainedModel) -> None:
+def validate_sets(request: RunRequest, data: ImageData, registry: Registry = Registry()) -> None:
+    """Raises ValueError for metrics on sets of images that these data are too few, or the stored features, for."""
+    protocol = request.protocol
+    nodes = {name: registry.option("distribution", name) for name in protocol.distribution}
+    metrics = {name: import_target(node._target_) for name, node in nodes.items()}
+    if any(measures_generator(node) for node in request.jobs):
+        validate_kept(metrics, len(data.train), protocol.kept)
+    validate_set_sizes(request.jobs, data, protocol, registry)
+
+
+def validate_half_precision(cfg: DictConfig, request: RunRequest, tokenizer: MeasuredModel) -> None:
     """Raises ValueError for fp16 where a tokenizer's weights overflow in it."""
     nodes = [*request.jobs, *([cfg.latents] if has_generator(cfg) else [])]
     keys = [node._get_full_key("precision") for node in nodes if node.get("precision") == "fp16"]
@@ -245,15 +258,18 @@ def measure_each(
     jobs: Sequence[DictConfig],
     protocol: Protocol,
     registry: Registry,
-) -> None:
-    """Makes the measurements that have no record yet; of processes that share a training, the first one does."""
-    if is_worker_rank():
-        return
-    for node in jobs:
+) -> list[Record]:
+    """Makes the measurements that have no record yet; of processes that share a training, the first one does.
+
+    Returns the records, in this first one.
+    """
+    found: list[Record] = []
+    for node in () if is_worker_rank() else jobs:
         restricted = target.restricted_to_job(node)
         # of two commands at once, one measures
         with store.building_lock(Path(cfg.paths.records) / restricted.name, doing="measuring"):
-            measure(cfg, restricted, node, protocol, registry)
+            found.append(measure(cfg, restricted, node, protocol, registry))
+    return found
 
 
 def latent_splits_read(jobs: Sequence[DictConfig]) -> list[str]:

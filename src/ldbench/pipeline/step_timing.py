@@ -13,7 +13,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.pipeline import generator_training, tokenizer_training
 from ldbench.pipeline.get_generator import plan_for
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
-from ldbench.pipeline.trained_model import TrainedModel
+from ldbench.pipeline.trained_model import MeasuredModel
 
 Times = dict[str, dict[str, float]]  # stage -> seconds of phases, and what else `StepTimes` writes
 
@@ -33,7 +33,7 @@ def time_tokenizer_steps(
 
 def time_generator_steps(
     cfg: DictConfig,
-    tokenizer: TrainedModel,
+    tokenizer: MeasuredModel,
     data: ImageData,
     steps: int,
     batch_size: int | None = None,

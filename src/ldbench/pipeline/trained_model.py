@@ -1,9 +1,9 @@
-"""TrainedModel: a complete artifact of a tokenizer or a generator."""
+"""TrainedModel: a complete artifact of a tokenizer or a generator; MeasuredModel: what a measurement needs of one."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -14,6 +14,54 @@ from ldbench.core.generator import Generator
 from ldbench.core.latent_stats import LatentStats
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.pipeline.recipe import model_digest
+
+
+class MeasuredModel(Protocol):
+    """A model with its identity: an artifact, or a module in memory (`given_model.GivenModel`)."""
+
+    @property
+    def name(self) -> str:
+        """The name in records: for people, with the beginning of the digest."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its recipe."""
+        ...
+
+    @property
+    def content_key(self) -> str:
+        """The sha256 of the recipe's digest and the weights."""
+        ...
+
+    @property
+    def model_digest(self) -> str:
+        """The identity of the model of which this is one seed."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its training, where it is known."""
+        ...
+
+    @property
+    def component(self) -> str:
+        """The name of its architecture."""
+        ...
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that its numbers depend on, as far as it is known."""
+        ...
+
+    @property
+    def latent_stats(self) -> LatentStats | None:
+        """A tokenizer's own statistics of its latents, where its authors state them."""
+        ...
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer in eval mode. Raises ValueError for a model that is none."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
 import torch
 from einops import rearrange
-from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from torch import Tensor
 
@@ -48,7 +45,8 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
         return
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.8 * rows), squeeze=False)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
         left=0.25 / columns, right=1 - 0.05 / columns, bottom=0.22 / rows, top=1 - 0.13 / rows, wspace=0.3, hspace=0.4
     )
@@ -67,14 +65,14 @@ def learning_curves(logs: Sequence[Path], out: Path) -> None:
     figure.supxlabel("optimizer step")
     with atomic_write(out) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
-    plt.close(figure)
 
 
 def latents(
     z: Tensor,  # (K, N, C)
 ) -> Tensor:  # (3, H, W) uint8
     """An image of latents as they are: a scatter plot of tokens with two channels, else a color map."""
-    figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axis = figure.subplots()
     if z.shape[-1] == 2:
         x, y = z.flatten(0, 1).T.tolist()
         axis.scatter(x, y, s=6, color="#3465a4")
@@ -85,5 +83,4 @@ def latents(
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = torch.from_numpy(np.array(canvas.buffer_rgba()))  # (H, W, 4)
-    plt.close(figure)
     return rearrange(pixels[..., :3], "h w c -> c h w")

@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from ldbench.core.interfaces import Estimate
 
@@ -24,7 +21,8 @@ def draw_curves(panels: Mapping[str, Curve], out: Path, *, xlabel: str, logarith
     """Draws one panel for each curve, its interval as a band, and writes a PNG. Infinite values are left out."""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.8 * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis, (name, curve) in zip(axes.flat, panels.items(), strict=False):
         axis.plot(curve.x, [e.value for e in curve.y], marker="o", markersize=3, linewidth=1, color="#3465a4")
         band = [(x, e.low, e.high) for x, e in zip(curve.x, curve.y, strict=True) if e.low is not None]
@@ -39,4 +37,3 @@ def draw_curves(panels: Mapping[str, Curve], out: Path, *, xlabel: str, logarith
     figure.supxlabel(xlabel)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
-    plt.close(figure)

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from ldbench.results.predictions import LEVEL, PredictionRow
 
@@ -19,9 +16,8 @@ def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title
     Those that were named in advance are on top; opaque bars are beyond chance after Holm's rule.
     """
     most = max(min(len(all_), MOST_BARS) for all_ in predictions.values())
-    figure, axes = plt.subplots(
-        1, len(predictions), figsize=(7.5 * len(predictions), 1.6 + 0.24 * most), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(7.5 * len(predictions), 1.6 + 0.24 * most), layout="constrained")
+    axes = figure.subplots(1, len(predictions), squeeze=False)
     for axis, (generator, all_) in zip(axes[0], predictions.items(), strict=True):
         shown = all_[:MOST_BARS]
         values = [one.spearman.value for one in shown]
@@ -61,4 +57,3 @@ def draw(predictions: Mapping[str, Sequence[PredictionRow]], out: Path, *, title
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
-    plt.close(figure)

@@ -10,7 +10,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -33,6 +35,9 @@ FAMILIES = {  # who starts processes -> environment variables of rank, number of
 }
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
 @dataclass(frozen=True)
 class ProcessInfo:
     """This process among all ranks of a shared training."""
@@ -48,13 +53,23 @@ def process_info() -> ProcessInfo:
     these, the only one. Raises ValueError for variables that are no ranks.
     """
     found = started_by()
-    if found is None:
+    if found is None or _alone.get():
         return ProcessInfo(0, 1, 0, 0)
     rank, world, local_rank, node = (whole_number(key, optional=place > 1) for place, key in enumerate(FAMILIES[found]))
     if not 0 <= rank < world:
         names = FAMILIES[found][:2]
         raise ValueError(f"{names[0]}={rank} and {names[1]}={world} do not fit: ranks go from 0 to {world - 1}.")
     return ProcessInfo(rank, world, local_rank, node)
+
+
+@contextmanager
+def acting_alone() -> Iterator[None]:
+    """Within it, this process is the only one, whatever started it: the ranks of another program do not meet here."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def started_by() -> str | None:

@@ -56,9 +56,25 @@ class DiffusersAutoencoder(Tokenizer):
             raise ValueError(
                 f"{class_name!r:.80} is no autoencoder that tokenizer=diffusers takes. Known: {', '.join(CLASSES)}."
             )
-        self.class_name = class_name
-        self.conventions = CLASSES[class_name]
-        self.model = build_empty(class_name, settings)
+        self._hold(build_empty(class_name, settings), image_size)
+
+    @staticmethod
+    def takes(model: nn.Module) -> bool:
+        """Whether a module is of one of the classes that it knows."""
+        return type(model).__name__ in CLASSES
+
+    @classmethod
+    def around(cls, model: nn.Module, *, image_size: int) -> "DiffusersAutoencoder":
+        """The tokenizer of an autoencoder that exists, which is not copied. Raises ValueError as the constructor."""
+        tokenizer = cls.__new__(cls)
+        Tokenizer.__init__(tokenizer)
+        tokenizer._hold(model, image_size)
+        return tokenizer
+
+    def _hold(self, model: Any, image_size: int) -> None:
+        self.class_name = type(model).__name__
+        self.conventions = CLASSES[self.class_name]
+        self.model = model
         self.overflows_in_fp16 = bool(self.model.config.get("force_upcast", False))
         self.factor = self.conventions.factor(self.model.config) * self.conventions.patch
         self.channels = channels_of(self.model) * self.conventions.patch**2

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from ldbench.core.interfaces import Estimate
@@ -30,7 +27,8 @@ class Curve:
 
 def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note: str, out: Path) -> None:
     """Draws held-out and training NLL, the score, and BIC per training point, side by side, with `note` below."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     for curve, color in zip(curves, (BLUE, ORANGE), strict=False):
         band(left, curve.sizes, curve.heldout, color, f"held out, {curve.label}")
         left.plot(
@@ -67,7 +65,6 @@ def draw(curves: Sequence[Curve], bic: Mapping[int, float], *, title: str, note:
     if note:
         figure.supxlabel(note, fontsize=8, color=GRAY)
     figure.savefig(out, dpi=110)
-    plt.close(figure)
 
 
 def band(axis: Axes, sizes: Sequence[int], values: Sequence[Estimate], color: str, label: str) -> None:
