@@ -112,6 +112,10 @@ def test_third_parties_come_through_their_door() -> None:
     assert not outside
 
 
+def test_figures_leave_the_backend_of_a_notebook_alone() -> None:
+    assert not [path.name for path in FILES if any(name.startswith("matplotlib.pyplot") for name in imports(path))]
+
+
 def test_plug_ins_do_not_import_each_other() -> None:
     plugged = {target.rpartition(".")[0] for group in COMPONENT_GROUPS for target in Registry().targets(group).values()}
     plugged = {module for module in plugged if module.startswith("ldbench.")}

@@ -175,23 +175,6 @@ def validate_parts(cfg: DictConfig) -> None:
     generator.check(build_sampler(cfg), guidance)
 
 
-def validate_search(cfg: DictConfig, registry: Registry = Registry()) -> None:
-    """Raises ValueError for a generator whose guidance cannot be searched, before it is trained."""
-    node = tuned_guidance(cfg, registry)
-    if is_trained(cfg.generator) and not cfg.generator.class_dropout and "guide" not in node:
-        raise ValueError(
-            "job=guidance searches over classifier-free guidance, and generator.class_dropout=0 trains no network "
-            "without labels. Set generator.class_dropout=0.1, or choose guidance=autoguidance."
-        )
-
-
-def tuned_guidance(cfg: DictConfig, registry: Registry = Registry()) -> DictConfig:
-    """Returns the guidance whose scale and interval are searched: the configured one, or classifier-free guidance where
-    that has no scale.
-    """
-    return cfg.guidance if "scale" in cfg.guidance else registry.option("guidance", "cfg")
-
-
 def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registry: Registry = Registry()) -> None:
     """Raises ValueError, with what to change, unless a generator's parts, sampler and guidance fit these latents."""
     if is_trained(cfg.generator):

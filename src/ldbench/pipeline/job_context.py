@@ -1,6 +1,5 @@
 """JobContext: the inputs that a job may ask for, and the protocol's fields that its numbers then depend on."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
@@ -24,10 +23,11 @@ from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
 from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, extractor_key
-from ldbench.pipeline.generator_plan import build_guidance, build_sampler, tuned_guidance
+from ldbench.pipeline.generator_plan import build_guidance, build_sampler
 from ldbench.pipeline.get_generator import build_encoder
 from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
+from ldbench.pipeline.tuned_guidance import sampling_variants
 from ldbench.results.protocol import Protocol
 from ldbench.runtime.device import Precision, device_name, find_device
 
@@ -99,19 +99,9 @@ class JobContext:
 
     def sampling_variants(self) -> SamplingVariants:
         """The generator's weight averages, and its sampling by other steps and guidance."""
-        model = self._measured.generator
-        assert model is not None, "a job that asks for a generator is not run without one"
-        exported = model.recipe.get("course", {}).get("exported_decay")
-
-        def load(decay: float | None) -> Generator:
-            return model.load_generator() if decay is None or decay == exported else model.load_average(decay)
-
-        return SamplingVariants(
-            averages=(exported, *(decay for decay in model.averages if decay != exported)),
-            load_generator=load,
-            build_sampler=partial(build_sampler, self._cfg),
-            build_guidance=self._guidance_of,
-        )
+        assert self._measured.generator is not None, "a job that asks for a generator is not run without one"
+        key = None if self._measured.tokenizer is None else self._measured.tokenizer.content_key
+        return sampling_variants(self._cfg, self._measured.generator, key, self._registry)
 
     def drawing(self) -> GeneratorSampling | None:
         """The generator and how it is sampled; None where no generator is chosen."""
@@ -272,13 +262,6 @@ class JobContext:
         return step_timing.time_generator_steps(
             self._cfg, self._tokenizer, self._measured.data, steps, batch_size, registry=self._registry
         )
-
-    def _guidance_of(self, generator: Generator, scale: float, low: float, high: float) -> Guidance:
-        node = copy.deepcopy(tuned_guidance(self._cfg, self._registry))
-        with flag_override(node, ["struct", "readonly"], [False, False]):
-            node.update({"scale": scale, "low": low, "high": high})
-        key = None if self._measured.tokenizer is None else self._measured.tokenizer.content_key
-        return build_guidance(self._cfg, generator, self._registry, tokenizer_key=key, has_statistics=True, node=node)
 
     @property
     def _tokenizer(self) -> MeasuredModel:

@@ -22,7 +22,6 @@ from ldbench.pipeline.components import (
     extractor_key,
     with_teacher,
 )
-from ldbench.pipeline.generator_plan import tuned_guidance
 from ldbench.pipeline.job_context import (
     PROTOCOL_FIELDS,
     RATIO,
@@ -36,6 +35,7 @@ from ldbench.pipeline.job_context import (
 from ldbench.pipeline.recipe import public_config
 from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.pipeline.trained_model import MeasuredModel
+from ldbench.pipeline.tuned_guidance import tuned_guidance
 from ldbench.results import per_image, records
 from ldbench.results.protocol import Protocol
 from ldbench.tracking.send_records import send_record

@@ -16,7 +16,7 @@ from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
 from ldbench.jobs._set_metrics import validate_kept
 from ldbench.pipeline.config_schema import validate_values
-from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts, validate_search
+from ldbench.pipeline.generator_plan import has_generator, validate_cell, validate_parts
 from ldbench.pipeline.generator_stats import validate_stats
 from ldbench.pipeline.get_generator import (
     build_encoder,
@@ -45,6 +45,7 @@ from ldbench.pipeline.recipe import is_trained
 from ldbench.pipeline.tokenizer_plan import build_data, mark_output_folders, validate_keys, validate_names
 from ldbench.pipeline.trained_model import MeasuredModel, TrainedModel
 from ldbench.pipeline.trainer_settings import validate_trainer
+from ldbench.pipeline.tuned_guidance import validate_search
 from ldbench.results.protocol import Protocol
 from ldbench.results.records import Record
 from ldbench.runtime import launcher

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import atomic_write
@@ -18,9 +15,8 @@ def draw(rungs: Sequence[tuple[int, Mapping[str, Curve]]], out: Path, *, target:
     """Draws the curves of each rung with 95 % intervals, a panel for each, and writes a PNG atomically."""
     names = sorted({name for _, curves in rungs for name in curves})
     colors = {name: f"C{index}" for index, name in enumerate(names)}
-    figure, axes = plt.subplots(
-        1, len(rungs), figsize=(1.5 + 4.2 * len(rungs), 4.2), squeeze=False, sharex=True, layout="constrained"
-    )
+    figure = Figure(figsize=(1.5 + 4.2 * len(rungs), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(rungs), squeeze=False, sharex=True)
     for axis, (num_samples, curves) in zip(axes[0], rungs, strict=True):
         for name, points in sorted(curves.items()):
             scales, scores = [scale for scale, _ in points], [score for _, score in points]
@@ -47,4 +43,3 @@ def draw(rungs: Sequence[tuple[int, Mapping[str, Curve]]], out: Path, *, target:
     figure.suptitle(f"{data}: {target} by guidance; bars: 95 % over samples", fontsize=11)
     with atomic_write(out) as scratch:
         figure.savefig(scratch, dpi=110, format="png", metadata={"Software": None})
-    plt.close(figure)

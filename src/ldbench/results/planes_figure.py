@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
 from ldbench.io.files import atomic_write
 
@@ -27,11 +25,10 @@ def draw_planes(
     most points have colors; all others are gray.
     """
     shown, rest = colored_classes(labels)
-    colormap = plt.get_cmap("tab10" if len(shown) <= 10 else "tab20")
+    colormap = colormaps["tab10" if len(shown) <= 10 else "tab20"]
     colors = [colormap(place) for place in range(len(shown))]  # of a list of colors, by whole numbers
-    figure, axes = plt.subplots(
-        1, len(planes), figsize=(5.2 * len(planes) + 1.6, 5.2), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(5.2 * len(planes) + 1.6, 5.2), layout="constrained")
+    axes = figure.subplots(1, len(planes), squeeze=False)
     for axis, (name, points) in zip(axes[0], planes.items(), strict=True):
         for members, color, label in [
             (rest, OTHERS, f"{len(rest)} others"),
@@ -49,7 +46,6 @@ def draw_planes(
     figure.suptitle(title)
     with atomic_write(out) as scratch:
         figure.savefig(scratch, dpi=110, format="png")
-    plt.close(figure)
 
 
 def colored_classes(labels: Sequence[int]) -> tuple[list[int], frozenset[int]]:
