@@ -19,7 +19,12 @@ from ldbench import hub
 from ldbench.artifacts import hub as huggingface
 from ldbench.artifacts import store
 from ldbench.config.compose import Registry
+from ldbench.core.latent import LatentSpec
+from ldbench.data.tensor_latents import TensorLatents
+from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import pipeline
+from ldbench.pipeline.generator_plan import plan_generator
+from ldbench.pipeline.generator_training import init_generator
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
@@ -29,6 +34,30 @@ Compose = Callable[..., DictConfig]
 def trained(already: Callable[..., Path]) -> Path:
     """The artifact of a tiny tokenizer, beside its record."""
     return already()
+
+
+def test_the_averages_of_a_generator_are_pushed_and_loaded_again(server: Hub, tmp_path: Path) -> None:
+    cfg = ldbench.compose("train", ["generator=sit", "generator.backbone.width=24", "generator.backbone.num_heads=2"])
+    latents = TensorLatents(torch.randn(9, 4, 3), torch.arange(9) % 3, latent=LatentSpec(4, 3, (2, 2)), num_classes=3)
+    plan = plan_generator(cfg, latents)
+    generator, other = (init_generator(plan) for _ in range(2))
+    with torch.no_grad():
+        next(other.backbone.parameters()).add_(1)
+    write_tensors(other.backbone.state_dict(), tmp_path / "average.safetensors")
+    store.save(
+        generator,
+        tmp_path / plan.name,
+        plan.blueprint,
+        recipe=plan.recipe,
+        digest=plan.digest,
+        provenance={"created": "", "environment": {}},
+        averages={0.95: tmp_path / "average.safetensors"},
+    )
+    ldbench.push(tmp_path / plan.name, "me/sit")
+    assert "averages/0.95.safetensors" in server.repos["me/sit"][-1]
+    loaded = store.load_average("hf://me/sit", 0.95)
+    theirs = loaded.backbone.state_dict()
+    assert all(torch.equal(theirs[key], value) for key, value in other.backbone.state_dict().items())
 
 
 @pytest.mark.trains
