@@ -11,9 +11,8 @@ All settings are measured on the same noise and labels, so that they differ by n
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -129,6 +128,21 @@ class FeatureDraws:
 
 
 @dataclass(frozen=True)
+class RungDraws:
+    """Makes parts of any of a rung's settings; what the settings share is sent to another process once."""
+
+    draws: Mapping[GuidancePoint, FeatureDraws]
+    folder: Path
+
+    def run(
+        self, parts: Sequence[tuple[GuidancePoint, range]], *, device: torch.device, advance: Callable[[int], None]
+    ) -> None:
+        """Makes some parts, one after the other."""
+        for point, part in parts:
+            self.draws[point].run(self.folder / point.name, [part], device=device, advance=advance)
+
+
+@dataclass(frozen=True)
 class GuidanceSearch:
     """Successive halving [0, 1] over settings; a part that was drawn before an interruption is not drawn again."""
 
@@ -151,8 +165,7 @@ class GuidanceSearch:
         left = list(points)
         with progress("searching", total=num_drawn(len(points), self.rungs, self.keep), done=0) as advance:
             for number, num_samples in enumerate(self.rungs, 1):
-                for point in left:
-                    self.draw(point, num_samples, advance)
+                self.draw(left, num_samples, advance)
                 rungs.append(Rung(num_samples, self.measure(left, num_samples)))
                 best = rungs[-1].measured[0]
                 going_on = {found.point for found in rungs[-1].measured[: num_kept(len(left), self.keep)]}
@@ -163,22 +176,26 @@ class GuidanceSearch:
                 left = [point for point in left if point in going_on]
         return rungs
 
-    def draw(self, point: GuidancePoint, num_samples: int, advance: Callable[[int], None]) -> None:
-        """Draws the missing parts of a setting's first samples."""
-        parts = self.parts(num_samples)
-        folder = self.folder / point.name
-        missing = [part for part in parts if not part_path(folder, part).is_file()]
-        advance(sum(len(part) for part in parts if part not in missing and self.is_new(part, num_samples)))
-        shares = split_evenly(missing, self.num_processes)
+    def draw(self, points: Sequence[GuidancePoint], num_samples: int, advance: Callable[[int], None]) -> None:
+        """Draws the missing parts of the first samples of some settings."""
+        wanted = [(point, part) for point in points for part in self.parts(num_samples)]
+        missing = [(point, part) for point, part in wanted if not part_path(self.folder / point.name, part).is_file()]
+        advance(
+            sum(len(part) for point, part in wanted if (point, part) not in missing and self.is_new(part, num_samples))
+        )
         if not missing:
             return
-        draws = self.build_draws(point)
-        work = FeatureDraws(replace(draws, guidance=CountedGuidance(draws.guidance)), self.extractor)
+        draws = {point: self.build_draws(point) for point in dict.fromkeys(point for point, _ in missing)}
+        counted = {
+            point: FeatureDraws(replace(own, guidance=CountedGuidance(own.guidance)), self.extractor)
+            for point, own in draws.items()
+        }
+        work, shares = RungDraws(counted, self.folder), split_evenly(missing, self.num_processes)
         if len(shares) == 1:
-            work.run(folder, missing, device=self.device, advance=advance)
+            work.run(missing, device=self.device, advance=advance)
         else:
             self.extractor.to(torch.device("cpu"))  # for sending it to other processes
-            run_parallel(partial(work.run, folder), shares, device=self.device, advance=advance)
+            run_parallel(work.run, shares, device=self.device, advance=advance)
 
     def parts(self, num_samples: int) -> list[range]:
         """The parts of a setting's first samples: none crosses the end of a rung."""

@@ -243,9 +243,9 @@ class TuneGuidance:
         )
 
     def generator(self, average: float | None) -> Generator:
-        """The generator with the weights of an average; the last one that was asked for is kept."""
+        """The generator with the weights of an average, which is loaded once."""
         if average not in self._loaded:
-            self._loaded = {average: self.variants.load_generator(average)}
+            self._loaded[average] = self.variants.load_generator(average)
         return self._loaded[average]
 
     def guidance(self, point: GuidancePoint) -> Any:
