@@ -19,9 +19,11 @@ from ldbench.jobs import _guidance_search
 from ldbench.jobs._guidance_search import GuidancePoint, grid_of, num_drawn, num_kept
 from ldbench.jobs._sample_labels import sample_labels
 from ldbench.jobs._sampling_variants import SamplingVariants
+from ldbench.jobs.generate import Generate
 from ldbench.jobs.guidance import SEARCH_SEEDS, TuneGuidance
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.metrics.frechet import FrechetDistance
+from ldbench.pipeline.stored_records import hashed_settings
 from ldbench.sampling.noise import NoiseStream
 
 BEST = 1.7  # the scale at which a stand-in has the levels of its labels
@@ -216,6 +218,12 @@ def test_a_difference_of_samples_on_equal_noise_is_narrower_than_that_of_others(
     assert same.value == metric(sets[1], real, paired=False).value - metric(sets[0], real, paired=False).value
     assert same.high - same.low < 0.7 * (other.high - other.low)
     assert astuple(metric.difference(sets[0], sets[0], real))[:3] == (0, 0, 0)
+
+
+def test_its_settings_count_as_those_of_job_generate_beside_which_it_is_shown() -> None:
+    for changes in ({}, {"precision": "bf16"}, {"compile": True}):
+        settings = {**yaml_settings(), "path_geometry": False, **changes}
+        assert hashed_settings(TuneGuidance, settings) == hashed_settings(Generate, settings) == changes
 
 
 def test_what_a_search_cannot_do_is_refused(job) -> None:

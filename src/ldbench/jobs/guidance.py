@@ -47,6 +47,8 @@ class TuneGuidance:
     revision: ClassVar[int] = 1
     requires: ClassVar[frozenset[str]] = frozenset({"tokenizer", "generator"})
     settings: ClassVar[tuple[str, ...]] = ("precision", "compile")  # the search is in the protocol
+    # as of job `generate`, beside whose numbers these stand
+    plain: ClassVar[Mapping[str, Any]] = {"precision": "fp32", "compile": False}
     searched: ClassVar[tuple[str, ...]] = ("target", "scales", "intervals", "steps", "averages", "rungs", "keep")
 
     def __init__(
