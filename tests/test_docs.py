@@ -33,7 +33,9 @@ RECORDS = ROOT / "experiments" / "matrix_digits" / "records"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OVERRIDE = re.compile(r"(~[a-z][\w/@.]*|\+{0,2}[a-z][\w/@.]*=\S+)$")
 # a metric's name, a key's end
-NOT_OVERRIDES = {"eps=0", "smoothness/ssim/eps=0.05", "gmm/score/k=50", "gmm/nll_per_dim/k=50", "teaches=projection"}
+NOT_OVERRIDES = {"eps=0", "gmm/score/k=50", "gmm/nll_per_dim/k=50", "teaches=projection"} | {
+    *("smoothness/ssim/eps=0.1", "smoothness/rfd_digits/eps=0.2", "latents/dct_energy/rho=0.25"),
+}
 NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page
 # what an override is added to; None: a page's own plug-in

@@ -135,10 +135,10 @@ class RungDraws:
     folder: Path
 
     def run(
-        self, parts: Sequence[tuple[GuidancePoint, range]], *, device: torch.device, advance: Callable[[int], None]
+        self, share: Sequence[tuple[GuidancePoint, range]], *, device: torch.device, advance: Callable[[int], None]
     ) -> None:
         """Makes some parts, one after the other."""
-        for point, part in parts:
+        for point, part in share:
             self.draws[point].run(self.folder / point.name, [part], device=device, advance=advance)
 
 
