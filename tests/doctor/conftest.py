@@ -1,5 +1,8 @@
-"""What the doctor looks at: an artifact, a record, a store of latents."""
+"""What the doctor looks at: an artifact, a record, a store of latents, a service."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,25 @@ def store(tmp_path: Path, artifact: Path) -> Path:
         writer.write(shard, torch.zeros(count, 2, 2, 3), torch.zeros(count, dtype=torch.int64))
     writer.finish()
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
+    """A server on this machine: its address, its requests, and its answer."""
+    asked: list[str] = []
+    answer = {"status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(answer["status"])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}", asked, answer
+    listening.shutdown()
+    listening.server_close()

@@ -4,12 +4,9 @@ import logging
 import os
 import re
 import shutil
-import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,8 @@ from torch import nn
 import ldbench
 from ldbench import doctor
 from ldbench.artifacts import store, weights
-from ldbench.checks import installation, machine, network
+from ldbench.artifacts.building import building_lock
+from ldbench.checks import installation, machine
 from ldbench.checks.finding import Finding
 from ldbench.config.compose import Registry
 from ldbench.core.estimate import Estimate
@@ -244,7 +242,7 @@ def test_a_valid_root_has_no_problems(root: Path) -> None:
     "folder", ["records", "artifacts/tokenizers", "artifacts/latents", "artifacts/features", "runs"]
 )
 def test_locks_markers_and_scratch_files_of_ldbench_itself_are_no_problem(folder: str, root: Path) -> None:
-    with store.building_lock(root / folder / "vmae-0123abcd"):
+    with building_lock(root / folder / "vmae-0123abcd"):
         pass
     (root / folder / ".vmae-0123abcd.lock").touch()  # on some systems the lock is removed on release
     mark_outputs(root / folder)
@@ -329,68 +327,6 @@ def test_data_without_a_size_and_data_with_skipped_images_are_checked(root: Path
         "broken",
         "Set it to the one that holds train/ and val/, or one folder per class.",
     )
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[str, list[str], dict[str, int]]]:
-    """A server on this machine: its address, its requests, and its answer."""
-    asked: list[str] = []
-    answer = {"status": 200}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            asked.append(self.path)
-            self.send_response(answer["status"])
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    listening = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}", asked, answer
-    listening.shutdown()
-    listening.server_close()
-
-
-@pytest.mark.parametrize(("name", "variable"), [("wandb", "WANDB_BASE_URL"), ("hub", "HF_ENDPOINT")])
-@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "ok"), (401, "ok"), (503, "warning")])
-def test_a_service_that_answers_is_reached(
-    name: str, variable: str, status: int, level: str, server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, asked, answer = server
-    answer["status"] = status
-    monkeypatch.setenv(variable, address)
-    (found,) = network.check_reach(name)
-    assert (found.level, found.subject) == (level, "reach")
-    assert address in found.what
-    assert len(asked) == 1
-
-
-def test_a_service_that_does_not_answer_is_broken_with_what_works_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:  # bound, without a listener
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        (found,) = network.check_reach("wandb")
-    assert found.level == "broken"
-    assert "refused" in found.what
-    assert "wandb=offline" in found.cure
-
-
-def test_a_silent_service_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        (found,) = network.check_reach("hub", timeout=0.2)
-    assert (found.level, "cannot be reached within 0.2 s" in found.what) == ("broken", True)
-
-
-@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1", "localhost"])
-def test_an_invalid_address_is_not_opened(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", address)
-    (found,) = network.check_reach("hub")
-    assert "is not a web address" in found.what
 
 
 def test_no_service_is_contacted_unless_it_is_named(root: Path, server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,10 +214,11 @@ def test_a_difference_of_samples_on_equal_noise_is_narrower_than_that_of_others(
     shifted = (x + 1, x + 1.1, torch.randn(400, 3, generator=rng) + 1.1)
     sets = [gather(Features(features), {"normal"}) for features in shifted]
     metric, real = FrechetDistance(), gather(Features(reference), {"normal"})
-    same, other = (metric.difference(found, sets[0], real) for found in sets[1:])
+    replicates = [metric.replicates(found, real) for found in sets]
+    same, other = (found.minus(replicates[0]).estimate() for found in replicates[1:])
     assert same.value == metric(sets[1], real, paired=False).value - metric(sets[0], real, paired=False).value
     assert same.high - same.low < 0.7 * (other.high - other.low)
-    assert astuple(metric.difference(sets[0], sets[0], real))[:3] == (0, 0, 0)
+    assert astuple(replicates[0].minus(replicates[0]).estimate())[:3] == (0, 0, 0)
 
 
 def test_its_settings_count_as_those_of_job_generate_beside_which_it_is_shown() -> None:

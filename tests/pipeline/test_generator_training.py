@@ -5,10 +5,8 @@ the way.
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,24 +15,20 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.pipeline.generator_trainings import SMALL, latents, same
 
 import ldbench
-from ldbench.artifacts import store
-from ldbench.artifacts.averages import average_path
 from ldbench.config.compose import Registry
 from ldbench.core.latent import LatentSpec
 from ldbench.data.tensor_latents import TensorLatents
-from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import generator_training, get_generator
 from ldbench.pipeline.generator_plan import (
     GeneratorPlan,
     build_generator,
     build_guidance,
-    plan_generator,
     validate_cell,
     validate_parts,
 )
-from ldbench.pipeline.trained_model import TrainedModel
 from ldbench.results.figures import read_logs
 from ldbench.sampling.guidance import Unguided
 from ldbench.sampling.noise import NoiseStream
@@ -43,62 +37,8 @@ from ldbench.training.callbacks import Checkpoint
 
 pytestmark = pytest.mark.trains
 
-LATENT = LatentSpec(4, 3, (2, 2))
-SMALL = [
-    "generator=sit",
-    "generator.max_steps=12",
-    "generator.batch_size=8",
-    "generator.optimizer.warmup_steps=2",
-    "generator.backbone.width=24",
-]
-SMALL += [
-    "generator.backbone.depth=1",
-    "generator.backbone.num_heads=2",
-    "generator.ema_decays=[0.9,0.5]",
-    "generator.exported_decay=0.9",
-]
-SMALL += [
-    "sampler=euler",
-    "sampler.num_steps=2",
-    "callbacks.checkpoint.every=3",
-    "callbacks.samples.num_images=6",
-    "trainer.accelerator=cpu",
-]
 EULER = FixedGrid(rule="euler", num_steps=3, shift=1.0, margin=1e-3, last_step="tweedie", dtype="float32")
 KILLS = 3
-
-
-def latents() -> TensorLatents:
-    rng = torch.Generator().manual_seed(0)
-    z = torch.tensor([5.0, 0.0, -2.0]) + torch.tensor([0.1, 1.0, 3.0]) * torch.randn(50, 4, 3, generator=rng)
-    return TensorLatents(z, torch.arange(50) % 5, latent=LATENT, num_classes=5)
-
-
-@pytest.fixture
-def plan_of(tmp_path: Path) -> Callable[..., GeneratorPlan]:
-    """Plans a tiny SiT under a root of its own; overrides are added to its config."""
-
-    def make(*overrides: str) -> GeneratorPlan:
-        return plan_generator(ldbench.compose("train", [*SMALL, f"paths.root={tmp_path}", *overrides]), latents())
-
-    return make
-
-
-@pytest.fixture
-def trained(made_once, tmp_path: Path) -> None:
-    """Puts what the training of the tiny SiT leaves under this test's root."""
-
-    def fill(root: Path) -> None:
-        get_generator.train_plan(plan_generator(ldbench.compose("train", [*SMALL, f"paths.root={root}"]), latents()))
-
-    shutil.copytree(made_once("sit", fill), tmp_path, dirs_exist_ok=True, symlinks=True)
-
-
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    theirs = b.state_dict()
-    return a.state_dict().keys() == theirs.keys() and all(
-        torch.equal(value, theirs[key]) for key, value in a.state_dict().items()
-    )
 
 
 def logs_of(planned: GeneratorPlan) -> dict[str, dict[int, float]]:
@@ -152,52 +92,6 @@ def test_every_average_and_the_last_weights_are_kept_and_may_guide(plan_of) -> N
     guided = plan_of("guidance=autoguidance", f"guidance.guide={weak}")
     assert guided.digest == planned.digest
     get_generator.train_plan(guided)
-
-
-@pytest.mark.usefixtures("trained")
-def test_its_artifact_holds_every_average_and_one_more_changes_no_number(plan_of) -> None:
-    planned = plan_of()
-    found = TrainedModel(get_generator.train_plan(planned).folder, planned.digest)
-    assert list(found.averages) == [0.5]
-    assert same(found.load_average(0.5), generator_training.averaged(planned, 0.5))
-    with pytest.raises(ValueError, match=r"no average with the decay 0\.9; beside .* it holds \[0\.5\]\. Choose one"):
-        found.load_average(0.9)
-    alone = plan_of("generator.ema_decays=[0.9]")
-    assert (alone.folder, alone.other_averages) == (planned.folder, [])
-    for folder in (planned.folder, planned.run_folder):
-        folder.rename(folder.with_name("before"))
-    assert same(ldbench.load(get_generator.train_plan(alone).folder), ldbench.load(found.folder.with_name("before")))
-    assert not TrainedModel(alone.folder, alone.digest).averages
-
-
-@pytest.mark.usefixtures("trained")
-def test_an_average_that_was_altered_or_is_of_another_network_is_refused(plan_of) -> None:
-    folder = get_generator.train_plan(plan_of()).folder
-    path, manifest = average_path(folder, 0.5), json.loads((folder / store.MANIFEST).read_text())
-    path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(ValueError, match=r"0\.5\.safetensors does not match its manifest"):
-        ldbench.load(folder)
-    write_tensors({"a": torch.zeros(2)}, path)
-    for name, checksum in (("0.5", store.file_digest(path)), ("../0.5", "0" * 64), ("nan", "0" * 64), ("0.50", "0")):
-        (folder / store.MANIFEST).write_text(json.dumps({**manifest, "averages": {name: checksum}}))
-        with pytest.raises(ValueError, match=r"holds no average of its backbone: .*missing|lists an average"):
-            store.load_average(folder, 0.5)
-
-
-@pytest.mark.usefixtures("trained")
-def test_an_artifact_without_an_average_says_how_to_have_it_and_a_run_without_it_is_not_continued(
-    plan_of, caplog
-) -> None:
-    more = plan_of("generator.ema_decays=[0.9,0.5,0.7]")
-    with caplog.at_level("INFO"):
-        get_generator.train_plan(more)
-    assert "stored without the averages 0.7" in caplog.text
-    shutil.rmtree(more.folder)
-    with pytest.raises(ValueError, match=r"averages \[0\.9, 0\.5\], and generator\.ema_decays=\[0\.9, 0\.5, 0\.7\]"):
-        get_generator.train_plan(more)
-    (more.run_folder / "averages.json").unlink()  # a run of before averages were stored
-    with pytest.raises(ValueError, match=r"Set generator\.ema_decays=\[0\.9\] to go on with it, or remove the run"):
-        get_generator.train_plan(more)
 
 
 def test_a_guide_must_be_a_generator_of_the_same_latents(plan_of) -> None:

@@ -23,7 +23,8 @@ def test_the_interval_of_a_difference_covers_its_expectation(labels: str, scale:
         y = labels_of(labels, SAMPLES, rng)
         x = draw(y, rng, shift=0.3)
         pair = [set_of(features, y, chosen=labels == "balanced") for features in (x, scale * x)]
-        found.append(metric.difference(*pair, reference))
+        first, second = (metric.replicates(samples, reference) for samples in pair)
+        found.append(first.minus(second).estimate())
     mean = statistics.fmean(estimate.value for estimate in found)
     hits = sum(estimate.low <= mean <= estimate.high for estimate in found)
     report(

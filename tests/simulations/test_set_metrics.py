@@ -73,7 +73,7 @@ def test_the_interval_of_a_mean_of_ratios_covers_the_mean() -> None:
         ratios = [
             METRICS["fdr"].replicates(x, r, heldout=h) for x, r, h in zip(samples, reference, heldout, strict=True)
         ]
-        found.append(Replicates.mean_of(ratios).estimate(lower_bound=0.0))
+        found.append(Replicates.mean_of(ratios).estimate())
     mean = statistics.fmean(estimate.value for estimate in found)
     hits = sum(estimate.low <= mean <= estimate.high for estimate in found)
     report("coverage of the interval of a mean of ratios on two extractors", f"{100 * hits / len(found):.1f} %")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WRITING = 60  # seconds that writing a record may take, on another machine too
 HIDDEN = "."  # prefix of locks, scratch files and unfinished artifacts
-LOCK = re.compile(r"\..+\.lock")  # of `artifacts.store.building_lock`; it stays after its release
+LOCK = re.compile(r"\..+\.lock")  # of `artifacts.building.building_lock`; it stays after its release
 SCRATCH = re.compile(r"\..+\.(\d+)\.tmp")  # of `io.files.atomic_write`, with the id of its process
 LATENTS = "latents"  # stores, which `checks.latents` checks
 WHOLE = {("generator", "generator")}  # artifacts that are built from several components

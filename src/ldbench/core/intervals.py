@@ -43,6 +43,7 @@ class Replicates:
     value: float
     without: Sequence[float]  # each part in turn; empty for an undivided set
     pairs: Mapping[tuple[int, int], float]  # some pairs of parts
+    lower_bound: float = -math.inf  # of the number
 
     @classmethod
     def mean_of(cls, numbers: Sequence["Replicates"]) -> "Replicates":
@@ -51,6 +52,7 @@ class Replicates:
             fmean(number.value for number in numbers),
             [fmean(values) for values in zip(*(number.without for number in numbers), strict=True)],
             {pair: fmean(number.pairs[pair] for number in numbers) for pair in numbers[0].pairs},
+            fmean(number.lower_bound for number in numbers),
         )
 
     def minus(self, other: "Replicates") -> "Replicates":
@@ -67,11 +69,12 @@ class Replicates:
             self.value / unit,
             [value / unit for value in self.without],
             {pair: value / unit for pair, value in self.pairs.items()},
+            self.lower_bound / unit,
         )
 
-    def estimate(self, *, lower_bound: float = -math.inf) -> Estimate:
+    def estimate(self) -> Estimate:
         """The number with its interval, see `jackknife`."""
-        return jackknife(self.value, self.without, pairs=self.pairs, lower_bound=lower_bound)
+        return jackknife(self.value, self.without, pairs=self.pairs, lower_bound=self.lower_bound)
 
 
 def student_quantile(freedom: float, level: float = 0.05) -> float:

@@ -17,10 +17,12 @@ from itertools import pairwise, product
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
+from ldbench.core.intervals import Replicates
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.jobs._sample_draws import SampleDraws
 from ldbench.jobs._sampling_variants import CountedGuidance
@@ -29,6 +31,8 @@ from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import run_parallel, split_evenly
 
 log = logging.getLogger(__name__)
+
+OUTPUTS = ("features", "spatial", "logits")  # of an extractor
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,11 @@ class FeatureDraws:
             found = [extractor.extract(self.draws.sample(batch, device).to(device)) for batch in batches]
             tensors = {
                 name: torch.cat([getattr(features, name).cpu() for features in found])
-                for name in ("features", "spatial", "logits")
+                for name in OUTPUTS
                 if getattr(found[0], name) is not None
             }
-            write_tensors({**tensors, "items": torch.tensor(guidance.items - before)}, part_path(folder, part))
+            counts = {"items": torch.tensor(guidance.items - before), "count": torch.tensor(len(part))}
+            write_tensors({**tensors, **counts}, part_path(folder, part))
             advance(len(part))
 
 
@@ -212,20 +217,22 @@ class GuidanceSearch:
 
     def measure(self, points: Sequence[GuidancePoint], num_samples: int) -> list[Measured]:
         """The score of each setting on its first samples, the best first; of equals the first of the grid."""
-        sets = {point: self.features(point, num_samples) for point in points}
-        scores = {point: self.metric(found, self.reference, paired=False) for point, found in sets.items()}
+        scores = {point: self.score(self.features(point, num_samples)) for point in points}
         sign = -1 if self.metric.higher_is_better else 1
-        order = sorted(points, key=lambda point: sign * scores[point].value)
-        difference = getattr(self.metric, "difference", None)
-        best = sets[order[0]]
+        order = sorted(points, key=lambda point: sign * scores[point][0].value)
+        best = scores[order[0]][1]
         return [
-            Measured(
-                point,
-                scores[point],
-                None if difference is None else difference(sets[point], best, self.reference),
-            )
+            Measured(point, score, None if replicates is None or best is None else replicates.minus(best).estimate())
             for point in order
+            for score, replicates in [scores[point]]
         ]
+
+    def score(self, samples: FeatureSet) -> tuple[Estimate, Replicates | None]:
+        """The metric of samples, and without parts of them where it has replicates."""
+        if not hasattr(self.metric, "replicates"):
+            return self.metric(samples, self.reference, paired=False), None
+        replicates: Replicates = self.metric.replicates(samples, self.reference)
+        return replicates.estimate(), replicates
 
     def features(self, point: GuidancePoint, num_samples: int) -> FeatureSet:
         """The features of a setting's first samples."""
@@ -235,19 +242,19 @@ class GuidanceSearch:
         accumulator = FeatureAccumulator(num_samples, requires, num_samples, strata)
         for part in self.parts(num_samples):
             tensors = load_file(part_path(self.folder / point.name, part))
-            tensors.pop("items")
-            accumulator.update(torch.arange(part.start, part.stop), Features(**tensors), y[part.start : part.stop])
+            found = Features(**{name: tensors[name] for name in OUTPUTS if name in tensors})
+            accumulator.update(torch.arange(part.start, part.stop), found, y[part.start : part.stop])
         return accumulator.finish()
 
     def num_calls(self, point: GuidancePoint | None = None) -> int:
         """The network calls of all samples that were drawn, of all settings or of one; a call of a batch counts for
         each of its samples.
         """
-        return sum(int(load_file(path)["items"]) for path in self.files(point))
+        return sum(read_number(path, "items") for path in self.files(point))
 
     def num_samples(self, point: GuidancePoint | None = None) -> int:
         """The samples that were drawn, of all settings or of one."""
-        return sum(len(load_file(path)["features"]) for path in self.files(point))
+        return sum(read_number(path, "count") for path in self.files(point))
 
     def files(self, point: GuidancePoint | None) -> Iterator[Path]:
         """The files of all parts."""
@@ -261,3 +268,9 @@ class GuidanceSearch:
 def part_path(folder: Path, part: range) -> Path:
     """The file of a part, which names its first and last sample."""
     return folder / f"{part.start:06d}-{part.stop - 1:06d}.safetensors"
+
+
+def read_number(path: Path, name: str) -> int:
+    """One number of a part, without reading its features."""
+    with safe_open(path, framework="pt") as file:
+        return int(file.get_tensor(name))

@@ -120,13 +120,13 @@ def compare_on_extractors(
         numbers.append(ratio.replicates(samples, compared, heldout=heldout))
         floors.append(ratio.floor(compared, heldout=heldout, num_samples=samples.num_images, balanced=balanced))
         own = sets.name(key, "g")
-        found[own] = numbers[-1].estimate(lower_bound=0.0)
+        found[own] = numbers[-1].estimate()
         if floors[-1] is not None:
             found[f"{own}_floor"] = Estimate(floors[-1])
         standard = standard and (name != "inception" or sets.extractor.standard)
     if numbers:
         mean = mean_name(evaluators.keys(), standard=standard)
-        found[mean] = Replicates.mean_of(numbers).estimate(lower_bound=0.0)
+        found[mean] = Replicates.mean_of(numbers).estimate()
         known = [floor for floor in floors if floor is not None]
         if len(known) == len(floors):
             found[f"{mean}_floor"] = Estimate(sum(known) / len(known))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldbench.artifacts import store
+from ldbench.artifacts.building import building_lock
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.pixels import PixelRule
 from ldbench.io.files import file_digest
@@ -208,7 +209,7 @@ class SetEvaluator:
             / f"{store.digest({**key, 'needs': sorted(requires), 'revision': feature_set.REVISION})}.safetensors"
         )
         if not path.is_file():
-            with store.building_lock(path, doing="extracting the features of"):
+            with building_lock(path, doing="extracting the features of"):
                 if not path.is_file():
                     self.extract(
                         path, ExtractionPass(self.extractor, images, requires, self.kept), num_processes=num_processes

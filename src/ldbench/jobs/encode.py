@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.artifacts import store
+from ldbench.artifacts.building import building_lock
 from ldbench.core.interfaces import Estimate, ImageData, ImageSet
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Tokenizer
@@ -147,7 +147,7 @@ class Encode:
         """The store of a split, built if missing. One process builds it while others wait."""
         contents = self.contents(split)
         folder = contents.folder(self.latents)
-        with store.building_lock(folder, doing="encoding"):
+        with building_lock(folder, doing="encoding"):
             exists = is_complete(folder)
             if exists:
                 remove_notes(folder)

@@ -46,16 +46,13 @@ class FrechetDistance:
         """The distance with its interval."""
         return distance_with_interval(samples.get("normal"), reference.get("normal"), paired=paired)
 
-    def difference(self, first: FeatureSet, second: FeatureSet, reference: FeatureSet) -> Estimate:
-        """The first set's distance less the second's, of samples that are paired by index, such as by equal noise.
+    def replicates(self, samples: FeatureSet, reference: FeatureSet) -> Replicates:
+        """The distance of samples, and the same without parts of them.
 
-        The jackknife leaves out the same samples of both (`tests/simulations/test_guidance_search.py`).
+        Of samples that are paired by index, such as by equal noise, the difference has an interval
+        (`tests/simulations/test_guidance_search.py`).
         """
-        a, b = (
-            distance_replicates(samples.get("normal"), reference.get("normal"), paired=False)
-            for samples in (first, second)
-        )
-        return a.minus(b).estimate()
+        return distance_replicates(samples.get("normal"), reference.get("normal"), paired=False)
 
     def floor(self, reference: FeatureSet, *, num_samples: int, balanced: bool) -> float | None:
         """The expected distance of that many samples of the reference's own law, see `frechet_floor`.
@@ -93,11 +90,11 @@ class FrechetRatio:
 
     def __call__(self, samples: FeatureSet, reference: FeatureSet, *, heldout: FeatureSet) -> Estimate:
         """The ratio with its interval; `heldout` are the real images that are not in the reference."""
-        return self.replicates(samples, reference, heldout=heldout).estimate(lower_bound=0.0)
+        return self.replicates(samples, reference, heldout=heldout).estimate()
 
     def replicates(self, samples: FeatureSet, reference: FeatureSet, *, heldout: FeatureSet) -> Replicates:
         """The ratio, and the same without parts of the samples."""
-        distances = distance_replicates(samples.get("normal"), reference.get("normal"), paired=False)
+        distances = FrechetDistance().replicates(samples, reference)
         return distances.divided_by(distance_of_real(heldout, reference))
 
     def floor(self, reference: FeatureSet, *, heldout: FeatureSet, num_samples: int, balanced: bool) -> float | None:
@@ -122,7 +119,7 @@ class SpatialFrechetDistance:
 
 def distance_with_interval(samples: SetGaussian, reference: SetGaussian, *, paired: bool) -> Estimate:
     """The distance, with the jackknife of `distance_replicates`."""
-    return distance_replicates(samples, reference, paired=paired).estimate(lower_bound=0.0)
+    return distance_replicates(samples, reference, paired=paired).estimate()
 
 
 def distance_replicates(samples: SetGaussian, reference: SetGaussian, *, paired: bool) -> Replicates:
@@ -143,6 +140,7 @@ def distance_replicates(samples: SetGaussian, reference: SetGaussian, *, paired:
         frechet_distance(samples.whole, reference.whole),
         [without(part) for part in range(len(samples.parts))] if divided else [],
         {pair: without(*pair) for pair in PAIRS} if divided else {},
+        lower_bound=0.0,
     )
 
 

@@ -77,24 +77,33 @@ class TimmFeatures(nn.Module, ABC):
         return self.extract(images).features
 
 
-class ClassToken(TimmFeatures):
-    """The class token of a vision transformer after its last norm: DINOv2's makes FD-DINOv2 [1].
+class TransformerFeatures(TimmFeatures):
+    """Features of a vision transformer that has what they are read from.
 
     The position table is resampled to `image_size` as timm loads it, which differs from DINOv2's own code in the fourth
     digit. A size that the patches do not divide is allowed, as in [2]: the last pixels are then in no patch.
-    `architecture`: timm's name. `weights`: its tensors in timm's layout. Raises ValueError for a model without a class
-    token, for one that timm does not have, and for weights of another model.
+    `architecture`: timm's name. `weights`: its tensors in timm's layout. Raises ValueError for a model without what is
+    read, for one that timm does not have, and for weights of another model.
     """
+
+    attribute: ClassVar[str]  # of timm's network, which it must have
+    needed: ClassVar[str]  # what this is
+    example: ClassVar[str]  # the names of models that have it, and one of them
 
     def __init__(self, *, architecture: str, image_size: int, weights: Mapping[str, Tensor]):
         vit = build_vit(architecture, image_size)
-        if getattr(vit, "cls_token", None) is None:
-            raise ValueError(
-                f"{architecture} has no class token. Choose one of timm.list_models('vit_*'), such as "
-                "vit_large_patch14_dinov2.lvd142m."
-            )
+        if getattr(vit, self.attribute, None) is None:
+            raise ValueError(f"{architecture} has no {self.needed}. Choose one of {self.example}.")
         load_weights(vit, architecture, resized_positions(vit, weights))
         super().__init__(network=vit, image_size=image_size)
+
+
+class ClassToken(TransformerFeatures):
+    """The class token of a vision transformer after its last norm: DINOv2's makes FD-DINOv2 [1]."""
+
+    attribute = "cls_token"
+    needed = "class token"
+    example = "timm.list_models('vit_*'), such as vit_large_patch14_dinov2.lvd142m"
 
     def pool(
         self,
@@ -104,21 +113,12 @@ class ClassToken(TimmFeatures):
         return self.network.forward_features(x)[:, 0]
 
 
-class AttentionPooled(TimmFeatures):
-    """The attention pooling of a vision transformer that was trained with one, such as SigLIP's.
+class AttentionPooled(TransformerFeatures):
+    """The attention pooling of a vision transformer that was trained with one, such as SigLIP's."""
 
-    Sizes, weights and what is refused are as of `ClassToken`.
-    """
-
-    def __init__(self, *, architecture: str, image_size: int, weights: Mapping[str, Tensor]):
-        vit = build_vit(architecture, image_size)
-        if getattr(vit, "attn_pool", None) is None:
-            raise ValueError(
-                f"{architecture} has no attention pooling. Choose one of timm.list_models('*siglip*'), such as "
-                "vit_so400m_patch16_siglip_256.v2_webli."
-            )
-        load_weights(vit, architecture, resized_positions(vit, weights))
-        super().__init__(network=vit, image_size=image_size)
+    attribute = "attn_pool"
+    needed = "attention pooling"
+    example = "timm.list_models('*siglip*'), such as vit_so400m_patch16_siglip_256.v2_webli"
 
     def pool(
         self,

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ldbench.artifacts import store
+from ldbench.artifacts.building import building_lock
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.error_messages import did_you_mean
@@ -75,7 +76,7 @@ def build_network(node: Any, cfg: DictConfig, registry: Registry) -> Path:
             while not store.is_complete(place):  # the first process builds it, at this place of the program
                 time.sleep(POLL_SECONDS)
         else:
-            with store.building_lock(place):
+            with building_lock(place):
                 if not store.is_complete(place):
                     build(planned, place)
     return place

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ldbench import official
 from ldbench.artifacts import hub, store, weights
+from ldbench.artifacts.building import get_or_build, validate_upstream
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
@@ -100,7 +101,7 @@ def import_released(cfg: DictConfig, tokenizer: MeasuredModel, registry: Registr
         blueprint, state = describe_generator(cfg, convert_weights(name, file), stats)
         return store.build(blueprint, state), blueprint
 
-    store.get_or_build(
+    get_or_build(
         folder,
         kind="Generator",
         done=f"Imported {file.name}",
@@ -123,7 +124,7 @@ def validate_latents(generator: TrainedModel, tokenizer: MeasuredModel) -> None:
             "tokenizer=artifact tokenizer.path=DIR, or the overrides "
             "that it was trained with."
         )
-    store.validate_upstream(generator.folder, {"tokenizer": tokenizer.content_key})
+    validate_upstream(generator.folder, {"tokenizer": tokenizer.content_key})
     theirs = described["keywords"].get("backbone", {}).get("latent")
     ours = tokenizer.load_tokenizer().latent.to_dict()
     if theirs != ours:
@@ -149,7 +150,7 @@ def train_plan(plan: GeneratorPlan, decode: Callable[[Tensor], Tensor] | None = 
 
         return train_generator(plan, decode), plan.blueprint
 
-    store.get_or_build(
+    get_or_build(
         plan.folder,
         kind="Generator",
         done="Trained",

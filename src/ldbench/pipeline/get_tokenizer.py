@@ -12,6 +12,7 @@ from torch import nn
 
 from ldbench import official
 from ldbench.artifacts import hub, store, weights
+from ldbench.artifacts.building import get_or_build
 from ldbench.config.compose import Registry, plain
 from ldbench.core.interfaces import ImageData
 from ldbench.core.latent import LatentSpec
@@ -113,7 +114,7 @@ def import_released(cfg: DictConfig, registry: Registry) -> tuple[TrainedModel, 
         blueprint = store.Blueprint(found.group, found.component, {**found.keywords, **settings}, found.latent_stats)
         return store.build(blueprint, found.state), blueprint
 
-    store.get_or_build(
+    get_or_build(
         model.folder,
         kind="Tokenizer",
         done=f"Imported {file.name}",
@@ -159,7 +160,7 @@ def train_or_reuse(cfg: DictConfig, registry: Registry, check: Check | None) -> 
 
         return train_tokenizer(plan), plan.blueprint
 
-    store.get_or_build(
+    get_or_build(
         plan.folder,
         kind="Tokenizer",
         done="Trained",

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ldbench.artifacts import store as artifacts
+from ldbench.artifacts.building import building_lock
 from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.pipeline.job_context import requires
@@ -39,7 +39,7 @@ def compare(cfg: DictConfig) -> Path:
             "python -m ldbench.train makes the first ones."
         )
     job = import_target(cfg.job._target_)
-    with artifacts.building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
+    with building_lock(folder / job.name, doing="at work on"):  # of two at once, one measures
         made = [compare_one(cfg, job, study) for study in job.studies(found, plain(cfg.job))]
     terminal.show(prediction_tables(made, merge_directions(found)), reports.stdout())
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ldbench.artifacts import store
+from ldbench.artifacts.building import building_lock
 from ldbench.config.components import import_target
 from ldbench.config.compose import Registry, cli_overrides, plain
 from ldbench.config.error_messages import did_you_mean
@@ -268,7 +268,7 @@ def measure_each(
     for node in () if is_worker_rank() else jobs:
         restricted = target.restricted_to_job(node)
         # of two commands at once, one measures
-        with store.building_lock(Path(cfg.paths.records) / restricted.name, doing="measuring"):
+        with building_lock(Path(cfg.paths.records) / restricted.name, doing="measuring"):
             found.append(measure(cfg, restricted, node, protocol, registry))
     return found
 
