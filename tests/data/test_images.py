@@ -289,3 +289,27 @@ def test_only_what_a_subset_leaves_is_checked(divided, tmp_path):
     assert len(_folder(divided, subset=str(items)).train) == 2
     with pytest.raises(ValueError, match=r"1 of 10 images .*\n  train/cat/3\.png: It is empty"):
         _folder(divided)
+
+
+def test_the_fingerprint_of_images_is_of_pixels_labels_and_order() -> None:
+    from PIL import Image
+
+    from ldbench.data import fingerprints
+
+    red, tall = Image.new("RGB", (4, 2), (255, 0, 0)), Image.new("RGB", (2, 4), (255, 0, 0))
+    first, second = fingerprints.pixels_digest(red), fingerprints.pixels_digest(tall)
+    assert first != second  # of equal bytes, but not of equal size
+
+    def whole(train: list[tuple[int, str]], test: list[tuple[int, str]], *, size: int = 32, classes: int = 2) -> str:
+        return fingerprints.images_fingerprint(train, test, image_size=size, num_classes=classes)
+
+    splits = [(0, first), (1, second)], [(0, first)]
+    assert whole(*splits) == whole(*splits)
+    others = [
+        whole([(1, second), (0, first)], splits[1]),  # another order
+        whole([(1, first), (0, second)], splits[1]),  # other labels
+        whole(splits[0][:1], [(1, second), *splits[1]]),  # another split
+        whole(*splits, size=28),
+        whole(*splits, classes=3),
+    ]
+    assert len({whole(*splits), *others}) == 1 + len(others)

@@ -1,8 +1,13 @@
-"""Digests of the contents of files, by which a folder of images is identified."""
+"""Digests of files and of decoded images, by which data are identified."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from PIL import Image
+
+REVISION = 1  # raise when `images_fingerprint` or `pixels_digest` change
 
 CHOICES = ("auto", "sample", "content")
 MAX_SAMPLED = 1000  # files, spread evenly over the sorted list
@@ -34,3 +39,22 @@ def spread_evenly(names: Sequence[str], count: int) -> list[str]:
     if len(names) <= count:
         return list(names)
     return [names[(len(names) - 1) * place // (count - 1)] for place in range(count)]
+
+
+def pixels_digest(image: Image.Image) -> str:
+    """The digest of an image's size and its decoded 8-bit RGB values, whatever format stored them."""
+    return hashlib.sha256(f"{image.width}x{image.height}\0".encode() + image.tobytes()).hexdigest()
+
+
+def images_fingerprint(
+    train: Iterable[tuple[int, str]], test: Iterable[tuple[int, str]], *, image_size: int, num_classes: int
+) -> str:
+    """The digest of two splits by what is in them: each item's label and `pixels_digest`, in order.
+
+    The same images, labels and order give the same digest, whatever container holds them.
+    """
+    digest = hashlib.sha256(f"images\0{REVISION}\0{image_size}\0{num_classes}\n".encode())
+    lines = chain((("train", *item) for item in train), (("test", *item) for item in test))
+    for split, label, pixels in lines:
+        digest.update(f"{split}\0{label}\0{pixels}\n".encode())
+    return digest.hexdigest()

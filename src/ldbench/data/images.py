@@ -6,19 +6,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ldbench.core.pixels import from_uint8
 from ldbench.data import fingerprints
 from ldbench.data.checks import check_images, describe_unreadable, for_each_file, read_image
 from ldbench.data.layouts import File, composed, find_splits
+from ldbench.data.original_images import OriginalImages
 from ldbench.data.subset import select_items
-from ldbench.data.transforms import center_crop, random_crop, random_square
 from ldbench.io.files import file_digest
 
 log = logging.getLogger(__name__)
@@ -113,42 +109,17 @@ class Folder:
         return torch.tensor([positions[file.label] for file in files])
 
 
-class FolderSplit(Dataset):
+class FolderSplit(OriginalImages):
     """Images read on access. Raises ValueError with the name of a file that cannot be read as an image."""
-
-    crops: bool = True  # has `draw` and `draw_square`
 
     def __init__(self, root: str, names: tuple[str, ...], labels: Tensor, *, image_size: int):
         self.root = root
         self.names = names  # relative to the root, with forward slashes
-        self.labels = labels  # (n,)
+        self.labels = labels
         self.image_size = image_size
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return _to_tensor(center_crop(self._read(index), self.image_size)), int(self.labels[index])
-
-    def draw(
-        self, index: int, *, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
-    ) -> tuple[Tensor, int]:
-        """A random crop of an image (see `transforms.random_crop`), (3, H, W) in [-1, 1], and its label.
-
-        All draws use `rng`.
-        """
-        crop = random_crop(self._read(index), self.image_size, scale=scale, ratio=ratio, rng=rng)
-        return _to_tensor(crop), int(self.labels[index])
-
-    def draw_square(self, index: int, *, scale: tuple[float, float], rng: torch.Generator) -> tuple[Tensor, int]:
-        """A random square of an image (see `transforms.random_square`), (3, H, W) in [-1, 1], and its label.
-
-        All draws use `rng`.
-        """
-        square = random_square(self._read(index), self.image_size, scale=scale, rng=rng)
-        return _to_tensor(square), int(self.labels[index])
-
-    def _read(self, index: int) -> Image.Image:
+    def original(self, index: int) -> Image.Image:
+        """An image file's pixels (see `checks.read_image`)."""
         path = os.path.join(self.root, self.names[index])
         try:
             return read_image(path)
@@ -226,10 +197,6 @@ def _without(files: list[File], unreadable: dict[str, str], *, split: str) -> li
             "or remove the whole class from every split."
         )
     return kept
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    return from_uint8(rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w"))
 
 
 def _fingerprint(train: list[File], test: list[File], digests: Mapping[str, str], *, image_size: int) -> str:
