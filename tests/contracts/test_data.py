@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests import small_datasets
 
 import ldbench
 from ldbench.config.components import instantiate
@@ -13,7 +14,7 @@ from ldbench.pipeline import measurement_checks, pipeline
 
 
 @pytest.fixture
-def roots(tmp_path: Path) -> dict[str, Path]:
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Small folders in the layouts that image yamls ask for."""
     from PIL import Image
 
@@ -39,7 +40,8 @@ def roots(tmp_path: Path) -> dict[str, Path]:
         "celebahq256": "flat",
         "tinyimagenet": "tiny",
     }
-    return {name: tmp_path / layout for name, layout in layouts.items()}
+    named = {name: tmp_path / layout for name, layout in layouts.items()}
+    return named | small_datasets.write_all(tmp_path / "torchvision", monkeypatch)
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("data")))
