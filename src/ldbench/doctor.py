@@ -59,6 +59,9 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
         raw = OmegaConf.to_container(node)
         if isinstance(raw, dict) and str(raw.get("image_size", "")).startswith("${"):  # that of a tokenizer: none here
             node.image_size = ANY_SIZE
+        missing = ["data." + str(key) for key in node if OmegaConf.is_missing(node, key)]
+        if missing:
+            raise ValueError(f"These need a value: {', '.join(missing)}. Give it, as in {missing[0]}=...")
         if "download" in node:
             node.download = False  # a training or a measurement does it
         checks.append(("data", partial(images.check_data, partial(instantiate, node))))

@@ -15,7 +15,9 @@ from torchvision.datasets import celeba, utils
 
 import ldbench
 from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.core.interfaces import ImageData
+from ldbench.doctor import build_checks
 
 ARCHIVES = {  # of one archive: the class, its folder
     "cifar10": (datasets.CIFAR10, "cifar-10-batches-py"),
@@ -188,9 +190,6 @@ def test_a_root_that_cannot_be_made_is_an_error(server: Server, tmp_path: Path) 
 
 
 def test_the_doctor_downloads_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldbench.config.compose import Registry
-    from ldbench.doctor import build_checks
-
     serve("cifar10", server, tmp_path, monkeypatch)
 
     def examined(root: Path) -> Any:
@@ -206,3 +205,8 @@ def test_the_doctor_downloads_nothing(server: Server, tmp_path: Path, monkeypatc
     assert not server.fetched
     found = examined(tmp_path / "origin")
     assert (found.level, found.what) == ("ok", "cifar10: 10 training and 4 test images of 10 classes")
+
+
+def test_the_doctor_asks_for_the_root() -> None:
+    with pytest.raises(ValueError, match=r"These need a value: data\.root\. Give it, as in data\.root=\.\.\."):
+        build_checks(ldbench.compose("doctor", ["data=cifar10"]), Registry())

@@ -133,7 +133,7 @@ def test_a_damaged_image_is_named_or_left_out(name: str, root: Path) -> None:
 def test_missing_images_are_named(name: str, root: Path) -> None:
     first_image(root, name).unlink()
     expected = {
-        "imagenette": (ValueError, r"has 19 training images, and Imagenette has 20\. Remove the folder and unpack"),
+        "imagenette": (ValueError, r"has 19 training images, and Imagenette has 20\. Remove the folder\. Then unpack"),
         "celeba": (
             FileNotFoundError,
             r"lacks 1 of the 7 images .*, such as 000001\.jpg\. Unpack img_align_celeba\.zip",

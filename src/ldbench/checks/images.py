@@ -34,9 +34,8 @@ def check_data(build: Callable[[], "ImageData"]) -> list[Finding]:
     except (ValueError, OSError) as error:
         what, cure = split_cure(" ".join(str(error).split()))
         return [Finding("broken", "data", what, cure)]
-    described = (
-        f"{data.name}: {len(data.train)} training and {len(data.test)} test images of {data.num_classes} classes"
-    )
+    classes = f"{data.num_classes} class{'es' if data.num_classes > 1 else ''}"
+    described = f"{data.name}: {len(data.train)} training and {len(data.test)} test images of {classes}"
     skipped = getattr(data, "skipped", ())
     if skipped:
         cure = "Repair or remove them: every measurement uses the others only."

@@ -92,7 +92,7 @@ def _download(root: str, source: Source, fetch: Callable[[str], object]) -> None
 
 
 def _describe_missing(root: Path, source: Source, missing: list[str]) -> str:
-    others = f" and {len(missing) - 1} more of its files" if len(missing) > 1 else ""
+    others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     if not root.is_dir():
         what = f"data.root={root} is not a folder"
     elif len(missing) < len(source.files):

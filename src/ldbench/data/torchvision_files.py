@@ -59,7 +59,8 @@ class Imagenette(ImageFiles):
             if len(files) != IMAGENETTE_COUNTS[split]:
                 raise ValueError(
                     f"{Path(root) / folder} has {len(files)} {split} images, and Imagenette has "
-                    f"{IMAGENETTE_COUNTS[split]}. Remove the folder and unpack {archive} again, or {ON_REQUEST} {url}."
+                    f"{IMAGENETTE_COUNTS[split]}. Remove the folder. Then unpack {archive} again, or {ON_REQUEST} "
+                    f"{url}."
                 )
         opened = datasets.Imagenette(root, size=size)
         super().__init__(
