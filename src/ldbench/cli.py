@@ -42,7 +42,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Registry], None]) -> No
         validate_sweep_devices(HydraConfig.get(), cfg)
         registry = Registry.from_sources(HydraConfig.get().runtime.config_sources)
         registry.validate_protocol(HydraConfig.get().runtime.choices)
-        task(cfg, registry)
+        task(cfg, registry.with_data(cfg))
 
     try:
         sys.argv[1:] = with_plugins(sys.argv[1:])

@@ -4,7 +4,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -55,11 +55,18 @@ class Registry:
     """
 
     searchpath: tuple[str, ...] = ()
+    data: Mapping[str, Any] | None = field(default=None, compare=False)  # of the run, whose networks lie where they do
 
     @classmethod
     def from_sources(cls, sources: Sequence[Any]) -> "Registry":
         """Returns the registry of a composed config, from its `hydra.runtime.config_sources`."""
         return cls(tuple(s.path for s in sources if s.provider.startswith("hydra.searchpath in")))
+
+    def with_data(self, cfg: DictConfig) -> "Registry":
+        """Returns the registry of a run on the data of a composed config."""
+        node = cfg.get("data")
+        known = OmegaConf.to_container(node) if OmegaConf.is_config(node) else None
+        return replace(self, data=cast("Mapping[str, Any] | None", known))
 
     def compose(self, config_name: str | None, overrides: Sequence[str] = ()) -> DictConfig:
         """Returns the composed config without running anything; with no name, the config of the overrides alone.

@@ -27,6 +27,10 @@ def error_message(
     if isinstance(error, MissingConfigException):
         group, _, given = (error.missing_cfg_file or "").rpartition("/")
         known = list(error.options or [])
+        if group == "network" and not any(
+            given in override.partition("=")[2] for override in overrides if "network" in override
+        ):
+            return without_network(given, known)
         return f"There is no {group}={given}.{did_you_mean(given, known)}\nAvailable: {', '.join(sorted(known))}"
     mistyped = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and mistyped:
@@ -37,6 +41,11 @@ def error_message(
         return (
             f"{error.override} is no override that Hydra can read ({problem}). A value with spaces or one of "
             f"= , ( ) [ ] {{ }} : # stands in quotes, within quotes for the shell: '{key}={quoted(value)}'"
+        )
+    if "Error resolving interpolation '${data}'" in str(error):
+        return (
+            "The feature network of the data is meant, and no data are chosen here. Name a network's own teacher or "
+            "loss, such as teacher=digits or teacher=fashion_mnist."
         )
     if worker := worker_failure(error):
         return worker
@@ -51,6 +60,17 @@ def error_message(
             "the same command continues from there."
         )
     return str(error)
+
+
+def without_network(data: str, known: Sequence[str]) -> str:
+    """What to do where a teacher or an encoder is the data's feature network, and the data have none."""
+    return (
+        f"data={data} has no feature network, to which this tokenizer is aligned or which is its encoder. Known: "
+        f"network={', '.join(sorted(known))}. Leave the alignment out with ~tokenizer.losses.alignment, choose another "
+        "teacher, such as loss@tokenizer.losses.alignment=alignment (DINOv2; needs weights), name a network of other "
+        f"data, such as loss@tokenizer.losses.alignment=alignment_digits, or add network/{data}.yaml (see "
+        "docs/data.md)."
+    )
 
 
 def worker_failure(error: Exception) -> str | None:

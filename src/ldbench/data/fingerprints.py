@@ -43,7 +43,16 @@ def spread_evenly(names: Sequence[str], count: int) -> list[str]:
 
 def pixels_digest(image: Image.Image) -> str:
     """The digest of an image's size and its decoded 8-bit RGB values, whatever format stored them."""
-    return hashlib.sha256(f"{image.width}x{image.height}\0".encode() + image.tobytes()).hexdigest()
+    return values_digest(image.width, image.height, image.tobytes())
+
+
+def values_digest(
+    width: int,
+    height: int,
+    values: bytes,  # of the pixels, row by row, three each
+) -> str:
+    """See `pixels_digest`."""
+    return hashlib.sha256(f"{width}x{height}\0".encode() + values).hexdigest()
 
 
 def images_fingerprint(

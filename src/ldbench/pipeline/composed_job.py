@@ -134,7 +134,7 @@ def compose_job(
     set_values(cfg, "job", settings, job=job)
     if place.record is None and "save_images" in cfg.job and "save_images" not in settings:
         set_values(cfg, "job", {"save_images": False})  # nobody would see them
-    return ComposedJob(cfg, registry, place, given)
+    return ComposedJob(cfg, registry.with_data(cfg), place, given)
 
 
 def split_option(data: str, registry: Registry) -> tuple[str, str | None]:

@@ -30,6 +30,8 @@ from ldbench.training.optimizer import AdamW
 log = logging.getLogger(__name__)
 
 TRAINING_REVISION = 2  # raise when `tasks.features` trains to other numbers
+PLACE = ("root", "download")  # where images lie: keys that two configs of the same data may differ in
+PART = ("name", "image_size", "subset", "seed")  # which of them, and how they are handed over
 KEYS = ("name", "seed", "model", "data", "optimizer", "max_steps", "batch_size", "shift", "threads")
 
 
@@ -91,7 +93,7 @@ def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
     """What a recipe asks for. Raises ValueError with a sentence for whatever does not fit."""
     node = plain(node)
     validate_recipe(node)
-    data = instantiate(node["data"])
+    data = instantiate(placed_as(node["data"], registry.data))
     keywords = {key: value for key, value in node["model"].items() if key != "_target_"}
     component = registry.component_name("network", node["model"]["_target_"])
     blueprint = store.Blueprint(
@@ -115,6 +117,20 @@ def plan(node: Any, registry: Registry = Registry()) -> NetworkPlan:
         },
     }
     return NetworkPlan(node, data, instantiate(node["optimizer"]), blueprint, recipe, store.digest(recipe))
+
+
+def placed_as(node: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The images that a network is trained on, where those of the run lie if they are of the same data.
+
+    A network's digest depends on the images, and not on their place.
+    """
+
+    def what(data: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in data.items() if key not in PLACE + PART}
+
+    if given is None or what(given) != what(node):
+        return dict(node)
+    return {**node, **{key: given[key] for key in PLACE if key in given}}
 
 
 def validate_recipe(node: Mapping[str, Any]) -> None:

@@ -96,7 +96,7 @@ def compose(loader: ConfigLoader, master: DictConfig, label: str, overrides: Seq
     registry.validate_protocol(whole.hydra.runtime.choices)
     cfg = drop_hydra(whole)
     validate_slurm_tasks(master.hydra.launcher, cfg)
-    return ComposedPoint(label, cfg, registry)
+    return ComposedPoint(label, cfg, registry.with_data(cfg))
 
 
 def validate_slurm_tasks(launcher: DictConfig, cfg: DictConfig) -> None:
