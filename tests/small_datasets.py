@@ -17,6 +17,8 @@ from torchvision import datasets
 from ldbench.data import torchvision_files
 from ldbench.data.torchvision_arrays import STL10_CLASSES
 
+FASHION_MNIST = Path(__file__).parent / "data" / "fashion_mnist"  # 200 real images
+
 
 @dataclass(frozen=True)
 class Small:

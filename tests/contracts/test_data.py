@@ -41,6 +41,7 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         "tinyimagenet": "tiny",
     }
     named = {name: tmp_path / layout for name, layout in layouts.items()}
+    named |= dict.fromkeys(("fashion_mnist", "mnist"), small_datasets.FASHION_MNIST)
     return named | small_datasets.write_all(tmp_path / "torchvision", monkeypatch)
 
 

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from omegaconf import OmegaConf
-from tests.contracts.untrained import untrained
+from tests.contracts.untrained import option, untrained
 from torch import nn
 
 from ldbench.config.components import instantiate, parameter_names
@@ -48,7 +48,7 @@ WITHOUT_GRID = {"alignment_repeat": {"latent": LatentSpec(4, 3)}}  # terms of la
 
 
 def loss_term(name: str) -> nn.Module:
-    node = OmegaConf.to_container(OmegaConf.merge(Registry().option("loss", name), SMALLER.get(name, {})), resolve=True)
+    node = OmegaConf.to_container(OmegaConf.merge(option("loss", name), SMALLER.get(name, {})), resolve=True)
     for owner in (node, node.get("discriminator", {})):
         if "teacher" in owner:
             owner["teacher"] = ColorTeacher()
@@ -88,7 +88,7 @@ def test_a_loss_term_is_one_finite_number_that_its_reconstruction_can_lower(name
 
 def teacher_of(name: str) -> nn.Module:
     """A teacher on random weights of its true shape."""
-    node = Registry().option("teacher", name)
+    node = option("teacher", name)
     if "network" in node:
         return untrained("teacher", name)
     if "weights" not in node:

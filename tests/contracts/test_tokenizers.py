@@ -210,6 +210,8 @@ def test_its_recipe_is_sound_and_its_digest_repeats(name: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_digits_size_trains_all_its_stages_and_is_measured(name: str, tmp_path: Path) -> None:
     few = ["data=shapes", "data.num_train=32", "data.num_test=8"]
+    if name == "rae":  # whose encoder is the data's feature network
+        few = ["data=digits", "data.subset=0.03"]
     overrides = [
         f"tokenizer={name}",
         "trainer=debug",

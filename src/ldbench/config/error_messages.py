@@ -66,9 +66,9 @@ def without_network(data: str, known: Sequence[str]) -> str:
     """What to do where a teacher or an encoder is the data's feature network, and the data have none."""
     return (
         f"data={data} has no feature network, to which this tokenizer is aligned or which is its encoder. Known: "
-        f"network={', '.join(sorted(known))}. Leave the alignment out with ~tokenizer.losses.alignment, choose another "
-        "teacher, such as loss@tokenizer.losses.alignment=alignment (DINOv2; needs weights), name a network of other "
-        f"data, such as loss@tokenizer.losses.alignment=alignment_digits, or add network/{data}.yaml (see "
+        f"network={', '.join(sorted(known))}. Leave the alignment out with ~loss@tokenizer.losses.alignment, choose "
+        "another teacher, such as loss@tokenizer.losses.alignment=alignment (DINOv2; needs weights), name a network "
+        f"of other data, such as loss@tokenizer.losses.alignment=alignment_digits, or add network/{data}.yaml (see "
         "docs/data.md)."
     )
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ldbench.core.pixels import from_uint8
 from ldbench.data import fingerprints
+from ldbench.data.downloads import Source, get_root
 from ldbench.data.original_images import OriginalImages
 from ldbench.data.subset import select_items
 
@@ -142,7 +143,7 @@ def load_splits(
 
 def stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """The path, the time of the last change and the length of each of the four files."""
-    paths = [find_file(folder, f"{word}-{what}") for word in SPLITS.values() for what in KINDS]
+    paths = [find_file(folder, name) for name in names()]
     return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path is not None)
 
 
@@ -172,13 +173,10 @@ def fetch(root: Path, torchvision: str) -> Path:
     """Downloads the files through torchvision. Raises ValueError if that fails."""
     from torchvision import datasets  # seconds to load, and for a download alone
 
-    try:
-        getattr(datasets, torchvision)(str(root), download=True)
-    except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError once all its mirrors have failed
-        raise ValueError(
-            f"{torchvision} could not be downloaded into {root} ({error}). Copy the four files there, and leave out "
-            "data.download."
-        ) from error
+    dataset = getattr(datasets, torchvision)
+    files = {f"{torchvision}/raw/{name}": None for name in names()}
+    source = Source(torchvision, dataset.mirrors[0], None, files)
+    get_root(str(root), source, download=True, fetch=lambda place: dataset(place, download=True))
     return root / torchvision / "raw"
 
 
@@ -189,8 +187,12 @@ def folders_in(root: Path, torchvision: str) -> tuple[Path, ...]:
 
 def missing_files(folder: Path) -> list[str]:
     """The names of the four files that a folder lacks."""
-    names = [f"{word}-{what}" for word in SPLITS.values() for what in KINDS]
-    return [name for name in names if find_file(folder, name) is None]
+    return [name for name in names() if find_file(folder, name) is None]
+
+
+def names() -> list[str]:
+    """The names of the four files."""
+    return [f"{word}-{what}" for word in SPLITS.values() for what in KINDS]
 
 
 def find_file(folder: Path, name: str) -> Path | None:
