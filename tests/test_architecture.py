@@ -52,6 +52,7 @@ DOORS = {  # third party -> the packages and root modules that may import it
     "huggingface_hub": {"artifacts", "official"},
     "torchmetrics": {"metrics"},
     "torch_fidelity": {"metrics"},
+    "fsspec": {"io"},
     "sklearn": {"data", "analysis", "metrics"},
 }
 
