@@ -17,6 +17,7 @@ from rich.progress import Progress
 from ldbench.data.fingerprints import content_digest
 from ldbench.data.transforms import UnsupportedBitDepth, to_rgb
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Not EPS: Pillow would run Ghostscript for it, whatever the file's name.
@@ -68,7 +69,9 @@ def read_image(path: str, content: bytes | None = None) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(
-            "It is empty, 0 bytes long." if os.path.getsize(path) == 0 else "It is not an image that Pillow knows."
+            "It is empty, 0 bytes long."
+            if (os.path.getsize(path) if content is None else len(content)) == 0
+            else "It is not an image that Pillow knows."
         ) from error
     except BROKEN as error:
         what = "It is truncated" if "truncated" in str(error).lower() else "It is damaged"
@@ -112,18 +115,25 @@ def check_image(path: str) -> tuple[str | None, str]:
 
 
 def for_each_file(root: str, names: Sequence[str], visit: Callable[[str], Result], description: str) -> list[Result]:
-    """What a function returns for the path of each file below `root`, in the order of the names.
+    """What a function returns for the path of each file below `root`, in the order of the names (see `for_each`)."""
+    return for_each(names, lambda name: visit(os.path.join(root, name)), description)
+
+
+def for_each(
+    items: Sequence[Item], visit: Callable[[Item], Result], description: str, *, chunk_size: int = CHUNK
+) -> list[Result]:
+    """What a function returns for each item, in their order.
 
     It runs in as many threads as there are cores, at most 8. A terminal shows a progress bar on stderr.
     """
-    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     bar = Progress(
-        console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty()
+        console=Console(stderr=True), transient=True, disable=len(items) <= WITH_BAR or not sys.stderr.isatty()
     )
     try:
         with bar:
-            found = pool.map(lambda chunk: [visit(os.path.join(root, name)) for name in chunk], chunks)
+            found = pool.map(lambda chunk: [visit(item) for item in chunk], chunks)
             return [
                 result for results in bar.track(found, total=len(chunks), description=description) for result in results
             ]
