@@ -15,7 +15,8 @@ from tests.http_server import RangeServer, break_off, fail, serve, stall, withou
 
 from ldbench.io import remote
 from ldbench.io.block_cache import BLOCK, BlockCache
-from ldbench.io.remote import Missing, RemoteFiles, Unreachable, expand_braces, is_remote
+from ldbench.io.braces import expand_braces
+from ldbench.io.remote import Missing, RemoteFiles, Unreachable, is_remote
 
 CONTENT = os.urandom(3 * BLOCK + 1234)
 

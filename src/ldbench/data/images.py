@@ -16,8 +16,8 @@ from ldbench.data.layouts import File, composed, find_splits
 from ldbench.data.original_images import OriginalImages
 from ldbench.data.pixel_digests import decode_all
 from ldbench.data.subset import select_items
-from ldbench.data.written import CLASSES, UNFINISHED, Written, describe_unfinished
-from ldbench.io.files import digest, file_digest, read_json
+from ldbench.data.written import CLASSES, Written, read_written
+from ldbench.io.files import digest, file_digest
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Folder:
         if image_size < 1:
             raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
         root = _resolve_root(root)
+        written = read_written(Path(root)) if layout in ("auto", "classes") else None
         train, test = find_splits(
             Path(root),
             layout=layout,
@@ -81,7 +82,6 @@ class Folder:
         self.name = name
         self.image_size = image_size
         self.label_safe_flips = label_safe_flips
-        written = read_written(Path(root)) if layout in ("auto", "classes") else None
         if written is None:
             self.class_names = tuple(sorted({file.label for file in train}))
         else:
@@ -163,23 +163,6 @@ class FolderSplit(OriginalImages):
             return Path(path).read_bytes(), os.path.splitext(path)[1].lower()
         except OSError as error:
             raise ValueError(f"Cannot read {path} ({error.strerror}). Repair or remove the file.") from error
-
-
-def read_written(root: Path) -> Written | None:
-    """What the folder of images that we wrote says of itself, None for any other.
-
-    Raises ValueError where it is not finished, or damaged.
-    """
-    if (root / UNFINISHED).exists():
-        raise ValueError(describe_unfinished(str(root)))
-    path = root / CLASSES
-    if not path.is_file():
-        return None
-    try:
-        content = read_json(path)
-    except ValueError:
-        return None  # somebody else's file of this name
-    return Written.from_dict(content, str(path))
 
 
 def pixel_digests(root: str, files: list[File], *, cache: Path | None) -> tuple[dict[str, str], dict[str, str]]:

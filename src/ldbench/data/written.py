@@ -5,8 +5,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeGuard, TypeVar
+
+from ldbench.io.files import read_json
 
 CLASSES = "classes.json"
 UNFINISHED = "unfinished.json"
@@ -88,3 +90,20 @@ def key_of(index: int) -> str:
 def describe_unfinished(where: str) -> str:
     """What to do about images that were written in part."""
     return f"The images in {where} are not all written. Run the same command with job=write_shards again to finish."
+
+
+def read_written(root: Path) -> Written | None:
+    """What the folder of images that we wrote says of itself, None for any other.
+
+    Raises ValueError where it is not finished, or damaged.
+    """
+    path = root / CLASSES
+    if (root / UNFINISHED).exists() and not path.exists():
+        raise ValueError(describe_unfinished(str(root)))
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+    except ValueError:
+        return None  # somebody else's file of this name
+    return Written.from_dict(content, str(path))

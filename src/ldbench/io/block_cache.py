@@ -72,12 +72,12 @@ class BlockCache:
         total = self.folder / "total"
         with FileLock(self.folder / "lock"):
             try:
-                used = int(total.read_text())
+                used = int(total.read_text(encoding="ascii"))
             except (OSError, ValueError):
                 used = sum(size for _, size, _ in self._stored())
             if used + num_bytes > self.max_bytes:
                 used = self._shrink(int(self.max_bytes * KEPT) - num_bytes)
-            total.write_text(str(used + num_bytes))
+            total.write_text(str(used + num_bytes), encoding="ascii")
 
     def _shrink(self, limit: int) -> int:
         """Removes the least recently used blocks until `limit` bytes are left, and returns how many are."""

@@ -6,12 +6,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ldbench.io.block_cache import BLOCK, BlockCache
+from ldbench.io.braces import expand_braces
 from ldbench.io.files import digest
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,6 @@ FINAL_STATUSES = (*range(400, 500), 501)  # the server has answered: it will say
 TRANSIENT_STATUSES = (408, 425, 429)  # except for these
 ABSENT_STATUSES = (404, 410)
 STAMPS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "updated", "md5Hash", "Content-MD5", "created")
-BRACES = re.compile(r"\{([^{}]*)\}")
-NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
-MAX_NAMES = 1_000_000  # that a pattern in braces may stand for
 
 
 class Unreachable(OSError):
@@ -146,6 +143,14 @@ class RemoteFiles:
         self._infos.pop(name, None)
         self._retried(path, lambda: self._call("pipe_file", path, content))
 
+    def remove(self, name: str) -> None:
+        """Removes a file, if it exists."""
+        path = self._full(name)
+        self._infos.pop(name, None)
+        if self.exists(name):
+            self._retried(path, lambda: self._call("rm_file", path))
+            self._infos.pop(name, None)
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         try:
@@ -251,28 +256,6 @@ class RemoteFiles:
 
 class NoRanges(Exception):
     """More bytes than were asked for."""
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """The names that `train-{000..127}.tar` or `{a,b}.tar` stand for, in order; the pattern itself without braces.
-
-    Raises ValueError for braces that hold neither, and for more than a million names.
-    """
-    parts = BRACES.split(pattern)  # text and the inside of braces in turn
-    choices: list[list[str]] = []
-    for place, part in enumerate(parts):
-        if place % 2 == 0:
-            choices.append([part])
-        elif numbers := NUMBERS.fullmatch(part):
-            first, last = int(numbers[1]), int(numbers[2])
-            if not 0 <= last - first < MAX_NAMES:
-                raise ValueError(f"{{{part}}} in {pattern} stands for no names, or too many. Give FIRST..LAST.")
-            choices.append([str(number).zfill(len(numbers[1])) for number in range(first, last + 1)])
-        elif "," in part:
-            choices.append(part.split(","))
-        else:
-            raise ValueError(f"{{{part}}} in {pattern} is neither {{FIRST..LAST}} nor {{A,B}}. Write one of them.")
-    return ["".join(chosen) for chosen in product(*choices)]
 
 
 def reason(error: Exception) -> Exception:
