@@ -34,6 +34,8 @@ class Handler(SimpleHTTPRequestHandler):
     def answer(self, *, body: bool) -> None:
         path = Path(self.translate_path(self.path))
         self.server.requests[self.command, path.name] += 1
+        if path.is_dir() and not self.server.lists:
+            return self.send_error(404)
         if path.is_dir():
             return super().do_GET() if body else super().do_HEAD()
         if not path.is_file():
@@ -67,6 +69,7 @@ class RangeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), lambda *args: Handler(*args, directory=str(folder)))  # type: ignore[arg-type]
         self.folder = folder
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.lists = True  # whether folders are answered with their files
         self.faults: list[Fault] = []
         self.requests: Counter[tuple[str, str]] = Counter()  # (command, file name)
         self.sent = 0  # bytes of files
