@@ -197,7 +197,13 @@ def encoded_fingerprint(
 
     def visit(place: str) -> str:
         images, index = both[int(place)]
-        return fingerprints.content_digest(images.encoded(index)[0]) if place in chosen else ""
+        try:
+            return fingerprints.content_digest(images.encoded(index)[0]) if place in chosen else ""
+        except ValueError as error:
+            raise ValueError(
+                f"Cannot read {images.describe(index)}: {error} Repair or remove it; data.check=decode finds all of "
+                "them."
+            ) from error
 
     contents = iter(for_each(places, visit, "Reading images"))
     for split, images in (("train", train), ("test", test)):

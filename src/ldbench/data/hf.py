@@ -166,8 +166,8 @@ class RowSplit(EncodedImages):
         return f"{self.where}, row {int(self.places[index])}"
 
     def identity(self, index: int) -> str:
-        """The files and the row."""
-        return f"{self.files} {int(self.places[index])}"
+        """The files, the split and the row."""
+        return f"{self.files} {self.where} {int(self.places[index])}"
 
     def select(self, indices: Tensor) -> "RowSplit":
         """The split with these images only."""

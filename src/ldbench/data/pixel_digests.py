@@ -25,7 +25,7 @@ class Decoded:
 
 
 def decode_all(
-    items: Sequence[str],  # what identifies each image in its source, with all that changes when it is replaced
+    items: Sequence[str],  # what identifies each image in its source, with all that changes when it is replaced; unique
     decode: Callable[[int], Image.Image],
     *,
     source: Sequence[str],  # what identifies where they are
@@ -35,6 +35,7 @@ def decode_all(
 
     `decode` raises ValueError for an image that cannot be read. Of two processes with one cache, one decodes.
     """
+    assert len({*items}) == len(items), "two images of one identity"
     known_formats()  # loads Pillow's plug-ins, which is not thread-safe
     path = None if cache is None else cache / f"pixels-{digest(list(source))[:24]}.txt"
     with locked(path):
