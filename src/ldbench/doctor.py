@@ -59,6 +59,8 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
         raw = OmegaConf.to_container(node)
         if isinstance(raw, dict) and str(raw.get("image_size", "")).startswith("${"):  # that of a tokenizer: none here
             node.image_size = ANY_SIZE
+        if isinstance(raw, dict) and "cache_dir" in raw:  # the doctor changes nothing
+            node.cache_dir = None
         checks.append(("data", partial(images.check_data, partial(instantiate, node))))
     return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
 

@@ -44,6 +44,11 @@ def shards(root: Path | str, **changes) -> Shards:
     return Shards(root=str(root), **{**SETTINGS, **changes})
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SETTINGS, "cache_dir", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_shards(tmp_path / "shards")
@@ -210,6 +215,13 @@ def test_the_index_lies_in_the_cache_where_the_folder_cannot_be_written(folder, 
     assert len(list((tmp_path / "cache").glob("*-shards-*.npz"))) == 1
     monkeypatch.setattr(shard_index, "read_samples", lambda *_, **__: pytest.fail("reads the shard again"))
     assert shards(folder, cache_dir=str(tmp_path / "cache")).fingerprint == before.fingerprint
+
+
+def test_without_a_cache_nothing_is_written(folder, tmp_path):
+    before = sorted(folder.iterdir())
+    assert shards(folder, cache_dir=None).fingerprint == shards(folder, cache_dir=None).fingerprint
+    assert sorted(folder.iterdir()) == before
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_damaged_index_is_a_sentence(folder):

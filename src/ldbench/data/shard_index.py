@@ -107,8 +107,9 @@ def get_index(
 ) -> ShardIndex:
     """The index of some shards: the stored one where they are unchanged, else a new one, which is stored.
 
-    It lies beside local shards, and in `cache` where that is not possible. `index`: reuse | rebuild. Of several
-    processes one builds it. Raises ValueError for shards that changed since, and for damaged ones.
+    It lies beside local shards, and in `cache` where that is not possible; without a cache none is stored. `index`:
+    reuse | rebuild. Of several processes one builds it. Raises ValueError for shards that changed since, and for
+    damaged ones.
     """
     if index not in CHOICES:
         raise ValueError(f"data.index is {index!r}. Choose {' or '.join(CHOICES)}.")
@@ -119,12 +120,10 @@ def get_index(
     if index == "reuse":
         for path in paths:
             if path.is_file():
-                return validated(ShardIndex.from_file(path), files, path=path)
-    lock = first_lock(paths)
+                return validated(ShardIndex.from_file(path), files, path=None if cache is None else path)
+    lock = first_lock(paths) if cache is not None else None
     if lock is None:
-        log.warning(
-            "There is no folder for the index of %s: it is built at every start. Set data.cache_dir.", files.address
-        )
+        log.warning("The index of %s is not stored, and built at every start. Set data.cache_dir.", files.address)
         return build_index(files, names, label_key=label_key, with_labels=with_labels)
     path, held = lock
     with held:
@@ -198,14 +197,15 @@ def refuse_copies(files: Files, found: Sequence[tuple[ShardFile, list[Sample]]])
             seen[ends] = shard
 
 
-def validated(index: ShardIndex, files: Files, *, path: Path) -> ShardIndex:
+def validated(index: ShardIndex, files: Files, *, path: Path | None) -> ShardIndex:
     """An index whose shards are unchanged. Raises ValueError for those that are not."""
     current = for_each(index.shards, lambda shard: unchanged(shard, files), "Checking shards", chunk_size=1)
     if current == list(index.shards):
         return index
     moved = replace(index, shards=tuple(current))  # copied: the content is the same, and the times are not
     with suppress(OSError):  # the next start compares the content again
-        write(moved, path)
+        if path is not None:
+            write(moved, path)
     return moved
 
 

@@ -206,7 +206,7 @@ def find_shards(files: Files, pattern: str | None) -> list[str]:
     if not names:
         raise FileNotFoundError(
             f"There are no .tar files in {files.address}. Set data.root to the folder that holds the shards; where an "
-            "address does not list its files, name them: data.root='ADDRESS/train-{0000..0127}.tar'."
+            "address does not list its files, name them: 'data.root=\"ADDRESS/train-{0000..0127}.tar\"'."
         )
     return names
 
