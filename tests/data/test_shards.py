@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from tests.small_containers import encoded, pixels, samples, write_shards, write_tar
 from torch.utils.data import DataLoader
 
@@ -199,6 +200,18 @@ def test_copied_shards_are_the_same_whatever_their_times(folder, tmp_path, monke
     assert shards(tmp_path / "copy").fingerprint == before.fingerprint
     monkeypatch.setattr(shard_index, "file_digest", lambda *_: pytest.fail("compares the content again"))
     assert shards(tmp_path / "copy").fingerprint == before.fingerprint
+
+
+def test_the_lock_of_the_index_is_released(folder):
+    shards(folder)
+    found = FileLock(f"{index_of(folder)}.lock")
+    held = shard_index.first_lock([index_of(folder)])
+    assert held is not None
+    with held[1]:
+        assert held[1].lock.is_locked
+    assert not held[1].lock.is_locked
+    with found.acquire(timeout=1):
+        assert found.is_locked
 
 
 def test_the_index_lies_in_the_cache_where_the_folder_cannot_be_written(folder, tmp_path, monkeypatch):

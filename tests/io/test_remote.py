@@ -151,6 +151,21 @@ def test_a_final_answer_is_not_asked_for_again(server, fault, message):
         files.read("large.bin", 100, 50)
 
 
+class NoCredentialsError(Exception):
+    """As botocore raises it."""
+
+
+def test_missing_credentials_are_not_asked_for_again(monkeypatch):
+    files = opened("memory://ldbench-test")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(files._filesystem(), "info", refuse, raising=False)
+    with pytest.raises(Unreachable, match=r"refuses \(1 try, 0 s\): Unable to locate credentials.*the credentials"):
+        files.size("x")
+
+
 def test_a_missing_file_is_named(server):
     with pytest.raises(Missing, match=rf"{server.address}/none.bin does not exist"):
         opened(server.address).read("none.bin", 0, 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import AcquireReturnProxy, FileLock
 
 from ldbench.data.checks import for_each
 from ldbench.data.tar_samples import Files, Sample, read_samples
@@ -126,7 +126,7 @@ def get_index(
         log.warning("The index of %s is not stored, and built at every start. Set data.cache_dir.", files.address)
         return build_index(files, names, label_key=label_key, with_labels=with_labels)
     path, held = lock
-    with held:
+    with held:  # releases it
         if index == "reuse" and path.is_file():  # by another process meanwhile
             return validated(ShardIndex.from_file(path), files, path=path)
         log.info("Reading what %d shards in %s hold.", len(names), files.address)
@@ -138,16 +138,14 @@ def get_index(
         return built
 
 
-def first_lock(paths: Sequence[Path]) -> tuple[Path, FileLock] | None:
+def first_lock(paths: Sequence[Path]) -> tuple[Path, AcquireReturnProxy] | None:
     """The first path where a file can be written, and its lock, which is held; None where there is none."""
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{path}.lock")
-            lock.acquire()
+            return path, FileLock(f"{path}.lock").acquire()
         except OSError:  # somebody else's folder, or a full disk
             continue
-        return path, lock
     return None
 
 

@@ -266,10 +266,10 @@ def reason(error: Exception) -> Exception:
 
 def is_final(error: Exception) -> bool:
     """Whether an address has answered, so that asking again changes nothing."""
-    status = getattr(error, "status", None)
+    status = getattr(error, "status" if hasattr(error, "status") else "code", None)  # of aiohttp, and of gcsfs
     if isinstance(status, int) and status in FINAL_STATUSES:
         return status not in TRANSIENT_STATUSES
-    return isinstance(error, PermissionError)
+    return isinstance(error, PermissionError) or "Credentials" in type(error).__name__  # of botocore and google-auth
 
 
 def described(error: Exception) -> str:
