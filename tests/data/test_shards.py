@@ -248,6 +248,22 @@ def test_a_damaged_index_is_a_sentence(folder):
     assert shards(folder).num_classes == 2
 
 
+def test_an_index_runs_no_code(folder, tmp_path):
+    shards(folder)
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "trap",))
+
+    with np.load(index_of(folder)) as held:
+        columns = dict(held)
+    columns["key"] = np.array([Trap()] * len(columns["key"]), dtype=object)
+    np.savez(index_of(folder), **columns)
+    with pytest.raises(ValueError, match="cannot be used"):
+        shards(folder)
+    assert not (tmp_path / "trap").exists()
+
+
 def test_an_index_that_points_elsewhere_is_refused(folder):
     shards(folder)
     found = shard_index.ShardIndex.from_file(index_of(folder))

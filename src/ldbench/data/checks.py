@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 
 # Not EPS: Pillow would run Ghostscript for it, whatever the file's name.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+CHECKS = ("decode", "none")
+ON_ERROR = ("raise", "skip")
 MAX_ASPECT = 200  # width over height or the inverse: a thinner image would fill the memory once enlarged to a square
 MAX_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
@@ -139,6 +141,26 @@ def for_each(
             ]
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+
+
+def validate_settings(
+    *, check: str, on_error: str, fingerprint: str, fingerprint_choices: Sequence[str], image_size: int
+) -> None:
+    """Raises ValueError for settings of data that do not exist, or do not fit each other."""
+    for key, choice, known in (
+        ("check", check, CHECKS),
+        ("on_error", on_error, ON_ERROR),
+        ("fingerprint", fingerprint, fingerprint_choices),
+    ):
+        if choice not in known:
+            raise ValueError(f"data.{key} is {choice!r}. Choose {' or '.join(known)}.")
+    if check == "none" and on_error == "skip":
+        raise ValueError(
+            "data.on_error=skip leaves out the images that the check finds, but data.check is none. "
+            "Set data.check=decode."
+        )
+    if image_size < 1:
+        raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
 
 
 def describe_unreadable(root: str, unreadable: dict[str, str], *, num_files: int) -> str:

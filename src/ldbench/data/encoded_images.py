@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.data import fingerprints
-from ldbench.data.checks import describe_unreadable, for_each, read_image
+from ldbench.data.checks import describe_unreadable, for_each, read_image, validate_settings
 from ldbench.data.fingerprints import MAX_SAMPLED
 from ldbench.data.original_images import OriginalImages
 from ldbench.data.pixel_digests import decode_all
@@ -21,8 +21,6 @@ from ldbench.data.subset import select_items, select_stratified
 
 log = logging.getLogger(__name__)
 
-CHECKS = ("decode", "none")
-ON_ERROR = ("raise", "skip")
 FINGERPRINTS = ("content", "bytes", "sample")
 REVISION = 1  # raise when the fingerprints "bytes" and "sample" change
 
@@ -74,16 +72,13 @@ class ContainerSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        for key, choices in (("check", CHECKS), ("on_error", ON_ERROR), ("fingerprint", FINGERPRINTS)):
-            if getattr(self, key) not in choices:
-                raise ValueError(f"data.{key} is {getattr(self, key)!r}. Choose {' or '.join(choices)}.")
-        if self.check == "none" and self.on_error == "skip":
-            raise ValueError(
-                "data.on_error=skip leaves out the images that the check finds, but data.check is none. "
-                "Set data.check=decode."
-            )
-        if self.image_size < 1:
-            raise ValueError(f"data.image_size is {self.image_size}. Give the side of the square crop in pixels.")
+        validate_settings(
+            check=self.check,
+            on_error=self.on_error,
+            fingerprint=self.fingerprint,
+            fingerprint_choices=FINGERPRINTS,
+            image_size=self.image_size,
+        )
 
 
 @dataclass(frozen=True)

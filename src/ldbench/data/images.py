@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.data import fingerprints
-from ldbench.data.checks import check_images, describe_unreadable, for_each_file, read_image
+from ldbench.data.checks import check_images, describe_unreadable, for_each_file, read_image, validate_settings
 from ldbench.data.layouts import File, composed, find_splits
 from ldbench.data.original_images import OriginalImages
 from ldbench.data.pixel_digests import decode_all
@@ -22,9 +22,6 @@ from ldbench.io.files import digest, file_digest
 log = logging.getLogger(__name__)
 
 REVISION = 2  # raise when the images, their order or the split change
-
-CHECKS = ("decode", "none")
-ON_ERROR = ("raise", "skip")
 
 
 class Folder:
@@ -67,9 +64,13 @@ class Folder:
         seed: int,
         cache_dir: str | None,
     ):
-        _require_choices(check=check, on_error=on_error, fingerprint=fingerprint)
-        if image_size < 1:
-            raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
+        validate_settings(
+            check=check,
+            on_error=on_error,
+            fingerprint=fingerprint,
+            fingerprint_choices=fingerprints.CHOICES,
+            image_size=image_size,
+        )
         root = _resolve_root(root)
         written = read_written(Path(root)) if layout in ("auto", "classes") else None
         train, test = find_splits(
@@ -197,21 +198,6 @@ def digests_of(root: str, names: list[str], fingerprint: str, *, known: Mapping[
             f"Cannot read {error.filename} ({error.strerror}). Repair or remove the file; data.check=decode finds all "
             "of them."
         ) from error
-
-
-def _require_choices(*, check: str, on_error: str, fingerprint: str) -> None:
-    for key, choice, known in (
-        ("check", check, CHECKS),
-        ("on_error", on_error, ON_ERROR),
-        ("fingerprint", fingerprint, fingerprints.CHOICES),
-    ):
-        if choice not in known:
-            raise ValueError(f"data.{key} is {choice!r}. Choose {' or '.join(known)}.")
-    if check == "none" and on_error == "skip":
-        raise ValueError(
-            "data.on_error=skip leaves out the images that the check finds, but data.check is none. "
-            "Set data.check=decode."
-        )
 
 
 def _resolve_root(root: str) -> str:
