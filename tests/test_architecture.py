@@ -40,6 +40,7 @@ PLUGINS = (
 )
 NO_PLUGINS = (  # these stand among plug-ins, and no yaml names them
     *("ldbench.data.latents.", "ldbench.data.samples.", "ldbench.data.checks.", "ldbench.data.layouts."),
+    *("ldbench.data.original_images.", "ldbench.data.written."),
     *("ldbench.metrics.feature_set.", "ldbench.metrics.moments.", "ldbench.metrics.adm_npz."),
 )
 DOORS = {  # third party -> the packages and root modules that may import it
@@ -52,6 +53,8 @@ DOORS = {  # third party -> the packages and root modules that may import it
     "huggingface_hub": {"artifacts", "official"},
     "torchmetrics": {"metrics"},
     "torch_fidelity": {"metrics"},
+    "fsspec": {"io"},
+    "datasets": {"data", "jobs"},
     "sklearn": {"data", "analysis", "metrics"},
 }
 

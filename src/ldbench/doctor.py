@@ -64,6 +64,8 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
             raise ValueError(f"These need a value: {', '.join(missing)}. Give it, as in {missing[0]}=...")
         if "download" in node:
             node.download = False  # a training or a measurement does it
+        if isinstance(raw, dict) and "cache_dir" in raw:  # the doctor changes nothing
+            node.cache_dir = None
         checks.append(("data", partial(images.check_data, partial(instantiate, node))))
     return [*checks, *(("reach", partial(network.check_reach, name)) for name in cfg.reach)]
 

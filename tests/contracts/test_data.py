@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests import small_datasets
+from tests.small_containers import write, write_shards
 
 import ldbench
 from ldbench.config.components import instantiate
@@ -33,12 +34,16 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         "".join(f"{i}.png\t{'ab'[i % 2]}\t0\t0\t9\t9\n" for i in range(3))
     )
     fill(tmp_path / "flat")
+    write_shards(tmp_path / "shards")
+    write(tmp_path / "parquet", "parquet", tmp_path / "record")
     layouts = {
         "folder": "classes",
         "imagenet256": "classes",
         "imagenet512": "classes",
         "celebahq256": "flat",
         "tinyimagenet": "tiny",
+        "shards": "shards",
+        "hf": "parquet",
     }
     named = {name: tmp_path / layout for name, layout in layouts.items()}
     named |= dict.fromkeys(("fashion_mnist", "mnist"), small_datasets.FASHION_MNIST)
@@ -46,11 +51,11 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", sorted(Registry().options("data")))
-def test_data_have_their_properties(name: str, roots: dict[str, Path]) -> None:
+def test_data_have_their_properties(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     own = Registry().options("data")[name].get("image_size", 24)  # some yamls are of one size
     size = own if isinstance(own, int) else 24
     extra = {"shapes": ["data.num_train=16", "data.num_test=8"]}.get(
-        name, [f"data.root={roots[name]}"] if name in roots else []
+        name, [f"data.root={roots[name]}", f"paths.artifacts={tmp_path / 'artifacts'}"] if name in roots else []
     )
     cfg = ldbench.compose("train", [f"data={name}", f"tokenizer.image_size={size}", *extra])
     data, again = instantiate(cfg.data), instantiate(cfg.data)

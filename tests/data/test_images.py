@@ -11,6 +11,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ldbench.core.interfaces import ImageData
+from ldbench.data import images
+from ldbench.data.checks import read_image
+from ldbench.data.fingerprints import images_fingerprint, pixels_digest
 from ldbench.data.images import Folder
 
 SETTINGS = {
@@ -26,6 +29,7 @@ SETTINGS = {
     "on_error": "raise",
     "subset": None,
     "seed": 0,
+    "cache_dir": None,
 }
 
 
@@ -151,6 +155,8 @@ def test_other_images_of_the_same_names_and_lengths_are_other_data(tmp_path, end
         ({"check": "none"}, False),
         ({"check": "none", "fingerprint": "content"}, True),
         ({"check": "decode", "fingerprint": "content"}, True),
+        ({"check": "none", "fingerprint": "bytes"}, True),
+        ({"check": "decode", "fingerprint": "bytes"}, True),
         ({"check": "decode", "fingerprint": "sample"}, False),
     ],
 )
@@ -313,3 +319,84 @@ def test_the_fingerprint_of_images_is_of_pixels_labels_and_order() -> None:
         whole(*splits, classes=3),
     ]
     assert len({whole(*splits), *others}) == 1 + len(others)
+
+
+def test_by_content_the_container_of_the_pixels_does_not_count(pets, tmp_path):
+    reference = _folder(pets, fingerprint="content")
+    again = tmp_path / "again"
+    for path in pets.rglob("*"):
+        if path.is_file():  # other bytes, other names, the same pixels in the same order
+            target = again / path.relative_to(pets).with_suffix(".bmp")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as image:
+                image.save(target)
+    assert _folder(again, fingerprint="content").fingerprint == reference.fingerprint
+    assert _folder(again, fingerprint="bytes").fingerprint != _folder(pets, fingerprint="bytes").fingerprint
+    expected = images_fingerprint(
+        *(
+            [(int(split.labels[i]), pixels_digest(split.original(i))) for i in range(len(split))]
+            for split in (reference.train, reference.test)
+        ),
+        image_size=8,
+        num_classes=2,
+    )
+    assert reference.fingerprint == expected
+
+
+@pytest.mark.parametrize("check", ["decode", "none"])
+def test_by_content_pixels_labels_order_and_size_count(pets, check):
+    before = _folder(pets, fingerprint="content", check=check)
+    changed = [_folder(pets, fingerprint="content", check=check, image_size=4).fingerprint]
+    with Image.open(pets / "cat/0.png") as image:
+        pixels = np.array(image)
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(pets / "cat/0.png")
+    changed.append(_folder(pets, fingerprint="content", check=check).fingerprint)
+    (pets / "cat/0.png").rename(pets / "cat/99.png")
+    changed.append(_folder(pets, fingerprint="content", check=check).fingerprint)
+    (pets / "cat").rename(pets / "fox")  # after the dogs: other labels
+    changed.append(_folder(pets, fingerprint="content", check=check).fingerprint)
+    assert len({before.fingerprint, *changed}) == 5
+
+
+def test_by_content_files_are_decoded_once(pets, tmp_path, monkeypatch):
+    settings = {"fingerprint": "content", "cache_dir": str(tmp_path / "cache")}
+    decoded = []
+
+    def counted(path: str, content: bytes | None = None) -> Image.Image:
+        decoded.append(path)
+        return read_image(path, content)
+
+    monkeypatch.setattr(images, "read_image", counted)
+    before = _folder(pets, **settings)
+    assert len(decoded) == 30
+    assert _folder(pets, **settings).fingerprint == before.fingerprint
+    assert len(decoded) == 30
+    Image.new("RGB", (9, 9)).save(pets / "cat/0.png")
+    assert _folder(pets, **settings).fingerprint != before.fingerprint
+    assert len(decoded) == 31
+    (cache,) = (tmp_path / "cache").glob("pixels-*.txt")
+    for damaged in (b"", b"no digests\n", cache.read_bytes()[:-30]):
+        cache.write_bytes(damaged)
+        assert _folder(pets, **settings).fingerprint == _folder(pets, fingerprint="content").fingerprint
+
+
+@pytest.mark.parametrize("check", ["decode", "none"])
+def test_by_content_an_unreadable_file_is_an_error_or_left_out(pets, check, tmp_path):
+    whole = _folder(pets, fingerprint="content", cache_dir=str(tmp_path / "cache")).fingerprint
+    (pets / "cat/0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 of 30 images in .*\n  cat/0\.png: It is not an image"):
+        _folder(pets, fingerprint="content", check=check)
+    if check == "decode":
+        data = _folder(pets, fingerprint="content", on_error="skip")
+        assert data.skipped == ("cat/0.png",)
+        assert data.fingerprint != whole
+
+
+def test_a_split_gives_its_images_as_they_are_stored(pets):
+    split = _folder(pets).train
+    content, extension = split.encoded(len(split) - 1)
+    assert (content, extension) == ((pets / split.names[-1]).read_bytes(), ".png")
+    (pets / split.names[0]).unlink()
+    with pytest.raises(ValueError, match=r"Cannot read .*\.png"):
+        split.encoded(0)

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "on_error": "raise",
     "subset": None,
     "seed": 0,
+    "cache_dir": None,
 }
 KINDS = {"imagenette": Imagenette, "celeba": CelebA}
 FOLDER = {"imagenette": "imagenette2", "celeba": "celeba"}

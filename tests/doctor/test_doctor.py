@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.doctor.findings import only
+from tests.small_containers import write, write_shards
 
 import ldbench
 from ldbench import doctor
@@ -124,3 +125,18 @@ def test_sizes_and_errors_are_short() -> None:
     assert [size(n) for n in (1200, 999_600_000, 1.25e9, 80e9)] == ["1 kB", "1000 MB", "1.2 GB", "80 GB"]
     assert first_line(ValueError("one\ntwo")) == "ValueError: one"
     assert first_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("name", ["folder", "shards"])
+def test_reading_data_changes_nothing(name: str, tmp_path: Path) -> None:
+    if name == "shards":
+        write_shards(tmp_path / "data")
+    else:
+        write(tmp_path / "data", "folder", tmp_path / "record")
+    before = sorted(tmp_path.rglob("*"))
+    words = [f"data={name}", f"data.root={tmp_path / 'data'}", f"paths.root={tmp_path}", "data.fingerprint=content"]
+    (check,) = (
+        run for what, run in doctor.build_checks(ldbench.compose("doctor", words), Registry()) if what == "data"
+    )
+    assert only(check(), "ok").what.startswith(f"{name}: ")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -23,7 +23,7 @@ SETTINGS = {
     "check": "decode",
 }
 SETTINGS |= {"on_error": "raise", "subset": None, "seed": 0}
-SETTINGS |= {"train_folder": None, "test_folder": None, "fingerprint": "auto"}
+SETTINGS |= {"train_folder": None, "test_folder": None, "fingerprint": "auto", "cache_dir": None}
 
 
 @pytest.fixture

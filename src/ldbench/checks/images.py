@@ -24,6 +24,11 @@ CURES = (  # the first words of a sentence about what to do
     "Copy ",
     "Change ",
     "Name ",
+    "Check ",
+    "Run ",
+    "Run: ",
+    "Write ",
+    "Use ",
 )
 
 

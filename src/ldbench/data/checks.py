@@ -17,10 +17,13 @@ from rich.progress import Progress
 from ldbench.data.fingerprints import content_digest
 from ldbench.data.transforms import UnsupportedBitDepth, to_rgb
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Not EPS: Pillow would run Ghostscript for it, whatever the file's name.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+CHECKS = ("decode", "none")
+ON_ERROR = ("raise", "skip")
 MAX_ASPECT = 200  # width over height or the inverse: a thinner image would fill the memory once enlarged to a square
 MAX_THREADS = 8
 CHUNK = 32  # files that a thread takes at a time
@@ -68,7 +71,9 @@ def read_image(path: str, content: bytes | None = None) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(
-            "It is empty, 0 bytes long." if os.path.getsize(path) == 0 else "It is not an image that Pillow knows."
+            "It is empty, 0 bytes long."
+            if (os.path.getsize(path) if content is None else len(content)) == 0
+            else "It is not an image that Pillow knows."
         ) from error
     except BROKEN as error:
         what = "It is truncated" if "truncated" in str(error).lower() else "It is damaged"
@@ -112,23 +117,50 @@ def check_image(path: str) -> tuple[str | None, str]:
 
 
 def for_each_file(root: str, names: Sequence[str], visit: Callable[[str], Result], description: str) -> list[Result]:
-    """What a function returns for the path of each file below `root`, in the order of the names.
+    """What a function returns for the path of each file below `root`, in the order of the names (see `for_each`)."""
+    return for_each(names, lambda name: visit(os.path.join(root, name)), description)
+
+
+def for_each(
+    items: Sequence[Item], visit: Callable[[Item], Result], description: str, *, chunk_size: int = CHUNK
+) -> list[Result]:
+    """What a function returns for each item, in their order.
 
     It runs in as many threads as there are cores, at most 8. A terminal shows a progress bar on stderr.
     """
-    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     bar = Progress(
-        console=Console(stderr=True), transient=True, disable=len(names) <= WITH_BAR or not sys.stderr.isatty()
+        console=Console(stderr=True), transient=True, disable=len(items) <= WITH_BAR or not sys.stderr.isatty()
     )
     try:
         with bar:
-            found = pool.map(lambda chunk: [visit(os.path.join(root, name)) for name in chunk], chunks)
+            found = pool.map(lambda chunk: [visit(item) for item in chunk], chunks)
             return [
                 result for results in bar.track(found, total=len(chunks), description=description) for result in results
             ]
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+
+
+def validate_settings(
+    *, check: str, on_error: str, fingerprint: str, fingerprint_choices: Sequence[str], image_size: int
+) -> None:
+    """Raises ValueError for settings of data that do not exist, or do not fit each other."""
+    for key, choice, known in (
+        ("check", check, CHECKS),
+        ("on_error", on_error, ON_ERROR),
+        ("fingerprint", fingerprint, fingerprint_choices),
+    ):
+        if choice not in known:
+            raise ValueError(f"data.{key} is {choice!r}. Choose {' or '.join(known)}.")
+    if check == "none" and on_error == "skip":
+        raise ValueError(
+            "data.on_error=skip leaves out the images that the check finds, but data.check is none. "
+            "Set data.check=decode."
+        )
+    if image_size < 1:
+        raise ValueError(f"data.image_size is {image_size}. Give the side of the square crop in pixels.")
 
 
 def describe_unreadable(root: str, unreadable: dict[str, str], *, num_files: int) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 REVISION = 1  # raise when `images_fingerprint` or `pixels_digest` change
 
-CHOICES = ("auto", "sample", "content")
+CHOICES = ("auto", "sample", "content", "bytes")
 MAX_SAMPLED = 1000  # files, spread evenly over the sorted list
 PIECES, PIECE = 16, 4096  # of a file that is larger than both together, spread evenly; in bytes
 

@@ -3,12 +3,18 @@
 import os
 from pathlib import Path
 
-from ldbench.data.image_files import ImageFiles, validate_settings
+from ldbench.data import fingerprints
+from ldbench.data.checks import validate_settings
+from ldbench.data.image_files import ImageFiles
 from ldbench.data.layouts import find_splits
+from ldbench.data.written import CLASSES, read_written
 
 
 class Folder(ImageFiles):
     """Images below `root` with the splits and classes that `layouts.find_splits` finds (see `ImageFiles`).
+
+    Images that `job=write_shards` wrote have the order and the labels of their source (see `written`), others are in
+    the order of their paths.
 
     Raises FileNotFoundError if `root` does not exist, and ValueError if it is not set, has another layout, or has
     images that cannot be read (with skip: if a class or a split has no others).
@@ -30,9 +36,17 @@ class Folder(ImageFiles):
         on_error: str,
         subset: float | str | None,
         seed: int,
+        cache_dir: str | None,
     ):
-        validate_settings(image_size=image_size, check=check, on_error=on_error, fingerprint=fingerprint)
+        validate_settings(
+            check=check,
+            on_error=on_error,
+            fingerprint=fingerprint,
+            fingerprint_choices=fingerprints.CHOICES,
+            image_size=image_size,
+        )
         root = _resolve_root(root)
+        written = read_written(Path(root)) if layout in ("auto", "classes") else None
         train, test = find_splits(
             Path(root),
             layout=layout,
@@ -40,10 +54,14 @@ class Folder(ImageFiles):
             train_folder=train_folder,
             test_folder=test_folder,
         )
+        if written is not None:
+            written.validate_counts(train=len(train), test=len(test), where=str(Path(root) / CLASSES))
+            train, test = written.in_order(train), written.in_order(test)
         super().__init__(
             root,
             train,
             test,
+            written=written,
             name=name,
             image_size=image_size,
             label_safe_flips=label_safe_flips,
@@ -52,6 +70,7 @@ class Folder(ImageFiles):
             on_error=on_error,
             subset=subset,
             seed=seed,
+            cache_dir=cache_dir,
         )
 
 

@@ -1,5 +1,6 @@
 """A split whose items are whole images: center-cropped, or cropped at random by a recipe, whatever stores them."""
 
+import io
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -27,6 +28,13 @@ class OriginalImages(Dataset, ABC):
         Raises ValueError with the name of one that cannot be read.
         """
 
+    def encoded(self, index: int) -> tuple[bytes, str]:
+        """An image as it is stored, and the extension of its format, such as `.jpg`; as PNG where no image file is.
+
+        Raises ValueError with the name of one that cannot be read.
+        """
+        return png(self.original(index)), ".png"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -50,6 +58,13 @@ class OriginalImages(Dataset, ABC):
         """
         square = random_square(self.original(index), self.image_size, scale=scale, rng=rng)
         return to_tensor(square), int(self.labels[index])
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def to_tensor(image: Image.Image) -> Tensor:

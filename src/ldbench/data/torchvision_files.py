@@ -8,8 +8,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ldbench.data import fingerprints
+from ldbench.data.checks import validate_settings
 from ldbench.data.downloads import ON_REQUEST, Source, get_root
-from ldbench.data.image_files import ImageFiles, validate_settings
+from ldbench.data.image_files import ImageFiles
 from ldbench.data.layouts import ONE_CLASS, File, Listing, find_splits
 
 IMAGENETTE_COUNTS = {"training": 9469, "test": 3925}  # of the archives imagenette2*.tgz, in each size
@@ -38,10 +40,17 @@ class Imagenette(ImageFiles):
         on_error: str,
         subset: float | str | None,
         seed: int,
+        cache_dir: str | None,
     ):
         from torchvision import datasets
 
-        validate_settings(image_size=image_size, check=check, on_error=on_error, fingerprint=fingerprint)
+        validate_settings(
+            check=check,
+            on_error=on_error,
+            fingerprint=fingerprint,
+            fingerprint_choices=fingerprints.CHOICES,
+            image_size=image_size,
+        )
         if size not in datasets.Imagenette._ARCHIVES:
             raise ValueError(f"data.size is {size!r}. Choose one of {', '.join(datasets.Imagenette._ARCHIVES)}.")
         url = datasets.Imagenette._ARCHIVES[size][0]
@@ -76,6 +85,7 @@ class Imagenette(ImageFiles):
             on_error=on_error,
             subset=subset,
             seed=seed,
+            cache_dir=cache_dir,
         )
 
 
@@ -101,10 +111,17 @@ class CelebA(ImageFiles):
         on_error: str,
         subset: float | str | None,
         seed: int,
+        cache_dir: str | None,
     ):
         from torchvision import datasets
 
-        validate_settings(image_size=image_size, check=check, on_error=on_error, fingerprint=fingerprint)
+        validate_settings(
+            check=check,
+            on_error=on_error,
+            fingerprint=fingerprint,
+            fingerprint_choices=fingerprints.CHOICES,
+            image_size=image_size,
+        )
         base = datasets.CelebA.base_folder
         images, partition = f"{base}/img_align_celeba", f"{base}/list_eval_partition.txt"
         md5s = {file: md5 for _, md5, file in datasets.CelebA.file_list}
@@ -143,4 +160,5 @@ class CelebA(ImageFiles):
             on_error=on_error,
             subset=subset,
             seed=seed,
+            cache_dir=cache_dir,
         )

@@ -1,1 +1,1 @@
-"""Files: atomic writes, and reading that executes no code."""
+"""Files, here and at addresses: atomic writes, reading that executes no code, ranges with retries and a cache."""
