@@ -1,4 +1,5 @@
-"""One content, one result: the same images as a folder, parquet files, tar shards, and tar shards over HTTP.
+"""One content, one result: images of Fashion-MNIST in their IDX files, as a folder, parquet files, tar shards, and tar
+shards over HTTP.
 
 Batches, fingerprints, digests of artifacts, weights, and ids of records are equal, also for a training that is killed
 and goes on, and for one that two processes share.
@@ -15,19 +16,21 @@ import torch
 from omegaconf import DictConfig
 from tests.http_server import RangeServer, fail, serve
 from tests.pipeline.trainings import same, trained
-from tests.small_containers import images, write
+from tests.small_containers import write
+from tests.small_datasets import FASHION_MNIST
 from torch.utils.data import DataLoader
 
 import ldbench
 from ldbench.config.components import instantiate
+from ldbench.config.compose import Registry
 from ldbench.io import remote
 from ldbench.io.remote import Unreachable
 from ldbench.pipeline import pipeline
 from ldbench.training.callbacks import Checkpoint
 
-SOURCES = ("folder", "parquet", "tar", "http")
+SOURCES = ("folder", "idx", "parquet", "tar", "http")
 OTHERS = SOURCES[1:]  # are held against the folder
-DATA = {"folder": "folder", "parquet": "hf", "tar": "shards", "http": "shards"}
+DATA = {"folder": "folder", "idx": "fashion_mnist", "parquet": "hf", "tar": "shards", "http": "shards"}
 LATE = pytest.mark.slow  # of most rows: the suite by default trains from one source besides the folder
 
 
@@ -35,9 +38,9 @@ LATE = pytest.mark.slow  # of most rows: the suite by default trains from one so
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the same images in each container."""
     root = tmp_path_factory.mktemp("containers")
-    data = images(image_size=32, num_train=40, num_test=9)
+    data = instantiate(Registry().option("data", "fashion_mnist"), root=str(FASHION_MNIST))
     for kind in ("folder", "parquet", "tar"):
-        write(root / kind, kind, root / "records", data=data, shard_size=16)
+        write(root / kind, kind, root / "records", data=data, shard_size=60)
     return root
 
 
@@ -52,9 +55,11 @@ def words(containers: Path, server: RangeServer, small_overrides: list[str]) -> 
     """The overrides of a tiny training on a source, under a root of its own."""
 
     def given(source: str, root: Path, *more: str) -> list[str]:
-        place = server.address if source == "http" else str(containers / source)
-        data = [f"data={DATA[source]}", f"data.root={place}", "data.fingerprint=content", "data.subset=null"]
-        return [*small_overrides, *data, f"paths.root={root}", *more]
+        place = {"http": server.address, "idx": FASHION_MNIST}.get(source, containers / source)
+        data = [f"data={DATA[source]}", f"data.root={place}", "data.subset=null"]
+        if source != "idx":  # which is known by its content, and whose mirrored images are of no class
+            data += ["data.fingerprint=content", "data.label_safe_flips=false"]
+        return [*small_overrides, *data, "protocol=default", f"paths.root={root}", *more]
 
     return given
 
