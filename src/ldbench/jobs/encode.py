@@ -168,9 +168,14 @@ class Encode:
         root = str(self.latents)
         if not is_remote(root):
             return Folder(contents.folder(Path(root)))
-        settings = {"cache_dir": self.cache_dir, "cache_size": self.cache_size}
-        connection = {"retries": self.retries, "timeout": self.timeout, "ahead": self.ahead}
-        return open_address(f"{root.rstrip('/')}/{contents.name}", **settings, **connection)
+        return open_address(
+            f"{root.rstrip('/')}/{contents.name}",
+            cache_dir=self.cache_dir,
+            cache_size=self.cache_size,
+            retries=self.retries,
+            timeout=self.timeout,
+            ahead=self.ahead,
+        )
 
     def store(self, split: str) -> LatentStore:
         """The store of a split, built if missing. Of the processes of one machine one builds it while others wait."""

@@ -76,19 +76,19 @@ class RemoteShards:
         """Copies the moments of rows to `out`, and returns their labels. Raises `Unreachable` and ValueError."""
         reading, labels = self.reading, np.empty(len(shard), dtype=np.int64)
         reading.start()
+        numbers = np.unique(shard).tolist()
+        by_range = [n for n in numbers if n not in reading.mapped and self.manifest.shards[n].rows_sha256 is not None]
+        known = dict(zip(by_range, reading.pool.map(reading.rows, by_range), strict=True))
         waiting: list[tuple[int, Future[np.ndarray]]] = []
-        for number in np.unique(shard).tolist():
+        for number in numbers:
             positions = np.flatnonzero(shard == number).tolist()
-            stored = self.manifest.shards[number]
-            whole = reading.mapped.get(number)
-            if whole is None and stored.rows_sha256 is None:
+            if number not in known:
                 whole = reading.whole(number)
-            if whole is not None:
                 for position in positions:
                     out[position] = whole.moments[row[position]]
                     labels[position] = whole.labels[row[position]]
                 continue
-            rows = reading.rows(number)
+            stored, rows = self.manifest.shards[number], known[number]
             for position in positions:
                 labels[position] = rows.labels[row[position]]
                 read = reading.pool.submit(self.range, stored, int(row[position]), rows)
@@ -139,6 +139,7 @@ class Reading:
         self.pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="rows")
         self._rows: dict[int, Rows] = {}
         self._locks = [threading.Lock() for _ in self.manifest.shards]
+        self._rows_locks = [threading.Lock() for _ in self.manifest.shards]
         self._starting = threading.Lock()
         self._started = False
         self._failure: Exception | None = None
@@ -182,7 +183,7 @@ class Reading:
 
     def rows(self, number: int) -> Rows:
         """The labels and checksums of a shard's rows, read once. Raises `Unreachable` and ValueError."""
-        with self._locks[number]:
+        with self._rows_locks[number]:
             if number not in self._rows:
                 shard, count = self.manifest.shards[number], shard_shape(self.manifest, number)[0]
                 assert shard.rows_sha256 is not None
@@ -199,6 +200,8 @@ class Reading:
     def whole(self, number: int) -> MappedShard:
         """A whole shard from the cache, where it is stored first; in memory where there is none."""
         shard = self.manifest.shards[number]
+        if number in self.mapped:
+            return self.mapped[number]
         with self._locks[number]:
             if self.map(number):
                 return self.mapped[number]
