@@ -101,6 +101,7 @@ def test_a_store_is_written_to_other_protocols(make, at, tmp_path, address) -> N
     make(tmp_path / "local")
     make(at(address))
     ours, theirs = LatentStore.open(at(address)), LatentStore.open(tmp_path / "local")
+    assert at(address).files.list("*.json") == [MANIFEST], "notes are removed"
     assert equal(ours.read(ROWS[ROWS < 50]), theirs.read(ROWS[ROWS < 50]))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -112,10 +111,13 @@ class Address:
         """0: addresses need not list what they hold."""
         return 0
 
-    def remove(self, name: str) -> None:
-        """Removes a file where the address allows it."""
-        with suppress(NotImplementedError, Unreachable):
+    def remove(self, name: str) -> bool:
+        """Removes a file, if it exists. False where the address does not allow it."""
+        try:
             self.files.remove(name)
+        except (NotImplementedError, Unreachable):
+            return False
+        return True
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, note_name, shard_name
+from ldbench.data.latents.manifest import (
+    MANIFEST,
+    PLAN,
+    Contents,
+    Manifest,
+    Shard,
+    note_name,
+    read_manifest,
+    shard_name,
+)
 from ldbench.data.latents.places import CONNECTIONS, Address, Place, as_place
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.statistics import Statistics, combine
@@ -197,15 +206,22 @@ def remove_notes(where: Path | Place) -> None:
     """Removes the working files of a complete store, including those of a process that was killed."""
     place = as_place(where)
     if isinstance(place, Address):
-        plan = place.read_json(PLAN) if place.size(PLAN) is not None else None
-        if plan is not None:
-            for shard in range(-(-plan["num_images"] // plan["shard_size"])):
-                place.remove(note_name(shard))
-            place.remove(PLAN)
+        remove_notes_at(place)
         return
     for path in leftovers(place.path):
         with suppress(PermissionError):  # another user's store
             remove_scratch(path)
+
+
+def remove_notes_at(place: Address) -> None:
+    """Removes the notes and the plan of a complete store at an address, where it allows that; the plan last."""
+    if place.size(PLAN) is None:
+        return
+    notes = [note_name(shard) for shard in range(len(read_manifest(place).shards))]
+    if place.remove(notes[0]):
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            list(pool.map(place.remove, notes[1:]))
+        place.remove(PLAN)
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
