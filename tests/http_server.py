@@ -26,7 +26,12 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        Path(self.translate_path(self.path)).write_bytes(content)
+        path = Path(self.translate_path(self.path))
+        self.server.requests["PUT", path.name] += 1
+        if any(fault(self, content) for fault in list(self.server.faults)):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
         self.send_response(201)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ldbench.checks import images, installation, latents, machine, network, storage
 from ldbench.checks.finding import Finding, examine
+from ldbench.io.remote import is_remote
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,22 +37,31 @@ def build_checks(cfg: "DictConfig", registry: "Registry") -> list[Check]:
         raise ValueError(f"reach takes a list of {known.replace(',', ' and ')}, got {cfg.reach}. Set reach=[{known}].")
     from ldbench.config.components import instantiate
 
-    artifacts, stores, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "latents", "records", "runs"))
+    artifacts, records, runs = (Path(cfg.paths[name]) for name in ("artifacts", "records", "runs"))
+    stores = None if is_remote(cfg.paths.latents) else Path(cfg.paths.latents)
     trainer = {name: cfg.trainer[name] for name in ("accelerator", "precision", "devices", "threads")}
+    latent_checks: list[Check] = (
+        [("latents", partial(latents.describe_address, cfg.paths.latents))]
+        if stores is None
+        else [
+            ("latents", partial(latents.check_latents, stores)),
+            ("latents", partial(latents.check_origins, artifacts, stores)),
+        ]
+    )
+    folders = [Path(cfg.paths.root), artifacts, *([] if stores is None else [stores]), records, runs]
     checks: list[Check] = [
         *build_basic_checks(registry),
         ("cpu", machine.check_cpu),
         ("cuda", machine.check_cuda),
         ("mps", machine.check_mps),
         ("trainer", partial(machine.check_trainer, **trainer)),
-        ("disk", partial(machine.check_disk, [Path(cfg.paths.root), artifacts, stores, records, runs])),
+        ("disk", partial(machine.check_disk, folders)),
         ("shared memory", machine.check_shared_memory),
         ("temporary", machine.check_temporary_files),
         ("compiler", machine.check_compiler),
         ("weights", storage.check_downloads),
         ("artifacts", partial(storage.check_artifacts, artifacts, runs, registry)),
-        ("latents", partial(latents.check_latents, stores)),
-        ("latents", partial(latents.check_origins, artifacts, stores)),
+        *latent_checks,
         ("records", partial(storage.check_records, records)),
     ]
     if cfg.get("data") is not None:

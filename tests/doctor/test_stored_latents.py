@@ -53,3 +53,9 @@ def test_leftovers_of_building_latents_may_be_removed(store: Path) -> None:
     assert "has 2 files" in spare.what
     subprocess.run(spare.cure.partition(": ")[2], shell=True, check=True)
     only(latents.check_latents(store.parent), "ok")
+
+
+def test_stores_at_an_address_are_named_and_not_looked_at() -> None:
+    found = only(latents.describe_address("s3://bucket/latents"), "ok")
+    assert "s3://bucket/latents" in found.what
+    assert "not looked at" in found.what

@@ -46,6 +46,11 @@ class LatentSet(Protocol):
     tokenizer_key: str | None  # of the recipe and weights of the tokenizer that encoded them, where known
 
     @property
+    def ahead(self) -> int:
+        """How many batches should be read before they are needed: 0 where reading takes no time."""
+        ...
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """How they were encoded, without tokenizer, data and seed; what they are where that is not known."""
         ...

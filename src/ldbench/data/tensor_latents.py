@@ -46,6 +46,7 @@ class TensorLatents(Dataset):
         self.num_classes = num_classes
         self.upstream: dict[str, str] = {}
         self.tokenizer_key: str | None = None
+        self.ahead = 0  # they are in memory
 
     def __len__(self) -> int:
         return len(self.z)

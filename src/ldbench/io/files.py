@@ -118,10 +118,15 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
     size = path.stat().st_size
     if size > largest:
         raise ValueError(f"{path} has {size} bytes; the limit is {largest}. Copy it again, or remove it.")
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """Untrusted bytes as JSON, without NaN and duplicate keys. Raises ValueError, naming `where` they are from."""
     try:
-        return json.loads(path.read_bytes(), parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
+        return json.loads(content, parse_constant=reject_constant, object_pairs_hook=reject_duplicate_keys)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). Copy it again, or remove it.") from error
+        raise ValueError(f"{where} is not valid JSON ({error}). Copy it again, or remove it.") from error
 
 
 def reject_constant(constant: str) -> NoReturn:

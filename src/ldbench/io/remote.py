@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+PIECE = 1 << 24  # bytes of a long file that one request reads
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two tries: doubled each time
 FINAL_STATUSES = (*range(400, 500), 501)  # the server has answered: it will say the same again,
 TRANSIENT_STATUSES = (408, 425, 429)  # except for these
@@ -137,11 +138,18 @@ class RemoteFiles:
         """A whole file."""
         return self.read(name, 0, self.size(name))
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """A whole file in pieces, each of which may take `timeout` seconds."""
+        return (self.read(name, offset, PIECE) for offset in range(0, self.size(name), PIECE))
+
     def write(self, name: str, content: bytes) -> None:
-        """Writes a whole file. Object stores show it whole or not at all."""
+        """Writes a whole file, which may take `timeout` seconds for each 16 MiB. Object stores show it whole or not at
+        all.
+        """
         path = self._full(name)
         self._infos.pop(name, None)
-        self._retried(path, lambda: self._call("pipe_file", path, content))
+        seconds = self.timeout * max(1, -(-len(content) // PIECE))
+        self._retried(path, lambda: self._call("pipe_file", path, content, seconds=seconds))
 
     def remove(self, name: str) -> None:
         """Removes a file, if it exists."""
@@ -217,13 +225,17 @@ class RemoteFiles:
                 wait = min(2 * wait, LONGEST_WAIT)
         raise AssertionError("the last try returns or raises")
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Calls a method of the filesystem, which may take `timeout` seconds where the protocol allows to end it."""
+    def _call(self, method: str, *args: Any, seconds: float | None = None, **kwargs: Any) -> Any:
+        """Calls a method of the filesystem, which may take `seconds`, else `timeout`, where the protocol allows to end
+        it.
+        """
         from fsspec.asyn import sync
 
         filesystem = self._filesystem()
         if filesystem.async_impl:
-            return sync(filesystem.loop, getattr(filesystem, f"_{method}"), *args, timeout=self.timeout, **kwargs)
+            return sync(
+                filesystem.loop, getattr(filesystem, f"_{method}"), *args, timeout=seconds or self.timeout, **kwargs
+            )
         return getattr(filesystem, method)(*args, **kwargs)
 
     def _filesystem(self) -> Any:
@@ -237,6 +249,7 @@ class RemoteFiles:
 
         try:
             options = {"skip_instance_cache": True, "use_listings_cache": False}
+            options |= {"auto_mkdir": True} if self.protocol in ("file", "local") else {}
             filesystem = fsspec.filesystem(self.protocol, **options)
         except ImportError as error:
             raise ValueError(

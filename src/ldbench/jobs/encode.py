@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +20,12 @@ from ldbench.data.latents import lightningdit
 from ldbench.data.latents.cache_check import validate_cache
 from ldbench.data.latents.encoding import encode
 from ldbench.data.latents.manifest import MANIFEST, Contents, Manifest, is_complete
+from ldbench.data.latents.places import Folder, Place, open_address
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import remove_notes
+from ldbench.io.files import digest, write_json
+from ldbench.io.remote import is_remote
 from ldbench.runtime.device import PRECISIONS
 
 log = logging.getLogger(__name__)
@@ -48,7 +53,7 @@ class Encode:
         tokenizer_digest: str,
         tokenizer_key: str,
         data: ImageData,
-        latents: Path,  # the folder of all stores
+        latents: str | Path,  # the folder of all stores, or their address
         heldout: bool,
         flips: bool,
         dtype: str,
@@ -59,6 +64,11 @@ class Encode:
         shard_size: int,
         batch_size: int,
         num_processes: int,
+        cache_dir: str | None,
+        cache_size: float,
+        retries: int,
+        timeout: float,
+        ahead: int,
         workers: int,
         device: torch.device,
     ):
@@ -83,6 +93,11 @@ class Encode:
         self.shard_size = shard_size
         self.batch_size = batch_size
         self.num_processes = num_processes
+        self.cache_dir = None if cache_dir is None else resolve_folder(cache_dir)
+        self.cache_size = cache_size
+        self.retries = retries
+        self.timeout = timeout
+        self.ahead = ahead
         self.workers = workers
         self.device = device
 
@@ -95,6 +110,11 @@ class Encode:
         for key in ("shard_size", "batch_size", "num_processes"):
             if settings[key] < 1:
                 raise ValueError(f"job.{key} must be at least 1, got {settings[key]}.")
+        for key in ("cache_size", "retries", "ahead"):
+            if settings[key] < 0:
+                raise ValueError(f"job.{key} must be at least 0, got {settings[key]}.")
+        if settings["timeout"] <= 0:
+            raise ValueError(f"job.timeout must be more than 0 seconds, got {settings['timeout']}.")
         if settings["cache"] is not None and not resolve_folder(settings["cache"]).is_dir():
             raise ValueError(f"job.cache={settings['cache']} is not a folder. Give one in LightningDiT's layout.")
 
@@ -115,7 +135,7 @@ class Encode:
         metrics: dict[str, Estimate] = {}
         for split, name in link_names(self.heldout, self.cache).items():
             store = self.store(split)
-            link(out / name, store.folder)
+            link(out / name, store)
             metrics |= {
                 f"latents/{split}/{key}": Estimate(value) for key, value in statistics_of(store.manifest).items()
             }
@@ -143,20 +163,40 @@ class Encode:
             else None,
         )
 
-    def store(self, split: str) -> LatentStore:
-        """The store of a split, built if missing. One process builds it while others wait."""
-        contents = self.contents(split)
-        folder = contents.folder(self.latents)
-        with building_lock(folder, doing="encoding"):
-            exists = is_complete(folder)
-            if exists:
-                remove_notes(folder)
-                log.info("Latents of the %s split already exist: %s", split, folder)
-            else:
-                self.build(folder, contents)
-            return LatentStore.open(folder, contents=contents, verify=exists and self.verify)
+    def place(self, contents: Contents) -> Place:
+        """Where a store is, or will be."""
+        root = str(self.latents)
+        if not is_remote(root):
+            return Folder(contents.folder(Path(root)))
+        return open_address(
+            f"{root.rstrip('/')}/{contents.name}",
+            cache_dir=self.cache_dir,
+            cache_size=self.cache_size,
+            retries=self.retries,
+            timeout=self.timeout,
+            ahead=self.ahead,
+        )
 
-    def build(self, folder: Path, contents: Contents) -> None:
+    def store(self, split: str) -> LatentStore:
+        """The store of a split, built if missing. Of the processes of one machine one builds it while others wait."""
+        contents = self.contents(split)
+        place = self.place(contents)
+        with building_lock(self.lock_path(place, contents), doing="encoding"):
+            exists = is_complete(place)
+            if exists:
+                remove_notes(place)
+                log.info("Latents of the %s split already exist: %s", split, place)
+            else:
+                self.build(place, contents)
+            return LatentStore.open(place, contents=contents, verify=exists and self.verify)
+
+    def lock_path(self, place: Place, contents: Contents) -> Path:
+        """The path that is locked while a store is built: the folder itself; for an address one on this machine."""
+        if isinstance(place, Folder):
+            return place.path
+        return (self.cache_dir or Path(tempfile.gettempdir())) / f"{digest(str(place))[:16]}-{contents.name}"
+
+    def build(self, place: Place, contents: Contents) -> None:
         """Encodes a split, or converts a cache."""
         started = time.monotonic()
         if contents.source is None:
@@ -167,14 +207,14 @@ class Encode:
                 "workers": self.workers,
             }
             settings |= {"device": self.device, "num_processes": self.num_processes}
-            manifest = encode(folder, contents, tokenizer=self.tokenizer, images=images, **settings)
+            manifest = encode(place, contents, tokenizer=self.tokenizer, images=images, **settings)
         else:
             assert self.cache is not None
             cache, latent = resolve_folder(self.cache), self.tokenizer.latent
             validate_cache(cache, self.data.train, latent=latent, encode=self.posterior)
-            manifest = lightningdit.read_cache(cache, folder, contents, latent=latent, shard_size=self.shard_size)
+            manifest = lightningdit.read_cache(cache, place, contents, latent=latent, shard_size=self.shard_size)
         rate = manifest.num_images / (time.monotonic() - started)
-        log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, folder)
+        log.info("Latents of %d %s images, %.3g a second: %s", manifest.num_images, contents.split, rate, place)
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> Posterior:  # (B, 3, H, W)
@@ -211,8 +251,18 @@ def statistics_of(manifest: Manifest) -> dict[str, float]:
     return {**numbers, "images": float(manifest.num_images), "bytes": float(manifest.num_bytes)}
 
 
-def link(path: Path, folder: Path) -> None:
-    """Creates or replaces a symbolic link to a folder."""
+def link(path: Path, store: LatentStore) -> None:
+    """Creates or replaces a symbolic link to a store's folder; of a store at an address a folder with its manifest and
+    its address.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(os.path.relpath(folder.resolve(), path.parent.resolve()))
+    if isinstance(store.place, Folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.symlink_to(os.path.relpath(store.place.path.resolve(), path.parent.resolve()))
+        return
+    if path.is_symlink():
+        path.unlink()
+    write_json(path / MANIFEST, store.manifest.to_dict())
+    (path / "address.txt").write_text(f"{store.place}\n", encoding="utf-8")

@@ -160,6 +160,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
             count_passes=True,
             collate=whole,
             resident=items.resident if cfg.trainer.resident else None,
+            ahead=items.ahead,
         )
     return task
 

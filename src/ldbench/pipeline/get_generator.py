@@ -202,7 +202,7 @@ def build_encoder(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData) ->
         tokenizer_digest=tokenizer.digest,
         tokenizer_key=tokenizer.content_key,
         data=data,
-        latents=Path(cfg.paths.latents),
+        latents=cfg.paths.latents,
         workers=cfg.trainer.workers,
         device=find_device(cfg.trainer.accelerator),
     )

@@ -223,9 +223,9 @@ class JobContext:
         """What samples are compared with: a split, or the path of an .npz."""
         return self._protocol.reference
 
-    def latents(self) -> Path:
-        """The folder of all latent stores."""
-        return Path(self._cfg.paths.latents)
+    def latents(self) -> str:
+        """The folder of all latent stores, or their address."""
+        return self._cfg.paths.latents
 
     def teachers(self) -> Callable[[str], Any]:
         """Builds a teacher by its name in the config group; a feature network that it uses is trained on first use."""

@@ -26,7 +26,10 @@ UNNAMED = {
         "log_every",
         "patience",
     ),
-    "latents": ("workers", "batch_size", "num_processes", "shard_size", "verify", "export"),
+    "latents": (
+        *("workers", "batch_size", "num_processes", "shard_size", "verify", "export"),
+        *("cache_dir", "cache_size", "retries", "timeout", "ahead"),
+    ),
     "generator": ("path", "ema_decays"),  # the exported average has a key of its own
 }
 MOST_KEYS = 3  # differing keys that a label names

@@ -21,6 +21,7 @@ from ldbench.training import checkpoints
 from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.callbacks import Checkpoint
+from ldbench.training.read_ahead import ReadAhead
 from ldbench.training.trainer import build_trainer, csv_logger
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def fit_module(
     count_passes: bool,  # whether items of later epochs are augmented anew
     collate: Callable[[Any], Any] | None = None,
     resident: Callable[[torch.device], Dataset] | None = None,  # the items held on a device, read without workers
+    ahead: int = 0,  # batches that threads read before they are needed; loader processes read ahead anyway
 ) -> None:
     """Trains a module to the end of its phase, from its last checkpoint."""
     stage: Any = module.stage
@@ -124,9 +126,12 @@ def fit_module(
     )
     device = trainer.strategy.root_device
     reading = {"num_workers": settings.workers, "pin_memory": device.type == "cuda"} if resident is None else {}
-    loader = DataLoader(
-        items if resident is None else resident(device), batch_sampler=stream, collate_fn=collate, **reading
-    )
+    source = items if resident is None else resident(device)
+    reader = ReadAhead(source, batches=ahead) if ahead and resident is None and not settings.workers else None
+    if reader is None:
+        loader = DataLoader(source, batch_sampler=stream, collate_fn=collate, **reading)
+    else:
+        loader = DataLoader(reader, batch_sampler=reader.order(stream), collate_fn=collate, **reading)
     checkpoint = checkpoints.newest_readable(checkpoints.newest(run, stage.name))
     if checkpoint is not None:
         log.info("Resuming from %s", checkpoint)
@@ -138,3 +143,6 @@ def fit_module(
         raise
     except SystemExit:  # Lightning raises it at Ctrl-C and SIGTERM
         raise KeyboardInterrupt from None
+    finally:
+        if reader is not None:
+            reader.close()

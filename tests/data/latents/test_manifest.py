@@ -50,8 +50,8 @@ def test_the_revision_changes_the_digest(contents: Contents, monkeypatch: pytest
 
 def test_a_manifest_has_derived_statistics_and_round_trips(store: Callable[..., LatentStore]) -> None:
     opened = store(flips=True)
-    numbers = json.loads((opened.folder / "manifest.json").read_text())
-    assert is_complete(opened.folder)
+    numbers = json.loads((opened.place.path / "manifest.json").read_text())
+    assert is_complete(opened.place.path)
     assert (numbers["num_images"], numbers["num_rows"], numbers["posterior"], numbers["digest"]) == (
         50,
         100,
@@ -62,7 +62,7 @@ def test_a_manifest_has_derived_statistics_and_round_trips(store: Callable[..., 
     assert numbers["statistics"]["std_of_samples"] == opened.manifest.statistics.std().tolist()
     assert numbers["statistics"]["scalar"]["std_of_samples"] == opened.manifest.statistics.overall().std().item()
     assert [shard["num_images"] for shard in numbers["shards"]] == [16, 16, 16, 2]
-    assert read_manifest(opened.folder).to_dict() == Manifest.from_dict(numbers).to_dict() == numbers
+    assert read_manifest(opened.place.path).to_dict() == Manifest.from_dict(numbers).to_dict() == numbers
 
 
 def test_an_interrupted_store_reports_its_progress(tmp_path: Path) -> None:

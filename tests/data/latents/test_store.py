@@ -195,17 +195,17 @@ DAMAGED = [
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGED)
 def test_a_damaged_store_is_refused(opened: LatentStore, damage: Callable[[Path], object], message: str) -> None:
-    damage(opened.folder)
+    damage(opened.place.path)
     with pytest.raises(ValueError, match=message):
-        LatentStore.open(opened.folder)
+        LatentStore.open(opened.place.path)
 
 
 def test_checksums_can_be_skipped_but_sizes_cannot(opened: LatentStore) -> None:
-    altered(opened.folder)
-    assert len(LatentStore.open(opened.folder, verify=False)) == 100
-    truncated(opened.folder)
+    altered(opened.place.path)
+    assert len(LatentStore.open(opened.place.path, verify=False)) == 100
+    truncated(opened.place.path)
     with pytest.raises(ValueError, match="bytes, but its manifest has"):
-        LatentStore.open(opened.folder, verify=False)
+        LatentStore.open(opened.place.path, verify=False)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +236,6 @@ def test_a_store_with_other_contents_is_refused_with_both_names(
     opened: LatentStore, contents: Contents, changes: dict, message: str
 ) -> None:
     ours = replace(contents, flips=True, dtype="fp16")
-    assert len(LatentStore.open(opened.folder, contents=ours)) == 100
+    assert len(LatentStore.open(opened.place.path, contents=ours)) == 100
     with pytest.raises(ValueError, match=rf"are not those requested: {message}.*Encode again with these settings"):
-        LatentStore.open(opened.folder, contents=replace(ours, **changes))
+        LatentStore.open(opened.place.path, contents=replace(ours, **changes))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.manifest import Contents, is_complete
+from ldbench.data.latents.manifest import Contents, is_complete, shard_name
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
@@ -49,7 +49,8 @@ def test_it_is_not_finished_while_shards_are_missing(tmp_path: Path, contents: C
 def test_a_shard_that_was_cut_after_its_note_is_missing(tmp_path: Path, contents: Contents) -> None:
     one = writer(tmp_path, contents)
     one.write(1, moments(3), labels(3))
-    one.shard_path(1).write_bytes(one.shard_path(1).read_bytes()[:-1])
+    path = tmp_path / shard_name(1)
+    path.write_bytes(path.read_bytes()[:-1])
     assert one.missing() == [0, 1, 2]
 
 

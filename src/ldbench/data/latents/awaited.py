@@ -43,6 +43,11 @@ class AwaitedLatents(Dataset):
         """The standard deviation of each channel over the whole set."""
         return self.stored.std
 
+    @property
+    def ahead(self) -> int:
+        """How many batches should be read before they are needed."""
+        return self.stored.ahead
+
     def __len__(self) -> int:
         return len(self.stored)
 

@@ -16,6 +16,7 @@ from ldbench.core.interfaces import ImageSet
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.manifest import Contents, Manifest
+from ldbench.data.latents.places import Place
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.writing import StoreWriter
 from ldbench.runtime.device import compute_precision
@@ -24,7 +25,7 @@ from ldbench.runtime.workers import run_parallel, split_evenly
 
 
 def encode(
-    folder: Path,
+    where: Path | Place,
     contents: Contents,
     *,
     tokenizer: Tokenizer,
@@ -35,12 +36,12 @@ def encode(
     device: torch.device,
     num_processes: int,
 ) -> Manifest:
-    """Builds the store of a whole split, or resumes an interrupted one. Callers must hold a lock on the folder.
+    """Builds the store of a whole split, or resumes an interrupted one. Callers must hold a lock on its place.
 
     With several processes each uses its own CUDA device where there are any. Raises ValueError for latents that are not
     finite.
     """
-    writer = StoreWriter(folder, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
+    writer = StoreWriter(where, contents, latent=tokenizer.latent, num_images=len(images), shard_size=shard_size)
     missing = writer.missing()
     shares = split_evenly(missing, num_processes)
     work = partial(

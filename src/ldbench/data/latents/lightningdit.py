@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents, Manifest
+from ldbench.data.latents.places import Place
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
@@ -43,7 +44,7 @@ def cache_checksum(folder: Path) -> str:
 
 
 def read_cache(
-    folder: Path, store_folder: Path, contents: Contents, *, latent: LatentSpec, shard_size: int
+    folder: Path, store_place: Path | Place, contents: Contents, *, latent: LatentSpec, shard_size: int
 ) -> Manifest:
     """Builds a store from a cache, or resumes it; its samples become points.
 
@@ -54,7 +55,7 @@ def read_cache(
     """
     files = list_cache_files(folder, latent)
     num_images = sum(file.num_images for file in files)
-    writer = StoreWriter(store_folder, contents, latent=latent, num_images=num_images, shard_size=shard_size)
+    writer = StoreWriter(store_place, contents, latent=latent, num_images=num_images, shard_size=shard_size)
     for shard in writer.missing():
         images = writer.shard_images(shard)
         views = [read_slices(files, view, images) for view in VIEWS[: 2 if contents.flips else 1]]
@@ -72,7 +73,7 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
     latent, manifest = store.latent, store.manifest
     if latent.grid is None:
         raise ValueError(
-            f"LightningDiT stores maps, but {store.folder} holds {latent.num_tokens} tokens without a grid. "
+            f"LightningDiT stores maps, but {store.place} holds {latent.num_tokens} tokens without a grid. "
             "Train on the store itself."
         )
     folder.mkdir(parents=True, exist_ok=True)

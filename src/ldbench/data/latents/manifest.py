@@ -5,6 +5,7 @@ While it is being built each finished shard has its own note next to it, and `pl
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
+from ldbench.data.latents.places import CONNECTIONS, Address, Place, as_place
 from ldbench.data.latents.statistics import Statistics, combine
-from ldbench.io.files import digest, file_digest, read_json
+from ldbench.io.files import digest, file_digest
 from ldbench.io.safe_load import first_line
 from ldbench.runtime.device import PRECISIONS
 
@@ -71,10 +73,15 @@ class Contents:
         names = ("split", "preprocessing", "flips", "dtype", "precision", "source")
         return {**{name: getattr(self, name) for name in names}, "revision": REVISION}
 
+    @property
+    def name(self) -> str:
+        """The name of their store."""
+        tokenizer = self.tokenizer.rpartition("-")[0] or self.tokenizer
+        return f"{tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
+
     def folder(self, root: Path) -> Path:
         """The folder of their store below `root`."""
-        tokenizer = self.tokenizer.rpartition("-")[0] or self.tokenizer
-        return root / f"{tokenizer}-{self.data}-{self.split}-{self.digest()[:8]}"
+        return root / self.name
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,14 @@ class Shard:
     sha256: str
     parts: int  # 2: means and log-variances; 1: points
     statistics: Statistics
+    rows_sha256: str | None = None  # of the file of its rows, where it was written to an address
 
     def to_dict(self) -> dict[str, Any]:
         """The shard as JSON."""
-        return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "statistics": self.statistics.to_dict(),
-        }
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.rows_sha256 is None:
+            del values["rows_sha256"]
+        return {**values, "statistics": self.statistics.to_dict()}
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "Shard":
@@ -196,52 +204,65 @@ def shard_name(shard: int) -> str:
     return f"shard-{shard:05d}.safetensors"
 
 
-def is_complete(folder: Path) -> bool:
+def note_name(shard: int) -> str:
+    """The file name of the note that marks a shard as finished."""
+    return f"shard-{shard:05d}.json"
+
+
+def is_complete(where: Path | Place) -> bool:
     """Whether a store is complete: its manifest is written last."""
-    return (folder / MANIFEST).is_file()
+    return as_place(where).size(MANIFEST) is not None
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of a store. Raises ValueError, with what to do, for a folder without a valid one."""
-    if not is_complete(folder):
-        finished = len(list(folder.glob("shard-*.json")))
+def read_manifest(where: Path | Place) -> Manifest:
+    """Reads the manifest of a store. Raises ValueError, with what to do, where there is no valid one."""
+    place = as_place(where)
+    if not is_complete(place):
+        finished = place.num_finished()
         state = f"it was interrupted after {finished} shards" if finished else "it has no manifest.json"
         raise ValueError(
-            f"{folder} is not a complete store of latents: {state}. "
+            f"{place} is not a complete store of latents: {state}. "
             "Run the command that started it again to resume: "
             "python -m ldbench.run job=encode, with the same overrides."
         )
     try:
-        numbers = read_json(folder / MANIFEST)
+        numbers = place.read_json(MANIFEST)
         schema = numbers["schema"]
         if schema == SCHEMA:
             return Manifest.from_dict(numbers)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
         raise ValueError(
-            f"{folder / MANIFEST} is not a manifest of latents ({first_line(error)}). "
-            f"Remove {folder} and encode again, or copy it again."
+            f"{place}/{MANIFEST} is not a manifest of latents ({first_line(error)}). "
+            f"Remove {place} and encode again, or copy it again."
         ) from error
     raise ValueError(
-        f"{folder} has schema {schema}, but this version of ldbench reads {SCHEMA}. "
+        f"{place} has schema {schema}, but this version of ldbench reads {SCHEMA}. "
         "Remove it and encode again, or use the version that wrote it."
     )
 
 
-def validate_sizes(folder: Path, manifest: Manifest) -> None:
+def validate_sizes(where: Path | Place, manifest: Manifest) -> None:
     """Raises ValueError naming the first shard that is missing or of the wrong size."""
-    for shard in manifest.shards:
-        path = folder / shard.file
-        size = path.stat().st_size if path.is_file() else None
+    place = as_place(where)
+    names = [shard.file for shard in manifest.shards]
+    if isinstance(place, Address):  # an answer takes a while
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            sizes = list(pool.map(place.size, names))
+    else:
+        sizes = [place.size(name) for name in names]
+    for shard, size in zip(manifest.shards, sizes, strict=True):
         if size != shard.num_bytes:
             state = "is missing" if size is None else f"has {size} bytes, but its manifest has {shard.num_bytes}"
-            raise ValueError(f"{path} {state}. Remove {folder} and encode again, or copy it again.")
+            raise ValueError(f"{place}/{shard.file} {state}. Remove {place} and encode again, or copy it again.")
 
 
 def validate_checksums(folder: Path, manifest: Manifest) -> None:
     """Raises ValueError naming the first shard whose checksum differs from the manifest's. Reads all files."""
     for shard in manifest.shards:
         if file_digest(folder / shard.file) != shard.sha256:
-            raise ValueError(
-                f"{folder / shard.file} was altered: its checksum differs. "
-                f"Remove {folder} and encode again, or copy it again."
-            )
+            raise ValueError(describe_altered(folder, shard.file))
+
+
+def describe_altered(where: Path | Place, file: str) -> str:
+    """What is said of a file whose checksum differs."""
+    return f"{where}/{file} was altered: its checksum differs. Remove {where} and encode again, or copy it again."

@@ -1,4 +1,4 @@
-"""Reads a store: posteriors memory-mapped or held on a device, sampled and normalized in batches."""
+"""Reads a store: posteriors memory-mapped, at an address, or held on a device, sampled and normalized in batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,16 @@ from torch.utils.data import Dataset
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
 from ldbench.core.posterior import Posterior
+from ldbench.data.latents.local_shards import LocalShards
 from ldbench.data.latents.manifest import Contents, Manifest, read_manifest, validate_checksums, validate_sizes
 from ldbench.data.latents.noise import noise_keys, posterior_noise
-from ldbench.data.latents.shards import DTYPES, map_shard
+from ldbench.data.latents.places import Address, Place, as_place
+from ldbench.data.latents.remote_shards import RemoteShards
+from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.statistics import Of
 from ldbench.io.files import digest
 
 BLOCK = 1 << 18  # numbers that are sampled at once on a CPU: about the size of its cache
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """The tensors of a store: posteriors memory-mapped, labels in memory."""
-
-    moments: list[np.ndarray]  # of each shard (rows, 1 or 2, N, C)
-    labels: np.ndarray  # (rows,) int64 of the whole store
 
 
 class Reader(Protocol):
@@ -42,44 +37,49 @@ class Reader(Protocol):
 
 
 class LatentStore:
-    """A complete store, memory-mapped.
+    """A complete store: in a folder, memory-mapped, or at an address.
 
     Row i is image i of its split; with flips, row i + num_images is that image mirrored.
 
-    It can be pickled: each process maps the files on its first read.
+    It can be pickled: each process opens the files on its first read.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest):
-        self.folder = folder
+    def __init__(self, place: Place, manifest: Manifest, shards: LocalShards | RemoteShards):
+        self.place = place
         self.manifest = manifest
+        self.shards = shards
         self.device = torch.device("cpu")
-        self._mapped: Mapped | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, *, contents: Contents | None = None, verify: bool = True) -> "LatentStore":
-        """Opens the store in a folder.
+    def open(cls, where: str | Path | Place, *, contents: Contents | None = None, verify: bool = True) -> "LatentStore":
+        """Opens the store in a folder or at an address.
 
-        With `verify` all checksums are compared, at about 1 GB per second; sizes always are.
+        With `verify` all checksums of files on this machine are compared, at about 1 GB per second; those of what is
+        read from an address are always compared, when it is read. Sizes always are.
 
         Raises ValueError, with what to do, for a store that is incomplete, altered, of a newer schema, or of other
-        `contents`.
+        `contents`, and `Unreachable` where an address does not answer.
         """
-        folder = Path(folder).expanduser()
-        manifest = read_manifest(folder)
+        place = as_place(where)
+        manifest = read_manifest(place)
         if contents is not None:
-            validate_contents(folder, manifest.contents, contents)
-        validate_sizes(folder, manifest)
+            validate_contents(place, manifest.contents, contents)
+        validate_sizes(place, manifest)
+        if isinstance(place, Address):
+            return cls(place, manifest, RemoteShards(place, manifest, verify=verify))
         if verify:
-            validate_checksums(folder, manifest)
-        store = cls(folder, manifest)
-        store.map()
-        return store
+            validate_checksums(place.path, manifest)
+        shards = LocalShards(place.path, manifest)
+        shards.map()
+        return cls(place, manifest, shards)
 
     def __len__(self) -> int:
         return self.manifest.num_images * self.manifest.num_views
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_mapped": None}
+    @property
+    def ahead(self) -> int:
+        """How many batches should be read before they are needed."""
+        return self.place.ahead if isinstance(self.place, Address) else 0
 
     @property
     def latent(self) -> LatentSpec:
@@ -89,51 +89,26 @@ class LatentStore:
     @property
     def labels(self) -> Tensor:  # (rows,) int64
         """The label of every row."""
-        return torch.from_numpy(self.map().labels)
-
-    def map(self) -> "Mapped":
-        """Maps the files in this process.
-
-        Raises ValueError for one whose dtype or shape differs from the manifest's.
-        """
-        if self._mapped is None:
-            manifest, latent = self.manifest, self.manifest.latent
-            tail = (manifest.parts, latent.num_tokens, latent.channels)
-            dtype, views = manifest.contents.dtype, manifest.num_views
-            shards = [
-                map_shard(self.folder / shard.file, dtype=dtype, shape=(views * shard.num_images, *tail))
-                for shard in manifest.shards
-            ]
-            once = [mapped.labels[: shard.num_images] for mapped, shard in zip(shards, manifest.shards, strict=True)]
-            for labels, shard in zip(once, manifest.shards, strict=True):
-                if len(labels) and not (labels.min() >= 0 and labels.max() < manifest.contents.num_classes):
-                    classes = f"the classes 0 to {manifest.contents.num_classes - 1}"
-                    raise ValueError(
-                        f"{self.folder / shard.file} has labels outside of {classes}. "
-                        f"Remove {self.folder} and encode again."
-                    )
-            self._mapped = Mapped([shard.moments for shard in shards], np.tile(np.concatenate(once), views))
-        return self._mapped
+        once = [
+            labels[: shard.num_images] for labels, shard in zip(self.shards.labels(), self.manifest.shards, strict=True)
+        ]
+        return torch.from_numpy(np.tile(np.concatenate(once), self.manifest.num_views))
 
     def read(
         self,
         rows: Tensor,  # (B,) int64
     ) -> tuple[Tensor, Tensor]:  # (B, 1 or 2, N, C) in the store's dtype; (B,)
         """The stored moments and labels of rows, copied once. Raises IndexError for rows out of range."""
-        mapped, manifest, latent = self.map(), self.manifest, self.manifest.latent
+        manifest, latent = self.manifest, self.manifest.latent
         indices = rows.numpy()
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
-            raise IndexError(f"{self.folder} has rows 0 to {len(self) - 1}, got {indices.min()} to {indices.max()}.")
+            raise IndexError(f"{self.place} has rows 0 to {len(self) - 1}, got {indices.min()} to {indices.max()}.")
         view, image = np.divmod(indices, manifest.num_images)
         shard, local = np.divmod(image, manifest.shard_size)
         local += view * np.minimum(manifest.shard_size, manifest.num_images - shard * manifest.shard_size)
         shape = (len(rows), manifest.parts, latent.num_tokens, latent.channels)
         moments = torch.empty(shape, dtype=DTYPES[manifest.contents.dtype])
-        out = moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
-        order = np.lexsort((local, shard))  # files are read sequentially
-        for position, s, i in zip(order.tolist(), shard[order].tolist(), local[order].tolist(), strict=True):
-            out[position] = mapped.moments[s][i]
-        return moments, torch.from_numpy(mapped.labels[indices])
+        return moments, torch.from_numpy(self.shards.copy(shard, local, as_bits(moments)))
 
     def batch(
         self,
@@ -164,11 +139,17 @@ class ResidentStore:
     """A store on a device, with the same noise as the memory-mapped one."""
 
     def __init__(self, store: LatentStore, device: torch.device):
-        self.manifest = store.manifest
+        manifest, latent = store.manifest, store.latent
+        self.manifest = manifest
         self.device = device
-        parts = [store.read(rows) for rows in torch.arange(len(store)).split(store.manifest.shard_size)]
-        self.moments = torch.cat([moments.to(device) for moments, _ in parts])
-        self.labels = torch.cat([labels.to(device) for _, labels in parts])
+        shape = (len(store), manifest.parts, latent.num_tokens, latent.channels)
+        self.moments = torch.empty(shape, dtype=DTYPES[manifest.contents.dtype], device=device)
+        self.labels = store.labels.to(device)
+        for number, shard in enumerate(manifest.shards):
+            whole = torch.tensor(store.shards.whole(number).moments).view(self.moments.dtype)  # a copy
+            for view, part in enumerate(whole.split(shard.num_images)):
+                first = view * manifest.num_images + shard.first
+                self.moments[first : first + len(part)] = part.to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -212,6 +193,7 @@ class StoredLatents(Dataset):
         self.upstream = {"tokenizer": manifest.contents.tokenizer_digest, "data": manifest.contents.fingerprint}
         self.settings = manifest.contents.settings
         self.tokenizer_key: str | None = manifest.contents.tokenizer_key
+        self.ahead = store.ahead if isinstance(store, LatentStore) else 0
 
     def __len__(self) -> int:
         return len(self.store)
@@ -280,7 +262,12 @@ class Mismatch:
     wanted: str
 
 
-def validate_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
+def as_bits(moments: Tensor) -> np.ndarray:
+    """The moments as an array on the same memory: numpy has no bf16."""
+    return moments.view(torch.int16 if moments.element_size() == 2 else torch.int32).numpy()
+
+
+def validate_contents(place: Path | Place, stored: Contents, wanted: Contents) -> None:
     """Raises ValueError, naming both sides, if a store has another tokenizer, other data or other encoding settings."""
     mismatches = []
     if stored.tokenizer_digest != wanted.tokenizer_digest:
@@ -298,7 +285,7 @@ def validate_contents(folder: Path, stored: Contents, wanted: Contents) -> None:
     if mismatches:
         details = "; ".join(f"{item.name} is {item.stored} there, and {item.wanted} here" for item in mismatches)
         raise ValueError(
-            f"The latents in {folder} are not those requested: {details}. "
+            f"The latents in {place} are not those requested: {details}. "
             "Encode again with these settings (python -m ldbench.run job=encode), or open them with their own settings."
         )
 

@@ -1,6 +1,7 @@
 """Writes a store shard by shard: finished shards are kept, and any process may write any shard."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +10,20 @@ import torch
 from torch import Tensor
 
 from ldbench.core.latent import LatentSpec
-from ldbench.data.latents.manifest import MANIFEST, PLAN, Contents, Manifest, Shard, shard_name
-from ldbench.data.latents.shards import DTYPES, write_shard
+from ldbench.data.latents.manifest import (
+    MANIFEST,
+    PLAN,
+    Contents,
+    Manifest,
+    Shard,
+    note_name,
+    read_manifest,
+    shard_name,
+)
+from ldbench.data.latents.places import CONNECTIONS, Address, Place, as_place
+from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.statistics import Statistics, combine
-from ldbench.io.files import file_digest, read_json, remove_scratch, write_json
+from ldbench.io.files import remove_scratch
 from ldbench.io.safe_load import first_line
 
 DTYPE_KEYS = "latents.dtype of a generator, job.dtype of job=encode"
@@ -27,12 +38,14 @@ class StoreWriter:
     a time. Raises ValueError for a folder that was started with other contents or another shard size.
     """
 
-    def __init__(self, folder: Path, contents: Contents, *, latent: LatentSpec, num_images: int, shard_size: int):
+    def __init__(
+        self, where: Path | Place, contents: Contents, *, latent: LatentSpec, num_images: int, shard_size: int
+    ):
         if num_images < 1 or shard_size < 1:
             raise ValueError(
                 f"A store needs images and shards of at least 1, got {num_images} images in shards of {shard_size}."
             )
-        self.folder = folder
+        self.place = as_place(where)
         self.contents = contents
         self.latent = latent
         self.num_images = num_images
@@ -41,26 +54,24 @@ class StoreWriter:
 
     def start(self) -> None:
         """Writes the plan of the store, or compares it with the one in the folder."""
-        path = self.folder / PLAN
         plan = {
             "contents": asdict(self.contents),
             "latent": self.latent.to_dict(),
             "num_images": self.num_images,
             "shard_size": self.shard_size,
         }
-        if path.is_file():
-            existing = read_json(path)
+        if self.place.size(PLAN) is not None:
+            existing = self.place.read_json(PLAN)
             if not isinstance(existing, dict):
-                raise ValueError(f"{path} is not a plan of a store. Remove {self.folder} and encode again.")
+                raise ValueError(f"{self.place}/{PLAN} is not a plan of a store. Remove {self.place} and encode again.")
             changed = [key for key, value in plan.items() if existing.get(key) != value]
             if changed:
                 details = "; ".join(f"{key} was {existing.get(key)}, and now is {plan[key]}" for key in changed)
                 raise ValueError(
-                    f"{self.folder} was started with other settings: {details}. "
-                    "Resume with those, or remove the folder."
+                    f"{self.place} was started with other settings: {details}. Resume with those, or remove the folder."
                 )
         else:
-            write_json(path, plan)
+            self.place.write_json(PLAN, plan)
 
     @property
     def num_shards(self) -> int:
@@ -73,20 +84,29 @@ class StoreWriter:
 
     def missing(self) -> list[int]:
         """The shards that are not finished."""
-        return [shard for shard in range(self.num_shards) if not self.is_finished(shard)]
+        shards = range(self.num_shards)
+        if isinstance(self.place, Address):  # an answer takes a while
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                finished = list(pool.map(self.is_finished, shards))
+        else:
+            finished = [self.is_finished(shard) for shard in shards]
+        return [shard for shard in shards if not finished[shard]]
 
     def is_finished(self, shard: int) -> bool:
         """Whether a shard and its note exist."""
-        note, path = self.note_path(shard), self.shard_path(shard)
-        return note.is_file() and path.is_file() and path.stat().st_size == self.read_note(note).num_bytes
+        if self.place.size(note_name(shard)) is None:
+            return False
+        size = self.place.size(shard_name(shard))
+        return size is not None and size == self.read_note(shard).num_bytes
 
-    def read_note(self, note: Path) -> Shard:
+    def read_note(self, shard: int) -> Shard:
         """Reads the note of a shard. Raises ValueError, naming the file, if it is not one."""
         try:
-            return Shard.from_dict(read_json(note))
+            return Shard.from_dict(self.place.read_json(note_name(shard)))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise ValueError(
-                f"{note} is not a note of a shard ({first_line(error)}). Remove it to encode the shard again."
+                f"{self.place}/{note_name(shard)} is not a note of a shard ({first_line(error)}). Remove it to "
+                "encode the shard again."
             ) from error
 
     def write(
@@ -113,18 +133,19 @@ class StoreWriter:
         statistics = Statistics.of(moments[: len(images)])  # as in the papers, without mirrored images
         if statistics.count >= MANY:  # so that it is known at the first shard, and not after the last
             self.validate_rounding(statistics)
-        path = self.shard_path(shard)
-        write_shard(path, moments, labels.repeat(views))
+        name = shard_name(shard)
+        written = self.place.write_shard(name, moments, labels.repeat(views))
         note = Shard(
-            file=path.name,
+            file=name,
             first=images.start,
             num_images=len(images),
-            num_bytes=path.stat().st_size,
-            sha256=file_digest(path),
+            num_bytes=written.num_bytes,
+            sha256=written.sha256,
             parts=moments.shape[1],
             statistics=statistics,
+            rows_sha256=written.rows_sha256,
         )
-        write_json(self.note_path(shard), note.to_dict())
+        self.place.write_json(note_name(shard), note.to_dict())
 
     def validate_finite(self, moments: Tensor, images: range) -> None:
         """Raises ValueError naming an image whose latent is not finite."""
@@ -167,34 +188,40 @@ class StoreWriter:
         missing = self.missing()
         if missing:
             raise ValueError(
-                f"{self.folder} lacks {len(missing)} shards (first: {missing[0]}). "
+                f"{self.place} lacks {len(missing)} shards (first: {missing[0]}). "
                 "Run the same command again to encode them."
             )
-        notes = [self.note_path(shard) for shard in range(self.num_shards)]
-        shards = [self.read_note(note) for note in notes]
+        shards = [self.read_note(shard) for shard in range(self.num_shards)]
         if len({shard.parts for shard in shards}) != 1:
-            raise ValueError(f"{self.folder} mixes points and Gaussian posteriors. Remove it and encode again.")
+            raise ValueError(f"{self.place} mixes points and Gaussian posteriors. Remove it and encode again.")
         statistics = combine([shard.statistics for shard in shards])
         self.validate_rounding(statistics)
         manifest = Manifest(self.contents, self.latent, self.num_images, self.shard_size, shards, statistics)
-        write_json(self.folder / MANIFEST, manifest.to_dict())
-        remove_notes(self.folder)
+        self.place.write_json(MANIFEST, manifest.to_dict())
+        remove_notes(self.place)
         return manifest
 
-    def shard_path(self, shard: int) -> Path:
-        """The path of a shard."""
-        return self.folder / shard_name(shard)
 
-    def note_path(self, shard: int) -> Path:
-        """The path of the note that marks a shard as finished."""
-        return self.shard_path(shard).with_suffix(".json")
-
-
-def remove_notes(folder: Path) -> None:
+def remove_notes(where: Path | Place) -> None:
     """Removes the working files of a complete store, including those of a process that was killed."""
-    for path in leftovers(folder):
+    place = as_place(where)
+    if isinstance(place, Address):
+        remove_notes_at(place)
+        return
+    for path in leftovers(place.path):
         with suppress(PermissionError):  # another user's store
             remove_scratch(path)
+
+
+def remove_notes_at(place: Address) -> None:
+    """Removes the notes and the plan of a complete store at an address, where it allows that; the plan last."""
+    if place.size(PLAN) is None:
+        return
+    notes = [note_name(shard) for shard in range(len(read_manifest(place).shards))]
+    if place.remove(notes[0]):
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            list(pool.map(place.remove, notes[1:]))
+        place.remove(PLAN)
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
