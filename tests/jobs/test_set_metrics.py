@@ -230,3 +230,26 @@ def test_two_processes_compute_the_same_reference(data: Any, tmp_path: Path) -> 
     assert [path.suffix for path in (tmp_path / "2").iterdir() if path.suffix != ".lock"] == [".safetensors"], (
         "nothing else remains"
     )
+
+
+def test_real_images_are_measured_once_and_read_back_to_the_last_bit(tmp_path: Path, data, monkeypatch) -> None:
+    sets = replace(evaluator(tmp_path, "fd", "precision"), metrics_key="a")
+    real, training = reference(sets, data, "test"), reference(sets, data, "train")
+    found = dict(sets.measure_real(real, training, "heldout", prefix="g"))
+    assert found == dict(evaluator(tmp_path, "fd", "precision").measure_real(real, training, "heldout", prefix="g"))
+    files = list(tmp_path.glob("real-*.json"))
+    assert len(files) == 1
+    with monkeypatch.context() as again:
+        again.setattr(SetEvaluator, "measure_real_anew", lambda *_, **__: pytest.fail("measured again"))
+        assert dict(sets.measure_real(real, training, "heldout", prefix="g")) == found
+    others = (
+        lambda: replace(sets, metrics_key="b").measure_real(real, training, "heldout", prefix="g"),
+        lambda: sets.measure_real(training, real, "heldout", prefix="g"),
+        lambda: sets.measure_real(real, training, "training", prefix="g"),
+    )
+    for count, other in enumerate(others, start=2):
+        dict(other())
+        assert len(list(tmp_path.glob("real-*.json"))) == count
+    files[0].write_text("{")
+    with pytest.raises(ValueError, match=r"real-.*Remove it"):
+        dict(sets.measure_real(real, training, "heldout", prefix="g"))

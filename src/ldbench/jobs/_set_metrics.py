@@ -19,6 +19,7 @@ from ldbench.io.files import file_digest
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.jobs._batches import Batches, FileImages, SplitImages
 from ldbench.jobs._sharded import run_sharded
+from ldbench.jobs._stored_estimates import stored_estimates
 from ldbench.metrics import adm_npz, feature_set
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator, FeatureSet, SetMetric
 from ldbench.runtime.workers import split_evenly
@@ -105,6 +106,7 @@ class SetEvaluator:
     folder: Path  # of cached features
     workers: int
     device: torch.device
+    metrics_key: str | None = None  # of all that the metrics depend on but their inputs; None: nothing of them is kept
     requires: frozenset[str] = field(init=False)  # of samples
     reference_requires: frozenset[str] = field(init=False)  # of real images
 
@@ -254,8 +256,23 @@ class SetEvaluator:
     ) -> Iterator[tuple[str, Estimate]]:
         """Every metric of real images against a reference, with a label behind its name.
 
-        A metric that these images are too few for is left out.
+        A metric that these images are too few for is left out. Measured once for all models.
         """
+        if self.metrics_key is None:
+            yield from self.measure_real_anew(real, reference, label, prefix=prefix)
+            return
+        key = {
+            "metrics": self.metrics_key,
+            "sets": [feature_set.digest(features) for features in (real, reference)],
+            "names": [self.label, self.extractor.standard, label, prefix],
+        }
+        path = self.folder / f"real-{store.digest(key)}.json"
+        yield from stored_estimates(path, lambda: self.measure_real_anew(real, reference, label, prefix=prefix)).items()
+
+    def measure_real_anew(
+        self, real: FeatureSet, reference: FeatureSet, label: str, *, prefix: Prefix
+    ) -> Iterator[tuple[str, Estimate]]:
+        """See `measure_real`."""
         for key, metric in self.metrics.items():
             alone = replace(self, metrics={key: metric})
             try:

@@ -5,11 +5,13 @@ nothing depends on batches, order, workers or processes. The parts of a set whos
 with balanced labels, are drawn within labels: what was chosen does not vary.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from ldbench.core.interfaces import Estimate
@@ -306,6 +308,12 @@ def set_to_tensors(features: FeatureSet) -> Mapping[str, Tensor]:
         if normal is not None:
             tensors |= moments_to_tensors(normal.parts, name)
     return tensors
+
+
+def digest(features: FeatureSet) -> str:
+    """The sha256 of a set."""
+    tensors = {name: tensor.contiguous() for name, tensor in set_to_tensors(features).items()}
+    return hashlib.sha256(save(tensors)).hexdigest()
 
 
 def set_from_tensors(tensors: Mapping[str, Tensor]) -> FeatureSet:

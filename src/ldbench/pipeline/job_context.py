@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from ldbench.artifacts import store
 from ldbench.config.components import import_target, required_parameters
 from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
@@ -22,7 +23,7 @@ from ldbench.jobs._sampling_variants import SamplingVariants
 from ldbench.jobs._set_metrics import SetEvaluator
 from ldbench.jobs.throughput import GeneratorSampling, StepTimer
 from ldbench.metrics.feature_set import Features, SetMetric, gather
-from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, extractor_key
+from ldbench.pipeline.components import build_extractor, build_metric, build_teacher, component_digest, extractor_key
 from ldbench.pipeline.generator_plan import build_guidance, build_sampler
 from ldbench.pipeline.get_generator import build_encoder
 from ldbench.pipeline.recipe import is_trained
@@ -245,6 +246,9 @@ class JobContext:
             extractor=build_extractor(extractor, self._cfg, self._protocol, self._registry),
             key=extractor_key(extractor, self._cfg, self._protocol, self._registry),
             metrics={key: build_metric("distribution", key, self._protocol, self._registry) for key in metrics},
+            metrics_key=store.digest(
+                {key: component_digest("distribution", key, self._protocol, self._registry) for key in metrics}
+            ),
             kept=self._protocol.kept,
             folder=Path(self._cfg.paths.artifacts) / "features",
             workers=self.workers(),
