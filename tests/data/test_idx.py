@@ -25,7 +25,14 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 def opened(root: Path | None, **changes: Any) -> IDX:
     settings: dict[str, Any] = {
-        **{"name": "small", "torchvision": "FashionMNIST", "installed": [], "download": False, "image_size": 32},
+        **{
+            "name": "small",
+            "torchvision": "FashionMNIST",
+            "installed": [],
+            "package": None,
+            "download": False,
+            "image_size": 32,
+        },
         **{"class_names": CLASSES, "label_safe_flips": False, "subset": None, "seed": 0},
     }
     return IDX(root=None if root is None else str(root), **settings | changes)
@@ -126,8 +133,10 @@ def test_a_subset_is_a_part_of_each_class() -> None:
 
 
 def test_missing_files_are_named(copied: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"not installed here.*/somewhere.*data.root=DIR"):
-        opened(None, installed=["/somewhere"])
+    with pytest.raises(FileNotFoundError, match=r"not installed here at /somewhere.*get install some.*data.root=DIR"):
+        opened(None, installed=["/somewhere"], package="some")
+    with pytest.raises(FileNotFoundError, match=r"not installed here\. Set data.root=DIR"):
+        opened(None)
     (copied / f"{LABELS}.gz").unlink()
     with pytest.raises(FileNotFoundError, match=rf"raw lacks {LABELS} \(with or without .gz\).*data.download=true"):
         opened(tmp_path)

@@ -37,9 +37,9 @@ class IDX:
 
     `root` holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`, with or without `.gz`; or
     `raw/` or `<torchvision>/raw/` in it does, as torchvision stores them. Without a root the files are looked for in
-    `installed`, the folders of system packages. With image_size=28 the images are the bare scans; otherwise they get
-    two black pixels on each side, 32 px in all, and are resized if another size is asked for. `download` fetches
-    missing files through torchvision's class of the name `torchvision`.
+    `installed`, the folders of system packages, such as Debian's `package`. With image_size=28 the images are the bare
+    scans; otherwise they get two black pixels on each side, 32 px in all, and are resized if another size is asked for.
+    `download` fetches missing files through torchvision's class of the name `torchvision`.
 
     The fingerprint is that of the images themselves (see `fingerprints.images_fingerprint`).
 
@@ -54,6 +54,7 @@ class IDX:
         root: str | None,
         torchvision: str,
         installed: Sequence[str],
+        package: str | None,
         download: bool,
         image_size: int,
         class_names: Sequence[str],
@@ -68,7 +69,7 @@ class IDX:
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
         self.label_safe_flips = label_safe_flips
-        folder = find_files(root, torchvision=torchvision, installed=installed, download=download)
+        folder = find_files(root, torchvision=torchvision, installed=installed, package=package, download=download)
         train, self.test = load_splits(folder, image_size, self.num_classes, stamps(folder))
         self.train = train.part(select_items(train.labels, subset=subset, seed=seed))
         self.fingerprint = fingerprints.images_fingerprint(
@@ -147,7 +148,9 @@ def stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path is not None)
 
 
-def find_files(root: str | None, *, torchvision: str, installed: Sequence[str], download: bool) -> Path:
+def find_files(
+    root: str | None, *, torchvision: str, installed: Sequence[str], package: str | None, download: bool
+) -> Path:
     """The folder of the four files. Raises FileNotFoundError, with what to do, if there is none."""
     places = [Path(root).expanduser()] if root else [Path(place) for place in installed]
     for place in places:
@@ -155,9 +158,10 @@ def find_files(root: str | None, *, torchvision: str, installed: Sequence[str], 
             if not missing_files(folder):
                 return folder
     if not root:
-        packaged = f" (in Debian's package they are at {', '.join(installed)})" if installed else ""
+        where = f" at {', '.join(installed)}" if installed else ""
+        apt = f"On Debian or Ubuntu run: apt-get install {package}. Elsewhere set" if package else "Set"
         raise FileNotFoundError(
-            f"The files of {torchvision} are not installed here{packaged}. Set data.root=DIR to the folder that holds "
+            f"The files of {torchvision} are not installed here{where}. {apt} data.root=DIR to the folder that holds "
             "train-images-idx3-ubyte.gz and the other three, and data.download=true to have them downloaded into it."
         )
     if not download:
