@@ -4,9 +4,9 @@
     python -m tests.data_speed --root DIR                     # your own, a folder for each class
 
 Everything ends in batches of center-cropped float32 images in [-1, 1]. All readers take turns in each round, every
-other round backwards. A cell is the median speed, and in parentheses the median, the lowest and the highest ratio to
-`ImageFolder` within a round. Packages that are not installed have rows that say so; `pip install webdataset litdata
-simplejpeg` adds them.
+other round backwards. A cell is the median, and in parentheses the median, the lowest and the highest ratio to
+`ImageFolder` within a round. CPU time is that without workers; it depends less on what else runs. Packages that are not
+installed have rows that say so; `pip install webdataset litdata simplejpeg` adds them.
 
 [0] PyTorch, torchvision.datasets.ImageFolder
 [1] WebDataset, https://github.com/webdataset/webdataset
@@ -54,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description="How fast images are read, side by side.")
     parser.add_argument("--root", type=Path, help="a folder of class folders of JPEG files; default: drawn ones")
-    parser.add_argument("--images", type=int, default=240, help="number of training images to draw")
+    parser.add_argument("--images", type=int, default=128, help="number of training images to draw")
     parser.add_argument("--width", type=int, default=500, help="px of drawn images; they are 4:3")
     parser.add_argument("--size", type=int, default=256, help="px of the crops")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch-size", type=int, default=32)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -107,7 +107,7 @@ def open_data(name: str, root: Path, *, size: int, cache: Path) -> ImageData:
 def measure_readers(
     folder: Path, containers: Mapping[str, ImageData], given: argparse.Namespace
 ) -> tuple[list[str], list[list[str]]]:
-    """Images per second of each reader by number of workers, and as a multiple of `ImageFolder`'s."""
+    """CPU milliseconds an image, and images per second by number of workers, of each reader."""
     transform = Compose([partial(center_crop, size=given.size), ToTensor(), Normalize([0.5] * 3, [0.5] * 3)])
     sets: dict[str, Any] = {f"data={name}": data.train for name, data in containers.items()}
     num_images = len(next(iter(containers.values())).train.labels)
@@ -126,25 +126,34 @@ def measure_readers(
         if found != num_images:
             raise ValueError(f"{name} gives {found} images, expected {num_images}.")
     speeds: dict[tuple[str, int], list[float]] = {reader: [] for reader in readers}
+    costs: dict[str, list[float]] = {name: [] for name, workers in readers if workers == 0}  # CPU ms an image
     for number in range(given.rounds):
         turns = list(readers.items())
         for reader, epoch in turns if number % 2 == 0 else reversed(turns):
-            started = time.perf_counter()
+            started, before = time.perf_counter(), time.process_time()
             for _batch in epoch():
                 pass
             speeds[reader].append(num_images / (time.perf_counter() - started))
+            if reader[1] == 0:
+                costs[reader[0]].append(1000 * (time.process_time() - before) / num_images)
+    head = [*(["CPU ms an image"] if costs else []), *(f"{workers} workers" for workers in given.workers)]
     rows = []
     for name in (*sets, *OTHERS.values()):
         if (name, given.workers[0]) not in speeds:
-            rows.append([name, *["not installed"] * len(given.workers)])
+            rows.append([name, *["not installed"] * len(head)])
             continue
-        cells = []
+        cells = [f"{median(costs[name]):.2f} ({ratio(costs[name], costs[BASELINE])})"] if costs else []
         for workers in given.workers:
             found = speeds[name, workers]
-            ratios = [ours / theirs for ours, theirs in zip(found, speeds[BASELINE, workers], strict=True)]
-            cells.append(f"{median(found):.0f} ({median(ratios):.2f}x, {min(ratios):.2f} to {max(ratios):.2f})")
+            cells.append(f"{median(found):.0f} ({ratio(found, speeds[BASELINE, workers])})")
         rows.append([name, *cells])
-    return [f"images/s, {num_images} images", *(f"{workers} workers" for workers in given.workers)], rows
+    return [f"images/s, {num_images} images", *head], rows
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The median, the lowest and the highest ratio within a round."""
+    ratios = [each / other for each, other in zip(ours, theirs, strict=True)]
+    return f"{median(ratios):.2f}x, {min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def web_dataset(shards: Path, transform: Callable[[Image.Image], Any], options: Mapping[str, Any]) -> Epoch:

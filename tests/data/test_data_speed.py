@@ -15,13 +15,13 @@ def test_every_reader_stage_and_decoder_has_its_row(capsys):
     main([*("--images", "9", "--width", "64"), *("--workers", "0", "1"), *TINY])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line]
     cells = {name: rest for name, *rest in rows if name != "---"}
-    assert cells["images/s, 9 images"] == ["0 workers", "1 workers"]
+    assert cells["images/s, 9 images"] == ["CPU ms an image", "0 workers", "1 workers"]
     for name in ("data=folder", "data=shards", "data=hf", BASELINE):
-        assert len(cells[name]) == 2
+        assert len(cells[name]) == 3
         assert all(float(cell.split()[0]) > 0 for cell in cells[name])
     assert all(cell.endswith("(1.00x, 1.00 to 1.00)") for cell in cells[BASELINE])
     for package, name in OTHERS.items():
-        assert (cells[name] == ["not installed"] * 2) == (find_spec(package) is None)
+        assert (cells[name] == ["not installed"] * 3) == (find_spec(package) is None)
     assert {"read the file", "decode (Pillow)", "center crop", "tensor in [-1, 1]"} <= {*cells}
     assert cells["Pillow"][2:] == ["equal"] * 4
     assert {"torchvision.io", "simplejpeg"} <= {*cells}
