@@ -14,6 +14,13 @@ def test_bytes_span_minus_one_to_one():
     assert torch.allclose(images, torch.tensor([-1.0, -0.6, 1.0]), atol=1e-7)
 
 
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS.float()])
+def test_every_level_is_the_quotient_to_the_last_bit_and_the_input_stays_as_it_is(levels):
+    before = levels.clone()
+    assert torch.equal(from_uint8(levels), before.float() / 127.5 - 1)
+    assert torch.equal(levels, before)
+
+
 @pytest.mark.parametrize("rule", ["round", "truncate"])
 def test_every_byte_survives_the_way_there_and_back(rule):
     assert torch.equal(to_uint8(from_uint8(LEVELS), rule=rule), LEVELS)

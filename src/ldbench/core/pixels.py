@@ -15,7 +15,7 @@ def from_uint8(
     images: Tensor,  # (..., H, W) uint8
 ) -> Tensor:
     """The same images as float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
+    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)  # in place: one copy, not three
 
 
 def to_uint8(
