@@ -46,6 +46,7 @@ Epoch = Callable[[], Iterable[Any]]  # one pass over the batches of (images, lab
 OURS = {"folder": "folder", "tar": "shards", "parquet": "hf"}  # format of job=write_shards -> data=
 BASELINE = "torchvision ImageFolder"
 OTHERS = {"webdataset": "WebDataset", "litdata": "LitData"}  # package -> the row's name
+JPEG = (".jpg", ".jpeg")
 MAX_IMAGES = 64  # of the stages
 NOISE = 16  # standard deviation in levels: with it a drawn JPEG is as long as a photograph's, 85 kB
 
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        others = [path for path in given.root.rglob("*.*") if path.suffix.lower() not in JPEG] if given.root else []
+        if others:
+            parser.error(f"--root={given.root} holds {others[0]}, which is no JPEG file. Give JPEG files only.")
         root = given.root or draw_images(folder / "drawn", num_images=given.images, width=given.width)
         containers = write_containers(folder, root, size=given.size)
         paths = sorted(path for path in (folder / "folder" / "train").rglob("*") if path.is_file())
@@ -161,7 +165,7 @@ def web_dataset(shards: Path, transform: Callable[[Image.Image], Any], options: 
     import webdataset
 
     tars = sorted(map(str, shards.glob("train-*.tar")))
-    images = webdataset.WebDataset(tars, shardshuffle=False).decode("pil").to_tuple("jpg", "cls")
+    images = webdataset.WebDataset(tars, shardshuffle=False).decode("pil").to_tuple("jpg;jpeg", "cls")
     return partial(iter, DataLoader(images.map_tuple(transform, int), **options))
 
 

@@ -4,6 +4,7 @@ import io
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from PIL import Image
 from tests.data_speed import BASELINE, OTHERS, draw_images, main
 from tests.decoder_speed import describe_difference, pillow
@@ -31,6 +32,13 @@ def test_a_folder_that_is_given_is_measured_instead_of_drawn_images(tmp_path, ca
     root = draw_images(tmp_path / "mine", num_images=11, width=32)
     main(["--root", str(root), "--workers", "0", *TINY])
     assert "images/s, 11 images" in capsys.readouterr().out
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_is_written(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit):
+        main(["--root", str(tmp_path)])
+    assert "a.png, which is no JPEG file. Give JPEG files only." in capsys.readouterr().err
 
 
 def test_drawn_images_are_the_same_at_each_call(tmp_path):
