@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ldbench.core.interfaces import ImageData
-from ldbench.data import images
+from ldbench.data import image_files
 from ldbench.data.checks import read_image
 from ldbench.data.fingerprints import images_fingerprint, pixels_digest
 from ldbench.data.images import Folder
@@ -367,7 +367,7 @@ def test_by_content_files_are_decoded_once(pets, tmp_path, monkeypatch):
         decoded.append(path)
         return read_image(path, content)
 
-    monkeypatch.setattr(images, "read_image", counted)
+    monkeypatch.setattr(image_files, "read_image", counted)
     before = _folder(pets, **settings)
     assert len(decoded) == 30
     assert _folder(pets, **settings).fingerprint == before.fingerprint
