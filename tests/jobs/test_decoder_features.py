@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+import ldbench
 from ldbench.config.components import instantiate
-from ldbench.config.compose import Registry
 from ldbench.jobs._decoder_features import decoder_features
 
 
 def tokenizer_of(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    node = Registry().option("tokenizer", name)
+    node = ldbench.compose("train", [f"tokenizer={name}"]).tokenizer
     return instantiate(node.model, image_size=node.image_size).eval()
 
 
