@@ -158,10 +158,10 @@ def find_files(
             if not missing_files(folder):
                 return folder
     if not root:
-        where = f" at {', '.join(installed)}" if installed else ""
+        at = f" at {', '.join(installed)}" if installed else ""
         apt = f"On Debian or Ubuntu run: apt-get install {package}. Elsewhere set" if package else "Set"
         raise FileNotFoundError(
-            f"The files of {torchvision} are not installed here{where}. {apt} data.root=DIR to the folder that holds "
+            f"The files of {torchvision} are not installed here{at}. {apt} data.root=DIR to the folder that holds "
             "train-images-idx3-ubyte.gz and the other three, and data.download=true to have them downloaded into it."
         )
     if not download:
