@@ -31,7 +31,7 @@ def check_latents(root: Path) -> list[Finding]:
 
 
 def describe_address(address: str) -> list[Finding]:
-    """What is said of stores at an address: they are verified when they are read."""
+    """The message about stores at an address: they are verified when they are read."""
     return [Finding("ok", "latents", f"at {address}, not looked at: they are verified when they are read")]
 
 

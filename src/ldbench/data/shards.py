@@ -261,7 +261,7 @@ def resolve_labels(
     labels = np.array(numbers, dtype=np.int64)[inverse] if numbers else np.zeros(0, dtype=np.int64)
     if names is None:
         names = [str(number) for number in range(max(numbers, default=-1) + 1)]
-        said, first = np.unique(labels, return_index=True)
-        for label, place in zip(said.tolist(), first.tolist(), strict=True):
+        present, first = np.unique(labels, return_index=True)
+        for label, place in zip(present.tolist(), first.tolist(), strict=True):
             names[label] = index.class_name[place].decode("utf-8", "replace") or names[label]
     return labels, tuple(names)

@@ -25,7 +25,7 @@ BUFFER = 1 << 16  # bytes
 
 @dataclass
 class Sample:
-    """An image in a shard, and what is said of its class."""
+    """An image in a shard, and its class as the shard has it."""
 
     key: str
     offset: int = -1  # of the image's bytes in the shard; -1: there is no image

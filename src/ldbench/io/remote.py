@@ -98,7 +98,7 @@ class RemoteFiles:
         return sorted(names)
 
     def size(self, name: str) -> int:
-        """The length of a file in bytes, as the address first said."""
+        """The length of a file in bytes, as the address gave it first."""
         size = self._info(name).get("size")
         if not isinstance(size, int):
             raise Unreachable(

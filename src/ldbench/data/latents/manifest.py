@@ -264,5 +264,5 @@ def validate_checksums(folder: Path, manifest: Manifest) -> None:
 
 
 def describe_altered(where: Path | Place, file: str) -> str:
-    """What is said of a file whose checksum differs."""
+    """The message about a file whose checksum differs."""
     return f"{where}/{file} was altered: its checksum differs. Remove {where} and encode again, or copy it again."

@@ -88,5 +88,5 @@ def read_offsets(file: BinaryIO, dtype: str, shape: tuple[int, ...]) -> dict[str
 
 
 def describe_unreadable(where: Path | str, error: Exception) -> str:
-    """What is said of a file that is no shard."""
+    """The message about a file that is no shard."""
     return f"{where} is not a shard of this store ({error}). Remove its folder and encode again, or copy it again."
