@@ -64,7 +64,7 @@ def test_errors_of_few_degrees_of_freedom_have_satterthwaites():
 
 
 def test_over_seeds_the_variance_is_pooled_and_never_below_the_models_own():
-    # three models of two seeds, each of variance 2: pooled 2 with 3 degrees of freedom
+    # three models of two seeds, each of variance 2: pooled 2 with 3 degrees of freedom; not all are above their spread
     bound = float(t.ppf(1 - 0.05 / 3 / 2, 3)) * math.sqrt(2 * 2 / 2)
     for distance, expected in ((bound - 1e-6, True), (bound + 1e-6, False)):
         found = ranking.rank(
@@ -76,11 +76,28 @@ def test_over_seeds_the_variance_is_pooled_and_never_below_the_models_own():
     assert wild[1].within_noise, "the variance pooled with the steady ones would be a third of their own"
 
 
+def test_numbers_above_their_spread_are_also_tested_with_relative_variances_each_at_half_the_level():
+    # three models of two seeds, each with a variance of 2e-4 of its square: the third's is most of the plain pool
+    def column(first: float, second: float, third: float) -> list[Summary]:
+        return summaries(*((0.99 * value, 1.01 * value) for value in (first, second, third)))
+
+    def relative(value: float) -> float:
+        return float(t.ppf(1 - 0.025 / 3 / 2, 3)) * math.sqrt(2e-4 * (1 + value**2) / 2)
+
+    bound = 1.0
+    for _ in range(100):
+        bound = 1 + relative(bound)  # the second number that is just as far away as noise
+    for second, expected in ((bound - 1e-6, True), (bound + 1e-6, False)):
+        assert ranking.rank(column(1, second, 1000), higher_is_better=False)[1].within_noise is expected
+    # a column of equal variances, which are unequal relative to the numbers, is tested by the plain pool
+    equal = float(t.ppf(1 - 0.025 / 3 / 2, 3)) * math.sqrt(2 * 2 / 2)
+    for distance, expected in ((equal - 1e-6, True), (equal + 1e-6, False)):
+        found = ranking.rank(summaries((1.0, 3.0), (1 + distance, 3 + distance), (9.0, 11.0)), higher_is_better=False)
+        assert found[1].within_noise is expected
+
+
 def test_models_that_vary_unequally_have_fewer_degrees_of_freedom():
-    equal, unequal = (
-        ranking.pool(summaries(*((0.0, spread) for spread in spreads)), "seeds").freedom
-        for spreads in ((1.0, 1.0, 1.0), (10.0, 1.0, 1.0))
-    )
+    equal, unequal = (ranking.pool(variances, [1.0] * 3)[1] for variances in ((1.0, 1.0, 1.0), (100.0, 1.0, 1.0)))
     assert equal == pytest.approx(3)
     assert 1 < unequal < 1.1
 

@@ -6,7 +6,10 @@ which covers the choice of the best and holds for any dependence between models.
 
 - Over seeds, the variance of one seed is the larger of the two models' own and of the one that is pooled over the
   column, with the degrees of freedom of the pooled one [1]. So two seeds of each of several models tell something,
-  although two seeds of one model do not, and a column whose models vary unequally has fewer degrees of freedom.
+  although two seeds of one model do not, and a column whose models vary unequally has fewer degrees of freedom. Where
+  all numbers are larger than their spread, variances are also pooled relative to the squares of the numbers, since
+  larger distances vary more. Then each of the two tests is at half the level (Bonferroni again), and one suffices to
+  tell two models apart.
 - For the trained weights, where one of the two has one seed: by the standard errors of the two numbers [2]; by the
   differences of single images, where both were measured on the same ones.
 
@@ -43,6 +46,19 @@ class Rank:
     scope: Scope | None = None
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The variance of one seed over all models of a column, of the numbers or `relative` to their squares."""
+
+    variance: float
+    freedom: float
+    relative: bool = False
+
+    def variance_at(self, value: float) -> float:
+        """The variance of one seed of a model with this number."""
+        return self.variance * value * value if self.relative else self.variance
+
+
 def rank(
     summaries: Sequence[Summary], *, higher_is_better: bool, paired: Paired = lambda first, second: None
 ) -> list[Rank]:
@@ -51,7 +67,7 @@ def rank(
     costs = [sign * summary.value for summary in summaries]
     best = min(range(len(costs)), key=costs.__getitem__)
     level = LEVEL / max(1, math.comb(len(costs), 2))
-    pooled = {scope: error for scope in SCOPES[1:] if (error := pool(summaries, scope)) is not None}
+    pools = {scope: pools_of(summaries, scope) for scope in SCOPES[1:]}
     ranks = []
     for index, (cost, summary) in enumerate(zip(costs, summaries, strict=True)):
         position = 1 + sum(other < cost for other in costs)
@@ -59,12 +75,11 @@ def rank(
             ranks.append(Rank(position, cost == costs[best]))
             continue
         scope, within = common_scope(summaries[best], summary), None
-        error = None if scope is None else difference_error(summaries[best], summary, scope, pooled)
+        errors = [] if scope is None else difference_errors(summaries[best], summary, scope, pools)
         if scope in (None, "weights") and (on_images := paired(best, index)) is not None:
-            scope, error = "weights", on_images
-        if error is not None:
-            bound = student_quantile(error.freedom, level) * math.sqrt(error.squared)
-            within = bool(cost - costs[best] <= bound)
+            scope, errors = "weights", [on_images]
+        if errors:
+            within = all(cost - costs[best] <= bound(error, level / len(errors)) for error in errors)
         ranks.append(Rank(position, within, scope))
     return ranks
 
@@ -74,31 +89,49 @@ def common_scope(first: Summary, second: Summary) -> Scope | None:
     return next((scope for scope in reversed(SCOPES) if scope in first.errors and scope in second.errors), None)
 
 
-def difference_error(first: Summary, second: Summary, scope: Scope, pooled: Mapping[Scope, Error]) -> Error:
-    """The error of the difference of two numbers in a scope that both have."""
+def bound(error: Error, level: float) -> float:
+    """The largest difference within noise, by a two-sided test."""
+    return student_quantile(error.freedom, level) * math.sqrt(error.squared)
+
+
+def difference_errors(
+    first: Summary, second: Summary, scope: Scope, pools: Mapping[Scope, Sequence[Pool]]
+) -> list[Error]:
+    """The errors of the difference of two numbers in a scope that both have: one for each pool."""
     errors = (first.errors[scope], second.errors[scope])
     if scope == "weights":
-        return sum_of(errors)
+        return [sum_of(errors)]
     own = math.fsum(error.squared for error in errors)
-    shared = pooled[scope].variance * math.fsum(error.share for error in errors)
-    return Error(max(own, shared), pooled[scope].freedom)
+    found = []
+    for pool in pools[scope]:
+        shared = math.fsum(pool.variance_at(summary.value) * summary.errors[scope].share for summary in (first, second))
+        found.append(Error(max(own, shared), pool.freedom))
+    return found
 
 
-def pool(summaries: Sequence[Summary], scope: Scope) -> Error | None:
-    """The variance of one seed over all models of a column, with Satterthwaite's degrees of freedom; None without
-    seeds.
-    """
-    errors = [summary.errors[scope] for summary in summaries if scope in summary.errors]
-    if not errors:
-        return None
-    squares = [error.freedom * error.variance for error in errors]
-    variance = math.fsum(squares) / math.fsum(error.freedom for error in errors)
+def pools_of(summaries: Sequence[Summary], scope: Scope) -> list[Pool]:
+    """The pools of a column: of the numbers, and relative to them if all are above their spread; none without seeds."""
+    models = [(summary.value, summary.errors[scope]) for summary in summaries if scope in summary.errors]
+    if not models:
+        return []
+    freedoms = [error.freedom for _, error in models]
+    pools = [Pool(*pool([error.variance for _, error in models], freedoms))]
+    if all(value > math.sqrt(error.variance) for value, error in models):
+        relative = [(math.sqrt(error.variance) / value) ** 2 for value, error in models]
+        pools.append(Pool(*pool(relative, freedoms), relative=True))
+    return pools
+
+
+def pool(variances: Sequence[float], freedoms: Sequence[float]) -> tuple[float, float]:
+    """The pooled variance, with Satterthwaite's degrees of freedom."""
+    squares = [freedom * variance for freedom, variance in zip(freedoms, variances, strict=True)]
+    variance = math.fsum(squares) / math.fsum(freedoms)
     if variance == 0:
-        return Error(0.0)
+        return 0.0, math.inf
     largest = max(squares)  # which keeps the quotient finite for all valid numbers
     weights = [square / largest for square in squares]
-    inverse = math.fsum(weight**2 / error.freedom for weight, error in zip(weights, errors, strict=True))
-    return Error(variance, math.fsum(weights) ** 2 / inverse)
+    inverse = math.fsum(weight**2 / freedom for weight, freedom in zip(weights, freedoms, strict=True))
+    return variance, math.fsum(weights) ** 2 / inverse
 
 
 def rank_records(records: Sequence[Record], metric: str, values: PerImage = no_values) -> list[tuple[Record, Rank]]:
