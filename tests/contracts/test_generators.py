@@ -28,8 +28,8 @@ from ldbench.sampling.noise import NoiseStream
 NAMES = ldbench.list_generators()
 SAMPLERS = sorted(Registry().options("sampler"))
 GUIDANCES = sorted(set(Registry().options("guidance")) - {"autoguidance"})
-SMALLER = ["generator.backbone.width=24", "generator.backbone.depth=1", "generator.backbone.num_heads=2"]
-TRAINED = [*SMALLER, "generator.max_steps=3", "generator.batch_size=8", "trainer.accelerator=cpu"]
+SMALL = {"width": 24, "depth": 1, "num_heads": 2, "head_width": 24, "head_depth": 1, "head_num_heads": 2}
+TRAINED = ["generator.max_steps=3", "generator.batch_size=8", "trainer.accelerator=cpu"]
 FEW = {"num_steps": 6, "respacing": "6"}
 
 
@@ -38,6 +38,17 @@ def macro(name: str, *overrides: str) -> DictConfig:
     cfg = ldbench.compose("train", [f"generator={name}", *overrides])
     for key in FEW.keys() & cfg.sampler.keys():
         cfg.sampler[key] = FEW[key]
+    return cfg
+
+
+def small_macro(name: str, *overrides: str) -> DictConfig:
+    """The same with a small network."""
+    return shrink(macro(name, *overrides))
+
+
+def shrink(cfg: DictConfig) -> DictConfig:
+    """The config with a small network, in place."""
+    cfg.generator.backbone.update({key: value for key, value in SMALL.items() if key in cfg.generator.backbone})
     return cfg
 
 
@@ -58,20 +69,27 @@ def latents(latent: LatentSpec) -> TensorLatents:
 
 
 KINDS = ("map", "sequence")
-FAMILIES = ("dit", "sit", "lightningdit", "maetok_dit_xl_1", "maetok_sit_xl_1")  # one of each that has parts of its own
+FAMILIES = (
+    "dit",
+    "sit",
+    "lightningdit",
+    "ditdh",
+    "maetok_dit_xl_1",
+    "maetok_sit_xl_1",
+)  # one of each that has parts of its own
 # others than the families are sizes of them, and slow
 MARKED = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 def planned(name: str, kind: str, root: Path, *overrides: str) -> GeneratorPlan:
-    return plan_generator(macro(name, *TRAINED, f"paths.root={root}", *overrides), latents(spec(name, kind)))
+    return plan_generator(small_macro(name, *TRAINED, f"paths.root={root}", *overrides), latents(spec(name, kind)))
 
 
 def moved(name: str, kind: str) -> Generator:
     """A small generator of a macro, away from its initialization, at which the output is zero."""
     torch.manual_seed(0)
     latent = spec(name, kind)
-    generator = build_generator(macro(name, *SMALLER), latent, num_classes=6).eval()
+    generator = build_generator(small_macro(name), latent, num_classes=6).eval()
     for parameter in generator.backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     generator.normaliser.load_state_dict(
@@ -82,10 +100,9 @@ def moved(name: str, kind: str) -> Generator:
 
 @pytest.mark.parametrize("name", MARKED)
 def test_it_composes_and_its_parts_fit_on_maps_and_sequences(name: str) -> None:
-    cfg = macro(name)
+    cfg = small_macro(name)
     assert cfg.generator.name == name
     assert not OmegaConf.missing_keys(cfg)
-    cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
     first, second = (plan_generator(cfg, latents(spec(name, kind))) for kind in KINDS)
     assert first.digest != second.digest
     assert first.name.startswith(f"{name}-")
@@ -185,7 +202,7 @@ def test_the_parts_of_an_experiment_fit_and_each_can_be_chosen_again(name: str, 
     entry = "run" if any("override /job" in word for word in chosen) else "train"
     for composed in (overrides, [*overrides, *others]):
         cfg = ldbench.compose(entry, composed)
-        cfg.generator.backbone.update({"width": 24, "depth": 1, "num_heads": 2})
+        shrink(cfg)
         validate_parts(cfg)
         build_training_config(cfg)
     if not cfg.data.name.startswith(("digits", "fashion_mnist")):

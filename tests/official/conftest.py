@@ -89,10 +89,11 @@ def tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if state.keys() & {"x_embedder.weight"}:
         return {"pos_embed": sincos_1d(num_tokens, width=width)}
     found = {"pos_embed": sincos_2d((side, side), width=width)}
-    if "feat_rope.freqs_cos" in state:
-        turns = grid_rotations((side, side), head_dim=state["feat_rope.freqs_cos"].shape[1], theta=10000.0)
-        cos, sin = (table[0].repeat_interleave(2, dim=-1) for table in turns)
-        found |= {"feat_rope.freqs_cos": cos, "feat_rope.freqs_sin": sin}
+    for rope in ("feat_rope", "enc_feat_rope", "dec_feat_rope"):
+        if f"{rope}.freqs_cos" in state:
+            turns = grid_rotations((side, side), head_dim=state[f"{rope}.freqs_cos"].shape[1], theta=10000.0)
+            cos, sin = (table[0].repeat_interleave(2, dim=-1) for table in turns)
+            found |= {f"{rope}.freqs_cos": cos, f"{rope}.freqs_sin": sin}
     return found
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldbench.official.lightningdit import swiglu_ratio
+from ldbench.official import swiglu_ratio
 
 INPUTS = (
     torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(1)),

@@ -32,6 +32,7 @@ FAMILIES = {  # name -> how its state dict is laid out, and what its generator l
     "maetok_dit_xl_1": ({"sequence": True}, "Diffusion Discrete noise learned_range"),
 }
 NAMES = sorted(name for name, entry in official.catalog().items() if entry.kind == "generator")
+SIZED = sorted(set(NAMES) - {"ditdh"})  # whose names say a size
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_without_statistics_the_backbone_is_the_official_network_and_sampling_re
 def network_and_size(name):
     """The names of a generator's backbone and of its size, as its own name says them."""
     family, size = name.rsplit("_", 2)[0].rpartition("_")[2], "_".join(name.rsplit("_", 2)[-2:])
-    network = "lightningdit" if family == "lightningdit" else "dit"
+    network = family if family in ("lightningdit", "ditdh") else "dit"
     return network, f"{network}_{size}"
 
 
@@ -169,12 +170,13 @@ def test_every_official_generator_has_a_macro_of_its_name_and_size():
             own[0] if own else size_of(next(entry for entry in entries if isinstance(entry, str) and entry != "_self_"))
         )
 
-    found = {name: (macros[name]["generator"]["name"], size_of(name)) for name in NAMES}
-    assert found == {name: (name, network_and_size(name)[1]) for name in NAMES}
+    found = {name: (macros[name]["generator"]["name"], size_of(name)) for name in SIZED}
+    assert found == {name: (name, network_and_size(name)[1]) for name in SIZED}
+    assert macros["ditdh"]["generator"]["name"] == "ditdh"
 
 
 def test_its_macro_composes_to_its_family_and_size(some):
-    for name in some(NAMES, 10):
+    for name in some(SIZED, 10):
         cfg = ldbench.compose("train", [f"generator={name}"])
         assert cfg.generator.name == name
         network, size = network_and_size(name)
@@ -209,6 +211,7 @@ def test_statistics_change_nothing_that_is_not_sampled(source):
         ("lightningdit_b_1", "lightningdit_b_1_f16d32"),
         ("maetok_sit_b_1", "maetok_sit_b_1"),
         ("softvq", "softvq_s_64_128"),
+        ("ditdh", "ditdh_tiny"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
@@ -237,5 +240,5 @@ def test_prefixes_of_wrappers_are_taken_off_an_autoencoder_of_diffusers(
 
 def test_every_family_is_among_those_with_prefixes() -> None:
     names = {"vmae_f8d16", "maetok_b_128", "softvq", "vavae_f16d32"}
-    names |= {"diffusers", "rae", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1"}
+    names |= {"diffusers", "rae", "dit_s_2", "sit_xl_2", "lightningdit_b_1", "maetok_sit_b_1", "ditdh"}
     assert all(names & family.ENTRIES.keys() for family in official.families())

@@ -36,3 +36,17 @@ def guide(
     """Both branches after the guidance of the first channels."""
     guided = unknown[..., :GUIDED] + scale * (known - unknown)[..., :GUIDED]
     return torch.cat([torch.cat([guided, own[..., GUIDED:]], dim=-1) for own in (known, unknown)])
+
+
+def rotary_tables(prefix: str, side: int, head_dim: int) -> dict[str, Tensor]:
+    """The fixed rotary tables of a file, position by position."""
+    dim = head_dim // 2
+    frequencies = 10000 ** (-torch.arange(0, dim, 2).float() / dim)
+    angles = torch.stack(
+        [
+            torch.cat([(place * frequencies).repeat_interleave(2) for place in (i, j)])
+            for i in range(side)
+            for j in range(side)
+        ]
+    )
+    return {f"{prefix}.freqs_cos": angles.cos(), f"{prefix}.freqs_sin": angles.sin()}

@@ -25,6 +25,8 @@ def fill(key: str, shape: tuple[int, ...], seed: int) -> Tensor | None:
         value = 0.5 * r
     elif last == "freqs":
         value = FREQUENCIES * r
+    elif key == "t_embedder.W":  # the frequencies of DiT^DH's times
+        value = r
     elif key.startswith("lin") and key[3:4].isdigit() and last == "weight":
         value = np.abs(r) / math.sqrt(fan_in)
     elif len(shape) >= 2:

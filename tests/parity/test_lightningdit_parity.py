@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from tests.parity.cases import each_case
-from tests.parity.networks import build, guide, settings_of
+from tests.parity.networks import build, guide, rotary_tables, settings_of
 
 from ldbench.layers.position import sincos_2d
 
@@ -48,21 +48,6 @@ def shapes(facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return found | {f"{layer}.weight": shape for layer, shape in bare.items()}
 
 
-def tables(side: int, width: int, head_dim: int, rotary: bool) -> dict[str, torch.Tensor]:
-    """The fixed tables of a file, position by position."""
-    found = {"pos_embed": sincos_2d((side, side), width=width)}
-    if rotary:
-        dim = head_dim // 2
-        frequencies = 10000 ** (-torch.arange(0, dim, 2).float() / dim)
-        angles = [
-            torch.cat([(place * frequencies).repeat_interleave(2) for place in (i, j)])
-            for i in range(side)
-            for j in range(side)
-        ]
-        found |= {"feat_rope.freqs_cos": torch.stack(angles).cos(), "feat_rope.freqs_sin": torch.stack(angles).sin()}
-    return found
-
-
 @each_case("lightningdit_")
 def test_velocities_are_the_official_ones(case):
     facts, rotary = case.config, case.config["use_rope"]
@@ -72,7 +57,9 @@ def test_velocities_are_the_official_ones(case):
         width // facts["num_heads"] if "num_heads" in facts else case.manifest.get("feat_rope.freqs_cos", (0, 0))[1]
     )
     settings = settings_of(case) | {"use_rope": rotary}
-    weights |= tables(facts["input_size"] // patch, width, head_dim, rotary)
+    side = facts["input_size"] // patch
+    weights |= {"pos_embed": sincos_2d((side, side), width=width)}
+    weights |= rotary_tables("feat_rope", side, head_dim) if rotary else {}
     network = build(case.official_name("lightningdit_b_1"), weights, settings)
     x, y, y_null = network.latent.from_map(case.input("x")), case.input("y"), case.input("y_null")
     with torch.no_grad():

@@ -122,7 +122,7 @@ def test_the_cosine_term_and_the_times_are_those_of_lightningdit(case, backbone_
     case.check("total_mean", sum(terms.values()).mean())
     for name, mean, std in case.outputs(r"t_logit_normal(?:_mu_([-\d.]+)_sigma_([\d.]+))?"):
         law = LogitNormal(mean=float(mean or 0), std=float(std or 1), shift=1.0, uniform_after=None)
-        case.check(name, law.times(case.input("time_normal")).float())
+        case.check(name, law.times(case.input("time_normal"), num_numbers=data[0].numel()).float())
 
 
 @each_case("lightning_time_grid")

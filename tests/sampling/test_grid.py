@@ -28,7 +28,7 @@ def test_the_last_state_is_reached_without_keeping_the_others():
 def test_invalid_grids_and_states_are_refused():
     with pytest.raises(ValueError, match="at least one step"):
         validate_grid(0, 1.0)
-    with pytest.raises(ValueError, match=r"shift must be above zero, got 0\.0\. 1 gives equal steps"):
+    with pytest.raises(ValueError, match=r"shift must be above zero, got 0\.0\. 1 changes nothing"):
         validate_grid(10, 0.0)
     with pytest.raises(ValueError, match="Choose float32 or float64"):
         validate_state("float16", 1e-3)

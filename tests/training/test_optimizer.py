@@ -63,6 +63,12 @@ def test_a_cosine_from_the_start_has_the_rates_of_maetoks_released_script(step, 
     assert 2e-4 * optimizer.factor(step - 1, 500_400) == pytest.approx(rate, rel=1e-5)
 
 
+def test_a_line_falls_evenly_after_a_rate_that_stays():
+    optimizer = adamw(lr=2e-4, schedule="linear", warmup_steps=40, warmup_lr=2e-4, min_lr=2e-5)  # RAE's, in epochs
+    rates = [2e-4 * optimizer.factor(step, 800) for step in (0, 39, 40, 420, 800, 900)]
+    assert rates == pytest.approx([2e-4, 2e-4, 2e-4, 1.1e-4, 2e-5, 2e-5])
+
+
 def test_a_warm_up_starts_between_zero_and_the_rate():
     with pytest.raises(ValueError, match=r"warmup_lr must lie between 0 and lr 0\.002"):
         adamw(warmup_lr=1.0)
@@ -80,7 +86,7 @@ def test_a_stage_shorter_than_its_warm_up_stays_finite():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"schedule": "linear"}, "Unknown schedule 'linear'. Choose cosine, cosine_from_start or constant"),
+        ({"schedule": "step"}, "Unknown schedule 'step'. Choose one of cosine, cosine_from_start, linear, constant"),
         ({"lr": 0.0, "min_lr": 0.0}, "lr > 0, got lr 0.0"),
         ({"lr": -1.0}, "lr > 0, got lr -1.0"),
         ({"min_lr": -1e-5}, "0 <= min_lr <= lr"),

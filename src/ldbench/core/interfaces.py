@@ -219,9 +219,9 @@ class NormalizesLatents(Protocol):
 class TimeDistribution(Protocol):
     """The distribution of the times at which an objective trains."""
 
-    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:
-        """(B,) float64 on the CPU in [0, 1], 0 noise, for an optimizer step (from 0); from `rng`,
-        or torch's global stream.
+    def sample(self, num_images: int, *, step: int, num_numbers: int, rng: torch.Generator | None = None) -> Tensor:
+        """(B,) float64 on the CPU in [0, 1], 0 noise, for an optimizer step (from 0) on latents of so many numbers
+        (N C); from `rng`, or torch's global stream.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The condition of a generator's network: time and label embeddings, as one vector.
 
 [0] Peebles and Xie, Scalable Diffusion Models with Transformers, 2023, https://arxiv.org/abs/2212.09748
+[1] Tancik et al., Fourier Features Let Networks Learn High Frequency Functions, 2020, https://arxiv.org/abs/2006.10739
 """
 
 import math
@@ -22,11 +23,8 @@ class Condition(nn.Module):
 
     def __init__(self, *, width: int, num_labels: int, class_std: float):
         super().__init__()
-        if class_std < 0:
-            raise ValueError(f"class_std must not be negative, got {class_std}.")
         self.time = TimeEmbed(width=width)
-        self.classes = nn.Embedding(num_labels, width)
-        nn.init.normal_(self.classes.weight, std=class_std)
+        self.classes = label_table(num_labels, width, std=class_std)
 
     def forward(
         self,
@@ -54,6 +52,38 @@ class TimeEmbed(nn.Module):
     ) -> Tensor:  # (B, D)
         """The embedding of the time."""
         return self.fc2(F.silu(self.fc1(sinusoid(t).to(self.fc1.weight.dtype))))
+
+
+class FourierTimeEmbed(nn.Module):
+    """Sines and cosines of the time at fixed random frequencies [1], linear, SiLU, linear."""
+
+    def __init__(self, *, width: int):
+        super().__init__()
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", torch.randn(2 * NUM_FREQUENCIES))  # in turns; never trained
+        self.fc1 = nn.Linear(4 * NUM_FREQUENCIES, width)
+        self.fc2 = nn.Linear(width, width)
+        for layer in (self.fc1, self.fc2):
+            nn.init.normal_(layer.weight, std=TIME_STD)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        t: Tensor,  # (B,)
+    ) -> Tensor:  # (B, D)
+        """The embedding of the time."""
+        angles = 2 * math.pi * t.float()[:, None] * self.frequencies.float()
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)  # (B, 512)
+        return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight.dtype))))
+
+
+def label_table(num_labels: int, width: int, *, std: float) -> nn.Embedding:
+    """A learned embedding of labels with this initial standard deviation. Raises ValueError for a negative one."""
+    if std < 0:
+        raise ValueError(f"class_std must not be negative, got {std}.")
+    table = nn.Embedding(num_labels, width)
+    nn.init.normal_(table.weight, std=std)
+    return table
 
 
 def sinusoid(

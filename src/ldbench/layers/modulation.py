@@ -43,44 +43,90 @@ class ConditionedTransformer(nn.Module):
         checkpointing: bool,
     ):
         super().__init__()
-        for name, value in {"width": width, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}.items():
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
         self.checkpointing = checkpointing
-        blocks = [
-            ConditionedBlock(
-                width=width,
-                num_heads=num_heads,
-                mlp_ratio=mlp_ratio,
-                norm=norm,
-                feedforward=feedforward,
-                qk_norm=qk_norm,
-                shifts=shifts,
-            )
-            for _ in range(depth)
-        ]
-        self.blocks = nn.ModuleList(blocks)
-        self.head = head = ConditionedHead(width=width, out_features=out_features, norm=norm)
-        self.apply(init_transformer)
-        for layer in (*(block.modulation for block in blocks), head.modulation, head.linear):
-            nn.init.zeros_(layer.weight)
+        self.blocks = conditioned_blocks(
+            width=width,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            norm=norm,
+            feedforward=feedforward,
+            qk_norm=qk_norm,
+            shifts=shifts,
+        )
+        self.head = ConditionedHead(width=width, out_features=out_features, norm=norm)
+        init_conditioned(self)
 
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        condition: Tensor,  # (B, D)
+        condition: Tensor,  # (B, D), or (B, T, D) of each token
         rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
     ) -> Tensor:  # (B, T, out_features)
         """The output tokens."""
         condition = F.silu(condition)
-        for block in self.blocks:
-            recompute = self.checkpointing and x.requires_grad
-            x = (
-                checkpoint(block, x, condition, rotation, use_reentrant=False)
-                if recompute
-                else block(x, condition, rotation)
-            )
-        return self.head(x, condition)
+        return self.head(
+            run_blocks(self.blocks, x, condition, rotation, checkpointing=self.checkpointing),
+            condition,
+        )
+
+
+def conditioned_blocks(
+    *,
+    width: int,
+    depth: int,
+    num_heads: int,
+    mlp_ratio: float,
+    norm: Norm,
+    feedforward: Feedforward,
+    qk_norm: bool,
+    shifts: bool,
+) -> nn.ModuleList:
+    """`depth` modulated blocks. Raises ValueError for numbers that are not positive, and for unknown choices."""
+    for name, value in {"width": width, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}.")
+    return nn.ModuleList(
+        ConditionedBlock(
+            width=width,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            norm=norm,
+            feedforward=feedforward,
+            qk_norm=qk_norm,
+            shifts=shifts,
+        )
+        for _ in range(depth)
+    )
+
+
+def run_blocks(
+    blocks: nn.ModuleList,
+    x: Tensor,  # (B, T, D)
+    condition: Tensor,  # (B, D) or (B, T, D), after its activation
+    rotation: tuple[Tensor, Tensor] | None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
+    *,
+    checkpointing: bool,  # whether the activations inside a block are recomputed in the backward pass
+) -> Tensor:  # (B, T, D)
+    """The tokens after all blocks."""
+    for block in blocks:
+        recompute = checkpointing and x.requires_grad
+        x = (
+            checkpoint(block, x, condition, rotation, use_reentrant=False)
+            if recompute
+            else block(x, condition, rotation)
+        )
+    return x
+
+
+def init_conditioned(module: nn.Module) -> None:
+    """Initializes modulated blocks and heads: as in transformers, and all modulations and outputs to zero."""
+    module.apply(init_transformer)
+    for part in module.modules():
+        if isinstance(part, ConditionedBlock | ConditionedHead):
+            nn.init.zeros_(part.modulation.weight)
+        if isinstance(part, ConditionedHead):
+            nn.init.zeros_(part.linear.weight)
 
 
 class ConditionedBlock(nn.Module):
@@ -120,11 +166,11 @@ class ConditionedBlock(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        condition: Tensor,  # (B, D), after its activation
+        condition: Tensor,  # (B, D) or (B, T, D), after its activation
         rotation: tuple[Tensor, Tensor] | None,
     ) -> Tensor:  # (B, T, D)
         """The block's output."""
-        parameters = self.modulation(condition).unsqueeze(1)  # (B, 1, 6D) or (B, 1, 4D)
+        parameters = over_tokens(self.modulation(condition))  # (B, 1 or T, 6D or 4D)
         if self.shifts:
             shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parameters.chunk(6, dim=-1)
         else:
@@ -146,17 +192,24 @@ class ConditionedHead(nn.Module):
     def forward(
         self,
         x: Tensor,  # (B, T, D)
-        condition: Tensor,  # (B, D), after its activation
+        condition: Tensor,  # (B, D) or (B, T, D), after its activation
     ) -> Tensor:  # (B, T, out_features)
         """The output tokens."""
-        shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
+        shift, scale = over_tokens(self.modulation(condition)).chunk(2, dim=-1)
         return self.linear(modulate(self.norm(x), scale, shift))
+
+
+def over_tokens(
+    parameters: Tensor,  # (B, K) or (B, T, K)
+) -> Tensor:  # (B, 1, K) or (B, T, K)
+    """The parameters of a modulation, for all tokens alike or for each."""
+    return parameters.unsqueeze(1) if parameters.ndim == 2 else parameters
 
 
 def modulate(
     x: Tensor,  # (B, T, D)
-    scale: Tensor,  # (B, 1, D)
-    shift: Tensor | None,  # (B, 1, D)
+    scale: Tensor,  # (B, 1 or T, D)
+    shift: Tensor | None,  # (B, 1 or T, D)
 ) -> Tensor:  # (B, T, D)
     """x * (1 + scale), plus the shift if there is one."""
     scaled = x * (1 + scale)

@@ -93,7 +93,9 @@ class Diffusion:
         Missing `t` and `noise` are drawn from torch's global RNG.
         """
         z = z.float()
-        index = index_at(self.times.sample(len(z), step=step) if t is None else t, self.num_times)
+        index = index_at(
+            self.times.sample(len(z), step=step, num_numbers=z[0].numel()) if t is None else t, self.num_times
+        )
         t = times_of_indices(index, self.num_times)
         noise = normal_like(z) if noise is None else noise.float()
         x = self.interpolant.mix(noise, z, t)

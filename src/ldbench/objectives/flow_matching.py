@@ -127,7 +127,8 @@ class FlowMatching:
         Missing `t` and `noise` are drawn from torch's global RNG.
         """
         z = z.float()
-        t = self.scale_times(self.times.sample(len(z), step=step)) if t is None else t
+        if t is None:
+            t = self.scale_times(self.times.sample(len(z), step=step, num_numbers=z[0].numel()))
         noise = normal_like(z) if noise is None else noise.float()
         x, velocity = self.interpolant.between(noise, z, t)
         predicted = self.predict_value(backbone, x, t, y)  # (B, N, C)

@@ -1,7 +1,7 @@
 """Distributions of training times on [0, 1], where 0 is noise and 1 is data.
 
 [0] Esser et al., Scaling Rectified Flow Transformers (SD3), 2024, https://arxiv.org/abs/2403.03206
-    (logit-normal: eq. 19; shift: eq. 23)
+    (logit-normal: eq. 19)
 [1] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423
     (uniform from 480 epochs on: section 5.4)
 [2] Chen et al., Masked Autoencoders Are Effective Tokenizers (MAETok), 2025, https://arxiv.org/abs/2502.03444
@@ -15,6 +15,7 @@ from torch import Tensor
 from ldbench.core.discrete_diffusion import times_of_indices
 from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.interpolant import Interpolant
+from ldbench.core.time_shift import Shift, resolve_shift, shift_times, validate_shift
 
 
 class Uniform:
@@ -22,45 +23,49 @@ class Uniform:
 
     revision: ClassVar[int] = 1
 
-    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
+    def sample(
+        self, num_images: int, *, step: int, num_numbers: int, rng: torch.Generator | None = None
+    ) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global RNG."""
         return draw_for_global_batch(lambda count: torch.rand(count, generator=rng, dtype=torch.float64), num_images)
 
 
 class LogitNormal:
-    """sigmoid(mean + std * normal) [0], shifted to shift * t / (1 + (shift - 1) * t); uniform from `uniform_after` [1].
+    """sigmoid(mean + std * normal) [0], shifted (see `core.time_shift`); uniform from the step `uniform_after` on [1].
 
-    `uniform_after` is a step. A shift below 1 moves times towards the noise, 1 leaves them unchanged. Raises ValueError
-    for std and shift that are not above zero.
+    `shift`: below 1 moves times towards the noise, 1 leaves them unchanged; `dimension` is by the size of the latents.
+    Raises ValueError for std and shift that are not above zero.
     """
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, mean: float, std: float, shift: float, uniform_after: int | None):
-        if std <= 0 or shift <= 0:
-            raise ValueError(
-                f"A logit-normal distribution of times needs std > 0 and shift > 0, got {std} and {shift}."
-            )
+    def __init__(self, *, mean: float, std: float, shift: Shift, uniform_after: int | None):
+        if std <= 0:
+            raise ValueError(f"A logit-normal distribution of times needs std > 0, got {std}.")
+        validate_shift(shift)
         self.mean = mean
         self.std = std
         self.shift = shift
         self.uniform_after = uniform_after
 
-    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
+    def sample(
+        self, num_images: int, *, step: int, num_numbers: int, rng: torch.Generator | None = None
+    ) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global RNG."""
         if self.uniform_after is not None and step >= self.uniform_after:
-            return Uniform().sample(num_images, step=step, rng=rng)
-        return self.times(
-            draw_for_global_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images)
-        )
+            return Uniform().sample(num_images, step=step, num_numbers=num_numbers, rng=rng)
+        normal = draw_for_global_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images)
+        return self.times(normal, num_numbers=num_numbers)
 
     def times(
         self,
         normal: Tensor,  # (B,) standard normal
+        *,
+        num_numbers: int,  # N C of a latent
     ) -> Tensor:  # (B,) float64
         """The times that standard normal numbers are mapped to."""
         t = (self.mean + self.std * normal.double()).sigmoid()
-        return self.shift * t / (1 + (self.shift - 1) * t)
+        return shift_times(t, resolve_shift(self.shift, num_numbers))
 
 
 class NormalLogSNR:
@@ -78,7 +83,9 @@ class NormalLogSNR:
         self.mean = mean
         self.std = std
 
-    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
+    def sample(
+        self, num_images: int, *, step: int, num_numbers: int, rng: torch.Generator | None = None
+    ) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global RNG."""
         return self.times(
             draw_for_global_batch(lambda count: torch.randn(count, generator=rng, dtype=torch.float64), num_images)
@@ -108,7 +115,9 @@ class Counted:
             )
         self.num_times = interpolant.num_times
 
-    def sample(self, num_images: int, *, step: int, rng: torch.Generator | None = None) -> Tensor:  # (B,) float64
+    def sample(
+        self, num_images: int, *, step: int, num_numbers: int, rng: torch.Generator | None = None
+    ) -> Tensor:  # (B,) float64
         """Times from `rng`, or torch's global RNG."""
         return times_of_indices(
             draw_for_global_batch(lambda count: torch.randint(self.num_times, (count,), generator=rng), num_images),

@@ -26,6 +26,7 @@ REVISION = 1  # raised when a key map changes the result of an import
 Kind = Literal["tokenizer", "generator"]
 # width -> heads of every official DiT, SiT and LightningDiT
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}
+ROPE_THETA = 10000.0  # of every official rotary table
 Q_NORM = "blocks.0.attn.q_norm.weight"  # exists if queries and keys are normalized
 MANY = 12  # names that a message lists
 MAX_COUNT = 100_000  # of any integer setting in a config.json
@@ -316,3 +317,11 @@ def rename(key: str, prefixes: Mapping[str, str], inside: Mapping[str, str] | No
     for theirs, ours in (inside or {}).items():
         name = name.replace(theirs, ours)
     return name
+
+
+def swiglu_ratio(hidden: int, width: int) -> float:
+    """The mlp_ratio of which two thirds are `hidden` units; an integer if possible, as officially (4)."""
+    from ldbench.layers.modulation import swiglu_hidden
+
+    sizes = [size for size in range(3 * hidden // 2, 3 * hidden // 2 + 3) if swiglu_hidden(size) == hidden]
+    return next((size for size in sizes if size % width == 0), sizes[0]) / width

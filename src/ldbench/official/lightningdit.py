@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ldbench.official import (
+    ROPE_THETA,
     Converted,
     Entry,
     convert_transformer,
     count_blocks,
     shape,
+    swiglu_ratio,
     validate_setting,
     validate_table,
 )
@@ -41,7 +43,6 @@ ENTRIES = {
 }
 
 NOMINAL_SIZE = 16  # side of the latent map of a 256 px image: the default if no table shows another
-ROPE_THETA = 10000.0
 COS, SIN = "feat_rope.freqs_cos", "feat_rope.freqs_sin"
 
 
@@ -91,11 +92,3 @@ def convert(name: str, state: Mapping[str, Tensor], settings: Mapping[str, Any])
         "shifts": shape(renamed, "transformer.blocks.0.modulation.weight", 2)[0] == 6 * width,
     }
     return Converted("backbone", "lightningdit", keywords, renamed)
-
-
-def swiglu_ratio(hidden: int, width: int) -> float:
-    """The mlp_ratio of which two thirds are `hidden` units; an integer if possible, as officially (4)."""
-    from ldbench.layers.modulation import swiglu_hidden
-
-    sizes = [size for size in range(3 * hidden // 2, 3 * hidden // 2 + 3) if swiglu_hidden(size) == hidden]
-    return next((size for size in sizes if size % width == 0), sizes[0]) / width

@@ -21,6 +21,7 @@ PAPERS = {  # name, component, or backbone and objective -> the official model w
     "dit/diffusion": "dit_xl_2",
     "dit/flow_matching": "sit_xl_2",
     "lightningdit/flow_matching": "lightningdit_xl_1",
+    "ditdh/flow_matching": "ditdh",
 }
 CITATION = re.compile(
     r"(?P<author>[^,]+), (?P<title>.+), (?P<venue>[^,]+) (?P<year>\d{4}), (arXiv:(?P<arxiv>\S+)|(?P<url>https://\S+))"

@@ -1,5 +1,6 @@
 """A generator's training, validated before any work starts."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ldbench.core.interfaces import Guidance, LatentSet, Sampler
 from ldbench.core.latent import LatentSpec
 from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
+from ldbench.core.time_shift import DIMENSION, REFERENCE, dimension_shift
 from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.generator_stats import configured_stats, describe_stats, validate_stats
 from ldbench.pipeline.init_weights import recipe_entry, resolve_init, start_tensors
@@ -24,6 +26,8 @@ from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
 from ldbench.training.generator_config import TRAINING_REVISION, GeneratorTrainingConfig
+
+log = logging.getLogger(__name__)
 
 ROUNDING = 1e-5  # by which statistics of the same latents may differ
 
@@ -179,11 +183,24 @@ def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registr
     """Raises ValueError, with what to change, unless a generator's parts, sampler and guidance fit these latents."""
     if is_trained(cfg.generator):
         validate_stats(cfg, latent.channels)
-    generator = build_generator(cfg, latent, num_classes, device="meta")
-    generator.check(build_sampler(cfg), build_guidance(cfg, generator, registry))
+    generator, sampler = build_generator(cfg, latent, num_classes, device="meta"), build_sampler(cfg)
+    generator.check(sampler, build_guidance(cfg, generator, registry))
+    warn_of_small_latents(latent, {"times": getattr(generator.objective, "times", None), "sampler": sampler})
     start = resolve_init(cfg, "generator", registry) if is_trained(cfg.generator) else None
     if start is not None:
         start.fitting(generator.backbone, start_tensors(start.load()))
+
+
+def warn_of_small_latents(latent: LatentSpec, parts: Mapping[str, object]) -> None:
+    """Logs a warning where the shift of a part is by the dimension and these latents have theirs turned round."""
+    keys = [f"{name}.shift" for name, part in parts.items() if getattr(part, "shift", None) == DIMENSION]
+    num_numbers = latent.num_tokens * latent.channels
+    if keys and num_numbers < REFERENCE:
+        log.warning(
+            "%s=dimension moves the times of latents of %d numbers towards the data, by %.3g. The rule is for %d numbers "
+            "and more. Set %s=1.0 to leave times as they are.",
+            *(keys[0], num_numbers, dimension_shift(num_numbers), REFERENCE, keys[0]),
+        )
 
 
 def build_generator(cfg: DictConfig, latent: LatentSpec, num_classes: int, *, device: str = "cpu") -> Generator:

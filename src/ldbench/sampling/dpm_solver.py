@@ -15,6 +15,7 @@ from torch import Tensor
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import expand_like
+from ldbench.core.time_shift import Shift, resolve_shift
 from ldbench.sampling.grid import DTYPES, batch_time, time_grid, validate_grid, validate_state
 from ldbench.sampling.sampler import StatesSampler
 
@@ -55,7 +56,7 @@ class DPMSolver(StatesSampler):
         *,
         num_steps: int,
         spacing: Literal["time", "log_snr"],
-        shift: float,
+        shift: Shift,
         margin: float,
         dtype: Literal["float32", "float64"],
     ):
@@ -84,7 +85,7 @@ class DPMSolver(StatesSampler):
         increments: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yields the noise and the state after each step."""
-        times = self.spacing(field, self.num_steps, self.shift, self.margin)
+        times = self.spacing(field, self.num_steps, resolve_shift(self.shift, noise[0].numel()), self.margin)
         previous: tuple[Tensor, float] | None = None  # the expected data of the previous step, and its length
         x = noise.to(self.dtype)
         yield x

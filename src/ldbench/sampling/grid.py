@@ -1,7 +1,6 @@
 """Time grids of samplers with fixed steps.
 
 [0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (shift 0.3 with 249 steps)
-[1] Esser et al., Scaling Rectified Flow Transformers (SD3), 2024, https://arxiv.org/abs/2403.03206 (eq. 23)
 """
 
 from collections import deque
@@ -10,26 +9,25 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
+from ldbench.core.time_shift import Shift, shift_times, validate_shift
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def time_grid(start: float, end: float, *, num_steps: int, shift: float) -> Tensor:  # (num_steps + 1,) float64
-    """num_steps + 1 times from start to end, shifted by u -> shift * u / (1 + (shift - 1) * u).
+    """num_steps + 1 times from start to end, with their fractions of the way shifted (see `core.time_shift`).
 
     A shift below 1 moves them towards the start; 1 gives equal steps.
     """
     even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
-    return start + (end - start) * (shift * even / (1 + (shift - 1) * even))
+    return start + (end - start) * shift_times(even, shift)
 
 
-def validate_grid(num_steps: int, shift: float) -> None:
+def validate_grid(num_steps: int, shift: Shift) -> None:
     """Raises ValueError for a grid without steps and for a shift that is not above zero."""
     if num_steps < 1:
         raise ValueError(f"A sampler needs at least one step, got num_steps={num_steps}.")
-    if not shift > 0:
-        raise ValueError(
-            f"shift must be above zero, got {shift}. 1 gives equal steps (LightningDiT's yaml writes 0 for these)."
-        )
+    validate_shift(shift)
 
 
 def validate_state(dtype: str, margin: float) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
+from ldbench.core.time_shift import Shift, resolve_shift
 from ldbench.sampling.grid import DTYPES, batch_time, time_grid, validate_grid, validate_state
 from ldbench.sampling.noise import increment
 from ldbench.sampling.runge_kutta import get_rule
@@ -44,7 +45,7 @@ class Likelihood:
 
     revision: ClassVar[int] = 1
 
-    def __init__(self, *, rule: str, num_steps: int, shift: float, margin: float, dtype: Literal["float32", "float64"]):
+    def __init__(self, *, rule: str, num_steps: int, shift: Shift, margin: float, dtype: Literal["float32", "float64"]):
         validate_grid(num_steps, shift)
         validate_state(dtype, margin)
         self.rule = get_rule(rule)
@@ -78,7 +79,9 @@ class Likelihood:
         state = torch.cat(
             [z.to(self.dtype).flatten(1), torch.zeros(len(z), 1, dtype=self.dtype, device=z.device)], dim=1
         )
-        for start, end in pairwise(time_grid(first, last, num_steps=self.num_steps, shift=self.shift).flip(0).tolist()):
+        shift = resolve_shift(self.shift, z[0].numel())
+        grid = time_grid(first, last, num_steps=self.num_steps, shift=shift)
+        for start, end in pairwise(grid.flip(0).tolist()):
             state = self.rule.step(derivative, state, start, end)
         noise, log_volume = state[:, :-1], state[:, -1]
         nats = -0.5 * noise.square().sum(dim=1) - 0.5 * noise.shape[1] * math.log(2 * math.pi) + log_volume

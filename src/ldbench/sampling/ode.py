@@ -18,6 +18,7 @@ from torchdiffeq import odeint
 from ldbench.core.field import Field
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Interpolant
+from ldbench.core.time_shift import Shift, resolve_shift
 from ldbench.sampling.grid import DTYPES, batch_time, time_grid, validate_grid, validate_last_step, validate_state
 from ldbench.sampling.runge_kutta import RULES, get_rule
 from ldbench.sampling.sampler import StatesSampler
@@ -44,7 +45,7 @@ class FixedGrid(StatesSampler):
         *,
         rule: str,
         num_steps: int,
-        shift: float,
+        shift: Shift,
         margin: float,
         last_step: Literal["tweedie", "none", "euler"],
         dtype: Literal["float32", "float64"],
@@ -81,7 +82,8 @@ class FixedGrid(StatesSampler):
             rules[-1] = RULES["euler"]
         x = noise.to(self.dtype)
         yield x
-        times = time_grid(first, last, num_steps=self.num_steps, shift=self.shift).tolist()
+        shift = resolve_shift(self.shift, noise[0].numel())
+        times = time_grid(first, last, num_steps=self.num_steps, shift=shift).tolist()
         for rule, (start, end) in zip(rules, pairwise(times), strict=True):
             x = rule.step(velocity, x, start, end)
             yield x

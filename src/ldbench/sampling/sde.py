@@ -17,6 +17,7 @@ from torch import Tensor
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Increments
 from ldbench.core.interpolant import Coefficients, expand_like
+from ldbench.core.time_shift import Shift, resolve_shift
 from ldbench.sampling.grid import DTYPES, batch_time, time_grid, validate_grid, validate_last_step, validate_state
 from ldbench.sampling.noise import increment
 from ldbench.sampling.sampler import StatesSampler
@@ -85,7 +86,7 @@ class ReverseSDE(StatesSampler):
         norm: float,
         last_step: Literal["mean", "euler", "tweedie", "none"],
         last_step_size: float,
-        shift: float,
+        shift: Shift,
         margin: float,
         dtype: Literal["float32", "float64"],
     ):
@@ -133,7 +134,8 @@ class ReverseSDE(StatesSampler):
         first, last = self.interval(field)
         x = noise.to(self.dtype)
         yield x
-        grid = time_grid(first, last, num_steps=self.num_steps, shift=self.shift).tolist()
+        shift = resolve_shift(self.shift, noise[0].numel())
+        grid = time_grid(first, last, num_steps=self.num_steps, shift=shift).tolist()
         for i, (start, end) in enumerate(pairwise(grid)):
             normal = increment(i, x, stream=stream, increments=increments)
             x = self.rule(drift, x, self.scale_noise(field, start, end, normal), start, end)

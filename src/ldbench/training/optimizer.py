@@ -11,14 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+SCHEDULES = ("cosine", "cosine_from_start", "linear", "constant")
 FUSED = ("cpu", "cuda")  # devices with a fused AdamW
 
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW [0] with linear warmup, then a half cosine to `min_lr` or a constant rate.
+    """AdamW [0] with linear warmup, then a half cosine or a line to `min_lr`, or a constant rate.
 
-    `cosine` starts after the warmup; `cosine_from_start` starts at the first step,
+    `cosine` and `linear` start after the warmup; `cosine_from_start` starts at the first step,
     and the warmup replaces its beginning.
     `warmup_lr`: the rate from which the warmup rises; None: it rises to `lr` in `warmup_steps` + 1 equal steps.
 
@@ -29,15 +30,15 @@ class AdamW:
     betas: Sequence[float]
     eps: float
     weight_decay: float
-    schedule: Literal["cosine", "cosine_from_start", "constant"]
+    schedule: Literal["cosine", "cosine_from_start", "linear", "constant"]
     warmup_steps: int  # optimizer steps
     warmup_lr: float | None
     min_lr: float
     clip_norm: float | None
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "cosine_from_start", "constant"):
-            raise ValueError(f"Unknown schedule {self.schedule!r}. Choose cosine, cosine_from_start or constant.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"Unknown schedule {self.schedule!r}. Choose one of {', '.join(SCHEDULES)}.")
         if self.warmup_lr is not None and not 0 <= self.warmup_lr <= self.lr:
             raise ValueError(f"warmup_lr must lie between 0 and lr {self.lr}, or be null, got {self.warmup_lr}.")
         if self.lr <= 0 or self.min_lr < 0 or self.min_lr > self.lr:
@@ -77,12 +78,14 @@ class AdamW:
         if self.schedule == "constant":
             return 1.0
         done, total = (
-            (step - self.warmup_steps, max_steps - self.warmup_steps)
-            if self.schedule == "cosine"
-            else (step + 1, max_steps)
+            (step + 1, max_steps)
+            if self.schedule == "cosine_from_start"
+            else (step - self.warmup_steps, max_steps - self.warmup_steps)
         )
-        floor = self.min_lr / self.lr
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, done) / max(1, total))))
+        floor, way = self.min_lr / self.lr, min(1.0, max(0, done) / max(1, total))
+        if self.schedule == "linear":
+            return floor + (1 - floor) * (1 - way)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * way))
 
 
 def weight_decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
