@@ -11,6 +11,7 @@ from tests.pipeline.trainings import same, trained
 
 import ldbench
 from ldbench.pipeline import tokenizer_training
+from ldbench.pipeline.teachers import Teachers
 from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.training.callbacks import Checkpoint
 
@@ -87,7 +88,7 @@ def test_every_loss_sees_the_rotated_pair(small: Compose, monkeypatch: pytest.Mo
     tokenizer = tokenizer_training.init_tokenizer(planned)
     stage = planned.stages[-1]
     tokenizer.resize(stage.image_size)
-    module = tokenizer_training.build_module(planned, tokenizer, stage, tokenizer_training.Teachers(planned))
+    module = tokenizer_training.build_module(planned, tokenizer, stage, Teachers(planned.cfg, planned.registry))
     images = torch.rand(2, 3, stage.image_size, stage.image_size) * 2 - 1
     torch.manual_seed(0)
     target, recon = module.training_pass(images)

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2502.03444 (1D latents)
 
 from torch import Tensor, nn
 
-from ldbench.core.backbone import Backbone
+from ldbench.core.backbone import Backbone, InnerTokens
 from ldbench.core.latent import LatentSpec
 from ldbench.layers.condition import Condition
 from ldbench.layers.modulation import ConditionedTransformer
@@ -23,7 +23,7 @@ class DiT(Backbone):
     Takes maps of any grid whose sides `patch_size` divides, and sequences (MAETok's). Time is not rescaled: an integer
     index for DiT, a float in [0, 1] for SiT. `qk_norm`: whether queries and keys are normalized. `class_std`: the
     initial standard deviation of the label embedding. `checkpointing` (activations are recomputed) changes memory and
-    speed only.
+    speed only. With `second_time` the network also takes a second time.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class DiT(Backbone):
         qk_norm: bool,
         class_std: float,
         checkpointing: bool,
+        second_time: bool = False,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
         )
         self.patches = LatentPatches(latent, patch_size)
+        self.inner = InnerTokens(depth, width, self.patches.grid)
         self.transformer = ConditionedTransformer(
             width=width,
             depth=depth,
@@ -62,15 +64,20 @@ class DiT(Backbone):
         self.embed.apply(init_transformer)
         self.positions: Tensor
         self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
-        self.condition = Condition(width=width, num_labels=self.num_labels, class_std=class_std)
+        self.second_time = second_time
+        self.condition = Condition(
+            width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
+        )
 
     def forward(
         self,
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,), an index or a float
         y: Tensor,  # (B,)
+        *,
+        r: Tensor | None = None,  # (B,), see `second_time`
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
         """The network's output."""
-        self.validate_inputs(x, t, y)
+        self.validate_inputs(x, t, y, r)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
-        return self.patches.join(self.transformer(tokens, self.condition(t, y)))
+        return self.patches.join(self.transformer(tokens, self.condition(t, y, r), after_block=self.after_block))

@@ -4,10 +4,11 @@
 [1] Wang et al., DDT: Decoupled Diffusion Transformer, 2025, https://arxiv.org/abs/2504.05741
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldbench.core.backbone import Backbone
+from ldbench.core.backbone import Backbone, InnerTokens
 from ldbench.core.latent import LatentSpec
 from ldbench.layers.condition import FourierTimeEmbed, label_table
 from ldbench.layers.modulation import (
@@ -31,8 +32,9 @@ class DiTDH(Backbone):
 
     A head that is at least as wide as the latent has channels is what latents of many channels need [0]. Takes maps of
     any grid whose sides `patch_size` divides, and sequences, with rotary positions of one axis. Officially time is 1 at
-    the noise. `norm`, `feedforward`, `rope_theta`, `qk_norm`, `shifts`, `class_std` and `checkpointing` are
-    LightningDiT's, of both parts. Raises ValueError for sizes that are not positive, and for unknown choices.
+    the noise. `norm`, `feedforward`, `rope_theta`, `qk_norm`, `shifts`, `class_std`, `checkpointing` and
+    `second_time` are LightningDiT's, of both parts. Raises ValueError for sizes that are not positive, and for unknown
+    choices.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class DiTDH(Backbone):
         shifts: bool,
         class_std: float,
         checkpointing: bool,
+        second_time: bool = False,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
@@ -70,6 +73,7 @@ class DiTDH(Backbone):
                 raise ValueError(f"{name} must be positive, got {value}.")
         self.checkpointing = checkpointing
         self.patches = LatentPatches(latent, patch_size)
+        self.inner = InnerTokens(depth, width, self.patches.grid)  # of the encoder
         features = self.patches.positions_per_token * latent.channels
         self.encoder = conditioned_blocks(
             width=width,
@@ -99,7 +103,9 @@ class DiTDH(Backbone):
         self.head_condition = nn.Identity() if width == head_width else nn.Linear(width, head_width)
         for layer in (self.embed, self.head_embed, self.head_condition):
             layer.apply(init_transformer)
+        self.second_time = second_time
         self.time = FourierTimeEmbed(width=width)
+        self.interval = FourierTimeEmbed(width=width) if second_time else None
         self.classes = label_table(self.num_labels, width, std=class_std)
         self.positions: Tensor
         self.register_buffer("positions", self.patches.positions(width), persistent=False)  # (1, T, D)
@@ -117,15 +123,24 @@ class DiTDH(Backbone):
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,), a float
         y: Tensor,  # (B,)
+        *,
+        r: Tensor | None = None,  # (B,), see `second_time`
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
         """The network's output."""
-        self.validate_inputs(x, t, y)
+        self.validate_inputs(x, t, y, r)
         patches = self.patches.split(x)
         time = self.time(t)  # (B, D)
+        if self.interval is not None:
+            time = time + self.interval(torch.zeros_like(t) if r is None else t - r)
         condition = F.silu(F.silu(time + self.classes(y)))  # twice, as officially: here and in each block
         tokens = self.embed(patches) + self.positions  # (B, T, D)
         tokens = run_blocks(
-            self.encoder, tokens, condition, rotation_of(self.cos, self.sin), checkpointing=self.checkpointing
+            self.encoder,
+            tokens,
+            condition,
+            rotation_of(self.cos, self.sin),
+            checkpointing=self.checkpointing,
+            after_block=self.after_block,
         )
         encoded = self.head_condition(F.silu(time.unsqueeze(1) + tokens))  # (B, T, D_head)
         out = self.head(self.head_embed(patches), encoded, rotation_of(self.head_cos, self.head_sin))

@@ -6,7 +6,7 @@ https://arxiv.org/abs/2501.01423
 
 from torch import Tensor, nn
 
-from ldbench.core.backbone import Backbone
+from ldbench.core.backbone import Backbone, InnerTokens
 from ldbench.core.latent import LatentSpec
 from ldbench.layers.condition import Condition
 from ldbench.layers.modulation import ConditionedTransformer, Feedforward
@@ -22,7 +22,7 @@ class LightningDiT(Backbone):
     `rms` or `layer`; `feedforward`: `swiglu` or `gelu`; `rope_theta`: the base of the rotary frequencies, None for no
     rotary positions; `qk_norm`: whether queries and keys are normalized; without `shifts` blocks are only scaled and
     gated. `class_std`: the initial standard deviation of the label embedding. `checkpointing` (activations are
-    recomputed) changes memory and speed only.
+    recomputed) changes memory and speed only. With `second_time` the network also takes a second time.
     """
 
     def __init__(
@@ -44,11 +44,13 @@ class LightningDiT(Backbone):
         shifts: bool,
         class_std: float,
         checkpointing: bool,
+        second_time: bool = False,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
         )
         self.patches = LatentPatches(latent, patch_size)
+        self.inner = InnerTokens(depth, width, self.patches.grid)
         self.transformer = ConditionedTransformer(
             width=width,
             depth=depth,
@@ -70,16 +72,22 @@ class LightningDiT(Backbone):
         self.sin: Tensor | None
         self.register_buffer("cos", cos, persistent=False)  # (1, T, head_dim / 2)
         self.register_buffer("sin", sin, persistent=False)
-        self.condition = Condition(width=width, num_labels=self.num_labels, class_std=class_std)
+        self.second_time = second_time
+        self.condition = Condition(
+            width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
+        )
 
     def forward(
         self,
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,), a float
         y: Tensor,  # (B,)
+        *,
+        r: Tensor | None = None,  # (B,), see `second_time`
     ) -> Tensor:  # (B, N, C) or (B, N, 2C)
         """The network's output."""
-        self.validate_inputs(x, t, y)
+        self.validate_inputs(x, t, y, r)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         rotation = None if self.cos is None or self.sin is None else (self.cos, self.sin)
-        return self.patches.join(self.transformer(tokens, self.condition(t, y), rotation))
+        out = self.transformer(tokens, self.condition(t, y, r), rotation, after_block=self.after_block)
+        return self.patches.join(out)

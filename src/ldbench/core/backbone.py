@@ -1,6 +1,9 @@
 """Backbone: the network of a generator. The base class of every plug-in in `backbones/`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -9,15 +12,31 @@ from torch import Tensor, nn
 from ldbench.core.latent import LatentSpec
 
 
+@dataclass(frozen=True)
+class InnerTokens:
+    """The tokens that a backbone hands out after each of its first `depth` blocks, (B, T, width), row-major on `grid`
+    (None: a sequence).
+    """
+
+    depth: int
+    width: int
+    grid: tuple[int, int] | None
+
+
 class Backbone(nn.Module, ABC):
     """A network from noisy latents, times and labels to the prediction that the objective trains.
 
     `has_null_class`: whether the label table has one more row, for "no label", after those of the classes; which labels
     are dropped is the caller's choice. `learned_variance`: whether it predicts a variance too, as C more channels.
-    A plug-in raises `revision` when a change of its code changes its numbers. Raises ValueError when there is no class.
+    A plug-in raises `revision` when a change of its code changes its numbers. One that hands out the tokens after its
+    blocks sets `inner`, and calls `after_block`, where it is set, with the number of a block (from 1) and its tokens.
+    Raises ValueError when there is no class.
     """
 
     revision: ClassVar[int] = 1
+    second_time: bool = False  # whether `forward` takes r
+    inner: InnerTokens | None = None
+    after_block: Callable[[int, Tensor], None] | None = None
 
     def __init__(self, *, latent: LatentSpec, num_classes: int, has_null_class: bool, learned_variance: bool):
         super().__init__()
@@ -54,19 +73,48 @@ class Backbone(nn.Module, ABC):
         if not self.blocks():
             super().compile(*args, **kwargs)
 
+    @contextmanager
+    def keep_tokens(self, blocks: Collection[int]) -> Iterator[dict[int, Tensor]]:
+        """Within it, a forward pass adds the tokens after these blocks (from 1) to the mapping, (B, T, D) each."""
+        kept: dict[int, Tensor] = {}
+
+        def keep(block: int, tokens: Tensor) -> None:
+            if block in blocks:
+                if block in kept:
+                    raise ValueError(
+                        f"The tokens after block {block} were kept by two passes of this {type(self).__name__}, and a "
+                        "loss on them is for objectives with one pass. Choose objective=flow_matching."
+                    )
+                kept[block] = tokens
+
+        self.after_block = keep if blocks else None
+        try:
+            yield kept
+        finally:
+            self.after_block = None
+
     @abstractmethod
     def forward(
         self,
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,), the network's own time: the objective maps ours to it
         y: Tensor,  # (B,) labels
+        *,
+        r: Tensor | None = None,  # (B,), a second time of the same kind, where the network has one; None: t
     ) -> Tensor:  # (B, N, C), or (B, N, 2C): the prediction, then the variance
-        """The prediction for each latent. Raises ValueError for other shapes."""
+        """The prediction for each latent. Raises ValueError for other shapes, and for an r that it does not take."""
 
-    def validate_inputs(self, x: Tensor, t: Tensor, y: Tensor) -> None:
-        """Raises ValueError unless x is (B, N, C), t and y are (B,), and labels on the CPU are known;
-        others are not read.
+    def validate_inputs(self, x: Tensor, t: Tensor, y: Tensor, r: Tensor | None = None) -> None:
+        """Raises ValueError unless x is (B, N, C), t, y and r are (B,), and labels on the CPU are known;
+        others are not read. `r` is for a network with a second time.
         """
+        if r is not None and not self.second_time:
+            raise ValueError(
+                f"This {type(self).__name__} has no second time. Build it with second_time=true, as "
+                "objective=mean_flow does."
+            )
+        if r is not None and r.shape != t.shape:
+            raise ValueError(f"The second times must be as many as the first, {tuple(t.shape)}, got {tuple(r.shape)}.")
         spec = self.latent
         if x.ndim != 3 or tuple(x.shape[1:]) != (spec.num_tokens, spec.channels):
             raise ValueError(

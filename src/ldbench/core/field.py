@@ -66,6 +66,8 @@ class Field:
 
     `predict`: (x (B, N, C), t (B,) with 0 noise and 1 data, y (B,)) -> Prediction of the kind `prediction`.
     `null_class`: the label for "no label", or None where the network was not trained without labels.
+    `average`: (x, t, r (B,), y) -> the average velocity (B, N, C) from t to a later time r; None where the network does
+    not learn it.
     A field composed of others (guidance) holds them as `parts` and sums their counts. `network`: what `to` moves, where
     it is a module.
     """
@@ -79,6 +81,7 @@ class Field:
         null_class: int | None,
         parts: tuple["Field", ...] = (),
         network: object = None,
+        average: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
     ):
         self.predict = predict
         self.interpolant = interpolant
@@ -86,6 +89,7 @@ class Field:
         self.null_class = null_class
         self.parts = parts
         self.network = network
+        self.average = average
         self.own_calls = 0
         self.own_items = 0
 
@@ -100,6 +104,23 @@ class Field:
             self.own_calls += 1
             self.own_items += len(x)
         return self.predict(x, t, y)
+
+    def average_velocity(
+        self,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        r: Tensor,  # (B,), at least t
+        y: Tensor,  # (B,)
+    ) -> Tensor:  # (B, N, C)
+        """The average velocity from x at t to the later time r. Raises ValueError where it is not learned."""
+        if self.average is None:
+            raise ValueError(
+                "One-step sampling needs a network that learns average velocities, and this field has none. Choose "
+                "sampler=euler or heun; or train with objective=mean_flow and sample with guidance=none."
+            )
+        self.own_calls += 1
+        self.own_items += len(x)
+        return self.average(x, t, r, y)
 
     def to(self, device: torch.device) -> "Field":
         """Moves the field's networks to a device, in place, and returns the field."""

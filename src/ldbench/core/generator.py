@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ldbench.core.backbone import Backbone
 from ldbench.core.distributed import draw_for_global_batch
 from ldbench.core.field import Field
-from ldbench.core.interfaces import Guidance, Increments, Objective, Sampler
+from ldbench.core.interfaces import ChecksField, Guidance, Increments, Objective, Sampler
 from ldbench.core.normalizer import Normalizer
 
 
@@ -103,7 +103,9 @@ class Generator(nn.Module):
     def check(self, sampler: Sampler, guidance: Guidance) -> None:
         """Raises ValueError, with what to choose, for a sampler or a guidance that does not apply to this generator."""
         sampler.check(self.objective.interpolant)
-        guidance(self.field())
+        guided = guidance(self.field())
+        if isinstance(sampler, ChecksField):
+            sampler.check_field(guided)
 
     def require_normalizer(self) -> Normalizer:
         """The normalizer of the latents. Raises ValueError where their statistics are not known."""

@@ -216,6 +216,26 @@ class NormalizesLatents(Protocol):
         ...
 
 
+class TokenLoss(Protocol):
+    """A loss on the tokens after a block of a generator's backbone and the clean images, for its training alone.
+
+    Constructor keywords that its yaml does not set are filled with `backbone`, the network that it is for, and
+    `image_size`.
+    """
+
+    revision: ClassVar[int]
+    weight: float
+    block: int  # from 1
+
+    def __call__(
+        self,
+        tokens: Tensor,  # (B, T, D)
+        images: Tensor,  # (B, 3, H, W) in [-1, 1]
+    ) -> Tensor:  # (B,)
+        """The unweighted loss of each image."""
+        ...
+
+
 class TimeDistribution(Protocol):
     """The distribution of the times at which an objective trains."""
 
@@ -237,6 +257,8 @@ class Network(Protocol):
         x: Tensor,  # (B, N, C)
         t: Tensor,  # (B,) float32 in the network's own time
         y: Tensor,  # (B,)
+        *,
+        r: Tensor | None = None,  # (B,) a second time, for objectives with `second_time`
     ) -> Tensor:
         """The prediction for each latent."""
         ...
@@ -313,6 +335,15 @@ class Sampler(Protocol):
         increments: Tensor | None = None,  # (steps, B, N, C) standard normal, instead of a stream
     ) -> Tensor:  # (B, N, C) float32
         """The samples."""
+        ...
+
+
+@runtime_checkable
+class ChecksField(Protocol):
+    """A sampler that needs more of a field than its predictions."""
+
+    def check_field(self, field: Field) -> None:
+        """Raises ValueError for a field that it cannot sample."""
         ...
 
 

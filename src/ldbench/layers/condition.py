@@ -16,23 +16,28 @@ TIME_STD = 0.02
 
 class Condition(nn.Module):
     """The sum of a time embedding and a learned label embedding; `class_std`: the initial standard deviation of the
-    table.
+    table. With `second_time` also of an embedding of the time from a second one to the first.
 
     Raises ValueError for a negative `class_std`.
     """
 
-    def __init__(self, *, width: int, num_labels: int, class_std: float):
+    def __init__(self, *, width: int, num_labels: int, class_std: float, second_time: bool = False):
         super().__init__()
         self.time = TimeEmbed(width=width)
         self.classes = label_table(num_labels, width, std=class_std)
+        self.interval = TimeEmbed(width=width) if second_time else None
 
     def forward(
         self,
         t: Tensor,  # (B,)
         y: Tensor,  # (B,)
+        r: Tensor | None = None,  # (B,), the second time; None: t
     ) -> Tensor:  # (B, D)
         """The condition."""
-        return self.time(t) + self.classes(y)
+        condition = self.time(t) + self.classes(y)
+        if self.interval is None:
+            return condition
+        return condition + self.interval(torch.zeros_like(t) if r is None else t - r)
 
 
 class TimeEmbed(nn.Module):

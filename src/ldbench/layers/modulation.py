@@ -5,6 +5,7 @@
 https://arxiv.org/abs/2501.01423
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -18,6 +19,7 @@ from ldbench.layers.norm import Norm, head_norm, token_norm
 from ldbench.layers.vit import init_transformer
 
 Feedforward = Literal["gelu", "swiglu"]
+AfterBlock = Callable[[int, Tensor], None]
 
 
 class ConditionedTransformer(nn.Module):
@@ -62,13 +64,13 @@ class ConditionedTransformer(nn.Module):
         x: Tensor,  # (B, T, D)
         condition: Tensor,  # (B, D), or (B, T, D) of each token
         rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
+        *,
+        after_block: AfterBlock | None = None,
     ) -> Tensor:  # (B, T, out_features)
         """The output tokens."""
         condition = F.silu(condition)
-        return self.head(
-            run_blocks(self.blocks, x, condition, rotation, checkpointing=self.checkpointing),
-            condition,
-        )
+        x = run_blocks(self.blocks, x, condition, rotation, checkpointing=self.checkpointing, after_block=after_block)
+        return self.head(x, condition)
 
 
 def conditioned_blocks(
@@ -107,15 +109,18 @@ def run_blocks(
     rotation: tuple[Tensor, Tensor] | None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
     *,
     checkpointing: bool,  # whether the activations inside a block are recomputed in the backward pass
+    after_block: AfterBlock | None = None,  # called with the number of each block, from 1, and its output
 ) -> Tensor:  # (B, T, D)
     """The tokens after all blocks."""
-    for block in blocks:
+    for number, block in enumerate(blocks, start=1):
         recompute = checkpointing and x.requires_grad
         x = (
             checkpoint(block, x, condition, rotation, use_reentrant=False)
             if recompute
             else block(x, condition, rotation)
         )
+        if after_block is not None:
+            after_block(number, x)
     return x
 
 
@@ -171,11 +176,12 @@ class ConditionedBlock(nn.Module):
     ) -> Tensor:  # (B, T, D)
         """The block's output."""
         parameters = over_tokens(self.modulation(condition))  # (B, 1 or T, 6D or 4D)
+        shift_attn: Tensor | None = None
+        shift_mlp: Tensor | None = None
         if self.shifts:
             shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parameters.chunk(6, dim=-1)
         else:
             scale_attn, gate_attn, scale_mlp, gate_mlp = parameters.chunk(4, dim=-1)
-            shift_attn = shift_mlp = None
         x = x + gate_attn * self.attn(modulate(self.norm1(x), scale_attn, shift_attn), rotation)
         return x + gate_mlp * self.mlp(modulate(self.norm2(x), scale_mlp, shift_mlp))
 

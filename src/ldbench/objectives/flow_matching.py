@@ -5,9 +5,10 @@
 [2] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423 (cosine term: section 4)
 [3] Chen et al., Masked Autoencoders Are Effective Tokenizers (MAETok), 2025, https://arxiv.org/abs/2502.03444
     (t = 1 is noise)
+[4] Li and He, Back to Basics: Let Denoising Generative Models Denoise, 2025, https://arxiv.org/abs/2511.13720 (the data
+    predicted, the error of the velocity)
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -19,30 +20,9 @@ from ldbench.core.distributed import normal_like
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interfaces import Network, TimeDistribution
 from ldbench.core.interpolant import KINDS, Coefficients, Interpolant, Kind, conversion_coefficients
+from ldbench.core.network_time import NETWORK_TIMES
 
 WEIGHTINGS = ("none", "velocity", "likelihood")
-
-
-@dataclass(frozen=True)
-class NetworkTime:
-    """A network's time convention: its time is `start + direction * t` for our t."""
-
-    start: float
-    direction: float
-
-    def of(
-        self,
-        t: Tensor,  # (B,) 0 noise, 1 data
-    ) -> Tensor:  # (B,) float64
-        """The network's time."""
-        return self.start + self.direction * t.detach().to("cpu", torch.float64)
-
-    def velocity(self, velocity: Tensor) -> Tensor:
-        """A velocity converted between the conventions; both directions are the same."""
-        return self.direction * velocity
-
-
-NETWORK_TIMES = {"data_at_one": NetworkTime(0.0, 1.0), "noise_at_one": NetworkTime(1.0, -1.0)}
 
 
 class FlowMatching:
@@ -52,6 +32,8 @@ class FlowMatching:
     sigma, in units of the noise.
     `weighting`: `none`; `velocity`: the error of the velocity that follows from the prediction; `likelihood`: that of
     the noise times diffusion / sigma^2 (the bound of the likelihood, [1]).
+    `velocity_clamp`: with weighting=velocity, the factor from the prediction to the velocity is at most its inverse
+    ([4]: 0.05 with prediction=data, whose factor on the linear interpolant is 1 / (1 - t)); 0: any.
     `network_time`: `data_at_one` (SiT, LightningDiT) or `noise_at_one` (MAETok), where velocities point to the noise.
     `margin`: the distance of training times to those at which the prediction or its target is not finite; all sampled
     times are scaled into the remaining interval. The variance outputs of a network are ignored (SiT's 2 C outputs).
@@ -71,6 +53,7 @@ class FlowMatching:
         cosine_weight: float,
         network_time: Literal["data_at_one", "noise_at_one"],
         margin: float,
+        velocity_clamp: float = 0.0,
     ):
         for name, value, known in (
             ("prediction", prediction, KINDS),
@@ -82,6 +65,11 @@ class FlowMatching:
         if not 0 < margin < 0.5 or cosine_weight < 0:
             raise ValueError(
                 f"Flow matching needs 0 < margin < 0.5 and cosine_weight >= 0, got {margin} and {cosine_weight}."
+            )
+        if not 0 <= velocity_clamp < 1 or (velocity_clamp and weighting != "velocity"):
+            raise ValueError(
+                f"velocity_clamp must be at least 0 and below 1, and is of weighting=velocity, got {velocity_clamp} "
+                f"and weighting={weighting}."
             )
         interpolant_name = type(interpolant).__name__
         if interpolant.num_times is not None:
@@ -111,6 +99,7 @@ class FlowMatching:
         self.cosine_weight = cosine_weight
         self.network_time = NETWORK_TIMES[network_time]
         self.margin = margin
+        self.velocity_clamp = velocity_clamp
 
     def loss(
         self,
@@ -191,7 +180,9 @@ class FlowMatching:
         """The weight of the squared error of a prediction at these times."""
         scale = c.sigma if self.prediction == "score" else torch.ones_like(c.sigma)
         if self.weighting == "velocity":
-            scale = conversion_coefficients(c, self.prediction, "velocity")[1]
+            scale = conversion_coefficients(c, self.prediction, "velocity")[1].abs()
+            if self.velocity_clamp:
+                scale = scale.clamp(max=1 / self.velocity_clamp)
         if self.weighting == "likelihood":
             scale = conversion_coefficients(c, self.prediction, "noise")[1] * c.diffusion.sqrt() / c.sigma
         return scale.square()

@@ -81,6 +81,7 @@ class Generator(TypedDict, total=False):
     stats: str | float | Sequence[Any] | None
     class_dropout: Share
     backbone: Mapping[str, Any]
+    losses: Mapping[str, Mapping[str, Any] | None]  # on its inner tokens; null: without this one
 
 
 class Config(TypedDict, total=False):

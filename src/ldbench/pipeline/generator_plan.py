@@ -10,10 +10,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ldbench.artifacts import hub, store
-from ldbench.config.components import instantiate, validate_types
+from ldbench.config.components import instantiate, parameter_names, validate_types
 from ldbench.config.compose import Registry, plain
 from ldbench.core.generator import Generator
-from ldbench.core.interfaces import Guidance, LatentSet, Sampler
+from ldbench.core.interfaces import Guidance, ImageSet, LatentSet, Sampler
 from ldbench.core.latent import LatentSpec
 from ldbench.core.latent_stats import LatentStats
 from ldbench.core.normalizer import Normalizer
@@ -22,6 +22,7 @@ from ldbench.pipeline import trainer_settings
 from ldbench.pipeline.generator_stats import configured_stats, describe_stats, validate_stats
 from ldbench.pipeline.init_weights import recipe_entry, resolve_init, start_tensors
 from ldbench.pipeline.recipe import is_trained, plugin_entry, public_config, revisions
+from ldbench.pipeline.token_losses import recipe_entries, validate_token_losses
 from ldbench.pipeline.tokenizer_plan import GENERATION
 from ldbench.sampling.guidance import Unguided
 from ldbench.tracking.wandb_runs import Training
@@ -44,6 +45,7 @@ class GeneratorPlan:
     recipe: Mapping[str, Any]  # all that its numbers depend on
     digest: str
     stats: LatentStats | None  # by which latents are normalized; None: measured ones
+    images: ImageSet | None = None  # of which the latents are, for losses on them
 
     @property
     def folder(self) -> Path:
@@ -100,6 +102,7 @@ def plan_generator(
     registry: Registry = Registry(),
     *,
     own_stats: LatentStats | None = None,  # the tokenizer's
+    images: ImageSet | None = None,  # of which the latents are
 ) -> GeneratorPlan:
     """Returns the generator's training that a config asks for on these latents.
 
@@ -138,10 +141,13 @@ def plan_generator(
         "numerics": trainer_settings.numeric_settings(cfg),
         "revisions": {**{part: revisions(node) for part, node in parts.items()}, "training": TRAINING_REVISION},
     }
+    losses, loss_revisions = recipe_entries(cfg, registry)
+    recipe |= losses
+    recipe["revisions"] |= loss_revisions
     recipe |= plugin_entry(cfg.generator, cfg.objective)
     recipe |= recipe_entry(resolve_init(cfg, "generator", registry))
     blueprint = store.Blueprint("generator", "generator", keywords)
-    return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe), stats)
+    return GeneratorPlan(cfg, registry, latents, course, blueprint, recipe, store.digest(recipe), stats, images)
 
 
 def build_training_config(cfg: DictConfig) -> GeneratorTrainingConfig:
@@ -185,10 +191,29 @@ def validate_cell(cfg: DictConfig, latent: LatentSpec, num_classes: int, registr
         validate_stats(cfg, latent.channels)
     generator, sampler = build_generator(cfg, latent, num_classes, device="meta"), build_sampler(cfg)
     generator.check(sampler, build_guidance(cfg, generator, registry))
+    validate_token_losses(cfg, generator, registry)
+    if is_trained(cfg.generator):
+        validate_forward_mode(cfg, generator)
     warn_of_small_latents(latent, {"times": getattr(generator.objective, "times", None), "sampler": sampler})
     start = resolve_init(cfg, "generator", registry) if is_trained(cfg.generator) else None
     if start is not None:
         start.fitting(generator.backbone, start_tensors(start.load()))
+
+
+def validate_forward_mode(cfg: DictConfig, generator: Generator) -> None:
+    """Raises ValueError where an objective with a Jacobian-vector product is trained in a way that has none."""
+    ways = {
+        "trainer.compile=true": cfg.trainer.compile,
+        "generator.backbone.checkpointing=true": cfg.generator.backbone.get("checkpointing"),
+        "trainer.strategy=fsdp": cfg.trainer.strategy == "fsdp",
+    }
+    given = [way for way, chosen in ways.items() if chosen]
+    if given and getattr(generator.objective, "forward_mode", False):
+        name = type(generator.objective).__name__
+        raise ValueError(
+            f"{name} differentiates the network in forward mode, which {given[0]} does not support. Leave it out, or "
+            "choose objective=flow_matching."
+        )
 
 
 def warn_of_small_latents(latent: LatentSpec, parts: Mapping[str, object]) -> None:
@@ -197,8 +222,8 @@ def warn_of_small_latents(latent: LatentSpec, parts: Mapping[str, object]) -> No
     num_numbers = latent.num_tokens * latent.channels
     if keys and num_numbers < REFERENCE:
         log.warning(
-            "%s=dimension moves the times of latents of %d numbers towards the data, by %.3g. The rule is for %d numbers "
-            "and more. Set %s=1.0 to leave times as they are.",
+            "%s=dimension moves the times of latents of %d numbers towards the data, by %.3g. The rule is for %d "
+            "numbers and more. Set %s=1.0 to leave times as they are.",
             *(keys[0], num_numbers, dimension_shift(num_numbers), REFERENCE, keys[0]),
         )
 
@@ -225,12 +250,21 @@ def build_normalizer(planned: GeneratorPlan) -> Normalizer:
 
 def runtime_keywords(cfg: DictConfig, latent: LatentSpec, num_classes: int) -> dict[str, Any]:
     """Returns the keywords of a backbone that only the run knows. Raises ValueError where its yaml sets them too."""
+    objective = instantiate(cfg.objective)
     facts = {
         "latent": latent,
         "num_classes": num_classes,
         "has_null_class": cfg.generator.class_dropout > 0,
-        "learned_variance": instantiate(cfg.objective).learned_variance,
+        "learned_variance": objective.learned_variance,
     }
+    if getattr(objective, "second_time", False):
+        if "second_time" not in parameter_names(cfg.generator.backbone._target_):
+            raise ValueError(
+                f"{type(objective).__name__} needs a backbone with a second time, and "
+                f"{cfg.generator.backbone._target_.rpartition('.')[2]} takes none. Choose backbone=dit, lightningdit "
+                "or ditdh."
+            )
+        facts["second_time"] = True
     given = sorted(facts.keys() & set(cfg.generator.backbone))
     if given:
         raise ValueError(

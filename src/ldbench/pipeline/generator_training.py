@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldbench.core.generator import Generator
 from ldbench.core.pixels import sheet
+from ldbench.data.latents.with_images import LatentsWithImages
 from ldbench.io.files import read_json, write_json
 from ldbench.pipeline.generator_plan import (
     GeneratorPlan,
@@ -21,6 +22,7 @@ from ldbench.pipeline.generator_plan import (
 )
 from ldbench.pipeline.generator_stats import log_line
 from ldbench.pipeline.init_weights import resolve_init, start_tensors
+from ldbench.pipeline.token_losses import build_token_losses
 from ldbench.pipeline.tokenizer_training import keep_tensors
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
@@ -128,8 +130,14 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     cfg, run, latents = planned.cfg, planned.run_folder, planned.latents
     run.mkdir(parents=True, exist_ok=True)
     generator = init_generator(planned)
+    losses = build_token_losses(cfg, generator.backbone, planned.registry)
     task = GeneratorModule(
-        generator=generator, course=planned.course, seed=cfg.seed, log_every=cfg.trainer.log_every, folder=run
+        generator=generator,
+        course=planned.course,
+        seed=cfg.seed,
+        log_every=cfg.trainer.log_every,
+        folder=run,
+        losses=losses,
     )
     log.info("Training %s on %d latents: %d steps.", planned.name, len(latents), planned.course.max_steps)
     log.info("%s", log_line(cfg, planned.stats))
@@ -147,6 +155,9 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
         "picture_of": figures.latents if decode is None else partial(decoded, decode),
     }
     items: Any = latents
+    if losses:
+        assert planned.images is not None, "a plan of a cell has its images"
+        items = LatentsWithImages(latents, planned.images)
     if not planned.course.max_steps:
         return task
     with fit.open_loggers(configured_loggers(cfg), run=run, training=planned.training) as loggers:
@@ -165,7 +176,7 @@ def fit_generator(planned: GeneratorPlan, decode: Decode | None) -> GeneratorMod
     return task
 
 
-def whole(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def whole(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A batch that is one already."""
     return batch
 

@@ -190,7 +190,7 @@ def plan_for(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData, registr
         seed=cfg.seed,
         make=lambda: leader_first(partial(encoder.store, "train")),
     )
-    return plan_generator(cfg, latents, registry, own_stats=tokenizer.latent_stats)
+    return plan_generator(cfg, latents, registry, own_stats=tokenizer.latent_stats, images=data.train)
 
 
 def build_encoder(cfg: DictConfig, tokenizer: MeasuredModel, data: ImageData) -> Any:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.artifacts import store, weights
+from ldbench.artifacts import weights
 from ldbench.config.components import instantiate, parameter_names, validate_types
 from ldbench.config.compose import plain
 from ldbench.core.tokenizer import Tokenizer
@@ -17,6 +17,7 @@ from ldbench.io.safetensors_io import write_tensors
 from ldbench.pipeline import feature_networks
 from ldbench.pipeline.init_weights import resolve_init, start_tensors
 from ldbench.pipeline.latent_statistics import set_statistics
+from ldbench.pipeline.teachers import Teachers
 from ldbench.pipeline.tokenizer_plan import Plan, stage_losses
 from ldbench.results import figures
 from ldbench.runtime.process_group import is_worker_rank
@@ -67,32 +68,6 @@ def init_encoder(planned: Plan, tokenizer: Tokenizer) -> None:
         raise ValueError(f"tokenizer.encoder_init: {error}") from error
 
 
-class Teachers:
-    """The frozen teachers of a recipe's loss terms, each built once and shared by all that name it."""
-
-    def __init__(self, planned: Plan):
-        self.planned = planned
-        self.known: dict[str, Any] = {}
-
-    def placed(self, node: Any) -> Any:
-        """A plain config node in which every node under a key `teacher` is the teacher itself."""
-        if isinstance(node, Mapping):
-            return {key: self.teacher(value) if key == "teacher" else self.placed(value) for key, value in node.items()}
-        return [self.placed(value) for value in node] if isinstance(node, list) else node
-
-    def teacher(self, node: Mapping[str, Any]) -> Any:
-        """The teacher that a node describes; a feature network that it stands on is trained on first use."""
-        key = store.digest(node)
-        if key not in self.known:
-            network = (
-                {"network": feature_networks.get_network(node["network"], self.planned.cfg, self.planned.registry)}
-                if "network" in node
-                else {}
-            )
-            self.known[key] = instantiate({**node, **network})
-        return self.known[key]
-
-
 def build_losses(planned: Plan, tokenizer: Tokenizer, stage: Stage, teachers: Teachers) -> dict[str, Any]:
     """Builds the loss terms of a stage, seeded; each gets the run-time inputs that it asks for."""
     torch.manual_seed(planned.cfg.tokenizer.seed)
@@ -135,14 +110,14 @@ def train_tokenizer(planned: Plan) -> Tokenizer:
             "Train it first, by trainer.strategy=ddp and without "
             "a generator: no digest depends on the strategy."
         )
-    teachers = Teachers(planned)
+    teachers = Teachers(planned.cfg, planned.registry)
     dry_run(planned, teachers)
     return train_stages(planned, teachers)
 
 
 def dry_run(planned: Plan, teachers: Teachers | None = None) -> None:
     """Runs two images through every stage and its losses, so that mistakes are found before the first step."""
-    teachers = teachers or Teachers(planned)
+    teachers = teachers or Teachers(planned.cfg, planned.registry)
     with torch.random.fork_rng(), torch.no_grad():
         tokenizer = init_tokenizer(planned)
         images, y = zip(*(planned.data.train[place] for place in (0, len(planned.data.train) - 1)), strict=True)
@@ -178,7 +153,7 @@ def train_stages(planned: Plan, teachers: Teachers | None = None) -> Tokenizer:
 
     What loss terms have learned (auxiliary decoders, discriminators) is kept for the next stage that has the same term.
     """
-    teachers = teachers or Teachers(planned)
+    teachers = teachers or Teachers(planned.cfg, planned.registry)
     run = planned.run_folder
     run.mkdir(parents=True, exist_ok=True)
     tokenizer = init_tokenizer(planned)

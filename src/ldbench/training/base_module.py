@@ -42,6 +42,7 @@ class ManualOptimizationModule(L.LightningModule):
         self.log_every = log_every  # optimizer steps
         self.first_step = first_step  # optimizer steps of earlier phases, for the log's axis
         self.folder = folder
+        self.losses = nn.ModuleDict()  # loss terms with parameters; a subclass fills it
         self.batches = 0
         self.images_seen = 0
 
@@ -159,6 +160,19 @@ class ManualOptimizationModule(L.LightningModule):
             f"{path} for a replay."
         )
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The state for a checkpoint, without the frozen networks of loss terms: these have their own source."""
+        frozen = tuple(
+            f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module)
+        )
+        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if not key.startswith(frozen)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads the state of a checkpoint; frozen networks of loss terms keep theirs."""
+        own = super().state_dict()
+        absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
+        return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the counters to a checkpoint."""
         checkpoint["progress"] = {"stage": self.stage.name, "batches": self.batches, "images_seen": self.images_seen}
@@ -167,3 +181,13 @@ class ManualOptimizationModule(L.LightningModule):
         """Restores the counters."""
         self.batches = checkpoint["progress"]["batches"]
         self.images_seen = checkpoint["progress"]["images_seen"]
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters, none of them trainable, and all of them from a source of their own."""
+    parameters = list(module.parameters())
+    return (
+        bool(parameters)
+        and not any(p.requires_grad for p in parameters)
+        and not any(getattr(part, "learned", False) for part in module.modules())
+    )

@@ -7,7 +7,7 @@ https://arxiv.org/abs/2304.11277
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -23,6 +23,16 @@ def shard(
     """
     for part in (*network.blocks(), network):
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
+
+
+def shard_learned(
+    term: nn.Module,
+    mesh: Any,  # of the processes that share a batch
+) -> None:
+    """Shards the parts of a loss term that learn; its teacher stays whole in each process."""
+    for part in term.children():
+        if any(parameter.requires_grad for parameter in part.parameters()):
+            fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
 def unsharded(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from ldbench.training.optimizer import AdamW
 
 TRAINING_REVISION = 2  # raised when a change of the training module changes the trained weights
-OTHER_KEYS = ("name", "weights", "stats", "class_dropout", "backbone")  # of a generator's config
+OTHER_KEYS = ("name", "weights", "stats", "class_dropout", "backbone", "losses")  # of a generator's config
 
 
 @dataclass(frozen=True)

@@ -328,19 +328,6 @@ class TokenizerModule(ManualOptimizationModule):
             if part is not None and shapes and shapes == {key: value.shape for key, value in state.items()}:
                 part.load_state_dict(state, strict=False)  # a frozen network inside has its own source
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The state for a checkpoint, without the frozen networks of loss terms: these have their own source."""
-        frozen = tuple(
-            f"losses.{name}." for name, module in self.losses.named_modules(remove_duplicate=False) if is_frozen(module)
-        )
-        return {key: value for key, value in super().state_dict(*args, **kwargs).items() if not key.startswith(frozen)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Loads the state of a checkpoint; frozen networks of loss terms keep theirs."""
-        own = super().state_dict()
-        absent = {key: own[key] for key in own.keys() - self.state_dict().keys()}
-        return super().load_state_dict({**absent, **state_dict}, strict=strict, assign=assign)
-
 
 def build_corruption(stage: Stage, tokenizer: Tokenizer) -> LatentCorruption | None:
     """The corruption of latents that a stage asks for; None for none.
@@ -363,13 +350,3 @@ def detached(recon: Reconstruction) -> Reconstruction:
         recon.posterior.mean.detach(), None if recon.posterior.logvar is None else recon.posterior.logvar.detach()
     )
     return replace(recon, images=recon.images.detach(), z=recon.z.detach(), posterior=posterior)
-
-
-def is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters, none of them trainable, and all of them from a source of their own."""
-    parameters = list(module.parameters())
-    return (
-        bool(parameters)
-        and not any(p.requires_grad for p in parameters)
-        and not any(getattr(part, "learned", False) for part in module.modules())
-    )
