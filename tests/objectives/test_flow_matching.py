@@ -174,3 +174,17 @@ def test_incompatible_settings_are_refused_with_what_to_change():
     ):
         with pytest.raises(ValueError, match=message):
             flow_matching(**changes)
+
+
+def test_a_clamp_bounds_the_factor_from_the_data_to_the_velocity(backbone_of):
+    z, noise, t = torch.randn(4, 6, 2), torch.randn(4, 6, 2), torch.tensor([0.1, 0.5, 0.95, 0.99])
+    off = backbone_of(lambda x, t, y: torch.zeros_like(x))
+    error = z.square().mean(dim=(1, 2))
+    settings = {"prediction": "data", "weighting": "velocity"}
+    found = flow_matching(**settings, velocity_clamp=0.05).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
+    torch.testing.assert_close(found, error / torch.tensor([0.9, 0.5, 0.05, 0.05]).square())
+    exact = flow_matching(**settings).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
+    torch.testing.assert_close(exact, error / (1 - t).square(), rtol=1e-4, atol=1e-4)
+    for changes in ({"velocity_clamp": 1.0}, {"velocity_clamp": 0.1, "weighting": "none"}):
+        with pytest.raises(ValueError, match="velocity_clamp must be at least 0 and below 1, and is of weighting=vel"):
+            flow_matching(**{**settings, **changes})

@@ -93,7 +93,7 @@ def test_errors_are_divided_by_a_constant_power_of_themselves():
 def test_ends_are_ordered_and_equal_for_their_share():
     objective = mean_flow(times=LogitNormal(mean=0.4, std=1.0, shift=1.0, uniform_after=None), equal=0.75)
     torch.manual_seed(0)
-    t, r = objective.draw_times(torch.zeros(20_000, 1, 1), step=0)
+    t, r = objective.draw_ends(torch.zeros(20_000, 1, 1), step=0)
     assert (r >= t).all()
     assert (r == t).double().mean().item() == pytest.approx(0.75, abs=0.01)
     apart = r > t

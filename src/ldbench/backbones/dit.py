@@ -7,6 +7,8 @@ https://arxiv.org/abs/2401.08740
 https://arxiv.org/abs/2502.03444 (1D latents)
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone, InnerTokens
@@ -24,6 +26,7 @@ class DiT(Backbone):
     index for DiT, a float in [0, 1] for SiT. `qk_norm`: whether queries and keys are normalized. `class_std`: the
     initial standard deviation of the label embedding. `checkpointing` (activations are recomputed) changes memory and
     speed only. With `second_time` the network also takes a second time.
+    `inner_block`: after which a second head is trained with the same loss (guidance=internal).
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class DiT(Backbone):
         class_std: float,
         checkpointing: bool,
         second_time: bool = False,
+        inner_block: int | None = None,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
@@ -59,7 +63,9 @@ class DiT(Backbone):
             qk_norm=qk_norm,
             shifts=True,
             checkpointing=checkpointing,
+            inner_block=inner_block,
         )
+        self.inner_block = inner_block
         self.embed = nn.Linear(self.patches.positions_per_token * latent.channels, width)
         self.embed.apply(init_transformer)
         self.positions: Tensor
@@ -68,6 +74,12 @@ class DiT(Backbone):
         self.condition = Condition(
             width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
         )
+
+    @property
+    def join_inner(self) -> Callable[[Tensor], None] | None:
+        """What is called with the inner head's patches, where something waits for its output."""
+        waiting = self.on_inner
+        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
 
     def forward(
         self,
@@ -80,4 +92,6 @@ class DiT(Backbone):
         """The network's output."""
         self.validate_inputs(x, t, y, r)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
-        return self.patches.join(self.transformer(tokens, self.condition(t, y, r), after_block=self.after_block))
+        return self.patches.join(
+            self.transformer(tokens, self.condition(t, y, r), after_block=self.after_block, on_inner=self.join_inner)
+        )

@@ -4,6 +4,8 @@
 [1] Wang et al., DDT: Decoupled Diffusion Transformer, 2025, https://arxiv.org/abs/2504.05741
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,8 @@ from ldbench.layers.modulation import (
     Feedforward,
     conditioned_blocks,
     init_conditioned,
+    inner_head,
+    read_inner,
     run_blocks,
 )
 from ldbench.layers.norm import Norm
@@ -33,8 +37,8 @@ class DiTDH(Backbone):
     A head that is at least as wide as the latent has channels is what latents of many channels need [0]. Takes maps of
     any grid whose sides `patch_size` divides, and sequences, with rotary positions of one axis. Officially time is 1 at
     the noise. `norm`, `feedforward`, `rope_theta`, `qk_norm`, `shifts`, `class_std`, `checkpointing` and
-    `second_time` are LightningDiT's, of both parts. Raises ValueError for sizes that are not positive, and for unknown
-    choices.
+    `second_time` are LightningDiT's, of both parts, and `inner_block` is one of the encoder's. Raises ValueError for
+    sizes that are not positive, and for unknown choices.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class DiTDH(Backbone):
         class_std: float,
         checkpointing: bool,
         second_time: bool = False,
+        inner_block: int | None = None,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
@@ -85,13 +90,18 @@ class DiTDH(Backbone):
             qk_norm=qk_norm,
             shifts=shifts,
         )
+        self.inner_block = inner_block
+        outputs = self.patches.positions_per_token * self.out_channels
+        self.inner_head = inner_head(inner_block, depth, width=width, out_features=outputs, norm=norm)
         init_conditioned(self.encoder)
+        if self.inner_head is not None:
+            init_conditioned(self.inner_head)
         self.head = ConditionedTransformer(
             width=head_width,
             depth=head_depth,
             num_heads=head_num_heads,
             mlp_ratio=mlp_ratio,
-            out_features=self.patches.positions_per_token * self.out_channels,
+            out_features=outputs,
             norm=norm,
             feedforward=feedforward,
             qk_norm=qk_norm,
@@ -118,6 +128,12 @@ class DiTDH(Backbone):
         self.head_cos: Tensor | None
         self.head_sin: Tensor | None
 
+    @property
+    def join_inner(self) -> Callable[[Tensor], None] | None:
+        """What is called with the inner head's patches, where something waits for its output."""
+        waiting = self.on_inner
+        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
+
     def forward(
         self,
         x: Tensor,  # (B, N, C)
@@ -140,7 +156,7 @@ class DiTDH(Backbone):
             condition,
             rotation_of(self.cos, self.sin),
             checkpointing=self.checkpointing,
-            after_block=self.after_block,
+            after_block=read_inner(self.inner_block, self.inner_head, condition, self.after_block, self.join_inner),
         )
         encoded = self.head_condition(F.silu(time.unsqueeze(1) + tokens))  # (B, T, D_head)
         out = self.head(self.head_embed(patches), encoded, rotation_of(self.head_cos, self.head_sin))

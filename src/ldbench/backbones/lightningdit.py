@@ -4,6 +4,8 @@
 https://arxiv.org/abs/2501.01423
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone, InnerTokens
@@ -23,6 +25,7 @@ class LightningDiT(Backbone):
     rotary positions; `qk_norm`: whether queries and keys are normalized; without `shifts` blocks are only scaled and
     gated. `class_std`: the initial standard deviation of the label embedding. `checkpointing` (activations are
     recomputed) changes memory and speed only. With `second_time` the network also takes a second time.
+    `inner_block`: after which a second head is trained with the same loss (guidance=internal).
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class LightningDiT(Backbone):
         class_std: float,
         checkpointing: bool,
         second_time: bool = False,
+        inner_block: int | None = None,
     ):
         super().__init__(
             latent=latent, num_classes=num_classes, has_null_class=has_null_class, learned_variance=learned_variance
@@ -62,7 +66,9 @@ class LightningDiT(Backbone):
             qk_norm=qk_norm,
             shifts=shifts,
             checkpointing=checkpointing,
+            inner_block=inner_block,
         )
+        self.inner_block = inner_block
         self.embed = nn.Linear(self.patches.positions_per_token * latent.channels, width)
         self.embed.apply(init_transformer)
         self.positions: Tensor
@@ -77,6 +83,12 @@ class LightningDiT(Backbone):
             width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
         )
 
+    @property
+    def join_inner(self) -> Callable[[Tensor], None] | None:
+        """What is called with the inner head's patches, where something waits for its output."""
+        waiting = self.on_inner
+        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
+
     def forward(
         self,
         x: Tensor,  # (B, N, C)
@@ -89,5 +101,7 @@ class LightningDiT(Backbone):
         self.validate_inputs(x, t, y, r)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         rotation = None if self.cos is None or self.sin is None else (self.cos, self.sin)
-        out = self.transformer(tokens, self.condition(t, y, r), rotation, after_block=self.after_block)
+        out = self.transformer(
+            tokens, self.condition(t, y, r), rotation, after_block=self.after_block, on_inner=self.join_inner
+        )
         return self.patches.join(out)

@@ -30,13 +30,16 @@ class Backbone(nn.Module, ABC):
     are dropped is the caller's choice. `learned_variance`: whether it predicts a variance too, as C more channels.
     A plug-in raises `revision` when a change of its code changes its numbers. One that hands out the tokens after its
     blocks sets `inner`, and calls `after_block`, where it is set, with the number of a block (from 1) and its tokens.
-    Raises ValueError when there is no class.
+    One with a second head after an inner block sets `inner_block`, and calls `on_inner`, where it is set, with its
+    output. Raises ValueError when there is no class.
     """
 
     revision: ClassVar[int] = 1
     second_time: bool = False  # whether `forward` takes r
     inner: InnerTokens | None = None
     after_block: Callable[[int, Tensor], None] | None = None
+    inner_block: int | None = None  # after which it has a second head, trained with the same loss
+    on_inner: Callable[[Tensor], None] | None = None
 
     def __init__(self, *, latent: LatentSpec, num_classes: int, has_null_class: bool, learned_variance: bool):
         super().__init__()
@@ -77,8 +80,11 @@ class Backbone(nn.Module, ABC):
     def keep_tokens(self, blocks: Collection[int]) -> Iterator[dict[int, Tensor]]:
         """Within it, a forward pass adds the tokens after these blocks (from 1) to the mapping, (B, T, D) each."""
         kept: dict[int, Tensor] = {}
+        before = self.after_block
 
         def keep(block: int, tokens: Tensor) -> None:
+            if before is not None:
+                before(block, tokens)
             if block in blocks:
                 if block in kept:
                     raise ValueError(
@@ -87,11 +93,31 @@ class Backbone(nn.Module, ABC):
                     )
                 kept[block] = tokens
 
-        self.after_block = keep if blocks else None
+        self.after_block = keep if blocks else before
         try:
             yield kept
         finally:
-            self.after_block = None
+            self.after_block = before
+
+    def forward_with_inner(
+        self,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        y: Tensor,  # (B,)
+    ) -> tuple[Tensor, Tensor]:  # each as `forward`
+        """The network's output and that of its inner head, by one pass. Raises ValueError for one without."""
+        if self.inner_block is None:
+            raise ValueError(
+                f"This {type(self).__name__} has no head after an inner block. Train one with "
+                "+generator.backbone.inner_block=N."
+            )
+        found: list[Tensor] = []
+        self.on_inner = found.append
+        try:
+            out = self(x, t, y)
+        finally:
+            self.on_inner = None
+        return out, found[0]
 
     @abstractmethod
     def forward(

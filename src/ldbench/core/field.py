@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 from ldbench.core.interpolant import Coefficients, Interpolant, Kind, convert
 
+NO_INNER_HEAD = (
+    "Internal guidance needs a network with a head after an inner block, and this one has none. Train one with "
+    "+generator.backbone.inner_block=N, or choose another guidance."
+)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -90,6 +95,8 @@ class Field:
         self.parts = parts
         self.network = network
         self.average = average
+        # (x, t, y) -> the network's prediction and that of its inner head; None where it has none
+        self.with_inner: Callable[[Tensor, Tensor, Tensor], tuple[Prediction, Prediction]] | None = None
         self.own_calls = 0
         self.own_items = 0
 
@@ -104,6 +111,19 @@ class Field:
             self.own_calls += 1
             self.own_items += len(x)
         return self.predict(x, t, y)
+
+    def predict_with_inner(
+        self,
+        x: Tensor,  # (B, N, C)
+        t: Tensor,  # (B,)
+        y: Tensor,  # (B,)
+    ) -> tuple[Prediction, Prediction]:
+        """The prediction and that of the network's inner head, by one call. Raises ValueError where there is none."""
+        if self.with_inner is None:
+            raise ValueError(NO_INNER_HEAD)
+        self.own_calls += 1
+        self.own_items += len(x)
+        return self.with_inner(x, t, y)
 
     def average_velocity(
         self,

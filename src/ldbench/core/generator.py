@@ -1,11 +1,14 @@
 """Generator: noise and a label -> latent. A backbone, an objective, and the normalizer of its latents."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone
-from ldbench.core.distributed import draw_for_global_batch
+from ldbench.core.distributed import draw_for_global_batch, normal_like
 from ldbench.core.field import Field
+from ldbench.core.inner_head import Stacked, predict_both, twice
 from ldbench.core.interfaces import ChecksField, Guidance, Increments, Objective, Sampler
 from ldbench.core.normalizer import Normalizer
 
@@ -34,6 +37,11 @@ class Generator(nn.Module):
                 f"{type(objective).__name__} learns a variance, but this {type(backbone).__name__} predicts none. "
                 "Choose objective.variance=fixed_large, or build it with learned_variance=true."
             )
+        if backbone.inner_block is not None and not hasattr(objective, "draw_times"):
+            raise ValueError(
+                f"{type(objective).__name__} cannot train the head after an inner block. Leave "
+                "generator.backbone.inner_block out, or choose objective=flow_matching."
+            )
         if normaliser is not None and len(normaliser.mean) != backbone.latent.channels:
             raise ValueError(
                 f"The statistics are of {len(normaliser.mean)} channels, "
@@ -59,7 +67,24 @@ class Generator(nn.Module):
         What is not passed is drawn from torch's global stream: first the labels to drop, then the rest.
         """
         z = self.require_normalizer().normalize(z.float())
-        return self.objective.loss(self.backbone, z, self.drop_labels(y, dropped), step=step, t=t, noise=noise)
+        y = self.drop_labels(y, dropped)
+        if self.backbone.inner_block is not None:
+            return self.loss_with_inner(z, y, step=step, t=t, noise=noise)
+        return self.objective.loss(self.backbone, z, y, step=step, t=t, noise=noise)
+
+    def loss_with_inner(
+        self, z: Tensor, y: Tensor, *, step: int, t: Tensor | None, noise: Tensor | None
+    ) -> dict[str, Tensor]:  # (B,) float32 each
+        """The objective's terms of the network and, as `inner_...`, of its inner head at the same times and noise."""
+        t = self.objective.draw_times(z, step=step) if t is None else t  # type: ignore[attr-defined]
+        noise = normal_like(z) if noise is None else noise
+        both = self.objective.loss(
+            Stacked(self.backbone), twice(z), twice(y), step=step, t=twice(t), noise=twice(noise)
+        )
+        halves = {name: value.chunk(2) for name, value in both.items()}
+        return {name: outer for name, (outer, _) in halves.items()} | {
+            f"inner_{name}": inner for name, (_, inner) in halves.items()
+        }
 
     def drop_labels(
         self,
@@ -79,7 +104,10 @@ class Generator(nn.Module):
 
     def field(self) -> Field:
         """The backbone's predictions at every point and time of normalized latents."""
-        return self.objective.field(self.backbone)
+        field = self.objective.field(self.backbone)
+        if self.backbone.inner_block is not None:
+            field.with_inner = partial(predict_both, self.objective.field(Stacked(self.backbone)))
+        return field
 
     def sample(
         self,

@@ -286,6 +286,8 @@ class Objective(Protocol):
         """The loss terms by name; the loss is the mean of their sum."""
         ...
 
+    # draw_times(z (B, N, C), *, step) -> (B,) float64, optional: training times, for a network with an inner head
+
     def field(self, backbone: Network) -> Field:
         """The field of a backbone's predictions."""
         ...

@@ -20,14 +20,16 @@ from ldbench.layers.vit import init_transformer
 
 Feedforward = Literal["gelu", "swiglu"]
 AfterBlock = Callable[[int, Tensor], None]
+OnInner = Callable[[Tensor], None]  # of an inner head's output, (B, T, out_features)
 
 
 class ConditionedTransformer(nn.Module):
     """`depth` modulated blocks and a modulated linear head (section 3.2 of [0]).
 
     `norm`, `feedforward`, `qk_norm` and `shifts` are as in ConditionedBlock. With `checkpointing`, the activations
-    inside a block are recomputed in the backward pass. The head and all modulations are initialized to zero, and so is
-    the output. Raises ValueError for numbers that are not positive, and for unknown choices.
+    inside a block are recomputed in the backward pass. `inner_block`: after which a second head reads the tokens. The
+    heads and all modulations are initialized to zero, and so is the output. Raises ValueError for numbers that are not
+    positive, and for unknown choices.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ConditionedTransformer(nn.Module):
         qk_norm: bool,
         shifts: bool,
         checkpointing: bool,
+        inner_block: int | None = None,
     ):
         super().__init__()
         self.checkpointing = checkpointing
@@ -57,6 +60,8 @@ class ConditionedTransformer(nn.Module):
             shifts=shifts,
         )
         self.head = ConditionedHead(width=width, out_features=out_features, norm=norm)
+        self.inner_block = inner_block
+        self.inner_head = inner_head(inner_block, depth, width=width, out_features=out_features, norm=norm)
         init_conditioned(self)
 
     def forward(
@@ -66,11 +71,50 @@ class ConditionedTransformer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None = None,  # cos and sin of rotary positions, (1, T, head_dim / 2) each
         *,
         after_block: AfterBlock | None = None,
+        on_inner: OnInner | None = None,
     ) -> Tensor:  # (B, T, out_features)
-        """The output tokens."""
+        """The output tokens; `on_inner` is called with those of the inner head."""
         condition = F.silu(condition)
-        x = run_blocks(self.blocks, x, condition, rotation, checkpointing=self.checkpointing, after_block=after_block)
+        x = run_blocks(
+            self.blocks,
+            x,
+            condition,
+            rotation,
+            checkpointing=self.checkpointing,
+            after_block=read_inner(self.inner_block, self.inner_head, condition, after_block, on_inner),
+        )
         return self.head(x, condition)
+
+
+def inner_head(
+    inner_block: int | None, depth: int, *, width: int, out_features: int, norm: Norm
+) -> "ConditionedHead | None":
+    """A head after one of `depth` blocks, or None. Raises ValueError for a block that is not before the last."""
+    if inner_block is None:
+        return None
+    if not 1 <= inner_block < depth:
+        raise ValueError(f"inner_block must be 1 to {depth - 1}, before the last of {depth} blocks, got {inner_block}.")
+    return ConditionedHead(width=width, out_features=out_features, norm=norm)
+
+
+def read_inner(
+    inner_block: int | None,
+    head: nn.Module | None,
+    condition: Tensor,  # (B, D), after its activation
+    after_block: AfterBlock | None,
+    on_inner: OnInner | None,
+) -> AfterBlock | None:
+    """What is called after each block: `after_block`, and at the inner one `on_inner` with the output of its head."""
+    if on_inner is None or head is None:
+        return after_block
+
+    def both(block: int, tokens: Tensor) -> None:
+        if after_block is not None:
+            after_block(block, tokens)
+        if block == inner_block:
+            on_inner(head(tokens, condition))
+
+    return both
 
 
 def conditioned_blocks(

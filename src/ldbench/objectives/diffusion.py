@@ -93,9 +93,7 @@ class Diffusion:
         Missing `t` and `noise` are drawn from torch's global RNG.
         """
         z = z.float()
-        index = index_at(
-            self.times.sample(len(z), step=step, num_numbers=z[0].numel()) if t is None else t, self.num_times
-        )
+        index = index_at(self.draw_times(z, step=step) if t is None else t, self.num_times)
         t = times_of_indices(index, self.num_times)
         noise = normal_like(z) if noise is None else noise.float()
         x = self.interpolant.mix(noise, z, t)
@@ -109,6 +107,10 @@ class Diffusion:
             scale = self.num_times / 1000 if self.loss_type == "rescaled_mse" else 1.0
             terms["bound"] = scale * self.bound(predicted.with_value(predicted.value.detach()), z, index)
         return terms
+
+    def draw_times(self, z: Tensor, *, step: int) -> Tensor:  # (B,) float64
+        """Training times of these latents from torch's global RNG."""
+        return self.times.sample(len(z), step=step, num_numbers=z[0].numel())
 
     def field(self, backbone: Network) -> Field:
         """The backbone as a field. Raises ValueError for a backbone without the required variance outputs."""

@@ -116,8 +116,7 @@ class FlowMatching:
         Missing `t` and `noise` are drawn from torch's global RNG.
         """
         z = z.float()
-        if t is None:
-            t = self.scale_times(self.times.sample(len(z), step=step, num_numbers=z[0].numel()))
+        t = self.draw_times(z, step=step) if t is None else t
         noise = normal_like(z) if noise is None else noise.float()
         x, velocity = self.interpolant.between(noise, z, t)
         predicted = self.predict_value(backbone, x, t, y)  # (B, N, C)
@@ -132,6 +131,10 @@ class FlowMatching:
             angle = 1 - F.cosine_similarity(predicted, velocity, dim=-1)  # (B, N)
             terms["cosine"] = self.cosine_weight * angle.mean(dim=1)
         return terms
+
+    def draw_times(self, z: Tensor, *, step: int) -> Tensor:  # (B,) float64
+        """Training times of these latents from torch's global RNG."""
+        return self.scale_times(self.times.sample(len(z), step=step, num_numbers=z[0].numel()))
 
     def field(self, backbone: Network) -> Field:
         """The backbone as a field."""

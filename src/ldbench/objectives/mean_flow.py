@@ -93,7 +93,7 @@ class MeanFlow:
         """The term `average_velocity`. What is missing is drawn from torch's global RNG; r is t if only t is given."""
         z = z.float()
         if t is None:
-            t, r = self.draw_times(z, step)
+            t, r = self.draw_ends(z, step)
         r = t if r is None else r
         noise = normal_like(z) if noise is None else noise.float()
         x, velocity = self.interpolant.between(noise, z, t)
@@ -103,7 +103,7 @@ class MeanFlow:
         error = (u - target).square().sum(dim=(1, 2))  # (B,)
         return {"average_velocity": error / (error.detach() + self.epsilon) ** self.power}
 
-    def draw_times(self, z: Tensor, step: int) -> tuple[Tensor, Tensor]:  # (B,) float64 both
+    def draw_ends(self, z: Tensor, step: int) -> tuple[Tensor, Tensor]:  # (B,) float64 both
         """Both ends of the intervals."""
         ends = [self.times.sample(len(z), step=step, num_numbers=z[0].numel()) for _ in range(2)]
         t, r = torch.minimum(*ends), torch.maximum(*ends)

@@ -4,6 +4,7 @@
 [1] Kynkaanniemi et al., Applying Guidance in a Limited Interval, 2024, https://arxiv.org/abs/2404.07724
 [2] Karras et al., Guiding a Diffusion Model with a Bad Version of Itself, 2024, https://arxiv.org/abs/2406.02507
 [3] Peebles and Xie, DiT, 2023, https://arxiv.org/abs/2212.09748 (the first three channels)
+[4] RAEv2, 2026, https://arxiv.org/abs/2605.18324 (scale 1.78 for times up to 0.9)
 """
 
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.field import Field, Prediction
+from ldbench.core.field import NO_INNER_HEAD, Field, Prediction
 from ldbench.core.interpolant import Interpolant
 
 ROUNDING = 1e-9  # tolerance at the ends of an interval
@@ -125,6 +126,46 @@ class Autoguidance:
             prediction=field.prediction,
             null_class=field.null_class,
             parts=parts,
+        )
+
+
+class InternalGuidance:
+    """inner + scale * (field - inner) for low <= t <= high, else the field; inner is the prediction of a head after an
+    inner block of the same network, which costs no further call [4].
+
+    Raises ValueError for numbers out of range.
+    """
+
+    revision: ClassVar[int] = 1
+
+    def __init__(self, *, scale: float, low: float, high: float):
+        validate_interval(low, high)
+        self.scale = scale
+        self.low = low
+        self.high = high
+
+    def __call__(self, field: Field) -> Field:
+        """The guided field. Raises ValueError for a network without an inner head."""
+        if field.with_inner is None:
+            raise ValueError(NO_INNER_HEAD)
+        if self.scale == 1:
+            return field
+
+        def predict(x: Tensor, t: Tensor, y: Tensor) -> Prediction:
+            rows = indices_inside(t, self.low, self.high)
+            if not len(rows):
+                return field(x, t, y)
+            whole, inner = field.predict_with_inner(x, t, y)
+            value = whole.value.clone()
+            value[rows] = extrapolate(inner.value[rows], value[rows], self.scale, None)
+            return whole.with_value(value)
+
+        return Field(
+            predict,
+            interpolant=field.interpolant,
+            prediction=field.prediction,
+            null_class=field.null_class,
+            parts=(field,),
         )
 
 
