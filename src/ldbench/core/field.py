@@ -11,7 +11,7 @@ from ldbench.core.interpolant import Coefficients, Interpolant, Kind, convert
 
 NO_INNER_HEAD = (
     "Internal guidance needs a network with a head after an inner block, and this one has none. Train one with "
-    "+generator.backbone.inner_block=N, or choose another guidance."
+    "+generator.backbone.inner_block=N. Choose guidance=none or cfg for this one."
 )
 
 

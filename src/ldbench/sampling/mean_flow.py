@@ -40,8 +40,8 @@ class MeanFlowSampler(StatesSampler):
         if field.average is None:
             raise ValueError(
                 "sampler=mean_flow needs a network that learns average velocities, and this field has none. Choose "
-                "another sampler, such as sampler=euler; or train with objective=mean_flow, and set guidance=none: its "
-                "guidance is trained (objective.guidance_scale)."
+                "sampler=euler or heun; or train with objective=mean_flow, and set guidance=none: its guidance is "
+                "trained (objective.guidance_scale)."
             )
 
     @torch.no_grad()
