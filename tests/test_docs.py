@@ -209,7 +209,7 @@ def test_tables_of_options_name_options(page: str) -> None:
 
 def test_the_parts_of_a_generator_are_the_options_of_their_groups() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGES["docs/generators.md"], flags=re.MULTILINE
+        r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGES["docs/generators.md"], flags=re.MULTILINE
     )
     assert len(rows) == 7
     for group, named, *chosen in rows:
@@ -217,7 +217,7 @@ def test_the_parts_of_a_generator_are_the_options_of_their_groups() -> None:
         options = {option for pattern in re.findall(r"`(.+?)`", named) for option in expanded(pattern)}
         assert options <= known
         assert "papers'" in named or options == known, group
-        for macro, option in zip(("dit", "sit", "lightningdit"), chosen, strict=True):
+        for macro, option in zip(("dit", "sit", "lightningdit", "ditdh"), chosen, strict=True):
             defaults = Registry().options("generator")[macro]["defaults"]
             assert group == "size" or {f"override /{group}": option.strip("`")} in defaults
 
