@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import ldbench
@@ -33,6 +34,8 @@ pytestmark = pytest.mark.slow
 
 CUDA = torch.device("cuda")
 F16D32 = LatentSpec(256, 32, (16, 16))
+RAE = LatentSpec(256, 768, (16, 16))
+DINOV2_B = "vit_base_patch14_dinov2.lvd142m"
 BF16 = ["trainer.precision=bf16"]
 COMPILED = [*BF16, "trainer.compile=true"]
 RESIDENT = ["trainer.resident=true"]
@@ -48,23 +51,39 @@ SETTINGS: Mapping[str, list[str]] = {
 OTHERWISE = ("seconds", "images", "operations", "peak_memory")  # of what is told, no parts of a step's time
 
 
-def latents(count: int = 2048) -> TensorLatents:
+def latents(count: int = 2048, spec: LatentSpec = F16D32) -> TensorLatents:
     """Of ten classes, each around a smooth picture of its own."""
     rng = torch.Generator().manual_seed(0)
-    coarse = torch.randn(10, 32, 4, 4, generator=rng)
+    coarse = torch.randn(10, spec.channels, 4, 4, generator=rng)
     means = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bicubic").flatten(2).mT
     y = torch.arange(count) % 10
-    return TensorLatents(
-        means[y] + 0.5 * torch.randn(count, 256, 32, generator=rng), y, latent=F16D32, num_classes=1000
-    )
+    noise = torch.randn(count, spec.num_tokens, spec.channels, generator=rng)
+    return TensorLatents(means[y] + 0.5 * noise, y, latent=spec, num_classes=1000)
 
 
-def timed(words: list[str], folder: Path, *, steps: int) -> tuple[Mapping[str, float], GeneratorModule]:
+class Images:
+    """As many images of 256 px as there are latents, all of them alike."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.image = torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.image, 0
+
+
+def timed(
+    words: list[str], folder: Path, *, steps: int, latents_of: Callable[[], TensorLatents] = latents
+) -> tuple[Mapping[str, float], GeneratorModule]:
     """What `StepTimes` tells of some steps of a training, and its end."""
     torch._dynamo.reset()
     torch.cuda.empty_cache()
     cfg = ldbench.compose("train", ["trainer.accelerator=cuda", *RESIDENT, *words])
-    planned = plan_generator(step_timing.shortened(cfg, steps, str(folder), ()), latents())
+    z = latents_of()
+    planned = plan_generator(step_timing.shortened(cfg, steps, str(folder), ()), z, images=Images(len(z)))
     task = generator_training.fit_generator(planned, None)
     (told,) = step_timing.read(planned.run_folder).values()
     return told, task
@@ -121,6 +140,48 @@ def test_what_settings_do_for_a_step_of_lightningdit_b_1(tmp_path: Path, monkeyp
         show(name, told, rate[name.partition(",")[0]])
 
 
+@pytest.mark.parametrize("name", ["bf16, compiled", "bf16, compiled, not deterministic"])
+def test_ditdh_xl_trains_and_is_sampled_on_latents_of_rae(name: str, tmp_path: Path) -> None:
+    rate = rates()["bf16"]
+    words = ["generator=ditdh_xl_1", "generator.batch_size=64"]
+    told, task = timed([*words, *SETTINGS[name]], tmp_path, steps=12, latents_of=partial(latents, 512, RAE))
+    print("DiT^DH-XL, 64 latents of 256 x 768")
+    show(name, told, rate)
+    cfg, generator, num = ldbench.compose("train", [*words, "sampler.num_steps=10"]), task.generator.eval(), 32
+    noise, y = torch.randn(num, 256, 768, device=CUDA), torch.arange(num, device=CUDA)
+    generator, sampler, guidance = generator.to(CUDA), build_sampler(cfg), build_guidance(cfg, generator, ())
+    with compute_precision("bf16", "cuda"):
+        draw = lambda: generator.sample(noise, y, sampler, guidance)  # noqa: E731
+        speed = images_per_second(draw, num, repeats=1, device=CUDA).value
+    print(f"  sampling, 10 steps: {speed:.1f} images/s, so {speed * 10 / 50:.1f} of 50 steps", flush=True)
+
+
+def test_what_representation_alignment_costs_a_step(tmp_path: Path) -> None:
+    rate = rates()["bf16"]
+    weights = tmp_path / "dinov2_b.pt"  # untrained ones of the true architecture
+    torch.save(timm.create_model(DINOV2_B, pretrained=False, num_classes=0).state_dict(), weights)
+    repa = ["+generator_loss@generator.losses.repa=repa", "teacher@generator.losses.repa.teacher=dinov2"]
+    repa += [
+        f"generator.losses.repa.teacher.{key}" for key in (f"architecture={DINOV2_B}", f"weights.source={weights}")
+    ]
+    repa += ["generator.losses.repa.projector_width=2048", "data=shapes", "data.image_size=256"]
+    print("LightningDiT-B/1, 128 latents of f16d32")
+    for name, words in {
+        "without alignment": [],
+        "REPA, after block 4": [*repa, "generator.losses.repa.block=4"],
+    }.items():
+        settings = ["generator=lightningdit_b_1", "generator.batch_size=128", *COMPILED, *words]
+        told, _ = timed(settings, tmp_path / name, steps=15)
+        show(name, told, rate)
+
+
+@pytest.mark.parametrize("name", ["meanflow", "sit"])
+def test_a_step_of_meanflow_beside_one_of_flow_matching(name: str, tmp_path: Path) -> None:
+    rate = rates()["bf16"]
+    told, _ = timed([f"generator={name}", "size=dit_b_1", "generator.batch_size=128", *BF16], tmp_path, steps=15)
+    show(f"SiT-B/1 by {name}", told, rate)
+
+
 def test_precisions_learn_alike(tmp_path: Path) -> None:
     curves: dict[str, list[float]] = {}
     for name, words in {"fp32": [], "bf16": BF16, "bf16, compiled": COMPILED}.items():
@@ -150,10 +211,12 @@ def test_precisions_learn_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["maetok_b_128", "vavae_f16d32"])
-def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_tokenizer_of_256_px_trains_encodes_and_decodes(name: str, compiled: bool, tmp_path: Path) -> None:
     rate = matrix_rate(CUDA, "bf16")
     words = [
         f"tokenizer={name}",
+        f"trainer.compile={compiled}",
         "data=shapes",
         "data.num_train=256",
         "data.num_test=8",
