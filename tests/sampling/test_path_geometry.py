@@ -78,13 +78,16 @@ def test_rests_on_a_path_do_not_count_and_a_path_that_stays_is_straight() -> Non
 
 @pytest.mark.parametrize("name", [name for name in sorted(Registry().options("sampler")) if name != "dopri5"])
 def test_the_samples_of_every_sampler_are_the_same_at_no_extra_call(gaussian, name: str) -> None:
-    sampler = instantiate(Registry().option("sampler", name))
+    node = Registry().option("sampler", name)
+    sampler = instantiate({**node, **({"num_steps": 3} if node.get("num_steps") == 1 else {})})
     discrete = Discrete(schedule="linear", num_times=1000)
     interpolant = discrete if name in ("ancestral", "ddim") else Linear()
     kind = "noise" if interpolant is discrete else "velocity"
     steps = torch.randn(1000, 8, 3, 2, generator=torch.Generator().manual_seed(1))
     extra = {"increments": steps} if sampler.stochastic else {}
     fields = [gaussian.field(interpolant, kind) for _ in range(2)]
+    for field in fields:  # for the sampler that asks for averages
+        field.average = lambda x, t, r, y: gaussian.predict(interpolant, "velocity", x, t)
     recorder = GeometryRecorder(sampler)
     assert torch.equal(recorder(fields[0], noise(), Y, **extra), sampler(fields[1], noise(), Y, **extra))
     assert fields[0].calls == fields[1].calls

@@ -7,8 +7,6 @@ https://arxiv.org/abs/2401.08740
 https://arxiv.org/abs/2502.03444 (1D latents)
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone, InnerTokens
@@ -75,12 +73,6 @@ class DiT(Backbone):
             width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
         )
 
-    @property
-    def join_inner(self) -> Callable[[Tensor], None] | None:
-        """What is called with the inner head's patches, where something waits for its output."""
-        waiting = self.on_inner
-        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
-
     def forward(
         self,
         x: Tensor,  # (B, N, C)
@@ -92,6 +84,10 @@ class DiT(Backbone):
         """The network's output."""
         self.validate_inputs(x, t, y, r)
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
-        return self.patches.join(
-            self.transformer(tokens, self.condition(t, y, r), after_block=self.after_block, on_inner=self.join_inner)
+        out = self.transformer(
+            tokens,
+            self.condition(t, y, r),
+            after_block=self.after_block,
+            on_inner=self.patches.joining(self.on_inner),
         )
+        return self.patches.join(out)

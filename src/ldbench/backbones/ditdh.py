@@ -4,8 +4,6 @@
 [1] Wang et al., DDT: Decoupled Diffusion Transformer, 2025, https://arxiv.org/abs/2504.05741
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -128,12 +126,6 @@ class DiTDH(Backbone):
         self.head_cos: Tensor | None
         self.head_sin: Tensor | None
 
-    @property
-    def join_inner(self) -> Callable[[Tensor], None] | None:
-        """What is called with the inner head's patches, where something waits for its output."""
-        waiting = self.on_inner
-        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
-
     def forward(
         self,
         x: Tensor,  # (B, N, C)
@@ -156,7 +148,9 @@ class DiTDH(Backbone):
             condition,
             rotation_of(self.cos, self.sin),
             checkpointing=self.checkpointing,
-            after_block=read_inner(self.inner_block, self.inner_head, condition, self.after_block, self.join_inner),
+            after_block=read_inner(
+                self.inner_block, self.inner_head, condition, self.after_block, self.patches.joining(self.on_inner)
+            ),
         )
         encoded = self.head_condition(F.silu(time.unsqueeze(1) + tokens))  # (B, T, D_head)
         out = self.head(self.head_embed(patches), encoded, rotation_of(self.head_cos, self.head_sin))

@@ -4,8 +4,6 @@
 https://arxiv.org/abs/2501.01423
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from ldbench.core.backbone import Backbone, InnerTokens
@@ -83,12 +81,6 @@ class LightningDiT(Backbone):
             width=width, num_labels=self.num_labels, class_std=class_std, second_time=second_time
         )
 
-    @property
-    def join_inner(self) -> Callable[[Tensor], None] | None:
-        """What is called with the inner head's patches, where something waits for its output."""
-        waiting = self.on_inner
-        return None if waiting is None else lambda patches: waiting(self.patches.join(patches))
-
     def forward(
         self,
         x: Tensor,  # (B, N, C)
@@ -102,6 +94,10 @@ class LightningDiT(Backbone):
         tokens = self.embed(self.patches.split(x)) + self.positions  # (B, T, D)
         rotation = None if self.cos is None or self.sin is None else (self.cos, self.sin)
         out = self.transformer(
-            tokens, self.condition(t, y, r), rotation, after_block=self.after_block, on_inner=self.join_inner
+            tokens,
+            self.condition(t, y, r),
+            rotation,
+            after_block=self.after_block,
+            on_inner=self.patches.joining(self.on_inner),
         )
         return self.patches.join(out)

@@ -1,5 +1,6 @@
 """Converts latents to the tokens of a backbone and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from einops import rearrange
@@ -66,6 +67,13 @@ class LatentPatches:
         return rearrange(
             patches, "b (h w) (p q k) -> b (h p w q) k", h=height, w=width, p=self.patch_size, q=self.patch_size
         )
+
+    def joining(
+        self,
+        receive: Callable[[Tensor], None] | None,  # takes a latent, (B, N, K)
+    ) -> Callable[[Tensor], None] | None:
+        """The same for the patches of a latent; None for None."""
+        return None if receive is None else lambda patches: receive(self.join(patches))
 
     def positions(self, width: int) -> Tensor:  # (1, T, D)
         """The fixed sinusoidal position embeddings of the patches."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ldbench.core.field import Field
-from ldbench.core.interfaces import Increments, Sampler
+from ldbench.core.interfaces import ChecksField, Increments, Sampler
 from ldbench.core.interpolant import Interpolant
 from ldbench.sampling.sampler import StatesSampler
 
@@ -49,6 +49,11 @@ class GeometryRecorder:
     def check(self, interpolant: Interpolant) -> None:
         """Raises ValueError for an interpolant that the sampler does not support."""
         self.sampler.check(interpolant)
+
+    def check_field(self, field: Field) -> None:
+        """Raises ValueError for a field that the sampler cannot sample."""
+        if isinstance(self.sampler, ChecksField):
+            self.sampler.check_field(field)
 
     def __call__(
         self,
