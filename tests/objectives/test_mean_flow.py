@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import ldbench
+from ldbench.backbones.dit import DiT
+from ldbench.backbones.ditdh import DiTDH
+from ldbench.backbones.lightningdit import LightningDiT
+from ldbench.config.components import instantiate
 from ldbench.core.interpolants import GVP, VP, Discrete, Linear
+from ldbench.core.latent import LatentSpec
 from ldbench.objectives.flow_matching import FlowMatching
 from ldbench.objectives.mean_flow import MeanFlow
 from ldbench.objectives.times import LogitNormal, Uniform
@@ -169,3 +175,28 @@ def test_gvp_is_taken_too():
     assert (
         mean_flow(interpolant=GVP()).loss(network, torch.randn(4, 3, 2), Y, step=0)["average_velocity"].isfinite().all()
     )
+
+
+@pytest.mark.parametrize("family", [DiT, LightningDiT, DiTDH])
+def test_gradients_in_bfloat16_follow_those_in_float32(family):
+    """Forward mode passes through autocast: a step in bfloat16 has the direction and length of one in float32."""
+    cfg = ldbench.compose("train", ["generator=meanflow", f"backbone={family.__name__.lower()}"])
+    node = {**cfg.generator.backbone, "width": 64, "num_heads": 4, "depth": 2}
+    torch.manual_seed(0)
+    facts = {"latent": LatentSpec(8, 4, (2, 4)), "num_classes": 3, "has_null_class": True, "learned_variance": False}
+    network = instantiate(node, **facts, second_time=True)
+    with torch.no_grad():
+        for parameter in network.parameters():  # which begin at zero in part
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    z, noise, y = torch.randn(16, 8, 4), torch.randn(16, 8, 4), torch.arange(16) % 3
+    t, r = torch.linspace(0.05, 0.7, 16), torch.linspace(0.3, 0.95, 16)
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = mean_flow().loss(network, z, y, step=0, t=t, r=r, noise=noise)["average_velocity"]
+        loss.mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    exact, rounded = gradients
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert float(rounded.norm() / exact.norm()) == pytest.approx(1, abs=0.05)
