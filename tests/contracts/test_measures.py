@@ -11,7 +11,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from ldbench.artifacts.weights import read_weights
 from ldbench.config.components import import_target, instantiate, required_parameters
 from ldbench.config.compose import Registry
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.jobs._set_metrics import needs_heldout
 from ldbench.metrics.feature_set import Features, gather
 from ldbench.pipeline import feature_networks

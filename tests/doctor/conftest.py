@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ldbench.artifacts import store as artifacts
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.latent import LatentSpec
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.writing import StoreWriter

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.jobs.levels import evaluator, generate_job, images
 
 import ldbench
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.jobs._sample_sets import natural, open_samples
 from ldbench.jobs.evaluate import Evaluate
 from ldbench.metrics import adm_npz

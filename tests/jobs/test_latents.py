@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ldbench
 from ldbench.config.compose import Registry
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.jobs.latents import Latents
 from ldbench.pipeline import pipeline
 from ldbench.results import records

@@ -16,7 +16,7 @@ Compose = Callable[..., DictConfig]
 
 JOB = '''
 """A job that counts."""
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 
 
 class Count:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.results import records
 from ldbench.results.records import Record, record_id
 

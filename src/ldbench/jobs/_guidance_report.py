@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.jobs._guidance_search import GuidancePoint, Rung
 
 

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import Replicates
 from ldbench.io.safetensors_io import write_tensors
 from ldbench.jobs._sample_draws import SampleDraws

@@ -13,7 +13,7 @@ from ldbench.analysis.gmm.curve import FittedMixture
 from ldbench.analysis.gmm.figure import Curve, draw
 from ldbench.analysis.gmm.mixture import Mixture
 from ldbench.analysis.gmm.whitening import Whitening
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import student_mean
 from ldbench.io.safetensors_io import write_tensors
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.analysis.smoothness import curve, perturb
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.jobs._standardized_tokenizer import StandardizedTokenizer

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData
 from ldbench.core.intervals import Replicates
 from ldbench.jobs._batches import Batches
 from ldbench.jobs._set_metrics import SetEvaluator

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ldbench.artifacts import store
 from ldbench.artifacts.building import building_lock
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet
 from ldbench.core.pixels import PixelRule
 from ldbench.io.files import file_digest
 from ldbench.io.safetensors_io import write_tensors

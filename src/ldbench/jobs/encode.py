@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ldbench.artifacts.building import building_lock
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet
 from ldbench.core.posterior import Posterior
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents import lightningdit

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData
 from ldbench.core.intervals import student_mean
 from ldbench.core.measured_samples import MeasuredSamples
 from ldbench.core.pixels import PixelRule

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from ldbench.core.estimate import Estimate
 from ldbench.core.generator import Generator
-from ldbench.core.interfaces import Estimate, Guidance, ImageData, Sampler
+from ldbench.core.interfaces import Guidance, ImageData, Sampler
 from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule
 from ldbench.core.strata import stratified_mean

@@ -25,7 +25,7 @@ from ldbench.analysis.gmm.curve import (
 from ldbench.analysis.gmm.mixture import KINDS, Kind
 from ldbench.analysis.gmm.points import Points
 from ldbench.analysis.gmm.whitening import Whitening, whiten
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._latent_points import ChannelUnits, PointUnit, StoredPoints, subsample, unflipped_rows
 from ldbench.jobs._mixture_report import FIGURE, MIXTURES, NUMBERS, ClassMixtures, MixtureReport

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from ldbench.core.estimate import Estimate
 from ldbench.core.generator import Generator
-from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import PixelRule
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.samples import SampleParts

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from ldbench.analysis.latent_neighbors import Path as LatentPath
 from ldbench.analysis.latent_neighbors import between, choose_neighbors, nearest_by_cosine
-from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import PixelRule, from_uint8, sheet, to_uint8
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.data.latents.store import LatentStore

@@ -20,7 +20,7 @@ from ldbench.analysis.velocity_variance import (
     smallest_class,
     velocity_variance,
 )
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import student_mean
 from ldbench.core.strata import combine_strata
 from ldbench.data.latents.store import LatentStore

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ldbench.analysis.prediction import MIN_PAIRS, Association, associate, holm, mean_ranks
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.io.files import write_json
 from ldbench.results.prediction_figure import draw
 from ldbench.results.predictions import MEAN_RANK, predictions_by_generator

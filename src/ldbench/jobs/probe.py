@@ -20,7 +20,8 @@ from ldbench.analysis.label_consistency import label_consistency
 from ldbench.analysis.probe import linear_probe
 from ldbench.analysis.rank import effective_rank
 from ldbench.analysis.uniformity import uniformity
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet, Teacher
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet, Teacher
 from ldbench.core.intervals import mean_share, proportion
 from ldbench.core.tokenizer import Tokenizer
 from ldbench.jobs._decoder_features import decoder_features

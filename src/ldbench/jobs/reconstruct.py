@@ -11,7 +11,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet
 from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, from_uint8, sheet
 from ldbench.core.tokenizer import Tokenizer

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from ldbench.core.interfaces import Estimate, ImageData
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData
 from ldbench.core.pixels import PixelRule, to_uint8
 from ldbench.jobs._set_metrics import SetEvaluator, parts_of
 from ldbench.metrics import adm_npz

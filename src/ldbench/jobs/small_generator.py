@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.interfaces import Budget, Estimate
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import Budget
 from ldbench.core.intervals import student_mean
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._latent_points import unflipped_rows

@@ -16,7 +16,8 @@ from ldbench.analysis.jacobian import stretch
 from ldbench.analysis.paths import distance_to_data, interpolate, measure_paths
 from ldbench.analysis.spectrum import spectrum
 from ldbench.analysis.stability import stability
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet
 from ldbench.core.intervals import student_mean
 from ldbench.core.pixels import PixelRule, sheet
 from ldbench.core.tokenizer import Tokenizer

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ldbench.core.interfaces import Estimate, ImageData, ImageSet
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, ImageSet
 from ldbench.data.written import CLASSES, UNFINISHED, Written
 from ldbench.io.files import digest, write_json
 from ldbench.io.local_files import LocalFiles

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import proportion
 from ldbench.metrics.feature_set import FeatureSet
 

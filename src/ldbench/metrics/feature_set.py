@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.metrics.moments import Moments, SetGaussian
 
 REVISION = 1  # raised when what is accumulated from the same features changes

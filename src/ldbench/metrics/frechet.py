@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import Replicates
 from ldbench.metrics.feature_set import PAIRS, FeatureSet
 from ldbench.metrics.moments import Gaussian, Moments, SetGaussian

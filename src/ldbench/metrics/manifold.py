@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import jackknife, proportion, student_mean
 from ldbench.metrics.feature_set import PARTS, FeatureSet
 

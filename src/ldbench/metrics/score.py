@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import student_mean
 from ldbench.metrics.feature_set import FeatureSet
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 from ldbench.core.intervals import jackknife
 from ldbench.metrics.feature_set import PAIRS, PARTS, FeatureSet
 

@@ -18,7 +18,8 @@ from ldbench.config.components import import_target
 from ldbench.config.compose import Registry
 from ldbench.config.error_messages import did_you_mean
 from ldbench.config.installed import with_folders
-from ldbench.core.interfaces import Estimate, ImageData, Job
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, Job
 from ldbench.pipeline.job_context import EvaluationTarget, requires
 from ldbench.pipeline.measure import run_job
 from ldbench.pipeline.pipeline import RunRequest, measure_each, parse_request, validate

@@ -13,7 +13,8 @@ from ldbench.artifacts import hub, store
 from ldbench.config.components import import_target, instantiate
 from ldbench.config.compose import Registry, plain
 from ldbench.config.installed import packages_of
-from ldbench.core.interfaces import Estimate, ImageData, Job
+from ldbench.core.estimate import Estimate
+from ldbench.core.interfaces import ImageData, Job
 from ldbench.core.measured_samples import MeasuredSamples
 from ldbench.io.files import add_path_to_errors
 from ldbench.io.safetensors_io import write_tensors

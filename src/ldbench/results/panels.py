@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 
 
 @dataclass(frozen=True)

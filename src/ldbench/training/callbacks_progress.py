@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from rich.console import Console, Group, RenderableType
@@ -30,8 +30,9 @@ class Progress(L.Callback):
     def __init__(self) -> None:
         self.panel: Live | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the panel, or the clock of the lines."""
+        module = cast(ManualOptimizationModule, pl_module)
         self.start_time = self.last_line = time.monotonic()
         self.first_step = module.steps
         if trainer.is_global_zero and sys.stderr.isatty():
@@ -42,9 +43,10 @@ class Progress(L.Callback):
             self.panel.start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Updates the panel, or logs a line."""
+        module = cast(ManualOptimizationModule, pl_module)
         if not trainer.is_global_zero or not module.completed_step:
             return
         now = time.monotonic()
@@ -88,11 +90,11 @@ class Progress(L.Callback):
             lines.append(grid)
         return Panel(Group(*lines), title=stage.name, title_align="left")
 
-    def on_train_end(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Removes the panel."""
         self.stop()
 
-    def on_exception(self, trainer: L.Trainer, module: ManualOptimizationModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Removes the panel."""
         self.stop()
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from ldbench.core.interfaces import Estimate
+from ldbench.core.estimate import Estimate
 
 BLUE, GRAY, ORANGE = "#3465a4", "#777777", "#c46a1a"
 
