@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docstring_markdown import escaped
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -178,12 +179,8 @@ def group_page(group: str, options: list[Path]) -> str:
 
 
 def as_cell(text: str) -> str:
-    """Returns text as a cell of a table, in which nothing but code is markup."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        part.replace("|", "\\|") if part.startswith("`") else re.sub(r"([|*_\[\]])", r"\\\1", part).replace("<", "&lt;")
-        for part in parts
-    )
+    """Returns text as a cell of a table, in which nothing but code and addresses is markup."""
+    return re.sub(r"([|\[\]])", r"\\\1", escaped(text))
 
 
 def is_public(target: str) -> bool:

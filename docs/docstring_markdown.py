@@ -7,9 +7,10 @@ from typing import Any
 
 from griffe import Attribute, Class, Docstring, Extension, Function, Module, Object
 
-# a line of a docstring that begins an entry of its own: `name`: ..., name: ..., [0] ..., Raises ...
-ENTRY = re.compile(r"`[^`]+`(, `[^`]+`)*: |[a-z_]\w*: |\[\d+\] |Raises |Returns ")
-ENDED = (".", ":", ";", ")")  # a line that an entry may follow
+SOURCE = re.compile(r"\[\d+\] ")  # a line that cites: [0] ...
+# a line that begins an entry of its own, if the line before has ended: `name`: ..., name: ..., Raises ...
+ENTRY = re.compile(r"`[^`]+`(, `[^`]+`)*: |[a-z_]\w*: |Raises |Returns ")
+ENDED = (".", ":", ";", ")")
 ARGUMENT = re.compile(r"^    \*{0,2}(\w+): .*?(?:,|\S)  # (.+)$", re.MULTILINE)
 RETURNED = re.compile(r"^\) -> .*:  # (.+)$", re.MULTILINE)
 FIELD = re.compile(r".*?  # (.+)")
@@ -31,19 +32,24 @@ def to_markdown(text: str) -> str:
         if in_code:
             lines.append(line.removeprefix("    "))
             continue
-        if before.endswith(ENDED) and ENTRY.match(line):
+        if before and (SOURCE.match(line) or (before.endswith(ENDED) and ENTRY.match(line))):
             lines[-1] = f"{before}  "  # a line break
         lines.append(escaped(line))
     return "\n".join([*lines, "```"] if in_code else lines)
 
 
 def escaped(line: str) -> str:
-    """Returns a line in which no `<` and no `*` outside of code is markup."""
-    parts = re.split(r"(`[^`]*`)", line)
+    """Returns a line in which nothing but code and addresses is markup."""
+    parts = re.split(r"(`[^`]*`|https?://\S*[\w/])", line)
     return "".join(
-        part if part.startswith("`") else part.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+        part if part.startswith("`") else f"<{part}>" if part.startswith("http") else re.sub(r"[<*_]", escape, part)
         for part in parts
     )
+
+
+def escape(found: re.Match[str]) -> str:
+    """Returns a character as text."""
+    return "&lt;" if found[0] == "<" else f"\\{found[0]}"
 
 
 def comments_of(source: str) -> list[str]:

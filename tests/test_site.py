@@ -1,10 +1,8 @@
 """The site of docs/ builds without warnings and network, its links lead somewhere, and its reference is complete."""
 
 import ast
-import importlib.util
-import os
+import importlib
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,43 +15,19 @@ import pytest
 
 from ldbench.__main__ import COMMANDS
 from ldbench.config.compose import conf_dir
+from tests import built_site
 
 pytest.importorskip("mkdocs", reason="pip install 'ldbench[docs]'")
 pytest.importorskip("mkdocstrings", reason="pip install 'ldbench[docs]'")
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-BUILD = """
-import socket, sys
-
-def refuse(*args, **kwargs):
-    raise OSError("the site is built without a network")
-
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from mkdocs.__main__ import cli
-cli(["build", "--strict", "--quiet", "--site-dir", sys.argv[1]])
-"""
-SECONDS = 300
 
 
 @pytest.fixture(scope="module")
 def site(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of the built site, one for all processes of a test run."""
-    return made_once("site", build)
-
-
-def build(folder: Path) -> None:
-    """Builds the site; what the build said is in `build.log`."""
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "build.log").write_text(done.stdout + done.stderr)
+    return made_once("site", built_site.build)
 
 
 class Page(HTMLParser):
@@ -87,12 +61,11 @@ def pages(site: Path) -> dict[Path, Page]:
 
 def module_of(name: str) -> ModuleType:
     """A module of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
 
 
 def test_the_build_has_nothing_to_say(site: Path) -> None:
@@ -185,6 +158,9 @@ def test_a_docstring_becomes_markdown() -> None:
     to_markdown = module_of("docstring_markdown").to_markdown
     assert to_markdown("A path.\n\n    `t`: times, a * b.\n    `n`: a number.") == (
         "A path.\n\n`t`: times, a \\* b.  \n`n`: a number."
+    )
+    assert to_markdown("A loss, eq. 1 of [0].\n\n[0] A, https://a.org/x_y(1)2 (b)\n[1] B (http://b.org).") == (
+        "A loss, eq. 1 of [0].\n\n[0] A, <https://a.org/x_y(1)2> (b)  \n[1] B (<http://b.org>)."
     )
     assert to_markdown("Runs.\n\nExample:\n    run(**a)\n\nSee <name>, `<digest>`.") == (
         "Runs.\n\nExample:\n\n```python\nrun(**a)\n\n```\n\nSee &lt;name>, `<digest>`."
