@@ -26,6 +26,7 @@ PACKAGE = ROOT / "src" / "ldbench"
 CONF = conf_dir()
 LINK_OUT = re.compile(r"\[`?([^\]`]+)`?\]\(\.\./[^)]+\)")  # from a page of docs/ to a file outside
 ON_GITHUB = re.compile(r"The site that `make docs` builds.*?(?=\n\n)", re.DOTALL)
+BELOW_THE_REST = "---\nsearch:\n  boost: 0.3\n---\n"  # a search finds pages that explain before those that list
 REFERENCE = """- [Commands](reference/commands.md): which commands there are, and which settings each takes.
 - [Config groups](reference/config/index.md): every option of every group, with its defaults.
 - [Python API](reference/api/index.md): every public module, class and function."""
@@ -82,7 +83,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
     for path, text in reference_pages():
-        files.append(File.generated(config, path, content=text))
+        files.append(File.generated(config, path, content=BELOW_THE_REST + text))
     return files
 
 
