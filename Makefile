@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 UNITS  := analysis artifacts backbones config core data io layers losses metrics objectives results runtime sampling tokenizers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types docs docs-serve lock clean
+.PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types docs docs-serve lock release clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -73,6 +73,9 @@ docs-serve: $(READY)  ## Serve the site on this machine, built anew when a page 
 lock: $(READY)  ## Update requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
 		--extra dev --extra notebooks pyproject.toml -o requirements.lock
+
+release: $(READY)  ## Build wheel and sdist into dist/, check them and try the wheel on every Python that is here
+	@BIN=$(BIN) .ci/release
 
 leaderboard: $(READY)  ## Write tables of all records and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
 	@$(BIN)/python -m ldbench.leaderboard $(ARGS)

@@ -8,6 +8,8 @@
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from docstring_markdown import escaped
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pymdownx.slugs import slugify
 
 from ldbench.__main__ import COMMANDS
 from ldbench.config.compose import conf_dir
@@ -68,7 +71,8 @@ GROUPS = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Adds the generated pages to the section Reference of the navigation."""
+    """Adds the generated pages to the section Reference of the navigation, and makes anchors as GitHub does."""
+    config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
     reference = next(entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
     reference.append({"Commands": "reference/commands.md"})
     groups = {"Overview": "reference/config/index.md"} | {
@@ -210,9 +214,10 @@ def commands_page() -> str:
         "",
     ]
     for command in COMMANDS:
-        lines += command_section(command)
+        configured = (CONF / f"{command}.yaml").is_file()
+        lines += command_section(command) if configured else plain_section(command)
     shared = (CONF / "entry.yaml").read_text(encoding="utf-8")
-    lines += ["## All commands", "", "```yaml", own_keys(shared), "```", ""]
+    lines += ["## Keys of every command with a config", "", "```yaml", own_keys(shared), "```", ""]
     return "\n".join(lines)
 
 
@@ -249,6 +254,13 @@ def command_section(command: str) -> list[str]:
         *remarks,
         "",
     ]
+
+
+def plain_section(command: str) -> list[str]:
+    """Returns the section of an entry point without a config: what it is for, and its own help."""
+    words = [sys.executable, "-m", f"ldbench.{command}", "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return [f"## {command}", "", f"`ldbench {command}`: {COMMANDS[command]}.", "", "```text", shown.strip(), "```", ""]
 
 
 def choices(text: str) -> Iterator[tuple[str, str]]:

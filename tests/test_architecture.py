@@ -15,7 +15,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "ldbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LEVELS = {  # a package or root module imports lower levels only
-    6: ("train", "run", "prepare", "leaderboard", "doctor", "hub", "cli", "weights", "__init__", "__main__"),
+    6: (
+        *("train", "run", "prepare", "leaderboard", "doctor", "hub", "new", "completion"),
+        *("cli", "weights", "__init__", "__main__"),
+    ),
     5: ("pipeline",),
     4: ("training", "jobs", "official", "checks", "sweeps"),
     3: ("tokenizers", "backbones", "teachers", "losses", "analysis", "metrics", "artifacts", "tracking"),
@@ -25,6 +28,7 @@ LEVELS = {  # a package or root module imports lower levels only
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 # what is imported of one's own level besides oneself
 SAME_LEVEL = {"core": {"io", "runtime"}, **{key: {"cli"} for key in LEVELS[6]}, "__init__": {"hub"}}
+SAME_LEVEL["completion"] = {"__main__", "new"}  # whose words it completes
 PLUGINS = (
     "tokenizers",
     "backbones",

@@ -20,15 +20,19 @@ from ldbench.__main__ import COMMANDS
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry, conf_dir
 from ldbench.core.tokenizer import Tokenizer
+from ldbench.new import parse, validate, write_package
 from ldbench.pipeline import pipeline
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "plugin-template" not in path.parts
+    if "plugin-templates" not in path.parts
 }
-LINKED = {**PAGES, "notebooks/README.md": (ROOT / "notebooks" / "README.md").read_text()}
+LINKED = {**PAGES} | {
+    name: (ROOT / name).read_text()
+    for name in ("notebooks/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+}
 RECORDS = ROOT / "experiments" / "matrix_digits" / "records"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,6 +45,7 @@ NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page
 # what an override is added to; None: a page's own plug-in
 NEEDS = {"~tokenizer.losses.hog": ["tokenizer=maetok"], "tokenizer=blocks": None, "plugins=[blocks]": None}
+NEEDS |= {"tokenizer=mine": None}
 # config groups of a generator
 PARTS = {"generator", "backbone", "size", "interpolant", "times", "objective", "sampler", "guidance", "latents"}
 
@@ -112,6 +117,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name:
             (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (folder / name[1]).write_text(block)
+    write_package("tokenizer", "mine", folder / "new")
     return folder
 
 
@@ -132,8 +138,12 @@ def test_a_page_begins_with_its_question(page: str) -> None:
 def test_every_command_composes(page: str, plugin: Path, thorough: bool) -> None:
     for entry, *words in commands(PAGES[page]):
         assert entry in COMMANDS
+        if entry == "new":
+            validate(*parse(words))
+            continue
         foreign = any(word.startswith("hydra.searchpath=") or word == "tokenizer=blocks" for word in words)
         searchpath = [str(plugin / "my_conf")] if foreign else []
+        searchpath += [str(plugin / "new" / "src" / "ldbench_mine" / "conf")] if "tokenizer=mine" in words else []
         overrides = [word for word in words if not word.startswith(("-", "hydra.searchpath=")) and word != "job"]
         runs = single(overrides)
         for run in runs if thorough else runs[-1:]:

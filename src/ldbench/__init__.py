@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ldbench.core.tokenizer import Tokenizer
     from ldbench.pipeline.evaluate_callback import Evaluate as Evaluate
 
-__version__ = "0.1.0"
 LAZY = {"Estimate": "ldbench.core.estimate", "Evaluate": "ldbench.pipeline.evaluate_callback"}  # name -> its module
 __all__ = [
     "Estimate",
@@ -40,7 +39,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A class that is imported at its first use: it needs torch, or Lightning."""
+    """The installed package's version, or a class that is imported at its first use: it needs torch, or Lightning."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ldbench")
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

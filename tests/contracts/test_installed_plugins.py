@@ -1,4 +1,4 @@
-"""A package with plug-ins: built and installed from the template, found by its metadata, used, pushed and loaded."""
+"""A package with plug-ins, as ldbench.new writes it: installed, found by its metadata, used, pushed and loaded."""
 
 import json
 import os
@@ -12,24 +12,21 @@ from types import MappingProxyType
 
 import pytest
 from tests.artifacts.hub_server import Hub
+from tests.installing import install
 
 from ldbench.config import installed
 from ldbench.config.compose import Registry
+from ldbench.new import write_package
 from ldbench.pipeline import feature_networks
 from ldbench.pipeline.recipe import plugin_entry
-
-TEMPLATE = Path(__file__).parents[2] / "docs" / "plugin-template"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of installed packages with the template in it, built by its own build system without a network."""
+    """A folder of installed packages with the plug-in `tokenizer=blocks`."""
     folder = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(TEMPLATE, folder / "source")
-    build = "import hatchling.build, os; os.chdir('source'); print(hatchling.build.build_wheel('..'))"
-    wheel = subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True, text=True).stdout
-    shutil.unpack_archive(folder / wheel.split()[-1], folder / "site", "zip")  # what installing a pure wheel does
-    return folder / "site"
+    write_package("tokenizer", "blocks", folder / "source")
+    return install(folder / "source", folder / "site")
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import torch
 import ldbench
 from ldbench.config.components import instantiate
 from ldbench.training import fit
-from ldbench.training.callbacks import Auxiliaries, Checkpoint, Progress, Reconstructions
+from ldbench.training.callbacks import Auxiliaries, Checkpoint, Reconstructions
+from ldbench.training.callbacks_progress import Progress
 from ldbench.training.callbacks_samples import Samples
 
 

@@ -1,12 +1,10 @@
-"""Callbacks for checkpoints, pictures and progress. None of them changes a number.
+"""Callbacks for checkpoints and pictures. None of them changes a number.
 
 A callback receives the inputs that its constructor requires; one that requires an input that a training does not have
 is left out of it.
 """
 
 import logging
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,6 @@ import lightning as L
 import torch
 from einops import rearrange
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from ldbench.config.value_types import Positive
 from ldbench.core.interfaces import ImageData, ImageSet, Predictor
@@ -27,8 +22,6 @@ from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.tokenizer_module import TokenizerModule
 
 log = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is not a terminal
 
 
 class Checkpoint(L.Callback):
@@ -193,70 +186,3 @@ def evenly_spaced_images(images: ImageSet, count: int) -> tuple[torch.Tensor, to
     indices = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
     selected, labels = zip(*(images[index] for index in indices), strict=True)
     return torch.stack(selected), torch.tensor(labels)
-
-
-class Progress(L.Callback):
-    """A rich progress bar on a terminal; elsewhere a line in the log every quarter of a minute."""
-
-    def __init__(self) -> None:
-        self.bar: Bar | None = None
-
-    def on_train_start(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
-        """Starts the progress bar, or the clock of the lines."""
-        self.start_time = self.last_line = time.monotonic()
-        self.first_step = module.steps
-        if not trainer.is_global_zero:
-            return
-        if sys.stderr.isatty():
-            columns = (
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[loss]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-            )
-            self.bar = Bar(TextColumn("{task.description:>10}"), *columns, console=Console(stderr=True))
-            self.line = self.bar.add_task(
-                module.stage.name, total=module.stage.max_steps, completed=module.steps, loss=""
-            )
-            self.bar.start()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: ManualOptimizationModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Updates the bar, or logs a line."""
-        if not trainer.is_global_zero or not module.completed_step:
-            return
-        now = time.monotonic()
-        last = module.steps == module.stage.max_steps
-        if self.bar is not None:
-            if module.steps % module.log_every == 0 or last:
-                self.bar.update(self.line, completed=module.steps, loss=f"loss {outputs['loss'].item():.4f}")
-        elif now - self.last_line >= SECONDS_BETWEEN_LINES or last:
-            rate = (module.steps - self.first_step) / (now - self.start_time)
-            left = (module.stage.max_steps - module.steps) / rate
-            loss = outputs["loss"].item()
-            log.info(
-                "  %s: step %d of %d, loss %.4f, %.1f steps/s, %.0f s left",
-                module.stage.name,
-                module.steps,
-                module.stage.max_steps,
-                loss,
-                rate,
-                left,
-            )
-            self.last_line = now
-
-    def on_train_end(self, trainer: L.Trainer, module: ManualOptimizationModule) -> None:
-        """Stops the bar."""
-        self.stop()
-
-    def on_exception(self, trainer: L.Trainer, module: ManualOptimizationModule, exception: BaseException) -> None:
-        """Stops the bar."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Stops the bar and restores the terminal."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None

@@ -1,1 +1,0 @@
-"""Plug-ins for ldbench; importing this imports nothing else."""

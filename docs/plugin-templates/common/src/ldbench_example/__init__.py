@@ -1,0 +1,1 @@
+"""A plug-in of ldbench; importing this imports nothing else."""

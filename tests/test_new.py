@@ -1,0 +1,91 @@
+"""ldbench.new writes packages whose own tests pass at once, and refuses what cannot be a plug-in without a trace."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ldbench import new
+from ldbench.new import KINDS, parse, validate, write_package
+from tests.installing import install
+
+
+def run_own_tests(kind: str, folder: Path, *arguments: str) -> None:
+    """Installs a new package of a kind and runs the tests that came with it."""
+    write_package(kind, "mine_2", folder / "package")
+    site = install(folder / "package", folder / "site")
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=folder / "package", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_passes_its_own_tests_that_train_nothing(kind, tmp_path):
+    run_own_tests(kind, tmp_path, "-k", "not it_trains and not it_is_measured")
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_trains_and_is_measured_at_once(kind, tmp_path):
+    run_own_tests(kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_the_template_is_left(kind, tmp_path):
+    files = write_package(kind, "mine", tmp_path / "here")
+    assert Path("src/ldbench_mine/mine.py") in files
+    assert not [path for path in files if "example" in (tmp_path / "here" / path).read_text().lower() + str(path)]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("sampler", "mine", "There is no template for 'sampler'. Choose one of tokenizer, backbone, loss, metric, job"),
+        ("tokenizer", "my-blocks", "my-blocks cannot be the name of a Python module"),
+        ("tokenizer", "class", "class cannot be the name of a Python module"),
+        ("tokenizer", "vmae", "There is a tokenizer=vmae already"),
+        ("backbone", "sit", "There is a generator=sit already"),
+    ],
+)
+def test_what_cannot_be_a_plugin_is_refused(kind, name, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        validate(kind, name, tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_exists_is_left_as_it_is(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(ValueError, match="exists"):
+        write_package("tokenizer", "mine", tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(new.os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_package("job", "mine", tmp_path / "mine")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["tokenizer"], ["tokenizer=a", "job=b"], ["folder=a"], ["tokenizer="]])
+def test_other_command_lines_are_told_what_is_expected(arguments):
+    with pytest.raises(ValueError, match="Expected one kind and its name"):
+        parse(arguments)
+
+
+def test_the_command_says_what_to_do_next_and_loads_no_torch(tmp_path):
+    code = "import sys; from ldbench import new; new.main(); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "tokenizer=mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "pip install --editable ldbench-mine\n  python -m ldbench.train tokenizer=mine\n" in done.stdout
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == "ldbench-mine exists. Remove it, or choose another one with folder=DIR.\n"
