@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 UNITS  := analysis artifacts backbones config core data io layers losses metrics objectives results runtime sampling tokenizers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types lock release clean
+.PHONY: help setup train matrix leaderboard test test-unit test-all test-faults test-gpu test-wheel lint format types docs docs-serve lock release clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+: *.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +63,13 @@ format: $(READY)  ## Format the code
 types: $(READY)  ## Check types
 	@$(BIN)/mypy
 
+docs: $(READY)  ## Build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "Open site/index.html; make docs-serve shows it with its search."
+
+docs-serve: $(READY)  ## Serve the site on this machine, built anew when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 lock: $(READY)  ## Update requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-header --no-annotate \
 		--extra dev --extra notebooks pyproject.toml -o requirements.lock
@@ -73,5 +80,5 @@ release: $(READY)  ## Build wheel and sdist into dist/, check them and try the w
 leaderboard: $(READY)  ## Write tables of all records and leaderboard.html (ARGS="merge=DIR ..." adds overrides)
 	@$(BIN)/python -m ldbench.leaderboard $(ARGS)
 
-clean:  ## Remove .venv and caches; artifacts, records and runs stay
-	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## Remove .venv, caches and the built site; artifacts, records and runs stay
+	@rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache .hypothesis

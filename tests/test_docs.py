@@ -26,7 +26,8 @@ from ldbench.pipeline import pipeline
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "plugin-templates" not in path.parts
 }
 LINKED = {**PAGES} | {
     name: (ROOT / name).read_text()
@@ -109,9 +110,9 @@ def anchors(text: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the plug-in of docs/adding-a-plugin.md."""
+    """A folder with the plug-ins that pages show."""
     folder = tmp_path_factory.mktemp("plugin")
-    for block in blocks(PAGES["docs/adding-a-plugin.md"], "python", "yaml"):
+    for block in (block for text in PAGES.values() for block in blocks(text, "python", "yaml")):
         name = re.match(r"# (\S+\.(?:py|yaml))\n", block)
         if name:
             (folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
@@ -122,9 +123,10 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_readme_is_short_and_it_and_the_index_list_every_page() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 150
-    pages = {Path(page).name for page in PAGES} - {"README.md", "index.md"}
-    assert pages == set(re.findall(r"^\| \[.+?\]\(docs/([\w-]+\.md)\)", PAGES["README.md"], flags=re.MULTILINE))
-    assert pages == set(re.findall(r"^- \[.+?\]\(([\w-]+\.md)\)", PAGES["docs/index.md"], flags=re.MULTILINE))
+    pages = {page.removeprefix("docs/") for page in PAGES} - {"README.md", "index.md"}
+    table = PAGES["README.md"].split("## Where to read on")[1]
+    assert pages == set(re.findall(r"\[[^\]]+\]\(docs/([\w/-]+\.md)\)", table)) - {"index.md"}
+    assert pages == set(re.findall(r"^- \[.+?\]\(([\w/-]+\.md)\)", PAGES["docs/index.md"], flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ("README.md", "docs/index.md")])
@@ -309,6 +311,18 @@ def test_the_plugin_of_the_page_encodes_and_decodes(plugin: Path, monkeypatch: p
     assert tokenizer.decode(tokenizer.encode(images).mean).shape == tokenizer(images).images.shape == images.shape
     with pytest.raises(ValueError, match="does not support masks"):
         tokenizer(images, mask_ratio=0.5)
+
+
+def test_the_metric_of_the_page_is_zero_for_equal_images_and_the_step_of_an_edge(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(os.fspath(plugin))
+    importlib.invalidate_caches()
+    metric = instantiate(Registry((str(plugin / "my_conf"),)).option("metric", "edges"))
+    flat, edge = torch.zeros(2, 1, 3, 8, 8, dtype=torch.uint8)  # (B, C, H, W) each
+    edge[..., 4:] = 255  # one of the 7 steps in each row
+    assert metric(edge, edge).tolist() == [0]
+    assert metric(edge, flat).tolist() == pytest.approx([1 / 14])
 
 
 def test_the_mistake_that_is_shown_is_answered_so(tmp_path: Path) -> None:
