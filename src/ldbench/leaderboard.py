@@ -22,11 +22,13 @@ CHOICES = {
 
 def run(cfg: "DictConfig", registry: Registry) -> None:
     """Called by Hydra with the composed config."""
+    validate_config(cfg)
+    if cfg.validate is not None:
+        return validate_records(Path(cfg.validate))
     from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports, store
     from ldbench.results.image_comparison import SheetSettings
 
-    validate_config(cfg)
     images = SheetSettings(rows=cfg.rows, candidates=cfg.candidates, crop=cfg.crop)
     folder = Path(cfg.paths.records)
     if cfg.merge is not None:
@@ -57,6 +59,18 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
             wandb_runs.export(report, files, mode=cfg.wandb, project=cfg.project, folder=Path(cfg.paths.runs))
 
 
+def validate_records(folder: Path) -> None:
+    """Prints a line for each fault of a folder's records, and the verdict; with a fault the exit status is 1."""
+    from ldbench.results.validator import validate_folder
+
+    verdict = validate_folder(folder)
+    for fault in verdict.faults:
+        log.info("%s", fault)
+    log.info("%s", verdict.summary)
+    if verdict.faults:
+        raise SystemExit(1)
+
+
 def writable_folder(cfg: "DictConfig") -> Path:
     """Where the tables are written: `out`, or the working directory if `out` is not set and the root is read-only."""
     out = Path(cfg.out)
@@ -74,7 +88,7 @@ def validate_config(cfg: "DictConfig") -> None:
             raise ValueError(f"{key} must be one of {known}, got {cfg[key]!r}.")
     if cfg.compare is not None and (isinstance(cfg.compare, str) or len(cfg.compare) != 2):
         raise ValueError(f"compare takes two records, as in compare=[A,B]; got {cfg.compare}.")
-    asked = [key for key in ("compare", "rank", "sheet") if cfg[key] is not None]
+    asked = [key for key in ("compare", "rank", "sheet", "validate") if cfg[key] is not None]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} exclude each other. Set one at a time.")
     if cfg.only is not None and asked not in (["rank"], ["sheet"]):

@@ -29,14 +29,17 @@ def read_all(folder: Path) -> list[Record]:
 def read_each(folder: Path) -> tuple[list[Record], list[ValueError]]:
     """The valid records of a folder, and the errors of the others."""
     found, errors = [], []
-    for path in sorted(folder.glob("*.json")):
-        if path.name.startswith("."):  # being written
-            continue
+    for path in record_files(folder):
         try:
             found.append(read_validated(path))
         except ValueError as error:
             errors.append(error)
     return found, errors
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of a folder that are or should be records."""
+    return [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]  # those are being written
 
 
 def merge(theirs: Path, ours: Path) -> Sequence[Record]:
