@@ -20,7 +20,7 @@ def test_every_fault_of_every_record_has_a_line(make, tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     (tmp_path / "generate-01.json").write_text("[")
     (tmp_path / ".generate-02.json.3.tmp").write_text("")
-    verdict = validate_folder(tmp_path)
+    verdict = validate_folder(tmp_path, "theirs")
     assert verdict.summary == "7 faults in 3 records."
     first, *rest = verdict.faults
     assert first.startswith("generate-01.json: the file is not JSON")
@@ -32,10 +32,10 @@ def test_every_fault_of_every_record_has_a_line(make, tmp_path: Path) -> None:
 
 def test_valid_records_are_counted(make, tmp_path: Path) -> None:
     records.write(make(), tmp_path)
-    assert validate_folder(tmp_path).summary == "1 record valid."
-    assert not validate_folder(tmp_path).faults
+    assert validate_folder(tmp_path, "theirs").summary == "1 record valid."
+    assert not validate_folder(tmp_path, "theirs").faults
 
 
 def test_a_folder_without_records_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="validate=DIR takes a folder with files such as"):
-        validate_folder(tmp_path)
+    with pytest.raises(ValueError, match="no records in theirs: validate=DIR takes a folder with files such as"):
+        validate_folder(tmp_path, "theirs")

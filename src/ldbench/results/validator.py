@@ -23,12 +23,15 @@ class Verdict:
         return f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'} in {records}."
 
 
-def validate_folder(folder: Path) -> Verdict:
-    """The verdict on all records of a folder. Raises ValueError if it has none."""
+def validate_folder(folder: Path, name: str) -> Verdict:
+    """The verdict on all records of a folder. `name`: what the folder is called in an error.
+
+    Raises ValueError if it has none.
+    """
     files = record_files(folder)
     if not files:
         raise ValueError(
-            f"There are no records in {folder}: validate=DIR takes a folder with files such as "
+            f"There are no records in {name}: validate=DIR takes a folder with files such as "
             "reconstruct-0123456789abcdef.json."
         )
     return Verdict(len(files), tuple(f"{file.name}: {fault}" for file in files for fault in find_faults(file)))
