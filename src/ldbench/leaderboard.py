@@ -1,4 +1,4 @@
-"""python -m ldbench.leaderboard: tables of records, one page with all results, and sheets of images; loads no model."""
+"""python -m ldbench.leaderboard: tables of records, a page, sheets of images, records of others; loads no model."""
 
 import logging
 import os
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 CHOICES = {
     "published": ("beside", "all", "none"),
     "wandb": (None, "offline", "online"),
+    "export": (None, "space"),
     "sheet": (None, "reconstructions", "samples"),
 }
 
@@ -31,11 +32,14 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
     from ldbench.pipeline.stored_records import read_records
     from ldbench.results import reports
     from ldbench.results.image_comparison import SheetSettings
+    from ldbench.results.space import validate_space
 
     images = SheetSettings(rows=cfg.rows, candidates=cfg.candidates, crop=cfg.crop)
     folder = Path(cfg.paths.records)
     if cfg.merge is not None:
         merge_records(cfg.merge, folder)
+    if cfg.export is not None:
+        validate_space(Path(cfg.space))
     records = read_records(folder, registry)
     if not records:
         raise ValueError(
@@ -54,6 +58,10 @@ def run(cfg: "DictConfig", registry: Registry) -> None:
     else:
         papers = conf_dir() / "experiments" / "published"
         report = reports.build_report(records, folder, papers, cfg.published, images)
+        if cfg.export is not None:
+            report.write_space(Path(cfg.space), folder)
+            log.info("Written: %s, a static folder for a Hugging Face Space or GitHub Pages", cfg.space)
+            return
         report.show()
         files = report.write(writable_folder(cfg))
         log.info("\nWritten: %s", ", ".join(map(str, files)))
@@ -130,7 +138,7 @@ def validate_config(cfg: "DictConfig") -> None:
             raise ValueError(f"{key} must be one of {known}, got {cfg[key]!r}.")
     if cfg.compare is not None and (isinstance(cfg.compare, str) or len(cfg.compare) != 2):
         raise ValueError(f"compare takes two records, as in compare=[A,B]; got {cfg.compare}.")
-    asked = [key for key in ("compare", "rank", "sheet", "validate", "push") if cfg[key] is not None]
+    asked = [key for key in ("compare", "rank", "sheet", "validate", "push", "export") if cfg[key] is not None]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} exclude each other. Set one at a time.")
     if cfg.only is not None and asked not in (["rank"], ["sheet"], ["push"]):
