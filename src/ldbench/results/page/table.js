@@ -44,8 +44,8 @@ function valueCell(board, subject, column, first) {
     el('span', { class: 'value' }, cell.text), el('span', { class: 'rank' }, rank), cell.noise ? el('span', { class: 'noise' }, cell.noise) : null));
 }
 function nameCell(subject) {
-  return el('th', { scope: 'row', class: 'name', title: subject.label }, dot(subject.tokenizer), subject.tokenizer,
-    subject.generator === null ? null : el('span', { class: 'with' }, ` + ${subject.generator}`), subject.variant ? el('span', { class: 'variant' }, subject.variant) : null);
+  return el('th', { scope: 'row', class: 'name', title: subject.label }, el('div', {}, dot(subject.tokenizer), subject.tokenizer,
+    subject.generator === null ? null : el('span', { class: 'with' }, ` + ${subject.generator}`), subject.variant ? el('span', { class: 'variant' }, subject.variant) : null));
 }
 function modelTable(key, title, note, subjects, boards) {
   const shown = boards.map((board) => ({ board, columns: columnsOf(board) })).filter(({ columns }) => columns.length);
