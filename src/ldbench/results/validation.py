@@ -147,7 +147,8 @@ def protocol_of(value: Any) -> dict[str, Any]:
 
 def metrics_of(value: Any) -> dict[str, Estimate]:
     """Numbers by name. Raises InvalidRecordError with a sentence for each that is wrong."""
-    found, faults = {}, []
+    found: dict[str, Estimate] = {}
+    faults: list[str] = []
     for name, numbers in mapping(value, "metrics").items():
         try:
             found[name_of(name, "metrics")] = estimate(numbers, f"metrics.{name}")
