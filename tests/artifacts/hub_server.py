@@ -1,4 +1,4 @@
-"""A local hub: the part of the Hugging Face hub's API that a push and a load need."""
+"""A local hub: the part of the Hugging Face hub's API that a push, a load and records in dataset repositories need."""
 
 import base64
 import hashlib
@@ -17,6 +17,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.repos: dict[str, list[dict[str, bytes]]] = {}
+        self.pulls: dict[str, list[dict[str, bytes]]] = {}  # pull requests, all open and by the same user
         self.private: dict[str, bool] = {}
         self.large: dict[str, bytes] = {}
         self.token = "hf_secret"
@@ -72,22 +73,36 @@ class Answer(BaseHTTPRequestHandler):
             self.refuse(404, "RepoNotFound")
             return None
         names = {sha(repo, number): files for number, files in enumerate(commits)} | {"main": commits[-1]}
+        for number, files in enumerate(self.server.pulls.get(repo, []), 1):
+            names |= {f"refs/pr/{number}": files, sha(f"{repo}/pull", number): files}
         if revision not in names:
             self.refuse(404, "RevisionNotFound")
-        self.sha = next((name for name, files in names.items() if files is names.get(revision)), "")
+        self.sha = next((name for name, files in names.items() if files is names.get(revision) and len(name) == 40), "")
         return names.get(revision)
 
     def do_GET(self) -> None:
         """Files and listings of them."""
-        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         self.server.asked.append(self.path)
+        if parts[:2] == ["api", "whoami-v2"]:
+            return self.reply({"name": "me", "type": "user"})
+        if parts[4:] == ["discussions"]:
+            found = [self.pull_request("/".join(parts[2:4]), number) for number in self.pull_numbers(parts)]
+            return self.reply({"count": len(found), "start": 0, "discussions": found})
+        if parts[0] == "datasets":  # its files
+            del parts[0]
         if parts[0] == "api":
             repo, rest = "/".join(parts[2:4]), parts[4:]
             files = self.held(repo, rest[1] if len(rest) > 1 else "main")
             if files is None:
                 return
             if rest and rest[0] == "tree":
-                oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
+                under = "".join(f"{part}/" for part in rest[2:])
+                oids = {
+                    name: hashlib.sha1(content).hexdigest() for name, content in files.items() if name.startswith(under)
+                }
+                if under and not oids:
+                    return self.refuse(404, "EntryNotFound")
                 self.reply(
                     [{"type": "file", "path": name, "size": len(files[name]), "oid": oid} for name, oid in oids.items()]
                 )
@@ -109,6 +124,17 @@ class Answer(BaseHTTPRequestHandler):
             self.reply(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=self.sha)
 
     do_HEAD = do_GET
+
+    def pull_numbers(self, parts: list[str]) -> range:
+        """The numbers of a repository's pull requests."""
+        return range(1, 1 + len(self.server.pulls.get("/".join(parts[2:4]), [])))
+
+    def pull_request(self, repo: str, number: int) -> dict[str, Any]:
+        """A pull request in a list."""
+        return {
+            **{"title": "records", "num": number, "author": {"name": "me"}, "status": "open", "isPullRequest": True},
+            **{"createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": repo, "type": "dataset"}},
+        }
 
     def do_PUT(self) -> None:
         """A large file."""
@@ -160,6 +186,17 @@ class Answer(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.large[value["oid"]]
+        if "create_pr=1" in urlsplit(self.path).query:
+            pulls = self.server.pulls.setdefault(repo, [])
+            pulls.append(files)
+            number = len(pulls)
+            return self.reply(
+                {
+                    **{"commitUrl": f"{self.server.url}/datasets/{repo}/commit/{sha(f'{repo}/pull', number)}"},
+                    **{"commitOid": sha(f"{repo}/pull", number)},
+                    **{"pullRequestUrl": f"{self.server.url}/datasets/{repo}/discussions/{number}"},
+                }
+            )
         self.server.repos[repo].append(files)
         commit = sha(repo, len(self.server.repos[repo]) - 1)
         return self.reply({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+DRAWN = """new Promise((resolve) => {
+  const look = () => (document.querySelector('[aria-busy=true]') ? setTimeout(look, 5) : resolve());
+  look();
+})"""
 INSTALL = "No Chromium is here. Install one: apt-get install -y chromium (or set its path: LDBENCH_CHROMIUM=PATH)"
 PATIENCE = 60  # seconds for one answer
 
@@ -91,7 +95,8 @@ class Browser:
             self.events.append(self._next())
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page; errors of it are errors here."""
+        """The value of an expression in the page, once all of it is drawn; errors of it are errors here."""
+        self.call("Runtime.evaluate", expression=DRAWN, awaitPromise=True)
         message = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in message, message["exceptionDetails"]
         return message["result"].get("value")

@@ -117,9 +117,10 @@ def answers(read: Callable[[], object]) -> None:
 
 def clear(error: Exception) -> None:
     """Whether an answer is one of ours, and a sentence."""
-    assert type(error) in (ValueError, FileNotFoundError), repr(error)
+    assert type(error) in (ValueError, FileNotFoundError, validation.InvalidRecordError), repr(error)
     assert len(str(error)) > 12
     assert str(error).replace("\n", "").isprintable(), repr(error)
+    assert all(fault.isprintable() for fault in getattr(error, "faults", ())), repr(error)
 
 
 def in_file(content: bytes, name: str, read: Callable[[Path], object]) -> None:

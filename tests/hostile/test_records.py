@@ -186,10 +186,10 @@ def test_a_name_stays_text(name: str, field: str, tmp_path: Path, capsys: pytest
     boards = build_leaderboards([record])
     page = html.render(boards, [], [], {}, "now")
     assert "onerror=alert" not in page.replace("\\u003cimg src=x onerror=alert", "")
-    assert len(re.findall(r"<script", page)) == 2
-    held = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)
-    assert held is not None
-    assert json.loads(held[1])["subjects"]
+    assert len(re.findall(r"<script", page)) == 3
+    data, provenance = re.findall(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)
+    assert json.loads(data)["subjects"]
+    assert json.loads(provenance)["records"]
     rows = list(csv.reader(io.StringIO(spreadsheet.render(boards, []))))
     assert {len(row) for row in rows} == {len(spreadsheet.COLUMNS)}
     assert not [cell for row in rows for cell in row if cell[:1] in "=+@\uff1d\t\r" and cell]

@@ -24,8 +24,8 @@ def page(store) -> str:
     )
 
 
-def data_of(page: str) -> dict:
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+def data_of(page: str, element: str = "data") -> dict:
+    (text,) = re.findall(rf'<script type="application/json" id="{element}">(.*?)</script>', page, flags=re.DOTALL)
     return json.loads(text)
 
 
@@ -48,10 +48,30 @@ def test_the_policy_lets_in_the_pages_own_script_and_style_and_no_other(page):
 
 def test_the_data_are_those_of_the_boards(page, store):
     data = data_of(page)
-    assert len(data["records"]) == len(list(store.glob("*.json")))
+    assert data["numRecords"] == len(list(store.glob("*.json")))
     assert len(data["subjects"]) == 12
     assert len(data["sheets"]) == 12
     assert all(sheet["src"].startswith("data:image/png;base64,iVBOR") for sheet in data["sheets"])
+
+
+def test_the_records_behind_the_numbers_are_held_apart_and_what_they_share_once(page, store):
+    provenance = data_of(page, "provenance")
+    by_name = {f"{record.job}-{record.id}": record for record in stores.read_all(store)}
+    assert {record["name"] for record in provenance["records"]} == by_name.keys()
+    parts = provenance["parts"]
+    assert len({json.dumps(part) for part in parts}) == len(parts)
+    for described in provenance["records"]:
+        record = by_name[described["name"]]
+        assert {key: parts[index] for key, index in described["config"].items()} == record.config
+        assert ["python", record.environment["python"]] in parts[described["environment"]]
+    boards = data_of(page)["boards"]
+    for board, rows in zip(boards, provenance["estimates"], strict=True):
+        for row, estimates in zip(board["rows"], rows, strict=True):
+            assert row["cells"].keys() == estimates.keys()
+    index, value, interval = provenance["estimates"][1][0]["psnr"][0]
+    record = by_name[provenance["records"][index]["name"]]
+    assert float(value) == pytest.approx(record.metrics["psnr"].value, rel=1e-3)
+    assert interval.count(" to ") == 1
 
 
 def test_a_cell_stands_on_the_tokenizer_whose_artifact_it_used(page):
@@ -75,7 +95,7 @@ def test_a_cell_stands_on_nothing_where_only_another_artifact_was_measured(make)
 def test_a_name_cannot_end_the_script_that_holds_it(make):
     records = [make(tokenizer=EVIL)]
     page = html.render(build_leaderboards(records), [], [], {}, "now")
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 3
     assert page.count("<!--") == 0
     assert "\u2028" not in page
     assert data_of(page)["subjects"][0]["tokenizer"] == EVIL

@@ -102,6 +102,38 @@ def test_merging_adds_other_peoples_records_to_the_tables(run, refused, make, tm
     assert len(store_of(tmp_path)) == 2
 
 
+def test_a_bot_validates_a_folder_by_the_exit_status(run, make, tmp_path):
+    path = records.write(make(), tmp_path / "theirs")
+    assert run("validate=theirs", cwd=tmp_path).stdout == "1 record valid.\n", "and needs no records of its own"
+    path.write_text(path.read_text().replace('"value": 40.0', '"value": "forty"'))
+    done = run("validate=theirs", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{path.name}: metrics.psnr.value must be a number, 'inf' or '-inf'; got 'forty'.",
+        "1 fault in 1 record.",
+    ]
+    assert not done.stderr
+
+
+def test_a_space_is_a_folder_that_is_replaced_as_a_whole(run, refused, store, tmp_path):
+    assert "Written: ./space, a static folder" in run("export=space", cwd=tmp_path).stdout
+    files = {path.name for path in (tmp_path / "space").iterdir()}
+    assert files == {
+        *("README.md", "index.html", "leaderboard.md", "leaderboard.csv"),
+        ".nojekyll",
+        "manifest.json",
+        "records",
+    }
+    assert not list(tmp_path.glob("leaderboard.*"))
+    merged = run("merge=space/records", f"paths.root={tmp_path}/other", cwd=tmp_path)
+    assert merged.returncode == 0
+    assert (tmp_path / "other" / "leaderboard.csv").read_text() == (tmp_path / "space" / "leaderboard.csv").read_text()
+    assert run("export=space", cwd=tmp_path).returncode == 0
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    assert "site has files and was not written by export=space" in refused("export=space", "space=site", cwd=tmp_path)
+
+
 def test_saved_images_become_sheets_that_are_the_same_each_time(run, make, tmp_path):
     for level, tokenizer in ((1, "vmae"), (30, "vavae")):
         pairs = {f"{i:06d}": (gray(100), gray(100 + level + i)) for i in range(4)}
@@ -167,6 +199,9 @@ def store_of(folder: Path) -> list[records.Record]:
         (["rows=0"], "rows must be a whole number of at least 1, got 0"),
         (["sheet=reconstructions", "crop=[1,2]"], "as crop=[64,96,64]; got [1, 2]"),
         (["compare=[a,b]", "rank=psnr"], "Set one at a time"),
+        (["validate=nowhere"], "There are no records in nowhere: validate=DIR takes"),
+        (["validate=records", "rank=psnr"], "rank and validate exclude each other"),
+        (["export=page"], "export must be one of null, space, got 'page'"),
         (["merge=nowhere"], "There are no records in nowhere"),
         (["rank=loudness"], "No record has loudness. Metrics: psnr, rfd_digits."),
         (["rank=psnr", "only=[zz]"], "There is no record 'zz' among 1"),

@@ -60,10 +60,31 @@ def test_the_terminal_shows_every_model_once_a_table(tables):
     assert "≈" in text
 
 
-def test_a_wide_table_lies_on_its_side():
-    columns = [f"metric{i}" for i in range(12)]
-    text = printed([Table("many", ["tokenizer"], columns, [(["vmae"], [Entry(str(i)) for i in range(12)])])], width=60)
-    assert all(f"metric{i} " in text for i in range(12))
+LONG = "tokenizer_of_many_words (mask_ratio=0.75, width=1024)"
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_models_are_rows_and_no_name_is_broken(width):
+    columns = [f"reconstruction/metric_{i} ↑" for i in range(12)]
+    rows = [([LONG, "lightningdit"], [Entry(f"{i}.5", "± 0.1", 2, 1) for i in range(12)]), (["vmae", "-"], [None] * 12)]
+    text = printed([Table("many", ["tokenizer", "generator"], columns, rows)], width=width)
+    lines = [line.rstrip() for line in text.splitlines()]
+    for name in (LONG, "vmae"):
+        assert sum(name in line for line in lines) >= 1
+    for index, column in enumerate(columns):
+        above = next(place for place, line in enumerate(lines) if column in line)
+        assert f"{index}.5 #1" in "\n".join(lines[above : above + 4]), "its number stands below or beside it"
+    if width == 120:
+        assert max(map(len, lines)) <= width
+        assert text.count(LONG) == text.count("vmae") == text.count("generator ") == 12, "once in each block"
+    else:
+        assert text.count(LONG) == text.count("vmae") == 1
+
+
+def test_a_table_that_fits_is_one_block():
+    rows = [(["vmae"], [Entry(str(i)) for i in range(12)])]
+    text = printed([Table("many", ["tokenizer"], [f"m{i}" for i in range(12)], rows)], width=80)
+    assert text.count("tokenizer") == text.count("vmae") == 1
 
 
 def test_a_board_of_nothing_but_curves_has_no_empty_grid(make):

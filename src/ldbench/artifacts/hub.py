@@ -1,4 +1,4 @@
-"""The only module that contacts the Hugging Face hub. Nothing here is called unless a name on the hub was given."""
+"""Artifacts on the Hugging Face hub. Nothing here is called unless a name on the hub was given."""
 
 import glob
 import re

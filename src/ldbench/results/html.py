@@ -11,6 +11,7 @@ from pathlib import Path
 from ldbench.results.image_comparison import ImageComparison
 from ldbench.results.leaderboards import Leaderboard
 from ldbench.results.payload import payload
+from ldbench.results.provenance_payload import provenance_of
 from ldbench.results.published import PaperTable
 from ldbench.results.table import Table
 
@@ -19,6 +20,7 @@ SCRIPTS = (
     "dom.js",
     "state.js",
     "provenance.js",
+    "rows.js",
     "table.js",
     "svg.js",
     "scatter.js",
@@ -56,6 +58,7 @@ def render(
         "POLICY": policy,
         "STYLE": style,
         "SCRIPT": script,
+        "PROVENANCE": script_json(provenance_of(boards)),
         "DATA": script_json(payload(boards, predictions, published, sheets, created, comparisons)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (PAGE / "page.html").read_text(encoding="utf-8"))

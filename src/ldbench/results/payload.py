@@ -14,10 +14,9 @@ from ldbench.results.guidance_table import board_guidance, guidance_tables
 from ldbench.results.image_comparison import ImageComparison
 from ldbench.results.leaderboards import Cell, Leaderboard, Row
 from ldbench.results.metric_names import is_cost, is_reference
-from ldbench.results.models import Model, flat, seeds_of
-from ldbench.results.numbers import number
+from ldbench.results.models import Model, flat
 from ldbench.results.published import PaperTable
-from ldbench.results.records import Record, encode
+from ldbench.results.records import encode
 from ldbench.results.replicates import artifact_of
 from ldbench.results.table import BETTER, Table, entry_of, reference_entry
 
@@ -32,7 +31,10 @@ def payload(
     created: str,
     comparisons: Sequence[tuple[Leaderboard, ImageComparison]] = (),
 ) -> Plain:
-    """All data of the page: models, leaderboards, records, tables, predictions, images, sheets, papers' tables."""
+    """The data of the page: models, leaderboards, tables, predictions, images, sheets, papers' tables.
+
+    The records behind the numbers are in `provenance_of`.
+    """
     rows = [row for board in boards for row in board.rows]
     models = list(dict.fromkeys(row.model for row in rows))
     indices = {model: index for index, model in enumerate(models)}
@@ -45,7 +47,7 @@ def payload(
             for model, tokenizer in zip(models, tokenizers_of(rows, indices), strict=True)
         ],
         "boards": [leaderboard_of(board, name, indices) for board, name in zip(boards, names, strict=True)],
-        "records": {record.id: record_of(record) for row in rows for record in row.records},
+        "numRecords": len({record.id for row in rows for record in row.records}),
         "sheets": [
             {"subject": indices[row.model], **sheet_of(board.conditions.job, name, path)}
             for board, name in zip(boards, names, strict=True)
@@ -158,30 +160,6 @@ def cell_of(cell: Cell) -> Plain:
         },
         **{"text": entry.value, "noise": entry.noise_and_seeds, "rank": entry.rank, "mark": entry.mark},
         "comparedOver": cell.rank.scope if cell.rank else None,
-        "estimates": [
-            [identity, number(estimate.value), interval(estimate)] for identity, estimate in cell.estimates.items()
-        ],
-    }
-
-
-def interval(estimate: Estimate) -> str | None:
-    """A 95 % interval as text."""
-    return (
-        None if estimate.low is None or estimate.high is None else f"{number(estimate.low)} to {number(estimate.high)}"
-    )
-
-
-def record_of(record: Record) -> Plain:
-    """The provenance of a number."""
-    return {
-        **{
-            "name": f"{record.job}-{record.id}",
-            "created": record.created,
-            "seeds": seeds_of(record),
-            "artifacts": dict(record.artifacts),
-        },
-        "environment": [[key, text(value)] for key, value in flat(record.environment).items()],
-        "config": dict(record.config),
     }
 
 

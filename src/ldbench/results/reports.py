@@ -24,6 +24,7 @@ from ldbench.results.published import PaperTable, published_table, read_tables
 from ldbench.results.ranking import rank_records
 from ldbench.results.ranking_conditions import conditions_of
 from ldbench.results.records import Record, now
+from ldbench.results.space import PAGE, write_space
 from ldbench.results.store import sheets
 from ldbench.results.summaries import summarize
 from ldbench.results.table import LEGEND, Entry, Table, mark_of, table_of
@@ -63,9 +64,10 @@ class Report:
                 highlight=False,
             )
 
-    def write(self, out: Path) -> list[Path]:
-        """Writes Markdown, CSV, LaTeX and the page, each atomically, and returns the files."""
-        contents = {
+    @property
+    def contents(self) -> dict[str, str]:
+        """The files of the leaderboard by name: Markdown, CSV, LaTeX and the page."""
+        return {
             "leaderboard.md": markdown.render(self.tables, LEGEND),
             "leaderboard.csv": spreadsheet.render(self.leaderboards, self.published),
             "leaderboard.tex": latex.render(self.tables, LEGEND),
@@ -78,10 +80,23 @@ class Report:
                 self.comparisons,
             ),
         }
+
+    def write(self, out: Path) -> list[Path]:
+        """Writes the files, each atomically, and returns them."""
+        contents = self.contents
         for name, content in contents.items():
             with atomic_write(out / name) as scratch:
                 scratch.write_text(content, encoding="utf-8")
         return [out / name for name in contents]
+
+    def write_space(self, space: Path, folder: Path) -> None:
+        """Writes a static folder of the leaderboard, see `space`, with the records in `folder`."""
+        contents = self.contents
+        files = {PAGE: contents["leaderboard.html"]} | {
+            name: contents[name] for name in ("leaderboard.md", "leaderboard.csv")
+        }
+        models = {row.model for board in self.leaderboards for row in board.rows}
+        write_space(space, self.records, folder, files, num_models=len(models))
 
 
 def build_report(

@@ -29,14 +29,17 @@ def read_all(folder: Path) -> list[Record]:
 def read_each(folder: Path) -> tuple[list[Record], list[ValueError]]:
     """The valid records of a folder, and the errors of the others."""
     found, errors = [], []
-    for path in sorted(folder.glob("*.json")):
-        if path.name.startswith("."):  # being written
-            continue
+    for path in record_files(folder):
         try:
             found.append(read_validated(path))
         except ValueError as error:
             errors.append(error)
     return found, errors
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of a folder that are or should be records."""
+    return [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]  # those are being written
 
 
 def merge(theirs: Path, ours: Path) -> Sequence[Record]:
@@ -45,14 +48,7 @@ def merge(theirs: Path, ours: Path) -> Sequence[Record]:
     Returns the new records. Raises ValueError if there are none, and for invalid ones, with the key of each wrong
     field; then none is copied.
     """
-    found, errors = read_each(theirs)
-    if errors:
-        more = f"\n... and {len(errors) - MOST_ERRORS} more." if len(errors) > MOST_ERRORS else ""
-        listed = "\n".join(map(str, errors[:MOST_ERRORS]))
-        raise ValueError(
-            f"Nothing was merged, because of these:\n{listed}{more}\n"
-            f"Move them out of {theirs}, or ask for valid copies."
-        )
+    found = read_valid(theirs)
     if not found:
         raise ValueError(
             f"There are no records in {theirs}: merge=DIR takes a folder with files such as "
@@ -60,13 +56,36 @@ def merge(theirs: Path, ours: Path) -> Sequence[Record]:
         )
     new = [record for record in found if not path_of(ours, record.job, record.id).exists()]
     for record in new:
-        figures = path_of(ours, record.job, record.id).with_suffix("")
-        kept = [*sheets(theirs, record), *([path_in(theirs, record)] if read_values(theirs, record) else [])]
-        for file in kept:
-            figures.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, figures / file.name)
-        write(record, ours)
+        copy(record, theirs, ours)
     return new
+
+
+def read_valid(folder: Path) -> list[Record]:
+    """The records of a folder. Raises ValueError for invalid ones, with the key of a wrong field of each."""
+    found, errors = read_each(folder)
+    if errors:
+        more = f"\n... and {len(errors) - MOST_ERRORS} more." if len(errors) > MOST_ERRORS else ""
+        listed = "\n".join(map(str, errors[:MOST_ERRORS]))
+        raise ValueError(
+            f"Nothing was merged, because of these:\n{listed}{more}\n"
+            f"Move them out of {folder}, or ask for valid copies."
+        )
+    return found
+
+
+def copy(record: Record, theirs: Path, ours: Path) -> None:
+    """Copies a record to another folder, with what stands beside it; the record itself last."""
+    figures = path_of(ours, record.job, record.id).with_suffix("")
+    for file in files_of(theirs, record)[1:]:
+        figures.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, figures / file.name)
+    write(record, ours)
+
+
+def files_of(folder: Path, record: Record) -> list[Path]:
+    """The file of a record, then its sheets and its values of single images."""
+    values = [path_in(folder, record)] if read_values(folder, record) else []
+    return [path_of(folder, record.job, record.id), *sheets(folder, record), *values]
 
 
 def sheets(folder: Path, record: Record) -> list[Path]:

@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import reject_constant, reject_duplicate_keys
-from ldbench.results.records import BY_ROLE, OPTIONAL, READABLE, Record, decode, protocol_hash
+from ldbench.results.records import BY_ROLE, OPTIONAL, READABLE, SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
 LARGEST_NUMBER = 1e100  # of finite ones: their squares are finite too
@@ -25,12 +25,30 @@ SUBJECT = ("tokenizer", "generator", "data")
 SAMPLES = "samples"  # in the subject of somebody's images
 
 
+class InvalidRecordError(ValueError):
+    """What is wrong with a record: a sentence for each wrong field, which begins with its key. As text, the first."""
+
+    def __init__(self, faults: Sequence[str]):
+        more = f" {len(faults) - 1} more of its fields are wrong." if len(faults) > 1 else ""
+        super().__init__(f"{faults[0]}{more}")
+        self.faults = tuple(faults)
+
+
 def read_validated(path: Path) -> Record:
     """Reads and validates a record. Raises ValueError with the file and a wrong field's key, as `metrics.psnr.low`."""
     try:
         return validated(load(path), path.stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def find_faults(path: Path) -> Sequence[str]:
+    """A sentence for each wrong field of a record, which begins with its key; none of a valid record."""
+    try:
+        validated(load(path), path.stem)
+    except ValueError as error:
+        return faults_of(error)
+    return []
 
 
 def load(path: Path) -> Any:
@@ -51,59 +69,102 @@ def load(path: Path) -> Any:
 def validated(content: Any, stem: str | None = None) -> Record:
     """The record in parsed JSON. `stem`: the name of its file without `.json`, which must match job and id.
 
-    Raises ValueError with the key of a wrong field.
+    Raises InvalidRecordError with the key of each wrong field.
     """
     fields = mapping(content, "the file")
-    if "schema" in fields and fields["schema"] not in READABLE:
+    schema = fields.get("schema", SCHEMA)
+    if type(schema) is not int or schema not in READABLE:
         known = " or ".join(map(str, READABLE))
-        wrong("schema", f"must be {known}, which is what this version of ldbench reads", fields["schema"])
-    needed = FIELDS if fields.get("schema") == 1 else (*FIELDS, *BY_ROLE)
-    exact({key: value for key, value in fields.items() if key in needed or key not in OPTIONAL}, needed, "")
-    job, identity = matching(fields["job"], WORD, "job"), matching(fields["id"], IDENTITY, "id")
-    if stem is not None and stem != f"{job}-{identity}":
-        wrong("id", f"must be that of the file's name, <job>-<id>.json: {job}-{identity}.json", stem)
-    subject = mapping(fields["subject"], "subject")
-    exact({key: value for key, value in subject.items() if key != SAMPLES}, SUBJECT, "subject.")
-    protocol = mapping(fields["protocol"], "protocol")
+        wrong("schema", f"must be {known}, which is what this version of ldbench reads", schema)
+    needed = FIELDS if schema == 1 else (*FIELDS, *BY_ROLE)
+    faults = key_faults({key: value for key, value in fields.items() if key not in {*OPTIONAL} - {*needed}}, needed, "")
+    parts: dict[str, Any] = {}
+    for key, read in READERS.items():
+        if key in fields:
+            try:
+                parts[key] = read(fields[key])
+            except ValueError as error:
+                faults += faults_of(error)
+    for validate in (validate_file_name(stem), validate_directions, *([] if schema == 1 else [validate_roles])):
+        try:
+            validate(parts)
+        except ValueError as error:
+            faults += faults_of(error)
+    if faults:
+        raise InvalidRecordError(faults)
+    return Record(**parts)
+
+
+def faults_of(error: ValueError) -> Sequence[str]:
+    """The sentences of an error."""
+    return error.faults if isinstance(error, InvalidRecordError) else [str(error)]
+
+
+def validate_file_name(stem: str | None) -> Callable[[Mapping[str, Any]], None]:
+    """What raises ValueError unless a record's job and id are those of its file's name."""
+
+    def validate(parts: Mapping[str, Any]) -> None:
+        if stem is not None and {"job", "id"} <= parts.keys() and stem != (name := f"{parts['job']}-{parts['id']}"):
+            wrong("id", f"must be that of the file's name, <job>-<id>.json: {name}.json", stem)
+
+    return validate
+
+
+def validate_directions(parts: Mapping[str, Any]) -> None:
+    """Raises ValueError unless all directions are of metrics of the record."""
+    if {"metrics", "higher_is_better"} <= parts.keys():
+        for name in parts["higher_is_better"]:
+            if name not in parts["metrics"]:
+                wrong("higher_is_better", "must name metrics of the record", name)
+
+
+def validate_roles(parts: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a record says all of each of its models; one of many models says nothing of any."""
+    if "artifacts" not in parts:
+        return
+    roles = parts["artifacts"].keys() & {*ROLES}
+    for key in BY_ROLE:
+        if key in parts and parts[key].keys() != roles:
+            wrong(key, f"must have the keys of artifacts, {', '.join(sorted(roles)) or 'none'}", sorted(parts[key]))
+
+
+def subject_of(value: Any) -> dict[str, str | None]:
+    """The names of what was measured."""
+    names = mapping(value, "subject")
+    exact({key: value for key, value in names.items() if key != SAMPLES}, SUBJECT, "subject.")
+    return {key: None if name is None else name_of(name, f"subject.{key}") for key, name in names.items()}
+
+
+def protocol_of(value: Any) -> dict[str, Any]:
+    """A protocol with its hash."""
+    protocol = mapping(value, "protocol")
     plain(protocol, "protocol")
     name_of(protocol.get("name"), "protocol.name")
     if (expected := protocol_hash(protocol)) != protocol.get("hash"):
         wrong("protocol.hash", f"must be the hash of the protocol's fields, {expected}", protocol.get("hash"))
-    metrics = {
-        name_of(name, "metrics"): estimate(value, f"metrics.{name}")
-        for name, value in mapping(fields["metrics"], "metrics").items()
+    return protocol
+
+
+def metrics_of(value: Any) -> dict[str, Estimate]:
+    """Numbers by name. Raises InvalidRecordError with a sentence for each that is wrong."""
+    found: dict[str, Estimate] = {}
+    faults: list[str] = []
+    for name, numbers in mapping(value, "metrics").items():
+        try:
+            found[name_of(name, "metrics")] = estimate(numbers, f"metrics.{name}")
+        except ValueError as error:
+            faults += faults_of(error)
+    if faults:
+        raise InvalidRecordError(faults)
+    return found
+
+
+def artifacts_of(value: Any) -> dict[str, str]:
+    """Names of artifacts by role."""
+    return {
+        name_of(key, "artifacts"): name_of(name, f"artifacts.{key}")
+        for key, name in mapping(value, "artifacts").items()
     }
-    if fields["schema"] != 1:
-        validate_roles(fields)
-    return Record(
-        id=identity,
-        job=job,
-        subject={key: None if name is None else name_of(name, f"subject.{key}") for key, name in subject.items()},
-        metrics=metrics,
-        protocol=protocol,
-        artifacts={
-            name_of(key, "artifacts"): name_of(value, f"artifacts.{key}")
-            for key, value in mapping(fields["artifacts"], "artifacts").items()
-        },
-        config=plain(mapping(fields["config"], "config"), "config"),
-        environment=plain(mapping(fields["environment"], "environment"), "environment"),
-        created=moment(fields["created"], "created"),
-        schema=fields["schema"],
-        models=identities(fields["models"], "models") if "models" in fields else None,
-        seeds=seeds_of(fields["seeds"]) if "seeds" in fields else None,
-        weights=identities(fields["weights"], "weights") if "weights" in fields else None,
-        components=components_of(fields["components"]) if "components" in fields else None,
-        higher_is_better=directions(fields["higher_is_better"], metrics) if "higher_is_better" in fields else None,
-        settings=plain(mapping(fields["settings"], "settings"), "settings") if "settings" in fields else None,
-    )
-
-
-def validate_roles(fields: Mapping[str, Any]) -> None:
-    """Raises ValueError unless a record says all of each of its models; one of many models says nothing of any."""
-    roles = mapping(fields["artifacts"], "artifacts").keys() & {*ROLES}
-    for key in BY_ROLE:
-        if mapping(fields[key], key).keys() & {*ROLES} != roles:
-            wrong(key, f"must have the keys of artifacts, {', '.join(sorted(roles)) or 'none'}", sorted(fields[key]))
 
 
 def identities(value: Any, field: str) -> dict[str, str]:
@@ -137,13 +198,11 @@ def role_of(value: str, key: str) -> str:
     return value
 
 
-def directions(value: Any, metrics: Mapping[str, Estimate]) -> dict[str, bool]:
-    """Whether larger values are better, by metric of the record."""
+def directions(value: Any) -> dict[str, bool]:
+    """Whether larger values are better, by metric."""
     for name, better in mapping(value, "higher_is_better").items():
-        if name not in metrics:
-            wrong("higher_is_better", "must name metrics of the record", name)
         if not isinstance(better, bool):
-            wrong(f"higher_is_better.{name}", "must be true or false", better)
+            wrong(f"higher_is_better.{shown_key(name)}", "must be true or false", better)
     return dict(value)
 
 
@@ -206,14 +265,23 @@ def plain(value: Any, key: str, depth: int = 0) -> Any:
 
 
 def exact(fields: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
-    """Raises ValueError for missing and for unknown keys."""
-    for key in known:
-        if key not in fields:
-            raise ValueError(f"{prefix}{key} is missing.")
-    for key in fields:
-        if key not in known:
-            name = key if key.isprintable() and len(key) < 40 else shown(key)
-            wrong(f"{prefix}{name}", f"is no field of a record; known here: {', '.join(known)}", fields[key])
+    """Raises InvalidRecordError for missing and for unknown keys."""
+    if faults := key_faults(fields, known, prefix):
+        raise InvalidRecordError(faults)
+
+
+def key_faults(fields: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> list[str]:
+    """A sentence for each missing and each unknown key."""
+    missing = [f"{prefix}{key} is missing." for key in known if key not in fields]
+    expected = f"is no field of a record; known here: {', '.join(known)}"
+    return missing + [
+        f"{prefix}{shown_key(key)} {expected}; got {shown(value)}." for key, value in fields.items() if key not in known
+    ]
+
+
+def shown_key(key: str) -> str:
+    """A key of unknown origin in one line."""
+    return key if key.isprintable() and len(key) < 40 else shown(key)
 
 
 def name_of(value: Any, key: str) -> str:
@@ -240,8 +308,8 @@ def moment(value: Any, key: str) -> str:
 
 
 def wrong(key: str, expected: str, value: Any) -> NoReturn:
-    """Raises ValueError with the field, what was expected and what was given."""
-    raise ValueError(f"{key} {expected}; got {shown(value)}.")
+    """Raises InvalidRecordError with the field, what was expected and what was given."""
+    raise InvalidRecordError([f"{key} {expected}; got {shown(value)}."])
 
 
 def shown(value: Any) -> str:
@@ -249,3 +317,23 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) and value.isprintable() and len(value) < 40 else ascii(value)
     text = repr(text) if text is value else text
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+READERS: Mapping[str, Callable[[Any], Any]] = {  # of each field of a record, alone
+    "id": lambda value: matching(value, IDENTITY, "id"),
+    "job": lambda value: matching(value, WORD, "job"),
+    "subject": subject_of,
+    "metrics": metrics_of,
+    "protocol": protocol_of,
+    "artifacts": artifacts_of,
+    "config": lambda value: plain(mapping(value, "config"), "config"),
+    "environment": lambda value: plain(mapping(value, "environment"), "environment"),
+    "created": lambda value: moment(value, "created"),
+    "schema": lambda value: value,
+    "models": lambda value: identities(value, "models"),
+    "seeds": seeds_of,
+    "weights": lambda value: identities(value, "weights"),
+    "components": components_of,
+    "higher_is_better": directions,
+    "settings": lambda value: plain(mapping(value, "settings"), "settings"),
+}

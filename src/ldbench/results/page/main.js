@@ -1,4 +1,7 @@
-// The page: filters on top; everything below is drawn again when they change.
+// The page: filters on top; everything below is drawn again when they change. Tables are drawn at once, and what stands
+// below them later, part by part, so that neither the first look at the page nor typing waits for plots.
+const MOST_CHIPS = 24; // more are folded up
+const PARTS = [guidance, scatter, curves, predictions, comparisons, sheets, published];
 function toggle(set, name) {
   if (set.has(name)) set.delete(name); else set.add(name);
 }
@@ -12,9 +15,16 @@ function chip(text, pressed, press, lead = null) {
   return el('button', { type: 'button', class: 'chip', 'aria-pressed': String(pressed), onclick: act }, lead, text);
 }
 function chips(title, names, hidden, lead = () => null) {
-  return names.length < 2 ? null : el('div', { class: 'group', role: 'group', 'aria-label': title }, el('span', {}, title), names.map((name) => chip(name, !hidden.has(name), () => toggle(hidden, name), lead(name))));
+  if (names.length < 2) return null;
+  const group = el('div', { class: 'group', role: 'group', 'aria-label': title }, names.length > MOST_CHIPS ? null : el('span', {}, title), names.map((name) => chip(name, !hidden.has(name), () => toggle(hidden, name), lead(name))));
+  if (names.length <= MOST_CHIPS) return group;
+  const shown = names.filter((name) => !hidden.has(name)).length;
+  group.prepend(chip('all', shown === names.length, () => names.forEach((name) => (shown === names.length ? hidden.add(name) : hidden.delete(name)))));
+  const keep = (event) => { if (event.target.open) state.open.add(title); else state.open.delete(title); };
+  return el('details', { class: 'many', open: state.open.has(title), ontoggle: keep }, el('summary', {}, `${title}: ${shown} of ${names.length}`), group);
 }
-const search = el('input', { type: 'search', id: 'filter', placeholder: 'Filter models', 'aria-label': 'Filter models', oninput: (event) => { state.text = event.target.value; draw(); } });
+const search = el('input', { type: 'search', id: 'filter', placeholder: 'Filter models', 'aria-label': 'Filter models', oninput: (event) => { state.text = event.target.value; state.scrolled = {}; draw(); } });
+const found = el('output', { for: 'filter', class: 'note' });
 
 function controls() {
   const choose = (event) => { state.data = event.target.value; state.sort = {}; state.axes = {}; draw(); byId('choose-data').focus(); };
@@ -25,17 +35,41 @@ function controls() {
   const rest = [data, chips('tokenizer', named(tokenizers, 'tokenizer'), state.hidden.tokenizers, dot), chips('generator', named(generators, 'generator'), state.hidden.generators),
     references ? chip('chance', state.references, () => { state.references = !state.references; }) : null].filter(Boolean);
   const form = byId('controls');
-  [...form.children].filter((child) => child !== search).forEach((child) => child.remove());
-  if (!search.parentNode) form.append(search);
+  [...form.children].filter((child) => child !== search && child !== found).forEach((child) => child.remove());
+  if (!search.parentNode) form.append(search, found);
+  found.textContent = state.text.trim() ? `${here.filter(visible).length} of ${count(here.length, 'model')}` : '';
   form.append(...rest);
+}
+const slots = [tables, ...PARTS].map(() => el('div'));
+let round = 0; // of drawing; what a newer one replaces is given up
+
+function place(slot, content) {
+  const held = slot.contains(document.activeElement) ? document.activeElement.id : '';
+  const left = [...slot.querySelectorAll('.scroll')].map((node) => node.scrollLeft);
+  slot.replaceChildren(...[content].flat().filter(Boolean));
+  slot.querySelectorAll('.scroll').forEach((node, index) => {
+    node.scrollLeft = left[index] ?? 0;
+    node.scrollTop = state.scrolled[node.dataset.key] ?? 0;
+  });
+  if (held) byId(held)?.focus();
 }
 function draw() {
   controls();
-  const left = [...document.querySelectorAll('.scroll')].map((node) => node.scrollLeft);
-  const parts = [...tables(), guidance(), scatter(), curves(), predictions(), comparisons(), sheets(), published()].filter(Boolean);
-  byId('main').replaceChildren(...(DATA.boards.length ? [] : [el('p', {}, 'There are no records yet: python -m ldbench.train makes the first ones.')]), ...parts);
-  document.querySelectorAll('.scroll').forEach((node, index) => { node.scrollLeft = left[index] ?? 0; });
+  place(slots[0], tables());
+  round += 1;
+  const [mine, rest] = [round, PARTS.entries()];
+  const next = () => {
+    if (mine !== round) return;
+    const { done, value } = rest.next();
+    byId('main').setAttribute('aria-busy', String(!done));
+    if (done) return;
+    place(slots[value[0] + 1], value[1]());
+    setTimeout(next);
+  };
+  byId('main').setAttribute('aria-busy', 'true');
+  setTimeout(next);
 }
+byId('main').replaceChildren(...(DATA.boards.length ? [] : [el('p', {}, 'There are no records yet: python -m ldbench.train makes the first ones.')]), ...slots);
 const THEMES = { auto: ['light', '☀ light'], light: ['dark', '☾ dark'], dark: ['auto', '◐ auto'] };
 byId('theme').addEventListener('click', (event) => {
   const [next, text] = THEMES[document.documentElement.dataset.theme ?? 'auto'];
@@ -45,7 +79,7 @@ byId('theme').addEventListener('click', (event) => {
 });
 byId('controls').addEventListener('submit', (event) => event.preventDefault());
 const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
-byId('summary').textContent = `${count(Object.keys(DATA.records).length, 'record')} of ${count(DATA.subjects.length, 'model')} on ${datasets.join(', ') || 'nothing'}. `
+byId('summary').textContent = `${count(DATA.numRecords, 'record')} of ${count(DATA.subjects.length, 'model')} on ${datasets.join(', ') || 'nothing'}. `
   + 'A column holds what was measured alike; 1 is the best of it, ≈ within noise of the best, ¹ not over tokenizer seeds, ? noise unknown. Click a number for where it comes from.';
 byId('foot').textContent = `Made ${DATA.made} by ldbench ${DATA.version}. ± is the standard deviation over seeds (their number behind it), [ ] the 95 % interval of one seed. `
   + 'Of models that are equal, one is marked beyond noise of the best in at most 5 % of columns; ¹: it holds for these trained weights, or for generators on one tokenizer.';

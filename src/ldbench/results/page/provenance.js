@@ -1,4 +1,7 @@
-// The provenance of a number: its protocol and records.
+// The provenance of a number: its protocol and records, which are read when the first number is asked for.
+let read = null;
+const provenance = () => { read ??= JSON.parse(byId('provenance').textContent); return read; };
+const configOf = (record) => Object.fromEntries(Object.entries(record.config).map(([key, part]) => [key, provenance().parts[part]]));
 function openDialog(title, ...content) {
   const dialog = byId('dialog');
   const close = el('button', { type: 'button', class: 'close', 'aria-label': 'Close', onclick: () => dialog.close() }, '×');
@@ -14,12 +17,14 @@ function standing(cell, board, metric) {
   return el('p', { class: 'note' }, `Rank ${cell.rank} of ${among} measured under the same conditions${noise}${noise ? given : ''}.`);
 }
 function showProvenance(board, subject, metric, cell) {
-  const records = cell.estimates.map(([id]) => DATA.records[id]);
+  const place = board.places.get(subject.index) ?? board.places.get(subject.standsOn);
+  const estimates = provenance().estimates[board.index][place][metric];
+  const records = estimates.map(([record]) => provenance().records[record]);
   const seeds = (record) => Object.entries(record.seeds).map(([key, value]) => `${key}=${JSON.stringify(value)}`).join(' ');
   const head = el('tr', {}, ['record', 'value', '95 % interval', 'seeds', 'artifacts', 'made'].map((name) => el('th', { scope: 'col' }, name)));
-  const body = cell.estimates.map(([id, value, interval]) => el('tr', {},
-    el('td', {}, DATA.records[id].name), el('td', {}, value), el('td', {}, interval ?? '–'), el('td', {}, seeds(DATA.records[id])),
-    el('td', {}, Object.values(DATA.records[id].artifacts).join(' ')), el('td', {}, DATA.records[id].created.slice(0, 10))));
+  const body = estimates.map(([, value, interval], index) => el('tr', {},
+    el('td', {}, records[index].name), el('td', {}, value), el('td', {}, interval ?? '–'), el('td', {}, seeds(records[index])),
+    el('td', {}, Object.values(records[index].artifacts).join(' ')), el('td', {}, records[index].created.slice(0, 10))));
   const low = real(cell.low);
   const mean = cell.seeds > 1 && Number.isFinite(low) ? ` 95 % interval of the mean over seeds: ${low.toPrecision(4)} to ${real(cell.high).toPrecision(4)}.` : '';
   openDialog(`${metric} of ${subject.label}`,
@@ -28,6 +33,6 @@ function showProvenance(board, subject, metric, cell) {
     mean ? el('p', { class: 'note' }, mean) : '',
     el('h3', {}, records.length > 1 ? 'Records' : 'Record'), el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, body))),
     el('h3', {}, `Protocol ${board.name}`), pairs([['job', board.job], ['data set', board.data], ...board.fields, ...board.settings.map(([key, value]) => [`setting ${key}`, value])]),
-    el('details', {}, el('summary', {}, 'Environment'), pairs(records[0].environment)),
-    ...records.map((record) => el('details', {}, el('summary', {}, `Config of ${record.name}`), el('pre', { tabindex: '0' }, JSON.stringify(record.config, null, 1)))));
+    el('details', {}, el('summary', {}, 'Environment'), pairs(provenance().parts[records[0].environment])),
+    ...records.map((record) => el('details', {}, el('summary', {}, `Config of ${record.name}`), el('pre', { tabindex: '0' }, JSON.stringify(configOf(record), null, 1)))));
 }

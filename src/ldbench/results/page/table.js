@@ -11,8 +11,9 @@ function sortRows(subjects, key, tokens) {
     return cell ? real(cell.value) : NaN;
   };
   const sign = sort.descending ? -1 : 1;
+  const values = new Map(subjects.map((subject) => [subject, value(subject)]));
   return [...subjects].sort((a, b) => {
-    const [x, y] = [value(a), value(b)];
+    const [x, y] = [values.get(a), values.get(b)];
     if (typeof x === 'string') return sign * x.localeCompare(y);
     if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // missing values come last
     return x === y ? 0 : sign * (x < y ? -1 : 1);
@@ -24,6 +25,7 @@ function header(text, key, column, descendingFirst, attributes) {
   const order = current ? { 'aria-sort': sort.descending ? 'descending' : 'ascending' } : {};
   const turn = () => {
     state.sort[key] = { column, descending: current ? !sort.descending : descendingFirst };
+    state.scrolled[key] = 0;
     draw();
     document.querySelector(`[data-table="${key}"] [data-column="${column}"]`)?.focus();
   };
@@ -42,8 +44,8 @@ function valueCell(board, subject, column, first) {
     el('span', { class: 'value' }, cell.text), el('span', { class: 'rank' }, rank), cell.noise ? el('span', { class: 'noise' }, cell.noise) : null));
 }
 function nameCell(subject) {
-  return el('th', { scope: 'row', class: 'name' }, dot(subject.tokenizer), subject.tokenizer,
-    subject.generator === null ? null : el('span', { class: 'with' }, ` + ${subject.generator}`), subject.variant ? el('span', { class: 'variant' }, subject.variant) : null);
+  return el('th', { scope: 'row', class: 'name', title: subject.label }, el('div', {}, dot(subject.tokenizer), subject.tokenizer,
+    subject.generator === null ? null : el('span', { class: 'with' }, ` + ${subject.generator}`), subject.variant ? el('span', { class: 'variant' }, subject.variant) : null));
 }
 function modelTable(key, title, note, subjects, boards) {
   const shown = boards.map((board) => ({ board, columns: columnsOf(board) })).filter(({ columns }) => columns.length);
@@ -61,17 +63,29 @@ function modelTable(key, title, note, subjects, boards) {
   const groups = el('tr', { class: 'groups' }, el('td', { class: 'name' }), open.map(({ board, columns }) => el('th', { colspan: columns.length, scope: 'colgroup', class: 'first' }, `${board.job} · ${board.name}`)));
   const heads = el('tr', {}, header('model', key, 'name', false, { class: 'name' }), open.map(({ board, columns }) => columns.map((column, index) =>
     header(`${column.metric} ${ARROWS[column.better] ?? ''}`.trim(), key, `${boardKey(board)}/${column.metric}`, column.better === 'higher', { class: index ? '' : 'first' }))));
-  const rows = sortRows(subjects.filter(visible), key, tokens).map((subject) => el('tr', {}, nameCell(subject),
-    open.map(({ board, columns }) => columns.map((column, index) => valueCell(board, subject, column, !index)))));
+  const sorted = sortRows(subjects.filter(visible), key, tokens);
+  const rowBy = (choose) => el('tr', {}, nameCell(choose(null)), open.map(({ board, columns }) => columns.map((column, index) => valueCell(board, choose(board, column), column, !index))));
   const references = [...new Set(open.flatMap(({ board }) => board.references.map((row) => row.label)))].map((label) => el('tr', { class: 'reference' },
     el('th', { scope: 'row', class: 'name' }, label), open.map(({ board, columns }) => columns.map((column, index) => {
       const cell = board.references.find((row) => row.label === label)?.cells[column.metric];
       return el('td', { class: index ? '' : 'first' }, cell ? el('span', { class: 'value' }, cell.text) : '', cell?.noise ? el('span', { class: 'noise' }, cell.noise) : null);
     }))));
-  const empty = rows.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
-  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note),
-    el('div', { class: 'group' }, el('span', {}, 'measured'), chips),
-    el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` }, el('table', {}, el('thead', {}, groups, heads), el('tbody', {}, rows), el('tfoot', {}, references))), empty);
+  const empty = sorted.length ? null : el('p', { class: 'note', role: 'status' }, 'Nothing fits the filter.');
+  const body = el('tbody');
+  const scroller = el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${title}, table` },
+    el('table', { 'aria-rowcount': sorted.length + 2 }, el('thead', {}, groups, heads), body, el('tfoot', {}, references)));
+  fillRows(scroller, body, key, sorted.length, (index) => rowBy(() => sorted[index]));
+  if (scroller.classList.contains('long')) body.before(el('tbody', { class: 'widest', 'aria-hidden': 'true' }, rowBy((board, column) => widest(sorted, board, column))));
+  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note), el('div', { class: 'group' }, el('span', {}, 'measured'), chips), scroller, empty);
+}
+// The model with the widest text in a column: an invisible row of these keeps the widths of columns while rows come and go.
+function widest(subjects, board, column) {
+  const length = (subject) => {
+    if (board === null) return Math.max(subject.label.length - subject.variant.length, subject.variant.length);
+    const cell = rowOf(board, subject)?.cells[column.metric];
+    return cell ? Math.max(cell.text.length + `${cell.rank ?? ''}${cell.mark}`.length, cell.noise.length) : 0;
+  };
+  return subjects.reduce((best, subject) => (length(subject) > length(best) ? subject : best));
 }
 function tables() {
   const mine = DATA.subjects.filter((subject) => subject.data === state.data);
