@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.curves import is_point
+from ldbench.results.extractor_differences import describe_extractor_differences
 from ldbench.results.metric_names import ROWS, is_cost, is_reference, reference_row
 from ldbench.results.models import Model, models_of
 from ldbench.results.per_image import PerImage, no_values, paired_error
@@ -60,6 +61,11 @@ class Leaderboard:
     metrics: Sequence[str]  # in the order of columns: ranked ones, others, costs, reference values
     higher_is_better: Mapping[str, bool]  # of each ranked metric
     references: Sequence[ReferenceRow] = ()
+
+    @property
+    def extractor_differences(self) -> str | None:
+        """A sentence where its records were measured on the features of several networks."""
+        return describe_extractor_differences([record for row in self.rows for record in row.records])
 
     @property
     def columns(self) -> list[str]:

@@ -112,6 +112,7 @@ def leaderboard_of(board: Leaderboard, name: str, indices: Mapping[Model, int]) 
             {"name": name, "variable": variable, "points": [[point.x, point.metric] for point in points]}
             for (name, variable), points in curves_of(board.metrics).items()
         ],
+        "note": board.extractor_differences,
         "rows": [
             {
                 "subject": indices[row.model],

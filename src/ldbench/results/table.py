@@ -85,6 +85,8 @@ def table_of(board: Leaderboard, guidance: str | None = None) -> Table:
     superseded = sum(row.superseded for row in board.rows)
     if superseded:
         notes.append(f"Left out: {superseded} older measurement{'s' if superseded > 1 else ''} of the same seeds.")
+    if board.extractor_differences is not None:
+        notes.append(board.extractor_differences)
     columns = [f"{metric} {ARROWS[board.higher_is_better.get(metric)]}".strip() for metric in board.columns]
     job = conditions.job if guidance is None else f"{conditions.job}, {guidance}"
     return Table(f"{conditions.data}: {job}, protocol {conditions.name}", labels, columns, rows, notes)

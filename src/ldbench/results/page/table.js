@@ -76,7 +76,8 @@ function modelTable(key, title, note, subjects, boards) {
     el('table', { 'aria-rowcount': sorted.length + 2 }, el('thead', {}, groups, heads), body, el('tfoot', {}, references)));
   fillRows(scroller, body, key, sorted.length, (index) => rowBy(() => sorted[index]));
   if (scroller.classList.contains('long')) body.before(el('tbody', { class: 'widest', 'aria-hidden': 'true' }, rowBy((board, column) => widest(sorted, board, column))));
-  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note), el('div', { class: 'group' }, el('span', {}, 'measured'), chips), scroller, empty);
+  return el('section', { 'data-table': key, 'aria-label': title }, el('h2', {}, title), el('p', { class: 'note' }, note), el('div', { class: 'group' }, el('span', {}, 'measured'), chips),
+    scroller, empty, open.filter(({ board }) => board.note).map(({ board }) => el('p', { class: 'note' }, `${board.job}: ${board.note}`)));
 }
 // The model with the widest text in a column: an invisible row of these keeps the widths of columns while rows come and go.
 function widest(subjects, board, column) {
