@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ldbench.config.compose import conf_dir
+from ldbench.pipeline.feature_networks import PACKAGED
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,11 @@ def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
 
 
 def test_the_wheel_holds_the_page_and_what_is_published(installed: Path) -> None:
-    for folder in ("src/ldbench/results/page", "experiments/published"):
+    for folder in (
+        "src/ldbench/results/page",
+        "experiments/published",
+        "src/ldbench/trained_networks/fashion_mnist-27163966",
+    ):
         ours = {path.name: path.read_bytes() for path in (ROOT / folder).iterdir()}
         inside = folder.removeprefix("src/ldbench/") if folder.startswith("src") else f"conf/{folder}"
         assert {path.name: path.read_bytes() for path in (installed / "ldbench" / inside).iterdir()} == ours

@@ -182,6 +182,24 @@ def save(
         shutil.rmtree(building, ignore_errors=True)
 
 
+def copy(source: Path, folder: Path) -> None:
+    """Copies an artifact atomically: complete or not at all. The caller holds the `building_lock` of `folder`.
+
+    Raises ValueError for a source that is incomplete or altered.
+    """
+    verify(source)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f".building-{folder.name}")
+    shutil.rmtree(building, ignore_errors=True)  # left by a process that was killed
+    try:
+        shutil.copytree(source, building, copy_function=shutil.copyfile)
+        if folder.exists():  # left over from a build that was not completed
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
 def load(path: str | Path, *, registry: Registry = Registry()) -> nn.Module:
     """The model of an artifact folder, in eval mode on the CPU.
 

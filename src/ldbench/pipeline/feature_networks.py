@@ -1,7 +1,8 @@
 """Feature networks: trained on first use from a recipe in yaml, and kept as artifacts.
 
 A recipe is an option of the config group `network`. Teachers and extractors hold one under `network`, and whoever
-builds them puts the network itself in its place.
+builds them puts the network itself in its place. Machines that round differently train different networks from one
+recipe; those that metrics stand on therefore come with the package, where they are large enough for this to matter.
 """
 
 import logging
@@ -30,6 +31,7 @@ from ldbench.training.optimizer import AdamW
 log = logging.getLogger(__name__)
 
 TRAINING_REVISION = 2  # raise when `tasks.features` trains to other numbers
+PACKAGED = Path(__file__).parents[1] / "trained_networks"  # artifacts that come with the package
 PLACE = ("root", "download")  # where images lie: keys that two configs of the same data may differ in
 PART = ("name", "image_size", "subset", "seed")  # which of them, and how they are handed over
 KEYS = ("name", "seed", "model", "data", "optimizer", "max_steps", "batch_size", "shift", "threads")
@@ -68,7 +70,7 @@ def network_key(node: Any, cfg: DictConfig, registry: Registry = Registry()) -> 
 
 
 def build_network(node: Any, cfg: DictConfig, registry: Registry) -> Path:
-    """Returns the folder of a recipe's network, which is trained unless it exists."""
+    """Returns the folder of a recipe's network, which is copied from the package, or trained, unless it exists."""
     planned = plan(node, registry)
     place = Path(cfg.paths.artifacts) / "networks" / planned.name
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +81,13 @@ def build_network(node: Any, cfg: DictConfig, registry: Registry) -> Path:
                 time.sleep(POLL_SECONDS)
         else:
             with building_lock(place):
-                if not store.is_complete(place):
+                if store.is_complete(place):
+                    return place
+                packaged = PACKAGED / planned.name
+                if store.is_complete(packaged) and store.read_manifest(packaged)["digest"] == planned.digest:
+                    store.copy(packaged, place)
+                    log.info("Network %s comes with the package: %s", planned.name, place)
+                else:
                     build(planned, place)
     return place
 
