@@ -46,11 +46,9 @@ def test_the_wheel_holds_every_config_and_experiment(installed: Path) -> None:
 
 
 def test_the_wheel_holds_the_page_and_what_is_published(installed: Path) -> None:
-    for folder in (
-        "src/ldbench/results/page",
-        "experiments/published",
-        "src/ldbench/trained_networks/fashion_mnist-27163966",
-    ):
+    networks = [f"src/ldbench/trained_networks/{path.name}" for path in PACKAGED.iterdir()]
+    assert networks
+    for folder in ("src/ldbench/results/page", "experiments/published", *networks):
         ours = {path.name: path.read_bytes() for path in (ROOT / folder).iterdir()}
         inside = folder.removeprefix("src/ldbench/") if folder.startswith("src") else f"conf/{folder}"
         assert {path.name: path.read_bytes() for path in (installed / "ldbench" / inside).iterdir()} == ours
