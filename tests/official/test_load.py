@@ -189,7 +189,8 @@ def test_its_macro_composes_to_its_family_and_size(some):
 def test_generators_are_listed_with_the_official_ones_among_them():
     assert set(NAMES) <= set(ldbench.list_generators())
     small = {"dit", "sit", "lightningdit"}
-    others = {*small, *(f"{name}_fashion" for name in small), "dit_xl_1", "sit_xl_1", "meanflow"}
+    fashion = {f"{name}_fashion" for name in (*small, "ditdh", "meanflow", "sit_repa")}
+    others = {*small, *fashion, "dit_xl_1", "sit_xl_1", "meanflow"}
     assert set(ldbench.list_generators()) - set(NAMES) == others, "digits, Fashion-MNIST, and patch 1 at full size"
 
 
