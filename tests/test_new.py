@@ -85,7 +85,9 @@ def test_the_command_says_what_to_do_next_and_loads_no_torch(tmp_path):
     code = "import sys; from ldbench import new; new.main(); assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, "tokenizer=mine"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "pip install --editable ldbench-mine\n  python -m ldbench.train tokenizer=mine\n" in done.stdout
+    assert "edit ldbench-mine/src/ldbench_mine/mine.py" in done.stdout
+    assert "pip install --editable 'ldbench-mine[test]'" in done.stdout
+    assert "  python -m ldbench.train tokenizer=mine\n" in done.stdout
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == "ldbench-mine exists. Remove it, or choose another one with folder=DIR.\n"

@@ -97,8 +97,14 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     lines = [f"Wrote {folder}:", *(f"  {path}" for path in files), "", "Next:"]
-    lines += [f"  pip install --editable {folder}", f"  {FIRST_COMMANDS[kind].format(name=name)}"]
-    sys.stdout.write("\n".join([*lines, f"  {folder / 'README.md'} tells more", ""]))
+    lines += [
+        f"  edit {folder / 'src' / f'ldbench_{name}' / f'{name}.py'} and its yaml",
+        f"  pip install --editable '{folder}[test]'",
+        f"  pytest {folder}",
+        f"  {FIRST_COMMANDS[kind].format(name=name)}",
+        f"  {folder / 'README.md'} tells more",
+    ]
+    sys.stdout.write("\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def measure(
         known = records.read(path)
         log_metrics(known)
         for file in left:
-            log.info("  left behind: %s", file.resolve())
+            log.info("  pictures and tables: %s", file.resolve())
         return known
     measurement, metrics = run_job(cfg, measured, node, protocol, registry, out=figures)
     if values := getattr(measurement, "per_image", {}):
@@ -117,7 +117,7 @@ def measure(
         log.info("There are no figures to measure, by the protocol and the job's settings: %s", written)
     log_metrics(record)
     if figures.is_dir():
-        log.info("  left behind: %s", figures)
+        log.info("  pictures and tables: %s", figures)
     send_record(cfg, record)
     return record
 

@@ -86,7 +86,7 @@ def compare_one(cfg: DictConfig, job: Any, study: Study) -> records.Record:
         components={},
     )
     log.info("Measured over %d records: %s", len(study.records), records.write(record, folder))
-    log.info("  left behind: %s", figures)
+    log.info("  pictures and tables: %s", figures)
     send_record(cfg, record)
     return record
 

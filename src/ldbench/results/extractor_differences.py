@@ -25,9 +25,9 @@ def describe_extractor_differences(records: Sequence[Record]) -> str | None:
             if row is not None and row[1] == HELDOUT and abs(estimate.value) > SMALLEST:
                 values[row[0]].append(estimate.value)
     spreads = {name: (max(found) - min(found)) / max(map(abs, found)) for name, found in values.items()}
-    name = max(spreads, key=lambda name: spreads[name], default=None)
-    if name is None or spreads[name] <= TOLERANCE:
+    if max(spreads.values(), default=0.0) <= TOLERANCE:
         return None
+    name = max(spreads, key=lambda name: spreads[name])
     low, high = min(values[name]), max(values[name])
     return (
         f"Not one extractor: real held-out images get {name} from {number(low)} to {number(high)}, so these records "

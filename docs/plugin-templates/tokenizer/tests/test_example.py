@@ -4,13 +4,16 @@ import subprocess
 import sys
 
 import torch
-from ldbench_example.example import Example
 
 import ldbench
+from ldbench.config.components import instantiate
+from ldbench.core.tokenizer import Tokenizer
 
 
-def build() -> Example:
-    return Example(image_size=32, block=8, channels=4)
+def build() -> Tokenizer:
+    """The tokenizer with the numbers of its yaml, at 32 px."""
+    model = ldbench.compose("train", ["tokenizer=example"]).tokenizer.model
+    return instantiate(model, image_size=32)
 
 
 def test_latents_and_images_have_their_shapes():
@@ -29,6 +32,7 @@ def test_every_parameter_is_trained():
 
 def test_it_trains_and_is_measured(tmp_path):
     command = [sys.executable, "-m", "ldbench.train", "tokenizer=example", "data.subset=0.1", "trainer.limit_steps=2"]
+    command += ["protocol=default"]  # no feature network has to be trained
     done = subprocess.run([*command, f"paths.root={tmp_path}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (manifest,) = (tmp_path / "artifacts" / "tokenizers").glob("example-*/manifest.json")
