@@ -102,7 +102,7 @@ def main() -> None:
         f"  pip install --editable '{folder}[test]'",
         f"  pytest {folder}",
         f"  {FIRST_COMMANDS[kind].format(name=name)}",
-        f"  {folder / 'README.md'} tells more",
+        f"  {folder / 'README.md'} has more",
     ]
     sys.stdout.write("\n".join([*lines, ""]))
 

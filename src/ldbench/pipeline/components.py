@@ -62,7 +62,7 @@ def build_extractor(name: str, cfg: DictConfig, protocol: Protocol, registry: Re
 def extractor_key(name: str, cfg: DictConfig, protocol: Protocol, registry: Registry = Registry()) -> str:
     """The sha256 of all that an extractor's features depend on, with the weights of a network that was trained here.
 
-    The digest in a protocol's hash is of the recipe; `results.extractor_differences` tells numbers of several networks.
+    The digest in a protocol's hash is of the recipe; `results.extractor_differences` finds numbers of several networks.
     """
     node = component_config("extractor", name, protocol, registry)
     digest = component_digest("extractor", name, protocol, registry)
