@@ -42,6 +42,17 @@ def test_nothing_of_the_template_is_left(kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
+@pytest.mark.parametrize("name", ["a", "of_a_very_long_name"])
+def test_comments_of_commands_stand_in_one_column_whatever_the_name(name, tmp_path):
+    for kind in KINDS:
+        write_package(kind, name, tmp_path / kind)
+        page = (tmp_path / kind / "README.md").read_text()
+        blocks = [block.split("```")[0].splitlines() for block in page.split("```bash\n")[1:]]
+        columns = [{line.index("  # ") + 2 for line in lines if "  # " in line} for lines in blocks]
+        assert columns
+        assert all(len(found) <= 1 for found in columns), page
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "sentence"),
     [

@@ -38,7 +38,8 @@ def write_package(kind: str, name: str, folder: Path) -> list[Path]:
                 if path.is_file() and "__pycache__" not in path.parts:
                     target = complete / renamed(path.relative_to(template).as_posix(), name)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(renamed(path.read_text(encoding="utf-8"), name), encoding="utf-8")
+                    text = renamed(path.read_text(encoding="utf-8"), name)
+                    target.write_text(align_comments(text) if path.suffix == ".md" else text, encoding="utf-8")
         os.rename(complete, folder)
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
@@ -72,6 +73,17 @@ def renamed(text: str, name: str) -> str:
     title = "".join(part.capitalize() for part in name.split("_"))
     text = text.replace(f"ldbench-{PLACEHOLDER}", f"ldbench-{name.replace('_', '-')}")
     return text.replace(PLACEHOLDER, name).replace(PLACEHOLDER.capitalize(), title)
+
+
+def align_comments(text: str) -> str:
+    """A page whose commands have their comments in one column in each block, whatever the names' lengths."""
+
+    def aligned(match: re.Match[str]) -> str:
+        lines = [re.split(r" +(?=# )", line, maxsplit=1) for line in match[0].splitlines()]
+        width = max((len(line[0]) for line in lines if len(line) == 2), default=0)
+        return "\n".join(f"{line[0]:{width}}  {line[1]}" if len(line) == 2 else line[0] for line in lines)
+
+    return re.sub(r"(?<=```bash\n)(?:.|\n)*?(?=\n```)", aligned, text)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, str, Path]:

@@ -15,6 +15,7 @@ from ldbench.artifacts import store
 from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.pipeline import components, feature_networks, pipeline, tokenizer_training
+from ldbench.pipeline.tokenizer_plan import plan_tokenizer
 from ldbench.results import records
 
 Compose = Callable[..., DictConfig]
@@ -41,6 +42,17 @@ def test_training_leaves_an_artifact_and_a_record_of_its_reconstructions(
     assert set(record.metrics) == {"psnr", "ssim", "mse"}
     assert all(e.low < e.value < e.high for e in record.metrics.values())
     assert (tmp_path / "records" / f"reconstruct-{record.id}" / "reconstructions.png").is_file()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("batches", [0, 1])
+def test_only_a_training_on_the_same_batches_reports_how_far_its_loss_fell(
+    small: Compose, caplog: pytest.LogCaptureFixture, batches: int
+) -> None:
+    planned = plan_tokenizer(small(f"trainer.overfit_batches={batches}", "tokenizer.stages.pretrain.max_steps=10"))
+    with caplog.at_level(logging.INFO):
+        tokenizer_training.train_tokenizer(planned)
+    assert ("the loss on the same batches" in caplog.text) == bool(batches)
 
 
 def test_its_figures_are_those_of_the_artifact_on_the_held_out_images(

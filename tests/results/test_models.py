@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ldbench.results.models import flat, models_of, seeds_of
 
 
@@ -35,6 +37,29 @@ def test_a_short_run_is_another_model_and_its_label_says_why(make):
     models = models_of([full, short])
     assert models[full.id] != models[short.id]
     assert models[short.id].label == "vmae (limit_steps=20)"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "label"),
+    [
+        ({"limit_steps": 20}, "vmae (limit_steps=20)"),
+        ({"limit_steps": 20, "overfit_batches": 1}, "vmae (limit_steps=20, overfit_batches=1)"),
+        ({"limit_steps": 500, "overfit_batches": 0}, "vmae"),  # no fewer than the recipe has
+        ({"limit_steps": None}, "vmae"),
+    ],
+)
+def test_a_training_cut_short_says_so_where_it_stands_alone(make, trainer, label):
+    record = make(recipe={"stages": {"pretrain": {"max_steps": 100}, "tune": {"max_steps": 500}}})
+    record = replace(record, config={**record.config, "trainer": trainer})
+    assert models_of([record])[record.id].label == label
+
+
+def test_a_training_cut_short_says_so_beside_what_else_differs(make):
+    stages = {"pretrain": {"max_steps": 100}}
+    records = [make(recipe={"stages": stages, "mask": mask}) for mask in (True, False)]
+    records = [replace(record, config={**record.config, "trainer": {"limit_steps": 3}}) for record in records]
+    labels = {model.label for model in models_of(records).values()}
+    assert labels == {"vmae (mask=true, limit_steps=3)", "vmae (mask=false, limit_steps=3)"}
 
 
 def test_models_that_the_config_does_not_distinguish_are_named_by_their_artifacts(make):

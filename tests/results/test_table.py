@@ -10,8 +10,9 @@ from rich.console import Console
 from ldbench.results import latex, markdown, spreadsheet, terminal
 from ldbench.results import store as stores
 from ldbench.results.leaderboards import build_leaderboards
-from ldbench.results.table import LEGEND, Entry, Table, table_of
+from ldbench.results.table import Entry, Table, legend_of, table_of
 
+LEGEND = "What marks mean."
 EVIL = "a|b_c*[link](http://x) <img src=x onerror=alert(1)> \\input{/etc/passwd} $x$ %c @team [red]x[/red]"
 
 
@@ -35,11 +36,38 @@ def test_a_table_says_its_protocol_its_metrics_and_its_ranks(tables):
     reconstruct = tables[1]
     assert reconstruct.title.startswith("digits: reconstruct, protocol digits ")
     assert list(reconstruct.columns) == ["psnr ↑", "ssim ↑", "rfd_digits ↓"]
-    (names, places) = reconstruct.rows[2]
+    (names, places) = reconstruct.rows[0]
     assert list(names) == ["vmae"]
     assert places[0].rank_and_mark == "#1"
     assert places[0].noise_and_seeds.endswith("(2)")
     assert any("Curve smoothness/psnr over eps: 5 points." in table.notes for table in tables)
+
+
+def test_rows_stand_in_the_order_of_the_first_ranked_column_and_unranked_ones_last(make):
+    psnr = {"worst": 20.0, "best": 30.0, "middle": 25.0}
+    records = [make(tokenizer=name, metrics={"psnr": value}) for name, value in psnr.items()]
+    records.append(make(tokenizer="without", metrics={"ssim": 0.9}))
+    (table,) = map(table_of, build_leaderboards(records))
+    assert [names[0] for names, _ in table.rows] == ["best", "middle", "worst", "without"]
+
+
+def test_the_legend_explains_what_is_there_and_nothing_else(tables):
+    legend = legend_of(tables)
+    for sign, used in (
+        ("#1", True),
+        ("≈", True),
+        ("±", True),
+        ("[ ]", True),
+        ("In brackets, to read others by: perfect generator, held-out images.", True),
+        ("¹", True),
+        ("?:", False),
+    ):
+        assert (sign in legend) == used, sign
+    unranked = Table("t", ["tokenizer"], ["n"], [(["vmae"], [Entry("1"), None])])
+    assert legend_of([unranked]) == ""
+    assert legend_of([Table("t", ["tokenizer"], ["n"], [(["vmae"], [Entry("1", rank=2, mark="?¹")])])]) == (
+        "#1 is the best of a column. ¹: for these weights, not over tokenizer seeds. ?: noise unknown."
+    )
 
 
 def test_values_to_read_others_by_are_rows_of_their_own(tables):

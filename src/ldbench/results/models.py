@@ -112,20 +112,41 @@ def is_opened(record: Record, role: str = "tokenizer") -> bool:
     return not isinstance(node, Mapping) or "path" in node
 
 
+def cuts_of(recipe: Mapping[str, Any]) -> list[str]:
+    """The trainer's settings that made a training less than its recipe, which a label always names."""
+    limit, overfit = recipe.get("trainer.limit_steps"), recipe.get("trainer.overfit_batches")
+    limited = isinstance(limit, int) and any(
+        isinstance(value, int) and value > limit
+        for key, value in recipe.items()
+        if key == "generator.max_steps" or (key.startswith("tokenizer.stages.") and key.endswith(".max_steps"))
+    )
+    return [*(["trainer.limit_steps"] if limited else []), *(["trainer.overfit_batches"] if overfit else [])]
+
+
 def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
-    """What distinguishes models of one name: the keys of their recipes that differ, else their artifacts' names."""
-    if len(models) == 1:
-        return [""]
+    """What a label says beside the names.
+
+    What cut a training short is always said. Models of one name are further told apart by the keys of their recipes
+    that differ, else by their artifacts' names.
+    """
     recipes = [recipe for recipe, _ in models]
+    if len(models) == 1:
+        return [named(recipes[0], cuts_of(recipes[0]))]
     keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
-    labels = [
-        ", ".join(f"{key.rpartition('.')[2]}={shown(recipe[key])}" for key in differing[:MOST_KEYS] if key in recipe)
-        for recipe in recipes
-    ]
+    labels = [named(recipe, [*differing[:MOST_KEYS], *cuts_of(recipe)]) for recipe in recipes]
     if len(set(labels)) == len(labels) and all(labels) and len(differing) <= MOST_KEYS:
         return labels
-    return [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]
+    artifacts = [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]
+    return [
+        ", ".join(filter(None, (name, named(recipe, cuts_of(recipe)))))
+        for name, recipe in zip(artifacts, recipes, strict=True)
+    ]
+
+
+def named(recipe: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Keys of a recipe in a label, with their values; each once."""
+    return ", ".join(f"{key.rpartition('.')[2]}={shown(recipe[key])}" for key in dict.fromkeys(keys) if key in recipe)
 
 
 def shown(value: Any) -> str:

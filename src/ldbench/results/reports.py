@@ -27,7 +27,7 @@ from ldbench.results.records import Record, now
 from ldbench.results.space import PAGE, write_space
 from ldbench.results.store import sheets
 from ldbench.results.summaries import summarize
-from ldbench.results.table import LEGEND, Entry, Table, mark_of, table_of
+from ldbench.results.table import Entry, Table, legend_of, mark_of, table_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Report:
         """Prints the tables."""
         console = stdout()
         terminal.show(self.tables, console)
-        console.print(f"\n{LEGEND}", style="dim", markup=False, highlight=False)
+        console.print(f"\n{legend_of(self.tables)}", style="dim", markup=False, highlight=False)
         hidden = len(self.published) - len(self.beside)
         if hidden:
             console.print(
@@ -68,9 +68,9 @@ class Report:
     def contents(self) -> dict[str, str]:
         """The files of the leaderboard by name: Markdown, CSV, LaTeX and the page."""
         return {
-            "leaderboard.md": markdown.render(self.tables, LEGEND),
+            "leaderboard.md": markdown.render(self.tables, legend_of(self.tables)),
             "leaderboard.csv": spreadsheet.render(self.leaderboards, self.published),
-            "leaderboard.tex": latex.render(self.tables, LEGEND),
+            "leaderboard.tex": latex.render(self.tables, legend_of(self.tables)),
             "leaderboard.html": html.render(
                 self.leaderboards,
                 prediction_tables(self.records),

@@ -1,11 +1,13 @@
 """Tables as text, independent of the output format."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.curves import curves_of
-from ldbench.results.leaderboards import Cell, Leaderboard
+from ldbench.results.leaderboards import Cell, Leaderboard, Row
+from ldbench.results.metric_names import ROWS
 from ldbench.results.numbers import noise, number
 from ldbench.results.ranking import Rank
 from ldbench.results.summaries import summarize
@@ -14,12 +16,6 @@ from ldbench.results.summaries import summarize
 WITHIN_NOISE, UNKNOWN, THESE_WEIGHTS = "≈", "?", "¹"
 BETTER = {True: "higher", False: "lower", None: None}  # as files and the page have it
 ARROWS = {True: "↑", False: "↓", None: ""}  # whether larger values are better
-LEGEND = (
-    f"#1 is the best of a column. {WITHIN_NOISE}: within noise of it (of equal models, any is beyond it in at most 5 % "
-    f"of columns). {THESE_WEIGHTS}: for these weights, not over tokenizer seeds. {UNKNOWN}: noise unknown. "
-    "±: standard deviation over seeds (their number). [ ]: 95 % interval. "
-    "In brackets, to read others by: a perfect generator, and held-out images."
-)
 
 
 @dataclass(frozen=True)
@@ -59,15 +55,47 @@ class Table:
     notes: Sequence[str] = ()
 
 
+def legend_of(tables: Sequence[Table]) -> str:
+    """What the marks, signs and rows of these tables mean; nothing of those that none of them has."""
+    numbers = [entry for table in tables for _, entries in table.rows for entry in entries if entry is not None]
+    marks, noises = "".join(entry.mark for entry in numbers), [entry.noise for entry in numbers]
+    rows = {name for table in tables for names, _ in table.rows for name in names}
+    references = [label for label in ROWS.values() if f"({label})" in rows]
+    parts = {
+        "#1 is the best of a column.": any(entry.rank is not None for entry in numbers),
+        f"{WITHIN_NOISE}: within noise of it (of equal models, any is beyond it in at most 5 % of columns).": (
+            WITHIN_NOISE in marks
+        ),
+        f"{THESE_WEIGHTS}: for these weights, not over tokenizer seeds.": THESE_WEIGHTS in marks,
+        f"{UNKNOWN}: noise unknown.": UNKNOWN in marks,
+        "±: standard deviation over seeds (their number).": any("±" in noise for noise in noises),
+        "[ ]: 95 % interval.": any(noise.startswith("[") for noise in noises),
+        f"In brackets, to read others by: {', '.join(references)}.": bool(references),
+    }
+    return " ".join(part for part, used in parts.items() if used)
+
+
+def ordered_rows(board: Leaderboard) -> list[Row]:
+    """The rows of a leaderboard by their rank in its first ranked column, those without one last."""
+    first = next((metric for metric in board.columns if metric in board.higher_is_better), None)
+
+    def position(row: Row) -> float:
+        cell = row.cells.get(first) if first is not None else None
+        return math.inf if cell is None or cell.rank is None else cell.rank.position
+
+    return sorted(board.rows, key=position)
+
+
 def table_of(board: Leaderboard, guidance: str | None = None) -> Table:
-    """A leaderboard as text. Points of curves are in the page and the CSV file only; a note names the curves.
+    """A leaderboard as text, best models first. Points of curves are in the page and the CSV file only; a note names
+    the curves.
 
     `guidance`: how its samples were guided, for the title.
     """
     conditions = board.conditions
     labels = [board.subject, *(["generator"] if board.generates else [])]
     rows = []
-    for row in board.rows:
+    for row in ordered_rows(board):
         tokenizer = f"{row.model.tokenizer} ({row.model.variant})" if row.model.variant else row.model.tokenizer
         names = [tokenizer, *([row.model.generator or "-"] if board.generates else [])]
         rows.append((names, [entry_of(row.cells.get(metric)) for metric in board.columns]))

@@ -21,6 +21,7 @@ from ldbench.training import checkpoints
 from ldbench.training.base_module import ManualOptimizationModule
 from ldbench.training.batch_sampler import BatchStream
 from ldbench.training.callbacks import Checkpoint
+from ldbench.training.callbacks_overfit import OverfitReport
 from ldbench.training.read_ahead import ReadAhead
 from ldbench.training.trainer import build_trainer, csv_logger
 
@@ -110,7 +111,7 @@ def fit_module(
         strategy=settings.strategy,
         precision=settings.precision,
         deterministic=settings.deterministic,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *([OverfitReport()] if settings.overfit_batches else [])],
         loggers=loggers,
     )
     stream = BatchStream(
