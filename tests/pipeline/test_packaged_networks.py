@@ -72,7 +72,8 @@ def test_what_comes_with_the_package_is_what_a_datasets_extractor_asks_for(folde
     name = folder.name.rpartition("-")[0]
     recipe = store.read_config(folder)["recipe"]
     extractor = plain(Registry().option("extractor", name))["network"]
-    cfg = ldbench.compose("train", [f"data={name}", f"data.root={FASHION_MNIST}"])
+    place = [f"data.root={FASHION_MNIST}"] if name == "fashion_mnist" else []
+    cfg = ldbench.compose("train", [f"data={name}", *place])
     planned = feature_networks.plan(extractor, Registry().with_data(cfg))
     assert {**planned.recipe, "data": None} == {**recipe, "data": None}
     store.verify(folder)
