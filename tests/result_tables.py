@@ -1,0 +1,90 @@
+"""The tables of committed records, as pages of results have them: `python -m tests.result_tables [PAGE]` prints them.
+
+A test holds every page to them. Models are in the order of the first column.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldbench.results import store
+from ldbench.results.leaderboards import Leaderboard, build_leaderboards
+from ldbench.results.table import Entry, table_of
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table of a page: the leaderboard of a job in a folder of records, and its columns by metric, with their titles."""
+
+    records: str
+    job: str
+    columns: Mapping[str, str]
+    ranks: bool = True
+
+
+def generated(data: str) -> ResultTable:
+    """The table of samples on images of a dataset."""
+    names = {name: f"`{name}`" for name in (f"gfd_{data}", f"kid_{data}")}
+    names |= {f"{name}_{data}": title for name, title in SAMPLES.items()}
+    return ResultTable(FOLDERS[data], "generate", names)
+
+
+def reconstructed(data: str) -> ResultTable:
+    """The table of reconstructions of images of a dataset."""
+    names = {name: f"`{name}`" for name in ("psnr", "ssim", f"rfd_{data}")}
+    return ResultTable(FOLDERS[data], "reconstruct", {**names, f"class_accuracy_{data}": "class accuracy"}, ranks=False)
+
+
+SAMPLES = {"recall": "`recall`", "coverage": "`coverage`", "class_accuracy": "class accuracy"}
+FOLDERS = {"digits": "experiments/matrix_digits/records", "fashion_mnist": "experiments/matrix_fashion/records"}
+PAGES = {
+    "docs/digits.md": [generated("digits"), reconstructed("digits")],
+    "docs/fashion-mnist.md": [generated("fashion_mnist"), reconstructed("fashion_mnist")],
+}
+
+
+def board_of(table: ResultTable) -> Leaderboard:
+    """The leaderboard of a table: that with the most models, where records of several protocols lie together."""
+    boards = build_leaderboards(store.read_all(ROOT / table.records))
+    first = next(iter(table.columns))
+    found = [board for board in boards if board.conditions.job == table.job and first in board.metrics]
+    return max(found, key=lambda board: len(board.rows))
+
+
+def render(table: ResultTable) -> list[str]:
+    """A table's lines."""
+    board = board_of(table)
+    text = table_of(board)
+    places = [board.columns.index(metric) for metric in table.columns]
+    lines = [line([*text.labels, *table.columns.values()]), "|" + "---|" * (len(text.labels) + len(places))]
+    for names, entries in text.rows:
+        titles = [name if not name or name.startswith("(") else f"`{name}`" for name in names]
+        lines.append(line([*titles, *(cell(entries[place], table.ranks) for place in places)]))
+    return lines
+
+
+def cell(entry: Entry | None, ranks: bool) -> str:
+    """A number with its noise over seeds and its rank."""
+    if entry is None:
+        return ""
+    noise = entry.noise if entry.seeds > 1 else ""
+    return " ".join(filter(None, (entry.value, noise, entry.rank_and_mark if ranks else "")))
+
+
+def line(cells: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Prints the tables of the pages that are named, or of all."""
+    for page in sys.argv[1:] or PAGES:
+        for table in PAGES[page]:
+            sys.stdout.write("\n".join([f"{page}: {table.job}", *render(table), "", ""]))
+
+
+if __name__ == "__main__":
+    main()
