@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of a page: the leaderboard of a job in a folder of records, and its columns by metric, with their titles."""
+    """A table of a page: a job's leaderboard in a folder of records, and its columns by metric, with their titles."""
 
     records: str
     job: str

@@ -1,6 +1,7 @@
 """Pages of results have the numbers of the records that are in the repository, and no others."""
 
 import pytest
+
 from tests.result_tables import PAGES, ROOT, render
 
 
