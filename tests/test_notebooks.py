@@ -7,17 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from omegaconf import DictConfig
 
 import ldbench
 from ldbench.pipeline import pipeline
+from tests.running_notebooks import FOLDER, run_notebook
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
@@ -64,20 +62,6 @@ def test_the_first_cell_installs_a_wheel_on_a_machine_without_the_package(tmp_pa
     assert Path(done.stdout.strip()).is_relative_to(tmp_path / "venv")
 
 
-def executed(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> tuple[str, int]:
-    """What a notebook prints, and how many pictures it shows."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows pictures
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    text = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
-    return text, sum("image/png" in output.get("data", {}) for output in outputs)
-
-
 @pytest.fixture
 def measured(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
     """Runs a job on a tiny VMAE and returns the root of what it leaves."""
@@ -94,18 +78,16 @@ def measured(small_overrides: list[str], tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     "overrides", [["job.covariance=full", "job.dim=4"], ["job.points=token", "job.dim=3"]], ids=["image", "token"]
 )
-def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(
-    measured: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
-) -> None:
+def test_the_mixtures_of_a_tiny_tokenizer_are_drawn(measured: Callable[..., Path], overrides: list[str]) -> None:
     root = measured("job=gmm", "job.min_variance=0", "job.components=[5,10]", "job.per_class=false", *overrides)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    text, pictures = executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(root))
-    assert pictures == 2
-    assert "Lowest BIC, which penalizes parameters:" in text
+    shown = run_notebook("gmm_fit", FOLDER, LDBENCH_ROOT=root)
+    assert len(shown.pictures) == 2
+    assert "Lowest BIC, which penalizes parameters:" in shown.text
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before  # it only reads
 
 
 @pytest.mark.slow
-def test_without_a_record_the_notebook_reports_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_record_the_notebook_reports_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match=r"Run: python -m ldbench.run job=gmm"):
-        executed(FOLDER / "gmm_fit.ipynb", monkeypatch, LDBENCH_ROOT=os.fspath(tmp_path))
+        run_notebook("gmm_fit", FOLDER, LDBENCH_ROOT=tmp_path)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from omegaconf import DictConfig
+from tests.running_notebooks import run_notebook
 
 import ldbench
 from ldbench.pipeline import pipeline
@@ -26,30 +26,6 @@ FEW = [
         "num_probes=1",
     )
 ]
-
-
-def executed(folder: Path) -> nbformat.NotebookNode:
-    """The notebook after a run in a folder."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
-    return notebook
-
-
-def printed(notebook: nbformat.NotebookNode) -> str:
-    return "".join(
-        output.text
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "stream"
-    )
-
-
-def pictures(notebook: nbformat.NotebookNode) -> int:
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 def test_it_is_kept_without_outputs() -> None:
@@ -76,8 +52,8 @@ def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
         pipeline.run(ldbench.compose("run", [*words, *run]))
         for words in (small_overrides, plain, [*plain, "protocol.pixel_rule=truncate"])
     ]
-    notebook = executed(tmp_path)
-    output = printed(notebook)
+    shown = run_notebook("smoothness", tmp_path)
+    output = shown.text
     assert all(f"{folder.name}: digits, protocol default" in output for folder in folders[:2])
     assert "1 others were measured under other conditions and are left out." in output
     table = {line.split()[0]: line for line in output.splitlines() if line.strip()}
@@ -90,14 +66,14 @@ def test_it_lays_tokenizers_side_by_side_and_leaves_other_protocols_out(
         "spectrum/slope",
     } <= set(table)
     assert len(table["psnr/slope"].split("(")) == 3, "the identity's PSNR is finite too"
-    assert pictures(notebook) == 4  # two figures of curves, and the ways of two tokenizers
+    assert len(shown.pictures) == 4  # two figures of curves, and the ways of two tokenizers
     for figures in (tmp_path / "records").glob("smoothness-*/"):
         shutil.rmtree(figures)
-    assert printed(executed(tmp_path)).count("was not copied with its record") == 2
+    assert run_notebook("smoothness", tmp_path).text.count("was not copied with its record") == 2
 
 
 @pytest.mark.slow
 def test_it_says_what_to_do_where_there_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     with pytest.raises(CellExecutionError, match=r"python -m ldbench\.run job=smoothness"):
-        executed(tmp_path)
+        run_notebook("smoothness", tmp_path)
