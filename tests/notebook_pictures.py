@@ -18,10 +18,14 @@ def main() -> None:
     """Writes the chosen picture of every notebook."""
     root = Path(sys.argv[1]).resolve()
     OUT.mkdir(parents=True, exist_ok=True)
-    records = ROOT / "experiments" / "matrix_fashion" / "records"
+    trained = [str(path.parent) for path in sorted(root.glob("artifacts/tokenizers/*/manifest.json"))]
+    given = {
+        "LDBENCH_RECORDS": ROOT / "experiments" / "matrix_fashion" / "records",
+        "LDBENCH_TOKENIZERS": ",".join([*trained, "identity", "identity_p8"]),
+    }
     for name, place in CHOSEN.items():
         own = root / name if name == "which_tokenizer" else root
-        shown = run_notebook(name, root, timeout=1200, LDBENCH_ROOT=own, LDBENCH_RECORDS=records)
+        shown = run_notebook(name, root, timeout=1200, LDBENCH_ROOT=own, **given)
         (OUT / f"{name}.png").write_bytes(shown.pictures[place])
         sys.stdout.write(f"{OUT / name}.png: picture {place + 1} of {len(shown.pictures)}\n")
 

@@ -23,5 +23,5 @@ def test_it_measures_shows_and_compares(own: bool, tmp_path: Path) -> None:
     shown = run_notebook("which_tokenizer", tmp_path, timeout=300, **environment)
     assert "python -m ldbench.run job=reconstruct tokenizer=identity_p8" in shown.text
     assert "small_generator/heldout_loss" in shown.text.replace("\n", "")
-    assert "Worse in both than another one:" in shown.text
+    assert "Worse in both than another one of no more numbers:" in shown.text
     assert len(shown.pictures) == 2  # the plot, and a sheet
