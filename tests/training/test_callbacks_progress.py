@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from ldbench.training import callbacks_progress
-from ldbench.training.callbacks_progress import Progress, format_seconds
+from ldbench.training.callbacks_progress import Progress
 
 
 class Clock:
@@ -81,10 +81,3 @@ def test_elsewhere_lines_are_logged_every_quarter_of_a_minute_and_at_the_end(tra
         advance(progress, training, 10)
     assert progress.panel is None
     assert [record.getMessage().split(", loss")[0] for record in caplog.records] == ["  decoder: step 10 of 10"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(45.2, "45 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (59.9, "1 min 0 s")]
-)
-def test_times_read_as_people_say_them(seconds, text):
-    assert format_seconds(seconds) == text

@@ -23,6 +23,7 @@ from ldbench.jobs._sharded import run_sharded
 from ldbench.jobs._stored_estimates import stored_estimates
 from ldbench.metrics import adm_npz, feature_set
 from ldbench.metrics.feature_set import Extractor, FeatureAccumulator, FeatureSet, SetMetric
+from ldbench.runtime.progress import progress
 from ldbench.runtime.workers import split_evenly
 
 log = logging.getLogger(__name__)
@@ -68,30 +69,39 @@ class ExtractionPass:
         """The features of the whole set; several processes exchange theirs by files in the folder `scratch`."""
         batches = self.images.ranges()
         shares, accumulator = split_evenly(batches, num_processes), self.new_accumulator()
-        if len(shares) == 1:
-            self.extract(accumulator, batches, device=device)
-        else:
-            self.extractor.to(torch.device("cpu"))  # for sending it to other processes
-            for tensors in run_sharded(self.run_share, shares, device=device, advance=lambda _: None, scratch=scratch):
-                accumulator.merge_tensors(tensors)
+        with progress("extracting features", total=batches[-1].stop, done=0) as advance:
+            if len(shares) == 1:
+                self.extract(accumulator, batches, device=device, advance=advance)
+            else:
+                self.extractor.to(torch.device("cpu"))  # for sending it to other processes
+                for tensors in run_sharded(self.run_share, shares, device=device, advance=advance, scratch=scratch):
+                    accumulator.merge_tensors(tensors)
         return accumulator.finish()
 
     def new_accumulator(self) -> FeatureAccumulator:
         """An empty accumulator for the set."""
         return FeatureAccumulator(self.images.ranges()[-1].stop, self.requires, self.kept, self.strata)
 
-    def extract(self, accumulator: FeatureAccumulator, batches: Sequence[range], *, device: torch.device) -> None:
+    def extract(
+        self,
+        accumulator: FeatureAccumulator,
+        batches: Sequence[range],
+        *,
+        device: torch.device,
+        advance: Callable[[int], None],
+    ) -> None:
         """Adds the features of some batches."""
         collector = FeatureCollector(self.extractor.to(device), accumulator, device)
         for batch, (images, labels) in zip(batches, self.images.read(batches), strict=True):
             collector.update(batch.start, images, labels)
+            advance(len(batch))
 
     def run_share(
         self, batches: Sequence[range], *, device: torch.device, advance: Callable[[int], None]
     ) -> dict[str, Tensor]:
         """The accumulated features of some batches, as tensors."""
         accumulator = self.new_accumulator()
-        self.extract(accumulator, batches, device=device)
+        self.extract(accumulator, batches, device=device, advance=advance)
         return accumulator.tensors()
 
 

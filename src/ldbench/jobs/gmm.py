@@ -5,14 +5,11 @@
 """
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from ldbench.analysis.gmm.curve import (
     POINTS_PER_COMPONENT,
@@ -29,6 +26,7 @@ from ldbench.core.estimate import Estimate
 from ldbench.data.latents.store import LatentStore
 from ldbench.jobs._latent_points import ChannelUnits, PointUnit, StoredPoints, subsample, unflipped_rows
 from ldbench.jobs._mixture_report import FIGURE, MIXTURES, NUMBERS, ClassMixtures, MixtureReport
+from ldbench.runtime.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +166,8 @@ class Gmm:
         labels = self.labels() if self.per_class else []
         class_sizes = self.class_sizes(labels)
         labels = labels if class_sizes else []
-        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-            task = progress.add_task("fitting mixtures", total=len(self.sizes) + len(labels) * len(class_sizes))
+        total = len(self.sizes) + len(labels) * len(class_sizes)
+        with progress("fitting mixtures", total=total, done=0) as advance:
 
             def fit_all(sizes: Sequence[int], fitting: Points, evaluation: Points) -> dict[int, FittedMixture]:
                 mixtures = {}
@@ -180,7 +178,7 @@ class Gmm:
                         "seed": self.seed,
                     }
                     mixtures[size] = fit_mixture(fitting, evaluation, **settings)
-                    progress.advance(task)
+                    advance(1)
                 return mixtures
 
             train_points, heldout_points = self.loaded(train), self.loaded(heldout)

@@ -14,11 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ldbench.runtime.progress import SECONDS_BETWEEN_LINES, format_seconds
 from ldbench.training.base_module import ManualOptimizationModule
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 15.0  # where stderr is not a terminal
 REFRESHES_PER_SECOND = 4.0
 
 
@@ -103,12 +103,3 @@ class Progress(L.Callback):
         if self.panel is not None:
             self.panel.stop()
             self.panel = None
-
-
-def format_seconds(seconds: float) -> str:
-    """As people say it: 45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    minutes, hours = whole // 60, whole // 3600
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
