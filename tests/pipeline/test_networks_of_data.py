@@ -60,6 +60,14 @@ def test_data_without_a_network_are_refused(tokenizer: str) -> None:
         ldbench.compose("train", [f"tokenizer={tokenizer}", "data=shapes"])
 
 
+def test_a_loss_added_with_a_plus_says_that_the_place_exists() -> None:
+    word = "loss@tokenizer.losses.alignment=alignment_network"
+    with pytest.raises(ValueError, match=rf"Leave out the \+ where the config has this place already: {word}\."):
+        ldbench.compose("train", ["tokenizer=vmae", "data=digits", f"+{word}"])
+    cfg = ldbench.compose("train", ["tokenizer=vmae", "data=digits", word])
+    assert teacher_network(cfg)["name"] == "digits"
+
+
 @pytest.mark.parametrize("given", ["alignment_digits", "hog", "null"])
 def test_data_without_a_network_take_one_that_is_asked_for(given: str) -> None:
     word = {

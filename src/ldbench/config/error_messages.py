@@ -43,6 +43,13 @@ def error_message(
             f"= , ( ) [ ] {{ }} : # stands in quotes, within quotes for the shell: '{key}={quoted(value)}'"
         )
     if "Error resolving interpolation '${data}'" in str(error):
+        added = next((override for override in overrides if override.startswith("+") and "@" in override), None)
+        if added is not None:  # Hydra composes such groups before those of the defaults
+            return (
+                f"{added} means the feature network of the data, which are not known where a part is added with +. "
+                f"Leave out the + where the config has this place already: {added[1:]}. Elsewhere name a network's "
+                "own teacher or loss, such as alignment_digits."
+            )
         return (
             "The feature network of the data is meant, and no data are chosen here. Name a network's own teacher or "
             "loss, such as teacher=digits or teacher=fashion_mnist."
