@@ -1,6 +1,7 @@
 """ldbench.new writes packages whose own tests pass at once, and refuses what cannot be a plug-in without a trace."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,17 @@ from tests.installing import install
 
 
 def run_own_tests(kind: str, folder: Path, *arguments: str) -> None:
-    """Installs a new package of a kind and runs the tests that came with it."""
+    """Writes a new package of a kind, and runs the tests that came with it."""
     write_package(kind, "mine_2", folder / "package")
-    site = install(folder / "package", folder / "site")
+    run_tests(folder / "package", folder / "site", *arguments)
+
+
+def run_tests(package: Path, site: Path, *arguments: str) -> None:
+    """Installs a package into a folder and runs its tests."""
+    install(package, site)
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=folder / "package", env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -32,6 +38,18 @@ def test_a_new_package_passes_its_own_tests_that_train_nothing(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_package_trains_and_is_measured_at_once(kind, tmp_path):
     run_own_tests(kind, tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["-k", "not it_trains"], pytest.param([], marks=[pytest.mark.slow])])
+def test_the_network_of_the_tutorial_passes_the_packages_own_tests(arguments, tmp_path):
+    page = Path(__file__).parents[1] / "docs" / "tutorials" / "your-own-tokenizer.md"
+    write_package("tokenizer", "mine", tmp_path / "ldbench-mine")
+    files = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.+?)```", page.read_text(), flags=re.DOTALL)
+    assert [Path(name).suffix for name, _ in files] == [".py", ".yaml"]
+    for name, text in files:
+        assert (tmp_path / name).is_file()
+        (tmp_path / name).write_text(text)
+    run_tests(tmp_path / "ldbench-mine", tmp_path / "site", *arguments)
 
 
 @pytest.mark.parametrize("kind", KINDS)

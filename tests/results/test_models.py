@@ -62,6 +62,24 @@ def test_a_training_cut_short_says_so_beside_what_else_differs(make):
     assert labels == {"vmae (mask=true, limit_steps=3)", "vmae (mask=false, limit_steps=3)"}
 
 
+def test_a_whole_training_beside_trials_keeps_its_name(make):
+    whole = make(recipe={"stages": {"all": {"max_steps": 1000}}})
+    trainers = {
+        "1": {"limit_steps": None, "overfit_batches": 0},
+        "2": {"limit_steps": 3, "overfit_batches": 0},
+        "3": {"limit_steps": 500, "overfit_batches": 1},
+    }
+    records = [
+        replace(whole, id=key, models={"tokenizer": key}, config={**whole.config, "trainer": trainer})
+        for key, trainer in trainers.items()
+    ]
+    assert [models_of(records)[record.id].label for record in records] == [
+        "vmae",
+        "vmae (limit_steps=3)",
+        "vmae (limit_steps=500, overfit_batches=1)",
+    ]
+
+
 def test_models_that_the_config_does_not_distinguish_are_named_by_their_artifacts(make):
     one = make()
     other = replace(one, id="0123", artifacts={"tokenizer": "vmae-ffffffff"}, models={"tokenizer": "77"})

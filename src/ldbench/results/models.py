@@ -132,10 +132,13 @@ def variants(models: Sequence[tuple[Mapping[str, Any], Record]]) -> list[str]:
     recipes = [recipe for recipe, _ in models]
     if len(models) == 1:
         return [named(recipes[0], cuts_of(recipes[0]))]
-    keys = sorted({key for recipe in recipes for key in recipe}, key=lambda key: (key.count("."), key))
+    cuts = {key for recipe in recipes for key in cuts_of(recipe)}
+    keys = sorted(
+        {key for recipe in recipes for key in recipe if key not in cuts}, key=lambda key: (key.count("."), key)
+    )
     differing = [key for key in keys if len({json.dumps(recipe.get(key)) for recipe in recipes}) > 1]
     labels = [named(recipe, [*differing[:MOST_KEYS], *cuts_of(recipe)]) for recipe in recipes]
-    if len(set(labels)) == len(labels) and all(labels) and len(differing) <= MOST_KEYS:
+    if len(set(labels)) == len(labels) and (all(labels) or not differing) and len(differing) <= MOST_KEYS:
         return labels
     artifacts = [" ".join(dict.fromkeys(record.artifacts.values())) or record.id for _, record in models]
     return [

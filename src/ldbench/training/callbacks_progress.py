@@ -58,13 +58,13 @@ class Progress(L.Callback):
         elif now - self.last_line >= SECONDS_BETWEEN_LINES or last:
             rate = self.rate(module)
             log.info(
-                "  %s: step %d of %d, loss %.4f, %.1f steps/s, %.0f s left",
+                "  %s: step %d of %d, loss %.4g, %.1f steps/s, %s left",
                 module.stage.name,
                 module.steps,
                 module.stage.max_steps,
                 outputs["loss"].item(),
                 rate,
-                (module.stage.max_steps - module.steps) / rate,
+                format_seconds((module.stage.max_steps - module.steps) / rate),
             )
             self.last_line = now
 
