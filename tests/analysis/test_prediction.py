@@ -50,10 +50,28 @@ def test_p_values_permute_within_families_and_intervals_are_over_families() -> N
     assert found.p == pytest.approx(expected, abs=1e-12)
     alone = associate(x, y, families=[*"abcdefg"], **FEW)
     assert alone.p == associate(x, y, **FEW).p, "tokenizers of families of their own are exchangeable"
+    assert alone.smallest_p == pytest.approx(2 / math.factorial(7)), "one order and its reverse"
     apart = associate(x, y, families=["a", "a", "a", "a", "a", "b", "b"], **FEW)
     assert 0 < apart.p <= 1
     drawn = associate([*range(12)], [*range(12)], families=["a"] * 11 + ["b"], resamples=5, permutations=99, seed=0)
     assert drawn.p == pytest.approx(1 / 100)
+
+
+@pytest.mark.parametrize(
+    ("families", "smallest"),
+    [
+        ("abcdee", 1.0),  # both orders of one pair are as strong
+        ("abccdd", 2 / 4),
+        ("abbbbb", 2 / math.factorial(5)),
+    ],
+)
+def test_the_smallest_p_is_that_of_the_strongest_order(families: str, smallest: float) -> None:
+    x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    for y in (x, [2.0, 1.0, 3.0, 5.0, 4.0, 6.0]):
+        found = associate(x, y, families=[*families], **FEW)
+        assert found.smallest_p == pytest.approx(smallest)
+        assert found.p >= found.smallest_p
+    assert associate(x, x, families=[*families], **FEW).p == pytest.approx(smallest)
 
 
 def test_a_resample_of_families_holds_all_their_pairs() -> None:
@@ -106,7 +124,7 @@ def test_intervals_of_independent_measurements_cover_zero_at_about_their_nominal
 def test_p_values_of_independent_measurements_are_uniform() -> None:
     rng = torch.Generator().manual_seed(1)
     ranks = [torch.randn(2, 7, generator=rng).argsort(dim=1).double() - 3 for _ in range(400)]
-    ps = torch.tensor([permutation_p_value(x, y, [range(7)], permutations=0, rng=rng) for x, y in ranks])
+    ps = torch.tensor([permutation_p_value(x, y, [range(7)], permutations=0, rng=rng)[0] for x, y in ranks])
     for level in (0.05, 0.2, 0.5):
         assert (ps <= level).double().mean().item() == pytest.approx(level, abs=0.06)
 

@@ -227,6 +227,14 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
         "2 measurements were named before looking, of which 2 are beyond chance at 0.05; 2 others are exploratory."
     )
     assert "Too few families for an interval: eight are needed." in table.notes
+    untestable = {
+        name: Estimate(1.0) if name.startswith(("predict/p", "predict/smallest_p")) else estimate
+        for name, estimate in metrics.items()
+    }
+    (bare,) = prediction_tables([Record(**{**vars(predicted), "metrics": untestable}), base], HIGHER_IS_BETTER)
+    assert [cell and cell.value for cell in bare.rows[0][1]] == ["-1.000", "-1.000", None, None, "6", "6"]
+    assert any(note.startswith("Without p: too few tokenizers share a family") for note in bare.notes)
+    assert not any("Without p" in note for note in table.notes)
     many = {
         f"predict/{s}/sit/m{i}": Estimate(i / 50)
         for i in range(40)

@@ -40,6 +40,7 @@ class Association:
     spearman: Estimate  # without an interval for fewer than eight families
     kendall: Estimate  # tau-b, likewise
     p: float  # of the association within families, two-sided
+    smallest_p: float  # that any order within families could have; above 0.05 there is no test
     resamples: int  # behind the intervals: those in which both measurements vary
 
 
@@ -75,9 +76,9 @@ def associate(
     first, second = sign_matrix(x), sign_matrix(y)
     rho, tau = coefficients(first[None], second[None])
     spearman, kendall, rng = rho.item(), tau.item(), torch.Generator().manual_seed(seed)
-    p = permutation_p_value(first.sum(dim=1), second.sum(dim=1), blocks, permutations=permutations, rng=rng)
+    p, smallest = permutation_p_value(first.sum(dim=1), second.sum(dim=1), blocks, permutations=permutations, rng=rng)
     if len(members) < MIN_FAMILIES:
-        return Association(len(x), len(members), Estimate(spearman), Estimate(kendall), p, 0)
+        return Association(len(x), len(members), Estimate(spearman), Estimate(kendall), p, smallest, 0)
     drawn = torch.randint(len(members), (resamples, len(members)), generator=rng).tolist()
     rhos, taus = resampled_coefficients(first, second, [[members[index] for index in draw] for draw in drawn])
     kept = ~torch.isnan(rhos)
@@ -87,6 +88,7 @@ def associate(
         spearman=Estimate(spearman, *percentiles(rhos[kept], spearman)),
         kendall=Estimate(kendall, *percentiles(taus[kept], kendall)),
         p=p,
+        smallest_p=smallest,
         resamples=int(kept.sum()),
     )
 
@@ -141,9 +143,9 @@ def permutation_p_value(
     *,
     permutations: int,
     rng: torch.Generator,
-) -> float:
+) -> tuple[float, float]:
     """The two-sided p-value: the share of permutations of `y` within blocks whose association within blocks is at least
-    as strong as that of `y` itself.
+    as strong as that of `y` itself; and the smallest that any of them has.
     """
     exact = math.prod(math.factorial(len(block)) for block in blocks) <= EXACT
     if exact:
@@ -153,8 +155,11 @@ def permutation_p_value(
     inner = x.clone()  # which takes the mean of a block out of the products too
     for block in blocks:
         inner[list(block)] -= x[list(block)].mean()
-    at_least = int(((y[orders] @ inner).abs() >= (inner @ y).abs() - 1e-6).sum())
-    return at_least / len(orders) if exact else (at_least + 1) / (len(orders) + 1)
+    strengths = (y[orders] @ inner).abs()
+    at_least = int((strengths >= (inner @ y).abs() - 1e-6).sum())
+    if not exact:
+        return (at_least + 1) / (len(orders) + 1), 1 / (len(orders) + 1)
+    return at_least / len(orders), int((strengths >= strengths.max() - 1e-6).sum()) / len(orders)
 
 
 @lru_cache(maxsize=8)

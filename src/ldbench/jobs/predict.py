@@ -149,6 +149,7 @@ class Predict:
                 "spearman": predictor.association.spearman,
                 "kendall": predictor.association.kendall,
                 "p": Estimate(predictor.association.p),
+                "smallest_p": Estimate(predictor.association.smallest_p),
                 **({} if predictor.p_holm is None else {"p_holm": Estimate(predictor.p_holm)}),
                 "tokenizers": Estimate(predictor.association.num),
                 "families": Estimate(predictor.association.num_families),

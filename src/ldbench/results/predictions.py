@@ -29,10 +29,16 @@ class PredictionRow:
     spearman: Estimate
     kendall: Estimate
     p: float
+    smallest_p: float  # that these families allow; above the level there is no test
     p_holm: float | None  # None: exploratory
     tokenizers: int
     families: int
     higher_is_better: bool | None  # of the measurement
+
+    @property
+    def testable(self) -> bool:
+        """Whether any order of the tokenizers within families would be beyond chance."""
+        return self.smallest_p <= LEVEL
 
     @property
     def label(self) -> str:
@@ -61,6 +67,7 @@ def predictions_by_generator(
                 values["spearman"],
                 values["kendall"],
                 values["p"].value,
+                values["smallest_p"].value if "smallest_p" in values else 0.0,  # older records do not have it
                 values["p_holm"].value if "p_holm" in values else None,
                 int(values["tokenizers"].value),
                 int(values["families"].value),
@@ -100,8 +107,8 @@ def table_of(record: Record, generator: str, predictions: Sequence[PredictionRow
             [
                 Entry(number(row.spearman.value), bracket(row.spearman)),
                 Entry(number(row.kendall.value), bracket(row.kendall)),
-                Entry("exploratory" if row.p_holm is None else number(row.p_holm)),
-                Entry(number(row.p)),
+                Entry("exploratory" if row.p_holm is None else number(row.p_holm)) if row.testable else None,
+                Entry(number(row.p)) if row.testable else None,
                 Entry(str(row.tokenizers)),
                 Entry(str(row.families)),
             ],
@@ -118,6 +125,14 @@ def table_of(record: Record, generator: str, predictions: Sequence[PredictionRow
         *(
             ["Too few families for an interval: eight are needed."]
             if any(row.spearman.low is None for row in predictions)
+            else []
+        ),
+        *(
+            [
+                "Without p: too few tokenizers share a family, so that no order of them within families could have a p "
+                f"of {LEVEL}. Their coefficients describe these tokenizers, and are no test."
+            ]
+            if not all(row.testable for row in predictions)
             else []
         ),
         LEGEND,
