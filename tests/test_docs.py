@@ -40,6 +40,7 @@ OVERRIDE = re.compile(r"(~[a-z][\w/@.]*|\+{0,2}[a-z][\w/@.]*=\S+)$")
 # a metric's name, a key's end
 NOT_OVERRIDES = {"eps=0", "gmm/score/k=50", "gmm/nll_per_dim/k=50", "teaches=projection"} | {
     *("smoothness/ssim/eps=0.1", "smoothness/rfd_digits/eps=0.2", "latents/dct_energy/rho=0.25"),
+    "smoothness/rfd_fashion_mnist/eps=0.3",
 }
 NOT_INSTALLED = {"hydra/launcher=ray"}
 GROUPS = ("tokenizer", "data", "experiments")  # every option of these stands on a page

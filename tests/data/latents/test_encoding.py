@@ -236,7 +236,7 @@ def test_memory_grows_with_a_shard_and_not_with_the_set(make: Make, tmp_path: Pa
 
 def test_encoding_reports_its_progress(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
-    monkeypatch.setattr(progress.Progress, "advance", lambda self, task, count: counts.append(count))
+    monkeypatch.setattr(progress.Lines, "advance", lambda self, count: counts.append(count))
     make(tmp_path / "store")
     assert sum(counts) == 50
     assert max(counts) == 5
