@@ -55,7 +55,7 @@ GROUPS = {
     "loss": "terms of a tokenizer's training loss",
     "mask": "how many patches are hidden from a tokenizer's encoder",
     "metric": "numbers for each image, from originals and reconstructions",
-    "network": "the small classifier of a dataset, trained on first use",
+    "network": "the small classifier of a dataset, trained on first use unless it comes with the package",
     "objective": "what a backbone learns",
     "optimizer": "optimizers and their schedules",
     "paths": "where results are stored",

@@ -52,7 +52,7 @@ SMALL = [
     "trainer.threads=1",
     "callbacks.checkpoint.every=2",
     "data.subset=0.1",
-    "protocol=default",  # the one of the digits trains its extractor first
+    "protocol=default",  # without an extractor, whose features take time
 ]
 
 
