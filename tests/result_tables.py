@@ -38,11 +38,29 @@ def reconstructed(data: str) -> ResultTable:
     return ResultTable(FOLDERS[data], "reconstruct", {**names, f"class_accuracy_{data}": "class accuracy"}, ranks=False)
 
 
+@dataclass(frozen=True)
+class PredictionTable:
+    """The rank correlations of the last record of `predict` in a folder: the measurements that it names in advance and
+    those of `exploratory`, each by generator.
+    """
+
+    records: str
+    generators: Sequence[str]
+    exploratory: Sequence[str]
+
+
 SAMPLES = {"recall": "`recall`", "coverage": "`coverage`", "class_accuracy": "class accuracy"}
 FOLDERS = {"digits": "experiments/matrix_digits/records", "fashion_mnist": "experiments/matrix_fashion/records"}
-PAGES = {
+PAGES: Mapping[str, Sequence[ResultTable | PredictionTable]] = {
     "docs/digits.md": [generated("digits"), reconstructed("digits")],
     "docs/fashion-mnist.md": [generated("fashion_mnist"), reconstructed("fashion_mnist")],
+    "docs/prediction.md": [
+        PredictionTable(
+            FOLDERS["fashion_mnist"],
+            ("dit_fashion", "sit_fashion", "lightningdit_fashion"),
+            ("smoothness/rfd_fashion_mnist/eps=0.3", "smoothness/ssim/eps=0.1"),
+        )
+    ],
 }
 
 
@@ -54,8 +72,10 @@ def board_of(table: ResultTable) -> Leaderboard:
     return max(found, key=lambda board: len(board.rows))
 
 
-def render(table: ResultTable) -> list[str]:
+def render(table: ResultTable | PredictionTable) -> list[str]:
     """A table's lines."""
+    if isinstance(table, PredictionTable):
+        return render_predictions(table)
     board = board_of(table)
     text = table_of(board)
     places = [board.columns.index(metric) for metric in table.columns]
@@ -63,6 +83,29 @@ def render(table: ResultTable) -> list[str]:
     for names, entries in text.rows:
         titles = [name if not name or name.startswith("(") else f"`{name}`" for name in names]
         lines.append(line([*titles, *(cell(entries[place], table.ranks) for place in places)]))
+    return lines
+
+
+def render_predictions(table: PredictionTable) -> list[str]:
+    """A row for each measurement, those with the largest correlation first, and exploratory ones below."""
+    records = [record for record in store.read_all(ROOT / table.records) if record.job == "predict"]
+    record = max(records, key=lambda record: record.created)
+
+    def value(kind: str, generator: str, measurement: str) -> float:
+        return record.metrics[f"predict/{kind}/{generator}/{measurement}"].value
+
+    def largest(measurement: str) -> float:
+        return max(abs(value("spearman", generator, measurement)) for generator in table.generators)
+
+    first_metrics = f"predict/spearman/{table.generators[0]}"
+    named = [name for name in record.settings["predictors"] if f"{first_metrics}/{name}" in record.metrics]
+    names = [*sorted(named, key=largest, reverse=True), *table.exploratory]
+    first, *others = (f"`{generator}`" for generator in table.generators)
+    lines = [line(["measurement", f"{first}: Spearman, Kendall", *others]), "|" + "---|" * (1 + len(table.generators))]
+    for name in names:
+        title = f"`{name}`" + (" (exploratory)" if name in table.exploratory else "")
+        cells = (f"{value('spearman', g, name):.2f}, {value('kendall', g, name):.2f}" for g in table.generators)
+        lines.append(line([title, *cells]))
     return lines
 
 
@@ -83,7 +126,8 @@ def main() -> None:
     """Prints the tables of the pages that are named, or of all."""
     for page in sys.argv[1:] or PAGES:
         for table in PAGES[page]:
-            sys.stdout.write("\n".join([f"{page}: {table.job}", *render(table), "", ""]))
+            title = table.job if isinstance(table, ResultTable) else "predict"
+            sys.stdout.write("\n".join([f"{page}: {title}", *render(table), "", ""]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Field: one call, all views of it, and its counts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,3 +46,16 @@ def test_a_prediction_with_another_value_is_of_the_same_place(gaussian):
     other = prediction.with_value(prediction.value + 1)
     assert other.x is prediction.x
     torch.testing.assert_close(other.velocity, prediction.velocity + 1)
+
+
+def test_a_bounded_factor_shortens_velocities_near_the_data_and_nothing_else(gaussian):
+    x, t = torch.randn(3, 2, 4, dtype=torch.float64), torch.tensor([0.5, 0.95, 0.99])
+    free = gaussian.field(Linear(), "data")(x, t, torch.zeros(3))
+    bounded = replace(free, max_velocity_factor=20.0)
+    shorter = torch.tensor([1.0, 1.0, 0.2], dtype=torch.float64)[:, None, None]  # the factor at 0.99 is 100
+    torch.testing.assert_close(bounded.velocity, shorter * free.velocity, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(bounded.velocity, (free.data - x) / (1 - t).clamp(min=0.05)[:, None, None])
+    for view in ("data", "noise", "score"):
+        assert torch.equal(getattr(bounded, view), getattr(free, view))
+    velocity = gaussian.field(Linear(), "velocity")(x, t, torch.zeros(3))
+    assert torch.equal(replace(velocity, max_velocity_factor=0.1).velocity, velocity.velocity)

@@ -183,6 +183,12 @@ def test_a_clamp_bounds_the_factor_from_the_data_to_the_velocity(backbone_of):
     settings = {"prediction": "data", "weighting": "velocity"}
     found = flow_matching(**settings, velocity_clamp=0.05).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
     torch.testing.assert_close(found, error / torch.tensor([0.9, 0.5, 0.05, 0.05]).square())
+    # which is the error of the velocities that are sampled
+    x = Linear().mix(noise, z, t)
+    field = flow_matching(**settings, velocity_clamp=0.05).field(off)
+    right = field(x, t, Y).with_value(z)
+    velocities = (field(x, t, Y).velocity - right.velocity).square().mean(dim=(1, 2))
+    torch.testing.assert_close(found, velocities, rtol=1e-4, atol=1e-4)
     exact = flow_matching(**settings).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
     torch.testing.assert_close(exact, error / (1 - t).square(), rtol=1e-4, atol=1e-4)
     for changes in ({"velocity_clamp": 1.0}, {"velocity_clamp": 0.1, "weighting": "none"}):

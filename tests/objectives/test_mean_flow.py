@@ -96,6 +96,39 @@ def test_errors_are_divided_by_a_constant_power_of_themselves():
     torch.testing.assert_close(weighted, plain / (plain + 0.1).sqrt())
 
 
+class Constant(torch.nn.Module):
+    """The same velocity everywhere."""
+
+    null_class: int | None = None
+    learned_variance = False
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, *, r: Tensor | None = None) -> Tensor:
+        return self.value.expand(x.shape)
+
+
+@pytest.mark.parametrize(("power", "num_numbers", "lowest"), [(0.0, 1, 0.5), (1.0, 1, 0.0), (1.0, 256, 0.5)])
+def test_the_adaptive_weight_learns_another_velocity_than_the_mean_where_latents_have_few_numbers(
+    power, num_numbers, lowest
+):
+    # three of four velocities are 0 and one is 2: their mean is 0.5, and 0 is the most frequent
+    rng = torch.Generator().manual_seed(0)
+    z = 2.0 * (torch.rand(1000, num_numbers, 1, generator=rng) < 0.25)
+    t = torch.full((1000,), 0.5, dtype=torch.float64)
+    values = [0.0, 0.25, 0.5, 0.75, 1.0]
+    gradients = []
+    for value in values:
+        network = Constant(value)
+        objective = mean_flow(power=power)
+        loss = objective.loss(network, z, torch.zeros(1000), step=0, t=t, noise=torch.zeros_like(z))
+        (gradient,) = torch.autograd.grad(loss["average_velocity"].mean(), network.value)
+        gradients.append(abs(float(gradient)))
+    assert values[gradients.index(min(gradients))] == lowest
+
+
 def test_ends_are_ordered_and_equal_for_their_share():
     objective = mean_flow(times=LogitNormal(mean=0.4, std=1.0, shift=1.0, uniform_after=None), equal=0.75)
     torch.manual_seed(0)

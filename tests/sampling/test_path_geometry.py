@@ -10,6 +10,7 @@ from ldbench.config.components import instantiate
 from ldbench.config.compose import Registry
 from ldbench.core.field import Field, Prediction
 from ldbench.core.interpolants import Discrete, Linear
+from ldbench.sampling.mean_flow import MeanFlowSampler
 from ldbench.sampling.ode import Dopri5, FixedGrid
 from ldbench.sampling.path_geometry import GeometryRecorder, PathGeometry, follow
 
@@ -101,5 +102,8 @@ def test_hidden_steps_and_a_single_step_are_refused() -> None:
     adaptive = Dopri5(atol=1e-6, rtol=1e-5, margin=1e-3, last_step="none", dtype="float64")
     with pytest.raises(ValueError, match=r"paths of Dopri5 cannot be measured.*job.path_geometry=false"):
         GeometryRecorder(adaptive)
+    for single in (euler(1), MeanFlowSampler(num_steps=1, shift=1.0, dtype="float32")):
+        with pytest.raises(ValueError, match=r"at least two steps.*takes 1.*sampler.num_steps=2"):
+            GeometryRecorder(single)  # before anything is sampled
     with pytest.raises(ValueError, match=r"at least two steps.*takes 1"):
-        geometry(euler(1), lambda x, t: x)
+        follow([torch.zeros(1, 2), torch.ones(1, 2)])

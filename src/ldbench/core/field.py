@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ldbench.core.interpolant import Coefficients, Interpolant, Kind, convert
+from ldbench.core.interpolant import Coefficients, Interpolant, Kind, conversion_coefficients, convert, expand_like
 
 NO_INNER_HEAD = (
     "Internal guidance needs a network with a head after an inner block, and this one has none. Train one with "
@@ -31,6 +31,8 @@ class Prediction:
     # (B, N, C) or (B, 1, 1): a reverse step's variance, from the posterior's (0) to beta (1),
     # `DiscreteDiffusion.logvar`
     variance_fraction: Tensor | None = None
+    # the factor from the value to the velocity is at most this: beyond it the velocity is shorter, in proportion
+    max_velocity_factor: float | None = None
 
     @cached_property
     def coefficients(self) -> Coefficients:
@@ -40,7 +42,11 @@ class Prediction:
     @property
     def velocity(self) -> Tensor:
         """dx/dt towards the data, (B, N, C)."""
-        return self.view("velocity")
+        velocity = self.view("velocity")
+        if self.max_velocity_factor is None or self.kind == "velocity":
+            return velocity
+        factor = conversion_coefficients(self.coefficients, self.kind, "velocity")[1].abs()  # (B,)
+        return expand_like((self.max_velocity_factor / factor).clamp(max=1), velocity) * velocity
 
     @property
     def score(self) -> Tensor:

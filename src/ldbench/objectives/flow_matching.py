@@ -32,8 +32,9 @@ class FlowMatching:
     sigma, in units of the noise.
     `weighting`: `none`; `velocity`: the error of the velocity that follows from the prediction; `likelihood`: that of
     the noise times diffusion / sigma^2 (the bound of the likelihood, [1]).
-    `velocity_clamp`: with weighting=velocity, the factor from the prediction to the velocity is at most its inverse
-    ([4]: 0.05 with prediction=data, whose factor on the linear interpolant is 1 / (1 - t)); 0: any.
+    `velocity_clamp`: with weighting=velocity, the factor from the prediction to the velocity is at most its inverse, in
+    the loss and in the velocities of the field ([4]: 0.05 with prediction=data, whose factor on the linear interpolant
+    is 1 / (1 - t)); 0: any.
     `network_time`: `data_at_one` (SiT, LightningDiT) or `noise_at_one` (MAETok), where velocities point to the noise.
     `margin`: the distance of training times to those at which the prediction or its target is not finite; all sampled
     times are scaled into the remaining interval. The variance outputs of a network are ignored (SiT's 2 C outputs).
@@ -99,7 +100,7 @@ class FlowMatching:
         self.cosine_weight = cosine_weight
         self.network_time = NETWORK_TIMES[network_time]
         self.margin = margin
-        self.velocity_clamp = velocity_clamp
+        self.max_velocity_factor = 1 / velocity_clamp if velocity_clamp else None
 
     def loss(
         self,
@@ -155,7 +156,14 @@ class FlowMatching:
         y: Tensor,  # (B,)
     ) -> Prediction:
         """The network's prediction at x."""
-        return Prediction(self.predict_value(backbone, x, t, y), self.prediction, x, t, self.interpolant)
+        return Prediction(
+            self.predict_value(backbone, x, t, y),
+            self.prediction,
+            x,
+            t,
+            self.interpolant,
+            max_velocity_factor=self.max_velocity_factor,
+        )
 
     def predict_value(
         self,
@@ -184,8 +192,8 @@ class FlowMatching:
         scale = c.sigma if self.prediction == "score" else torch.ones_like(c.sigma)
         if self.weighting == "velocity":
             scale = conversion_coefficients(c, self.prediction, "velocity")[1].abs()
-            if self.velocity_clamp:
-                scale = scale.clamp(max=1 / self.velocity_clamp)
+            if self.max_velocity_factor is not None:
+                scale = scale.clamp(max=self.max_velocity_factor)
         if self.weighting == "likelihood":
             scale = conversion_coefficients(c, self.prediction, "noise")[1] * c.diffusion.sqrt() / c.sigma
         return scale.square()

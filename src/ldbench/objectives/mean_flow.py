@@ -24,10 +24,12 @@ class MeanFlow:
     Its target follows from the velocity v at t by the identity u = v + (r - t) du/dt (eq. 6 of [0] with time turned
     round), where du/dt = v dot grad_x u + du/dt at constant x is one Jacobian-vector product of the network. `times`:
     of both ends, drawn independently and ordered; for a share `equal` of latents r is t, where the loss is flow
-    matching. `power` and `epsilon`: the squared error e is divided by (e + epsilon)^power, a constant to gradients;
-    power 0 leaves it. `guidance_scale` and `mixing` (omega and kappa of eq. 20 of [0]) replace v by omega v + kappa
-    u(x, t, t) + (1 - omega - kappa) u(x, t, t) without label, so that samples are guided without further calls; 1 and 0
-    are none. `network_time`: as in flow matching.
+    matching. `power` and `epsilon`: the squared error e, the sum over a latent's numbers, is divided by (e +
+    epsilon)^power, a constant to gradients; power 0 leaves it. A power above 0 weights latents with a small error more:
+    what is learned is then no mean of velocities where e differs much between latents, as it does for few numbers.
+    `guidance_scale` and `mixing` (omega and kappa of eq. 20 of [0]) replace v by omega v + kappa u(x, t, t) + (1 -
+    omega - kappa) u(x, t, t) without label, so that samples are guided without further calls; 1 and 0 are none.
+    `network_time`: as in flow matching.
 
     Raises ValueError for numbers out of range, and for discrete time.
     """

@@ -30,7 +30,7 @@ class GeometryRecorder:
 
     Paths are those of normalized latents, with every state that the sampler goes through, the last one included.
     Steps of length 0 have no direction and are left out of the cosines. A stochastic sampler's path includes its noise.
-    Raises ValueError for a sampler whose steps are not seen.
+    Raises ValueError for a sampler whose steps are not seen, and for one of a single step.
     """
 
     revision: ClassVar[int] = 1
@@ -42,6 +42,9 @@ class GeometryRecorder:
                 "its steps. Choose a sampler with a fixed number of steps, such as sampler=euler, or "
                 "job.path_geometry=false."
             )
+        num_steps = getattr(sampler, "num_steps", 2)
+        if num_steps < 2:
+            raise ValueError(too_few_steps(num_steps))
         self.sampler = sampler
         self.stochastic = sampler.stochastic
         self.last: PathGeometry | None = None
@@ -90,13 +93,18 @@ def follow(
         length = length + step_length
         before, before_length, last, num_steps = step, step_length, state, num_steps + 1
     if num_steps < 2:
-        raise ValueError(
-            f"A path needs at least two steps to be straight or not, and this sampler takes {num_steps}. Raise its "
-            "number of steps, or choose job.path_geometry=false."
-        )
+        raise ValueError(too_few_steps(num_steps))
     distance = (last.double() - first.double()).flatten(1).norm(dim=1)
     geometry = PathGeometry(
         straightness=torch.where(pairs > 0, cosines / pairs.clamp_min(1), 1.0).cpu(),
         efficiency=torch.where(length > 0, distance / length.where(length > 0, 1.0), 1.0).clamp_max(1.0).cpu(),
     )
     return last, geometry
+
+
+def too_few_steps(num_steps: int) -> str:
+    """What is wrong with a path of one step."""
+    return (
+        f"A path needs at least two steps to be straight or not, and this sampler takes {num_steps}. Raise its number "
+        "of steps, such as by sampler.num_steps=2, or choose job.path_geometry=false."
+    )
