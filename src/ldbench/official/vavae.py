@@ -39,6 +39,7 @@ ENTRIES = {
         where="Download the folder of stabilityai/sd-vae-ft-mse from the Hugging Face hub, "
         "or any KL-f8 autoencoder of latent diffusion.",
         hub="stabilityai/sd-vae-ft-mse",
+        unverified=True,
         latent_scale=0.18215,
     ),
 }
