@@ -128,3 +128,14 @@ def test_a_search_that_cannot_be_made_is_refused_before_any_training(
 def test_an_average_that_is_not_stored_is_named(guided) -> None:
     with pytest.raises(ValueError, match=r"no average with the decay 0\.7, but 0\.9, 0\.1\. Choose of these"):
         guided("job=guidance", *SEARCH, "job.averages=[0.7]")
+
+
+def test_a_guide_counts_by_its_content_wherever_it_lies(guided, tmp_path) -> None:
+    generator = next(tmp_path.glob("artifacts/generators/*/manifest.json")).parent
+    protocols = []
+    for place in ("here", "elsewhere/there"):
+        shutil.copytree(generator, tmp_path / place / generator.name)
+        guided("job=generate", "guidance=autoguidance", f"guidance.guide={tmp_path / place / generator.name}")
+        protocols.append(only(tmp_path, "generate").protocol)  # the second finds the record of the first
+    assert protocols[0] == protocols[1]
+    assert str(tmp_path) not in json.dumps(protocols)

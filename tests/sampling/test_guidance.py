@@ -1,5 +1,7 @@
 """Guidance: its formula for all kinds of predictions, channels, interval, counts of calls and items, and errors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -111,6 +113,27 @@ def test_autoguidance_extrapolates_from_a_weaker_network_with_the_same_labels(ki
     assert (guided.calls, guided.items) == (2, 4)
     expected = weak(x, T, Y).velocity + 1.7 * (strong(x, T, Y).velocity - weak(x, T, Y).velocity)
     torch.testing.assert_close(velocity, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["noise", "data", "score"])
+@pytest.mark.parametrize("rule", ["euler", "heun"])
+def test_a_guide_of_another_kind_leaves_samples_finite_to_the_ends(kind, rule):
+    settings = {"num_steps": 4, "shift": 1.0, "margin": 1e-3, "last_step": "none", "dtype": "float64"}
+    guided = Autoguidance(scale=1.5, low=0.0, high=1.0, guide=field_of(kind))(field_of("velocity"))
+    noise = torch.randn(2, 3, 2)
+    assert FixedGrid(rule=rule, **settings)(guided, noise, Y).isfinite().all()
+    ours, theirs = field_of("velocity").interval(1e-3), field_of(kind).interval(1e-3)
+    assert guided.interval(1e-3) == (max(ours[0], theirs[0]), min(ours[1], theirs[1]))
+
+
+def test_a_guide_guides_by_the_velocities_that_it_is_sampled_by():
+    x, t = torch.randn(2, 3, 2), torch.tensor([0.5, 0.999], dtype=torch.float64)
+    strong, weak = field_of("velocity"), field_of("data")
+    free = weak.predict
+    weak.predict = lambda *at: replace(free(*at), max_velocity_factor=20.0)
+    guided = Autoguidance(scale=2.0, low=0.0, high=1.0, guide=weak)(strong)
+    expected = 2 * strong(x, t, Y).velocity - weak(x, t, Y).velocity
+    torch.testing.assert_close(guided(x, t, Y).velocity, expected)
 
 
 def test_the_weaker_network_is_called_only_inside_the_interval():

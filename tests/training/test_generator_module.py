@@ -95,6 +95,24 @@ def test_its_loss_is_the_mean_of_the_sum_of_the_terms_and_falls(tmp_path):
     assert (task.steps, task.batches, task.images_seen) == (20, 20, 20 * 8 * 2)
 
 
+class Half:
+    """A loss on tokens that is one half."""
+
+    weight, block = 1.0, 1
+
+    def __call__(self, tokens, images):
+        return 0.0 * tokens.sum(dim=(1, 2)) + 0.5
+
+
+def test_a_loss_named_like_a_term_of_the_objective_is_added_to_it(tmp_path):
+    task = build_module(tmp_path)
+    task.terms = {"cosine": Half()}
+    task.train_batch(Z, Y)
+    found = task.logged[0]
+    assert float(found["losses.cosine"]) == 0.5
+    assert float(found["loss"]) == pytest.approx(float(found["velocity"] + found["cosine"]) + 0.5, rel=1e-6)
+
+
 def test_averages_follow_the_weights_by_their_decays_and_any_of_them_is_a_generator(tmp_path):
     task = build_module(tmp_path)
     expected = {}

@@ -169,5 +169,7 @@ class Field:
         return self.own_items + sum(part.items for part in self.parts)
 
     def interval(self, margin: float) -> tuple[float, float]:
-        """The first and the last time at which it can be integrated."""
-        return self.interpolant.interval(self.prediction, margin)
+        """The first and the last time at which it, and every field that it is composed of, can be integrated."""
+        own = self.interpolant.interval(self.prediction, margin)
+        first, last = zip(own, *(part.interval(margin) for part in self.parts), strict=True)
+        return max(first), min(last)

@@ -212,7 +212,7 @@ def describe(
     drawn = protocol_digests(protocol, counting, registry)
     if {"sampler", "sampling_variants"} & set(asked):
         own = registry.compose("run", [f"generator={cfg.generator.name}"])
-        given = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
+        given = sampling_of(cfg, registry)
         drawn |= {
             key: "own" if value == registry.with_component_names(own[key]) else value for key, value in given.items()
         }
@@ -229,11 +229,17 @@ def describe(
 
 def sampling_settings(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
     """How samples are drawn: what their numbers depend on besides the artifacts."""
+    settings = sampling_of(cfg, registry)
+    revisions = {key: import_target(cfg[key]._target_).revision for key in ("sampler", "guidance")}
+    return {**settings, "revisions": revisions, "sampling_seed": cfg.seed}
+
+
+def sampling_of(cfg: DictConfig, registry: Registry) -> dict[str, Any]:
+    """The names and numbers of the sampler and the guidance, with the content key of a guide in place of its path."""
     settings = {key: registry.with_component_names(cfg[key]) for key in ("sampler", "guidance")}
     if "guide" in settings["guidance"]:
         settings["guidance"]["guide"] = store.content_key(hub.local(cfg.guidance.guide))
-    revisions = {key: import_target(cfg[key]._target_).revision for key in ("sampler", "guidance")}
-    return {**settings, "revisions": revisions, "sampling_seed": cfg.seed}
+    return settings
 
 
 def protocol_digests(protocol: Protocol, counting: Collection[str], registry: Registry = Registry()) -> dict[str, Any]:

@@ -86,8 +86,9 @@ class ClassifierFree:
 class Autoguidance:
     """guide + scale * (field - guide) for low <= t <= high, else the field; the guide is a weaker network's field [2].
 
-    The guide sees the same labels, and is called only for items inside the interval. Raises ValueError for a guide with
-    another interpolant.
+    The guide sees the same labels, is called only for items inside the interval, and may predict another kind: then
+    samples begin and end where both predictions determine a velocity. Raises ValueError for a guide with another
+    interpolant.
     """
 
     revision: ClassVar[int] = 1
@@ -115,7 +116,8 @@ class Autoguidance:
             if not len(rows):
                 return predicted
             value = predicted.value.clone()
-            weak = self.guide.to(x.device)(x[rows], t[rows], y[rows]).view(field.prediction)
+            guide = self.guide.to(x.device)(x[rows], t[rows], y[rows])
+            weak = guide.velocity if field.prediction == "velocity" else guide.view(field.prediction)
             value[rows] = extrapolate(weak, value[rows], self.scale, None)
             return predicted.with_value(value)
 

@@ -70,7 +70,8 @@ class GeneratorModule(ManualOptimizationModule):
             terms = {name: value.mean() for name, value in self.generator.loss(z, y, step=self.steps).items()}
         for name, term in self.terms.items():
             with phase(f"term {name}"):
-                terms[name] = term.weight * term(tokens[term.block], images).mean()
+                value = term.weight * term(tokens[term.block], images).mean()
+            terms[f"losses.{name}" if name in terms else name] = value  # the objective has terms by name too
         loss = torch.stack(list(terms.values())).sum()
         self.require_finite(
             loss, terms, lambda: {"z": z.cpu(), "y": y.cpu(), "generator": unsharded(self.generator.state_dict())}

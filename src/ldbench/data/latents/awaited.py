@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,10 @@ class AwaitedLatents(Dataset):
     def ahead(self) -> int:
         """How many batches should be read before they are needed."""
         return self.stored.ahead
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process that reads needs: the latents from the store, and not how they are made."""
+        return {**vars(self), "stored": self.stored, "make": None}
 
     def __len__(self) -> int:
         return len(self.stored)
