@@ -22,7 +22,6 @@ class ResultTable:
     records: str
     job: str
     columns: Mapping[str, str]
-    ranks: bool = True
 
 
 def generated(data: str) -> ResultTable:
@@ -35,7 +34,7 @@ def generated(data: str) -> ResultTable:
 def reconstructed(data: str) -> ResultTable:
     """The table of reconstructions of images of a dataset."""
     names = {name: f"`{name}`" for name in ("psnr", "ssim", f"rfd_{data}")}
-    return ResultTable(FOLDERS[data], "reconstruct", {**names, f"class_accuracy_{data}": "class accuracy"}, ranks=False)
+    return ResultTable(FOLDERS[data], "reconstruct", {**names, f"class_accuracy_{data}": "class accuracy"})
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class PredictionTable:
     exploratory: Sequence[str]
 
 
-SAMPLES = {"recall": "`recall`", "coverage": "`coverage`", "class_accuracy": "class accuracy"}
+SAMPLES = {name: f"`{name}`" for name in ("precision", "recall", "density", "coverage")}
+SAMPLES |= {"class_accuracy": "class accuracy"}
 FOLDERS = {"digits": "experiments/matrix_digits/records", "fashion_mnist": "experiments/matrix_fashion/records"}
 PAGES: Mapping[str, Sequence[ResultTable | PredictionTable]] = {
     "docs/digits.md": [generated("digits"), reconstructed("digits")],
@@ -82,7 +82,7 @@ def render(table: ResultTable | PredictionTable) -> list[str]:
     lines = [line([*text.labels, *table.columns.values()]), "|" + "---|" * (len(text.labels) + len(places))]
     for names, entries in text.rows:
         titles = [name if not name or name.startswith("(") else f"`{name}`" for name in names]
-        lines.append(line([*titles, *(cell(entries[place], table.ranks) for place in places)]))
+        lines.append(line([*titles, *(cell(entries[place]) for place in places)]))
     return lines
 
 
@@ -109,12 +109,12 @@ def render_predictions(table: PredictionTable) -> list[str]:
     return lines
 
 
-def cell(entry: Entry | None, ranks: bool) -> str:
+def cell(entry: Entry | None) -> str:
     """A number with its noise over seeds and its rank."""
     if entry is None:
         return ""
     noise = entry.noise if entry.seeds > 1 else ""
-    return " ".join(filter(None, (entry.value, noise, entry.rank_and_mark if ranks else "")))
+    return " ".join(filter(None, (entry.value, noise, entry.rank_and_mark)))
 
 
 def line(cells: Sequence[str]) -> str:
