@@ -214,6 +214,15 @@ def test_the_lock_of_the_index_is_released(folder):
         assert found.is_locked
 
 
+def test_the_lock_of_the_index_may_be_taken_by_every_user(folder):
+    previous = os.umask(0o077)
+    try:
+        shards(folder)
+        assert Path(f"{index_of(folder)}.lock").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(previous)
+
+
 def test_the_index_lies_in_the_cache_where_the_folder_cannot_be_written(folder, tmp_path, monkeypatch):
     acquire = shard_index.FileLock.acquire
 

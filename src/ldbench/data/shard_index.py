@@ -143,7 +143,7 @@ def first_lock(paths: Sequence[Path]) -> tuple[Path, AcquireReturnProxy] | None:
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path, FileLock(f"{path}.lock").acquire()
+            return path, FileLock(f"{path}.lock", mode=0o666).acquire()
         except OSError:  # somebody else's folder, or a full disk
             continue
     return None

@@ -41,9 +41,10 @@ class BlockCache:
         path = self._path(key, number)
         try:
             stored = path.read_bytes()
-            os.utime(path)  # the least recently used go first
         except OSError:
             return None
+        with suppress(OSError):  # another user's
+            os.utime(path)  # the least recently used go first
         content, checksum = stored[:-CHECKSUM], stored[-CHECKSUM:]
         return content if zlib.crc32(content).to_bytes(CHECKSUM, "big") == checksum else None
 
@@ -70,7 +71,7 @@ class BlockCache:
     def _reserve(self, num_bytes: int) -> None:
         """Counts bytes that are about to be written, so that a process that is killed leaves the sum too high."""
         total = self.folder / "total"
-        with FileLock(self.folder / "lock"):
+        with FileLock(self.folder / "lock", mode=0o666):
             try:
                 used = int(total.read_text(encoding="ascii"))
             except (OSError, ValueError):
