@@ -4,7 +4,7 @@ import io
 import os
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -128,6 +128,13 @@ def for_each(
 
     It runs in as many threads as there are cores, at most 8. A terminal shows a progress bar on stderr.
     """
+    return list(results_of(items, visit, description, chunk_size=chunk_size))
+
+
+def results_of(
+    items: Sequence[Item], visit: Callable[[Item], Result], description: str, *, chunk_size: int = CHUNK
+) -> Generator[Result, None, None]:
+    """As `for_each`, but each result as soon as those before it are known. Close it where it is left early."""
     chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     bar = Progress(
@@ -136,9 +143,8 @@ def for_each(
     try:
         with bar:
             found = pool.map(lambda chunk: [visit(item) for item in chunk], chunks)
-            return [
-                result for results in bar.track(found, total=len(chunks), description=description) for result in results
-            ]
+            for results in bar.track(found, total=len(chunks), description=description):
+                yield from results
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
 
