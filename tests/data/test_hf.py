@@ -220,6 +220,89 @@ def test_columns_that_are_not_clear_are_listed(folder, hf, tmp_path):
         hf(folder, image_column="label")
 
 
+def labelled(folder: Path, **splits: tuple[list, Any]) -> Path:
+    """Splits of (labels, their type)."""
+    for name, (labels, kind) in splits.items():
+        content = {"image": [{"bytes": png(i), "path": None} for i in range(len(labels))], "label": labels}
+        of_columns(folder, content, {"image": datasets.Image(), "label": kind}, splits=(name,))
+    return folder
+
+
+def classes(*names: str) -> Any:
+    return datasets.ClassLabel(names=[*names])
+
+
+def test_labels_that_the_splits_number_otherwise_are_found_by_their_names(hf, tmp_path):
+    cats, text, number = classes("cat", "dog", "owl"), datasets.Value(TEXT), datasets.Value(INT)
+    wanted = ("cat", "dog", "owl"), [0, 1, 2, 0], [0, 2, 0]
+    for test in (
+        ([1, 2, 1], classes("dog", "cat", "owl")),
+        ([0, 1, 0], classes("cat", "owl")),  # a class that has no images there
+        ([1, 2, 1], classes("ant", "cat", "owl")),  # a name without images
+        (["cat", "owl", "cat"], text),
+        ([0, 2, 0], number),
+    ):
+        for train in (([0, 1, 2, 0], cats), (["cat", "dog", "owl", "cat"], text)):
+            if (test[1], train[1]) == (number, text):
+                continue
+            data = hf(labelled(tmp_path / "made", train=train, test=test))
+            assert (data.class_names, data.train.labels.tolist(), data.test.labels.tolist()) == wanted
+    data = hf(labelled(tmp_path / "made", train=([0, 2, 1], classes("dog", "owl", "cat")), test=([0, 1], cats)))
+    assert (data.class_names, data.test.labels.tolist()) == (("dog", "owl", "cat"), [2, 0])
+    data = hf(labelled(tmp_path / "made", train=([0, 1], number), test=([0, 1], classes("no", "yes"))))
+    assert (data.class_names, data.test.labels.tolist()) == (("0", "1"), [0, 1])
+
+
+def test_a_class_that_the_training_split_lacks_is_named(hf, tmp_path):
+    text, number = datasets.Value(TEXT), datasets.Value(INT)
+    for train, test, label in (
+        (([0, 1], classes("cat", "dog")), ([1, 0], classes("cat", "bee")), "'bee'"),
+        (([0, 1], classes("cat", "dog")), (["cat", "bee"], text), "'bee'"),
+        ((["cat", "dog"], text), (["cat", "bee"], text), "'bee'"),
+        ((["cat", "dog"], text), ([0, 1], number), "0"),
+    ):
+        made = labelled(tmp_path / "made", train=train, test=test)
+        message = (
+            rf"of the split test has the label {label} in label, .* 2 classes of the split train: cat, dog\. Choose"
+        )
+        with pytest.raises(ValueError, match=message):
+            hf(made)
+        assert hf(made, one_class=True).class_names == ("all",)
+
+
+def test_a_split_that_lacks_a_column_is_named(folder, hf, tmp_path):
+    held = [{"bytes": png(i), "path": None} for i in range(2)]
+    other = {"img": datasets.Image(), "label": classes("cat", "dog")}
+    of_columns(folder, {"img": held, "label": [0, 1]}, other, splits=("test",))
+    with pytest.raises(
+        ValueError,
+        match=r"split test of .* no column image, .* its images\. It has: img: .*; label: ClassLabel of 2\. ",
+    ):
+        hf(folder)
+    of_columns(folder, {"image": held}, {"image": datasets.Image()}, splits=("test",))
+    with pytest.raises(
+        ValueError, match=r"split test of .* no column label, .* its labels\. .*data\.label_column=NAME"
+    ):
+        hf(folder)
+    assert len(hf(folder, one_class=True).test) == 2
+    of_columns(
+        folder,
+        {"image": [1.0], "label": [0]},
+        {"image": datasets.Value("float32"), "label": other["label"]},
+        splits=("test",),
+    )
+    with pytest.raises(ValueError, match=r"The column image of .*, split test holds float32, and no images"):
+        hf(folder)
+
+
+def test_splits_may_store_images_in_different_ways(folder, hf):
+    before = hf(folder)
+    content = {"image": [pixels(i) for i in range(100, 103)], "label": [i % 2 for i in range(100, 103)]}
+    features = {"image": datasets.Array3D((10, 12, 3), "uint8"), "label": classes("cat", "dog")}
+    of_columns(folder, content, features, splits=("test",))
+    assert hf(folder).fingerprint == before.fingerprint
+
+
 @pytest.mark.parametrize("value", [-1, None, 7])
 def test_a_label_that_is_no_class_is_named(value, hf, tmp_path):
     kind = datasets.Value(INT) if value == -1 else datasets.ClassLabel(names=["a", "b"])

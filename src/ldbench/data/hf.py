@@ -14,7 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from ldbench.data.encoded_images import ContainerSettings, EncodedImages, finish_splits
-from ldbench.data.hf_columns import Stored, encoded_value, find_column, how_stored, image_of_array, labels_of
+from ldbench.data.hf_columns import (
+    Stored,
+    column_type,
+    encoded_value,
+    find_column,
+    how_stored,
+    image_of_array,
+    labels_of,
+)
 from ldbench.data.hf_loading import NO_STREAMS, find_parts, import_datasets
 from ldbench.data.layouts import ONE_CLASS
 from ldbench.data.original_images import png
@@ -28,9 +36,10 @@ class HuggingFace:
 
     `root` is a folder of parquet files or of `save_to_disk`, or an id of the hub (`hf://owner/name`), which is
     downloaded, at `revision` and of the configuration `config_name` where they are set. Splits and columns are found by
-    names and types where they are not set. Images may be encoded, paths, or arrays (H, W[, 3]) of uint8. `check`,
-    `on_error`, `subset` and `seed` are as for a folder; what does not change is decoded once for the check and the
-    fingerprint.
+    names and types where they are not set. Both splits have the columns of the training split, and its classes in its
+    order: labels that the other one numbers otherwise are found by their names. Images may be encoded, paths, or arrays
+    (H, W[, 3]) of uint8. `check`, `on_error`, `subset` and `seed` are as for a folder; what does not change is decoded
+    once for the check and the fingerprint.
 
     Raises ValueError for what cannot be read or does not fit, with the columns, splits or row, and for
     `streaming=true`.
@@ -70,16 +79,23 @@ class HuggingFace:
         )
         names = [name for name in chosen if name is not None]
         rows = [parts[name]() for name in names]
-        features = rows[0].features
-        column = find_column(features, image_column, kind="image", where=root)
-        stored = how_stored(features[column], column, where=root)
+        column = find_column(rows[0].features, image_column, kind="image", where=root)
+        wheres = [f"{root}, split {name}" for name in names]
+        stored = [
+            how_stored(column_type(part.features, column, kind="image", split=name, where=root), column, where=where)
+            for name, part, where in zip(names, rows, wheres, strict=True)
+        ]
         if one_class:
             labels = [torch.zeros(len(part), dtype=torch.int64) for part in rows]
             self.class_names: tuple[str, ...] = (ONE_CLASS,)
         else:
-            label = find_column(features, label_column, kind="label", where=root)
+            label = find_column(rows[0].features, label_column, kind="label", where=root)
+            types = [
+                column_type(part.features, label, kind="label", split=name, where=root)
+                for name, part in zip(names, rows, strict=True)
+            ]
             values = [part.with_format(None)[label][:] for part in rows]
-            known = getattr(features[label], "names", None)
+            known = [getattr(kind, "names", None) for kind in types]
             labels, self.class_names = labels_of(values, known, splits=names, column=label)
         folder = Path(root).expanduser()
         splits = [
@@ -87,12 +103,12 @@ class HuggingFace:
                 image_rows(part, column),
                 label,
                 column=column,
-                stored=stored,
+                stored=kind,
                 folder=folder if folder.is_dir() else None,
-                where=f"{root}, split {name}",
+                where=where,
                 image_size=image_size,
             )
-            for name, part, label in zip(names, rows, labels, strict=True)
+            for where, part, label, kind in zip(wheres, rows, labels, stored, strict=True)
         ]
         if (written := read_written(folder)) is not None and len(splits) == 2:
             written.validate_counts(train=len(splits[0]), test=len(splits[1]), where=str(folder / CLASSES))

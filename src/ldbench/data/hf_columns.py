@@ -19,6 +19,7 @@ from ldbench.data.checks import BROKEN
 IMAGE_NAMES = ("image", "images", "img", "jpg", "jpeg", "png", "picture", "photo")
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "class_id", "cls", "category", "target", "y")
 EXTENSIONS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+MAX_LISTED = 5
 
 Stored = Literal["encoded", "path", "array"]
 
@@ -42,6 +43,22 @@ def find_column(features: Mapping[str, Any], named: str | None, *, kind: Literal
     what = "several columns" if found else "no column"
     rest = "" if kind == "image" else ", or data.one_class=true without labels"
     raise ValueError(f"{where} has {what} of {kind}s. It has: {listed}. Choose one with {key}=NAME{rest}.")
+
+
+def column_type(
+    features: Mapping[str, Any], column: str, *, kind: Literal["image", "label"], split: str, where: str
+) -> Any:
+    """The type of a column in a split. Raises ValueError, listing the split's columns, where it has none of this name:
+    the training split gave the name.
+    """
+    if column in features:
+        return features[column]
+    listed = "; ".join(f"{name}: {described_type(feature)}" for name, feature in features.items())
+    raise ValueError(
+        f"The split {split} of {where} has no column {column}, where the training split has its {kind}s. It has: "
+        f"{listed}. Name the column alike in both splits, choose one that both have with data.{kind}_column=NAME, or "
+        "choose other splits with data.train_split and data.test_split."
+    )
 
 
 def described_type(feature: Any) -> str:
@@ -112,32 +129,57 @@ def image_of_array(value: Any) -> Image.Image:
 
 
 def labels_of(
-    columns: Sequence[Sequence[Any]],  # the labels of each split
-    names: Sequence[str] | None,  # of a ClassLabel
+    columns: Sequence[Sequence[Any]],  # the labels of each split, first of the training split
+    names: Sequence[Sequence[str] | None],  # of each split's ClassLabel
     *,
     splits: Sequence[str],
     column: str,
 ) -> tuple[list[Tensor], tuple[str, ...]]:
-    """The labels of each split, (n,) int64, and the class names: those of a ClassLabel, the strings in their order, or
-    the numbers up to the largest. Raises ValueError, with the row, for a value that is no class.
+    """The labels of each split, (n,) int64, and the class names: of the training split those of its ClassLabel or its
+    strings in their order, else the numbers up to the largest.
+
+    Where both splits have names the labels of the other one are found by them, since it may number them otherwise.
+    Raises ValueError, with the row, for a value that is no class of the training split.
     """
-    values = [value for labels in columns for value in labels]
-    if names is None and any(isinstance(value, str) for value in values):
-        names = sorted({value for value in values if isinstance(value, str)})
-    if names is None:
-        largest = max((value for value in values if isinstance(value, int)), default=0)
-        names = [str(number) for number in range(min(largest, len(values) + 1_000_000) + 1)]
-    positions = {name: place for place, name in enumerate(names)}
+    classes, held = names[0], {value for value in columns[0] if isinstance(value, str)}
+    from_strings = classes is None and bool(held)
+    numbered = classes is None and not held
+    if from_strings:
+        classes = sorted(held)
+    elif classes is None:
+        values = [value for labels in columns for value in labels if isinstance(value, int)]
+        classes = [str(number) for number in range(min(max(values, default=0), len(values) + 1_000_000) + 1)]
+    positions = {name: place for place, name in enumerate(classes)}
     found = []
-    for split, labels in zip(splits, columns, strict=True):
-        numbers = [positions.get(value, -1) if isinstance(value, str) else value for value in labels]
-        for row, number in enumerate(numbers):
-            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):
-                what = "no label" if labels[row] is None else f"the label {labels[row]!r}"
-                raise ValueError(
-                    f"Row {row} of the split {split} has {what} in {column}, and not one of {len(names)} classes. "
-                    "Choose other splits with data.train_split and data.test_split, another column with "
-                    "data.label_column, or data.one_class=true to ignore labels."
-                )
+    for split, labels, own in zip(splits, columns, names, strict=True):
+        if own is None or numbered:
+            own = () if from_strings else classes  # numbers alone say no name
+        places = [positions.get(name, -1) for name in own]
+        numbers = [place_of(value, places, positions) for value in labels]
+        if -1 in numbers:
+            row = numbers.index(-1)
+            raise ValueError(
+                f"Row {row} of the split {split} has {described_label(labels[row], own)} in {column}, and not one of "
+                f"the {len(classes)} classes of the split {splits[0]}: {', '.join(classes[:MAX_LISTED])}"
+                f"{', ...' if len(classes) > MAX_LISTED else ''}. Choose other splits with data.train_split and "
+                "data.test_split, another column with data.label_column, or data.one_class=true to ignore labels."
+            )
         found.append(torch.tensor(numbers, dtype=torch.int64))
-    return found, tuple(names)
+    return found, tuple(classes)
+
+
+def place_of(value: Any, places: Sequence[int], positions: Mapping[str, int]) -> int:
+    """The class of a label: of a string by its name, of a number among `places`; -1 where it is none."""
+    if isinstance(value, str):
+        return positions.get(value, -1)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(places):
+        return -1
+    return places[value]
+
+
+def described_label(value: Any, names: Sequence[str]) -> str:
+    """A label that is no class, by its name where it has one."""
+    if value is None:
+        return "no label"
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names)
+    return f"the label {names[value] if known else value!r}"
