@@ -124,6 +124,33 @@ def test_many_files_are_one_split_in_their_order(folder, hf, tmp_path):
     assert hf(tmp_path / "many").fingerprint == hf(folder).fingerprint
 
 
+@pytest.mark.parametrize("below", ["", "/data", "/train"])
+def test_configurations_in_folders_of_their_own_are_not_merged(below, folder, hf, tmp_path):
+    several = tmp_path / "several"
+    for name, first in (("full_size", 0), ("160px", 50)):
+        parquet(several / f"{name}{below}", train=rows(first, 8))
+        parquet(several / name, validation=rows(first + 100, 3))
+    with pytest.raises(
+        ValueError,
+        match=r"split train of .*several has files in several folders: \S+several/160px, \S+several/full_size\. .*"
+        r"Set data\.root to one of them",
+    ):
+        hf(several)
+    assert hf(several / "full_size").fingerprint == hf(folder).fingerprint
+
+
+def test_folders_of_data_and_of_splits_are_of_one_dataset(folder, hf, tmp_path):
+    one = tmp_path / "one"
+    for place, first in (("data/train-0", 0), ("train/train-1", 3), ("train-2", 6), ("test/0000", 100)):
+        (one / place).parent.mkdir(parents=True, exist_ok=True)
+        rows(first, 3 if first != 6 else 2).to_parquet(one / f"{place}.parquet")
+    data = hf(one)
+    assert (len(data.train), len(data.test)) == (8, 3)
+    parquet(one / "more", train=rows(8, 2))
+    with pytest.raises(ValueError, match=r"in several folders: \S+one/data, \S+one/more\."):
+        hf(one)
+
+
 def test_splits_may_be_named(folder, hf, tmp_path):
     named = parquet(tmp_path / "named", train=rows(0, 8), test=rows(100, 3), validation=rows(200, 2))
     assert len(hf(named).test) == 3

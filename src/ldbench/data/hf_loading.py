@@ -2,10 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -96,7 +96,7 @@ def read(load: Callable[[], Any], datasets: ModuleType, root: str) -> Any:
 def parquet_parts(
     folder: Path, datasets: ModuleType, root: str, *, cache: Path | None
 ) -> Mapping[str, Callable[[], Any]]:
-    """The splits of a folder of parquet files by name."""
+    """The splits of a folder of parquet files by name. Loading one raises ValueError where it has several folders."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")]
     groups = group_files(name for name in names if not any(part.startswith(".") for part in name.split("/")))
     if not groups:
@@ -106,7 +106,8 @@ def parquet_parts(
         )
     settings = {} if cache is None else {"cache_dir": str(cache / "hf")}
 
-    def load(files: list[str]) -> Any:
+    def load(name: str, files: list[str]) -> Any:
+        refuse_configurations(name, files, root)
         paths = [str(folder / file) for file in files]
         return read(
             lambda: datasets.load_dataset("parquet", data_files={"train": paths}, split="train", **settings),
@@ -114,4 +115,23 @@ def parquet_parts(
             root,
         )
 
-    return {name: partial(load, files) for name, files in groups.items()}
+    return {name: partial(load, name, files) for name, files in groups.items()}
+
+
+def refuse_configurations(split: str, files: Sequence[str], root: str) -> None:
+    """Raises ValueError where the files of a split are in several folders, as those of several configurations are.
+
+    A folder `data` and one with the name of the split count as the one that they are in.
+    """
+    folders: dict[PurePosixPath, PurePosixPath] = {}
+    for file in files:
+        folder = base = PurePosixPath(file).parent
+        while base.name in ("data", split):
+            base = base.parent
+        folders.setdefault(base, base if base.name else folder)
+    if len(folders) > 1:
+        listed = ", ".join(str(Path(root) / folder) for folder in folders.values())
+        raise ValueError(
+            f"The split {split} of {root} has files in several folders: {listed}. They may be of several "
+            "configurations, and are not merged. Set data.root to one of them, or put all files into one folder."
+        )
