@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import load_file
 
 import ldbench
 from ldbench.config.components import instantiate
 from ldbench.data.latents.store import LatentStore
 from ldbench.io.files import file_digest
+from ldbench.jobs.encode import Encode
 from ldbench.pipeline import pipeline
 from ldbench.results import records
 
@@ -127,6 +129,35 @@ def test_a_store_of_lightningdit_comes_back_as_latents(encode: Callable[..., Pat
         assert torch.equal(one, other)
 
 
+def test_an_export_is_measured_again_where_its_folder_holds_another(
+    encode: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    caplog.set_level(logging.INFO)
+    export = f"job.export={tmp_path / 'cache'}"
+    encode(export)
+    before = contents_of(tmp_path / "cache")
+    (latents,) = (tmp_path / "cache").glob("*.safetensors")
+    num_images = len(load_file(latents)["labels"])
+    encode(export)
+    assert "job encode was measured already" in caplog.text
+    assert contents_of(tmp_path / "cache") == before
+    with monkeypatch.context() as patched:
+        patched.setattr(Encode, "store", lambda *_: pytest.fail("encodes first"))
+        with pytest.raises(ValueError, match=r"cache holds other files than the latents of vmae-\w+ and digits"):
+            encode(export, "data.subset=0.2")
+    shutil.rmtree(tmp_path / "cache")
+    encode(export, "data.subset=0.2")
+    assert len(load_file(latents)["labels"]) > num_images
+    with pytest.raises(ValueError, match="cache holds other files"):
+        encode(export)
+    shutil.rmtree(tmp_path / "cache")
+    encode(export)
+    assert contents_of(tmp_path / "cache").keys() == before.keys()
+    assert len(load_file(latents)["labels"]) == num_images
+
+
 def test_an_altered_store_is_refused(encode: Callable[..., Path]) -> None:
     (folder,) = (path for path in encode().iterdir() if path.is_dir())
     path = folder / "shard-00000.safetensors"
@@ -143,6 +174,7 @@ def test_an_altered_store_is_refused(encode: Callable[..., Path]) -> None:
         (["job.shard_size=0"], r"job\.shard_size must be at least 1"),
         (["job.batch_size=0"], r"job\.batch_size must be at least 1"),
         (["job.cache=/nowhere"], r"job\.cache=/nowhere is not a folder"),
+        ([f"job.export={__file__}"], r"job\.export=.*test_encode\.py is a file\. Give a folder"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_any_work(

@@ -118,31 +118,39 @@ class Encode:
             raise ValueError(f"job.timeout must be more than 0 seconds, got {settings['timeout']}.")
         if settings["cache"] is not None and not resolve_folder(settings["cache"]).is_dir():
             raise ValueError(f"job.cache={settings['cache']} is not a folder. Give one in LightningDiT's layout.")
+        if settings["export"] is not None and resolve_folder(settings["export"]).is_file():
+            raise ValueError(f"job.export={settings['export']} is a file. Give a folder.")
 
     @staticmethod
     def output_files(settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files without which a recorded measurement is repeated: the stores, linked from the output folder, and
-        the exported cache.
+        """The files without which a recorded measurement is repeated: the stores and the note of the exported cache,
+        which are linked from the output folder, and that cache's statistics.
         """
         stores = tuple(f"{name}/{MANIFEST}" for name in link_names(settings["heldout"], settings["cache"]).values())
-        return (
-            stores
-            if settings["export"] is None
-            else (*stores, str(resolve_folder(settings["export"]) / lightningdit.STATS))
-        )
+        if settings["export"] is None:
+            return stores
+        export = resolve_folder(settings["export"])
+        return (*stores, export_link(export), str(export / lightningdit.STATS))
 
     def run(self, out: Path) -> dict[str, Estimate]:
-        """Statistics of each store, over sampled latents; `out/train` links to it, `out/test` to the held-out store."""
+        """Statistics of each store, over sampled latents; `out/train` links to it, `out/test` to the held-out store.
+
+        Raises ValueError, before anything is encoded, where `export` holds anything but these latents.
+        """
         metrics: dict[str, Estimate] = {}
+        export = None if self.export is None else resolve_folder(self.export)
+        exported = {"seed": 0, "images_per_file": IMAGES_PER_FILE}
+        if export is not None:
+            lightningdit.validate_target(export, self.contents("train"), **exported)
         for split, name in link_names(self.heldout, self.cache).items():
             store = self.store(split)
             link(out / name, store)
             metrics |= {
                 f"latents/{split}/{key}": Estimate(value) for key, value in statistics_of(store.manifest).items()
             }
-            if split == "train" and self.export is not None:
-                lightningdit.write_cache(store, resolve_folder(self.export), seed=0, images_per_file=IMAGES_PER_FILE)
-                log.info("In LightningDiT's layout: %s", resolve_folder(self.export))
+            if split == "train" and export is not None:
+                link_file(out / export_link(export), lightningdit.write_cache(store, export, **exported))
+                log.info("In LightningDiT's layout: %s", export)
         return metrics
 
     def contents(self, split: str) -> Contents:
@@ -229,6 +237,11 @@ def link_names(heldout: bool, cache: str | None) -> dict[str, str]:
     return {"train": train, **({"test": "test"} if heldout else {})}
 
 
+def export_link(export: Path) -> str:
+    """The name of the link to the note of an exported cache: without the note the cache is of other latents."""
+    return f"export-{digest(str(export))[:8]}.json"
+
+
 def resolve_folder(folder: str) -> Path:
     """The absolute path of a folder in the config."""
     return Path(folder).expanduser().absolute()
@@ -260,10 +273,15 @@ def link(path: Path, store: LatentStore) -> None:
     if isinstance(store.place, Folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-        path.symlink_to(os.path.relpath(store.place.path.resolve(), path.parent.resolve()))
+        link_file(path, store.place.path)
         return
     if path.is_symlink():
         path.unlink()
     write_json(path / MANIFEST, store.manifest.to_dict())
     (path / "address.txt").write_text(f"{store.place}\n", encoding="utf-8")
+
+
+def link_file(path: Path, target: Path) -> None:
+    """Creates or replaces a symbolic link."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ldbench.core.latent import LatentSpec
 from ldbench.core.normalizer import Normalizer
+from ldbench.data.latents import lightningdit
 from ldbench.data.latents.lightningdit import cache_checksum, read_cache, read_stats, write_cache
 from ldbench.data.latents.manifest import Contents
 from ldbench.data.latents.store import LatentStore
@@ -71,9 +73,9 @@ def test_our_statistics_normalize_like_theirs(cache: Path) -> None:
 @pytest.mark.parametrize("flips", [False, True])
 def test_there_and_back_latents_are_the_same(store: Store, contents: Contents, tmp_path: Path, flips: bool) -> None:
     stored = store(flips=flips, dtype="bf16")
-    write_cache(stored, tmp_path / "cache", seed=3, images_per_file=20)
+    note = write_cache(stored, tmp_path / "cache", seed=3, images_per_file=20)
     names = sorted(path.name for path in (tmp_path / "cache").iterdir())
-    assert names == [*(f"latents_rank00_shard00{i}.safetensors" for i in range(3)), "latents_stats.pt"]
+    assert names == [*(f"latents_rank00_shard00{i}.safetensors" for i in range(3)), "latents_stats.pt", note.name]
     contents = of_cache(tmp_path / "cache", contents, flips=True)
     read_cache(tmp_path / "cache", tmp_path / "back", contents, latent=stored.latent, shard_size=13)
     back = LatentStore.open(tmp_path / "back", contents=contents)
@@ -104,6 +106,63 @@ def test_what_we_write_is_their_layout(store: Store, tmp_path: Path) -> None:
     ours = stored.normalizer()
     assert torch.equal(mean.flatten(), ours.mean)
     assert torch.equal(std.flatten(), ours.std)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def latents_of(folder: Path) -> dict[str, Any]:
+    files = {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    return {name: {key: value.tolist() for key, value in file.items()} for name, file in files.items()}
+
+
+def test_a_cache_of_other_latents_is_not_mixed_with_ours(cache: Path, make, tmp_path: Path) -> None:
+    def stored(name: str, **changes) -> LatentStore:
+        make(tmp_path / name, **changes)
+        return LatentStore.open(tmp_path / name)
+
+    first, other = stored("first"), stored("other", tokenizer_key="44556677" * 8)
+    write_cache(first, tmp_path / "cache", seed=0, images_per_file=20)
+    before = files_of(tmp_path / "cache")
+    for store, settings in (
+        (other, {"seed": 0, "images_per_file": 20}),
+        (first, {"seed": 0, "images_per_file": 30}),
+        (first, {"seed": 1, "images_per_file": 20}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"cache holds other files than the latents of .*job\.export=DIR, or remove"
+        ):
+            write_cache(store, tmp_path / "cache", **settings)
+    assert files_of(tmp_path / "cache") == before
+    write_cache(first, tmp_path / "cache", seed=0, images_per_file=20)
+    assert files_of(tmp_path / "cache").keys() == before.keys()
+    theirs = files_of(cache)
+    with pytest.raises(ValueError, match="theirs holds other files than the latents of formula-00112233 and noise"):
+        write_cache(first, cache, seed=0, images_per_file=20)
+    assert files_of(cache) == theirs
+
+
+def test_a_killed_export_is_finished(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = store()
+    write_cache(stored, tmp_path / "whole", seed=0, images_per_file=20)
+    write_tensors = lightningdit.write_tensors
+
+    def refuse(tensors, path: Path, **settings) -> None:
+        if path.name.endswith("shard001.safetensors"):
+            raise KeyboardInterrupt
+        write_tensors(tensors, path, **settings)
+
+    for folder in (tmp_path / "broken", tmp_path / "whole"):  # the second is whole before
+        with monkeypatch.context() as patched:
+            patched.setattr(lightningdit, "write_tensors", refuse)
+            with pytest.raises(KeyboardInterrupt):
+                write_cache(stored, folder, seed=0, images_per_file=20)
+        assert not [path for path in folder.glob("ldbench-*.json") if "unfinished" not in path.name]
+        note = write_cache(stored, folder, seed=0, images_per_file=20)
+        assert [*folder.glob("ldbench-*")] == [note]
+    assert files_of(tmp_path / "broken").keys() == files_of(tmp_path / "whole").keys()
+    assert latents_of(tmp_path / "broken") == latents_of(tmp_path / "whole")
 
 
 def test_a_killed_import_resumes(

@@ -2,12 +2,13 @@
 
 A cache folder holds `latents_rank%02d_shard%03d.safetensors` with `latents` and `latents_flip` (n, C, H, W) float32,
 one sample of each posterior, and `labels` (n,) int64; and `latents_stats.pt`, a dict of `mean` and `std` (1, C, 1, 1).
+One that we write has `ldbench-<digest>.json` too, written last: which latents these are.
 
 [0] Yao et al., Reconstruction vs. Generation, 2025, https://arxiv.org/abs/2501.01423
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from ldbench.data.latents.places import Place
 from ldbench.data.latents.shards import DTYPES
 from ldbench.data.latents.store import LatentStore
 from ldbench.data.latents.writing import StoreWriter
-from ldbench.io.files import atomic_write, digest, file_digest
+from ldbench.io.files import atomic_write, digest, file_digest, write_json
 from ldbench.io.safe_load import first_line, read_pickle, validated_tensors, write_pickle
 from ldbench.io.safetensors_io import write_tensors
 
@@ -64,11 +65,12 @@ def read_cache(
     return writer.finish()
 
 
-def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file: int) -> None:
-    """Writes a store as a cache of one rank, and finally the statistics of the whole set.
+def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file: int) -> Path:
+    """Writes a store as a cache of one rank, then the statistics of the whole set, and last a note, whose path it
+    returns.
 
     Each view is sampled once, from `seed`. If the store has no mirrored views, `latents_flip` holds a second sample of
-    the same image. Raises ValueError for latents without a grid.
+    the same image. Raises ValueError for latents without a grid, and for a folder that holds anything else.
     """
     latent, manifest = store.latent, store.manifest
     if latent.grid is None:
@@ -76,7 +78,11 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
             f"LightningDiT stores maps, but {store.place} holds {latent.num_tokens} tokens without a grid. "
             "Train on the store itself."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    validate_target(folder, manifest.contents, seed=seed, images_per_file=images_per_file)
+    note, unfinished = note_paths(folder, manifest.contents, seed=seed, images_per_file=images_per_file)
+    described = {"contents": asdict(manifest.contents), "seed": seed, "images_per_file": images_per_file}
+    write_json(unfinished, described)
+    note.unlink(missing_ok=True)
     flipped, step = (manifest.num_images, 0) if manifest.contents.flips else (0, 1)
     for number, images in enumerate(torch.arange(manifest.num_images).split(images_per_file)):
         z, y = store.batch(images, seed=seed, step=0)
@@ -91,6 +97,28 @@ def write_cache(store: LatentStore, folder: Path, *, seed: int, images_per_file:
     stats = {"mean": manifest.statistics.mean, "std": manifest.statistics.std()}
     with atomic_write(folder / STATS) as scratch:
         write_pickle({name: value.float().reshape(1, -1, 1, 1) for name, value in stats.items()}, scratch)
+    write_json(note, described)
+    unfinished.unlink()
+    return note
+
+
+def validate_target(folder: Path, contents: Contents, *, seed: int, images_per_file: int) -> None:
+    """Raises ValueError where `write_cache` would write these latents among other files than those that it wrote of
+    them before. Hidden files do not count.
+    """
+    held = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    notes = note_paths(folder, contents, seed=seed, images_per_file=images_per_file)
+    if held and not any(note in held for note in notes):
+        raise ValueError(
+            f"{folder} holds other files than the latents of {contents.tokenizer} and {contents.data} in "
+            "LightningDiT's layout. Choose an empty folder with job.export=DIR, or remove what is there."
+        )
+
+
+def note_paths(folder: Path, contents: Contents, *, seed: int, images_per_file: int) -> tuple[Path, Path]:
+    """The note in a cache of these latents, and the one in its place until the cache is whole."""
+    exported = digest({"contents": contents.digest(), "seed": seed, "images_per_file": images_per_file})[:16]
+    return folder / f"ldbench-{exported}.json", folder / f"ldbench-{exported}.unfinished.json"
 
 
 def read_stats(path: Path) -> tuple[Tensor, Tensor]:
