@@ -240,7 +240,8 @@ def test_its_table_shows_the_strongest_with_their_intervals_and_how_many_were_tr
         for i in range(40)
         for s in ("spearman", "kendall", "p", "tokenizers", "families")
     }
-    (long,) = prediction_tables([Record(**{**vars(predicted), "metrics": many})], {})
+    (long,) = prediction_tables([Record(**{**vars(predicted), "metrics": many, "config": {"job": None}})], {})
+    assert long.title.startswith("digits: what predicts None of sit")
     assert len(long.rows) == SHOWN
     assert long.rows[0][0] == ["m39"]
     assert predictions_by_generator({"psnr": Estimate(1.0), "predict/spearman/sit": Estimate(1.0)}, {}) == {}

@@ -14,6 +14,8 @@ def test_points_are_gathered_by_curve_and_stand_in_order():
     }
 
 
-@pytest.mark.parametrize("metric", ["psnr", "k=5", "a/k=", "a/k=five", "a/=5", "a/k=5x", "a/k=.", "a/k=nan"])
+@pytest.mark.parametrize(
+    "metric", ["psnr", "k=5", "a/k=", "a/k=five", "a/=5", "a/k=5x", "a/k=.", "a/k=nan", "a/k=1e999"]
+)
 def test_what_is_no_point_is_none(metric):
     assert not is_point(metric)

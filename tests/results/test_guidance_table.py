@@ -62,6 +62,13 @@ def test_other_samples_and_untuned_boards_are_not_beside_them() -> None:
     assert not guidance_tables(build_leaderboards(tuned + fewer))
 
 
+def test_tuned_boards_without_a_ranked_metric_are_not_beside_others() -> None:
+    unranked = [Record(**{**vars(record), "higher_is_better": {}}) for record in records_of_cells()]
+    boards = build_leaderboards(unranked)
+    assert len(boards) == 3
+    assert not guidance_tables(boards)
+
+
 def test_the_page_and_the_files_show_them() -> None:
     boards = build_leaderboards(records_of_cells())
     page = render(boards, [], [], {}, "now")

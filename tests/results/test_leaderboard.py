@@ -102,6 +102,17 @@ def test_merging_adds_other_peoples_records_to_the_tables(run, refused, make, tm
     assert len(store_of(tmp_path)) == 2
 
 
+def test_a_record_that_cannot_be_shown_is_left_out_with_a_warning(run, make, tmp_path):
+    records.write(make(), tmp_path / "records")
+    odd = records.write(make(tokenizer="vavae", metrics={"a/k=1": 1.0}), tmp_path / "records")
+    odd.write_text(odd.read_text().replace("a/k=1", "a/k=1e999"))
+    done = run("published=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"Left out: records/{odd.name}: metrics must have points at numbers of at most" in done.stdout + done.stderr
+    assert "vmae" in done.stdout
+    assert "vavae" not in (tmp_path / "leaderboard.html").read_text()
+
+
 def test_a_bot_validates_a_folder_by_the_exit_status(run, make, tmp_path):
     path = records.write(make(), tmp_path / "theirs")
     assert run("validate=theirs", cwd=tmp_path).stdout == "1 record valid.\n", "and needs no records of its own"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldbench.results.metric_names import is_cost, is_reference
+from ldbench.results.metric_names import is_cost, is_count, is_reference
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ def test_a_reference_value_is_known_by_its_name() -> None:
     assert is_reference("gfd_digits_floor")
     assert is_reference("probe/chance")
     assert not is_reference("floor_plan")
+
+
+def test_a_count_is_known_by_its_name() -> None:
+    assert is_count("predict/tokenizers/sit/gmm/nll/k=5")
+    assert is_count("predict/families/mean rank/psnr")
+    assert not is_count("predict/p/sit/tokenizers")
+    assert not is_count("predict/tokenizers")

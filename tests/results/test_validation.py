@@ -12,6 +12,8 @@ from ldbench.core.estimate import Estimate
 from ldbench.results import records, validation
 from ldbench.results.protocol import Protocol
 
+NUMBER = {"value": 1.0, "low": None, "high": None}
+
 
 @pytest.fixture
 def content(make, tmp_path) -> dict[str, Any]:
@@ -91,6 +93,15 @@ def test_a_record_without_the_optional_fields_is_read_and_written_without_them(m
         ("protocol.note", "\u202e", "protocol.note must be printable text"),
         ("created", "yesterday", "created must be a time"),
         ("created", 5, "created must be a time"),
+        ("created", "2026-01-31\x1b12:00:00+00:00", "created must be a time"),
+        ("metrics.a/k=1e999", NUMBER, "metrics must have points at numbers of at most 1e+100 in size"),
+        ("metrics.predict/tokenizers/sit/psnr", NUMBER | {"value": "inf"}, "psnr.value must be a whole number of 0 to"),
+        ("metrics.predict/families/sit/psnr", NUMBER | {"value": 1.5}, "psnr.value must be a whole number of 0 to"),
+        ("config.job", "predict", "config.job must be a JSON object"),
+        ("config.guidance", {"scale": 10**400}, "config.guidance.scale must be a finite number of at most 1.8e+308"),
+        ("settings.limit", 10**309, "settings.limit must be a finite number"),
+        ("seeds", {"\x1b[2J": "a"}, "seeds may have the keys tokenizer, generator, samples"),
+        ("seeds.tokenizer", -(10**400), "seeds.tokenizer must be a finite number"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(content, tmp_path, place, value, message):
@@ -110,6 +121,15 @@ def test_what_is_no_strict_json_is_refused(tmp_path, text):
     path = tmp_path / "reconstruct-01.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"reconstruct-01.json: the file is not JSON"):
+        validation.read_validated(path)
+
+
+def test_an_infinity_that_is_spelled_as_a_number_is_refused(content, tmp_path):
+    path = tmp_path / f"{content['job']}-{content['id']}.json"
+    path.write_text(json.dumps(changed(content, "environment.load", 1.5)).replace("1.5", "1e999"))
+    with pytest.raises(
+        ValueError, match=r"environment\.load must be a finite number of at most 1.8e\+308 in size; got inf"
+    ):
         validation.read_validated(path)
 
 

@@ -39,7 +39,9 @@ def board_guidance(board: Leaderboard) -> str | None:
 
 
 def guidance_tables(boards: Sequence[Leaderboard]) -> list[Table]:
-    """A table for each set of leaderboards of generation that differ in nothing but guidance, where some are tuned."""
+    """A table for each set of leaderboards of generation that differ in nothing but guidance, where some are tuned and
+    have a ranked metric.
+    """
     groups: dict[str, list[tuple[str, Leaderboard]]] = defaultdict(list)
     for board in boards:
         label = board_guidance(board)
@@ -51,11 +53,13 @@ def guidance_tables(boards: Sequence[Leaderboard]) -> list[Table]:
             }
             key = json.dumps([board.conditions.data, board.conditions.generation, rest, board.conditions.settings])
             groups[key].append((label, board))
-    return [
-        guidance_table(columns)
-        for columns in groups.values()
-        if len(columns) > 1 and any(label == TUNED for label, _ in columns)
-    ]
+    return [guidance_table(columns) for columns in groups.values() if len(columns) > 1 and any(map(is_tuned, columns))]
+
+
+def is_tuned(labeled: tuple[str, Leaderboard]) -> bool:
+    """Whether a leaderboard is of tuned models, which are ranked by some metric."""
+    label, board = labeled
+    return label == TUNED and board.first_ranked is not None
 
 
 def guidance_table(labeled: Sequence[tuple[str, Leaderboard]]) -> Table:
@@ -63,8 +67,9 @@ def guidance_table(labeled: Sequence[tuple[str, Leaderboard]]) -> Table:
     ordered = sorted(
         labeled, key=lambda pair: (pair[0] == TUNED, pair[0] != "unguided", pair[0], pair[1].conditions.key)
     )
-    tuned = next(board for label, board in ordered if label == TUNED)
-    metric = next(metric for metric in tuned.columns if metric in tuned.higher_is_better)
+    tuned = next(board for label, board in ordered if is_tuned((label, board)))
+    metric = tuned.first_ranked
+    assert metric is not None
     labels = [label for label, _ in ordered]
     columns = [
         label if labels.count(label) == 1 else f"{label} {board.conditions.protocol['hash'][:8]}"

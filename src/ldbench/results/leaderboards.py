@@ -73,6 +73,11 @@ class Leaderboard:
         return [metric for metric in self.metrics if not is_point(metric)]
 
     @property
+    def first_ranked(self) -> str | None:
+        """The first metric that is ranked."""
+        return next((metric for metric in self.columns if metric in self.higher_is_better), None)
+
+    @property
     def subject(self) -> str:
         """What its rows are called: tokenizers, with generators or without, or somebody's samples."""
         return "samples" if any(row.model.samples for row in self.rows) else "tokenizer"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ldbench.core.estimate import Estimate
 from ldbench.results.numbers import number
-from ldbench.results.ranking_conditions import conditions_of
+from ldbench.results.ranking_conditions import conditions_of, job_config
 from ldbench.results.records import Record, merge_directions
 from ldbench.results.table import ARROWS, Entry, Table
 
@@ -115,7 +115,7 @@ def table_of(record: Record, generator: str, predictions: Sequence[PredictionRow
         )
         for row in predictions[:SHOWN]
     ]
-    target = record.config.get("job", {}).get("target")
+    target = job_config(record).get("target")
     count, tested = len(predictions), [row.p_holm for row in predictions if row.p_holm is not None]
     significant = sum(p <= LEVEL for p in tested)
     notes = [

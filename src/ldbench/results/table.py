@@ -77,7 +77,7 @@ def legend_of(tables: Sequence[Table]) -> str:
 
 def ordered_rows(board: Leaderboard) -> list[Row]:
     """The rows of a leaderboard by their rank in its first ranked column, those without one last."""
-    first = next((metric for metric in board.columns if metric in board.higher_is_better), None)
+    first = board.first_ranked
 
     def position(row: Row) -> float:
         cell = row.cells.get(first) if first is not None else None

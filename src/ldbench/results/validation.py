@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any, NoReturn
 
 from ldbench.core.estimate import Estimate
 from ldbench.io.files import reject_constant, reject_duplicate_keys
+from ldbench.results.curves import POINT
+from ldbench.results.metric_names import is_count
 from ldbench.results.records import BY_ROLE, OPTIONAL, READABLE, SCHEMA, Record, decode, protocol_hash
 
 LARGEST = 4_000_000  # bytes of one record
 LARGEST_NUMBER = 1e100  # of finite ones: their squares are finite too
+LARGEST_PLAIN = sys.float_info.max  # of numbers in configs and protocols, whole ones too
+LARGEST_COUNT = 1_000_000  # of tokenizers
 LONGEST = 200  # characters of a name
+LONGEST_TIME = 40  # characters of a time
 LONGEST_TEXT = 4000  # of any other text
 DEEPEST = 30  # mappings and lists inside each other
 WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -151,12 +157,38 @@ def metrics_of(value: Any) -> dict[str, Estimate]:
     faults: list[str] = []
     for name, numbers in mapping(value, "metrics").items():
         try:
-            found[name_of(name, "metrics")] = estimate(numbers, f"metrics.{name}")
+            found[metric_name(name)] = estimate(numbers, f"metrics.{name}")
+            if is_count(name):
+                validate_count(found[name].value, f"metrics.{name}.value")
         except ValueError as error:
             faults += faults_of(error)
     if faults:
         raise InvalidRecordError(faults)
     return found
+
+
+def metric_name(value: Any) -> str:
+    """The name of a metric; where it is a point of a curve, its position is a number that can be drawn."""
+    name = name_of(value, "metrics")
+    point = POINT.fullmatch(name)
+    if point is not None and abs(float(point["x"])) > LARGEST_NUMBER:
+        wrong("metrics", f"must have points at numbers of at most {LARGEST_NUMBER:g} in size", name)
+    return name
+
+
+def validate_count(value: float, key: str) -> None:
+    """Raises InvalidRecordError unless a number is a count, such as that of tokenizers."""
+    if not 0 <= value <= LARGEST_COUNT or value != int(value):
+        wrong(key, f"must be a whole number of 0 to {LARGEST_COUNT}", value)
+
+
+def config_of(value: Any) -> dict[str, Any]:
+    """A config. The settings of its job, if it has any, are a JSON object."""
+    config = mapping(value, "config")
+    plain(config, "config")
+    if config.get("job") is not None:
+        mapping(config["job"], "config.job")
+    return config
 
 
 def artifacts_of(value: Any) -> dict[str, str]:
@@ -186,9 +218,11 @@ def components_of(value: Any) -> dict[str, str]:
 def seeds_of(value: Any) -> dict[str, int | None]:
     """The seeds of models by role; null for released weights."""
     for key, seed in mapping(value, "seeds").items():
+        role_of(key, "seeds")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             wrong(f"seeds.{key}", "must be a whole number or null", seed)
-    return {role_of(key, "seeds"): seed for key, seed in value.items()}
+        plain(seed, f"seeds.{key}")
+    return dict(value)
 
 
 def role_of(value: str, key: str) -> str:
@@ -249,7 +283,7 @@ def mapping(value: Any, key: str) -> dict[str, Any]:
 
 
 def plain(value: Any, key: str, depth: int = 0) -> Any:
-    """The value itself, if all text and keys in it are printable and it is not nested too deeply."""
+    """The value itself, if its text and keys are printable, its numbers finite, and it is not nested too deeply."""
     if depth > DEEPEST:
         raise ValueError(f"{key[:80]}... is nested more than {DEEPEST} levels deep.")
     if isinstance(value, dict):
@@ -261,6 +295,8 @@ def plain(value: Any, key: str, depth: int = 0) -> Any:
             plain(entry, f"{key}[{index}]", depth + 1)
     elif isinstance(value, str) and (not value.isprintable() or len(value) > LONGEST_TEXT):
         wrong(key, f"must be printable text of at most {LONGEST_TEXT} characters", value)
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST_PLAIN:
+        wrong(key, f"must be a finite number of at most {LARGEST_PLAIN:.2g} in size", value)
     return value
 
 
@@ -302,7 +338,10 @@ def moment(value: Any, key: str) -> str:
     """A time in ISO 8601."""
     try:
         datetime.fromisoformat(value)
+        shown_whole = value.isprintable() and len(value) <= LONGEST_TIME  # any sign may stand between date and time
     except (TypeError, ValueError):
+        shown_whole = False
+    if not shown_whole:
         wrong(key, "must be a time like 2026-01-31T12:00:00+00:00", value)
     return value
 
@@ -326,7 +365,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {  # of each field of a record, al
     "metrics": metrics_of,
     "protocol": protocol_of,
     "artifacts": artifacts_of,
-    "config": lambda value: plain(mapping(value, "config"), "config"),
+    "config": config_of,
     "environment": lambda value: plain(mapping(value, "environment"), "environment"),
     "created": lambda value: moment(value, "created"),
     "schema": lambda value: value,
