@@ -1,10 +1,12 @@
 """Artifacts and records: complete, altered, or interrupted."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.doctor.findings import artifact_findings, only
+from torch import nn
 
 from ldbench.artifacts import store
 from ldbench.checks import storage
@@ -23,6 +25,27 @@ def test_an_altered_artifact_is_broken(name: str, artifact: Path, tmp_path: Path
     assert f"rm -r {artifact}, then python -m ldbench.train tokenizer=vmae" in found.cure
     (artifact / name).unlink()
     assert only(artifact_findings(tmp_path), "broken") == found
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"short")], ids=["missing", "altered"])
+def test_an_artifact_with_a_damaged_average_is_broken(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "generators" / "sit-0123abcd"
+    (tmp_path / "average").write_bytes(b"weights")
+    blueprint, averages = store.Blueprint("generator", "generator", {}), {0.999: tmp_path / "average"}
+    store.save(nn.Linear(2, 2), folder, blueprint, recipe={}, digest="01", provenance={}, averages=averages)
+    assert "1 artifact in" in only(artifact_findings(tmp_path), "ok").what
+    damage(folder / "averages" / "0.999.safetensors")
+    found = only(artifact_findings(tmp_path), "broken")
+    assert found.what == f"{folder}: averages/0.999.safetensors is not what the manifest says"
+    assert f"rm -r {folder}, then" in found.cure
+    with pytest.raises(ValueError, match="does not match its manifest"):
+        store.verify(folder)
+
+
+def test_a_list_of_averages_that_names_other_files_is_broken(artifact: Path, tmp_path: Path) -> None:
+    manifest = json.loads((artifact / store.MANIFEST).read_text())
+    (artifact / store.MANIFEST).write_text(json.dumps(manifest | {"averages": {"../x": "01"}}))
+    assert "lists an average '../x'" in only(artifact_findings(tmp_path), "broken").what
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": ["config.json", "weights.safetensors"]}'])

@@ -132,6 +132,7 @@ def leftover(folder: Path) -> Finding:
 def fault(folder: Path, registry: "Registry") -> Finding | None:
     """What is wrong with an artifact's folder, or None."""
     from ldbench.artifacts import store
+    from ldbench.artifacts.averages import average_path, stored_averages
 
     again = build_command(folder)
     if not store.is_complete(folder):
@@ -142,7 +143,11 @@ def fault(folder: Path, registry: "Registry") -> Finding | None:
     cure = f"Copy it again, or build it again: rm -r {quoted(folder)}, then {again}"
     try:
         manifest = store.read_manifest(folder)
-        altered = [name for name, expected in manifest["files"].items() if not matches(folder / name, expected)]
+        files = {folder / name: expected for name, expected in manifest["files"].items()}
+        files |= {
+            average_path(folder, decay): expected for decay, expected in stored_averages(folder, manifest).items()
+        }
+        altered = [str(file.relative_to(folder)) for file, expected in files.items() if not matches(file, expected)]
     except (ValueError, TypeError, AttributeError, OSError) as error:
         return Finding("broken", "artifacts", refusal(folder, error), cure)
     if altered:
