@@ -174,7 +174,10 @@ FAULTS = {
         *("broken", "artifacts", "weights.safetensors is not what the manifest says"),
     ),
     "an artifact of an unknown component": Fault(
-        of_an_unknown_component, "broken", "artifacts", "is of the tokenizer 'stranger', which no config"
+        of_an_unknown_component,
+        "warning",
+        "artifacts",
+        "stranger-1 cannot be checked: its tokenizer, the plug-in 'stranger', is not known here",
     ),
     "an artifact that was being stored": Fault(
         stopped_while_storing, "warning", "artifacts", ".building-x1 was left by a process"
@@ -291,7 +294,25 @@ def test_ten_faults_at_once_are_ten_findings_and_status_1(root: Path, caplog: py
     with pytest.raises(SystemExit) as ended:
         doctor.run(composed(root, overrides), Registry())
     assert ended.value.code == 1
-    assert caplog.messages[-1] == "\n6 broken, 4 warnings."
+    assert caplog.messages[-1] == "\n5 broken, 5 warnings."
+
+
+def test_an_artifact_of_a_plugin_is_sound_where_its_config_folder_is_given(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_an_unknown_component(root)
+    caplog.set_level(logging.INFO)
+    with pytest.raises(SystemExit) as ended:
+        doctor.run(composed(root), Registry())
+    assert ended.value.code == 0, caplog.text
+    assert "Give its config folder, hydra.searchpath=[file://DIR], or install it" in caplog.text
+    (root / "plugin" / "tokenizer").mkdir(parents=True)
+    (root / "plugin" / "tokenizer" / "stranger.yaml").write_text("_target_: stranger.Stranger\n")
+    caplog.clear()
+    with pytest.raises(SystemExit):
+        doctor.run(composed(root), Registry((f"file://{root / 'plugin'}",)))
+    assert "stranger" not in caplog.text
+    assert "2 artifacts in" in caplog.text
 
 
 def test_a_root_that_cannot_be_written_is_cured_by_another(root: Path, tmp_path: Path) -> None:

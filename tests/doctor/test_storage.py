@@ -42,6 +42,21 @@ def test_an_artifact_with_a_damaged_average_is_broken(damage: Callable[[Path], o
         store.verify(folder)
 
 
+def test_an_artifact_of_no_config_group_is_broken(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "tokenizers" / "x-01"
+    store.save(nn.Linear(2, 2), folder, store.Blueprint("../..", "x", {}), recipe={}, digest="01", provenance={})
+    assert "and there is no such config group" in only(artifact_findings(tmp_path), "broken").what
+
+
+def test_a_part_of_a_part_may_be_of_a_plugin_too(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "generators" / "sit-01"
+    keywords = {"objective": {"component": "flow_matching", "interpolant": {"component": ["mine"]}}}
+    blueprint = store.Blueprint("generator", "generator", keywords)
+    store.save(nn.Linear(2, 2), folder, blueprint, recipe={}, digest="01", provenance={})
+    found = only(artifact_findings(tmp_path), "warning")
+    assert """its interpolant, the plug-in "['mine']", is not known here""" in found.what
+
+
 def test_a_list_of_averages_that_names_other_files_is_broken(artifact: Path, tmp_path: Path) -> None:
     manifest = json.loads((artifact / store.MANIFEST).read_text())
     (artifact / store.MANIFEST).write_text(json.dumps(manifest | {"averages": {"../x": "01"}}))

@@ -2,9 +2,9 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ldbench.checks.finding import Finding, counted, first_line, quoted, size
 from ldbench.io.files import OUTPUT_MARKER, is_running
@@ -157,8 +157,9 @@ def fault(folder: Path, registry: "Registry") -> Finding | None:
 
 
 def unknown_component(folder: Path, registry: "Registry") -> Finding | None:
-    """What is wrong with the components that an artifact names, or None."""
+    """The finding on an artifact of components that are not known here, which may be of a plug-in; None if all are."""
     from ldbench.artifacts import store
+    from ldbench.config.compose import COMPONENT_GROUPS
 
     try:
         content = store.read_config(folder)
@@ -166,24 +167,28 @@ def unknown_component(folder: Path, registry: "Registry") -> Finding | None:
         return Finding(
             "broken", "artifacts", refusal(folder, error), f"Copy it again, or remove it: rm -r {quoted(folder)}"
         )
-    parts = {
-        name: part["component"]
-        for name, part in content["keywords"].items()
-        if isinstance(part, dict) and "component" in part
-    }
-    for group, name in {content["group"]: content["component"], **parts}.items():
-        if (group, name) not in WHOLE and name not in registry.targets(group):
+    for group, name in [(content["group"], content["component"]), *parts_of(content["keywords"])]:
+        if (group, name) in WHOLE:
+            continue
+        if group not in COMPONENT_GROUPS:
+            what = f"{folder} is of the {ascii(group)[:60]} {ascii(name)[:60]}, and there is no such config group"
+            return Finding("broken", "artifacts", what, f"Copy it again, or remove it: rm -r {quoted(folder)}")
+        if name not in registry.targets(group):
+            what = f"{folder} cannot be checked: its {group}, the plug-in {ascii(name)[:60]}, is not known here"
             cure = (
-                "Name the config folder of its package: hydra.searchpath=[file://DIR]. "
-                f"Or remove it: rm -r {quoted(folder)}"
+                "Give its config folder, hydra.searchpath=[file://DIR], or install it: pip install PACKAGE. "
+                f"If it is not needed: rm -r {quoted(folder)}"
             )
-            return Finding(
-                "broken",
-                "artifacts",
-                f"{folder} is of the {group} {ascii(name)[:60]}, which no config here names",
-                cure,
-            )
+            return Finding("warning", "artifacts", what, cure)
     return None
+
+
+def parts_of(keywords: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Config group and component of the parts that an artifact's keywords name; a part may contain parts."""
+    for name, value in keywords.items():
+        if isinstance(value, dict) and "component" in value:
+            yield name, str(value["component"])
+            yield from parts_of(value)
 
 
 def refusal(path: Path, error: Exception) -> str:
