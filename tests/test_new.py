@@ -4,10 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
+import ldbench
 from ldbench import new
 from ldbench.new import KINDS, parse, validate, write_package
 from tests.installing import install
@@ -60,6 +64,25 @@ def test_nothing_of_the_template_is_left(kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
+@pytest.mark.parametrize("name", ["my_example", "example_2", "example", "block", "a__b"])
+def test_every_name_is_replaced_once(name, tmp_path):
+    for kind in ("tokenizer", "loss"):
+        write_package(kind, name, tmp_path / kind)
+        project = tomllib.loads((tmp_path / kind / "pyproject.toml").read_text())["project"]
+        assert Requirement(project["name"]).name == f"ldbench-{name.replace('_', '-')}"
+        assert project["entry-points"]["ldbench.plugins"] == {name: f"ldbench_{name}:conf"}
+        title = "".join(map(str.capitalize, name.split("_")))
+        module = (tmp_path / kind / "src" / f"ldbench_{name}" / f"{name}.py").read_text()
+        assert re.findall(r"^class (\w+)", module, flags=re.MULTILINE) == [title]
+
+
+def test_what_is_read_as_a_value_is_refused_and_nothing_else():
+    for word in ["null", "true", "false", "yes", "no", "on", "off", "nan", "inf", "y", "n", "e5", "x", "infinity"]:
+        command = ldbench.compose("run", ["job=reconstruct", f"protocol.reconstruction=[psnr,{word}]"])
+        is_text = yaml.safe_load(word) == word and list(command.protocol.reconstruction) == ["psnr", word]
+        assert (word in new.VALUES) != is_text, word
+
+
 @pytest.mark.parametrize("name", ["a", "of_a_very_long_name"])
 def test_comments_of_commands_stand_in_one_column_whatever_the_name(name, tmp_path):
     for kind in KINDS:
@@ -76,7 +99,20 @@ def test_comments_of_commands_stand_in_one_column_whatever_the_name(name, tmp_pa
     [
         ("sampler", "mine", "There is no template for 'sampler'. Choose one of tokenizer, backbone, loss, metric, job"),
         ("tokenizer", "my-blocks", "my-blocks cannot be the name of a Python module"),
-        ("tokenizer", "class", "class cannot be the name of a Python module"),
+        ("tokenizer", "blocks_", "blocks_ cannot be the name of a Python module and of a package"),
+        ("tokenizer", "class", "class is a word of Python itself"),
+        ("tokenizer", "none", "none is a word of Python itself. Choose another name, such as my_none"),
+        *(
+            ("metric", word, f"{word} would be read as a value")
+            for word in ("null", "yes", "no", "on", "off", "nan", "inf")
+        ),
+        ("loss", "true", "true is a word of Python itself"),
+        ("loss", "~", "cannot be the name of a Python module"),
+        ("backbone", "block", "would name its class Block, which the template uses for something else"),
+        ("tokenizer", "posterior", "would name its class Posterior, which the template uses"),
+        ("tokenizer", "value_error", "would name its class ValueError, which the template uses"),
+        ("loss", "y", "would name its class Y, which the template uses"),
+        ("job", "path", "would name its class Path, which the template uses"),
         ("tokenizer", "vmae", "There is a tokenizer=vmae already"),
         ("backbone", "sit", "There is a generator=sit already"),
     ],

@@ -1,5 +1,6 @@
 """python -m ldbench.new KIND=NAME: writes a package with a plug-in, which trains, is measured and ranked at once."""
 
+import ast
 import keyword
 import os
 import re
@@ -14,6 +15,7 @@ from ldbench.config.compose import conf_dir
 KINDS = ("tokenizer", "backbone", "loss", "metric", "job")
 GROUPS = {"backbone": ("backbone", "generator")}  # the config groups of a kind, where they are not its own alone
 PLACEHOLDER = "example"  # the templates' name, which is replaced by the given one
+VALUES = ("null", "true", "false", "yes", "no", "on", "off", "nan", "inf")  # what YAML or Hydra takes for no text
 USAGE = f"python -m ldbench.new {{{'|'.join(KINDS)}}}=NAME [folder=DIR]"
 FIRST_COMMANDS = {  # after it is installed
     "tokenizer": "python -m ldbench.train tokenizer={name}",
@@ -48,10 +50,21 @@ def validate(kind: str, name: str, folder: Path) -> None:
     """Raises ValueError for what `write_package` cannot write."""
     if kind not in KINDS:
         raise ValueError(f"There is no template for {kind!r}. Choose one of {', '.join(KINDS)}: {USAGE}")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z]([a-z0-9_]*[a-z0-9])?", name):
         raise ValueError(
-            f"{kind}={name} cannot be the name of a Python module. Choose small letters, digits and underscores that "
-            "begin with a letter, such as my_blocks."
+            f"{kind}={name} cannot be the name of a Python module and of a package. Choose small letters, digits and "
+            "underscores that begin with a letter and end with a letter or digit, such as my_blocks."
+        )
+    if keyword.iskeyword(name) or keyword.iskeyword(title_of(name)):
+        raise ValueError(f"{kind}={name} is a word of Python itself. Choose another name, such as my_{name}.")
+    if name in VALUES:
+        raise ValueError(
+            f"{kind}={name} would be read as a value and not as a name. Choose another one, such as my_{name}."
+        )
+    if title_of(name) in names_in_template(kind):
+        raise ValueError(
+            f"{kind}={name} would name its class {title_of(name)}, which the template uses for something else. Choose "
+            f"another name, such as my_{name}."
         )
     for group in GROUPS.get(kind, (kind,)):
         taken = [path.stem for path in (conf_dir() / group).glob("*.yaml")]
@@ -68,11 +81,33 @@ def templates() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "docs" / "plugin-templates"
 
 
+def names_in_template(kind: str) -> set[str]:
+    """The names of classes and values in the Python files of a template, except its own class."""
+    found: set[str] = set()
+    for path in (templates() / kind).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.alias):
+                found.add(node.asname or node.name)
+    return found - {title_of(PLACEHOLDER)}
+
+
+def title_of(name: str) -> str:
+    """The name of a plug-in's class."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
 def renamed(text: str, name: str) -> str:
-    """A template's text or path with the plug-in's name in place of the template's."""
-    title = "".join(part.capitalize() for part in name.split("_"))
-    text = text.replace(f"ldbench-{PLACEHOLDER}", f"ldbench-{name.replace('_', '-')}")
-    return text.replace(PLACEHOLDER, name).replace(PLACEHOLDER.capitalize(), title)
+    """A template's text or path with the plug-in's name in place of the template's, all in one pass."""
+    names = {
+        f"ldbench-{PLACEHOLDER}": f"ldbench-{name.replace('_', '-')}",
+        PLACEHOLDER: name,
+        title_of(PLACEHOLDER): title_of(name),
+    }
+    return re.sub("|".join(names), lambda match: names[match[0]], text)
 
 
 def align_comments(text: str) -> str:
