@@ -8,6 +8,7 @@ that names the rank. When the agent is killed its workers keep running; here the
 """
 
 import atexit
+import logging
 import os
 import signal
 import socket
@@ -24,14 +25,19 @@ from torch.distributed import DistBackendError
 import __main__
 from ldbench.runtime.process_group import leader_broadcast, process_info
 
+log = logging.getLogger(__name__)
+
 PARENT_VARIABLE = "LDBENCH_STARTED_BY"  # environment variable: the process id of rank 0
 WATCHER = "launcher"  # the name of the watching thread
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 3.0  # for a process to end by itself
+TEARDOWN_SECONDS = 30.0  # for a rank to end by itself after a training: releasing devices takes long on busy machines
 ADVICE = "The same command resumes from the last checkpoint."
 INTERRUPTED = (130, -signal.SIGINT)  # exit codes after Ctrl-C, which reaches every rank
 
 _started: dict[int, subprocess.Popen[bytes]] = {}  # by rank
+_trained = threading.Event()  # set after a training: no rank waits in a collective for this process any more
+_ending = threading.Event()  # set when this process ends and waits for the others
 
 
 def exit_with_parent() -> None:
@@ -43,6 +49,7 @@ def exit_with_parent() -> None:
 
 def spawn_ranks(num_processes: int) -> None:
     """Starts the other ranks, which run this command from its beginning, unless they are running already."""
+    _trained.clear()
     if num_processes == 1 or process_info().world == num_processes:
         return
     variables = {
@@ -60,6 +67,11 @@ def spawn_ranks(num_processes: int) -> None:
     atexit.register(wait_for_ranks)
 
 
+def training_ended() -> None:
+    """Says that a shared training is complete, so that at exit the other ranks get the time to end by themselves."""
+    _trained.set()
+
+
 def command() -> Sequence[str]:
     """The command line of this process."""
     if __main__.__spec__ is not None:
@@ -70,17 +82,18 @@ def command() -> Sequence[str]:
 
 
 def watch_ranks() -> None:
-    """Ends this process and all ranks that it started when one of them fails, with a message that names the rank."""
-    while True:
+    """Ends this process and all ranks that it started when one of them fails, with a message that names the rank.
+
+    Returns when this process ends, since ranks that it then kills did not fail.
+    """
+    while not _ending.wait(POLL_SECONDS):
         for rank, process in _started.items():
             code = process.poll()
-            if code:
-                time.sleep(GRACE_SECONDS if code in INTERRUPTED else 0)
+            if code and not _ending.wait(GRACE_SECONDS if code in INTERRUPTED else 0):
                 exit_all_ranks(
                     f"Process {rank} of this training (pid {process.pid}) {describe_exit(code)}, "
                     f"and the others were ended. {ADVICE}"
                 )
-        time.sleep(POLL_SECONDS)
 
 
 def watch_parent(parent: int) -> None:
@@ -123,13 +136,34 @@ def describe_exit(code: int) -> str:
 
 
 def wait_for_ranks() -> None:
-    """Waits for the other ranks at exit, and kills those that do not end."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    for process in _started.values():
+    """Waits for the other ranks at exit, and kills those that do not end; after a training, says what became of them.
+
+    Without a complete training they wait for this process, which gives them little time.
+    """
+    _ending.set()
+    beginning = time.monotonic()
+    running = still_running(beginning + GRACE_SECONDS)
+    if running and _trained.is_set():
+        ranks = ", ".join(map(str, running))
+        log.warning("This training is complete. Waiting up to %.0f s for process %s to end.", TEARDOWN_SECONDS, ranks)
+        running = still_running(beginning + TEARDOWN_SECONDS)
+    for rank, process in _started.items():
+        if rank in running:
+            process.kill()
+        if _trained.is_set() and (rank in running or process.returncode):
+            what = "did not end, and was killed" if rank in running else describe_exit(process.returncode)
+            log.warning("Process %d (pid %d) %s after the training, which is complete.", rank, process.pid, what)
+
+
+def still_running(deadline: float) -> list[int]:
+    """The ranks that this process started and that have not ended at a time of the monotonic clock."""
+    running = []
+    for rank, process in _started.items():
         try:
             process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            process.kill()
+            running.append(rank)
+    return running
 
 
 def free_port() -> int:

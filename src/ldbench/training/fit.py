@@ -139,6 +139,7 @@ def fit_module(
     try:
         with add_path_to_errors(run), matmul_precision(settings.precision):
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+        launcher.training_ended()
     except RuntimeError as error:
         launcher.await_watcher(error)
         raise
