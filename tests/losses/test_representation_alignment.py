@@ -10,6 +10,7 @@ from ldbench.core.backbone import InnerTokens
 from ldbench.losses.representation_alignment import RepresentationAlignment, normalized_over_positions
 
 GRID = (2, 3)
+ONE_POSITION = SimpleNamespace(inner=InnerTokens(4, 5, (1, 1)))
 
 
 class Given:
@@ -100,8 +101,16 @@ def test_a_convolution_sees_the_neighbors_on_the_grid_and_no_others(tokens):
         ({"block": 0}, "block must be 1 to 4"),
         ({"backbone": SimpleNamespace(inner=None)}, "does not hand out the tokens"),
         ({"backbone": SimpleNamespace(inner=InnerTokens(4, 5, None))}, "these latents have no grid"),
+        (
+            {"backbone": ONE_POSITION, "normalize_positions": True},
+            r"at one position alone\. Set normalize_positions=fal",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(tokens, changes, message):
     with pytest.raises(ValueError, match=message):
         alignment(tokens, **changes)
+
+
+def test_one_position_is_compared_where_nothing_is_normalized_over_it(tokens):
+    assert alignment(tokens, backbone=ONE_POSITION).grid == (1, 1)

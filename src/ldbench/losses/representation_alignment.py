@@ -29,7 +29,8 @@ class RepresentationAlignment(nn.Module):
     similarity [0], or `mse`. With `normalize_positions` each feature of an image is normalized over its positions
     before [1]. All are means over positions. Teacher and projector are of the training alone.
 
-    Raises ValueError for unknown choices, for a block that the backbone does not have, and for latents without a grid.
+    Raises ValueError for unknown choices, for a block that the backbone does not have, for latents without a grid, and
+    with `normalize_positions` for a grid of one position.
     """
 
     revision: ClassVar[int] = 1
@@ -63,6 +64,12 @@ class RepresentationAlignment(nn.Module):
             )
         if not 1 <= block <= inner.depth:
             raise ValueError(f"block must be 1 to {inner.depth} for this {name}, got {block}.")
+        if normalize_positions and inner.grid == (1, 1):
+            raise ValueError(
+                f"normalize_positions divides by the standard deviation over positions, and this {name} has tokens at "
+                "one position alone. Set normalize_positions=false, or choose a smaller patch_size or a tokenizer with "
+                "more positions."
+            )
         self.weight = weight
         self.block = block
         self.teacher = teacher
