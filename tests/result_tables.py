@@ -101,11 +101,12 @@ def render_predictions(table: PredictionTable) -> list[str]:
     named = [name for name in record.settings["predictors"] if f"{first_metrics}/{name}" in record.metrics]
     names = [*sorted(named, key=largest, reverse=True), *table.exploratory]
     first, *others = (f"`{generator}`" for generator in table.generators)
-    lines = [line(["measurement", f"{first}: Spearman, Kendall", *others]), "|" + "---|" * (1 + len(table.generators))]
+    titles = ["measurement", f"{first}: Spearman, Kendall", *others, "tokenizers"]
+    lines = [line(titles), "|" + "---|" * len(titles)]
     for name in names:
         title = f"`{name}`" + (" (exploratory)" if name in table.exploratory else "")
         cells = (f"{value('spearman', g, name):.2f}, {value('kendall', g, name):.2f}" for g in table.generators)
-        lines.append(line([title, *cells]))
+        lines.append(line([title, *cells, f"{value('tokenizers', table.generators[0], name):.0f}"]))
     return lines
 
 
