@@ -4,10 +4,15 @@ A test holds every page to them. Models are in the order of the first column.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
+import torch
+
+from ldbench.core.intervals import student_mean
 from ldbench.results import store
 from ldbench.results.leaderboards import Leaderboard, build_leaderboards
 from ldbench.results.table import Entry, table_of
@@ -48,12 +53,38 @@ class PredictionTable:
     exploratory: Sequence[str]
 
 
+@dataclass(frozen=True)
+class PairedTable:
+    """What one generator has more than another on the same tokenizers: the mean difference over tokenizer seeds of the
+    means over generator seeds, with Student's interval. `pairs`: tokenizer, generator, and the one it is compared with.
+    """
+
+    records: str
+    metrics: Sequence[str]
+    pairs: Sequence[tuple[str, str, str]]
+
+
 SAMPLES = {name: f"`{name}`" for name in ("precision", "recall", "density", "coverage")}
 SAMPLES |= {"class_accuracy": "class accuracy"}
 FOLDERS = {"digits": "experiments/matrix_digits/records", "fashion_mnist": "experiments/matrix_fashion/records"}
-PAGES: Mapping[str, Sequence[ResultTable | PredictionTable]] = {
+FASHION_TOKENIZERS = ("sdvae", "vavae", "vmae", "softvq", "maetok", "rae")
+FASHION_PAIRS = [
+    (f"{tokenizer}_fashion", f"{generator}_fashion", f"{other}_fashion")
+    for generator, other in (("lightningdit", "sit"), ("dit", "sit"))
+    for tokenizer in FASHION_TOKENIZERS
+]
+FASHION_PAIRS += [("vmae_fashion", f"{generator}_fashion", "sit_fashion") for generator in ("sit_repa", "meanflow")]
+PAGES: Mapping[str, Sequence[ResultTable | PredictionTable | PairedTable]] = {
     "docs/digits.md": [generated("digits"), reconstructed("digits")],
-    "docs/fashion-mnist.md": [generated("fashion_mnist"), reconstructed("fashion_mnist")],
+    "docs/fashion-mnist.md": [
+        generated("fashion_mnist"),
+        reconstructed("fashion_mnist"),
+        PairedTable(
+            FOLDERS["fashion_mnist"],
+            ("gfd_fashion_mnist", "kid_fashion_mnist", "recall_fashion_mnist", "class_accuracy_fashion_mnist"),
+            FASHION_PAIRS,
+        ),
+    ],
     "docs/prediction.md": [
         PredictionTable(
             FOLDERS["fashion_mnist"],
@@ -72,10 +103,12 @@ def board_of(table: ResultTable) -> Leaderboard:
     return max(found, key=lambda board: len(board.rows))
 
 
-def render(table: ResultTable | PredictionTable) -> list[str]:
+def render(table: ResultTable | PredictionTable | PairedTable) -> list[str]:
     """A table's lines."""
     if isinstance(table, PredictionTable):
         return render_predictions(table)
+    if isinstance(table, PairedTable):
+        return render_differences(table)
     board = board_of(table)
     text = table_of(board)
     places = [board.columns.index(metric) for metric in table.columns]
@@ -110,6 +143,31 @@ def render_predictions(table: PredictionTable) -> list[str]:
     return lines
 
 
+def render_differences(table: PairedTable) -> list[str]:
+    """A row for each pair, with a difference and its interval for each metric."""
+    records = [record for record in store.read_all(ROOT / table.records) if record.job == "generate"]
+
+    def by_tokenizer(tokenizer: str, generator: str, metric: str) -> dict[int | None, float]:
+        """The mean over generator seeds by tokenizer seed."""
+        found: dict[int | None, list[float]] = defaultdict(list)
+        for record in records:
+            if (record.subject["tokenizer"], record.subject["generator"]) == (tokenizer, generator):
+                found[record.seeds["tokenizer"]].append(record.metrics[metric].value)
+        return {seed: fmean(values) for seed, values in found.items()}
+
+    lines = [line(["tokenizer", "generator", "than", *(f"`{metric}`" for metric in table.metrics)])]
+    lines.append("|" + "---|" * (3 + len(table.metrics)))
+    for tokenizer, generator, other in table.pairs:
+        cells = []
+        for metric in table.metrics:
+            ours, theirs = (by_tokenizer(tokenizer, name, metric) for name in (generator, other))
+            assert ours.keys() == theirs.keys(), (tokenizer, generator, other)
+            found = student_mean(torch.tensor([ours[seed] - theirs[seed] for seed in ours], dtype=torch.float64))
+            cells.append(f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})")
+        lines.append(line([*(f"`{name}`" for name in (tokenizer, generator, other)), *cells]))
+    return lines
+
+
 def cell(entry: Entry | None) -> str:
     """A number with its noise over seeds and its rank."""
     if entry is None:
@@ -127,7 +185,7 @@ def main() -> None:
     """Prints the tables of the pages that are named, or of all."""
     for page in sys.argv[1:] or PAGES:
         for table in PAGES[page]:
-            title = table.job if isinstance(table, ResultTable) else "predict"
+            title = table.job if isinstance(table, ResultTable) else type(table).__name__
             sys.stdout.write("\n".join([f"{page}: {title}", *render(table), "", ""]))
 
 
