@@ -176,21 +176,21 @@ def test_incompatible_settings_are_refused_with_what_to_change():
             flow_matching(**changes)
 
 
-def test_a_clamp_bounds_the_factor_from_the_data_to_the_velocity(backbone_of):
+def test_a_bound_holds_for_the_factor_from_the_data_to_the_velocity(backbone_of):
     z, noise, t = torch.randn(4, 6, 2), torch.randn(4, 6, 2), torch.tensor([0.1, 0.5, 0.95, 0.99])
     off = backbone_of(lambda x, t, y: torch.zeros_like(x))
     error = z.square().mean(dim=(1, 2))
     settings = {"prediction": "data", "weighting": "velocity"}
-    found = flow_matching(**settings, velocity_clamp=0.05).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
+    found = flow_matching(**settings, max_velocity_factor=20.0).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
     torch.testing.assert_close(found, error / torch.tensor([0.9, 0.5, 0.05, 0.05]).square())
     # which is the error of the velocities that are sampled
     x = Linear().mix(noise, z, t)
-    field = flow_matching(**settings, velocity_clamp=0.05).field(off)
+    field = flow_matching(**settings, max_velocity_factor=20.0).field(off)
     right = field(x, t, Y).with_value(z)
     velocities = (field(x, t, Y).velocity - right.velocity).square().mean(dim=(1, 2))
     torch.testing.assert_close(found, velocities, rtol=1e-4, atol=1e-4)
     exact = flow_matching(**settings).loss(off, z, Y, step=0, t=t, noise=noise)["data"]
     torch.testing.assert_close(exact, error / (1 - t).square(), rtol=1e-4, atol=1e-4)
-    for changes in ({"velocity_clamp": 1.0}, {"velocity_clamp": 0.1, "weighting": "none"}):
-        with pytest.raises(ValueError, match="velocity_clamp must be at least 0 and below 1, and is of weighting=vel"):
+    for changes in ({"max_velocity_factor": 1.0}, {"max_velocity_factor": 20.0, "weighting": "none"}):
+        with pytest.raises(ValueError, match="max_velocity_factor must be above 1, and is of weighting=velocity"):
             flow_matching(**{**settings, **changes})

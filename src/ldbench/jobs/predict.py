@@ -41,7 +41,7 @@ class Predict:
     """
 
     name: ClassVar[str] = "predict"
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     requires: ClassVar[frozenset[str]] = frozenset({"records"})
     settings: ClassVar[tuple[str, ...]] = (
         "target",

@@ -32,9 +32,9 @@ class FlowMatching:
     sigma, in units of the noise.
     `weighting`: `none`; `velocity`: the error of the velocity that follows from the prediction; `likelihood`: that of
     the noise times diffusion / sigma^2 (the bound of the likelihood, [1]).
-    `velocity_clamp`: with weighting=velocity, the factor from the prediction to the velocity is at most its inverse, in
-    the loss and in the velocities of the field ([4]: 0.05 with prediction=data, whose factor on the linear interpolant
-    is 1 / (1 - t)); 0: any.
+    `max_velocity_factor`: with weighting=velocity, the factor from the prediction to the velocity is at most this, in
+    the loss and in the velocities of the field ([4]: 20 with prediction=data, whose factor on the linear interpolant is
+    1 / (1 - t)); None: any.
     `network_time`: `data_at_one` (SiT, LightningDiT) or `noise_at_one` (MAETok), where velocities point to the noise.
     `margin`: the distance of training times to those at which the prediction or its target is not finite; all sampled
     times are scaled into the remaining interval. The variance outputs of a network are ignored (SiT's 2 C outputs).
@@ -54,7 +54,7 @@ class FlowMatching:
         cosine_weight: float,
         network_time: Literal["data_at_one", "noise_at_one"],
         margin: float,
-        velocity_clamp: float = 0.0,
+        max_velocity_factor: float | None = None,
     ):
         for name, value, known in (
             ("prediction", prediction, KINDS),
@@ -67,10 +67,10 @@ class FlowMatching:
             raise ValueError(
                 f"Flow matching needs 0 < margin < 0.5 and cosine_weight >= 0, got {margin} and {cosine_weight}."
             )
-        if not 0 <= velocity_clamp < 1 or (velocity_clamp and weighting != "velocity"):
+        if max_velocity_factor is not None and not (max_velocity_factor > 1 and weighting == "velocity"):
             raise ValueError(
-                f"velocity_clamp must be at least 0 and below 1, and is of weighting=velocity, got {velocity_clamp} "
-                f"and weighting={weighting}."
+                f"max_velocity_factor must be above 1, and is of weighting=velocity, got {max_velocity_factor} and "
+                f"weighting={weighting}."
             )
         interpolant_name = type(interpolant).__name__
         if interpolant.num_times is not None:
@@ -100,7 +100,7 @@ class FlowMatching:
         self.cosine_weight = cosine_weight
         self.network_time = NETWORK_TIMES[network_time]
         self.margin = margin
-        self.max_velocity_factor = 1 / velocity_clamp if velocity_clamp else None
+        self.max_velocity_factor = max_velocity_factor
 
     def loss(
         self,

@@ -91,7 +91,7 @@ class Autoguidance:
     interpolant.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __init__(self, *, scale: float, low: float, high: float, guide: Field):
         validate_interval(low, high)
